@@ -1,0 +1,118 @@
+"""An architecture: one answer to every active decision of a search space (design, section 1).
+
+A frozen, hashable value that reads and writes JSON. It holds names, never offsets, so it survives a reordered op list,
+diffs well and can be written by hand:
+
+    {"space": {"name": "conv_micro", "num_nodes": 5},
+     "choices": {"normal.n2.input0": "prev", "normal.n2.op0": "sep_conv_3x3", ...}}
+
+It holds no weights and no reference to its space; `SearchSpace.architecture` and `SearchSpace.check` hold it to the rules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+Answer = str | tuple[str, ...]  # one name, or for a subset the chosen names in the order of the options
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Choices, and the name and settings of the space they answer.
+
+    Two architectures are equal when space and choices are equal, in whatever order they were written down; `provenance`
+    (where it came from: a paper, a run, a seed) travels along but does not count.
+    """
+
+    space_items: tuple[tuple[str, Any], ...]
+    choice_items: tuple[tuple[str, Answer], ...]
+    provenance: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
+
+    @classmethod
+    def of(
+        cls, space: Mapping[str, Any], choices: Mapping[str, Answer], provenance: Mapping[str, Any] | None = None
+    ) -> Architecture:
+        """Build from plain mappings. Nothing is checked against a space here: `SearchSpace.architecture` does that."""
+        return cls(
+            space_items=tuple(sorted((key, _frozen(value)) for key, value in space.items())),
+            choice_items=tuple(sorted((key, _answer(key, value)) for key, value in choices.items())),
+            provenance=tuple((provenance or {}).items()),
+        )
+
+    @cached_property
+    def space(self) -> Mapping[str, Any]:
+        """Name and settings of the space, read-only: `{"name": "conv_micro", "num_nodes": 5}`."""
+        return MappingProxyType(dict(self.space_items))
+
+    @cached_property
+    def choices(self) -> Mapping[str, Answer]:
+        """Decision name to answer, read-only."""
+        return MappingProxyType(dict(self.choice_items))
+
+    @cached_property
+    def id(self) -> str:
+        """Ten hexadecimal digits that name this architecture in logs and file names; equal values have equal ids."""
+        text = json.dumps([self.space_items, self.choice_items], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.space_items, self.choice_items))
+
+    def __hash__(self) -> int:  # asked for at every step of a search, so computed once
+        return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:  # a string's hash differs between processes: it must not travel
+        return {key: value for key, value in self.__dict__.items() if key in self.__dataclass_fields__}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, strings and numbers, ready for `json.dump`."""
+        out: dict[str, Any] = {"space": dict(self.space_items), "choices": dict(self.choice_items)}
+        if self.provenance:
+            out["provenance"] = dict(self.provenance)
+        return out
+
+    def to_json(self, indent: int | None = 1) -> str:
+        return json.dumps(self.to_dict(), indent=indent)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Architecture:
+        """Read what `to_dict` wrote; ValueError says what is missing."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("space"), Mapping) or "name" not in data["space"]:
+            raise ValueError('an architecture is {"space": {"name": ...}, "choices": {...}}; the "space" part is missing')
+        if not isinstance(data.get("choices"), Mapping):
+            raise ValueError('an architecture is {"space": {"name": ...}, "choices": {...}}; "choices" is missing')
+        provenance = data.get("provenance")
+        if provenance is not None and not isinstance(provenance, Mapping):
+            raise ValueError(f'"provenance" of an architecture is a mapping; got {provenance!r}')
+        return cls.of(data["space"], data["choices"], provenance)
+
+    @classmethod
+    def from_json(cls, text: str) -> Architecture:
+        """Read what `to_json` wrote; ValueError where the text is not JSON or not an architecture."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"an architecture is read from JSON, and this is not JSON: {error}") from None
+        return cls.from_dict(data)
+
+    def with_provenance(self, **provenance: Any) -> Architecture:
+        return Architecture(self.space_items, self.choice_items, tuple(provenance.items()))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _answer(name: str, value: Any) -> Answer:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    raise ValueError(f"the answer to decision '{name}' is a name or a list of names; got {value!r}")

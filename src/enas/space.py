@@ -1,0 +1,400 @@
+"""Search spaces as values: decisions, the cells they stand in, and the sharing rule. No torch in here.
+
+Paper section 2: every architecture of a space is a subgraph of one graph. A space is written as cells whose edges take
+their input and their op from a *decision* (`OpChoice`, `InputChoice`, `SubsetChoice`) or from a fixed name. From the cells
+follow the order in which a controller answers the decisions (`SearchSpace.walk`), the graph an architecture means (`wire`)
+and the weights it uses (`SearchSpace.address`).
+
+Left out: which network the cells are put into (that is a backbone's, `enas.backbones`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+from enas.architecture import Answer, Architecture
+
+
+# --------------------------------------------------------------------------------------------------------- decisions
+@dataclass(frozen=True)
+class When:
+    """A condition: the decision is asked only where `decision` was answered with (or its subset contains) `answer`."""
+
+    decision: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One question. `options` are its possible names, in order; `name` is given by the place where it stands.
+
+    `prior` is a fixed number an option, added to the controller's logit after all scaling (for a subset: to the logit of
+    "yes"): a space's known preference, as data. `when` makes the decision conditional.
+    """
+
+    options: tuple[str, ...]
+    prior: tuple[float, ...] | None = None
+    when: When | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if len(set(self.options)) != len(self.options) or not self.options:
+            raise ValueError(f"options are distinct names, at least one; got {list(self.options)}")
+        if self.prior is not None and len(self.prior) != len(self.options):
+            raise ValueError(f"a prior has one number an option ({len(self.options)}); got {len(self.prior)}")
+
+    def answers(self) -> Iterator[Answer]:
+        """All possible answers, in order."""
+        yield from self.options
+
+    def contains(self, answer: Answer, option: str) -> bool:
+        """Does `answer` take `option`?"""
+        return answer == option
+
+    def draw(self, rng: random.Random) -> Answer:
+        """One answer, each equally likely; the prior is not looked at."""
+        return rng.choice(self.options)
+
+    def check(self, answer: Any) -> Answer:
+        """The answer in canonical form, or ValueError with the rule."""
+        if not isinstance(answer, str) or answer not in self.options:
+            raise ValueError(f"decision '{self.name}' takes one of {', '.join(self.options)}; got {answer!r}")
+        return answer
+
+
+class OpChoice(Decision):
+    """Exactly one op."""
+
+
+class InputChoice(Decision):
+    """Exactly one earlier node of the same cell."""
+
+
+@dataclass(frozen=True)
+class SubsetChoice(Decision):
+    """Any subset of the options (earlier nodes), or exactly `k` of them: a walk of yes/no over the options."""
+
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k is not None and not 0 <= self.k <= len(self.options):
+            raise ValueError(f"k of a subset is between 0 and the number of options ({len(self.options)}); got {self.k}")
+
+    def answers(self) -> Iterator[Answer]:
+        for bits in itertools.product((False, True), repeat=len(self.options)):
+            if self.k is None or sum(bits) == self.k:
+                yield tuple(itertools.compress(self.options, bits))
+
+    def contains(self, answer: Answer, option: str) -> bool:
+        return option in answer
+
+    def draw(self, rng: random.Random) -> Answer:
+        if self.k is None:
+            return tuple(option for option in self.options if rng.random() < 0.5)
+        chosen = set(rng.sample(self.options, self.k))
+        return tuple(option for option in self.options if option in chosen)
+
+    def check(self, answer: Any) -> Answer:
+        given = (answer,) if isinstance(answer, str) else tuple(answer)
+        unknown = [name for name in given if name not in self.options]
+        if unknown or len(set(given)) != len(given):
+            raise ValueError(f"decision '{self.name}' takes a subset of {', '.join(self.options)}; got {list(given)!r}")
+        if self.k is not None and len(given) != self.k:
+            raise ValueError(f"decision '{self.name}' takes exactly {self.k} names; got {len(given)}: {list(given)!r}")
+        return tuple(option for option in self.options if option in given)
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A point of the walk that later decisions can refer to: a cell input or a finished node, `normal.n2`."""
+
+    name: str
+
+
+# ------------------------------------------------------------------------------------------------------------- cells
+@dataclass(frozen=True)
+class Edge:
+    """An op applied to an input; either may be a fixed name or a decision."""
+
+    input: str | InputChoice
+    op: str | OpChoice
+
+
+@dataclass(frozen=True)
+class Node:
+    """The sum of its edges, and an optional choice of earlier nodes to merge."""
+
+    name: str
+    edges: tuple[Edge, ...]
+    skips: SubsetChoice | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Nodes in order, over named inputs. `output`: which nodes leave the cell."""
+
+    name: str
+    inputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    output: Literal["loose_ends", "last"] = "loose_ends"
+
+
+@dataclass(frozen=True)
+class WiredEdge:
+    """An edge with its answers filled in: what `address` turns into the name of a weight."""
+
+    cell: str
+    node: str
+    slot: int
+    input: str
+    op: str
+
+
+@dataclass(frozen=True)
+class WiredNode:
+    name: str
+    edges: tuple[WiredEdge, ...]
+    skips: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (*dict.fromkeys(edge.input for edge in self.edges), *self.skips)
+
+
+@dataclass(frozen=True)
+class WiredCell:
+    """What one architecture makes of a cell: only inputs and nodes that an output needs, in order."""
+
+    name: str
+    inputs: tuple[str, ...]
+    nodes: tuple[WiredNode, ...]
+    outputs: tuple[str, ...]
+
+
+# ------------------------------------------------------------------------------------------------------------- space
+@dataclass(frozen=True, eq=False)
+class SearchSpace:
+    """An ordered list of decisions and the sharing rule.
+
+    `settings` are the arguments the space was made from (they are written into every architecture); `backbone` names the
+    network its cells go into; `address(edge, position)` names the weight an edge uses when its cell stands at `position`
+    of the network: equal names share. `paper_size` is the paper's own count where that counts otherwise.
+    """
+
+    name: str
+    walk: tuple[Decision | Anchor, ...]
+    cells: tuple[Cell, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
+    backbone: str = ""
+    address: Callable[[WiredEdge, int], str] | None = None
+    paper_size: int | None = None
+    _index: dict[str, Decision] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        index: dict[str, Decision] = {}
+        for step in self.walk:
+            if isinstance(step, Anchor):
+                continue
+            if step.name in index:
+                raise ValueError(f"names of decisions are distinct; '{step.name}' stands twice in space '{self.name}'")
+            if step.when is not None:
+                parent = index.get(step.when.decision)
+                if parent is None or step.when.answer not in parent.options:
+                    raise ValueError(
+                        f"decision '{step.name}' may depend on an option of an earlier decision; got {step.when}"
+                    )
+            index[step.name] = step
+        object.__setattr__(self, "_index", index)
+
+    @classmethod
+    def of_cells(
+        cls,
+        name: str,
+        cells: tuple[Cell, ...],
+        *,
+        settings: Mapping[str, Any],
+        backbone: str,
+        address: Callable[[WiredEdge, int], str],
+        paper_size: int | None = None,
+    ) -> SearchSpace:
+        """A space from cells. The one rule of order: per node its inputs, then its ops, then its subset."""
+        placed: list[Cell] = []
+        walk: list[Decision | Anchor] = []
+        for cell in cells:
+            walk += [Anchor(f"{cell.name}.{name}") for name in cell.inputs]
+            nodes: list[Node] = []
+            for node in cell.nodes:
+                earlier = (*cell.inputs, *(n.name for n in nodes))
+                node = _placed_node(cell.name, node, earlier)
+                nodes.append(node)
+                walk += [edge.input for edge in node.edges if isinstance(edge.input, Decision)]
+                walk += [edge.op for edge in node.edges if isinstance(edge.op, Decision)]
+                walk += [node.skips] if node.skips is not None else []
+                walk.append(Anchor(f"{cell.name}.{node.name}"))
+            placed.append(replace(cell, nodes=tuple(nodes)))
+        return cls(name, tuple(walk), tuple(placed), tuple(settings.items()), backbone, address, paper_size)
+
+    @cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        return tuple(step for step in self.walk if isinstance(step, Decision))
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """Name and settings, as every architecture of the space records them."""
+        return {"name": self.name, **dict(self.settings)}
+
+    def active(self, decision: Decision, choices: Mapping[str, Answer]) -> bool:
+        """Is `decision` asked, given the choices made before it?"""
+        when = decision.when
+        if when is None:
+            return True
+        return when.decision in choices and self._index[when.decision].contains(choices[when.decision], when.answer)
+
+    def architecture(self, choices: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> Architecture:
+        """An architecture of this space, checked: ValueError says which decision, the rule and what came."""
+        unknown = [name for name in choices if name not in self._index]
+        if unknown:
+            raise ValueError(
+                f"space '{self.name}' has no decision '{unknown[0]}'; its decisions are like '{self.decisions[0].name}'"
+                f" ({len(self.decisions)} of them)"
+            )
+        checked: dict[str, Answer] = {}
+        for decision in self.decisions:
+            if self.active(decision, checked):
+                if decision.name not in choices:
+                    raise ValueError(
+                        f"an architecture of '{self.name}' answers every decision; '{decision.name}' is missing"
+                        f" (one of {', '.join(decision.options)})"
+                    )
+                checked[decision.name] = decision.check(choices[decision.name])
+            elif decision.name in choices:
+                raise ValueError(f"decision '{decision.name}' is not asked here: it depends on {decision.when}")
+        return Architecture.of(self.spec, checked, provenance)
+
+    def check(self, arch: Architecture) -> Architecture:
+        """`arch` if it is one of this space, else ValueError."""
+        if arch.space_items != self._spec_items:
+            raise ValueError(
+                f"this needs an architecture of space {_spec_text(self.spec)}; got one of {_spec_text(arch.space)}"
+            )
+        self.architecture(arch.choices)
+        return arch
+
+    @cached_property
+    def _spec_items(self) -> tuple[tuple[str, Any], ...]:
+        return Architecture.of(self.spec, {}).space_items
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """One architecture, each active decision answered uniformly, in order."""
+        choices: dict[str, Answer] = {}
+        for decision in self.decisions:
+            if self.active(decision, choices):
+                choices[decision.name] = decision.draw(rng)
+        return Architecture.of(self.spec, choices)
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every architecture once. Only for small spaces: see `size`."""
+
+        def rest(i: int, choices: dict[str, Answer]) -> Iterator[dict[str, Answer]]:
+            if i == len(self.decisions):
+                yield choices
+            elif not self.active(self.decisions[i], choices):
+                yield from rest(i + 1, choices)
+            else:
+                for answer in self.decisions[i].answers():
+                    yield from rest(i + 1, {**choices, self.decisions[i].name: answer})
+
+        return (Architecture.of(self.spec, choices) for choices in rest(0, {}))
+
+    def size(self) -> int:
+        """The number of architectures, every active decision counted."""
+        children: dict[When, list[Decision]] = {}
+        for decision in self.decisions:
+            if decision.when is not None:
+                children.setdefault(decision.when, []).append(decision)
+
+        def below(name: str, option: str) -> int:
+            return math.prod(count(d) for d in children.get(When(name, option), []))
+
+        def count(decision: Decision) -> int:
+            if not isinstance(decision, SubsetChoice):
+                return sum(below(decision.name, option) for option in decision.options)
+            by_taken = [1]  # number of ways to take j of the options seen so far
+            for option in decision.options:
+                ways = below(decision.name, option)
+                by_taken = [a + ways * b for a, b in zip([*by_taken, 0], [0, *by_taken], strict=True)]
+            return sum(by_taken) if decision.k is None else by_taken[decision.k]
+
+        return math.prod(count(d) for d in self.decisions if d.when is None)
+
+
+def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
+    """The node with its decisions named after their place, and its inputs checked against what comes earlier."""
+
+    def check(names: tuple[str, ...]) -> None:
+        for name in names:
+            if name not in earlier:
+                raise ValueError(f"node '{node.name}' takes input '{name}', which does not come earlier; it may take"
+                                 f" {' or '.join(earlier)}")  # fmt: skip
+
+    edges: list[Edge] = []
+    for slot, edge in enumerate(node.edges):
+        check(edge.input.options if isinstance(edge.input, Decision) else (edge.input,))
+        source, op = edge.input, edge.op
+        if isinstance(source, InputChoice):
+            source = replace(source, name=f"{cell}.{node.name}.input{slot}")
+        if isinstance(op, OpChoice):
+            op = replace(op, name=f"{cell}.{node.name}.op{slot}")
+        edges.append(Edge(source, op))
+    skips = node.skips
+    if skips is not None:
+        check(skips.options)
+        skips = replace(skips, name=f"{cell}.{node.name}.skips")
+    return Node(node.name, tuple(edges), skips)
+
+
+def _spec_text(spec: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{key}={value}" for key, value in spec.items() if key != "name")
+    return f"{spec['name']}({settings})"
+
+
+# -------------------------------------------------------------------------------------------------------------- wire
+@lru_cache(maxsize=4096)
+def wire(space: SearchSpace, arch: Architecture) -> dict[str, WiredCell]:
+    """Cell name to the graph `arch` makes of it. The only reader of raw choices: forward passes, drawings, counts and
+    tests read what it returns. What no output needs is pruned. The result is shared: do not change it."""
+    choices = arch.choices
+
+    def answer(part: str | Decision) -> str:
+        return str(choices[part.name]) if isinstance(part, Decision) else part
+
+    wired: dict[str, WiredCell] = {}
+    for cell in space.cells:
+        nodes: list[WiredNode] = []
+        for node in cell.nodes:
+            edges = tuple(
+                WiredEdge(cell.name, node.name, slot, answer(edge.input), answer(edge.op))
+                for slot, edge in enumerate(node.edges)
+            )
+            skips = choices[node.skips.name] if node.skips is not None else ()
+            nodes.append(WiredNode(node.name, edges, tuple(skips)))
+        read = {name for node in nodes for name in node.reads}
+        outputs = (nodes[-1].name,) if cell.output == "last" else tuple(n.name for n in nodes if n.name not in read)
+        live = set(outputs)
+        for wired_node in reversed(nodes):
+            if wired_node.name in live:
+                live.update(wired_node.reads)
+        wired[cell.name] = WiredCell(
+            cell.name,
+            tuple(name for name in cell.inputs if name in live),
+            tuple(node for node in nodes if node.name in live),
+            outputs,
+        )
+    return wired

@@ -1,0 +1,44 @@
+"""The registered search spaces. A space is one file; add a line here and every law test runs on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from enas.space import SearchSpace
+from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
+
+
+@dataclass(frozen=True)
+class SpaceEntry:
+    make: Callable[[Any], SearchSpace]
+    settings: type[Any]
+    small: tuple[Any, ...]  # instances small enough to enumerate, for tests
+
+
+SPACES: dict[str, SpaceEntry] = {
+    "conv_micro": SpaceEntry(
+        conv_micro,
+        ConvMicroSettings,
+        small=(ConvMicroSettings(num_nodes=1, ops=("sep_conv_3x3", "max_pool_3x3")),),
+    ),
+}
+
+
+def space_of(spec: Mapping[str, Any]) -> SearchSpace:
+    """The space an architecture names: `space_of(arch.space)`. ValueError for an unknown name or setting."""
+    name = spec.get("name")
+    if name not in SPACES:
+        raise ValueError(f"the space of an architecture is one of {', '.join(SPACES)}; got {name!r}")
+    entry = SPACES[name]
+    settings = {key: tuple(v) if isinstance(v, list | tuple) else v for key, v in spec.items() if key != "name"}
+    known = {f.name: f for f in dataclasses.fields(entry.settings)}
+    for key, value in settings.items():
+        if key not in known:
+            raise ValueError(f"space '{name}' has settings {', '.join(known)}; got '{key}'")
+        expected = type(known[key].default)
+        if not isinstance(value, expected):
+            raise ValueError(f"setting '{key}' of space '{name}' is of type {expected.__name__}; got {value!r}")
+    return entry.make(entry.settings(**settings))

@@ -1,0 +1,96 @@
+"""The micro space (paper 2.4): a normal and a reduction cell, stacked into a convolutional network.
+
+Each of `num_nodes` nodes adds two edges, each an op on one earlier node or on one of the cell's two inputs, which are the
+outputs of the two previous cells. All loose ends leave the cell, concatenated. The reduction cell is decided second, on the
+controller state that the normal cell left. The paper's B counts the two inputs: B = 7 is `num_nodes = 5`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from enas.architecture import Architecture
+from enas.space import Cell, Edge, InputChoice, Node, OpChoice, SearchSpace, WiredEdge
+
+OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # numbered so in the released code
+INPUTS = ("prev_prev", "prev")  # outputs of the cell before the last and of the last cell: released indices 0 and 1
+
+
+@dataclass(frozen=True)
+class ConvMicroSettings:
+    """Which cells there are to choose from."""
+
+    num_nodes: int = 5
+    """Nodes a cell, its two inputs not counted (the paper's B is 2 more: B = 7 gives 5; 2.4)."""
+    ops: tuple[str, ...] = OPS
+    """Ops an edge can choose from (paper 2.4: five)."""
+
+    def __post_init__(self) -> None:
+        if self.num_nodes < 1:
+            raise ValueError(f"num_nodes of the micro space is at least 1; got {self.num_nodes}")
+        if not self.ops or len(set(self.ops)) != len(self.ops):
+            raise ValueError(f"ops of the micro space are distinct names, at least one; got {list(self.ops)}")
+
+
+def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace:
+    """The space for these settings. `size()` for B = 7 is 2.6e25, the paper's own formula 1.3e11."""
+    nodes = [f"n{i}" for i in range(2, 2 + settings.num_nodes)]
+
+    def edge(i: int) -> Edge:
+        return Edge(InputChoice((*INPUTS, *nodes[:i])), OpChoice(settings.ops))
+
+    cells = tuple(
+        Cell(name, INPUTS, tuple(Node(node, (edge(i), edge(i))) for i, node in enumerate(nodes)))
+        for name in ("normal", "reduce")
+    )
+    shown: dict[str, Any] = {"num_nodes": settings.num_nodes}
+    if settings.ops != OPS:
+        shown["ops"] = settings.ops
+    return SearchSpace.of_cells(
+        "conv_micro",
+        cells,
+        settings=shown,
+        backbone="micro",
+        address=address,
+        # (5 x (B - 2)!)^4, the paper's formula as written (2.4)
+        paper_size=(len(settings.ops) * math.factorial(settings.num_nodes)) ** 4,
+    )
+
+
+def address(edge: WiredEdge, position: int) -> str:
+    """Sharing: weights are a cell's place in the network's, the node's, the slot's, the input's and the op's own."""
+    return f"cells.{position}.{edge.node}.{edge.slot}.{edge.input}.{edge.op}"
+
+
+def from_tokens(normal: str, reduce: str, provenance: Mapping[str, Any] | None = None) -> Architecture:
+    """The released code's form: per node `input op input op`, space-separated; input 0 is the cell before the last.
+
+    ValueError where a token is not one of the released code's numbers.
+    """
+    choices: dict[str, str] = {}
+    lengths = set()
+    for cell, text in (("normal", normal), ("reduce", reduce)):
+        try:
+            tokens = [int(token) for token in text.split()]
+        except ValueError:
+            raise ValueError(f"tokens of a micro cell are whole numbers; got {text!r}") from None
+        if not tokens or len(tokens) % 4:
+            raise ValueError(f"a micro cell has four tokens a node (input, op, input, op); got {len(tokens)}")
+        lengths.add(len(tokens) // 4)
+        for node, start in enumerate(range(0, len(tokens), 4)):
+            names = (*INPUTS, *(f"n{i}" for i in range(2, 2 + node)))
+            for slot in (0, 1):
+                source, op = tokens[start + 2 * slot : start + 2 * slot + 2]
+                if not 0 <= source < len(names) or not 0 <= op < len(OPS):
+                    raise ValueError(
+                        f"node {node} of the {cell} cell reads inputs 0 to {len(names) - 1} by ops 0 to"
+                        f" {len(OPS) - 1}; got input {source}, op {op}"
+                    )
+                choices[f"{cell}.n{node + 2}.input{slot}"] = names[source]
+                choices[f"{cell}.n{node + 2}.op{slot}"] = OPS[op]
+    if len(lengths) != 1:
+        raise ValueError(f"normal and reduction cell have the same number of nodes; got {sorted(lengths)}")
+    return conv_micro(ConvMicroSettings(num_nodes=lengths.pop())).architecture(choices, provenance)
