@@ -335,6 +335,16 @@ class SearchSpace:
         return math.prod(count(d) for d in self.decisions if d.when is None)
 
 
+def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
+    """Every edge that some architecture wires in this cell: what a supernet holds weights for."""
+    for node in cell.nodes:
+        for slot, edge in enumerate(node.edges):
+            inputs = edge.input.options if isinstance(edge.input, Decision) else (edge.input,)
+            ops = edge.op.options if isinstance(edge.op, Decision) else (edge.op,)
+            for source, op in itertools.product(inputs, ops):
+                yield WiredEdge(cell.name, node.name, slot, source, op)
+
+
 def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
     """The node with its decisions named after their place, and its inputs checked against what comes earlier."""
 

@@ -1,0 +1,166 @@
+"""What all training shares: explicit randomness, optimiser, schedules, the update of shared weights, and saved state."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+
+# ------------------------------------------------------------------------------------------------------- randomness
+def seed_of(*key: object) -> int:
+    """A seed from a key such as (run seed, phase, step, child): equal keys, equal seeds, on every machine."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
+
+
+@contextmanager
+def seeded(*key: object, device: torch.device | None = None) -> Iterator[None]:
+    """Inside, torch's random numbers (dropout, initialisation) depend on `key` alone; outside, nothing is changed."""
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed_of(*key))
+        yield
+
+
+# ------------------------------------------------------------------------------------------------------------ state
+@dataclass(frozen=True)
+class State:
+    """Everything a procedure needs to go on: tensors, and values that JSON can hold."""
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def under(self, prefix: str) -> State:
+        """The part saved with `nested(prefix, ...)`."""
+        start = f"{prefix}/"
+        tensors = {k[len(start) :]: t for k, t in self.tensors.items() if k.startswith(start)}
+        return State(tensors, self.values[prefix])
+
+    @staticmethod
+    def nested(values: Mapping[str, Any], **parts: State) -> State:
+        tensors = {f"{prefix}/{key}": t for prefix, part in parts.items() for key, t in part.tensors.items()}
+        return State(tensors, {**values, **{prefix: part.values for prefix, part in parts.items()}})
+
+
+def module_state(module: nn.Module) -> State:
+    return State(module.state_dict())
+
+
+# -------------------------------------------------------------------------------------------------------- optimiser
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """SGD with Nesterov momentum on a cosine schedule (paper 3.2)."""
+
+    learning_rate: float = 0.05
+    """The largest, l_max (paper 3.2)."""
+    min_learning_rate: float = 0.001
+    """The smallest, l_min (paper 3.2: 0.001; released code: 0.0005 in search)."""
+    schedule: Literal["cosine_restarts", "cosine", "constant"] = "cosine_restarts"
+    """With restarts (paper 3.2, Loshchilov & Hutter 2017), one cosine over all epochs, or none."""
+    restart_epochs: int = 10
+    """Length of the first cosine in epochs, T0 (paper 3.2)."""
+    restart_factor: int = 2
+    """Each next cosine is longer by this, Tmul (paper 3.2)."""
+    per_epoch: bool = False
+    """Step the schedule once an epoch (released code) rather than at every batch (Loshchilov & Hutter)."""
+    warmup_steps: int = 0
+    """The rate rises linearly over the first steps (not in the paper)."""
+    momentum: float = 0.9
+    """Nesterov's (released code; the paper names no value)."""
+    weight_decay: float = 1e-4
+    """l2 as torch counts it: gradient += weight_decay x weight (paper 3.2: 1e-4; the released flag is half of torch's)."""
+    grad_clip: float = 0.0
+    """Largest norm of the gradient; 0: no clipping (the released flag of 5.0 clips nothing)."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or not 0 <= self.min_learning_rate <= self.learning_rate:
+            raise ValueError(
+                "learning rates obey 0 <= min_learning_rate <= learning_rate, learning_rate > 0; got"
+                f" {self.min_learning_rate} and {self.learning_rate}"
+            )
+        if self.restart_epochs < 1 or self.restart_factor < 1:
+            raise ValueError(
+                f"restart_epochs and restart_factor are at least 1; got {self.restart_epochs}, {self.restart_factor}"
+            )
+        for name in ("weight_decay", "grad_clip", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is at least 0; got {getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is at least 0 and below 1; got {self.momentum}")
+
+
+def learning_rate(settings: OptimizerSettings, epoch: int, step: int, steps: int, epochs: int) -> float:
+    """The rate at batch `step` of `steps` in epoch `epoch` of `epochs`, all from 0."""
+    low, high = settings.min_learning_rate, settings.learning_rate
+    time = float(epoch) if settings.per_epoch else epoch + step / steps
+    if settings.schedule == "constant":
+        rate = high
+    else:
+        length = float(epochs)
+        if settings.schedule == "cosine_restarts":
+            length = float(settings.restart_epochs)
+            while time >= length:
+                time -= length
+                length *= settings.restart_factor
+        rate = low + 0.5 * (high - low) * (1 + math.cos(math.pi * time / length))
+    done = epoch * steps + step + 1
+    return rate * min(1.0, done / settings.warmup_steps) if settings.warmup_steps else rate
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettings) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        parameters,
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=settings.weight_decay,
+        fused=True,  # one call for all tensors; same numbers every time on one machine
+    )
+
+
+def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate: float, clip: float) -> float:
+    """One step on the parameters that the children of this step used; every other stays untouched (no decay, no
+    momentum). Clears their gradients. Returns the gradient's norm before clipping (0 where it was not needed)."""
+    norm = 0.0
+    if clip > 0:
+        norm = float(nn.utils.clip_grad_norm_(used, clip))
+    (group,) = optimizer.param_groups
+    everything = group["params"]
+    group["lr"], group["params"] = rate, list(used)  # the optimiser keeps momentum by parameter, so a part can be stepped
+    optimizer.step()
+    group["params"] = everything
+    for parameter in used:
+        parameter.grad = None
+    return norm
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], prefix: str
+) -> dict[str, Tensor]:
+    """The optimiser's memory by parameter name: `{prefix}{kind}/{name}`. Untouched parameters have none."""
+    return {
+        f"{prefix}{kind}/{name}": value
+        for name, parameter in named.items()
+        if parameter in optimizer.state
+        for kind, value in optimizer.state[parameter].items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], prefix: str
+) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    optimizer.state.clear()
+    for key, value in tensors.items():
+        if key.startswith(prefix):
+            kind, name = key[len(prefix) :].split("/", 1)
+            parameter = named[name]
+            kept = value.clone() if kind == "step" else torch.empty_like(parameter).copy_(value)
+            optimizer.state[parameter][kind] = kept
