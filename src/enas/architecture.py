@@ -107,6 +107,8 @@ class Architecture:
 
 
 def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        raise ValueError(f"a setting of a space is a name, a number or a list of them; got {value!r}")
     return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
 
 

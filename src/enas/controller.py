@@ -57,8 +57,8 @@ class Walk:
     answers: list[Tensor]
     log_prob: Tensor  # (M,) log-probability of the whole architecture, nats
     entropy: Tensor  # (M,) sum of the entropies of the decisions along the way, nats
-    log_ratio: Tensor  # (M,) mean over skips of log(p(bit) / rho(bit)); 0 without skips
-    divergence: Tensor  # (M,) mean over skips of KL(p || rho); 0 without skips
+    log_ratio: Tensor  # (M,) mean over the space's skips of log(p(bit) / rho(bit)); one not asked or forced counts 0
+    divergence: Tensor  # (M,) mean over the space's skips of KL(p || rho), likewise
 
 
 class Controller(nn.Module):
@@ -89,6 +89,7 @@ class Controller(nn.Module):
             for parameter in self.parameters():
                 parameter.uniform_(-settings.init_range, settings.init_range, generator=generator)
         self._position = {d.name: i for i, d in enumerate(space.decisions)}
+        self._skips = sum(len(d.options) for d in space.decisions if isinstance(d, SubsetChoice))
 
     # --------------------------------------------------------------------------------------------- for users
     @torch.no_grad()
@@ -101,7 +102,9 @@ class Controller(nn.Module):
         return self.walk(len(archs), given=self.encode(archs))
 
     def encode(self, archs: Sequence[Architecture]) -> list[Tensor]:
-        """Answers as indices, a tensor for each decision of the space. Inactive decisions hold 0."""
+        """Answers as indices, a tensor for each decision of the space. Inactive decisions hold 0. ValueError for an
+        architecture of another space."""
+        archs = [self.space.check(arch) for arch in archs]
         out: list[Tensor] = []
         device = self.empty.device
         for decision in self.space.decisions:
@@ -162,7 +165,7 @@ class Controller(nn.Module):
                 h, c, x = h_new, c_new, x_new
             else:  # a decision that is not asked leaves the state as it was
                 h, c, x = (torch.where(active[:, None], a, b) for a, b in ((h_new, h), (c_new, c), (x_new, x)))
-        return total.walk(answers)
+        return total.walk(answers, self._skips)
 
     def _active(self, decision: Decision, answers: list[Tensor]) -> Tensor | None:
         """(M,) where the decision is asked; None: everywhere."""
@@ -252,7 +255,6 @@ class _Totals:
 
     def __init__(self, n: int, device: torch.device):
         self.log_prob = self.entropy = self.log_ratio = self.divergence = torch.zeros(n, device=device)
-        self.skips = torch.zeros(n, device=device)
 
     def add(self, log_prob: Tensor, entropy: Tensor, active: Tensor | None) -> None:
         if active is not None:
@@ -270,8 +272,8 @@ class _Totals:
         divergence = p * (yes - log_rho[1]) + (1 - p) * (no - log_rho[0])
         self.log_ratio = self.log_ratio + torch.where(free, ratio, 0)
         self.divergence = self.divergence + torch.where(free, divergence, 0)
-        self.skips = self.skips + free
 
-    def walk(self, answers: list[Tensor]) -> Walk:
-        skips = self.skips.clamp(min=1)
+    def walk(self, answers: list[Tensor], skips: int) -> Walk:
+        # Divided by a number that does not depend on what was drawn: only so are both means of equal expectation.
+        skips = max(skips, 1)
         return Walk(answers, self.log_prob, self.entropy, self.log_ratio / skips, self.divergence / skips)

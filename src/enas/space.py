@@ -102,6 +102,8 @@ class SubsetChoice(Decision):
         return tuple(option for option in self.options if option in chosen)
 
     def check(self, answer: Any) -> Answer:
+        if not isinstance(answer, str | list | tuple):
+            raise ValueError(f"decision '{self.name}' takes a list of names; got {answer!r}")
         given = (answer,) if isinstance(answer, str) else tuple(answer)
         unknown = [name for name in given if name not in self.options]
         if unknown or len(set(given)) != len(given):
@@ -279,13 +281,13 @@ class SearchSpace:
         return Architecture.of(self.spec, checked, provenance)
 
     def check(self, arch: Architecture) -> Architecture:
-        """`arch` if it is one of this space, else ValueError."""
+        """`arch` if it is one of this space (its subsets put in the order of the options), else ValueError."""
         if arch.space_items != self._spec_items:
             raise ValueError(
                 f"this needs an architecture of space {_spec_text(self.spec)}; got one of {_spec_text(arch.space)}"
             )
-        self.architecture(arch.choices)
-        return arch
+        checked = self.architecture(arch.choices, dict(arch.provenance))
+        return arch if checked == arch else checked
 
     @cached_property
     def _spec_items(self) -> tuple[tuple[str, Any], ...]:
@@ -379,8 +381,10 @@ def _spec_text(spec: Mapping[str, Any]) -> str:
 @lru_cache(maxsize=4096)
 def wire(space: SearchSpace, arch: Architecture) -> dict[str, WiredCell]:
     """Cell name to the graph `arch` makes of it. The only reader of raw choices: forward passes, drawings, counts and
-    tests read what it returns. What no output needs is pruned. The result is shared: do not change it."""
-    choices = arch.choices
+    tests read what it returns. What no output needs is pruned. The result is shared: do not change it.
+
+    ValueError where `arch` is not one of `space`."""
+    choices = space.check(arch).choices
 
     def answer(part: str | Decision) -> str:
         return str(choices[part.name]) if isinstance(part, Decision) else part

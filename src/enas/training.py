@@ -131,6 +131,10 @@ def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate:
     if clip > 0:
         norm = float(nn.utils.clip_grad_norm_(used, clip))
     (group,) = optimizer.param_groups
+    if group.get("momentum"):
+        for parameter in used:  # torch's fused step does not mix first-time parameters with others; 0 x momentum + g = g
+            if parameter.grad is not None and "momentum_buffer" not in optimizer.state[parameter]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
     everything = group["params"]
     group["lr"], group["params"] = rate, list(used)  # the optimiser keeps momentum by parameter, so a part can be stepped
     optimizer.step()

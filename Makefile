@@ -1,0 +1,48 @@
+# make demo: the main job on embedded data. make test: the whole suite. make check: the developer's loop.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: install demo test check bench clean
+
+install: $(VENV)/.dev  ## package, test extras and developer tools into .venv
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone: the CPU build is enough for everything here, and some indexes offer several
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.tested
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed  ## search, derive, retrain, compare with uniform cells, report: about three minutes on two cores
+	rm -rf runs/demo
+	$(BIN)/enas search digits-micro --out runs/demo
+	$(BIN)/enas derive runs/demo
+	$(BIN)/enas retrain runs/demo
+	$(BIN)/enas compare runs/demo
+	$(BIN)/enas report runs/demo
+
+test: $(VENV)/.tested  ## everything
+	$(BIN)/pytest
+
+check: $(VENV)/.dev  ## format, lint, types, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -m "not slow"
+
+bench: $(VENV)/.tested  ## ratios against named alternatives, in one run
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

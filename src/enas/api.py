@@ -1,0 +1,217 @@
+"""The commands as functions: what the command line does, in the same words, for Python.
+
+    from enas import api
+    run = api.search("digits-micro", out="runs/mine", epochs=20)
+    api.derive(run)
+    api.retrain_best(run)
+    print(api.compare(run, cells=8))
+
+Each puts a procedure together from a preset, drives it, and keeps a run folder. `listen` is called with every event.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from enas import derive as derive_procedure
+from enas import draw, drive
+from enas.architecture import Architecture
+from enas.assemble import Setup, setup
+from enas.compare import Verdict, uniform_architectures, verdict
+from enas.drive import Done, Listener, Stopped, after, resume, retrain, retrain_folder, silent
+from enas.jobs import retrain_many
+from enas.run import RunFolder, read_json, versions, write_json
+from enas.spaces import space_of
+from enas.zoo import NAMED, named
+
+__all__ = [
+    "Setup",
+    "architecture_of",
+    "best_of",
+    "compare",
+    "derive",
+    "resume",
+    "retrain",
+    "retrain_best",
+    "search",
+    "setup",
+]
+
+
+def search(
+    preset: str,
+    recipe: str | None = None,
+    *,
+    settings: Any = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    epochs: int | None = None,
+    max_seconds: float | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    listen: Listener = silent,
+) -> Path:
+    """Search a preset's space; the run folder. `settings`: from `presets.config_of`, changed as you like."""
+    plan = setup(preset, recipe, settings, seed, data, device, threads)
+    return drive.search(plan, out=out, epochs=epochs, max_seconds=max_seconds, listen=listen)
+
+
+# --------------------------------------------------------------------------------------------------------- derive
+def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) -> Path:
+    """Rank architectures of a search by its shared weights; writes and returns `best.json`, with drawings beside it."""
+    path = Path(run)
+    folder = RunFolder.open(path)
+    if folder.config["command"] != "search":
+        raise ValueError(f"architectures are derived from a search; '{path}' is a {folder.config['command']}")
+    plan = Setup.of(folder.config)
+    settings = settings or plan.settings.derive
+    procedure = plan.search()
+    procedure.load(folder.read_checkpoint())
+    scores = []
+    for scored in derive_procedure.derive(settings, procedure.task, procedure.supernet, procedure.strategy):
+        scores.append(scored)
+        listen(scored)
+    best = derive_procedure.ranked(scores, settings.keep)
+    first = {s.arch: s.metrics["reward"] for s in scores if s.stage == "minibatch"}
+    origin = {"run": path.name, "preset": plan.preset, "recipe": plan.recipe, "seed": plan.seed, "epochs": procedure.epoch}
+    size = plan.network(plan.settings.retrain.network, procedure.task, best[0].arch)
+    ranked = []
+    for rank, scored in enumerate(best, 1):
+        arch = scored.arch.with_provenance(**origin, rank=rank, enas=versions()["enas"])
+        child = size if rank == 1 else plan.network(plan.settings.retrain.network, procedure.task, scored.arch)
+        shared = {"minibatch_reward": first[scored.arch]}
+        if scored.stage == "validation":
+            shared |= {f"validation_{key}": value for key, value in scored.metrics.items()}
+        parameters = child.num_parameters(aux=False)
+        ranked.append({"rank": rank, "id": arch.id, "shared_weights": shared, "parameters": parameters, **arch.to_dict()})
+    write_json(
+        path / "best.json",
+        {
+            "note": "scores are of shared weights: they rank, they are not what a network reaches alone (`enas retrain`)",
+            "searched_epochs": procedure.epoch,
+            "search_finished": procedure.epoch >= plan.settings.search.epochs,
+            "samples": len(first),
+            "score_on": settings.score_on,
+            "ranked": ranked,
+        },
+    )
+    draw.save(plan.space, best[0].arch, path / "best.svg")
+    draw.save(plan.space, best[0].arch, path / "best.png")
+    listen(Done(path, ranked))
+    return path / "best.json"
+
+
+def best_of(run: str | Path) -> list[Architecture]:
+    """The ranked architectures of a derived run."""
+    path = Path(run) / "best.json"
+    if not path.exists():
+        RunFolder.open(Path(run))
+        raise ValueError(f"'{run}' has no best.json yet: run `enas derive {run}` first")
+    return [Architecture.from_dict(entry) for entry in read_json(path)["ranked"]]
+
+
+# -------------------------------------------------------------------------------------------------------- retrain
+def retrain_best(
+    run: str | Path,
+    *,
+    top: int = 1,
+    seed: int = 0,
+    settings: Any = None,
+    max_seconds: float | None = None,
+    listen: Listener = silent,
+) -> list[dict[str, Any]] | None:
+    """Train the `top` best derived architectures alone, one after the other; results, the chosen one first.
+
+    More than one are ordered by validation accuracy: the choice never looks at the test set, which each reads once, at its
+    end. Writes `retrained.json`. None where it was stopped. ValueError where there is nothing to choose by.
+    """
+    path = Path(run)
+    best = best_of(path)
+    plan = Setup.of(RunFolder.open(path).config)
+    if settings is not None:
+        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, retrain=settings))
+    if not 1 <= top <= len(best):
+        raise ValueError(f"--top is between 1 and the {len(best)} architectures in best.json; got {top}")
+    if top > 1 and plan.settings.retrain.train_on != "train":
+        raise ValueError("--top above 1 chooses on validation images; retrain.train_on 'train+validation' leaves none")
+    stop = after(max_seconds)
+    rows = []
+    for rank, arch in enumerate(best[:top], 1):
+        folder = retrain_folder(path, arch, seed)
+        metrics = retrain(plan, arch, folder, seed=seed, stop=stop, listen=listen)
+        if metrics is None:
+            return None
+        rows.append({"rank": rank, "id": arch.id, "folder": str(folder.relative_to(path)), **metrics})
+    rows.sort(key=lambda row: -row.get("validation_accuracy", 0.0))  # stable: a single one stays where it is
+    write_json(
+        path / "retrained.json", {"train_on": plan.settings.retrain.train_on, "chosen": rows[0]["id"], "trainings": rows}
+    )
+    return rows
+
+
+# -------------------------------------------------------------------------------------------------------- compare
+def compare(
+    run: str | Path,
+    *,
+    cells: int = 8,
+    seeds: int = 4,
+    cell_seeds: int = 1,
+    workers: int | None = None,
+    max_seconds: float | None = None,
+    listen: Listener = silent,
+) -> Verdict | None:
+    """Train the derived architecture over `seeds` and `cells` uniformly drawn ones over `cell_seeds` by the same recipe;
+    writes `compare.json`. None where it was stopped: call it again, nothing done is done twice. ValueError below 2 of a kind."""
+    if cells < 2 or seeds < 2 or cell_seeds < 1:
+        raise ValueError(f"a verdict needs at least 2 cells, 2 seeds and 1 cell seed; got {cells}, {seeds}, {cell_seeds}")
+    path = Path(run)
+    best = best_of(path)[0]
+    plan = Setup.of(RunFolder.open(path).config)
+    workers = workers or min(os.cpu_count() or 1, plan.threads)
+    uniform = uniform_architectures(plan.space, cells, plan.seed, without=best)
+    jobs = [(best, retrain_folder(path, best, seed), seed) for seed in range(seeds)]
+    jobs += [(arch, retrain_folder(path, arch, seed), seed) for seed in range(cell_seeds) for arch in uniform]
+    results = retrain_many(plan, jobs, workers=workers, listen=listen, stop=after(max_seconds))
+    if any(result is None for result in results):
+        listen(Stopped(path, "not all trainings are done"))
+        return None
+    scores = [100 * result["test_accuracy"] for result in results if result is not None]
+    by_cell = [[scores[seeds + k * cells + i] for k in range(cell_seeds)] for i in range(cells)]
+    answer = verdict(scores[:seeds], by_cell)
+    write_json(
+        path / "compare.json",
+        {
+            "verdict": str(answer),
+            **dataclasses.asdict(answer),
+            "derived_id": best.id,
+            "test_accuracy": {"derived": scores[:seeds], **{a.id: s for a, s in zip(uniform, by_cell, strict=True)}},
+            "uniform": [arch.to_dict() for arch in uniform],
+            "parameters": {best.id: results[0]["parameters"] if results[0] else None}
+            | {a.id: r["parameters"] for a, r in zip(uniform, results[seeds:], strict=False) if r is not None},
+        },
+    )
+    listen(Done(path, answer))
+    return answer
+
+
+def architecture_of(what: str | Path) -> Architecture:
+    """From a run (its best), a JSON file, or the name of a shipped architecture; ValueError where it is none of them."""
+    text = str(what)
+    if text in NAMED:
+        return named(text)
+    path = Path(what)
+    if path.is_dir():
+        config = RunFolder.open(path).config
+        return Architecture.from_dict(config["architecture"]) if "architecture" in config else best_of(path)[0]
+    if path.is_file():
+        try:
+            arch = Architecture.from_json(path.read_text())
+        except UnicodeDecodeError:
+            raise ValueError(f"an architecture is read from a JSON file; '{path}' is not text") from None
+        space_of(arch.space).check(arch)
+        return arch
+    raise ValueError(f"'{text}' is no run, no architecture file and none of the named ones ({', '.join(NAMED)})")

@@ -1,0 +1,110 @@
+"""From settings to working parts: the plan of a run, and what it is put together from.
+
+A `Setup` holds everything that config.json records; its methods look the parts up in the registries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from enas import presets
+from enas.architecture import Architecture
+from enas.backbones import BACKBONES
+from enas.data import load as load_data
+from enas.run import versions
+from enas.search import Search
+from enas.space import SearchSpace
+from enas.spaces import SPACES
+from enas.strategies import STRATEGIES, Strategy
+from enas.supernet import Supernet
+from enas.tasks import TASKS, Task
+from enas.training import seeded
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run's settings, resolved: everything that config.json records."""
+
+    preset: str
+    recipe: str
+    settings: Any
+    seed: int = 0
+    data: str | None = None
+    device: str = "cpu"
+    threads: int = 1
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> Setup:
+        """From a config.json."""
+        like = presets.config_of(config["preset"], config["recipe"])
+        fields = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
+        return cls(**{**fields, "settings": presets.from_dict(like, config["settings"])})
+
+    def to_dict(self, command: str, **more: Any) -> dict[str, Any]:
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
+        settings = presets.to_dict(self.settings)
+        return {"command": command, **fields, **more, "versions": versions(), "settings": settings}
+
+    @property
+    def space(self) -> SearchSpace:
+        return SPACES[presets.preset(self.preset).space].make(self.settings.space)
+
+    def image_data(self) -> Any:
+        """The data; ValueError where it is missing or damaged."""
+        d = self.settings.data
+        more = {} if d.train is None else {"train": d.train}
+        return load_data(d.dataset, self.data, validation=d.validation, **more)
+
+    def task(self, data: Any, settings: Any, train_on: str = "train") -> Task:
+        entry = TASKS[presets.preset(self.preset).task]
+        return entry.make(data, settings, seed=self.seed, device=self.device, train_on=train_on)
+
+    def network(self, settings: Any, task: Task, only: Architecture | None = None, seed: int | None = None) -> Supernet:
+        """A supernet, or a child with running statistics, with weights drawn from the seed."""
+        space = self.space
+        entry = BACKBONES[space.backbone]
+        with seeded(self.seed if seed is None else seed, "weights"):
+            network = entry.make(
+                space, settings, **task.dimensions, only=only, statistics="batch" if only is None else "running"
+            )
+        return network.to(self.device)
+
+    def strategy(self) -> Strategy:
+        name = self.settings.strategy
+        arguments = [self.settings.reinforce] if name == "reinforce" else []
+        return STRATEGIES[name].make(self.space, *arguments, seed=self.seed)
+
+    def search(self) -> Search:
+        torch.set_num_threads(self.threads)
+        task = self.task(self.image_data(), self.settings.task)
+        supernet = self.network(self.settings.network, task)
+        return Search(self.settings.search, task, supernet, self.strategy(), self.seed)
+
+
+def setup(
+    preset: str,
+    recipe: str | None = None,
+    settings: Any = None,
+    seed: int = 0,
+    data: str | Path | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Setup:
+    """A resolved setup; None picks the recipe's settings, a GPU where there is one, and all cores."""
+    recipe = recipe or presets.preset(preset).default
+    settings = settings or presets.config_of(preset, recipe)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is at least 1; got {threads}")
+    folder = str(Path(data).resolve()) if data is not None else None
+    return Setup(preset, recipe, settings, seed, folder, device, threads or torch.get_num_threads())

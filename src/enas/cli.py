@@ -1,0 +1,571 @@
+"""The command line: `enas COMMAND ...`. Each command is a dataclass (its flags) and a function; settings flags come from the
+settings' own dataclasses.
+
+A ValueError or OSError of any command is shown as one line, exit status 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
+
+
+def command(name: str, about: str) -> Callable[[Callable[[list[str]], int]], Callable[[list[str]], int]]:
+    def register(function: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
+        COMMANDS[name] = (about, function)
+        return function
+
+    return register
+
+
+def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> Any:
+    """Flags from `args`; a bad one is a ValueError of one line."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(
+                flags, prog=f"enas {name}", args=list(args), **({} if default is None else {"default": default})
+            )
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        lines = [line.strip("│ ").strip() for line in errors.getvalue().splitlines()]
+        first = [line for line in lines if line and line[0] not in "╭╰"]
+        stop = next((i for i, line in enumerate(first) if set(line) == {"─"}), len(first))
+        text = re.sub(r"^Error parsing (config\.)?", "", " ".join(first[:stop])) or "these arguments are not understood"
+        if "Perhaps you meant:" in first:
+            text += f"; perhaps you meant {first[first.index('Perhaps you meant:') + 1].split()[0]}"
+        raise ValueError(f"{text}; see `enas {name} --help`") from None
+
+
+def seconds(text: str) -> float:
+    """Seconds of a span such as 90, 90s, 20m, 1.5h; ValueError otherwise."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    if match is None:
+        raise ValueError(f"a time is a number and s, m, h or d, such as 90s or 20m; got '{text}'")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+# --------------------------------------------------------------------------------------------------------- search
+@dataclass(frozen=True)
+class SearchFlags:
+    preset: Positional[str]
+    """What to search (`enas presets list`): digits-micro needs no data, cifar10-micro a folder."""
+    settings: Annotated[Any, arg(name="")]
+    recipe: str | None = None
+    """Which settings: paper, released, modern or quick (the default); `enas presets show PRESET` prints them."""
+    config: Path | None = None
+    """Repeat the run whose config.json this is; flags given beside it change it."""
+    data: Path | None = None
+    """Folder of the data set."""
+    out: Path | None = None
+    """Run folder to make (default: runs/PRESET-RECIPE/seedN)."""
+    seed: int | None = None
+    """Everything random follows from it: equal seeds, equal runs (default: 0)."""
+    epochs: int | None = None
+    """Short for --search.epochs."""
+    max_time: str | None = None
+    """Stop in good order after this time, such as 20m; `enas resume` goes on."""
+    device: str | None = None
+    """cpu, cuda, cuda:1 (default: a GPU where there is one)."""
+    threads: int | None = None
+    """CPU threads (default: all cores); recorded, because sums depend on it."""
+
+
+@command("search", "search a space: shared weights and controller in turn")
+def search(args: list[str]) -> int:
+    """Search a space for an architecture.
+
+    enas search digits-micro
+    enas search cifar10-micro --data ~/data --recipe paper --max-time 8h
+    enas search cifar10-micro --data ~/data --network.filters 16 --search.children 2
+    enas search --config runs/mine/config.json --seed 1 --out runs/again
+    """
+    from enas import assemble, drive, presets
+    from enas.display import Display
+
+    given = _peek(args, ("--config", "--recipe"))
+    like: dict[str, Any] = {}
+    if given["--config"]:
+        from enas.run import read_json
+
+        like = read_json(Path(given["--config"]))
+        if not isinstance(like, dict) or like.get("command") != "search":
+            raise ValueError(f"--config takes the config.json of a search; got '{given['--config']}'")
+    names = [word for word in args[:1] if not word.startswith("-")]
+    asks_help = any(word in ("-h", "--help") for word in args)
+    preset = names[0] if names else like.get("preset")
+    if preset is None:
+        if not asks_help:
+            raise ValueError(f"name what to search: {', '.join(presets.PRESETS)}; see `enas search --help`")
+        preset = next(iter(presets.PRESETS))
+    recipe = given["--recipe"] or like.get("recipe") or presets.preset(preset).default
+    settings = presets.config_of(preset, recipe)
+    if like and preset == like["preset"] and recipe == like["recipe"]:
+        settings = presets.from_dict(settings, like["settings"])
+    Flags = dataclasses.make_dataclass(
+        "SearchFlags",
+        [("settings", Annotated[presets.preset(preset).config, arg(name="")], dataclasses.field())],
+        bases=(SearchFlags,),
+        frozen=True,
+    )
+    Flags.__doc__ = search.__doc__
+    flags = parse(Flags, args, "search", Flags(preset=preset, settings=settings, recipe=recipe))
+    plan = assemble.setup(
+        preset,
+        recipe,
+        flags.settings,
+        flags.seed if flags.seed is not None else like.get("seed", 0),
+        flags.data or like.get("data"),
+        flags.device or like.get("device"),
+        flags.threads or like.get("threads"),
+    )
+    if not given["--recipe"] and not like:
+        print(f"recipe: {recipe} (others: {', '.join(r for r in presets.preset(preset).recipes if r != recipe) or 'none'})")
+    limit = seconds(flags.max_time) if flags.max_time else None
+    with Display() as display:
+        drive.search(plan, out=flags.out, epochs=flags.epochs, max_seconds=limit, listen=display)
+    return 0
+
+
+def _peek(args: list[str], names: tuple[str, ...]) -> dict[str, str | None]:
+    """Values of a few flags that decide what the other flags are."""
+    found: dict[str, str | None] = dict.fromkeys(names)
+    for i, word in enumerate(args):
+        name, _, value = word.partition("=")
+        if name in found:
+            found[name] = value or (args[i + 1] if i + 1 < len(args) else None)
+    return found
+
+
+@dataclass(frozen=True)
+class ResumeFlags:
+    """Continue a stopped search or training exactly where its last checkpoint is.
+
+    enas resume runs/mine --max-time 1h
+    """
+
+    run: Positional[Path]
+    """Run folder."""
+    max_time: str | None = None
+    """Stop in good order after this time, such as 20m."""
+
+
+@command("resume", "continue a stopped run, as if it had never stopped")
+def resume(args: list[str]) -> int:
+    flags = parse(ResumeFlags, args, "resume")
+    from enas import drive
+    from enas.display import Display
+
+    with Display() as display:
+        drive.resume(flags.run, max_seconds=seconds(flags.max_time) if flags.max_time else None, listen=display)
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------- derive
+@dataclass(frozen=True)
+class DeriveFlags:
+    """Pick architectures of a finished search: sample the policy, score with the shared weights, rank in best.json.
+
+    enas derive runs/mine
+    enas derive runs/mine --score-on minibatch     (the paper's way)
+    """
+
+    run: Positional[Path]
+    """Run folder of a search."""
+    samples: int | None = None
+    """Architectures to sample (default: as the run's recipe says)."""
+    keep: int | None = None
+    """Architectures to score on the full validation set and to rank."""
+    score_on: Literal["validation", "minibatch"] | None = None
+    """Final score: the full validation set, or one minibatch (paper 2.2)."""
+    statistics: Literal["batch", "recalibrated"] | None = None
+    """Batch-norm statistics when scoring: of the batch, or measured anew for each child."""
+
+
+@command("derive", "pick the best architectures of a search, by its shared weights")
+def derive(args: list[str]) -> int:
+    flags = parse(DeriveFlags, args, "derive")
+    from enas import api
+    from enas.display import Display, ranking
+    from enas.run import RunFolder
+
+    plan = api.Setup.of(RunFolder.open(flags.run).config)
+    changes = {k: v for k, v in dataclasses.asdict(flags).items() if k != "run" and v is not None}
+    settings = dataclasses.replace(plan.settings.derive, **changes)
+    with Display() as display:
+        api.derive(flags.run, settings=settings, listen=display)
+    ranking(flags.run)
+    print(f"next: enas retrain {flags.run}")
+    return 0
+
+
+# -------------------------------------------------------------------------------------------------------- retrain
+@dataclass(frozen=True)
+class RetrainFlags:
+    what: Positional[str]
+    """A run folder (its best architectures), an architecture file, or a name from `enas list`."""
+    settings: Annotated[Any, arg(name="retrain")]
+    top: int = 1
+    """Train the k best of a run and choose among them by validation accuracy."""
+    seed: int = 0
+    """Of this training; another seed is another training."""
+    epochs: int | None = None
+    """Short for --retrain.epochs."""
+    cutout: int | None = None
+    """Short for --retrain.task.cutout: side of the blanked square, 16 in the paper's second result."""
+    preset: str | None = None
+    """For an architecture file or name: whose data and recipe to train by (default: cifar10-micro)."""
+    recipe: str | None = None
+    """Which recipe of the preset."""
+    data: Path | None = None
+    """Folder of the data set (a run knows its own)."""
+    out: Path | None = None
+    """Folder of the training (default: inside the run, or runs/NAME)."""
+    device: str | None = None
+    """cpu, cuda, cuda:1."""
+    threads: int | None = None
+    """CPU threads."""
+    max_time: str | None = None
+    """Stop in good order after this time, such as 20m; the same command goes on."""
+
+
+@command("retrain", "train an architecture alone, from scratch, to the figure that counts")
+def retrain(args: list[str]) -> int:
+    """Train an architecture alone, from scratch.
+
+    enas retrain runs/mine
+    enas retrain runs/mine --top 3                 (the best of three, chosen on validation images)
+    enas retrain enas_micro --preset cifar10-micro --recipe released --data ~/data --cutout 16
+    """
+    from enas import api, drive, presets
+    from enas.display import Display, trainings
+    from enas.run import RunFolder
+
+    asks_help = any(word in ("-h", "--help") for word in args)
+    what = args[0] if args and not args[0].startswith("-") else None
+    if what is None and not asks_help:
+        raise ValueError("name what to train: a run folder, an architecture file or a name; see `enas retrain --help`")
+    given = _peek(args, ("--preset", "--recipe"))
+    is_run = what is not None and Path(what).is_dir()
+    if is_run:
+        plan = api.Setup.of(RunFolder.open(Path(str(what))).config)
+    else:
+        preset = given["--preset"] or "cifar10-micro"
+        plan = api.setup(preset, given["--recipe"])
+    Flags = dataclasses.make_dataclass(
+        "RetrainFlags",
+        [("settings", Annotated[presets.retrain_type(plan.preset), arg(name="retrain")], dataclasses.field())],
+        bases=(RetrainFlags,),
+        frozen=True,
+    )
+    Flags.__doc__ = retrain.__doc__
+    flags = parse(Flags, args, "retrain", Flags(what=what or "", settings=plan.settings.retrain))
+    settings = flags.settings
+    if flags.epochs is not None:
+        settings = dataclasses.replace(settings, epochs=flags.epochs)
+    if flags.cutout is not None:
+        settings = dataclasses.replace(settings, task=dataclasses.replace(settings.task, cutout=flags.cutout))
+    limit = seconds(flags.max_time) if flags.max_time else None
+    with Display() as display:
+        if is_run and flags.out is None:
+            rows = api.retrain_best(
+                flags.what, top=flags.top, seed=flags.seed, settings=settings, max_seconds=limit, listen=display
+            )
+        else:
+            arch = api.architecture_of(flags.what)
+            plan = api.setup(
+                plan.preset,
+                plan.recipe,
+                dataclasses.replace(plan.settings, retrain=settings),
+                plan.seed,
+                flags.data or plan.data,
+                flags.device or plan.device,
+                flags.threads or plan.threads,
+            )
+            name = Path(flags.what).stem
+            out = flags.out or Path("runs") / f"{name}-{plan.preset}-{plan.recipe}" / f"seed{flags.seed}"
+            metrics = api.retrain(plan, arch, out, seed=flags.seed, stop=drive.after(limit), listen=display)
+            rows = None if metrics is None else [{"rank": 1, "id": arch.id, "folder": str(out), **metrics}]
+    if rows:
+        trainings(rows, settings.train_on)
+        if is_run:
+            print(f"next: enas compare {flags.what}")
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------- show, compare
+@dataclass(frozen=True)
+class ShowFlags:
+    """Look at an architecture: a drawing in the terminal, or a file.
+
+    enas show enas_micro
+    enas show runs/mine --out best.svg              (.svg .png .pdf .dot .txt .json)
+    """
+
+    what: Positional[str]
+    """A run folder (its best), an architecture file, or a name from `enas list`."""
+    out: Path | None = None
+    """File to write; the ending says which form."""
+
+
+@command("show", "draw an architecture, in the terminal or as a file")
+def show(args: list[str]) -> int:
+    flags = parse(ShowFlags, args, "show")
+    from enas import draw
+    from enas.api import architecture_of
+    from enas.run import write_atomically
+    from enas.spaces import space_of
+
+    arch = architecture_of(flags.what)
+    space = space_of(arch.space)
+    if flags.out is None:
+        print(draw.to_text(space, arch))
+    elif flags.out.suffix == ".json":
+        write_atomically(flags.out, arch.to_json() + "\n")
+        print(f"wrote {flags.out}")
+    else:
+        draw.save(space, arch, flags.out)
+        print(f"wrote {flags.out}")
+    return 0
+
+
+@dataclass(frozen=True)
+class CompareFlags:
+    """Is the derived architecture better than uniformly drawn ones, trained by the same recipe? Ends with a verdict.
+
+    enas compare runs/mine --cells 8 --seeds 4
+    """
+
+    run: Positional[Path]
+    """Run folder of a search, derived."""
+    cells: int = 8
+    """Uniformly drawn architectures to train."""
+    seeds: int = 4
+    """Trainings of the derived architecture."""
+    cell_seeds: int = 1
+    """Trainings of each uniform architecture."""
+    workers: int | None = None
+    """Trainings at a time (default: one a CPU thread of the run)."""
+    max_time: str | None = None
+    """Stop in good order after this time; the same command goes on."""
+
+
+@command("compare", "train the derived architecture and uniform ones alike: the verdict")
+def compare(args: list[str]) -> int:
+    flags = parse(CompareFlags, args, "compare")
+    from enas import api
+    from enas.display import Display
+
+    limit = seconds(flags.max_time) if flags.max_time else None
+    with Display() as display:
+        answer = api.compare(
+            flags.run,
+            cells=flags.cells,
+            seeds=flags.seeds,
+            cell_seeds=flags.cell_seeds,
+            workers=flags.workers,
+            max_seconds=limit,
+            listen=display,
+        )
+    if answer is not None:
+        print(f"verdict: {answer}")
+    return 0
+
+
+@dataclass(frozen=True)
+class ReportFlags:
+    """One self-contained page about a run: curves, ops over time, the cells drawn, the ranked list, the verdict.
+
+    enas report runs/mine
+    """
+
+    run: Positional[Path]
+    """Run folder of a search, at any stage."""
+
+
+@command("report", "one page about a run: curves, drawings, ranking, verdict")
+def report(args: list[str]) -> int:
+    flags = parse(ReportFlags, args, "report")
+    from enas.report import write_report
+
+    print(f"wrote {write_report(flags.run)}")
+    return 0
+
+
+# ------------------------------------------------------------------------------------------- presets, data, list
+@dataclass(frozen=True)
+class PresetsFlags:
+    """What can be searched, and with which settings.
+
+    enas presets list
+    enas presets show cifar10-micro paper
+    enas presets diff cifar10-micro paper released
+    """
+
+    action: Positional[Literal["list", "show", "diff"]] = "list"
+    """list: all presets; show: every setting of a recipe; diff: where two recipes differ."""
+    preset: Positional[str | None] = None
+    """Name of the preset."""
+    recipes: Positional[tuple[str, ...]] = ()
+    """One recipe to show, two to compare."""
+
+
+@command("presets", "list, show or compare the recipes")
+def presets_command(args: list[str]) -> int:
+    flags = parse(PresetsFlags, args, "presets")
+    from enas import presets
+
+    if flags.action == "list":
+        for name, entry in presets.PRESETS.items():
+            print(f"{name:16} {entry.about}\n{'':16} recipes: {', '.join(entry.recipes)} (default: {entry.default})")
+        return 0
+    if flags.preset is None:
+        raise ValueError(f"`enas presets {flags.action}` takes a preset: {', '.join(presets.PRESETS)}")
+    if flags.action == "show":
+        if len(flags.recipes) > 1:
+            raise ValueError(f"`enas presets show` takes one recipe; got {len(flags.recipes)}")
+        for name, value in presets.flat(presets.config_of(flags.preset, *flags.recipes)):
+            print(f"{name:36} {_text(value)}")
+        return 0
+    if len(flags.recipes) != 2:
+        raise ValueError(f"`enas presets diff` takes two recipes; got {len(flags.recipes)}")
+    a, b = (presets.config_of(flags.preset, recipe) for recipe in flags.recipes)
+    print(f"{'setting':36} {flags.recipes[0]:>16} {flags.recipes[1]:>16}")
+    for name, left, right in presets.difference(a, b):
+        print(f"{name:36} {_text(left):>16} {_text(right):>16}")
+    return 0
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True)
+class DataFlags:
+    """Data sets: which there are, and how to get one.
+
+    enas data list
+    enas data get cifar10 --data ~/data
+    """
+
+    action: Positional[Literal["list", "get"]] = "list"
+    """list: all data sets; get: download one, checked."""
+    dataset: Positional[str | None] = None
+    """Name of the data set."""
+    data: Path = Path("data")
+    """Folder to put it in."""
+
+
+@command("data", "list data sets, or download one")
+def data_command(args: list[str]) -> int:
+    flags = parse(DataFlags, args, "data")
+    from enas import data
+
+    if flags.action == "list":
+        for name, entry in data.DATASETS.items():
+            print(f"{name:12} {entry.about}")
+        return 0
+    if flags.dataset is None:
+        raise ValueError(f"`enas data get` takes a data set: {', '.join(data.DATASETS)}")
+    print(f"{flags.dataset} is in {data.get(flags.dataset, flags.data)}")
+    return 0
+
+
+@dataclass(frozen=True)
+class ListFlags:
+    """Everything that is registered: spaces, ops, strategies, tasks, data sets, named architectures."""
+
+    json: bool = False
+    """As JSON."""
+
+
+@command("list", "everything that is registered, and the named architectures")
+def list_command(args: list[str]) -> int:
+    flags = parse(ListFlags, args, "list")
+    from enas.data import DATASETS
+    from enas.ops import OPS
+    from enas.presets import PRESETS
+    from enas.spaces import SPACES
+    from enas.strategies import STRATEGIES
+    from enas.tasks import TASKS
+    from enas.zoo import NAMED
+
+    registries = {
+        "presets": PRESETS,
+        "spaces": SPACES,
+        "ops": OPS,
+        "strategies": STRATEGIES,
+        "tasks": TASKS,
+        "data sets": DATASETS,
+        "architectures": NAMED,
+    }
+    names = {kind: list(entries) for kind, entries in registries.items()}
+    if flags.json:
+        print(json.dumps(names, indent=1))
+    else:
+        for kind, entries in names.items():
+            print(f"{kind:14} {', '.join(entries)}")
+    return 0
+
+
+# ----------------------------------------------------------------------------------------------------------- main
+def usage() -> str:
+    rows = "\n".join(f"  {name:9} {about}" for name, (about, _) in COMMANDS.items())
+    return (
+        "usage: enas COMMAND ...   (enas COMMAND --help says more)\n\n"
+        "Neural architecture search with shared weights (ENAS) that grades its own search.\n\n"
+        f"{rows}\n\n"
+        "A first run, on embedded data, a few minutes on a CPU:\n"
+        "  enas search digits-micro --out runs/first && enas derive runs/first && enas retrain runs/first\n"
+        "  enas compare runs/first && enas report runs/first"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status: 0, or 2 after an error of one line, 130 after a Ctrl-C that could not wait."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if args[0] in ("-V", "--version"):
+        import enas
+
+        print(f"enas {enas.__version__}")
+        return 0
+    try:
+        if args[0] not in COMMANDS:
+            raise ValueError(f"a command is one of {', '.join(COMMANDS)}; got '{args[0]}'")
+        return COMMANDS[args[0]][1](args[1:])
+    except ValueError as error:
+        return _fail(str(error))
+    except RuntimeError as error:
+        from enas.search import Diverged
+
+        if not isinstance(error, Diverged):
+            raise
+        return _fail(str(error))
+    except OSError as error:
+        what = f"'{error.filename}': " if error.filename else ""
+        return _fail(f"{what}{error.strerror or error}; what was saved before is whole, `enas resume RUN` goes on from it")
+    except KeyboardInterrupt:
+        return _fail("interrupted; `enas resume RUN` goes on from the last checkpoint", 130)
+
+
+def _fail(text: str, status: int = 2) -> int:
+    sys.stdout.flush()
+    print(f"enas: {' '.join(text.split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,93 @@
+"""Compare: is the derived architecture better than uniformly drawn ones, trained by the same recipe? (paper 3.3, guided
+random search; the question that nobody's tool answered).
+
+Here are the choice of the uniform architectures and the statistics; training them is the caller's. A cell's score is the
+mean over its training seeds. The derived architecture's mean is compared with the mean over uniform cells by Welch's
+interval: the spread of the derived one is over seeds, that of the others over cells.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from enas.architecture import Architecture
+from enas.space import SearchSpace
+from enas.training import seed_of
+
+
+def uniform_architectures(space: SearchSpace, n: int, seed: int, without: Architecture | None = None) -> list[Architecture]:
+    """n different architectures drawn uniformly, a function of `seed`; never `without`. ValueError in too small a space."""
+    if space.size() < n + (without is not None):
+        raise ValueError(f"space '{space.name}' has {space.size()} architectures; cannot draw {n} different ones")
+    rng = random.Random(seed_of(seed, "compare"))
+    drawn: dict[Architecture, None] = {}
+    while len(drawn) < n:
+        arch = space.sample(rng)
+        if arch != without:
+            drawn[arch] = None
+    return list(drawn)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Accuracies in percent. `difference` is derived minus mean of uniform, with a 95 % interval of +- `half_width`."""
+
+    derived: float
+    derived_spread: float  # standard deviation over seeds
+    seeds: int
+    uniform: float
+    uniform_spread: float  # standard deviation over cells
+    uniform_best: float
+    cells: int
+    rank: int  # of the derived among all cells, 1 is best
+    difference: float
+    half_width: float
+
+    @property
+    def better(self) -> bool | None:
+        """True or False where the interval excludes zero, None where it does not."""
+        return None if abs(self.difference) <= self.half_width else self.difference > 0
+
+    def __str__(self) -> str:
+        gap = f"{abs(self.difference):.2f} +- {self.half_width:.2f} points"
+        if self.better is None:
+            side = "above" if self.difference >= 0 else "below"
+            says = f"no difference shown: the derived cell is {side} the mean uniform cell by {gap}"
+        else:
+            says = f"the derived cell {'beats' if self.better else 'loses to'} the mean uniform cell by {gap}"
+        return (
+            f"{says} (derived {self.derived:.2f} %, spread {self.derived_spread:.2f} over {self.seeds} seeds; uniform"
+            f" {self.uniform:.2f} %, spread {self.uniform_spread:.2f} over {self.cells} cells, best"
+            f" {self.uniform_best:.2f} %); rank {self.rank} of {self.cells + 1}"
+        )
+
+
+def verdict(derived: Sequence[float], uniform: Sequence[Sequence[float]]) -> Verdict:
+    """From test accuracies in percent: of the derived architecture, one a seed, and of each uniform cell, one a seed.
+
+    ValueError with fewer than two on either side: there is no spread then, and no verdict.
+    """
+    if len(derived) < 2 or len(uniform) < 2:
+        raise ValueError(f"a verdict needs at least 2 seeds and 2 uniform cells; got {len(derived)} and {len(uniform)}")
+    from scipy.stats import t  # slow to import, and rarely needed
+
+    cells = [mean(scores) for scores in uniform]
+    a, b = stdev(derived) ** 2 / len(derived), stdev(cells) ** 2 / len(cells)
+    error = math.sqrt(a + b)
+    freedom = (a + b) ** 2 / (a**2 / (len(derived) - 1) + b**2 / (len(cells) - 1)) if a + b > 0 else 1.0
+    return Verdict(
+        derived=mean(derived),
+        derived_spread=stdev(derived),
+        seeds=len(derived),
+        uniform=mean(cells),
+        uniform_spread=stdev(cells),
+        uniform_best=max(cells),
+        cells=len(cells),
+        rank=1 + sum(score > mean(derived) for score in cells),
+        difference=mean(derived) - mean(cells),
+        half_width=float(t.ppf(0.975, freedom)) * error,
+    )

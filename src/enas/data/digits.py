@@ -1,0 +1,36 @@
+"""scikit-learn's handwritten digits: 1,797 real scans of 8x8 pixels in 17 shades, part of the package, so nothing is
+downloaded (Alpaydin & Kaynak 1998, the test part of UCI's "Optical Recognition of Handwritten Digits")."""
+
+from __future__ import annotations
+
+import torch
+
+from enas.data.images import ImageData, ImagePart, balanced_order
+
+
+def load_digits(train: int | None = 400, validation: int = 400, test: int = 997) -> ImageData:
+    """Digits 0 to 9, (1, 8, 8), in a fixed random split that is balanced over the classes.
+
+    The classes take turns along one fixed order. Its last `test` images are the test part, the `validation` before
+    them are the validation part, and the first `train` are trained on (None: all that are left); so another number of
+    training images changes nothing in the other two parts. ValueError where the numbers do not fit.
+    """
+    from sklearn import datasets  # slow to import, and only needed here
+
+    bunch = datasets.load_digits()
+    # Shades 0 to 16 over the range of a byte.
+    images = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
+    labels = torch.from_numpy(bunch.target).to(torch.int64)
+    total = len(labels)
+    most = total - validation - test
+    if validation < 1 or test < 1 or most < 1 or (train is not None and not 1 <= train <= most):
+        raise ValueError(
+            f"train, validation and test are at least 1 each and together at most the {total:,} images of the digits; got"
+            f" {train}, {validation} and {test}"
+        )
+    order = balanced_order(labels, seed=0)
+    whole = ImagePart(images, labels)
+    parts = (order[: most if train is None else train], order[most : total - test], order[total - test :])
+    names = tuple(str(name) for name in bunch.target_names)
+    train_part, validation_part, test_part = (whole[part.sort().values] for part in parts)
+    return ImageData("digits", train_part, validation_part, test_part, names)

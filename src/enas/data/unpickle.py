@@ -1,0 +1,186 @@
+"""Reads a pickle as data, never as a program.
+
+A pickle is a program for a small machine, and Python's own machine can be told to call anything that can be imported. The
+files of CIFAR-10's python form are pickles, so this is a machine of our own that knows only what such files need: texts,
+numbers, lists, dicts, tuples, and numpy arrays of bytes. It imports nothing and calls nothing: numpy's names are recognised,
+and the parts of an array are put together here. Whatever else stands in a file is refused, harmless or not.
+
+It also takes no more time and memory than the file is long: places in the memo are a dict, keys of dicts are texts (hashing
+nested tuples can take for ever), and arrays are built only when they are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import pickletools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Name:
+    """Something that the file would have imported. Known by its name only."""
+
+    name: str
+
+
+RECONSTRUCT, NDARRAY, DTYPE, ENCODE = Name("reconstruct"), Name("ndarray"), Name("dtype"), Name("encode")
+NAMES = {
+    "numpy.core.multiarray _reconstruct": RECONSTRUCT,
+    "numpy._core.multiarray _reconstruct": RECONSTRUCT,  # since numpy 2
+    "numpy ndarray": NDARRAY,
+    "numpy dtype": DTYPE,
+    "_codecs encode": ENCODE,  # how Python 3 writes bytes for Python 2
+}
+
+
+@dataclass
+class Dtype:
+    code: str
+
+
+@dataclass
+class Array:
+    """The parts of an array as they stand in the file; `numpy()` checks them and puts them together."""
+
+    state: Any = None
+
+    def numpy(self) -> np.ndarray:
+        """ValueError where it is not an array of bytes or its size is not that of its shape."""
+        match self.state:
+            case (int(), tuple() as shape, Dtype() as dtype, bool() | int() as fortran, str() as data):
+                pass
+            case _:
+                raise ValueError("an array has a shape, a type and its bytes; they are missing")
+        if dtype.code != "u1":
+            raise ValueError(f"arrays hold bytes ('u1'); got {dtype.code[:20]!r}")
+        if not all(type(n) is int and n >= 0 for n in shape) or math.prod(shape) != len(data):
+            raise ValueError("an array holds as many bytes as its shape says; this one does not")
+        return np.frombuffer(data.encode("latin-1"), np.uint8).reshape(shape, order="F" if fortran else "C")
+
+
+def read_pickle(data: bytes) -> Any:
+    """What a pickle of protocol 0 to 4 holds. Python 2's strings and bytes come as texts of the characters 0 to 255, arrays
+    as `Array`. ValueError where it ends early, is no pickle, or asks for anything but plain data."""
+    try:
+        return _run(data)
+    except (IndexError, KeyError, TypeError, OverflowError):  # nothing on the stack, no such memo, an item for a number
+        raise ValueError("its instructions make no sense") from None
+
+
+def _run(data: bytes) -> Any:
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+
+    def since_mark() -> list[Any]:
+        start = marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    for instruction, argument, _ in pickletools.genops(data):  # ValueError at a cut end and at unknown instructions
+        arg: Any = argument
+        match instruction.name:
+            case "PROTO" | "FRAME":
+                pass
+            case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG1":
+                stack.append(arg)
+            case "STRING" | "BINSTRING" | "SHORT_BINSTRING" | "BINUNICODE" | "SHORT_BINUNICODE":
+                stack.append(arg)
+            case "BINBYTES" | "SHORT_BINBYTES":
+                stack.append(arg.decode("latin-1"))
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[instruction.name])
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "MARK":
+                marks.append(len(stack))
+            case "LIST":
+                stack.append(since_mark())
+            case "TUPLE":
+                stack.append(tuple(since_mark()))
+            case "DICT":
+                stack.append(_set({}, since_mark()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                size = int(instruction.name[-1])
+                items = [stack.pop() for _ in range(size)]
+                stack.append(tuple(items[::-1]))
+            case "APPEND":
+                item = stack.pop()
+                _append(stack[-1], [item])
+            case "APPENDS":
+                items = since_mark()
+                _append(stack[-1], items)
+            case "SETITEM":
+                value, key = stack.pop(), stack.pop()
+                _set(stack[-1], [key, value])
+            case "SETITEMS":
+                items = since_mark()
+                _set(stack[-1], items)
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                memo[arg] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(memo[arg])
+            case "GLOBAL":
+                stack.append(_name(arg))
+            case "STACK_GLOBAL":
+                name, module = stack.pop(), stack.pop()
+                stack.append(
+                    _name(f"{module} {name}" if isinstance(module, str) and isinstance(name, str) else "a non-name")
+                )
+            case "REDUCE":
+                args, function = stack.pop(), stack.pop()
+                stack.append(_made(function, args))
+            case "BUILD":
+                state = stack.pop()
+                if isinstance(stack[-1], Array):
+                    stack[-1].state = state
+                elif not isinstance(stack[-1], Dtype):  # a byte has no more to it than its code
+                    raise ValueError("only an array is filled; this file would fill something else")
+            case "STOP":
+                return stack.pop()
+            case other:
+                raise ValueError(f"a file of plain data has no instruction {other}")
+    raise ValueError("it ends early")
+
+
+def _name(name: str) -> Name:
+    if name not in NAMES:
+        raise ValueError(
+            f"it names {'.'.join(name.split(' '))[:80]!r}, which a file of plain data does not: do not trust it"
+        )
+    return NAMES[name]
+
+
+def _made(function: Any, args: Any) -> Any:
+    """What a call would have made: an empty array, a type, or a text."""
+    if function is RECONSTRUCT and isinstance(args, tuple) and args and args[0] is NDARRAY:
+        return Array()
+    if function is DTYPE and isinstance(args, tuple) and args and isinstance(args[0], str):
+        return Dtype(args[0])
+    if function is ENCODE and isinstance(args, tuple) and args[1:] == ("latin1",) and isinstance(args[0], str):
+        return args[0]
+    raise ValueError("only an array of bytes is made by a call; this file would call something else")
+
+
+def _append(target: Any, items: list[Any]) -> None:
+    if not isinstance(target, list):
+        raise TypeError
+    target.extend(items)
+
+
+def _set(target: Any, items: list[Any]) -> dict[str, Any]:
+    """Keys and values in turn."""
+    if not isinstance(target, dict) or len(items) % 2 or not all(isinstance(key, str) for key in items[::2]):
+        raise TypeError
+    target.update(zip(items[::2], items[1::2], strict=True))
+    return target

@@ -1,0 +1,161 @@
+"""What the command line shows while it works: progress bars and tables (rich)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from enas.derive import Scored
+from enas.drive import Begun, Done, Stopped, Trained
+from enas.retrain import TrainEpochEnd, TrainStep
+from enas.run import read_json
+from enas.search import Cost, EpochEnd, Step
+
+REFRESH = 0.2  # seconds between updates: a step of a small network takes less than a redraw
+
+
+def span(seconds: float) -> str:
+    """1:05:00, 12:30 or 45 s."""
+    s = round(seconds)
+    if s >= 3600:
+        return f"{s // 3600}:{s % 3600 // 60:02}:{s % 60:02} h"
+    return f"{s // 60}:{s % 60:02} min" if s >= 60 else f"{s} s"
+
+
+class Display:
+    """A listener that draws. Use as a context; without a terminal it prints a line an epoch instead of a bar."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console(highlight=False)
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self.task: Any = None
+        self.last = self.start = time.monotonic()
+        self.cost: Cost | None = None
+        self.done_shared = self.done_controller = 0
+        self.shown: dict[str, float] = {}
+        self.printed = (time.monotonic(), -1)
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, event: Any) -> None:
+        if isinstance(event, Begun):
+            self._begun(event)
+        elif isinstance(event, Step):
+            self._step(event)
+        elif isinstance(event, EpochEnd):
+            m = event.metrics
+            parts = [f"{name} {m[key]:.3f}" for name, key in SHOWN if key in m]
+            self._line(f"epoch {event.epoch}: {', '.join(parts)}", event.epoch)
+        elif isinstance(event, TrainStep):
+            self._bar(
+                "train", event.epoch * event.steps + event.step, None, f"epoch {event.epoch + 1} loss {event.loss:.3f}"
+            )
+        elif isinstance(event, TrainEpochEnd):
+            m = event.metrics
+            accuracy = f", validation {100 * m['validation_accuracy']:.2f} %" if "validation_accuracy" in m else ""
+            self._line(f"epoch {event.epoch}: loss {m['train_loss']:.3f}{accuracy}", event.epoch)
+        elif isinstance(event, Scored):
+            self._bar(f"score on {event.stage}", event.done, event.total, f"{event.done} of {event.total}")
+        elif isinstance(event, Trained):
+            text = f"{event.finished} of {event.trainings} trainings"
+            self._bar("train side by side", event.epochs, event.of_epochs, text, force=True)
+        elif isinstance(event, Stopped):
+            self.console.print(f"stopped, {event.why}: everything is saved; go on with: enas resume {event.folder}")
+        elif isinstance(event, Done) and self.cost is not None:
+            self.console.print(f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}")
+            self.console.print(
+                f"figures so far are of shared weights, not what a network reaches alone\nnext: enas derive {event.folder}"
+            )
+
+    def _begun(self, event: Begun) -> None:
+        self.start = time.monotonic()
+        if event.cost is None:
+            at = f", from epoch {event.resumed_at + 1}" if event.resumed_at else ""
+            self.console.print(f"training in {event.folder}{at}")
+            return
+        self.cost = cost = event.cost
+        self.console.print(
+            f"{'resuming' if event.resumed_at else 'searching'} into {event.folder}: about {span(cost.seconds)} to go"
+            f" ({cost.shared_steps} shared steps of {1000 * cost.shared_seconds:.0f} ms,"
+            f" {cost.controller_steps} controller steps of {1000 * cost.controller_seconds:.0f} ms)"
+        )
+
+    def _step(self, event: Step) -> None:
+        if event.phase == "shared":
+            self.done_shared += 1
+            self.shown["loss"] = sum(event.values) / len(event.values)
+        else:
+            self.done_controller += 1
+            self.shown |= {k: v for k, v in event.metrics.items() if k in ("reward", "entropy")}
+        if self.cost is None or time.monotonic() - self.last < REFRESH:
+            return
+        cost = self.cost
+        work = self.done_shared * cost.shared_seconds + self.done_controller * cost.controller_seconds
+        left = max(0.0, cost.seconds - work) * (time.monotonic() - self.start) / max(work, 1e-9)
+        figures = " ".join(f"{k} {v:.3f}" for k, v in self.shown.items())
+        self._bar(f"epoch {event.epoch + 1} {event.phase:10}", work, cost.seconds, f"{figures} left {span(left)}")
+
+    def _bar(self, what: str, done: float, total: float | None, text: str, force: bool = False) -> None:
+        now = time.monotonic()
+        if not self.console.is_terminal or (now - self.last < REFRESH and not force):
+            return
+        self.last = now
+        if self.task is None:
+            self.task = self.progress.add_task(what, total=total, text=text)
+        self.progress.update(self.task, description=what, completed=done, total=total, text=text)
+
+    def _line(self, text: str, epoch: int) -> None:
+        """Without a terminal: the first epoch, then one every ten seconds. With one, only the bar moves."""
+        now = time.monotonic()
+        if not self.console.is_terminal and (self.printed[1] < 0 or now - self.printed[0] > 10):
+            self.console.print(text)
+            self.printed = (now, epoch)
+
+
+SHOWN = (("loss", "shared_loss"), ("reward", "reward"), ("entropy", "entropy"))
+
+
+def ranking(run: Path) -> None:
+    """The table of best.json."""
+    best = read_json(Path(run) / "best.json")
+    table = Table(title="ranked by shared weights (a ranking, not results)", title_justify="left")
+    for column in ("rank", "architecture", "validation accuracy", "minibatch reward", "parameters"):
+        table.add_column(column, justify="left" if column == "architecture" else "right")
+    for entry in best["ranked"][:10]:
+        shared = entry["shared_weights"]
+        accuracy = f"{100 * shared['validation_accuracy']:.2f} %" if "validation_accuracy" in shared else "-"
+        row = [str(entry["rank"]), entry["id"], accuracy, f"{shared['minibatch_reward']:.3f}", f"{entry['parameters']:,}"]
+        table.add_row(*row)
+    Console().print(table)
+
+
+def trainings(rows: list[dict[str, Any]], train_on: str) -> None:
+    """The table of trainings alone."""
+    kept = "choose by validation accuracy" if train_on == "train" else "trained on all images: no validation accuracy"
+    table = Table(title=f"trained alone, from scratch ({kept}); test set read once each", title_justify="left")
+    for column in ("architecture", "validation", "test", "parameters", "folder"):
+        table.add_column(column)
+    for row in rows:
+        validation = f"{100 * row['validation_accuracy']:.2f} %" if "validation_accuracy" in row else "-"
+        cells = [row["id"], validation, f"{100 * row['test_accuracy']:.2f} %", f"{row['parameters']:,}", row["folder"]]
+        table.add_row(*cells)
+    Console().print(table)

@@ -1,0 +1,70 @@
+"""Many trainings side by side, in processes of their own, that stop in good order and never do what is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from enas.architecture import Architecture
+from enas.assemble import Setup
+from enas.drive import Listener, Trained, never, retrain, signals, silent
+from enas.run import read_lines
+
+
+def retrain_many(
+    plan: Setup,
+    jobs: Sequence[tuple[Architecture, Path, int]],
+    *,
+    workers: int,
+    listen: Listener = silent,
+    stop: Callable[[], str | None] = never,
+) -> list[dict[str, float] | None]:
+    """Train (architecture, folder, seed) each, `workers` at a time, in processes that share the plan's threads.
+    Results in order, None for those that were stopped. What is done already is only read."""
+    results: list[dict[str, float] | None] = [None] * len(jobs)
+    context = multiprocessing.get_context("spawn")
+    halt = context.Event()
+    share = dataclasses.replace(plan, threads=max(1, plan.threads // workers)).to_dict("retrain")
+    with (
+        signals() as caught,
+        ProcessPoolExecutor(workers, context, initializer=_worker, initargs=(halt,)) as pool,
+    ):
+        futures = {
+            pool.submit(_job, share, arch.to_dict(), str(folder), seed): i for i, (arch, folder, seed) in enumerate(jobs)
+        }
+        waiting = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                if not future.cancelled():
+                    results[futures[future]] = future.result()
+            epochs = sum(len(read_lines(folder / "metrics.jsonl")) for _, folder, _ in jobs)
+            listen(
+                Trained(epochs, len(jobs) * plan.settings.retrain.epochs, sum(r is not None for r in results), len(jobs))
+            )
+            if (caught.why or stop()) and not halt.is_set():
+                halt.set()
+                for future in waiting:
+                    future.cancel()
+    return results
+
+
+_halt: Any = None  # in a worker: set when it should stop in good order
+
+
+def _worker(halt: Any) -> None:
+    global _halt
+    _halt = halt
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+
+
+def _job(config: dict[str, Any], arch: dict[str, Any], folder: str, seed: int) -> dict[str, float] | None:
+    def stop() -> str | None:
+        return "stopped" if _halt.is_set() else None
+
+    return retrain(Setup.of(config), Architecture.from_dict(arch), folder, seed=seed, stop=stop)

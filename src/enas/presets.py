@@ -1,0 +1,306 @@
+"""Presets: which space, network, task and data go together, and with which settings. No other file names combinations.
+
+A preset has recipes: `paper` (what the text says; the released code's value where the text is silent), `released` (what the
+authors' released code does), `modern` (what is thought or measured to work better; docs/decisions.md says which), `quick`
+(minutes on two CPU cores). All settings of a recipe are plain dataclasses, printed by `enas presets show` and compared by
+`enas presets diff`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+from enas.backbones.micro import MicroSettings
+from enas.controller import ControllerSettings
+from enas.derive import DeriveSettings
+from enas.retrain import RetrainSettings
+from enas.search import SearchSettings
+from enas.spaces.conv_micro import ConvMicroSettings
+from enas.strategies.reinforce import ReinforceSettings
+from enas.tasks.image_classification import ImageClassificationSettings
+from enas.training import OptimizerSettings
+
+S = TypeVar("S")
+N = TypeVar("N")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which data, and how it is split."""
+
+    dataset: str = "cifar10"
+    """A registered data set (`enas data list`)."""
+    train: int | None = None
+    """Training images to use, a balanced subset; None: all."""
+    validation: int = 5000
+    """Images kept from the training part for rewards and choices (paper 2.2: 45,000 of 50,000 train)."""
+
+    def __post_init__(self) -> None:
+        if self.validation < 1 or (self.train is not None and self.train < 1):
+            raise ValueError(f"data.train and data.validation are at least 1; got {self.train} and {self.validation}")
+
+
+@dataclass(frozen=True)
+class RetrainConfig(RetrainSettings, Generic[N, T]):
+    """The network and batches of the training alone."""
+
+    network: N = field(kw_only=True)
+    """The network that the architecture is built into."""
+    task: T = field(kw_only=True)
+    """Batches and augmentation."""
+
+
+@dataclass(frozen=True)
+class Config(Generic[S, N, T]):
+    """Every setting of a run."""
+
+    space: S
+    """What there is to choose from."""
+    network: N
+    """The supernet around the cells."""
+    data: DataSettings
+    """Which data."""
+    task: T
+    """Batches, augmentation and reward."""
+    search: SearchSettings
+    """The two phases."""
+    reinforce: ReinforceSettings
+    """The controller's learning; without effect for other strategies."""
+    derive: DeriveSettings
+    """Choice of the architecture after the search."""
+    retrain: RetrainConfig[N, T]
+    """Training of the architecture alone."""
+    strategy: Literal["reinforce", "random"] = "reinforce"
+    """Who draws architectures: the LSTM controller, or uniform random search."""
+
+
+MicroConfig = Config[ConvMicroSettings, MicroSettings, ImageClassificationSettings]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named combination; `recipes` make its settings."""
+
+    about: str
+    space: str
+    task: str
+    config: Any  # the concrete type of its settings, for the command line
+    recipes: Mapping[str, Callable[[], Any]]
+    default: str = "quick"
+
+
+# ------------------------------------------------------------------------------------------------ cifar10-micro
+def cifar10_micro_paper() -> MicroConfig:
+    """Paper 2.2, 2.4, 3.2; where the text is silent, the released code's value."""
+    optimizer = OptimizerSettings()
+    network = MicroSettings(filters=20, cells=6, dropout=0.1)
+    task = ImageClassificationSettings(batch_size=128, reward_batch=128)
+    return Config(
+        space=ConvMicroSettings(),
+        network=network,
+        data=DataSettings(),
+        task=task,
+        search=SearchSettings(optimizer=optimizer),
+        reinforce=ReinforceSettings(),
+        derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
+        retrain=RetrainConfig(
+            epochs=310,
+            train_on="train",
+            optimizer=optimizer,
+            network=dataclasses.replace(network, filters=36, dropout=0.2, merge_norm=False),
+            task=task,
+        ),
+    )
+
+
+def cifar10_micro_released() -> MicroConfig:
+    """Scripts cifar10_micro_search.sh and cifar10_micro_final.sh of the released code, and the values in its sources."""
+    search_optimizer = OptimizerSettings(min_learning_rate=0.0005, per_epoch=True, weight_decay=2e-4)
+    task = ImageClassificationSettings(batch_size=160, reward_batch=160)
+    return Config(
+        space=ConvMicroSettings(),
+        network=MicroSettings(filters=20, cells=2, dropout=0.1, aux_weight=0.4),
+        data=DataSettings(),
+        task=task,
+        search=SearchSettings(epochs=150, controller_steps=30, architectures=10, optimizer=search_optimizer),
+        reinforce=ReinforceSettings(
+            controller=ControllerSettings(hidden=64, temperature=1.0, tanh_constant=1.1),
+            learning_rate=0.0035,
+            entropy_weight=1e-4,
+        ),
+        derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
+        retrain=RetrainConfig(
+            epochs=630,
+            train_on="train+validation",
+            optimizer=OptimizerSettings(min_learning_rate=0.0001, per_epoch=True, weight_decay=4e-4),
+            network=MicroSettings(filters=36, cells=5, dropout=0.2, drop_path=0.4, aux_weight=0.4, extra_calibration=True),
+            task=dataclasses.replace(task, batch_size=144),
+        ),
+    )
+
+
+def cifar10_micro_modern() -> MicroConfig:
+    """Departures from `paper` that are thought to matter, none measured at this size yet (docs/decisions.md)."""
+    optimizer = OptimizerSettings(schedule="cosine", min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0)
+    return Config(
+        space=ConvMicroSettings(),
+        network=MicroSettings(filters=20, cells=2, dropout=0.1, aux_weight=0.4),
+        data=DataSettings(),
+        task=ImageClassificationSettings(batch_size=128, reward="loss", reward_batch=256),
+        search=SearchSettings(epochs=150, warmup_epochs=50, controller_steps=100, architectures=10, optimizer=optimizer),
+        reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-3, normalise=True),
+        derive=DeriveSettings(samples=200, score_on="validation", keep=20),
+        retrain=RetrainConfig(
+            epochs=600,
+            train_on="train",
+            optimizer=optimizer,
+            network=MicroSettings(filters=36, cells=6, dropout=0.2, drop_path=0.2, aux_weight=0.4),
+            task=ImageClassificationSettings(batch_size=96, cutout=16),
+        ),
+    )
+
+
+def cifar10_micro_quick() -> MicroConfig:
+    """B = 7, a small and shallow network: search, derivation and retraining within half an hour on two cores."""
+    optimizer = OptimizerSettings(
+        schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=100, grad_clip=5.0
+    )
+    network = MicroSettings(filters=12, cells=1, stem_stride=2, dropout=0.0)
+    task = ImageClassificationSettings(batch_size=128, reward="loss", reward_batch=128)
+    return Config(
+        space=ConvMicroSettings(),
+        network=network,
+        data=DataSettings(),
+        task=task,
+        search=SearchSettings(epochs=6, warmup_epochs=3, controller_steps=30, architectures=10, optimizer=optimizer),
+        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        derive=DeriveSettings(samples=50, score_on="validation", keep=5),
+        retrain=RetrainConfig(
+            epochs=10,
+            train_on="train",
+            optimizer=optimizer,
+            network=dataclasses.replace(network, filters=16),
+            task=dataclasses.replace(task, reward="accuracy"),
+        ),
+    )
+
+
+# ------------------------------------------------------------------------------------------------- digits-micro
+def digits_micro_quick() -> MicroConfig:
+    """400 of scikit-learn's 8x8 digits train, 400 validate, 997 test: small enough that a difference can show."""
+    optimizer = OptimizerSettings(
+        schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0
+    )
+    network = MicroSettings(filters=8, cells=1, stem_multiplier=1, dropout=0.0)
+    task = ImageClassificationSettings(batch_size=50, pad=1, flip=False, reward="loss", reward_batch=100)
+    return Config(
+        space=ConvMicroSettings(),
+        network=network,
+        data=DataSettings(dataset="digits", train=400, validation=400),
+        task=task,
+        search=SearchSettings(epochs=60, warmup_epochs=30, controller_steps=10, architectures=8, optimizer=optimizer),
+        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        derive=DeriveSettings(samples=50, score_on="validation", keep=10),
+        retrain=RetrainConfig(
+            epochs=20,
+            train_on="train",
+            optimizer=optimizer,
+            network=network,
+            task=dataclasses.replace(task, reward="accuracy"),
+        ),
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    "digits-micro": Preset(
+        "convolutional cells on scikit-learn's 8x8 digits: minutes on a CPU, no download",
+        "conv_micro",
+        "image_classification",
+        MicroConfig,
+        {"quick": digits_micro_quick},
+    ),
+    "cifar10-micro": Preset(
+        "convolutional cells on CIFAR-10 (paper 2.4, Table 2)",
+        "conv_micro",
+        "image_classification",
+        MicroConfig,
+        {
+            "paper": cifar10_micro_paper,
+            "released": cifar10_micro_released,
+            "modern": cifar10_micro_modern,
+            "quick": cifar10_micro_quick,
+        },
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise ValueError(f"a preset is one of {', '.join(PRESETS)}; got '{name}'")
+    return PRESETS[name]
+
+
+def config_of(name: str, recipe: str | None = None) -> Any:
+    """The settings of a preset's recipe (its default one for None); ValueError for unknown names."""
+    entry = preset(name)
+    recipe = recipe or entry.default
+    if recipe not in entry.recipes:
+        raise ValueError(f"preset '{name}' has recipes {', '.join(entry.recipes)}; got '{recipe}'")
+    return entry.recipes[recipe]()
+
+
+def retrain_type(name: str) -> Any:
+    """The concrete type of a preset's `retrain` settings, for the command line."""
+    _, network, task = get_args(preset(name).config)
+    return RetrainConfig[network, task]  # type: ignore[valid-type]
+
+
+# ------------------------------------------------------------------------------------- settings as plain values
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Nested dataclasses as nested dicts that JSON can hold."""
+    return dataclasses.asdict(settings)
+
+
+def from_dict(like: Any, data: Any, where: str = "") -> Any:
+    """`like` (a dataclass instance) with the values of `data`; ValueError for unknown settings and wrong types."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {data!r}")
+    known = {f.name: getattr(like, f.name) for f in dataclasses.fields(like)}
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        path = f"{where}.{name}" if where else name
+        if name not in known:
+            raise ValueError(f"there is no setting '{path}'; there are {', '.join(known)}")
+        old = known[name]
+        if dataclasses.is_dataclass(old):
+            values[name] = from_dict(old, value, path)
+        elif isinstance(old, tuple) and isinstance(value, list):
+            values[name] = tuple(value)
+        elif isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+            values[name] = float(value)
+        elif old is not None and value is not None and type(value) is not type(old):
+            raise ValueError(f"setting '{path}' is of type {type(old).__name__}; got {value!r}")
+        else:
+            values[name] = value
+    return dataclasses.replace(like, **values)
+
+
+def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every setting, in order."""
+    for f in dataclasses.fields(settings):
+        value = getattr(settings, f.name)
+        name = f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value):
+            yield from flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def difference(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
+    """Settings in which two recipes differ."""
+    other = dict(flat(b))
+    return [(name, value, other[name]) for name, value in flat(a) if value != other[name]]

@@ -1,0 +1,297 @@
+"""The search: two phases that alternate (paper 2.2).
+
+    phase 1, shared weights: over a whole pass of the training data, each step trains M children drawn from the strategy,
+             all on the same minibatch (Eq. 1)
+    phase 2, controller: a number of steps, each scoring n architectures by their reward on a validation minibatch and
+             telling the strategy
+
+`run` yields an event after every step, and at every event `state` is complete: a search that is stopped there and loaded
+again continues bit for bit. It knows no concrete space, network, task or strategy, and writes no files.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import torch
+
+from enas.architecture import Architecture
+from enas.space import OpChoice, SubsetChoice
+from enas.strategies import Strategy
+from enas.strategies.random_search import RandomSearch
+from enas.supernet import Supernet
+from enas.tasks import Task
+from enas.training import (
+    OptimizerSettings,
+    State,
+    learning_rate,
+    load_optimizer,
+    make_optimizer,
+    module_state,
+    optimizer_tensors,
+    seeded,
+    update,
+)
+
+MOST_ASKED = 512  # children drawn in one walk in phase 1, where the policy stands still
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Length and rhythm of the search."""
+
+    epochs: int = 310
+    """Passes over the training data (paper 3.2: 310; released micro code: 150)."""
+    warmup_epochs: int = 0
+    """First epochs in which children are uniform and the controller rests (not in the paper)."""
+    children: int = 1
+    """M, children that train on each minibatch (paper 2.2: 1)."""
+    controller_steps: int = 2000
+    """Steps of the controller between passes (paper 2.2: 2,000; released micro code: 30)."""
+    architectures: int = 1
+    """n, architectures scored in each of these steps (the paper does not say; released code: 10)."""
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("epochs", 1),
+            ("children", 1),
+            ("architectures", 1),
+            ("controller_steps", 0),
+            ("warmup_epochs", 0),
+        ):
+            if getattr(self, name) < low:
+                raise ValueError(f"search.{name} is at least {low}; got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of either phase: `phase` is "shared" or "controller"; `values` are losses or rewards, one a child."""
+
+    phase: str
+    epoch: int
+    step: int
+    steps: int  # in this phase of this epoch
+    archs: list[Architecture]
+    values: list[float]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """Both phases of an epoch are done. `metrics` are means over the epoch; every figure is of shared weights."""
+
+    epoch: int
+    metrics: dict[str, Any]
+
+
+class Diverged(RuntimeError):
+    """A loss that is not a number: says where, which architecture, what to try."""
+
+
+class Search:
+    def __init__(self, settings: SearchSettings, task: Task, supernet: Supernet, strategy: Strategy, seed: int = 0):
+        self.settings, self.task, self.supernet, self.strategy, self.seed = settings, task, supernet, strategy, seed
+        self.uniform = RandomSearch(supernet.space, seed=seed)
+        self._named = dict(supernet.named_parameters())
+        self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
+        self.epoch, self.phase, self.step = 0, "shared", 0
+        self.controller_step = 0  # over the whole search: which validation minibatch is next
+        self.pending: list[Architecture] = []
+        self.sums: dict[str, float] = {}
+        self.ops: Counter[str] = Counter()
+
+    # ----------------------------------------------------------------------------------------------- the loop
+    def run(self) -> Iterator[Step | EpochEnd]:
+        """Go on from where the state is, to the end."""
+        while self.epoch < self.settings.epochs:
+            if self.phase == "shared":
+                while self.step < self.task.train_steps:
+                    yield self._shared_step()
+                self.phase, self.step = "controller", 0
+            while self.step < self.controller_steps(self.epoch):
+                yield self._controller_step()
+            yield self._epoch_end()
+
+    def controller_steps(self, epoch: int) -> int:
+        """Steps of phase 2 in this epoch: none while warming up, and none where the strategy learns nothing."""
+        return self.settings.controller_steps if self.strategy.learns and epoch >= self.settings.warmup_epochs else 0
+
+    def _asked(self) -> Strategy:
+        """Who draws the children of phase 1."""
+        return self.uniform if self.epoch < self.settings.warmup_epochs else self.strategy
+
+    def _shared_step(self) -> Step:
+        M, steps = self.settings.children, self.task.train_steps
+        if not self.pending:  # the policy stands still in this phase: many children in one walk
+            self.pending = self._asked().ask(M * min(steps - self.step, max(1, MOST_ASKED // M)))
+        archs, self.pending = self.pending[:M], self.pending[M:]
+        batch = self.task.train_batch(self.epoch, self.step)
+        rate = learning_rate(self.settings.optimizer, self.epoch, self.step, steps, self.settings.epochs)
+        losses = self._gradients(archs, batch, (self.seed, "shared", self.epoch, self.step))
+        for arch, loss in zip(archs, losses, strict=True):
+            if not math.isfinite(loss):
+                raise Diverged(
+                    f"the loss of architecture {arch.id} is {loss} at epoch {self.epoch + 1}, step {self.step + 1}; try a"
+                    " lower --search.optimizer.learning-rate or --search.optimizer.grad-clip 5, from the last checkpoint"
+                )
+        used = list(dict.fromkeys(p for arch in archs for p in self.supernet.parameters_of(arch)))
+        update(self.optimizer, used, rate, self.settings.optimizer.grad_clip)
+        self.step += 1
+        self._add("shared_loss", sum(losses) / M)
+        for arch in archs:
+            self.ops.update(self._op_names(arch))
+        return Step("shared", self.epoch, self.step, steps, archs, losses, {"learning_rate": rate})
+
+    def _gradients(self, archs: list[Architecture], batch: Any, key: tuple[object, ...]) -> list[float]:
+        """Adds the mean of the children's gradients (Eq. 1) to the shared weights; the losses."""
+        self.supernet.train()
+        progress = self.epoch / self.settings.epochs
+        losses = []
+        for child, arch in enumerate(archs):
+            with seeded(*key, child):
+                loss = self.task.loss(self.supernet, arch, batch, progress)
+                (loss / len(archs)).backward()
+            losses.append(loss.detach())
+        return [float(loss) for loss in losses]
+
+    def _controller_step(self) -> Step:
+        archs = self.strategy.ask(self.settings.architectures)
+        batch = self.task.reward_batch(self.controller_step)
+        rewards = [self.task.reward(self.supernet, arch, batch) for arch in archs]
+        metrics = self.strategy.tell(archs, rewards)
+        self.step += 1
+        self.controller_step += 1
+        for name, value in metrics.items():
+            self._add(name, value)
+        steps = self.controller_steps(self.epoch)
+        return Step("controller", self.epoch, self.step, steps, archs, rewards, metrics)
+
+    def _epoch_end(self) -> EpochEnd:
+        counts = {key[2:]: n for key, n in self.sums.items() if key.startswith("n:")}
+        metrics: dict[str, Any] = {"epoch": self.epoch + 1}
+        metrics |= {name: self.sums[name] / n for name, n in counts.items()}
+        total = sum(self.ops.values())
+        metrics["ops"] = {name: n / total for name, n in sorted(self.ops.items())}
+        self.epoch, self.phase, self.step, self.pending, self.sums, self.ops = (
+            self.epoch + 1,
+            "shared",
+            0,
+            [],
+            {},
+            Counter(),
+        )
+        return EpochEnd(self.epoch, metrics)
+
+    def _add(self, name: str, value: float) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + value
+        self.sums[f"n:{name}"] = self.sums.get(f"n:{name}", 0) + 1
+
+    def _op_names(self, arch: Architecture) -> Iterator[str]:
+        """What the histogram counts: `cell.op` for ops, `cell.skip` for each skip taken."""
+        for decision in self.supernet.space.decisions:
+            answer = arch.choices.get(decision.name)
+            cell = decision.name.split(".")[0]
+            if isinstance(decision, OpChoice) and answer is not None:
+                yield f"{cell}.{answer}"
+            elif isinstance(decision, SubsetChoice):
+                yield from (f"{cell}.skip" for _ in answer or ())
+
+    # -------------------------------------------------------------------------------------------------- state
+    def state(self) -> State:
+        """Complete at every event. Choices of children drawn but not yet trained are kept as their answers in order."""
+        names = [decision.name for decision in self.supernet.space.decisions]
+        values = {
+            "epoch": self.epoch,
+            "phase": self.phase,
+            "step": self.step,
+            "controller_step": self.controller_step,
+            "pending": [[arch.choices.get(name) for name in names] for arch in self.pending],
+            "sums": self.sums,
+            "ops": dict(self.ops),
+        }
+        return State.nested(
+            values,
+            weights=module_state(self.supernet),
+            optimizer=State(optimizer_tensors(self.optimizer, self._named, "")),
+            strategy=self.strategy.state(),
+            uniform=self.uniform.state(),
+        )
+
+    def load(self, state: State) -> None:
+        values = state.values
+        self.epoch, self.phase, self.step = values["epoch"], values["phase"], values["step"]
+        self.controller_step, self.sums, self.ops = values["controller_step"], dict(values["sums"]), Counter(values["ops"])
+        space = self.supernet.space
+        self.pending = [
+            space.architecture({d.name: a for d, a in zip(space.decisions, answers, strict=True) if a is not None})
+            for answers in values["pending"]
+        ]
+        self.supernet.load_state_dict(dict(state.under("weights").tensors))
+        load_optimizer(self.optimizer, self._named, state.under("optimizer").tensors, "")
+        self.strategy.load(state.under("strategy"))
+        self.uniform.load(state.under("uniform"))
+
+    # ------------------------------------------------------------------------------------------------ preview
+    def preview(self, children: int = 8, warm: int = 2) -> Cost:
+        """What the rest of the search will take, measured on a few uniform children. Changes nothing."""
+        asked = RandomSearch(self.supernet.space, seed=self.seed).ask(warm + children)
+        buffers = {name: b.clone() for name, b in self.supernet.named_buffers()}
+        batch, reward_batch = self.task.train_batch(0, 0), self.task.reward_batch(0)
+        train, reward = [], []
+        for i, arch in enumerate(asked):
+            start = time.perf_counter()
+            self.task.train_batch(0, i % self.task.train_steps)
+            self._gradients([arch], batch, (self.seed, "preview"))
+            between = time.perf_counter()
+            self.task.reward(self.supernet, arch, reward_batch)
+            if i >= warm:
+                train.append(between - start)
+                reward.append(time.perf_counter() - between)
+            for parameter in self.supernet.parameters_of(arch):
+                parameter.grad = None
+        with torch.no_grad():
+            for name, b in self.supernet.named_buffers():
+                b.copy_(buffers[name])
+        think = 0.0
+        if self.strategy.learns and self.settings.controller_steps:
+            archs, n = asked[:1] * self.settings.architectures, self.settings.architectures
+            think = _seconds_of_a_tell(self.strategy, archs)
+            think += n * median(reward)
+        shared_steps = (self.settings.epochs - self.epoch) * self.task.train_steps
+        controller_steps = sum(self.controller_steps(e) for e in range(self.epoch, self.settings.epochs))
+        mean = sum(train) / len(train)
+        return Cost(shared_steps, controller_steps, self.settings.children * mean, think)
+
+
+def _seconds_of_a_tell(strategy: Strategy, archs: list[Architecture]) -> float:
+    """Time of one ask and tell; the strategy is put back as it was."""
+    before = State({key: tensor.clone() for key, tensor in strategy.state().tensors.items()}, dict(strategy.state().values))
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        strategy.ask(len(archs))
+        strategy.tell(archs, [0.0] * len(archs))
+        seconds.append(time.perf_counter() - start)
+    strategy.load(before)
+    return median(seconds)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Steps to come and seconds each takes."""
+
+    shared_steps: int
+    controller_steps: int
+    shared_seconds: float
+    controller_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.shared_steps * self.shared_seconds + self.controller_steps * self.controller_seconds

@@ -1,0 +1,154 @@
+"""Image classification as a task: batches, loss, metric and reward (paper 3.2).
+
+The whole data set lives on the device, normalised; augmentation is batched there. Which images and which random crops a
+batch holds is a function of (seed, epoch, step), so any batch can be asked for in any order, also after a resume.
+
+Shapes: B batch; x (B, C, H, W) float32 in channels_last; y (B,) int64.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from enas.architecture import Architecture
+from enas.data.images import ImageData, augment
+from enas.supernet import Outputs, Supernet
+from enas.training import seed_of
+
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class ImageClassificationSettings:
+    """Batches, augmentation and reward."""
+
+    batch_size: int = 128
+    """Images a training step (paper 2.2: 128; released micro code: 160 in search, 144 alone)."""
+    pad: int = 4
+    """Zero pixels around an image before the random crop (paper 3.2: 4)."""
+    flip: bool = True
+    """Random horizontal flips (paper 3.2)."""
+    cutout: int = 0
+    """Side of the square that CutOut blanks, pixels; 0: none (paper 3.2: 16 in the second result)."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes in training (not in the paper)."""
+    reward: Literal["accuracy", "loss"] = "accuracy"
+    """Of a validation minibatch: accuracy (paper 2.2), or exp(-cross-entropy), both in 0..1."""
+    reward_batch: int = 128
+    """Validation images a reward (released code: the batch size)."""
+    eval_batch: int = 500
+    """Images a step when a whole part is scored."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("batch_size", 2), ("reward_batch", 1), ("eval_batch", 1), ("pad", 0), ("cutout", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"task.{name} is at least {low}; got {getattr(self, name)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"task.label_smoothing is at least 0 and below 1; got {self.label_smoothing}")
+
+
+class Batch(NamedTuple):
+    x: Tensor
+    y: Tensor
+
+
+class ImageClassification:
+    """Batches of `data` and what to make of them. `train_on` says which images count as training data: "train", or
+    "train+validation", and then there is nothing left to choose on."""
+
+    def __init__(
+        self,
+        data: ImageData,
+        settings: ImageClassificationSettings,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        train_on: Literal["train", "train+validation"] = "train",
+    ):
+        self.settings, self.seed, self.device, self.train_on = settings, seed, torch.device(device), train_on
+        self.dimensions = {"channels": data.channels, "image_size": data.image_size, "classes": data.num_classes}
+        self._parts: dict[Part, Batch] = {
+            part: Batch(data.normalised(part, self.device), getattr(data, part).labels.to(self.device))
+            for part in ("train", "validation", "test")
+        }
+        if train_on == "train+validation":
+            both = [self._parts["train"], self._parts["validation"]]
+            x = torch.cat([b.x for b in both]).contiguous(memory_format=torch.channels_last)
+            self._parts["train"] = Batch(x, torch.cat([b.y for b in both]))
+        self._order: tuple[object, Tensor] = (None, torch.empty(0))
+
+    def size(self, part: Part) -> int:
+        return len(self._parts[part].y)
+
+    # ------------------------------------------------------------------------------------------------ training
+    @property
+    def train_steps(self) -> int:
+        """Steps of one pass. A last batch of a single image is left out: batch norm has no statistics of one."""
+        full, rest = divmod(self.size("train"), self.settings.batch_size)
+        return full + (rest > 1)
+
+    def train_batch(self, epoch: int, step: int) -> Batch:
+        """Batch `step` of pass `epoch`, augmented."""
+        size = self.settings.batch_size
+        index = self._permutation("train", epoch)[step * size : (step + 1) * size]
+        images, labels = self._parts["train"]
+        generator = torch.Generator(self.device).manual_seed(seed_of(self.seed, "augment", epoch, step))
+        s = self.settings
+        x = augment(images[index], generator, pad=s.pad, flip=s.flip, cutout=s.cutout)
+        return Batch(x.contiguous(memory_format=torch.channels_last), labels[index])
+
+    def loss(self, model: Supernet, arch: Architecture | None, batch: Batch, progress: float = 1.0) -> Tensor:
+        """Mean cross-entropy in nats, plus the auxiliary head's, weighted."""
+        out = model(batch.x, arch, progress=progress)
+        smoothing = self.settings.label_smoothing
+        if not isinstance(out, Outputs):
+            return F.cross_entropy(out, batch.y, label_smoothing=smoothing)
+        main, aux = (F.cross_entropy(logits, batch.y, label_smoothing=smoothing) for logits in out)
+        return main + model.aux_weight * aux
+
+    # ------------------------------------------------------------------------------------------------- scoring
+    def reward_batch(self, step: int) -> Batch:
+        """The validation minibatch of controller step `step`, counted over the whole search: shuffled passes, no
+        augmentation."""
+        size = min(self.settings.reward_batch, self.size("validation"))
+        turn, place = divmod(step, self.size("validation") // size)
+        index = self._permutation("validation", turn)[place * size : (place + 1) * size]
+        images, labels = self._parts["validation"]
+        return Batch(images[index], labels[index])
+
+    @torch.no_grad()
+    def reward(self, model: Supernet, arch: Architecture | None, batch: Batch) -> float:
+        """One number an architecture, larger is better, between 0 and 1. Leaves the model in evaluation mode."""
+        model.eval()
+        logits = model(batch.x, arch)
+        if self.settings.reward == "accuracy":
+            return float((logits.argmax(1) == batch.y).float().mean())
+        return math.exp(-float(F.cross_entropy(logits, batch.y)))
+
+    @torch.no_grad()
+    def evaluate(self, model: Supernet, arch: Architecture | None, part: Part) -> dict[str, float]:
+        """Accuracy (0..1), loss (nats) and reward over a whole part. Leaves the model in evaluation mode."""
+        model.eval()
+        images, labels = self._parts[part]
+        hits = torch.zeros((), dtype=torch.long, device=self.device)
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        for start in range(0, len(labels), self.settings.eval_batch):
+            x, y = images[start : start + self.settings.eval_batch], labels[start : start + self.settings.eval_batch]
+            logits = model(x, arch)
+            hits += (logits.argmax(1) == y).sum()
+            loss += F.cross_entropy(logits, y, reduction="sum")
+        accuracy, mean_loss = int(hits) / len(labels), float(loss) / len(labels)
+        reward = accuracy if self.settings.reward == "accuracy" else math.exp(-mean_loss)
+        return {"accuracy": accuracy, "loss": mean_loss, "reward": reward}
+
+    def _permutation(self, part: Part, turn: int) -> Tensor:
+        key = (part, turn)
+        if self._order[0] != key:
+            generator = torch.Generator().manual_seed(seed_of(self.seed, "order", part, turn))
+            self._order = (key, torch.randperm(self.size(part), generator=generator).to(self.device))
+        return self._order[1]

@@ -1,0 +1,18 @@
+"""Published architectures that ship with the package, by name, each with where it comes from."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from enas.architecture import Architecture
+from enas.spaces import space_of
+
+NAMED = {"enas_micro": "the micro cells of the authors' released code (melodyguan/enas)"}
+
+
+def named(name: str) -> Architecture:
+    """A shipped architecture, checked against its space; ValueError for an unknown name."""
+    if name not in NAMED:
+        raise ValueError(f"a named architecture is one of {', '.join(NAMED)}; got '{name}'")
+    arch = Architecture.from_json((files("enas") / "architectures" / f"{name}.json").read_text())
+    return space_of(arch.space).check(arch)
