@@ -195,7 +195,7 @@ def digits_micro_quick() -> MicroConfig:
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0
     )
-    network = MicroSettings(filters=8, cells=1, stem_multiplier=1, dropout=0.0)
+    network = MicroSettings(filters=8, cells=1, reductions=1, stem_multiplier=1, dropout=0.0)
     task = ImageClassificationSettings(batch_size=50, pad=1, flip=False, reward="loss", reward_batch=100)
     return Config(
         space=ConvMicroSettings(),

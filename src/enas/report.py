@@ -16,7 +16,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -24,6 +24,7 @@ from statistics import mean
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -40,49 +41,20 @@ REWARDS = {"accuracy": "accuracy", "loss": "exp(−cross-entropy)"}  # by settin
 
 
 # ----------------------------------------------------------------------------------------------------------- reading
-@dataclass(frozen=True)
-class Training:
-    """RUN/retrain/<id>-seed<k>."""
-
-    config: Record
-    metrics: list[Record]  # a record an epoch
-    finished: bool
-
-
-@dataclass(frozen=True)
-class Run:
-    """The files of a run; None or empty where one is not there yet. The sections look inside them."""
-
-    path: Path
-    config: Record
-    settings: dict[str, Any]  # by dotted names
-    metrics: list[Record]  # a record an epoch
-    clock: str
-    best: Record | None
-    retrained: Record | None
-    compared: Record | None
-    trainings: dict[str, Training]  # by the name of the folder
-
-    @property
-    def first(self) -> str:
-        """Id of the derived cell; before one is derived, nothing."""
-        return str(self.best["ranked"][0]["id"]) if self.best else ""
-
-    def note(self, what: str, verb: str) -> str:
-        """What is missing, and the commands that lead to it."""
-        verbs = [verb] if self.best or verb == "resume" else list(dict.fromkeys(("derive", verb)))
-        commands = (f"<code>enas {verb} {escape(shlex.quote(str(self.path)))}</code>" for verb in verbs)
-        return f'<p class="note">{what}: {", then ".join(commands)}</p>\n'
+class Damaged(ValueError):
+    """A file does not hold what it should: one line that names it."""
 
 
 @contextmanager
 def blaming(path: Path) -> Iterator[None]:
-    """What goes wrong inside is the fault of the file: an error of one line that names it."""
+    """What goes wrong inside is the fault of this file, if no other one has been blamed."""
     try:
         yield
+    except Damaged:
+        raise
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise ValueError(f"'{path}' is damaged, or enas did not write it: {what}") from error
+        raise Damaged(f"'{path}' is damaged, or enas did not write it: {what}") from error
 
 
 def read(path: Path) -> list[Record]:
@@ -90,14 +62,10 @@ def read(path: Path) -> list[Record]:
     if not path.exists():
         return []
     with blaming(path):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         records = [json.loads(part) for part in (text.split("\n")[:-1] if path.suffix == ".jsonl" else [text])]
-        for record in records:
-            if not isinstance(record, dict):
-                raise ValueError(f"a mapping should stand there; got {str(record)[:40]!r}")
-            for name, value in flat(record | {"epoch": record["epoch"]}).items() if path.name == "metrics.jsonl" else ():
-                if not isinstance(value, int | float):
-                    raise ValueError(f"'{name}' should be a number; got {str(value)[:40]!r}")
+        if not all(isinstance(record, dict) for record in records):
+            raise ValueError("it should hold mappings")
     return records
 
 
@@ -109,15 +77,31 @@ def flat(settings: Record, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def read_clock(path: Path) -> str:
-    """When the search began, and how long it was at work: from each begin or resume to what came last after it."""
-    records = read(path)
-    with blaming(path):
-        times = [datetime.fromisoformat(record["time"]) for record in records]
-        pauses = [record["event"] in ("begin", "resume") for record in records[1:]]
-        s = round(sum((b - a).total_seconds() for a, b, pause in zip(times, times[1:], pauses, strict=False) if not pause))
-    span = f"{s // 3600}:{s % 3600 // 60:02} h" if s >= 3600 else f"{s // 60}:{s % 60:02} min" if s >= 60 else f"{s} s"
-    return f", begun {times[0]:%Y-%m-%d %H:%M}, {span} of searching" if times else ""
+@dataclass(frozen=True)
+class Run:
+    """What several sections look at; the rest each reads for itself."""
+
+    path: Path
+    config: Record
+    settings: dict[str, Any]  # by dotted names
+    metrics: list[Record]  # a record an epoch
+    ranked: Sequence[Record]  # of best.json, the derived architecture first; empty before there is one
+    derived_at: int  # epochs that were done then
+
+    def read(self, name: str) -> Record | None:
+        return next(iter(read(self.path / name)), None)
+
+    def note(self, what: str, verb: str) -> str:
+        """What is missing, and the commands that lead to it."""
+        verbs = [verb] if self.ranked or verb in ("resume", "derive") else ["derive", verb]
+        commands = (f"<code>enas {verb} {escape(shlex.quote(str(self.path)))}</code>" for verb in verbs)
+        return f'<p class="note">{what}: {", then ".join(commands)}</p>\n'
+
+    @property
+    def title(self) -> str:
+        """`mine` of runs/mine, `digits-micro-quick/seed0` of the folder that a search makes unasked."""
+        *_, parent, name = ("", "", *self.path.resolve().parts)
+        return escape(f"{parent}/{name}" if re.fullmatch(r"seed\d+", name) else name)
 
 
 def read_run(path: Path) -> Run:
@@ -126,19 +110,13 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"a run is a folder with a config.json; '{path}' has none (`enas search` makes one)")
     [config] = read(path / "config.json")
     with blaming(path / "config.json"):
-        if config["command"] != "search":
-            raise ValueError(f"a report is of a search, and this is a {config['command']}")
-        settings = flat(config["settings"])
-    best, retrained, compared = (next(iter(read(path / f"{name}.json")), None) for name in ("best", "retrained", "compare"))
-    trainings = {
-        file.parent.name: Training(read(file)[0], read(file.parent / "metrics.jsonl"), (file.parent / "result.json").exists())
-        for file in sorted(path.glob("retrain/*/config.json"))
-    }
-    metrics, clock = read(path / "metrics.jsonl"), read_clock(path / "timing.jsonl")
-    run = Run(path, config, settings, metrics, clock, best, retrained, compared, trainings)
+        command, settings = config["command"], flat(config["settings"])
+    if command != "search":
+        raise ValueError(f"a report is of a search; '{path}' is a {command}")
     with blaming(path / "best.json"):
-        _ = run.first
-    return run
+        [best] = read(path / "best.json") or [{"ranked": [], "searched_epochs": 0}]
+        ranked, derived_at = [{**entry, "id": str(entry["id"])} for entry in best["ranked"]], int(best["searched_epochs"])
+    return Run(path, config, settings, read(path / "metrics.jsonl"), ranked, derived_at)
 
 
 # ------------------------------------------------------------------------------------------------------------ charts
@@ -150,15 +128,22 @@ def charting() -> Iterator[None]:
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "enas", "text.parse_math": False})
         matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY})
         matplotlib.rcParams.update({"axes.grid": True, "grid.color": "#e9ecef", "axes.axisbelow": True, "font.size": 9.5})
+        matplotlib.rcParams.update({"legend.frameon": False, "legend.fontsize": 8.5})
         yield
 
 
-def _axes(ylabel: str = "", height: float = 2.7, xlabel: str = "epoch") -> tuple[Figure, Axes]:
-    """As narrow as a phone, 4.4 inches, so that labels stay readable there."""
-    fig = Figure(figsize=(4.4, height), layout="constrained")
-    axes = fig.add_subplot(xlabel=xlabel, ylabel=ylabel)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=xlabel == "epoch"))
+def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, float] = (4.4, 2.7)) -> tuple[Figure, Axes]:
+    """Over epochs, those of the warm-up shaded. Hardly wider than a phone, so that labels stay readable there."""
+    fig = Figure(figsize=size, layout="constrained")
+    axes = fig.add_subplot(xlabel="epoch", ylabel=ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=epochs > 0))
     axes.tick_params(color=GREY, labelcolor=draw.INK)
+    if epochs:
+        axes.set_xlim(0.5, epochs + 0.5)
+    if end := min(epochs, warm_up):
+        axes.axvspan(0.5, end + 0.5, color="#f0f1f3", linewidth=0, zorder=0)
+        axes.axvline(end + 0.5, color=draw.INK, linewidth=0.8, linestyle=":")
+        axes.text(end / 2 + 0.5, 1.01, "warm-up", transform=axes.get_xaxis_transform(), ha="center", color=GREY, size=8.5)
     return fig, axes
 
 
@@ -166,8 +151,8 @@ def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> str:
     """HTML of a figure. `title` and `about` are HTML, `alt` is text; `name` keeps the ids of several figures apart."""
     file = io.StringIO()
     fig.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    body = re.sub(r"<style.*?</style>", "", file.getvalue().partition("<svg")[2], flags=re.DOTALL)
-    attributes, _, body = body.partition(">")
+    attributes, _, body = file.getvalue().partition("<svg")[2].partition(">")
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', body))
     body = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
     body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
@@ -177,30 +162,24 @@ def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> str:
     return f"<figure>\n<figcaption><b>{title}</b> {about}</figcaption>\n{svg}</figure>\n"
 
 
-def _warm_up(axes: Axes, metrics: Sequence[Record], epochs: int) -> None:
-    """The extent of the epochs, and a shade over those of the warm-up."""
-    last = max((record["epoch"] for record in metrics), default=1)
-    axes.set_xlim(0.5, last + 0.5)
-    if width := min(epochs, last):
-        axes.axvspan(0.5, width + 0.5, color=draw.INK, alpha=0.07, linewidth=0)
-        axes.text(0.5 + width / 2, 1.01, "warm-up", transform=axes.get_xaxis_transform(), ha="center", color=GREY, size=8.5)
+Line = tuple[Sequence[tuple[float, float]], str, str]  # points, colour, label
 
 
-Line = tuple[Sequence[Record], str, str, str]  # records, which of their numbers, colour, label
+def series(records: Sequence[Record], key: str, scale: float = 1.0) -> list[tuple[float, float]]:
+    """(epoch, value) where there is one."""
+    return [(float(record["epoch"]), scale * float(record[key])) for record in records if key in record]
 
 
 def line_chart(name: str, title: str, about: str, ylabel: str, lines: Sequence[Line], warm_up: int = 0) -> str:
-    """Numbers over the epochs that have them, the last line on top; accuracies in percent."""
-    fig, axes = _axes(ylabel)
+    """Numbers over epochs, the last line on top."""
+    fig, axes = _axes(ylabel, max((x for points, *_ in lines for x, _ in points), default=1), warm_up)
     says = [f"{re.sub('<.*?>', '', title)} over the epochs, {ylabel}"]
-    for records, key, colour, label in lines:
-        scale = 100 if key.endswith("accuracy") else 1
-        xs, ys = zip(*[(r["epoch"], scale * r[key]) for r in records if key in r] or [(0, 0.0)], strict=True)
+    for points, colour, label in lines:
+        xs, ys = np.reshape(points, (-1, 2)).T
         axes.plot(xs, ys, color=colour, label=label, linewidth=1.6, marker="o" if len(xs) == 1 else None)
-        says += [f"{label} from {ys[0]:.3f} to {ys[-1]:.3f}"] if label else []
+        says += [f"{label} from {points[0][1]:.3f} to {points[-1][1]:.3f}"] if points and label else []
     if len(says) > 2:
-        axes.legend(fontsize=8.5, frameon=False)
-    _warm_up(axes, [record for records, *_ in lines for record in records], warm_up)
+        axes.legend()
     return _figure(name, fig, title, about, "; ".join(says))
 
 
@@ -208,48 +187,41 @@ def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> s
     """Stacked shares of a cell's ops over the epochs, in the colours of the drawings, lighter for a second op of a kind."""
     found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
     kind = {op: draw._op_kind(op) for op in found - {"skip"}}
-    ops, shares = sorted(kind, key=lambda op: (kind[op], op)), []
-    for record in metrics:
-        counts = [record["ops"].get(f"{cell}.{op}", 0.0) for op in ops]
-        shares.append([count / (sum(counts) or 1.0) for count in counts])
-    colours = []
+    ops, colours = sorted(kind, key=lambda op: (kind[op], op)), []
     for i, op in enumerate(ops):
         strength = 0.55 ** sum(kind[other] == kind[op] for other in ops[:i])
-        colours.append([1 - strength * (1 - c) for c in to_rgb(draw.COLOURS[kind[op]][1])])
-    fig, axes = _axes("share of sampled ops", 3.0)
-    edges = [metrics[0]["epoch"] - 0.5, *(r["epoch"] for r in metrics), metrics[-1]["epoch"] + 0.5]  # one epoch shows too
-    heights = list(zip(shares[0], *shares, shares[-1], strict=True))
-    areas = axes.stackplot(edges, heights, colors=colours, edgecolor="white", linewidth=0.8)
+        red, green, blue = (1 - strength * (1 - part) for part in to_rgb(draw.COLOURS[kind[op]][1]))
+        colours.append((red, green, blue))
+    counts = np.array([[float(record["ops"].get(f"{cell}.{op}", 0)) for record in metrics] for op in ops])
+    shares = counts / np.maximum(counts.sum(axis=0), 1e-12)
+    epochs = [float(record["epoch"]) for record in metrics]
+    edges = [epochs[0] - 0.5, *epochs, epochs[-1] + 0.5]  # so that a single epoch shows too
+    fig, axes = _axes("share of sampled ops", epochs[-1], warm_up, (4.4, 3.0))
+    areas = axes.stackplot(edges, np.pad(shares, ((0, 0), (1, 1)), "edge"), colors=colours, edgecolor="white", lw=0.8)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _warm_up(axes, metrics, warm_up)
     labels = [draw.op_title(op) for op in ops]
-    fig.legend(areas, labels, loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
-    last = ", ".join(f"{label} {share:.0%}" for label, share in zip(labels, shares[-1], strict=True))
-    title = f"Ops of the {draw.cell_title(cell)}"
-    about = "as sampled while the shared weights were trained."
+    fig.legend(areas, labels, loc="outside lower center", ncols=3)
+    last = ", ".join(f"{label} {share:.0%}" for label, share in zip(labels, shares[:, -1], strict=True))
+    title, about = f"Ops of the {draw.cell_title(cell)}", "as sampled while the shared weights were trained."
     return _figure(name, fig, f"{escape(title)} {SHARED}", about, f"{title}, shares in the last epoch: {last}")
 
 
 def strip_plot(derived: Sequence[float], cells: Sequence[Sequence[float]]) -> str:
     """Test accuracies: a dot a seed of the derived cell, a dot a uniform cell (its mean over seeds); bars are means."""
-    fig, axes = _axes(height=1.75, xlabel="test accuracy, %")
+    fig, axes = _axes("", size=(3.7, 1.6))
     means = [mean(cell) for cell in cells]
-    near = 0.025 * (max(*derived, *means) - min(*derived, *means)) or 1.0
     for y, values, colour in ((1, derived, BLUE), (0, means, GREY)):
-        lanes: list[float] = []  # last x in each: a dot that would touch goes to the next one, up and down in turn
-        for x in sorted(values):
-            lane = next((i for i, before in enumerate(lanes) if x - before >= near), len(lanes))
-            lanes[lane : lane + 1] = [x]
-            axes.plot(x, y + 0.13 * ((lane + 1) // 2) * (-1) ** lane, "o", color=colour, ms=6, mew=0.8, mec="white")
+        for i, x in enumerate(sorted(values)):  # neighbours at different heights, as they may be equal
+            axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=6, markeredgecolor="white")
         axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
     axes.set_yticks([1, 0], [f"derived,\n{len(derived)} seeds", f"uniform,\n{len(cells)} cells"])
-    axes.set_ylim(-0.6, 1.6)
+    axes.set(ylim=(-0.6, 1.6), xlabel="test accuracy, %")
     axes.grid(visible=False, axis="y")
     axes.ticklabel_format(axis="x", useOffset=False)
-    says = [", ".join(f"{x:.2f}" for x in values) for values in (derived, means)]
     about = "A dot is a seed of the derived cell, or a uniform cell; all trained alone, alike. Bars are means."
-    return _figure("verdict", fig, "Test accuracy.", about, f"Test accuracy in percent. Derived: {says[0]}. Uniform: {says[1]}.")
+    says = [", ".join(f"{x:.2f}" for x in values) for values in (derived, means)]
+    return _figure("strip", fig, "Test accuracy.", about, f"Test accuracy in %; derived: {says[0]}; uniform: {says[1]}")
 
 
 # ---------------------------------------------------------------------------------------------------------- sections
@@ -261,12 +233,33 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><tr>{html}</tr></table></div>\n'
 
 
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _text(value: Any) -> str:
-    return escape(" ".join(map(str, value)) if isinstance(value, list) else str(value))
+    return escape(_plain(value))
+
+
+def _flag(name: str, value: Any) -> str:
+    """A setting on the command line: `--a.b 3`, and for a switch `--a.b` or `--a.no-b`."""
+    group, _, last = name.rpartition(".")
+    return f" --{group}.{'' if value else 'no-'}{last}" if isinstance(value, bool) else f" --{name} {_plain(value)}"
 
 
 def _score(row: Record, key: str) -> str:
     return "–" if key not in row else f"{100 * row[key]:.2f} %" if key.endswith("accuracy") else f"{row[key]:.4f}"
+
+
+def _clock(path: Path) -> str:
+    """When the search began, and how long it was at work: from each begin or resume to what came last after it."""
+    records = read(path)
+    with blaming(path):
+        times = [datetime.fromisoformat(record["time"]) for record in records]
+        pauses = [record["event"] in ("begin", "resume") for record in records[1:]]
+        s = round(sum((b - a).total_seconds() for a, b, pause in zip(times, times[1:], pauses, strict=False) if not pause))
+    span = f"{s // 3600}:{s % 3600 // 60:02} h" if s >= 3600 else f"{s // 60}:{s % 60:02} min" if s >= 60 else f"{s} s"
+    return f", begun {times[0]:%Y-%m-%d %H:%M}, {span} of searching" if times else ""
 
 
 def head(run: Run) -> str:
@@ -274,175 +267,166 @@ def head(run: Run) -> str:
     what = f"<b>{_text(c['preset'])}</b>, recipe <b>{_text(c['recipe'])}</b>, seed {_text(c['seed'])}"
     machine = ", ".join(map(_text, (c["device"], f"{c['threads']} threads", *flat(c.get("machine", {})).values())))
     note = run.note("The search is not at its end yet", "resume") if done < planned else ""
-    return f"<h1>{title_of(run)}</h1>\n<p>{what}: {done} of {planned} epochs{run.clock}; {machine}</p>\n{note}"
+    clock = _clock(run.path / "timing.jsonl")
+    return f"<h1>{run.title}</h1>\n<p>{what}: {done} of {planned} epochs{clock}; {machine}</p>\n{note}"
 
 
-def title_of(run: Run) -> str:
-    """`mine` of runs/mine, `digits-micro-quick/seed0` of the folder that a search makes unasked."""
-    *_, parent, name = ("", "", *run.path.resolve().parts)
-    return escape(f"{parent}/{name}" if re.fullmatch(r"seed\d+", name) else name)
+def _uniform(compared: Record) -> list[list[float]]:
+    """Test accuracies of the uniform cells, each over its seeds."""
+    return [scores for name, scores in compared["test_accuracy"].items() if name != "derived"]
 
 
 def verdict(run: Run) -> str:
-    html, c = "<h2>Verdict</h2>\n", run.compared
+    html, c = "<h2>Verdict</h2>\n", run.read("compare.json")
     if c is None:
-        return html + run.note("No verdict yet: did the search find a better cell than uniform drawing does", "compare")
-    if run.first not in ("", c["derived_id"]):
+        return html + run.note("No verdict yet. What tells whether the search beats drawing at random", "compare")
+    if run.ranked and c["derived_id"] != run.ranked[0]["id"]:
         html += run.note("This verdict is of a cell that does not rank first any more", "compare")
-    says, _, numbers = c["verdict"].replace("+-", "±").partition(" (")
+    says, _, numbers = (escape(part) for part in c["verdict"].replace("+-", "±").replace(" %", "\u00a0%").partition(" ("))
     kind = "open" if abs(c["difference"]) <= c["half_width"] else "better" if c["difference"] > 0 else "worse"
-    cells = [scores for name, scores in c["test_accuracy"].items() if name != "derived"]
-    return f"""{html}<div class="verdict {kind}"><div><p class="says">{escape(says)}</p>\n<p>{escape(numbers.replace(")", "", 1))}</p>
+    return f"""{html}<div class="verdict {kind}"><div><p class="says">{says}</p>\n<p>{numbers.replace(")", "", 1)}</p>
 <p class="soft">± is the 95 % interval of the difference (Welch): seeds of the derived cell against uniform cells.</p></div>
-{strip_plot(c["test_accuracy"]["derived"], cells)}</div>\n"""
+{strip_plot(c["test_accuracy"]["derived"], _uniform(c))}</div>\n"""
 
 
 def retrained(run: Run) -> str:
-    html = "<h2>Trained alone, from scratch</h2>\n"
-    if run.retrained is None:
+    html, found = "<h2>Trained alone, from scratch</h2>\n", run.read("retrained.json")
+    if found is None:
         return html + run.note("The derived cell is not trained alone yet", "retrain")
-    rows, chosen = run.retrained["trainings"], run.retrained["chosen"]
+    rows, chosen = found["trainings"], found["chosen"]
     [best] = [row for row in rows if row["id"] == chosen]
-    if run.best and chosen not in [entry["id"] for entry in run.best["ranked"]]:
+    if run.ranked and chosen not in [entry["id"] for entry in run.ranked]:
         html += run.note("This cell is not in best.json any more", "retrain")
-    html += f"""<div class="tiles"><p><b>{_score(best, "test_accuracy")}</b>test accuracy<br>
+    among = f", chosen by validation accuracy among the {len(rows)} that ranked best" if len(rows) > 1 else ""
+    images = "the search and its choices were made on" if "validation_accuracy" in best else "were trained on as well"
+    return f"""{html}<p>Cell <code>{_text(chosen)}</code>, {best["parameters"]:,} parameters{among}.</p>
+<div class="tiles"><p><b>{_score(best, "test_accuracy")}</b>test accuracy<br>
 <span class="soft">test images, read once, at the end of the training</span></p>
 <p><b>{_score(best, "validation_accuracy")}</b>validation accuracy<br>
-<span class="soft">images that the search and its choices were made on</span></p></div>\n"""
-    if len(rows) == 1:
-        return html
-    keys = ("validation_accuracy", "test_accuracy")
-    cells = [(f"<code>{_text(r['id'])}</code>", *(_score(r, key) for key in keys), f"{r['parameters']:,}") for r in rows]
-    names = ("cell", "validation accuracy", "test accuracy", "parameters")
-    return f"{html}<p>The first of these, chosen by validation accuracy:</p>\n{_table(names, cells)}"
+<span class="soft">images that {images}</span></p></div>\n"""
 
 
 def derived(run: Run) -> str:
     html = "<h2>The derived cell</h2>\n"
-    if run.best is None:
+    if not run.ranked:
         return html + run.note("No cell is derived yet", "derive")
-    if run.best["searched_epochs"] < len(run.metrics):
+    if run.derived_at < len(run.metrics):
         html += run.note("The search has gone on since this was derived", "derive")
-    first, *_ = ranked = run.best["ranked"]
+    first = run.ranked[0]
     arch = Architecture.from_dict(first)
     space = space_of(arch.space)
-    keys = [key for key in first["shared_weights"] if key != "validation_reward"]
+    drawings = (draw.svg(replace(space, cells=(cell,)), arch) for cell in space.cells)
+    cells = "".join(f'<div style="--w:{re.findall("width=.([0-9.]+)pt", svg)[0]}">{svg}</div>\n' for svg in drawings)
+    keys = [key for key in ("validation_accuracy", "validation_loss", "minibatch_reward") if key in first["shared_weights"]]
     rows = [
-        (f"{e['rank']}", f"<code>{_text(e['id'])}</code>", *(_score(e["shared_weights"], key) for key in keys),
-         f"{e['parameters']:,}") for e in ranked
+        (_text(e["rank"]), f"<code>{_text(e['id'])}</code>", *(_score(e["shared_weights"], key) for key in keys),
+         f"{e['parameters']:,}") for e in run.ranked
     ]  # fmt: skip
-    names = ("rank", "cell", *(f"{escape(key.replace('_', ' '))} {SHARED}" for key in keys), "parameters")
-    return f"""{html}<figure><figcaption><code>{_text(first["id"])}</code>, <b>{first["parameters"]:,} parameters</b> when trained
-alone</figcaption>\n<div class="drawing" tabindex="0" role="region" aria-label="Drawing of the derived cell">
-{draw.svg(space, arch)}</div></figure>\n<details><summary>As text</summary><pre>{escape(draw.to_text(space, arch))}</pre></details>
-<h2>Ranked by shared weights</h2>\n<p class="warning"><b>Scores with shared weights: they rank, they are not results.</b>
-Trained alone, a cell reaches another accuracy.</p>\n{_table(names, rows)}"""
+    names = ("rank", "cell", *(f"{key.replace('_', ' ')} {SHARED}" for key in keys), "parameters")
+    return f"""{html}<figure><figcaption><code>{_text(first["id"])}</code>: <b>{first["parameters"]:,} parameters</b> when
+trained alone</figcaption>\n<div class="drawing">{cells}</div></figure>
+<details><summary>As text</summary><pre>{escape(draw.to_text(space, arch))}</pre></details>
+<h2>Ranked by shared weights</h2>
+<p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> Trained alone, a cell reaches another
+accuracy.</p>\n{_table(names, rows)}"""
 
 
 def search(run: Run) -> str:
     html, metrics, warm_up = "<h2>The search, epoch by epoch</h2>\n", run.metrics, run.settings["search.warmup_epochs"]
     if not metrics:
         return html + run.note("No epoch is finished yet", "resume")
+    lines: list[Line] = [(series(metrics, "shared_loss"), BLUE, "mean")]
     about = "of sampled children on training batches."
-    lines: list[Line] = [(metrics, "shared_loss", BLUE, "mean")]
     charts = line_chart("loss", f"Training loss {SHARED}", about, "cross-entropy", lines, warm_up)
     if any("reward" in record for record in metrics):
+        looks = (("reward_best", BROWN, "best of a step"), ("baseline", GREY, "baseline, with entropy bonus"))
+        lines = [(series(metrics, key), colour, label) for key, colour, label in (*looks, ("reward", BLUE, "mean"))]
         about, unit = "of sampled cells on validation batches.", REWARDS.get(run.settings.get("task.reward", ""), "reward")
-        lines = [(metrics, "reward_best", BROWN, "best of a step"), (metrics, "baseline", GREY, "baseline, with entropy bonus")]
-        lines += [(metrics, "reward", BLUE, "mean")]
         charts += line_chart("reward", f"Reward {SHARED}", about, unit, lines, warm_up)
-        about, lines = "tells how undecided the controller is.", [(metrics, "entropy", BLUE, "mean")]
+        about, lines = "tells how undecided the controller is.", [(series(metrics, "entropy"), BLUE, "mean")]
         charts += line_chart("entropy", "Policy entropy", about, "nats", lines, warm_up)
     elif run.settings.get("strategy") == "random":
         html += "<p>Cells were drawn at random: there is no policy that learns from rewards.</p>\n"
     else:
         html += "<p>All of these epochs are warm-up: cells are drawn uniformly, the controller rests.</p>\n"
-    cells = dict.fromkeys(name.partition(".")[0] for record in metrics for name in record["ops"])
+    names = (name.partition(".") for record in metrics for name in record["ops"])
+    cells = dict.fromkeys(cell for cell, _, op in names if op != "skip")
     charts += "".join(op_chart(f"ops{i}", metrics, name, warm_up) for i, name in enumerate(cells))
     return f'{html}<div class="grid">{charts}</div>\n'
 
 
 def trainings(run: Run) -> str:
-    ordered = sorted(run.trainings.items(), key=lambda item: item[0].startswith(run.first))
-    charts, about = "", "of cells trained alone: the derived one blue, others grey."
-    for key, ylabel in (("train_loss", "training loss"), ("validation_accuracy", "validation accuracy, %")):
-        lines = [(t.metrics, key, BLUE if name.startswith(run.first) else FAINT, "") for name, t in ordered]
-        charts += line_chart(key, key.replace("_", " ").capitalize(), about, ylabel, lines)
-    text = f"{sum(t.finished for _, t in ordered)} of {len(ordered)} begun trainings are finished."
-    return f'<h2>Trainings alone, epoch by epoch</h2>\n<p>{text}</p>\n<div class="grid">{charts}</div>\n' if ordered else ""
+    first = run.ranked[0]["id"] if run.ranked else "none"
+    folders = sorted(file.parent for file in run.path.glob("retrain/*/config.json"))
+    lines: dict[str, list[Line]] = {"train_loss": [], "validation_accuracy": []}
+    for folder in sorted(folders, key=lambda folder: folder.name.startswith(first)):  # the derived cell's on top
+        records, colour = read(folder / "metrics.jsonl"), BLUE if folder.name.startswith(first) else FAINT
+        with blaming(folder / "metrics.jsonl"):
+            for key, found in lines.items():
+                found.append((series(records, key, 100 if key.endswith("accuracy") else 1), colour, ""))
+    if not folders:
+        return ""
+    about = "of cells trained alone: the derived one blue, others grey."
+    charts = line_chart("alone", "Training loss", about, "cross-entropy", lines["train_loss"])
+    if any(points for points, *_ in lines["validation_accuracy"]):
+        charts += line_chart("accuracy", "Validation accuracy", about, "%", lines["validation_accuracy"])
+    done = sum((folder / "result.json").exists() for folder in folders)
+    return f"""<h2>Trainings alone, epoch by epoch</h2>\n<p>{done} of {len(folders)} trainings are finished.</p>
+<div class="grid">{charts}</div>\n"""
 
 
 def repeat(run: Run) -> str:
     """Everything needed to run this again."""
-
-    def flags(now: Record, before: Record) -> str:
-        changed = {name: value for name, value in now.items() if before.get(name) != value}
-        return "".join(f" --{name.replace('_', '-')} {' '.join(map(str, v)) if isinstance(v, list) else v}" for name, v in changed.items())
-
-    here, again = shlex.quote(str(run.path / "config.json")), shlex.quote(f"{run.path}-again")
-    commands = [f"enas search --config {here} --out {again}"]
-    if run.best:
-        default = {name[7:]: value for name, value in run.settings.items() if name.startswith("derive.")}
-        commands += [f"enas derive {again}{flags(run.best.get('settings', {}), default)}"]
-    if run.retrained:
-        rows = run.retrained["trainings"]
-        training = run.trainings[Path(rows[0]["folder"]).name].config
-        changed = flags(flat(training["settings"]["retrain"], "retrain."), run.settings)
-        commands += [f"enas retrain {again} --top {len(rows)} --seed {training['train_seed']}{changed}"]
-    if run.compared:
-        scores = run.compared["test_accuracy"]
-        cells = [len(cell) for name, cell in scores.items() if name != "derived"]
-        commands += [f"enas compare {again} --cells {len(cells)} --seeds {len(scores['derived'])} --cell-seeds {cells[0]}"]
+    again = shlex.quote(f"{run.path}-again")
+    commands = [f"enas search --config {shlex.quote(str(run.path / 'config.json'))} --out {again}"]
+    commands += [f"enas derive {again}"] if run.ranked else []
+    if found := run.read("retrained.json"):
+        config = run.read(f"{found['trainings'][0]['folder']}/config.json") or run.config
+        changed = {k: v for k, v in flat(config["settings"]["retrain"], "retrain.").items() if v != run.settings.get(k)}
+        flags = "".join(_flag(name.replace("_", "-"), value) for name, value in changed.items())
+        commands += [f"enas retrain {again} --top {len(found['trainings'])} --seed {config.get('train_seed', 0)}{flags}"]
+    if found := run.read("compare.json"):
+        seeds, *cells = found["test_accuracy"]["derived"], *_uniform(found)
+        commands += [f"enas compare {again} --cells {len(cells)} --seeds {len(seeds)} --cell-seeds {len(cells[0])}"]
     settings = _table(("setting", "value"), [(_text(name), _text(value)) for name, value in run.settings.items()])
     versions = ", ".join(f"{_text(name)} {_text(value)}" for name, value in run.config["versions"].items())
-    whole = escape(json.dumps(run.config, indent=1))
     return f"""<h2>To run this again</h2>\n<pre>{escape(chr(10).join(commands))}</pre>\n<p>With {versions}.</p>
-<details><summary>All {len(run.settings)} settings</summary>{settings}</details>
-<details><summary>config.json, for who has no more than this page</summary><pre>{whole}</pre></details>\n"""
+<details><summary>All {len(run.settings)} settings</summary>{settings}</details>\n"""
 
 
 # -------------------------------------------------------------------------------------------------------------- page
+SECTIONS = ((head, "config.json"), (verdict, "compare.json"), (retrained, "retrained.json"), (derived, "best.json"),
+            (search, "metrics.jsonl"), (trainings, "retrain"), (repeat, "config.json"))  # fmt: skip
 STYLE = """
-:root{color-scheme:light dark;--ink:#1c2127;--soft:#5b6470;--ground:#fff;--card:#f4f5f7;--line:#dfe3e8;--blue:#0067a3;--warn:#fff0cf;
---good:#00815f;--bad:#b3401f}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ed;--soft:#a4adb8;--ground:#14181d;--card:#1e242b;--line:#343c46;--blue:#6db9ea;
---warn:#43330f;--good:#3dbb95;--bad:#ef8a68}}
-*{box-sizing:border-box}
+:root{color-scheme:light dark;--ink:#1c2127;--soft:#5b6470;--ground:#fff;--card:#f4f5f7;--line:#dfe3e8;--blue:#0067a3;
+--warn:#fff0cf;--good:#00815f;--bad:#b3401f}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ed;--soft:#a4adb8;--ground:#14181d;--card:#1e242b;--line:#343c46;
+--blue:#6db9ea;--warn:#43330f;--good:#3dbb95;--bad:#ef8a68}}
+*{box-sizing:border-box}p{margin:.6rem 0}.soft{color:var(--soft);font-size:.875rem}
 body{margin:0;background:var(--ground);color:var(--ink);font:1rem/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:62rem;margin:auto;padding:1.5rem 1rem 4rem}
+main{max-width:64rem;margin:auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.9rem;line-height:1.2;margin:.5rem 0;overflow-wrap:anywhere}
 h2{font-size:1.3rem;margin:2.8rem 0 .8rem;padding-top:.8rem;border-top:1px solid var(--line)}
-p{margin:.6rem 0}.soft{color:var(--soft);font-size:.875rem}
-code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.875em}
-code{background:var(--card);padding:.1em .35em;border-radius:4px;overflow-wrap:anywhere}
-pre{background:var(--card);padding:.8rem 1rem;border-radius:8px;overflow-x:auto;line-height:1.45}
-.note{background:var(--card);border-left:4px solid var(--blue);padding:.6rem .9rem;border-radius:0 8px 8px 0}
-.warning{background:var(--warn);border-left:4px solid #b87700;padding:.6rem .9rem;border-radius:0 8px 8px 0}
-.verdict{border-left:6px solid var(--soft);background:var(--card);border-radius:0 10px 10px 0;padding:.6rem 1rem 1rem;display:grid;
-grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:0 1.5rem;align-items:center}
+code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.875em;background:var(--card)}
+code{padding:.1em .35em;border-radius:4px;overflow-wrap:anywhere}td code{white-space:nowrap;background:none;padding:0}
+pre{padding:.8rem 1rem;border-radius:8px;overflow-x:auto;line-height:1.45}
+.note,.warning{background:var(--card);border-left:4px solid var(--blue);padding:.6rem .9rem;border-radius:0 8px 8px 0}
+.warning{background:var(--warn);border-color:#b87700}.note code{background:var(--ground)}
+.verdict,.tiles,.grid{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr))}
+.verdict{border-left:6px solid var(--soft);background:var(--card);border-radius:0 10px 10px 0;padding:.6rem 1rem 1rem}
 .verdict.better{border-color:var(--good)}.verdict.worse{border-color:var(--bad)}
 .says{font-size:1.5rem;font-weight:650;line-height:1.3;text-wrap:balance}.says::first-letter{text-transform:uppercase}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,16rem),1fr));gap:1rem}
-.tiles p{margin:0;background:var(--card);border-radius:10px;padding:.8rem 1rem}.tiles b{display:block;font-size:2rem;line-height:1.3}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}
-figure{margin:.8rem 0 0;background:#fff;color:#1c2127;border:1px solid var(--line);border-radius:10px;padding:.8rem;min-width:0}
-.grid figure{margin:0}figcaption{font-size:.9rem;margin-bottom:.4rem}figcaption code{background:#f4f5f7}
-figure>svg{display:block;width:100%;height:auto;stroke-linejoin:round}figure>svg text{font-family:system-ui,sans-serif!important}
-.drawing{overflow-x:auto;text-align:center}.drawing svg{min-width:30rem}
-.shared{display:inline-block;background:#fff0cf;color:#6b4500;border-radius:4px;padding:0 .4em;font-size:.75rem;font-weight:600}
+.tiles p{margin:0;background:var(--card);border-radius:10px;padding:.8rem 1rem}.tiles b{display:block;font-size:2rem}
+figure{margin:0;background:#fff;color:#1c2127;border:1px solid var(--line);border-radius:10px;padding:.8rem;min-width:0}
+figcaption{font-size:.9rem;margin-bottom:.4rem}figcaption code{background:none;padding:0}
+figure>svg{width:100%;height:auto;stroke-linejoin:round}figure>svg text{font-family:system-ui,sans-serif!important}
+.drawing{display:flex;flex-wrap:wrap;justify-content:space-around}.drawing svg{min-width:calc(var(--w)*.6pt)}
+.drawing div{flex:var(--w) 1 calc(var(--w)*.75pt);max-width:calc(var(--w)*1pt);min-width:0;overflow-x:auto}
+.shared{background:#fff0cf;color:#6b4500;border-radius:4px;padding:.1em .4em;font-size:.75rem;white-space:nowrap}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.925rem;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.35rem .9rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:bottom}
 th[scope=row]{font-weight:400}details{margin:.8rem 0}summary{cursor:pointer;color:var(--blue)}
 """
-SECTIONS = (
-    (head, "config.json"),
-    (verdict, "compare.json"),
-    (retrained, "retrained.json"),
-    (derived, "best.json"),
-    (search, "metrics.jsonl"),
-    (trainings, "retrain"),
-    (repeat, "config.json"),
-)
 
 
 def page(run: Run) -> str:
@@ -454,7 +438,7 @@ def page(run: Run) -> str:
     return f"""<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title_of(run)} · enas report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{html}</main>\n</body>\n</html>\n"""
+<title>{run.title}: enas report</title>\n<style>{STYLE}</style>\n</head>\n<body><main>\n{html}</main></body>\n</html>\n"""
 
 
 def write_report(run: Path) -> Path:

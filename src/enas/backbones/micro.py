@@ -39,7 +39,8 @@ class MicroSettings:
     cells: int = 6
     """Normal cells a block, N; three blocks (paper 3.2: 6; released code: 2 in search, 5 alone)."""
     reductions: int = 2
-    """Reduction cells: 2, between the blocks (released code), or 3, after each block (paper Fig. 4)."""
+    """Reduction cells: 2, between the blocks (released code), or 3, after each block (paper Fig. 4); 1: two blocks only,
+    for small images."""
     stem_multiplier: int = 3
     """The stem has filters x this many channels (released code)."""
     stem_stride: int = 1
@@ -50,8 +51,8 @@ class MicroSettings:
     """Probability that an edge's op is dropped for an image, at the last cell at the end of training; grows linearly with
     depth and time; not on identity (released code: 0.4 alone)."""
     aux_weight: float = 0.0
-    """Weight of the auxiliary head's loss; the head stands on the cell after the second reduction; 0: no head (released
-    code: 0.4; the paper does not speak of one)."""
+    """Weight of the auxiliary head's loss; the head stands on the cell after the second (or only) reduction; 0: no head
+    (released code: 0.4; the paper does not speak of one)."""
     extra_calibration: bool = False
     """A second ReLU, 1x1, batch norm on the previous cell's output (released code's final network; not in the paper)."""
     merge_norm: bool = True
@@ -59,9 +60,9 @@ class MicroSettings:
 
     def __post_init__(self) -> None:
         _at_least(self, filters=1, cells=1, stem_multiplier=1)
-        for name, allowed in (("reductions", (2, 3)), ("stem_stride", (1, 2))):
+        for name, allowed in (("reductions", (1, 2, 3)), ("stem_stride", (1, 2))):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"network.{name} is {allowed[0]} or {allowed[1]}; got {getattr(self, name)}")
+                raise ValueError(f"network.{name} is {' or '.join(map(str, allowed))}; got {getattr(self, name)}")
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"network.{name} is at least 0 and below 1; got {getattr(self, name)}")
@@ -88,7 +89,7 @@ class Position:
 def stack(settings: MicroSettings, image_size: int) -> tuple[Position, ...]:
     """All positions, in order: N normal cells, a reduction cell, and so on."""
     kinds: list[str] = []
-    for block in range(3):
+    for block in range(max(2, min(3, settings.reductions + 1))):
         kinds += ["normal"] * settings.cells
         kinds += ["reduce"] if block < settings.reductions else []
     channels, size = settings.filters, -(-image_size // settings.stem_stride)
@@ -121,7 +122,7 @@ class MicroNetwork(Supernet):
         if last_size < 1 or self.positions[0].size < 4:
             raise ValueError(f"the first cell needs at least 4x4 pixels; got {self.positions[0].size}")
         reductions = [p.index for p in self.positions if p.cell == "reduce"]
-        self.aux_position = min(reductions[1] + 1, len(self.positions) - 1)
+        self.aux_position = min(reductions[:2][-1] + 1, len(self.positions) - 1)
         self._build(set(self.addresses(only, aux=self.aux_weight > 0)) if only is not None else None)
         he_initialise(self)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -78,8 +78,8 @@ def read_cifar10(folder: str | Path) -> tuple[ImagePart, ImagePart, tuple[str, .
         except ValueError as error:
             holds = "the names of the 10 classes" if name == form.meta else f"{IMAGES_A_FILE:,} images of {RECORD:,} bytes"
             raise ValueError(
-                f"{name} holds {holds}; got {len(data):,} bytes in '{where / name}': {error}; the file is damaged:"
-                " download it again"
+                f"{name} holds {holds}; got {len(data):,} bytes in '{where / name}': {error}; the file is damaged"
+                " or not CIFAR-10's: download it again"
             ) from None
         seen.add(name)
     missing = [name for name in (*form.batches, form.meta) if name not in seen]
@@ -126,10 +126,8 @@ class Form:
     archive: str
     batches: tuple[str, ...]  # five to train on, one to test on
     meta: str
-    read_batch: Callable[
-        [bytes], tuple[np.ndarray, list[int]]
-    ]  # pixels (N, 3072) and labels; ValueError says what is wrong
-    read_names: Callable[[bytes], tuple[str, ...]]
+    read_batch: Callable[[bytes], tuple[np.ndarray, list[int]]]  # pixels (N, 3072) and labels
+    read_names: Callable[[bytes], tuple[str, ...]]  # both raise ValueError with what is wrong
 
 
 PYTHON = Form(
@@ -169,13 +167,10 @@ def _open(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
             named = folder.name == form.folder and folder.is_dir()
             if named or any((folder / name).is_file() for name in form.batches):
                 return form, folder, _unpacked(form, folder)
-    for form in FORMS:
-        if (path / form.archive).is_file():
-            path = path / form.archive
+    path = next((path / form.archive for form in FORMS if (path / form.archive).is_file()), path)
     if path.is_file():
-        form, files = _packed(path)
-        return form, path, files
-    expected = ", ".join(f"{form.folder}/" for form in FORMS) + " or " + " or ".join(form.archive for form in FORMS)
+        return _packed(path)
+    expected = ", ".join(f"{form.folder}/ or {form.archive}" for form in FORMS)
     raise ValueError(f"no CIFAR-10 in '{path}': expected {expected}; `enas data get cifar10 --data {path}` downloads it")
 
 
@@ -188,7 +183,7 @@ def _read(file: IO[bytes], form: Form, name: str, where: Path) -> bytes:
     data = file.read(_limit(form, name) + 1)
     if len(data) > _limit(form, name):
         raise ValueError(
-            f"{name} of CIFAR-10 has at most {_limit(form, name):,} bytes; '{where / name}' has more: not CIFAR-10"
+            f"{name} of CIFAR-10 has at most {_limit(form, name):,} bytes; '{where / name}' has more: download it again"
         )
     return data
 
@@ -200,7 +195,7 @@ def _unpacked(form: Form, folder: Path) -> Iterator[tuple[str, bytes]]:
                 yield name, _read(file, form, name, folder)
 
 
-def _packed(path: Path) -> tuple[Form, Iterator[tuple[str, bytes]]]:
+def _packed(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
     """The form shows at the first member, so one is read ahead."""
     members = _members(path)
     first = next(members, None)
@@ -214,7 +209,7 @@ def _packed(path: Path) -> tuple[Form, Iterator[tuple[str, bytes]]]:
                 raise ValueError(f"'{path}' holds two forms of CIFAR-10: pack {form.folder} alone")
             yield name, data
 
-    return first[0], files()
+    return first[0], path, files()
 
 
 class _Bounded:

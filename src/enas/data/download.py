@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PATIENCE = 30  # seconds without an answer
+
 
 @dataclass(frozen=True)
 class Source:
@@ -54,19 +56,25 @@ def get(name: str, folder: str | Path, source: Source | None = None) -> Path:
     pooch.get_logger().setLevel("WARNING")  # it would name the file on stderr, in the middle of the bar
     try:
         with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
-            bar = _Bar(progress, progress.add_task(source.file, total=source.size))
-            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 18, timeout=30)  # seconds without an answer
-            pooch.retrieve(source.url, f"sha256:{source.sha256}", source.file, folder, downloader=downloader)
+            task = progress.add_task(source.file, total=source.size)
+
+            # pooch has a downloader of its own, which leaves the connection open when it fails.
+            def fetch(url: str, into: str, _: Any) -> None:
+                with requests.get(url, stream=True, timeout=PATIENCE) as response, open(into, "wb") as out:
+                    response.raise_for_status()
+                    for chunk in response.iter_content(1 << 18):
+                        out.write(chunk)
+                        progress.advance(task, len(chunk))
+
+            pooch.retrieve(source.url, f"sha256:{source.sha256}", source.file, folder, downloader=fetch)
     except requests.HTTPError as error:
         answer = str(error).split(" for url")[0]  # "404 Client Error: Not Found"
         raise OSError(f"'{source.url}' cannot be downloaded, its server answers {answer}: {advice}") from None
     except requests.Timeout:
         raise OSError(f"'{source.url}' cannot be downloaded, its server does not answer: {advice}") from None
-    except requests.RequestException as error:
-        kind = (
-            "the connection broke off" if isinstance(error, requests.exceptions.ChunkedEncodingError) else "no connection"
-        )
-        raise OSError(f"'{source.url}' cannot be downloaded, {kind}: {advice}") from None
+    except requests.RequestException as error:  # its text runs over several names of classes
+        kind = type(error).__name__
+        raise OSError(f"'{source.url}' cannot be downloaded, the connection failed ({kind}): {advice}") from None
     except ValueError:  # of pooch: the checksum
         raise ValueError(
             f"'{source.url}' is not the file it should be (its SHA-256 is another), so it was deleted: {advice}"
@@ -76,21 +84,3 @@ def get(name: str, folder: str | Path, source: Source | None = None) -> Path:
     finally:
         pooch.get_logger().setLevel(level)
     return target
-
-
-class _Bar:
-    """What pooch asks of a progress bar, on one of rich's."""
-
-    total: int = 0  # bytes, set by pooch when the server has told it; 0 where it does not
-
-    def __init__(self, progress: Any, task: Any):
-        self.progress, self.task = progress, task
-
-    def update(self, size: int) -> None:
-        self.progress.update(self.task, advance=size, total=self.total or None)
-
-    def reset(self) -> None:
-        self.progress.reset(self.task)
-
-    def close(self) -> None:
-        self.progress.stop()

@@ -2,8 +2,8 @@
 
 A pickle is a program for a small machine, and Python's own machine can be told to call anything that can be imported. The
 files of CIFAR-10's python form are pickles, so this is a machine of our own that knows only what such files need: texts,
-numbers, lists, dicts, tuples, and numpy arrays of bytes. It imports nothing and calls nothing: numpy's names are recognised,
-and the parts of an array are put together here. Whatever else stands in a file is refused, harmless or not.
+numbers, lists, dicts, tuples, and numpy arrays of bytes. It imports nothing and calls nothing: numpy's names are known, and
+the parts of an array are put together here. Whatever else stands in a file is refused, harmless or not.
 
 It also takes no more time and memory than the file is long: places in the memo are a dict, keys of dicts are texts (hashing
 nested tuples can take for ever), and arrays are built only when they are asked for.
@@ -50,11 +50,11 @@ class Array:
     def numpy(self) -> np.ndarray:
         """ValueError where it is not an array of bytes or its size is not that of its shape."""
         match self.state:
-            case (int(), tuple() as shape, Dtype() as dtype, bool() | int() as fortran, str() as data):
+            case (int(), tuple() as shape, Dtype() as dtype, int() as fortran, data):
                 pass
             case _:
-                raise ValueError("an array has a shape, a type and its bytes; they are missing")
-        if dtype.code != "u1":
+                raise ValueError("an array has a shape, a type and bytes; some of them are missing")
+        if dtype.code != "u1" or not isinstance(data, str):
             raise ValueError(f"arrays hold bytes ('u1'); got {dtype.code[:20]!r}")
         if not all(type(n) is int and n >= 0 for n in shape) or math.prod(shape) != len(data):
             raise ValueError("an array holds as many bytes as its shape says; this one does not")
@@ -62,7 +62,7 @@ class Array:
 
 
 def read_pickle(data: bytes) -> Any:
-    """What a pickle of protocol 0 to 4 holds. Python 2's strings and bytes come as texts of the characters 0 to 255, arrays
+    """What a pickle of protocol 2 to 4 holds. Python 2's strings and bytes come as texts of the characters 0 to 255, arrays
     as `Array`. ValueError where it ends early, is no pickle, or asks for anything but plain data."""
     try:
         return _run(data)
@@ -86,9 +86,7 @@ def _run(data: bytes) -> Any:
         match instruction.name:
             case "PROTO" | "FRAME":
                 pass
-            case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG1":
-                stack.append(arg)
-            case "STRING" | "BINSTRING" | "SHORT_BINSTRING" | "BINUNICODE" | "SHORT_BINUNICODE":
+            case "BININT" | "BININT1" | "BININT2" | "BINSTRING" | "SHORT_BINSTRING" | "BINUNICODE" | "SHORT_BINUNICODE":
                 stack.append(arg)
             case "BINBYTES" | "SHORT_BINBYTES":
                 stack.append(arg.decode("latin-1"))
@@ -102,12 +100,8 @@ def _run(data: bytes) -> Any:
                 stack.append(())
             case "MARK":
                 marks.append(len(stack))
-            case "LIST":
-                stack.append(since_mark())
             case "TUPLE":
                 stack.append(tuple(since_mark()))
-            case "DICT":
-                stack.append(_set({}, since_mark()))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 size = int(instruction.name[-1])
                 items = [stack.pop() for _ in range(size)]
@@ -124,19 +118,19 @@ def _run(data: bytes) -> Any:
             case "SETITEMS":
                 items = since_mark()
                 _set(stack[-1], items)
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
+            case "BINPUT" | "LONG_BINPUT":
                 memo[arg] = stack[-1]
             case "MEMOIZE":
                 memo[len(memo)] = stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
+            case "BINGET" | "LONG_BINGET":
                 stack.append(memo[arg])
             case "GLOBAL":
                 stack.append(_name(arg))
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
-                stack.append(
-                    _name(f"{module} {name}" if isinstance(module, str) and isinstance(name, str) else "a non-name")
-                )
+                if not isinstance(module, str) or not isinstance(name, str):
+                    raise TypeError
+                stack.append(_name(f"{module} {name}"))
             case "REDUCE":
                 args, function = stack.pop(), stack.pop()
                 stack.append(_made(function, args))
@@ -145,19 +139,17 @@ def _run(data: bytes) -> Any:
                 if isinstance(stack[-1], Array):
                     stack[-1].state = state
                 elif not isinstance(stack[-1], Dtype):  # a byte has no more to it than its code
-                    raise ValueError("only an array is filled; this file would fill something else")
+                    raise ValueError("it fills something other than an array")
             case "STOP":
                 return stack.pop()
             case other:
-                raise ValueError(f"a file of plain data has no instruction {other}")
+                raise ValueError(f"it has the instruction {other}, which plain data does not need")
     raise ValueError("it ends early")
 
 
 def _name(name: str) -> Name:
     if name not in NAMES:
-        raise ValueError(
-            f"it names {'.'.join(name.split(' '))[:80]!r}, which a file of plain data does not: do not trust it"
-        )
+        raise ValueError(f"it names {'.'.join(name.split(' '))[:80]!r}, which plain data does not need")
     return NAMES[name]
 
 
@@ -169,7 +161,7 @@ def _made(function: Any, args: Any) -> Any:
         return Dtype(args[0])
     if function is ENCODE and isinstance(args, tuple) and args[1:] == ("latin1",) and isinstance(args[0], str):
         return args[0]
-    raise ValueError("only an array of bytes is made by a call; this file would call something else")
+    raise ValueError("it calls something other than numpy's array and type")
 
 
 def _append(target: Any, items: list[Any]) -> None:
@@ -178,9 +170,8 @@ def _append(target: Any, items: list[Any]) -> None:
     target.extend(items)
 
 
-def _set(target: Any, items: list[Any]) -> dict[str, Any]:
+def _set(target: Any, items: list[Any]) -> None:
     """Keys and values in turn."""
     if not isinstance(target, dict) or len(items) % 2 or not all(isinstance(key, str) for key in items[::2]):
         raise TypeError
     target.update(zip(items[::2], items[1::2], strict=True))
-    return target

@@ -1,0 +1,50 @@
+"""Real data for tests, where a checkout of the research data is at hand. It may not be shipped, so it is looked for."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def research_data() -> Path | None:
+    """The folder that has `unpack.py` and the data beside it: $ENAS_DATA, or shared/data next to the repository."""
+    if chosen := os.environ.get("ENAS_DATA"):
+        return Path(chosen)
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    return folder if (folder / "unpack.py").is_file() else None
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The research data; a test that asks for it is skipped where there is none, and fails where $ENAS_DATA is wrong."""
+    folder = research_data()
+    if folder is None:
+        pytest.skip("real data is not here: set ENAS_DATA to a folder that has unpack.py, cifar10/ and ptb/")
+    if not (folder / "unpack.py").is_file():
+        pytest.fail(f"ENAS_DATA is a folder that has unpack.py; '{folder}' has none")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar10_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the official `cifar-10-batches-py/`, written once a session. To be read only."""
+    pytest.importorskip("PIL", reason="unpacking the real CIFAR-10 needs pillow")
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    root = tmp_path_factory.getbasetemp()
+    root = root if alone else root.parent  # which all workers of a session see
+    folder = root / "cifar10"
+    with open(root / "cifar10.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "whole").exists():
+            subprocess.run([sys.executable, data_dir / "unpack.py", folder], check=True, capture_output=True)
+            (folder / "whole").touch()
+    yield folder
+    if alone:
+        shutil.rmtree(folder)  # pytest would keep its 177 MiB for three sessions

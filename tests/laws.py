@@ -1,0 +1,151 @@
+"""What the law tests share: spaces made by hand beside the registered ones, and comparison with exact probabilities.
+
+No torch in here, so that the tests of the value layer run without it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from scipy import stats
+
+from enas.architecture import Architecture
+from enas.space import (
+    Anchor,
+    Cell,
+    Decision,
+    Edge,
+    InputChoice,
+    Node,
+    OpChoice,
+    SearchSpace,
+    SubsetChoice,
+    When,
+    WiredEdge,
+)
+from enas.spaces import SPACES
+
+
+def plain_address(edge: WiredEdge, position: int) -> str:
+    return f"{position}.{edge.node}.{edge.slot}.{edge.input}.{edge.op}"
+
+
+def of_cell(name: str, *nodes: Node, inputs: tuple[str, ...] = ("a", "b"), **cell: Any) -> SearchSpace:
+    """A space of one cell named `c`."""
+    cells = (Cell("c", inputs, nodes, **cell),)
+    return SearchSpace.of_cells(name, cells, settings={}, backbone="none", address=plain_address)
+
+
+def of_walk(name: str, *decisions: Decision, anchors: str = "abde") -> SearchSpace:
+    """A space of decisions alone, over anchors `c.a`, `c.b`, ..."""
+    return SearchSpace(name, (*(Anchor(f"c.{anchor}") for anchor in anchors), *decisions))
+
+
+AB, ABDE = ("a", "b"), ("a", "b", "d", "e")
+OPS = ("conv", "pool", "skip")
+
+# A space by hand and the number of its architectures, counted by hand.
+TOYS: dict[str, tuple[SearchSpace, int]] = {
+    "op": (of_walk("op", OpChoice(OPS, name="c.op")), 3),
+    "one_answer": (of_walk("one_answer", OpChoice(("conv",), name="c.op"), InputChoice(AB, name="c.in")), 2),
+    "two_ops": (of_walk("two_ops", OpChoice(AB, name="c.first"), OpChoice(AB, name="c.second")), 4),
+    "inputs": (
+        of_cell(
+            "inputs",
+            Node("n1", (Edge(InputChoice(AB), OpChoice(OPS)),)),
+            Node("n2", (Edge(InputChoice((*AB, "n1")), OpChoice(AB)),)),
+        ),
+        2 * 3 * 3 * 2,
+    ),
+    "subset": (of_walk("subset", SubsetChoice(ABDE, name="c.skips")), 2**4),
+    "subset_and_op": (of_walk("subset_and_op", SubsetChoice(AB, name="c.skips"), OpChoice(OPS, name="c.op")), 12),
+    "two_of_four": (of_walk("two_of_four", SubsetChoice(ABDE, name="c.skips", k=2)), 6),
+    "all_or_none": (
+        of_walk("all_or_none", SubsetChoice(AB, name="c.all", k=2), SubsetChoice(AB, name="c.none", k=0)),
+        1,
+    ),
+    "prior": (
+        of_walk(
+            "prior",
+            OpChoice(OPS, prior=(1.0, -0.5, 0.0), name="c.op"),
+            InputChoice(AB, prior=(0.0, 2.0), name="c.in"),
+            SubsetChoice(AB, prior=(-1.0, 1.5), name="c.skips"),
+        ),
+        3 * 2 * 4,
+    ),
+    "layers": (  # the shape of the macro space, with merges and the last node as output
+        of_cell(
+            "layers",
+            Node("n1", (Edge("a", OpChoice(OPS)),)),
+            Node("n2", (Edge("n1", OpChoice(OPS)),), SubsetChoice(("a",))),
+            Node("n3", (Edge("n2", OpChoice(OPS)),), SubsetChoice(("a", "n1"))),
+            inputs=("a",),
+            output="last",
+        ),
+        3 * 3 * 2 * 3 * 4,
+    ),
+    "nested_ops": (  # two levels: the kernel is asked where there is a convolution, its order where the kernel is 5
+        of_walk(
+            "nested_ops",
+            OpChoice(OPS, name="c.op"),
+            OpChoice(("3", "5"), when=When("c.op", "conv"), name="c.kernel"),
+            OpChoice(("before", "after"), when=When("c.kernel", "5"), name="c.relu"),
+            InputChoice(AB, when=When("c.op", "pool"), name="c.in"),
+        ),
+        (1 + 2) + 2 + 1,
+    ),
+    "nested_subset": (  # below members of a subset, two levels deep, again with a subset
+        of_walk(
+            "nested_subset",
+            SubsetChoice(("a", "b", "d"), name="c.skips"),
+            OpChoice(AB, when=When("c.skips", "a"), name="c.op_of_a"),
+            SubsetChoice(AB, when=When("c.skips", "b"), name="c.below_b"),
+            OpChoice(OPS, when=When("c.below_b", "a"), name="c.op_below"),
+        ),
+        (1 + 2) * (1 + (1 + 3) * 2) * 2,
+    ),
+    "nested_two_of_three": (
+        of_walk(
+            "nested_two_of_three",
+            SubsetChoice(("a", "b", "d"), name="c.skips", k=2),
+            OpChoice(OPS, when=When("c.skips", "a"), name="c.op_of_a"),
+            SubsetChoice(AB, when=When("c.skips", "d"), name="c.below_d", k=1),
+            InputChoice(AB, when=When("c.below_d", "b"), name="c.in_below"),
+        ),
+        3 + 3 * (1 + 2) + (1 + 2),  # {a b}, {a d}, {b d}
+    ),
+}
+
+# Everything small enough to enumerate: the registered spaces' own small instances and the hand-made ones.
+SMALL: dict[str, SearchSpace] = {
+    f"{name}{i or ''}": entry.make(settings) for name, entry in SPACES.items() for i, settings in enumerate(entry.small)
+} | {name: space for name, (space, _) in TOYS.items()}
+
+# As the paper has them.
+FULL: dict[str, SearchSpace] = {name: entry.make(entry.settings()) for name, entry in SPACES.items()}
+
+
+def samples(space: SearchSpace, n: int, seed: int = 0) -> list[Architecture]:
+    rng = random.Random(seed)
+    return [space.sample(rng) for _ in range(n)]
+
+
+def p_value(drawn: Iterable[Architecture], probability: Mapping[Architecture, float]) -> float:
+    """Chi-square: how likely a deviation like that of the frequencies in `drawn` is, were `probability` their law.
+    Architectures expected fewer than 5 times are counted together."""
+    assert math.isclose(sum(probability.values()), 1.0, abs_tol=1e-4)
+    counts = dict.fromkeys(probability, 0)
+    for arch in drawn:
+        counts[arch] += 1
+    n = sum(counts.values())
+    pairs = [(counts[arch], n * p) for arch, p in probability.items() if n * p >= 5]
+    rare = [(counts[arch], n * p) for arch, p in probability.items() if n * p < 5]
+    if rare:
+        pairs.append((sum(seen for seen, _ in rare), sum(expected for _, expected in rare)))
+    if len(pairs) == 1:
+        return 1.0
+    total = sum(expected for _, expected in pairs)
+    return float(stats.chisquare([seen for seen, _ in pairs], [n * expected / total for _, expected in pairs]).pvalue)

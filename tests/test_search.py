@@ -1,0 +1,296 @@
+"""Laws 6 and 7, and the two phases: a search stopped at any step and loaded again equals one that never stopped; one seed,
+one result; what each phase trains and tells."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from enas import presets
+from enas.assemble import Setup, setup
+from enas.derive import DeriveSettings, derive, ranked
+from enas.drive import Begun, search, silent
+from enas.retrain import Finished, Retrain, TrainEpochEnd
+from enas.run import RunFolder, read_lines
+from enas.search import EpochEnd, Search, Step
+from enas.strategies import STRATEGIES
+from enas.training import State
+
+
+def tiny(seed: int = 0, strategy: str = "reinforce", **changes: object) -> Setup:
+    """A search of seconds: two nodes, 4 filters, 3 shared and 2 controller steps an epoch."""
+    plan = setup("digits-micro", seed=seed, threads=1, device="cpu")
+    s = plan.settings
+    network = dataclasses.replace(s.network, filters=4, dropout=0.1, drop_path=0.1, aux_weight=0.4)
+    settings = dataclasses.replace(
+        s,
+        space=dataclasses.replace(s.space, num_nodes=2),
+        network=network,
+        data=dataclasses.replace(s.data, train=60, validation=40),
+        task=dataclasses.replace(s.task, batch_size=20, reward_batch=20),
+        search=dataclasses.replace(s.search, epochs=3, warmup_epochs=1, children=2, controller_steps=2, architectures=2),
+        strategy=strategy,
+        derive=dataclasses.replace(s.derive, samples=4, keep=2),
+        retrain=dataclasses.replace(
+            s.retrain, epochs=2, network=network, task=dataclasses.replace(s.retrain.task, batch_size=20)
+        ),
+    )
+    return dataclasses.replace(plan, settings=dataclasses.replace(settings, **changes))
+
+
+def log(folder: RunFolder, event: object) -> None:
+    if isinstance(event, Step):
+        for arch, value in zip(event.archs, event.values, strict=True):
+            folder.append_architecture(arch, {"phase": event.phase, "step": event.step, "value": value})
+    elif isinstance(event, EpochEnd | TrainEpochEnd):
+        folder.append("metrics", event.metrics)
+
+
+def equal(a: State, b: State) -> bool:
+    return (
+        json.dumps(dict(a.values)) == json.dumps(dict(b.values))
+        and a.tensors.keys() == b.tensors.keys()
+        and all(torch.equal(a.tensors[key], b.tensors[key]) for key in a.tensors)
+    )
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {name: (path / f"{name}.jsonl").read_bytes() for name in ("metrics", "architectures")}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_resumed_at_any_step_equals_uninterrupted(tmp_path: Path, strategy: str) -> None:
+    plan = tiny(strategy=strategy)
+    whole = plan.search()
+    with RunFolder.create(tmp_path / "whole", {"command": "search"}) as folder:
+        for event in whole.run():
+            log(folder, event)
+        folder.checkpoint(whole.state())
+    events = 1 + sum(1 for _ in plan.search().run())
+
+    # One run that is killed after every single event: after each, logs go on past the checkpoint and are lost.
+    path = tmp_path / "broken"
+    RunFolder.create(path, {"command": "search"}).close()
+    for count in range(events):
+        with RunFolder.open(path) as folder:
+            procedure = plan.search()
+            state = folder.restore()
+            assert (state is None) == (count == 0)
+            if state is not None:
+                procedure.load(state)
+            run = procedure.run()
+            for number, event in enumerate(run):
+                log(folder, event)
+                if number == 0:
+                    folder.checkpoint(procedure.state())
+                else:  # lost work: not in the checkpoint
+                    break
+    with RunFolder.open(path) as folder:
+        state = folder.restore()
+    assert state is not None
+    assert equal(state, whole.state())
+    assert files(path) == files(tmp_path / "whole")
+
+
+def test_one_seed_one_result_and_another_seed_another(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.manual_seed(len(name))  # global state has no say
+        search(tiny(seed), out=tmp_path / name)
+    a, b, c = (files(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a != c
+    assert len(read_lines(tmp_path / "a" / "metrics.jsonl")) == 3
+
+
+def test_the_two_phases() -> None:
+    plan = tiny()
+    procedure = plan.search()
+    phases: list[str] = []
+    for event in procedure.run():
+        before = phases[-1] if phases else ""
+        if isinstance(event, EpochEnd):
+            phases.append("end")
+            continue
+        phases.append(event.phase)
+        assert len(event.archs) == len(event.values) == 2
+        assert all(math.isfinite(v) for v in event.values)
+        if event.phase == "controller":
+            assert event.epoch >= 1, "the controller rests while warming up"
+            assert all(0 <= reward <= 1 for reward in event.values)
+            assert before in ("shared", "controller")
+    assert phases == ["shared"] * 3 + ["end"] + (["shared"] * 3 + ["controller"] * 2 + ["end"]) * 2
+
+
+def test_phase_one_leaves_the_policy_and_phase_two_the_weights() -> None:
+    procedure = tiny().search()
+
+    def shared() -> dict[str, torch.Tensor]:
+        return {k: v.clone() for k, v in procedure.supernet.state_dict().items()}
+
+    def policy() -> dict[str, torch.Tensor]:
+        return {k: v.clone() for k, v in procedure.strategy.state().tensors.items() if k.startswith("controller")}
+
+    def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+        return all(torch.equal(a[k], b[k]) for k in a)
+
+    before = shared(), policy()
+    for event in procedure.run():
+        after = shared(), policy()
+        if isinstance(event, Step):
+            assert same(before[0], after[0]) == (event.phase == "controller")
+            assert same(before[1], after[1]) == (event.phase == "shared")
+        before = after
+
+
+def test_children_of_a_step_train_on_one_minibatch_and_average() -> None:
+    """Eq. 1: the gradient of a step is the mean of its children's."""
+    procedure = tiny().search()
+    archs = procedure.uniform.ask(3)
+    batch = procedure.task.train_batch(0, 0)
+    key = (0, "test")
+    procedure._gradients(archs, batch, key)
+    together = {n: p.grad.clone() for n, p in procedure.supernet.named_parameters() if p.grad is not None}
+    mean: dict[str, torch.Tensor] = {}
+    for child, arch in enumerate(archs):
+        procedure.supernet.zero_grad()
+        from enas.training import seeded
+
+        with seeded(*key, child):
+            procedure.task.loss(procedure.supernet, arch, batch, 0.0).backward()
+        for name, p in procedure.supernet.named_parameters():
+            if p.grad is not None:
+                mean[name] = mean.get(name, torch.zeros_like(p)) + p.grad / 3
+    assert mean.keys() == together.keys()
+    for name, gradient in mean.items():
+        torch.testing.assert_close(gradient, together[name], rtol=1e-4, atol=1e-6)
+
+
+def test_preview_changes_nothing() -> None:
+    procedure = tiny().search()
+    before = procedure.state()
+    before = State({k: t.clone() for k, t in before.tensors.items()}, json.loads(json.dumps(dict(before.values))))
+    cost = procedure.preview()
+    assert equal(before, procedure.state())
+    assert all(p.grad is None for p in procedure.supernet.parameters())
+    assert cost.shared_steps == 9
+    assert cost.controller_steps == 4
+    assert cost.seconds > 0
+
+
+def test_random_search_spends_nothing_on_rewards() -> None:
+    events = list(tiny(strategy="random").search().run())
+    assert {e.phase for e in events if isinstance(e, Step)} == {"shared"}
+
+
+def test_rewards_never_touch_training_or_test_images() -> None:
+    task = tiny().task(tiny().image_data(), tiny().settings.task)
+    validation = {image.numpy().tobytes() for image in task._parts["validation"].x}
+    for step in range(6):
+        assert all(image.numpy().tobytes() in validation for image in task.reward_batch(step).x)
+    seen = [i for step in range(2) for i in task.reward_batch(step).x.sum((1, 2, 3)).tolist()]
+    assert len(set(seen)) > 35, "two steps of 20 are one pass over 40 images"
+
+
+@pytest.mark.parametrize("statistics", ["batch", "recalibrated"])
+@pytest.mark.parametrize("score_on", ["validation", "minibatch"])
+def test_derive_ranks_by_its_last_stage(statistics: str, score_on: str) -> None:
+    procedure = tiny().search()
+    weights = {k: v.clone() for k, v in procedure.supernet.state_dict().items()}
+    settings = DeriveSettings(samples=6, keep=3, score_on=score_on, statistics=statistics, recalibration_steps=2)
+    scores = list(derive(settings, procedure.task, procedure.supernet, procedure.strategy))
+    best = ranked(scores, settings.keep)
+    assert all(torch.equal(v, weights[k]) for k, v in procedure.supernet.state_dict().items())
+    assert {s.stage for s in best} == {score_on}
+    rewards = [s.metrics["reward"] for s in best]
+    assert rewards == sorted(rewards, reverse=True)
+    kept = sorted((s.metrics["reward"] for s in scores if s.stage == "minibatch"), reverse=True)[:3]
+    first = {s.arch: s.metrics["reward"] for s in scores if s.stage == "minibatch"}
+    assert sorted((first[s.arch] for s in best), reverse=True) == kept, "only the best of the minibatch go on"
+
+
+def child(plan: Setup, seed: int = 0) -> Retrain:
+    import random
+
+    arch = plan.space.sample(random.Random(1))
+    task = plan.task(plan.image_data(), plan.settings.retrain.task, plan.settings.retrain.train_on)
+    return Retrain(plan.settings.retrain, task, plan.network(plan.settings.retrain.network, task, arch, seed), seed)
+
+
+def test_retraining_resumed_at_any_step_equals_uninterrupted() -> None:
+    plan = tiny()
+    whole = child(plan)
+    last = [event for event in whole.run() if isinstance(event, Finished)][0]
+    steps = 2 * 3 + 2
+    for stop in range(1, steps + 1):
+        first = child(plan)
+        run = first.run()
+        for _ in range(stop):
+            next(run)
+        state = first.state()
+        state = State({k: t.clone() for k, t in state.tensors.items()}, json.loads(json.dumps(dict(state.values))))
+        second = child(plan)
+        second.load(state)
+        (again,) = [event for event in second.run() if isinstance(event, Finished)]
+        assert equal(second.state(), whole.state())
+        assert again == last
+
+
+def test_retraining_on_everything_has_no_validation_and_says_so() -> None:
+    plan = tiny()
+    everything = dataclasses.replace(plan.settings.retrain, train_on="train+validation")
+    procedure = child(dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, retrain=everything)))
+    assert procedure.task.train_steps == 5  # 60 + 40 images, 20 a batch
+    events = list(procedure.run())
+    assert all("validation_accuracy" not in e.metrics for e in events if isinstance(e, TrainEpochEnd | Finished))
+
+
+def test_the_test_set_is_read_once() -> None:
+    procedure = child(tiny())
+    read: list[str] = []
+    evaluate = procedure.task.evaluate
+    procedure.task.evaluate = lambda model, arch, part: (read.append(part), evaluate(model, arch, part))[1]  # type: ignore[method-assign]
+    list(procedure.run())
+    assert read == ["validation", "validation", "test"]
+
+
+def test_a_search_never_reads_the_test_set() -> None:
+    procedure = tiny().search()
+    del procedure.task._parts["test"]
+    list(procedure.run())
+    list(derive(DeriveSettings(samples=2), procedure.task, procedure.supernet, procedure.strategy))
+
+
+def test_a_loss_that_is_not_a_number_is_said_at_once() -> None:
+    plan = tiny()
+    wild = dataclasses.replace(plan.settings.search.optimizer, learning_rate=1e18, schedule="constant")
+    plan = dataclasses.replace(
+        plan, settings=dataclasses.replace(plan.settings, search=dataclasses.replace(plan.settings.search, optimizer=wild))
+    )
+    from enas.search import Diverged
+
+    with pytest.raises(Diverged, match=r"architecture [0-9a-f]{10} .* epoch \d+, step \d+; try a lower"):
+        list(plan.search().run())
+
+
+def test_every_recipe_round_trips_through_json() -> None:
+    for name, entry in presets.PRESETS.items():
+        for recipe in entry.recipes:
+            settings = presets.config_of(name, recipe)
+            back = presets.from_dict(presets.config_of(name), json.loads(json.dumps(presets.to_dict(settings))))
+            assert back == settings
+            assert presets.difference(settings, back) == []
+
+
+def test_begun_comes_with_a_cost(tmp_path: Path) -> None:
+    heard: list[object] = []
+    search(tiny(), out=tmp_path / "run", listen=heard.append)
+    begun = heard[0]
+    assert isinstance(begun, Begun)
+    assert begun.cost is not None
+    assert silent(begun) is None
+    assert isinstance(tiny().search(), Search)
