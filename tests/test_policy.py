@@ -347,11 +347,12 @@ def share(strategy: Strategy, archs: set[Architecture]) -> float:
 # Space, number of the planted architecture in its enumeration, input head. Left out: attention where one node's best input
 # is `a` and another's is `b`, the two cell inputs; there the tanh saturates for both before they are told apart.
 PLANTED = [
-    ("op", 2, "attention"),
     ("inputs", 2, "softmax"),  # n1 reads a, n2 reads b
     ("inputs", 20, "attention"),  # both read b
     ("two_of_four", 2, "attention"),
-    ("nested_two_of_three", 2, "attention"),
+    pytest.param("op", 2, "attention", marks=pytest.mark.slow),
+    pytest.param("subset", 5, "attention", marks=pytest.mark.slow),
+    pytest.param("nested_two_of_three", 2, "attention", marks=pytest.mark.slow),
 ]
 
 

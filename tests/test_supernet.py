@@ -175,7 +175,7 @@ def test_running_statistics_are_the_childs_own() -> None:
 def test_exactly_the_used_weights_get_a_gradient(case: str) -> None:
     net, x, archs = build(case)
     held = dict(net.named_parameters())
-    for i, arch in enumerate(archs):
+    for i, arch in enumerate(archs[:2]):
         for training in (True, False)[: 1 + (i == 0)]:  # the auxiliary head is used in training only
             net.train(training)
             used = net.addresses(arch, aux=training and net.aux_weight > 0)

@@ -45,7 +45,7 @@ class SeparableConv(nn.Sequential):
 
 
 class FactorizedReduction(nn.Module):
-    """Half the size: two 1x1 convolutions of stride 2, one shifted by a pixel down and right, side by side; then batch norm.
+    """Half the size: two 1x1 convolutions of stride 2, one a pixel further down and right, side by side; then batch norm.
     Together they read half of the pixels, as released: those of even row and column, and those of odd row and column.
     Input (B, C_in, H, W), output (B, C_out, ceil(H/2), ceil(W/2)). Reads its input as it is: a ReLU, where one is wanted,
     comes before."""
@@ -63,8 +63,8 @@ class FactorizedReduction(nn.Module):
 def factorized(x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
     """The two stride-2 products of a factorized reduction, concatenated.
 
-    Pixels are picked before the product, not by its stride: on x86 a 1x1 convolution of stride 2 in channels_last with fewer
-    than 8 input channels writes past its memory (torch 2.13, oneDNN; docs/log.md)."""
+    Pixels are picked before the product, not by its stride: on x86 a 1x1 convolution of stride 2 in channels_last with
+    fewer than 8 input channels writes past its memory (torch 2.13, oneDNN; docs/log.md)."""
     out = F.conv2d(_every_second(x), even)
     if odd.shape[0] == 0:
         return out

@@ -97,9 +97,8 @@ class Supernet(nn.Module):
 
     def slice(self, arch: Architecture) -> dict[str, Tensor]:
         """The part of `state_dict()` that `arch` uses: what its child model loads."""
-        state = self.state_dict()
-        keys = {f"{address}.{name}" for address in self.used(arch) for name in self.at(address).state_dict(keep_vars=True)}
-        return {key: value for key, value in state.items() if key in keys}
+        parts = {address: self.at(address).state_dict() for address in self.used(arch)}
+        return {f"{address}.{name}": value for address, part in parts.items() for name, value in part.items()}
 
     def child(self, arch: Architecture, statistics: Statistics | None = None) -> Supernet:
         """A child model of `arch` with copies of these weights. `statistics`: "running" gives it running statistics of
