@@ -224,7 +224,7 @@ def child(plan: Setup, seed: int = 0) -> Retrain:
 def test_retraining_resumed_at_any_step_equals_uninterrupted() -> None:
     plan = tiny()
     whole = child(plan)
-    last = [event for event in whole.run() if isinstance(event, Finished)][0]
+    last = next(event for event in whole.run() if isinstance(event, Finished))
     steps = 2 * 3 + 2
     for stop in range(1, steps + 1):
         first = child(plan)

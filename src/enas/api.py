@@ -139,7 +139,7 @@ def retrain_best(
     if top > 1 and plan.settings.retrain.train_on != "train":
         raise ValueError("--top above 1 chooses on validation images; retrain.train_on 'train+validation' leaves none")
     stop = after(max_seconds)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for rank, arch in enumerate(best[:top], 1):
         folder = retrain_folder(path, arch, seed)
         metrics = retrain(plan, arch, folder, seed=seed, stop=stop, listen=listen)
@@ -165,7 +165,7 @@ def compare(
     listen: Listener = silent,
 ) -> Verdict | None:
     """Train the derived architecture over `seeds` and `cells` uniformly drawn ones over `cell_seeds` by the same recipe;
-    writes `compare.json`. None where it was stopped: call it again, nothing done is done twice. ValueError below 2 of a kind."""
+    writes `compare.json`. None where it was stopped: call it again, nothing is done twice. ValueError below 2 of a kind."""
     if cells < 2 or seeds < 2 or cell_seeds < 1:
         raise ValueError(f"a verdict needs at least 2 cells, 2 seeds and 1 cell seed; got {cells}, {seeds}, {cell_seeds}")
     path = Path(run)

@@ -1,5 +1,5 @@
-"""The command line: `enas COMMAND ...`. Each command is a dataclass (its flags) and a function; settings flags come from the
-settings' own dataclasses.
+"""The command line: `enas COMMAND ...`. Each command is a dataclass (its flags) and a function; settings flags come from
+the settings' own dataclasses.
 
 A ValueError or OSError of any command is shown as one line, exit status 2.
 """
@@ -12,7 +12,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -504,7 +504,7 @@ def list_command(args: list[str]) -> int:
     from enas.tasks import TASKS
     from enas.zoo import NAMED
 
-    registries = {
+    registries: dict[str, Iterable[str]] = {
         "presets": PRESETS,
         "spaces": SPACES,
         "ops": OPS,
