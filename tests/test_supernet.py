@@ -6,6 +6,7 @@ Parametrised over the registered spaces, backbones and ops. A backbone of anothe
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -21,7 +22,7 @@ from enas.architecture import Architecture
 from enas.backbones import BACKBONES
 from enas.backbones.micro import MicroNetwork, MicroSettings, drop_path
 from enas.ops import OPS, FactorizedReduction, Statistics, batch_norm, make_op
-from enas.space import SearchSpace
+from enas.space import SearchSpace, wire
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro, from_tokens
 from enas.supernet import Supernet
 from enas.training import OptimizerSettings, learning_rate, make_optimizer, seed_of, seeded, update
@@ -334,6 +335,26 @@ def test_dropout_and_drop_path_are_for_training_and_grow() -> None:
     assert torch.equal(*(outputs(calm.eval(), x, arch, key)[0] for key in (1, 2)))
 
 
+def test_drop_path_grows_with_depth_and_time_and_spares_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Released code: the last cell's probability at the end of training, times (cell + 1) / cells and the time passed."""
+    seen: list[float] = []
+    monkeypatch.setattr("enas.backbones.micro.drop_path", lambda x, p: seen.append(p) or x)
+    net = network(MICRO, replace(PLAIN, drop_path=0.5)).train()
+    assert isinstance(net, MicroNetwork)
+    for arch, progress in zip(samples(MICRO, 5, seed=3), (0.25, 0.5, 0.5, 1.0, 1.0), strict=True):
+        seen.clear()
+        outputs(net, images(), arch, progress=progress)
+        assert seen == pytest.approx(
+            [
+                0.5 * (index + 1) / 5 * progress
+                for index in net.live(arch, aux=False)
+                for node in wire(MICRO, arch)[net.positions[index].cell].nodes
+                for edge in node.edges
+                if edge.op != "identity"
+            ]
+        )
+
+
 def test_drop_path_drops_whole_images_and_keeps_the_mean() -> None:
     with seeded("drop"):
         y = drop_path(torch.ones(4000, 2, 2, 2), 0.3)
@@ -406,6 +427,20 @@ def test_a_factorized_reduction_reads_both_diagonals(size: int) -> None:
                 read[row, column] = first.any() + 2 * second.any()
     rows, columns = torch.arange(size)[:, None] % 2, torch.arange(size)[None] % 2
     assert torch.equal(read, (rows == columns) * (1 + rows))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 5, 8])
+def test_gradients_of_a_factorized_reduction(channels: int) -> None:
+    """Against float64 in the plain layout: a strided 1x1 convolution in channels_last once wrote past its memory here."""
+    op = FactorizedReduction(channels, 6, nn.Identity)
+    exact = copy.deepcopy(op).double()
+    x = images(8, channels)
+    op.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last)).square().sum().backward()
+    exact(x.double()).square().sum().backward()
+    for found, expected in zip(op.parameters(), exact.parameters(), strict=True):
+        assert found.grad is not None
+        assert expected.grad is not None
+        torch.testing.assert_close(found.grad.double(), expected.grad, rtol=1e-4, atol=1e-3)
 
 
 def test_pooling_does_not_count_the_padding() -> None:
@@ -499,11 +534,11 @@ def test_clipping_clips() -> None:
         length = math.sqrt(sum(float(m.double().square().sum()) for m in moved))
         assert length == pytest.approx(min(norm, clip), rel=1e-3)
         copies = [nn.Parameter(torch.zeros_like(g)) for g in grads]
-        for copy, g in zip(copies, grads, strict=True):
-            copy.grad = g.clone()
+        for clone, g in zip(copies, grads, strict=True):
+            clone.grad = g.clone()
         nn.utils.clip_grad_norm_(copies, clip)
-        for m, copy in zip(moved, copies, strict=True):
-            torch.testing.assert_close(m, copy.grad, rtol=1e-3, atol=1e-6)
+        for m, clone in zip(moved, copies, strict=True):
+            torch.testing.assert_close(m, clone.grad, rtol=1e-3, atol=1e-6)
 
 
 # --------------------------------------------------------------------------------------------------- rates and randomness
