@@ -125,6 +125,10 @@ class MicroNetwork(Supernet):
         self.aux_position = min(reductions[:2][-1] + 1, len(self.positions) - 1)
         self._build(set(self.addresses(only, aux=self.aux_weight > 0)) if only is not None else None)
         he_initialise(self)
+        with torch.no_grad():  # the classifier reads all loose ends at once: its fan-in is theirs together
+            for address, module in self._at.items():
+                if address.startswith("classifier.") and isinstance(module, nn.Linear):
+                    module.weight.div_(len(self.space.cells[0].nodes) ** 0.5)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     # ---------------------------------------------------------------------------------------------- structure
