@@ -12,14 +12,13 @@ Each puts a procedure together from a preset, drives it, and keeps a run folder.
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
 from enas import derive as derive_procedure
 from enas import draw, drive
 from enas.architecture import Architecture
-from enas.assemble import Setup, setup
+from enas.assemble import Setup, cores, setup
 from enas.compare import Verdict, uniform_architectures, verdict
 from enas.drive import Done, Listener, Stopped, after, resume, retrain, retrain_folder, silent
 from enas.jobs import retrain_many
@@ -141,7 +140,7 @@ def retrain_best(
     stop = after(max_seconds)
     rows: list[dict[str, Any]] = []
     for rank, arch in enumerate(best[:top], 1):
-        folder = retrain_folder(path, arch, seed)
+        folder = retrain_folder(path, arch, seed, plan)
         metrics = retrain(plan, arch, folder, seed=seed, stop=stop, listen=listen)
         if metrics is None:
             return None
@@ -171,10 +170,10 @@ def compare(
     path = Path(run)
     best = best_of(path)[0]
     plan = Setup.of(RunFolder.open(path).config)
-    workers = workers or min(os.cpu_count() or 1, plan.threads)
+    workers = workers or max(1, cores() // plan.threads)
     uniform = uniform_architectures(plan.space, cells, plan.seed, without=best)
-    jobs = [(best, retrain_folder(path, best, seed), seed) for seed in range(seeds)]
-    jobs += [(arch, retrain_folder(path, arch, seed), seed) for seed in range(cell_seeds) for arch in uniform]
+    jobs = [(best, retrain_folder(path, best, seed, plan), seed) for seed in range(seeds)]
+    jobs += [(arch, retrain_folder(path, arch, seed, plan), seed) for seed in range(cell_seeds) for arch in uniform]
     results = retrain_many(plan, jobs, workers=workers, listen=listen, stop=after(max_seconds))
     if any(result is None for result in results):
         listen(Stopped(path, "not all trainings are done"))

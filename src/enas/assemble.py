@@ -6,6 +6,7 @@ A `Setup` holds everything that config.json records; its methods look the parts 
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ from enas.strategies import STRATEGIES, Strategy
 from enas.supernet import Supernet
 from enas.tasks import TASKS, Task
 from enas.training import seeded
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,8 @@ def setup(
     device: str | None = None,
     threads: int | None = None,
 ) -> Setup:
-    """A resolved setup; None picks the recipe's settings, a GPU where there is one, and all cores."""
+    """A resolved setup; None picks the recipe's settings, a GPU where there is one, and the preset's number of threads
+    (all cores where it names none)."""
     recipe = recipe or presets.preset(preset).default
     settings = settings or presets.config_of(preset, recipe)
     if device is None:
@@ -107,4 +114,4 @@ def setup(
     if threads is not None and threads < 1:
         raise ValueError(f"threads is at least 1; got {threads}")
     folder = str(Path(data).resolve()) if data is not None else None
-    return Setup(preset, recipe, settings, seed, folder, device, threads or torch.get_num_threads())
+    return Setup(preset, recipe, settings, seed, folder, device, threads or presets.preset(preset).threads or cores())

@@ -82,7 +82,7 @@ class SearchFlags:
     device: str | None = None
     """cpu, cuda, cuda:1 (default: a GPU where there is one)."""
     threads: int | None = None
-    """CPU threads (default: all cores); recorded, because sums depend on it."""
+    """CPU threads (default: as the preset says, or all cores); recorded, because sums depend on it."""
 
 
 @command("search", "search a space: shared weights and controller in turn")
@@ -359,7 +359,7 @@ class CompareFlags:
     cell_seeds: int = 1
     """Trainings of each uniform architecture."""
     workers: int | None = None
-    """Trainings at a time (default: one a CPU thread of the run)."""
+    """Trainings at a time, each with the run's number of threads (default: as many as the cores allow)."""
     max_time: str | None = None
     """Stop in good order after this time; the same command goes on."""
 

@@ -204,8 +204,11 @@ def _search(folder: RunFolder, procedure: Search, listen: Listener, stop: Callab
 
 
 # -------------------------------------------------------------------------------------------------------- retrain
-def retrain_folder(base: Path, arch: Architecture, seed: int) -> Path:
-    return base / "retrain" / f"{arch.id}-seed{seed}"
+def retrain_folder(run: Path, arch: Architecture, seed: int, plan: Setup) -> Path:
+    """Where a run keeps this training; one by other settings than the run's own recipe has a folder of its own."""
+    ours = plan.settings.retrain
+    recipe = "" if ours == Setup.of(RunFolder.open(run).config).settings.retrain else f"-{seed_of(ours):016x}"[:7]
+    return run / "retrain" / f"{arch.id}{recipe}-seed{seed}"
 
 
 def retrain(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
@@ -24,18 +23,19 @@ def retrain_many(
     listen: Listener = silent,
     stop: Callable[[], str | None] = never,
 ) -> list[dict[str, float] | None]:
-    """Train (architecture, folder, seed) each, `workers` at a time, in processes that share the plan's threads.
-    Results in order, None for those that were stopped. What is done already is only read."""
+    """Train (architecture, folder, seed) each, `workers` at a time, in processes of the plan's number of threads each: a
+    training gives the same figures here as alone. Results in order, None for those that were stopped. What is done
+    already is only read."""
     results: list[dict[str, float] | None] = [None] * len(jobs)
     context = multiprocessing.get_context("spawn")
     halt = context.Event()
-    share = dataclasses.replace(plan, threads=max(1, plan.threads // workers)).to_dict("retrain")
+    config = plan.to_dict("retrain")
     with (
         signals() as caught,
         ProcessPoolExecutor(workers, context, initializer=_worker, initargs=(halt,)) as pool,
     ):
         futures = {
-            pool.submit(_job, share, arch.to_dict(), str(folder), seed): i for i, (arch, folder, seed) in enumerate(jobs)
+            pool.submit(_job, config, arch.to_dict(), str(folder), seed): i for i, (arch, folder, seed) in enumerate(jobs)
         }
         waiting = set(futures)
         while waiting:

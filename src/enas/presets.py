@@ -83,7 +83,7 @@ MicroConfig = Config[ConvMicroSettings, MicroSettings, ImageClassificationSettin
 
 @dataclass(frozen=True)
 class Preset:
-    """A named combination; `recipes` make its settings."""
+    """A named combination; `recipes` make its settings. `threads`: CPU threads where more do not pay; None: all cores."""
 
     about: str
     space: str
@@ -91,6 +91,7 @@ class Preset:
     config: Any  # the concrete type of its settings, for the command line
     recipes: Mapping[str, Callable[[], Any]]
     default: str = "quick"
+    threads: int | None = None
 
 
 # ------------------------------------------------------------------------------------------------ cifar10-micro
@@ -167,20 +168,20 @@ def cifar10_micro_modern() -> MicroConfig:
 def cifar10_micro_quick() -> MicroConfig:
     """B = 7, a small and shallow network: search, derivation and retraining within half an hour on two cores."""
     optimizer = OptimizerSettings(
-        schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=100, grad_clip=5.0
+        schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=200, grad_clip=5.0
     )
-    network = MicroSettings(filters=12, cells=1, stem_stride=2, dropout=0.0)
-    task = ImageClassificationSettings(batch_size=128, reward="loss", reward_batch=128)
+    network = MicroSettings(filters=12, cells=1, stem_stride=2, dropout=0.0, head_norm=True)
+    task = ImageClassificationSettings(batch_size=64, reward="loss", reward_batch=128)
     return Config(
         space=ConvMicroSettings(),
         network=network,
         data=DataSettings(),
         task=task,
-        search=SearchSettings(epochs=6, warmup_epochs=3, controller_steps=30, architectures=10, optimizer=optimizer),
+        search=SearchSettings(epochs=6, warmup_epochs=4, controller_steps=30, architectures=10, optimizer=optimizer),
         reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=50, score_on="validation", keep=5),
         retrain=RetrainConfig(
-            epochs=10,
+            epochs=8,
             train_on="train",
             optimizer=optimizer,
             network=dataclasses.replace(network, filters=16),
@@ -195,14 +196,21 @@ def digits_micro_quick() -> MicroConfig:
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0
     )
-    network = MicroSettings(filters=8, cells=1, reductions=1, stem_multiplier=1, dropout=0.0)
+    network = MicroSettings(filters=8, cells=1, reductions=1, stem_multiplier=1, dropout=0.0, head_norm=True)
     task = ImageClassificationSettings(batch_size=50, pad=1, flip=False, reward="loss", reward_batch=100)
     return Config(
         space=ConvMicroSettings(),
         network=network,
         data=DataSettings(dataset="digits", train=400, validation=400),
         task=task,
-        search=SearchSettings(epochs=60, warmup_epochs=30, controller_steps=10, architectures=8, optimizer=optimizer),
+        search=SearchSettings(
+            epochs=60,
+            warmup_epochs=45,
+            children=2,
+            controller_steps=8,
+            architectures=8,
+            optimizer=dataclasses.replace(optimizer, learning_rate=0.3),
+        ),
         reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=50, score_on="validation", keep=10),
         retrain=RetrainConfig(
@@ -222,6 +230,7 @@ PRESETS: dict[str, Preset] = {
         "image_classification",
         MicroConfig,
         {"quick": digits_micro_quick},
+        threads=1,
     ),
     "cifar10-micro": Preset(
         "convolutional cells on CIFAR-10 (paper 2.4, Table 2)",

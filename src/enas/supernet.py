@@ -9,7 +9,7 @@ the addresses that both use. The architecture is an argument of the forward, nev
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +94,10 @@ class Supernet(nn.Module):
             addresses = list(dict.fromkeys(self.addresses(arch, aux=self.aux_weight > 0)))
             self._used[key] = (addresses, [p for a in addresses for p in self.at(a).parameters()])
         return self._used[key]
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`, but free where nothing changes: a supernet has thousands of modules, a child uses few."""
+        return self if mode == self.training else super().train(mode)
 
     def slice(self, arch: Architecture) -> dict[str, Tensor]:
         """The part of `state_dict()` that `arch` uses: what its child model loads."""

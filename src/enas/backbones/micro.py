@@ -57,6 +57,9 @@ class MicroSettings:
     """A second ReLU, 1x1, batch norm on the previous cell's output (released code's final network; not in the paper)."""
     merge_norm: bool = True
     """Batch norm after the 1x1 convolutions that merge a cell's inputs (appendix B: removable in the final network)."""
+    head_norm: bool = False
+    """Batch norm of each loose end before the classifier, the one reader of a cell that has none: children differ in the
+    scale of their outputs (not in the paper; docs/log.md says what it brought on digits)."""
 
     def __post_init__(self) -> None:
         _at_least(self, filters=1, cells=1, stem_multiplier=1)
@@ -180,6 +183,8 @@ class MicroNetwork(Supernet):
         last = self.positions[-1]
         provide_readers("classifier", last.index, partial(nn.Linear, last.channels, self.classes, bias=False))
         self.provide("classifier.bias", partial(_Bias, self.classes), needed)
+        if settings.head_norm:
+            provide_readers("classifier_norm", last.index, partial(norm, last.channels))
         if self.aux_weight > 0:
             place = self.positions[self.aux_position]
             provide_readers("aux_head.reduce", place.index, partial(nn.Conv2d, place.channels, 128, 1, bias=False))
@@ -213,7 +218,9 @@ class MicroNetwork(Supernet):
                 out += [f"{prefix}.norm"] if self.settings.merge_norm else []
                 out += [f"{prefix}.again"] if self.settings.extra_calibration and slot == "prev" else []
             out += [self._address(edge, index) for node in cell.nodes for edge in node.edges]
-        out += [f"classifier.{name}" for name in self._ends(len(self.positions) - 1, arch)] + ["classifier.bias"]
+        ends = self._ends(len(self.positions) - 1, arch)
+        out += [f"classifier.{name}" for name in ends] + ["classifier.bias"]
+        out += [f"classifier_norm.{name}" for name in ends] if self.settings.head_norm else []
         if aux:
             out += [f"aux_head.reduce.{name}" for name in self._ends(self.aux_position, arch)] + ["aux_head.body"]
         return out
@@ -237,6 +244,10 @@ class MicroNetwork(Supernet):
             if aux_now and index == self.aux_position:
                 aux = self._aux(outputs[index], arch)
         pooled = outputs[len(self.positions) - 1].mean((2, 3))
+        if self.settings.head_norm:
+            ends = self._ends(len(self.positions) - 1, arch)
+            parts = zip(ends, pooled[:, :, None, None].chunk(len(ends), 1), strict=True)
+            pooled = torch.cat([self.at(f"classifier_norm.{end}")(part) for end, part in parts], 1)[:, :, 0, 0]
         if self.training and self.settings.dropout:
             pooled = F.dropout(pooled, self.settings.dropout)
         weight = self._gathered("classifier", len(self.positions) - 1, arch)

@@ -137,8 +137,9 @@ class ImageClassification:
         images, labels = self._parts[part]
         hits = torch.zeros((), dtype=torch.long, device=self.device)
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        for start in range(0, len(labels), self.settings.eval_batch):
-            x, y = images[start : start + self.settings.eval_batch], labels[start : start + self.settings.eval_batch]
+        ends = list(range(self.settings.eval_batch, len(labels) - 1, self.settings.eval_batch))  # none left alone:
+        for start, end in zip([0, *ends], [*ends, len(labels)], strict=True):  # batch norm has no statistics of one image
+            x, y = images[start:end], labels[start:end]
             logits = model(x, arch)
             hits += (logits.argmax(1) == y).sum()
             loss += F.cross_entropy(logits, y, reduction="sum")
