@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from enas import derive as derive_procedure
-from enas import draw, drive
+from enas import draw, drive, presets
 from enas.architecture import Architecture
 from enas.assemble import Setup, cores, setup
 from enas.compare import Verdict, uniform_architectures, verdict
@@ -95,6 +95,7 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) 
             "search_finished": procedure.epoch >= plan.settings.search.epochs,
             "samples": len(first),
             "score_on": settings.score_on,
+            "settings": presets.to_dict(settings),
             "ranked": ranked,
         },
     )
@@ -174,9 +175,9 @@ def compare(
     uniform = uniform_architectures(plan.space, cells, plan.seed, without=best)
     jobs = [(best, retrain_folder(path, best, seed, plan), seed) for seed in range(seeds)]
     jobs += [(arch, retrain_folder(path, arch, seed, plan), seed) for seed in range(cell_seeds) for arch in uniform]
-    results = retrain_many(plan, jobs, workers=workers, listen=listen, stop=after(max_seconds))
+    results, why = retrain_many(plan, jobs, workers=workers, listen=listen, stop=after(max_seconds))
     if any(result is None for result in results):
-        listen(Stopped(path, "not all trainings are done"))
+        listen(Stopped(path, why or "not all trainings are done", again="the same command"))
         return None
     scores = [100 * result["test_accuracy"] for result in results if result is not None]
     by_cell = [[scores[seeds + k * cells + i] for k in range(cell_seeds)] for i in range(cells)]
@@ -187,6 +188,8 @@ def compare(
             "verdict": str(answer),
             **dataclasses.asdict(answer),
             "derived_id": best.id,
+            "cell_seeds": cell_seeds,
+            "recipe": presets.to_dict(plan.settings.retrain),
             "test_accuracy": {"derived": scores[:seeds], **{a.id: s for a, s in zip(uniform, by_cell, strict=True)}},
             "uniform": [arch.to_dict() for arch in uniform],
             "parameters": {best.id: results[0]["parameters"] if results[0] else None}
@@ -211,6 +214,5 @@ def architecture_of(what: str | Path) -> Architecture:
             arch = Architecture.from_json(path.read_text())
         except UnicodeDecodeError:
             raise ValueError(f"an architecture is read from a JSON file; '{path}' is not text") from None
-        space_of(arch.space).check(arch)
-        return arch
+        return space_of(arch.space).architecture(arch.choices, dict(arch.provenance))  # one value, however it was written
     raise ValueError(f"'{text}' is no run, no architecture file and none of the named ones ({', '.join(NAMED)})")

@@ -17,7 +17,7 @@ from enas import presets
 from enas.architecture import Architecture
 from enas.backbones import BACKBONES
 from enas.data import load as load_data
-from enas.run import versions
+from enas.run import machine, versions
 from enas.search import Search
 from enas.space import SearchSpace
 from enas.spaces import SPACES
@@ -54,7 +54,8 @@ class Setup:
     def to_dict(self, command: str, **more: Any) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
         settings = presets.to_dict(self.settings)
-        return {"command": command, **fields, **more, "versions": versions(), "settings": settings}
+        ran = {"versions": versions(), "machine": machine(self.device)}
+        return {"command": command, **fields, **more, **ran, "settings": settings}
 
     @property
     def space(self) -> SearchSpace:

@@ -131,14 +131,14 @@ def search(args: list[str]) -> int:
         flags.seed if flags.seed is not None else like.get("seed", 0),
         flags.data or like.get("data"),
         flags.device or like.get("device"),
-        flags.threads or like.get("threads"),
+        flags.threads if flags.threads is not None else like.get("threads"),
     )
     if not given["--recipe"] and not like:
         print(f"recipe: {recipe} (others: {', '.join(r for r in presets.preset(preset).recipes if r != recipe) or 'none'})")
     limit = seconds(flags.max_time) if flags.max_time else None
     with Display() as display:
         drive.search(plan, out=flags.out, epochs=flags.epochs, max_seconds=limit, listen=display)
-    return 0
+    return display.status
 
 
 def _peek(args: list[str], names: tuple[str, ...]) -> dict[str, str | None]:
@@ -172,7 +172,7 @@ def resume(args: list[str]) -> int:
 
     with Display() as display:
         drive.resume(flags.run, max_seconds=seconds(flags.max_time) if flags.max_time else None, listen=display)
-    return 0
+    return display.status
 
 
 # --------------------------------------------------------------------------------------------------------- derive
@@ -294,7 +294,7 @@ def retrain(args: list[str]) -> int:
                 plan.seed,
                 flags.data or plan.data,
                 flags.device or plan.device,
-                flags.threads or plan.threads,
+                flags.threads if flags.threads is not None else plan.threads,
             )
             name = Path(flags.what).stem
             out = flags.out or Path("runs") / f"{name}-{plan.preset}-{plan.recipe}" / f"seed{flags.seed}"
@@ -304,7 +304,7 @@ def retrain(args: list[str]) -> int:
         trainings(rows, settings.train_on)
         if is_run:
             print(f"next: enas compare {flags.what}")
-    return 0
+    return display.status
 
 
 # ------------------------------------------------------------------------------------------------- show, compare
@@ -383,7 +383,7 @@ def compare(args: list[str]) -> int:
         )
     if answer is not None:
         print(f"verdict: {answer}")
-    return 0
+    return display.status
 
 
 @dataclass(frozen=True)
@@ -478,6 +478,8 @@ def data_command(args: list[str]) -> int:
     if flags.action == "list":
         for name, entry in data.DATASETS.items():
             print(f"{name:12} {entry.about}")
+            if entry.how_to_get:
+                print(f"{'':12} {entry.how_to_get}")
         return 0
     if flags.dataset is None:
         raise ValueError(f"`enas data get` takes a data set: {', '.join(data.DATASETS)}")

@@ -47,6 +47,7 @@ class Display:
         self.done_shared = self.done_controller = 0
         self.shown: dict[str, float] = {}
         self.printed = (time.monotonic(), -1)
+        self.stopped: str | None = None  # why, where a run ended before its end
 
     def __enter__(self) -> Display:
         if self.console.is_terminal:
@@ -79,12 +80,20 @@ class Display:
             text = f"{event.finished} of {event.trainings} trainings"
             self._bar("train side by side", event.epochs, event.of_epochs, text, force=True)
         elif isinstance(event, Stopped):
-            self.console.print(f"stopped, {event.why}: everything is saved; go on with: enas resume {event.folder}")
+            self.stopped = event.why
+            again = event.again or f"enas resume {event.folder}"
+            self.console.print(f"stopped, {event.why}: everything is saved; go on with: {again}", soft_wrap=True)
         elif isinstance(event, Done) and self.cost is not None:
-            self.console.print(f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}")
+            self.console.print(f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}", soft_wrap=True)
             self.console.print(
-                f"figures so far are of shared weights, not what a network reaches alone\nnext: enas derive {event.folder}"
+                f"figures so far are of shared weights, not what a network reaches alone\nnext: enas derive {event.folder}",
+                soft_wrap=True,
             )
+
+    @property
+    def status(self) -> int:
+        """Exit status: 0, also where time was up as asked; as a shell has it after a signal."""
+        return {"interrupted": 130, "terminated": 143}.get(self.stopped or "", 0)
 
     def _begun(self, event: Begun) -> None:
         self.start = time.monotonic()
@@ -137,14 +146,15 @@ SHOWN = (("loss", "shared_loss"), ("reward", "reward"), ("entropy", "entropy"))
 def ranking(run: Path) -> None:
     """The table of best.json."""
     best = read_json(Path(run) / "best.json")
-    table = Table(title="ranked by shared weights (a ranking, not results)", title_justify="left")
-    for column in ("rank", "architecture", "validation accuracy", "minibatch reward", "parameters"):
+    score = "validation_reward" if best["score_on"] == "validation" else "minibatch_reward"
+    shown = [("reward", score)] + [("validation accuracy", "validation_accuracy")] * (best["score_on"] == "validation")
+    table = Table(title=f"ranked by {score.replace('_', ' ')} of shared weights (a ranking, not results)")
+    table.title_justify = "left"
+    for column in ("rank", "architecture", *(name for name, _ in shown), "parameters"):
         table.add_column(column, justify="left" if column == "architecture" else "right")
     for entry in best["ranked"][:10]:
-        shared = entry["shared_weights"]
-        accuracy = f"{100 * shared['validation_accuracy']:.2f} %" if "validation_accuracy" in shared else "-"
-        row = [str(entry["rank"]), entry["id"], accuracy, f"{shared['minibatch_reward']:.3f}", f"{entry['parameters']:,}"]
-        table.add_row(*row)
+        scores = [f"{entry['shared_weights'][key]:.3f}" for _, key in shown]
+        table.add_row(str(entry["rank"]), entry["id"], *scores, f"{entry['parameters']:,}")
     Console().print(table)
 
 

@@ -45,10 +45,11 @@ class Begun:
 
 @dataclass(frozen=True)
 class Stopped:
-    """A run ended before its end, in good order: `enas resume` goes on."""
+    """A run ended before its end, in good order; `again` is what goes on, where it is not `enas resume`."""
 
     folder: Path
     why: str
+    again: str | None = None
 
 
 @dataclass(frozen=True)

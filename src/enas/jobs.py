@@ -22,11 +22,12 @@ def retrain_many(
     workers: int,
     listen: Listener = silent,
     stop: Callable[[], str | None] = never,
-) -> list[dict[str, float] | None]:
+) -> tuple[list[dict[str, float] | None], str | None]:
     """Train (architecture, folder, seed) each, `workers` at a time, in processes of the plan's number of threads each: a
-    training gives the same figures here as alone. Results in order, None for those that were stopped. What is done
-    already is only read."""
+    training gives the same figures here as alone. Results in order, None for those that were stopped, and why they were. What is
+    done already is only read."""
     results: list[dict[str, float] | None] = [None] * len(jobs)
+    why: str | None = None
     context = multiprocessing.get_context("spawn")
     halt = context.Event()
     config = plan.to_dict("retrain")
@@ -47,11 +48,12 @@ def retrain_many(
             listen(
                 Trained(epochs, len(jobs) * plan.settings.retrain.epochs, sum(r is not None for r in results), len(jobs))
             )
-            if (caught.why or stop()) and not halt.is_set():
+            why = why or caught.why or stop()
+            if why and not halt.is_set():
                 halt.set()
                 for future in waiting:
                     future.cancel()
-    return results
+    return results, why
 
 
 _halt: Any = None  # in a worker: set when it should stop in good order

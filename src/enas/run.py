@@ -204,6 +204,18 @@ def versions() -> dict[str, str]:
     return {"enas": enas.__version__, "python": platform.python_version(), "torch": torch.__version__}
 
 
+def machine(device: str) -> dict[str, Any]:
+    """Where a run runs."""
+    import platform
+
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    found = {"cpu": cpu, "cores": os.cpu_count()}
+    return {**found, "gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else found
+
+
 @contextlib.contextmanager
 def tensorboard(folder: Path, epoch: int) -> Iterator[Any]:
     """A SummaryWriter on `folder/tensorboard`; what a dead process wrote from `epoch` on is hidden."""

@@ -265,7 +265,9 @@ class Search:
             think = _seconds_of_a_tell(self.strategy, archs)
             think += n * median(reward)
         shared_steps = (self.settings.epochs - self.epoch) * self.task.train_steps
+        shared_steps -= self.step if self.phase == "shared" else min(shared_steps, self.task.train_steps)
         controller_steps = sum(self.controller_steps(e) for e in range(self.epoch, self.settings.epochs))
+        controller_steps -= self.step if self.phase == "controller" else 0
         mean = sum(train) / len(train)
         return Cost(shared_steps, controller_steps, self.settings.children * mean, think)
 
