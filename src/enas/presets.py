@@ -204,10 +204,10 @@ def digits_micro_quick() -> MicroConfig:
         data=DataSettings(dataset="digits", train=400, validation=400),
         task=task,
         search=SearchSettings(
-            epochs=60,
-            warmup_epochs=45,
+            epochs=48,
+            warmup_epochs=36,
             children=2,
-            controller_steps=8,
+            controller_steps=6,
             architectures=8,
             optimizer=dataclasses.replace(optimizer, learning_rate=0.3),
         ),
