@@ -84,7 +84,9 @@ class Display:
             again = event.again or f"enas resume {event.folder}"
             self.console.print(f"stopped, {event.why}: everything is saved; go on with: {again}", soft_wrap=True)
         elif isinstance(event, Done) and self.cost is not None:
-            self.console.print(f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}", soft_wrap=True)
+            self.console.print(
+                f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}", soft_wrap=True
+            )
             self.console.print(
                 f"figures so far are of shared weights, not what a network reaches alone\nnext: enas derive {event.folder}",
                 soft_wrap=True,
