@@ -17,12 +17,12 @@ from enas import cli
 from enas.run import CHECKPOINT, read_lines
 from enas.zoo import named
 
-SMALL = (
-    "--space.num-nodes 2 --network.filters 4 --data.train 60 --data.validation 40 --task.batch-size 20"
-    " --task.reward-batch 20 --search.epochs 3 --search.warmup-epochs 1 --search.children 1 --search.controller-steps 2"
-    " --search.architectures 2 --derive.samples 4 --derive.keep 3 --retrain.epochs 2 --retrain.network.filters 4"
-    " --retrain.task.batch-size 20"
-).split()
+SMALL = [
+    *("--space.num-nodes", "2", "--network.filters", "4", "--data.train", "60", "--data.validation", "40"),
+    *("--task.batch-size", "20", "--task.reward-batch", "20", "--search.epochs", "3", "--search.warmup-epochs", "1"),
+    *("--search.children", "1", "--search.controller-steps", "2", "--search.architectures", "2", "--derive.samples", "4"),
+    *("--derive.keep", "3", "--retrain.epochs", "2", "--retrain.network.filters", "4", "--retrain.task.batch-size", "20"),
+]
 COMMANDS = ("search", "resume", "derive", "retrain", "show", "compare", "report", "presets", "data", "list")
 
 
@@ -98,7 +98,7 @@ def test_search_says_its_cost_first_and_the_next_command_last(tmp_path: Path, ca
     assert begun["estimated_seconds"] > 0
 
 
-@pytest.mark.parametrize("name", ("best.svg", "best.png", "best.pdf", "best.dot", "best.txt", "best.json"))
+@pytest.mark.parametrize("name", ["best.svg", "best.png", "best.pdf", "best.dot", "best.txt", "best.json"])
 def test_show_writes(name: str, tmp_path: Path) -> None:
     assert enas("show", "enas_micro", "--out", tmp_path / name) == 0
     assert (tmp_path / name).stat().st_size > 100

@@ -24,8 +24,9 @@ def retrain_many(
     stop: Callable[[], str | None] = never,
 ) -> tuple[list[dict[str, float] | None], str | None]:
     """Train (architecture, folder, seed) each, `workers` at a time, in processes of the plan's number of threads each: a
-    training gives the same figures here as alone. Results in order, None for those that were stopped, and why they were. What is
-    done already is only read."""
+    training gives the same figures here as alone. What is done already is only read.
+
+    Results in order, None for those that were stopped, and why they were."""
     results: list[dict[str, float] | None] = [None] * len(jobs)
     why: str | None = None
     context = multiprocessing.get_context("spawn")

@@ -177,7 +177,7 @@ def cifar10_micro_quick() -> MicroConfig:
         network=network,
         data=DataSettings(),
         task=task,
-        search=SearchSettings(epochs=5, warmup_epochs=3, controller_steps=30, architectures=10, optimizer=optimizer),
+        search=SearchSettings(epochs=4, warmup_epochs=2, controller_steps=30, architectures=10, optimizer=optimizer),
         reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=50, score_on="validation", keep=5),
         retrain=RetrainConfig(
