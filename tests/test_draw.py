@@ -303,10 +303,10 @@ def test_svg_can_stand_in_a_page_many_times():
 def test_equal_architectures_give_equal_bytes_whatever_the_settings():
     space, arch = micro(2, 0)
     twin = Architecture.from_json(arch.to_json())
-    first = {kind: draw._render(space, arch, kind) for kind in ("svg", "png", "pdf")}
+    first = {kind: draw._render(space, arch, kind, {}) for kind in ("svg", "png", "pdf")}
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 5, "svg.fonttype": "path", "savefig.bbox": "tight"}):
-        again = {kind: draw._render(space, twin, kind) for kind in ("svg", "png", "pdf")}
+        again = {kind: draw._render(space, twin, kind, {}) for kind in ("svg", "png", "pdf")}
     assert again == first
     assert dict(matplotlib.rcParams) == before
 

@@ -213,7 +213,7 @@ def test_other_weights_play_no_part(case: str) -> None:
 def test_slice_and_counts_are_the_childs(case: str) -> None:
     net, _, archs = build(case)
     space, settings, size, channels = CASES[case]
-    bare = replace(settings, aux_weight=0.0)
+    bare = replace(settings, aux_weight=0.0) if hasattr(settings, "aux_weight") else settings
     for arch, child in zip(archs, children(case), strict=False):
         assert net.slice(arch).keys() == child.state_dict().keys()
         count = sum(parameter.numel() for parameter in child.parameters())

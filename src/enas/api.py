@@ -96,11 +96,12 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) 
             "samples": len(first),
             "score_on": settings.score_on,
             "settings": presets.to_dict(settings),
+            "marks": size.marks(),
             "ranked": ranked,
         },
     )
-    draw.save(plan.space, best[0].arch, path / "best.svg")
-    draw.save(plan.space, best[0].arch, path / "best.png")
+    draw.save(plan.space, best[0].arch, path / "best.svg", size.marks())
+    draw.save(plan.space, best[0].arch, path / "best.png", size.marks())
     listen(Done(path, ranked))
     return path / "best.json"
 

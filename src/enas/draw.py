@@ -14,51 +14,51 @@ import logging
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from xml.sax.saxutils import quoteattr
 
 import fast_sugiyama
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 from matplotlib.textpath import TextToPath
 from matplotlib.transforms import Affine2D, Transform
 
 from enas.architecture import Architecture
-from enas.space import SearchSpace, WiredCell, WiredNode, wire
+from enas.draw_chain import chain
+from enas.shapes import (
+    BOX_H,
+    BOX_PAD,
+    COLOURS,
+    INK,
+    MARGIN,
+    OUTPUT,
+    TITLE_H,
+    Arrow,
+    Box,
+    Drawing,
+    op_kind,
+    op_title,
+)
+from enas.space import MERGED, Cell, SearchSpace, WiredCell, WiredNode, wire
 
 for chatty in ("rust-sugiyama", "connected_components"):  # each layout would log some fifty lines of level INFO
     logging.getLogger(chatty).setLevel(logging.WARNING)
 
 SUFFIXES = (".svg", ".png", ".pdf", ".dot", ".txt")
-TITLES = {"prev": "previous cell", "prev_prev": "two cells back", "reduce": "reduction"}
-OUTPUT = "cell output"  # name of the output's box; no node is called so
-
-# Fill and line of each kind of box: tints of Okabe and Ito's colours, which colour-blind readers can tell apart.
-COLOURS = {
-    "input": ("#ffffff", "#5b6470"),
-    "conv": ("#d3e7f7", "#0072b2"),
-    "pool": ("#fde8c4", "#b87700"),
-    "identity": ("#eeeeee", "#8a8a8a"),
-    "op": ("#d5efe6", "#00815f"),
-    "sum": ("#ffffff", "#2b3138"),
-    "output": ("#454d57", "#454d57"),
-    "panel": ("#f6f7f9", "#e3e6ea"),
-}
-ARROW, INK = "#5b6470", "#1c2127"
+TITLES = {"network": "whole network", "prev": "previous cell", "prev_prev": "two cells back", "reduce": "reduction"}
 FAMILY = ["DejaVu Sans", "sans-serif"]  # the first comes with matplotlib, so labels are as wide on every machine
 FONT = FontProperties(family=FAMILY, size=9)
 BOLD = FontProperties(family=FAMILY, size=11, weight="bold")
 
 # All lengths are in points (1/72 inch).
-BOX_H = 22.0  # height of a box
-BOX_PAD = 8.0  # from a label to the border of its box
 OP_GAP = 8.0  # between the ops of a node
 SUM_GAP = 15.0  # from the ops of a node down to their sum
 PANEL_PAD = 7.0  # from the boxes of a node to the border of its panel
@@ -67,59 +67,14 @@ LANE = 6.0  # room for an arrow that passes by
 GAP = 13.0  # between neighbours in a rank
 RANK_GAP = 16.0  # between ranks, at least; more where an arrow travels far sideways
 RANK_SLOTS = 6  # arrows into one rank; what is more goes a rank down, so that a cell fits a page
-MARGIN = 16.0
-TITLE_H = 26.0
+NO_MARKS: Mapping[str, str] = MappingProxyType({})
 PAGE_W = 720.0  # cells stand side by side up to this width, else one below the other
 
 
-@dataclass(frozen=True)
-class Box:
-    """A box. `x`, `y` is its upper left corner; y grows downward. All 0 until `layout` gives it a place."""
-
-    name: str
-    label: str
-    kind: str  # a key of COLOURS
-    x: float = 0.0
-    y: float = 0.0
-    w: float = 0.0
-    h: float = BOX_H
-
-
-@dataclass(frozen=True)
-class Arrow:
-    """An arrow from box to box, by name. `curve(points)` is the line that is drawn."""
-
-    source: str
-    target: str
-    points: tuple[tuple[float, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A cell with all places known. `panels` are the grounds that hold the boxes of a node together."""
-
-    title: str
-    width: float
-    height: float
-    boxes: tuple[Box, ...]
-    arrows: tuple[Arrow, ...]
-    panels: tuple[Box, ...]
-
-
 # ------------------------------------------------------------------------------------------------------------- graph
-def op_title(op: str) -> str:
-    return op.replace("sep_conv", "sep").replace("_", " ")
-
-
 def cell_title(name: str) -> str:
     title = TITLES.get(name, name.replace("_", " "))
-    return title if title.endswith("cell") else f"{title} cell"
-
-
-def _op_kind(op: str) -> str:
-    if op in ("identity", "skip_connect"):
-        return "identity"
-    return "conv" if "conv" in op else "pool" if "pool" in op else "op"
+    return title if title.endswith(("cell", "network")) else f"{title} cell"
 
 
 def _op_name(node: str, slot: int) -> str:
@@ -133,9 +88,10 @@ def graph(cell: WiredCell) -> tuple[list[Box], list[Arrow]]:
     for node in cell.nodes:
         for edge in node.edges:
             name = _op_name(node.name, edge.slot)
-            boxes.append(Box(name, op_title(edge.op), _op_kind(edge.op)))
-            arrows += [Arrow(edge.input, name), Arrow(name, node.name)]
-        arrows += [Arrow(skip, node.name) for skip in node.skips]
+            boxes.append(Box(name, op_title(edge.op), op_kind(edge.op)))
+            arrows += [Arrow(source, name) for source in (node.skips if edge.input == MERGED else (edge.input,))]
+            arrows.append(Arrow(name, node.name))
+        arrows += [Arrow(skip, node.name) for skip in node.skips if not node.merged]
         adds = len(node.edges) + len(node.skips) > 1
         boxes.append(Box(node.name, f"{node.name} = sum" if adds else node.name, "sum"))
     boxes.append(Box(OUTPUT, "concat" if len(cell.outputs) > 1 else "output", "output"))
@@ -402,7 +358,7 @@ def curve(points: Sequence[tuple[float, float]]) -> Curve:
     rectangle that they span."""
     vertices, codes = [points[0]], [Curve.MOVETO]
     for (x0, y0), (x1, y1) in pairwise(points):
-        if abs(x0 - x1) < 1:
+        if abs(x0 - x1) < 1 or y0 == y1:
             vertices.append((x1, y1))
             codes.append(Curve.LINETO)
         else:
@@ -442,18 +398,42 @@ def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
         rounded(panel, 6)
     drawn = set()
     for arrow in drawing.arrows:
-        x, y = arrow.points[-1]
-        for piece in pairwise((*arrow.points[:-1], (x, y - 3))):  # the line ends within the head
+        (x, y), before = arrow.points[-1], arrow.points[-2]
+        sideways = before[1] == y
+        end = (x + 3, y) if sideways else (x, y - 3)
+        for piece in pairwise((*arrow.points[:-1], end)):  # the line ends within the head
             if piece not in drawn:  # a trunk is drawn once: twice would be darker
                 drawn.add(piece)
-                fig.add_artist(PathPatch(curve(piece), fc="none", ec=ARROW, lw=1.0, capstyle="round", transform=place))
-        fig.add_artist(Polygon([(x, y), (x - 2.6, y - 5.5), (x + 2.6, y - 5.5)], fc=ARROW, lw=0, transform=place))
+                fig.add_artist(PathPatch(curve(piece), fc="none", ec=arrow.ink, lw=1.0, capstyle="round", transform=place))
+        head = [(x, y), *((x + 5.5, y + d) if sideways else (x + d, y - 5.5) for d in (-2.6, 2.6))]
+        fig.add_artist(Polygon(head, fc=arrow.ink, lw=0, transform=place))
+    for dot in drawing.dots:
+        fig.add_artist(Circle((dot.x, dot.y), 2.0, fc=dot.ink, lw=0, transform=place))
+    for note in drawing.notes:
+        fig.text(
+            note.x,
+            note.y,
+            note.text,
+            fontproperties=FONT,
+            color=INK,
+            parse_math=False,
+            transform=place,
+            ha="right",
+            va="center_baseline",
+        )
     for box in drawing.boxes:
         rounded(box, BOX_H / 2 if box.kind in ("input", "sum", "output") else 4)
         text(box.x + box.w / 2, box.y + box.h / 2, box.label, FONT, "white" if box.kind == "output" else INK)
 
 
-def _render(space: SearchSpace, arch: Architecture, kind: str) -> bytes:
+def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
+    """A column of layers where nodes choose what they skip to, else a graph in ranks."""
+    if any(node.skips is not None for node in whole.nodes):
+        return chain(cell, cell_title(cell.name), text_width, marks)
+    return layout(cell)
+
+
+def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[str, str]) -> bytes:
     """The one renderer. A user's matplotlib settings do not reach it; without dates and versions, equal drawings are
     equal files."""
     none = {
@@ -466,15 +446,15 @@ def _render(space: SearchSpace, arch: Architecture, kind: str) -> bytes:
         matplotlib.rcdefaults()
         matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: small, searchable, read aloud
         matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", "Verdana", "Arial"]  # who reads an SVG may not have it
-        fig = _figure([layout(cell) for cell in wire(space, arch).values()])
+        fig = _figure([_layout(cell, wire(space, arch)[cell.name], marks) for cell in space.cells])
         fig.savefig(file, format=kind, dpi=200, metadata=dict.fromkeys(none[kind]))
     return file.getvalue()
 
 
-def svg(space: SearchSpace, arch: Architecture) -> str:
+def svg(space: SearchSpace, arch: Architecture, marks: Mapping[str, str] = NO_MARKS) -> str:
     """An `<svg>` element, for a file or for a page that holds several: no prolog, no ids, no style sheet, and it shrinks
-    to the width there is."""
-    text = _render(space, arch, "svg").decode()
+    to the width there is. `marks`: notes beside layers, by name."""
+    text = _render(space, arch, "svg", marks).decode()
     text = text[text.index("<svg ") :]
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*">', "<g>", text)  # a "<" of a label is escaped, so this is never within a label
@@ -513,7 +493,10 @@ def to_text(space: SearchSpace, arch: Architecture) -> str:
     for whole in space.cells:
         cell = wired[whole.name]
         rows = {
-            node.name: " + ".join([*(f"{op_title(edge.op)}({edge.input})" for edge in node.edges), *node.skips])
+            node.name: " + ".join(
+                [f"{op_title(edge.op)}({', '.join(node.skips) if node.merged else edge.input})" for edge in node.edges]
+                + ([] if node.merged else list(node.skips))
+            )
             for node in cell.nodes
         }
         outputs = ", ".join(cell.outputs)
@@ -525,14 +508,19 @@ def to_text(space: SearchSpace, arch: Architecture) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
-def save(space: SearchSpace, arch: Architecture, path: str | Path) -> Path:
-    """Write a drawing in the format that the suffix names. ValueError for another suffix."""
+def save(space: SearchSpace, arch: Architecture, path: str | Path, marks: Mapping[str, str] = NO_MARKS) -> Path:
+    """Write a drawing in the format that the suffix names; `marks`: notes beside layers, by name, where the format has
+    room for them. ValueError for another suffix."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"a drawing is written as {', '.join(SUFFIXES)}; got '{path.suffix or path.name}'")
-    writers = {".svg": svg, ".dot": to_dot, ".txt": to_text}
-    data = writers[suffix](space, arch).encode() if suffix in writers else _render(space, arch, suffix[1:])
+    if suffix in (".png", ".pdf"):
+        data = _render(space, arch, suffix[1:], marks)
+    elif suffix == ".svg":
+        data = svg(space, arch, marks).encode()
+    else:
+        data = (to_dot if suffix == ".dot" else to_text)(space, arch).encode()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:

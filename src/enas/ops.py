@@ -4,12 +4,13 @@ Shapes: every op maps (B, C, H, W) to (B, C, H / stride, W / stride); the channe
 ReLU, convolution, batch norm, and a separable convolution is applied twice (appendix B). Pooling and identity hold no
 weights at stride 1. Everything works in channels_last, which is what makes depthwise convolution and pooling fast on a CPU.
 
-To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS`: spaces name it, laws test it.
+To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges of cells) or `LAYER_OPS`
+(layers of whole networks): spaces name it, laws test it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -30,11 +31,11 @@ def batch_norm(channels: int, statistics: Statistics = "running") -> nn.BatchNor
 
 
 class SeparableConv(nn.Sequential):
-    """(ReLU, depthwise k x k, pointwise 1x1, batch norm), twice; the stride is in the first."""
+    """(ReLU, depthwise k x k, pointwise 1x1, batch norm), twice in cells (appendix B); the stride is in the first."""
 
-    def __init__(self, channels: int, stride: int, norm: Norm, kernel: int):
+    def __init__(self, channels: int, stride: int, norm: Norm, kernel: int, times: int = 2):
         layers: list[nn.Module] = []
-        for step in (stride, 1):
+        for step in (stride, *[1] * (times - 1)):
             layers += [
                 nn.ReLU(),
                 nn.Conv2d(channels, channels, kernel, step, kernel // 2, groups=channels, bias=False),
@@ -82,6 +83,14 @@ def shifted(x: Tensor) -> Tensor:
     return x[:, :, 1:, 1:]
 
 
+class Conv(nn.Sequential):
+    """ReLU, k x k, batch norm (appendix B)."""
+
+    def __init__(self, channels: int, stride: int, norm: Norm, kernel: int):
+        conv = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False)
+        super().__init__(nn.ReLU(), conv, norm(channels))
+
+
 def identity(channels: int, stride: int, norm: Norm) -> nn.Module:
     if stride == 1:
         return nn.Identity()
@@ -106,8 +115,21 @@ OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 }
 
 
-def make_op(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
+# What a layer of a whole network chooses from (paper 2.3): separable convolutions are applied once there.
+LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
+    "conv_3x3": partial(Conv, kernel=3),
+    "conv_5x5": partial(Conv, kernel=5),
+    "sep_conv_3x3": partial(SeparableConv, kernel=3, times=1),
+    "sep_conv_5x5": partial(SeparableConv, kernel=5, times=1),
+    "avg_pool_3x3": avg_pool,
+    "max_pool_3x3": max_pool,
+}
+
+
+def make_op(
+    name: str, channels: int, stride: int, norm: Norm, ops: Mapping[str, Callable[[int, int, Norm], nn.Module]] = OPS
+) -> nn.Module:
     """A registered op for (B, channels, H, W); ValueError for an unknown name."""
-    if name not in OPS:
-        raise ValueError(f"an op is one of {', '.join(OPS)}; got '{name}'")
-    return OPS[name](channels, stride, norm)
+    if name not in ops:
+        raise ValueError(f"an op is one of {', '.join(ops)}; got '{name}'")
+    return ops[name](channels, stride, norm)

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar, get_args
 
+from enas.backbones.macro import MacroSettings
 from enas.backbones.micro import MicroSettings
 from enas.controller import ControllerSettings
 from enas.derive import DeriveSettings
 from enas.retrain import RetrainSettings
 from enas.search import SearchSettings
+from enas.spaces.conv_macro import ConvMacroSettings
 from enas.spaces.conv_micro import ConvMicroSettings
 from enas.strategies.reinforce import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
@@ -79,6 +81,7 @@ class Config(Generic[S, N, T]):
 
 
 MicroConfig = Config[ConvMicroSettings, MicroSettings, ImageClassificationSettings]
+MacroConfig = Config[ConvMacroSettings, MacroSettings, ImageClassificationSettings]
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,132 @@ def digits_micro_quick() -> MicroConfig:
     )
 
 
+# ------------------------------------------------------------------------------------------------ cifar10-macro
+def cifar10_macro_paper() -> MacroConfig:
+    """Paper 2.3, 3.2, appendix B; where the text is silent, the released code's value."""
+    optimizer = OptimizerSettings()
+    task = ImageClassificationSettings(batch_size=128, reward_batch=128)
+    return Config(
+        space=ConvMacroSettings(),
+        network=MacroSettings(filters=36, dropout=0.1),
+        data=DataSettings(),
+        task=task,
+        search=SearchSettings(optimizer=optimizer),
+        reinforce=ReinforceSettings(),
+        derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
+        retrain=RetrainConfig(
+            epochs=310,
+            train_on="train",
+            optimizer=optimizer,
+            network=MacroSettings(filters=96, double_filters=True, dropout=0.5, merge_norm=False),
+            task=task,
+        ),
+    )
+
+
+def cifar10_macro_released() -> MacroConfig:
+    """Scripts cifar10_macro_search.sh and cifar10_macro_final.sh of the released code, and the values in its sources. The
+    released final network has 24 layers; a search of 12 is retrained with the 12 that it found."""
+    task = ImageClassificationSettings(batch_size=128, reward_batch=128)
+    return Config(
+        space=ConvMacroSettings(form="released"),
+        network=MacroSettings(filters=36, dropout=0.1, entry_conv=True),
+        data=DataSettings(),
+        task=task,
+        search=SearchSettings(
+            epochs=310,
+            controller_steps=50,
+            architectures=20,
+            optimizer=OptimizerSettings(min_learning_rate=0.0005, per_epoch=True, weight_decay=5e-4),
+        ),
+        reinforce=ReinforceSettings(
+            controller=ControllerSettings(hidden=64, temperature=1.0, tanh_constant=1.5),
+            learning_rate=0.001,
+            entropy_weight=1e-4,
+            terms="exact",
+        ),
+        derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
+        retrain=RetrainConfig(
+            epochs=310,
+            train_on="train+validation",
+            optimizer=OptimizerSettings(per_epoch=True, weight_decay=4e-4),
+            network=MacroSettings(filters=96, double_filters=True, dropout=0.5, entry_conv=True),
+            task=dataclasses.replace(task, batch_size=100),
+        ),
+    )
+
+
+def cifar10_macro_modern() -> MacroConfig:
+    """Departures from `paper` that are thought to matter, none measured at this size yet (docs/decisions.md)."""
+    optimizer = OptimizerSettings(schedule="cosine", min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0)
+    task = ImageClassificationSettings(batch_size=128, reward="loss", reward_batch=256)
+    return Config(
+        space=ConvMacroSettings(),
+        network=MacroSettings(filters=36, dropout=0.1),
+        data=DataSettings(),
+        task=task,
+        search=SearchSettings(epochs=150, warmup_epochs=50, controller_steps=100, architectures=10, optimizer=optimizer),
+        reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-3, normalise=True),
+        derive=DeriveSettings(samples=200, score_on="validation", keep=20),
+        retrain=RetrainConfig(
+            epochs=310,
+            train_on="train",
+            optimizer=optimizer,
+            network=MacroSettings(filters=96, double_filters=True, dropout=0.3),
+            task=dataclasses.replace(task, reward="accuracy", cutout=16, label_smoothing=0.1),
+        ),
+    )
+
+
+def cifar10_macro_quick() -> MacroConfig:
+    """12 layers at small width: search, derivation and retraining in tens of minutes on two cores."""
+    optimizer = OptimizerSettings(
+        schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=200, grad_clip=5.0
+    )
+    network = MacroSettings(filters=12, double_filters=True, stem_stride=2, dropout=0.0)
+    task = ImageClassificationSettings(batch_size=64, reward="loss", reward_batch=128)
+    return Config(
+        space=ConvMacroSettings(),
+        network=network,
+        data=DataSettings(),
+        task=task,
+        search=SearchSettings(epochs=4, warmup_epochs=2, controller_steps=30, architectures=10, optimizer=optimizer),
+        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        derive=DeriveSettings(samples=50, score_on="validation", keep=5),
+        retrain=RetrainConfig(
+            epochs=8,
+            train_on="train",
+            optimizer=optimizer,
+            network=dataclasses.replace(network, filters=20),
+            task=dataclasses.replace(task, reward="accuracy"),
+        ),
+    )
+
+
+# ------------------------------------------------------------------------------------------------- digits-macro
+def digits_macro_quick() -> MacroConfig:
+    """Six layers on the digits of `digits-micro`."""
+    like = digits_micro_quick()
+    network = MacroSettings(filters=8, dropout=0.0)
+    return Config(
+        space=ConvMacroSettings(num_layers=6),
+        network=network,
+        data=like.data,
+        task=like.task,
+        search=dataclasses.replace(
+            like.search,
+            optimizer=dataclasses.replace(like.search.optimizer, learning_rate=0.1),
+            epochs=40,
+            warmup_epochs=28,
+        ),
+        reinforce=like.reinforce,
+        derive=like.derive,
+        retrain=RetrainConfig(
+            epochs=20, train_on="train", optimizer=like.retrain.optimizer, network=network, task=like.retrain.task
+        ),
+    )
+
+
 PRESETS: dict[str, Preset] = {
     "digits-micro": Preset(
         "convolutional cells on scikit-learn's 8x8 digits: minutes on a CPU, no download",
@@ -242,6 +371,26 @@ PRESETS: dict[str, Preset] = {
             "released": cifar10_micro_released,
             "modern": cifar10_micro_modern,
             "quick": cifar10_micro_quick,
+        },
+    ),
+    "digits-macro": Preset(
+        "whole networks on scikit-learn's 8x8 digits: minutes on a CPU, no download",
+        "conv_macro",
+        "image_classification",
+        MacroConfig,
+        {"quick": digits_macro_quick},
+        threads=1,
+    ),
+    "cifar10-macro": Preset(
+        "whole networks on CIFAR-10 (paper 2.3, Table 2)",
+        "conv_macro",
+        "image_classification",
+        MacroConfig,
+        {
+            "paper": cifar10_macro_paper,
+            "released": cifar10_macro_released,
+            "modern": cifar10_macro_modern,
+            "quick": cifar10_macro_quick,
         },
     ),
 }

@@ -186,7 +186,7 @@ def line_chart(name: str, title: str, about: str, ylabel: str, lines: Sequence[L
 def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> str:
     """Stacked shares of a cell's ops over the epochs, in the colours of the drawings, lighter for a second op of a kind."""
     found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
-    kind = {op: draw._op_kind(op) for op in found - {"skip"}}
+    kind = {op: draw.op_kind(op) for op in found - {"skip"}}
     ops, colours = sorted(kind, key=lambda op: (kind[op], op)), []
     for i, op in enumerate(ops):
         strength = 0.55 ** sum(kind[other] == kind[op] for other in ops[:i])
@@ -317,7 +317,7 @@ def derived(run: Run) -> str:
     first = run.ranked[0]
     arch = Architecture.from_dict(first)
     space = space_of(arch.space)
-    drawings = (draw.svg(replace(space, cells=(cell,)), arch) for cell in space.cells)
+    drawings = (draw.svg(replace(space, cells=(cell,)), arch, run.marks) for cell in space.cells)
     cells = "".join(f'<div style="--w:{re.findall("width=.([0-9.]+)pt", svg)[0]}">{svg}</div>\n' for svg in drawings)
     keys = [key for key in ("validation_accuracy", "validation_loss", "minibatch_reward") if key in first["shared_weights"]]
     rows = [

@@ -131,11 +131,15 @@ class Edge:
 
 @dataclass(frozen=True)
 class Node:
-    """The sum of its edges, and an optional choice of earlier nodes to merge."""
+    """The sum of its edges, and an optional choice of earlier nodes to merge.
+
+    `merge`: chosen nodes come in "after" the edges, beside what these give; or "before", and then the edges read the merge
+    in place of their input, which they read only where none is chosen."""
 
     name: str
     edges: tuple[Edge, ...]
     skips: SubsetChoice | None = None
+    merge: Literal["after", "before"] = "after"
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,9 @@ class Cell:
     inputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     output: Literal["loose_ends", "last"] = "loose_ends"
+
+
+MERGED = "merged"  # what an edge reads where the chosen nodes are merged before it
 
 
 @dataclass(frozen=True)
@@ -166,8 +173,13 @@ class WiredNode:
     skips: tuple[str, ...] = ()
 
     @property
+    def merged(self) -> bool:
+        """Are the chosen nodes merged before the edges?"""
+        return any(edge.input == MERGED for edge in self.edges)
+
+    @property
     def reads(self) -> tuple[str, ...]:
-        return (*dict.fromkeys(edge.input for edge in self.edges), *self.skips)
+        return (*dict.fromkeys(edge.input for edge in self.edges if edge.input != MERGED), *self.skips)
 
 
 @dataclass(frozen=True)
@@ -342,6 +354,7 @@ def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
     for node in cell.nodes:
         for slot, edge in enumerate(node.edges):
             inputs = edge.input.options if isinstance(edge.input, Decision) else (edge.input,)
+            inputs += (MERGED,) if node.skips is not None and node.merge == "before" else ()
             ops = edge.op.options if isinstance(edge.op, Decision) else (edge.op,)
             for source, op in itertools.product(inputs, ops):
                 yield WiredEdge(cell.name, node.name, slot, source, op)
@@ -369,7 +382,7 @@ def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
     if skips is not None:
         check(skips.options)
         skips = replace(skips, name=f"{cell}.{node.name}.skips")
-    return Node(node.name, tuple(edges), skips)
+    return Node(node.name, tuple(edges), skips, node.merge)
 
 
 def _spec_text(spec: Mapping[str, Any]) -> str:
@@ -393,11 +406,12 @@ def wire(space: SearchSpace, arch: Architecture) -> dict[str, WiredCell]:
     for cell in space.cells:
         nodes: list[WiredNode] = []
         for node in cell.nodes:
+            skips = choices[node.skips.name] if node.skips is not None else ()
+            merged = bool(skips) and node.merge == "before"
             edges = tuple(
-                WiredEdge(cell.name, node.name, slot, answer(edge.input), answer(edge.op))
+                WiredEdge(cell.name, node.name, slot, MERGED if merged else answer(edge.input), answer(edge.op))
                 for slot, edge in enumerate(node.edges)
             )
-            skips = choices[node.skips.name] if node.skips is not None else ()
             nodes.append(WiredNode(node.name, edges, tuple(skips)))
         read = {name for node in nodes for name in node.reads}
         outputs = (nodes[-1].name,) if cell.output == "last" else tuple(n.name for n in nodes if n.name not in read)

@@ -114,6 +114,10 @@ class Supernet(nn.Module):
         reference = next(self.parameters())
         return child.to(reference.device).train(self.training)
 
+    def marks(self) -> dict[str, str]:
+        """Notes for a drawing, by node: what the space does not know, such as the size of maps."""
+        return {}
+
     def rebuilt(self, only: Architecture | None, statistics: Statistics) -> Supernet:
         """The same backbone with fresh weights, for `only`."""
         raise NotImplementedError

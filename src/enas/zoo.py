@@ -7,7 +7,10 @@ from importlib.resources import files
 from enas.architecture import Architecture
 from enas.spaces import space_of
 
-NAMED = {"enas_micro": "the micro cells of the authors' released code (melodyguan/enas)"}
+NAMED = {
+    "enas_micro": "the micro cells of the authors' released code (melodyguan/enas)",
+    "enas_macro": "the 24-layer network of the authors' released code (melodyguan/enas)",
+}
 
 
 def named(name: str) -> Architecture:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from enas.space import SearchSpace
+from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 
 
@@ -23,6 +24,14 @@ SPACES: dict[str, SpaceEntry] = {
         conv_micro,
         ConvMicroSettings,
         small=(ConvMicroSettings(num_nodes=1, ops=("sep_conv_3x3", "max_pool_3x3")),),
+    ),
+    "conv_macro": SpaceEntry(
+        conv_macro,
+        ConvMacroSettings,
+        small=(
+            ConvMacroSettings(num_layers=3, ops=("conv_3x3", "max_pool_3x3")),
+            ConvMacroSettings(num_layers=3, ops=("sep_conv_5x5", "avg_pool_3x3"), form="released"),
+        ),
     ),
 }
 

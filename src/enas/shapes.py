@@ -1,0 +1,91 @@
+"""What drawings are made of: boxes, arrows, lengths and colours, shared by `draw` and `draw_chain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OUTPUT = "cell output"  # name of the output's box; no node is called so
+
+# Fill and line of each kind of box: tints of Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = {
+    "input": ("#ffffff", "#5b6470"),
+    "conv": ("#d3e7f7", "#0072b2"),
+    "pool": ("#fde8c4", "#b87700"),
+    "identity": ("#eeeeee", "#8a8a8a"),
+    "op": ("#d5efe6", "#00815f"),
+    "sum": ("#ffffff", "#2b3138"),
+    "output": ("#454d57", "#454d57"),
+    "panel": ("#f6f7f9", "#e3e6ea"),
+}
+ARROW, INK = "#5b6470", "#1c2127"
+
+# All lengths are in points (1/72 inch).
+BOX_H = 22.0  # height of a box
+BOX_PAD = 8.0  # from a label to the border of its box
+MARGIN = 16.0
+TITLE_H = 26.0
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box. `x`, `y` is its upper left corner; y grows downward. All 0 until `layout` gives it a place."""
+
+    name: str
+    label: str
+    kind: str  # a key of COLOURS
+    x: float = 0.0
+    y: float = 0.0
+    w: float = 0.0
+    h: float = BOX_H
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """An arrow from box to box, by name. `curve(points)` is the line that is drawn."""
+
+    source: str
+    target: str
+    points: tuple[tuple[float, float], ...] = ()
+    ink: str = ARROW
+
+
+@dataclass(frozen=True)
+class Dot:
+    """Where an arrow branches off a line."""
+
+    x: float
+    y: float
+    ink: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Text beside a box; `x` is its right end, `y` its middle."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A cell with all places known. `panels` are the grounds that hold the boxes of a node together."""
+
+    title: str
+    width: float
+    height: float
+    boxes: tuple[Box, ...]
+    arrows: tuple[Arrow, ...]
+    panels: tuple[Box, ...]
+    dots: tuple[Dot, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+def op_title(op: str) -> str:
+    return op.replace("sep_conv", "sep").replace("_", " ")
+
+
+def op_kind(op: str) -> str:
+    if op in ("identity", "skip_connect"):
+        return "identity"
+    return "conv" if "conv" in op else "pool" if "pool" in op else "op"

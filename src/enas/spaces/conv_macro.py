@@ -1,0 +1,111 @@
+"""The macro space (paper 2.3): whole convolutional networks of L layers, an op and a set of skip connections for each.
+
+The paper and its code differ in what a layer computes, and `form` says which:
+
+- `paper` (2.3, appendix B): layer k chooses any subset of the k - 1 layers before it, the directly preceding one not
+  privileged. The chosen outputs are merged, and the op reads that. With none chosen it reads the preceding layer (the paper
+  does not say; our decision).
+- `released`: the op reads the preceding layer; the subset is of the stem and of the layers before that one, and is merged
+  after the op.
+
+Either way a layer decides its op first, then its subset, and there are 6^L x 2^(L(L-1)/2) networks. The last layer leaves;
+layers that it does not depend on are pruned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from enas.architecture import Architecture
+from enas.space import Cell, Edge, Node, OpChoice, SearchSpace, SubsetChoice, WiredEdge
+
+OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")  # numbered so as released
+STEM, CELL = "stem", "network"
+Form = Literal["paper", "released"]
+
+
+@dataclass(frozen=True)
+class ConvMacroSettings:
+    """Which networks there are to choose from."""
+
+    num_layers: int = 12
+    """Layers, L (paper 2.3: 12; the released final network has 24)."""
+    ops: tuple[str, ...] = OPS
+    """Ops a layer can choose from (paper 2.3: six)."""
+    form: Form = "paper"
+    """What a layer reads and where skips are merged: as the paper says, or as the released code does."""
+
+    def __post_init__(self) -> None:
+        if self.num_layers < 1:
+            raise ValueError(f"num_layers of the macro space is at least 1; got {self.num_layers}")
+        if not self.ops or len(set(self.ops)) != len(self.ops):
+            raise ValueError(f"ops of the macro space are distinct names, at least one; got {list(self.ops)}")
+        if self.form not in get_args(Form):
+            raise ValueError(f"form of the macro space is {' or '.join(get_args(Form))}; got '{self.form}'")
+
+
+def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace:
+    """The space for these settings. `size()` for L = 12 is 1.6e29 (paper 2.3)."""
+    layers = [f"l{k}" for k in range(1, settings.num_layers + 1)]
+    nodes = []
+    for k, name in enumerate(layers):
+        previous = layers[k - 1] if k else STEM
+        options = skip_options(settings.form, layers, k)
+        nodes.append(
+            Node(
+                name,
+                (Edge(previous, OpChoice(settings.ops)),),
+                SubsetChoice(options) if options else None,
+                merge="before" if settings.form == "paper" else "after",
+            )
+        )
+    shown: dict[str, Any] = {"num_layers": settings.num_layers}
+    if settings.ops != OPS:
+        shown["ops"] = settings.ops
+    if settings.form != "paper":
+        shown["form"] = settings.form
+    return SearchSpace.of_cells(
+        "conv_macro",
+        (Cell(CELL, (STEM,), tuple(nodes), output="last"),),
+        settings=shown,
+        backbone="macro",
+        address=address,
+        paper_size=len(settings.ops) ** settings.num_layers * 2 ** (settings.num_layers * (settings.num_layers - 1) // 2),
+    )
+
+
+def skip_options(form: str, layers: Sequence[str], k: int) -> tuple[str, ...]:
+    """What the layer at index k (from 0) can skip to: k options in both forms."""
+    return tuple(layers[:k]) if form == "paper" else (STEM, *layers[: k - 1]) if k else ()
+
+
+def address(edge: WiredEdge, position: int) -> str:
+    """Sharing: weights are a layer's and an op's own, whatever the layer reads."""
+    return f"layers.{edge.node}.{edge.op}"
+
+
+def from_tokens(tokens: str, provenance: Mapping[str, Any] | None = None) -> Architecture:
+    """The released code's form: a row a layer, `op skip skip ...`, one after the other, space-separated; row k has k skips
+    (0 or 1): of the stem, then of the layers up to the last but one. ValueError where they are not that."""
+    try:
+        numbers = [int(token) for token in tokens.split()]
+    except ValueError:
+        raise ValueError(f"tokens of a macro network are whole numbers; got {tokens!r}") from None
+    choices: dict[str, Any] = {}
+    k, start = 0, 0
+    while start < len(numbers):
+        op, bits = numbers[start], numbers[start + 1 : start + 1 + k]
+        if len(bits) < k or not 0 <= op < len(OPS) or any(bit not in (0, 1) for bit in bits):
+            raise ValueError(
+                f"layer {k + 1} is an op from 0 to {len(OPS) - 1} and {k} skips of 0 or 1; got {op} and {bits}"
+            )
+        choices[f"{CELL}.l{k + 1}.op0"] = OPS[op]
+        if k:
+            names = skip_options("released", [f"l{j}" for j in range(1, k + 1)], k)
+            choices[f"{CELL}.l{k + 1}.skips"] = [name for name, bit in zip(names, bits, strict=True) if bit]
+        start, k = start + 1 + k, k + 1
+    if not k:
+        raise ValueError("a macro network has at least one layer; got no tokens")
+    return conv_macro(ConvMacroSettings(num_layers=k, form="released")).architecture(choices, provenance)
