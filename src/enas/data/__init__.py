@@ -82,7 +82,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "topics": DatasetEntry(
         load_topics,
-        about="help texts about the Python language, some 70,000 words, 2,000 different ones",
+        about="help texts about the Python language: some 58,000 words to train on, 2,000 different ones",
         needs_folder=False,
         how_to_get="comes with Python (pydoc_data.topics), nothing to download",
         kind="text",

@@ -143,7 +143,7 @@ def load_text(
 
 
 def load_topics(train: int | None = None, max_vocabulary: int = 2000, min_count: int = 2) -> TextData:
-    """The help texts about Python's language, `pydoc_data.topics`, about 65,000 words; another Python has other ones, so runs
+    """The help texts about Python's language, `pydoc_data.topics`, about 58,000 words to train on; another Python has other ones, so runs
     record `topics_source()`.
 
     Whole topics, never pieces of one, are kept apart for validation and test (about a tenth each). Several topics repeat
