@@ -92,6 +92,8 @@ def recalibrated(task: Task, supernet: Supernet, arch: Architecture, steps: int)
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average
+    remembered = task.state()
     for step in range(min(steps, task.train_steps)):
         task.loss(child, None, task.train_batch(0, step))
+    task.load(remembered)
     return child.eval()

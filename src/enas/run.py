@@ -182,6 +182,13 @@ class RunFolder:
         self._seen = {record["id"] for record in read_lines(self.path / "architectures.jsonl")}
         return state
 
+    def roll_back(self) -> None:
+        """To the last checkpoint, or to the beginning: the logs forget what came to nothing since."""
+        for log in self._logs.values():
+            log.close()
+        self._logs.clear()
+        self.restore()
+
     def _read(self) -> tuple[State, dict[str, int]]:
         path = self.path / CHECKPOINT
         if not path.exists():

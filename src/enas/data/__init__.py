@@ -43,7 +43,7 @@ class DatasetEntry:
     how_to_get: str
     kind: Literal["images", "text"] = "images"
     source: Callable[[], dict[str, str]] | None = None
-    """For embedded data that varies from machine to machine: what identifies it. Runs record it."""
+    """For embedded data that varies from machine to machine: its `sha256` and what else describes it. Runs record it."""
 
 
 DATASETS: dict[str, DatasetEntry] = {
