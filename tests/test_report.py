@@ -362,7 +362,7 @@ def test_without_validation_images_none_are_claimed(tmp_path: Path) -> None:
         file.write_text(re.sub(r'"validation_accuracy"', '"unknown"', file.read_text()))
     (run / "metrics.jsonl").unlink()
     text = Reader(write_report(run).read_text(encoding="utf-8")).text
-    assert "– validation accuracy images that were trained on as well" in text
+    assert "– validation accuracy the validation part: trained on as well" in text
     assert "Validation accuracy of cells" not in text
 
 

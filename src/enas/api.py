@@ -126,8 +126,8 @@ def retrain_best(
 ) -> list[dict[str, Any]] | None:
     """Train the `top` best derived architectures alone, one after the other; results, the chosen one first.
 
-    More than one are ordered by the validation figure: the choice never looks at the test set, which each reads once, at its
-    end. Writes `retrained.json`. None where it was stopped. ValueError where there is nothing to choose by.
+    More than one are ordered by their validation figure: the choice never looks at the test set, which each reads once, at
+    its end. Writes `retrained.json`. None where it was stopped. ValueError where there is nothing to choose by.
     """
     path = Path(run)
     best = best_of(path)
@@ -191,7 +191,10 @@ def compare(
             "derived_id": best.id,
             "cell_seeds": cell_seeds,
             "recipe": presets.to_dict(plan.settings.retrain),
-            f"test_{plan.metric.name}": {"derived": scores[:seeds], **{a.id: s for a, s in zip(uniform, by_cell, strict=True)}},
+            f"test_{plan.metric.name}": {
+                "derived": scores[:seeds],
+                **{a.id: s for a, s in zip(uniform, by_cell, strict=True)},
+            },
             "uniform": [arch.to_dict() for arch in uniform],
             "parameters": {best.id: results[0]["parameters"] if results[0] else None}
             | {a.id: r["parameters"] for a, r in zip(uniform, results[seeds:], strict=False) if r is not None},

@@ -71,7 +71,9 @@ class Setup:
         d = self.settings.data
         if self.source and self.source["sha256"] != (here := source_of(d.dataset))["sha256"]:
             was, now = (", ".join(f"{key} {value[:16]}" for key, value in some.items()) for some in (self.source, here))
-            raise ValueError(f"a run goes on with the data it began with; data set '{d.dataset}' was {was} and is {now} here")
+            raise ValueError(
+                f"a run goes on with the data it began with; data set '{d.dataset}' was {was} and is {now} here"
+            )
         given = {f.name: getattr(d, f.name) for f in dataclasses.fields(d) if f.name != "dataset"}
         return load_data(d.dataset, self.data, **{name: value for name, value in given.items() if value is not None})
 

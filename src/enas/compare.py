@@ -74,11 +74,9 @@ class Verdict:
         )
 
 
-def verdict(
-    derived: Sequence[float], uniform: Sequence[Sequence[float]], metric: Metric = METRICS["accuracy"]
-) -> Verdict:
-    """From test figures as they are shown (accuracies in percent, perplexities): of the derived architecture, one a seed, and
-    of each uniform cell, one a seed.
+def verdict(derived: Sequence[float], uniform: Sequence[Sequence[float]], metric: Metric = METRICS["accuracy"]) -> Verdict:
+    """From test figures as they are shown (accuracies in percent, perplexities): of the derived architecture, one a seed,
+    and of each uniform cell, one a seed.
 
     ValueError with fewer than two on either side: there is no spread then, and no verdict.
     """

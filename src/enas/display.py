@@ -12,8 +12,8 @@ from rich.table import Table
 
 from enas.derive import Scored
 from enas.drive import Begun, Done, Stopped, Trained
-from enas.retrain import TrainEpochEnd, TrainStep
 from enas.metrics import metric_in
+from enas.retrain import TrainEpochEnd, TrainStep
 from enas.run import read_json
 from enas.search import Cost, EpochEnd, Step
 
@@ -86,7 +86,9 @@ class Display:
             again = event.again or f"enas resume {event.folder}"
             self.console.print(f"stopped, {event.why}: everything is saved; go on with: {again}", soft_wrap=True)
         elif isinstance(event, Done) and self.cost is not None:
-            self.console.print(f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}", soft_wrap=True)
+            self.console.print(
+                f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}", soft_wrap=True
+            )
             self.console.print(
                 f"figures so far are of shared weights, not what a network reaches alone\nnext: enas derive {event.folder}",
                 soft_wrap=True,

@@ -130,7 +130,9 @@ def _sound(state: State) -> State:
     """`state`; `Diverged` where it holds something that is no number, which must not replace a checkpoint that is good."""
     for key, tensor in state.tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise Diverged(f"'{key}' holds values that are no numbers; try a lower learning rate: what was saved is from before")
+            raise Diverged(
+                f"'{key}' holds values that are no numbers; try a lower learning rate: what was saved is from before"
+            )
     return state
 
 

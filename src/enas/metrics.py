@@ -9,8 +9,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Metric:
-    """`scale` and `unit`: a value is shown as `scale` times itself, with the unit behind; a difference of shown values is in
-    `points`."""
+    """`scale` and `unit`: a value is shown as `scale` times itself, with the unit behind; a difference of shown values is
+    in `points`."""
 
     name: str
     larger_is_better: bool

@@ -270,7 +270,9 @@ def _clock(path: Path) -> str:
 def head(run: Run) -> str:
     c, done, planned = run.config, len(run.metrics), run.settings["search.epochs"]
     what = f"<b>{_text(c['preset'])}</b>, recipe <b>{_text(c['recipe'])}</b>, seed {_text(c['seed'])}"
-    machine = ", ".join(map(_text, (c["device"], f"{c['threads']} thread{'s' * (c['threads'] != 1)}", *flat(c.get("machine", {})).values())))
+    machine = ", ".join(
+        map(_text, (c["device"], f"{c['threads']} thread{'s' * (c['threads'] != 1)}", *flat(c.get("machine", {})).values()))
+    )
     note = run.note("The search is not at its end yet", "resume") if done < planned else ""
     clock = _clock(run.path / "timing.jsonl")
     return f"<h1>{run.title}</h1>\n<p>{what}: {done} of {planned} epochs{clock}; {machine}</p>\n{note}"

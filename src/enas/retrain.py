@@ -42,10 +42,10 @@ class RetrainSettings:
     train_on: TrainOn = "train"
     """The training part, with validation figures to choose by; or all data, with none left (released code for images)."""
     average: Literal["none", "nt_asgd"] = "none"
-    """Score the weights as they are, or their mean since validation stopped improving (Merity et al. 2018; released code for
-    text; not in the paper)."""
+    """Score the weights as they are, or their mean since validation stopped improving (Merity et al. 2018; released code
+    for text; not in the paper)."""
     average_interval: int = 5
-    """n of that trigger: validation is worse than the best of more than n epochs ago (Merity et al. 2018: 5; released: 10)."""
+    """n of that trigger: validation is worse than the best of more than n epochs ago (Merity et al.: 5; released: 10)."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:
@@ -54,8 +54,8 @@ class RetrainSettings:
                 raise ValueError(f"retrain.{name} is at least 1; got {getattr(self, name)}")
         if self.average != "none" and self.train_on != "train":
             raise ValueError(
-                f"retrain.average {self.average} begins by validation figures, which retrain.train_on {self.train_on} leaves"
-                " none of: train on 'train'"
+                f"retrain.average {self.average} begins by validation figures, and retrain.train_on {self.train_on} leaves"
+                " none: train on 'train'"
             )
 
 

@@ -62,7 +62,7 @@ class OptimizerSettings:
     min_learning_rate: float = 0.001
     """The smallest, l_min (paper 3.2: 0.001; released code: 0.0005 in search)."""
     schedule: Literal["cosine_restarts", "cosine", "decay", "constant"] = "cosine_restarts"
-    """With restarts (paper 3.2, Loshchilov & Hutter 2017), one cosine over all epochs, a factor an epoch (paper 3.1), or none."""
+    """With restarts (paper 3.2, Loshchilov & Hutter 2017), one cosine over all epochs, a factor an epoch (3.1), or none."""
     restart_epochs: int = 10
     """Length of the first cosine in epochs, T0 (paper 3.2)."""
     restart_factor: int = 2
@@ -136,8 +136,8 @@ def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettin
 
 def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate: float, clip: float) -> float:
     """One step on the parameters that the children of this step used; every other stays untouched (no decay, no
-    momentum). Clears their gradients. Returns the gradient's norm before clipping (0 where it was not needed); where that is
-    no number there is no step."""
+    momentum). Clears their gradients. Returns the gradient's norm before clipping (0 where it was not needed); where that
+    is no number there is no step."""
     norm = 0.0
     if clip > 0:
         norm = float(nn.utils.clip_grad_norm_(used, clip))

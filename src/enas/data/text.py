@@ -82,8 +82,8 @@ class TextData:
             low, high = int(part.min()), int(part.max())
             if low < 0 or high >= len(self.vocabulary):
                 raise ValueError(
-                    f"tokens are 0 to {len(self.vocabulary) - 1}, as there are {len(self.vocabulary)} words; the {name} part"
-                    f" of '{self.name}' has {low} to {high}"
+                    f"tokens are 0 to {len(self.vocabulary) - 1}, as there are {len(self.vocabulary)} words; the {name}"
+                    f" part of '{self.name}' has {low} to {high}"
                 )
 
     @property
@@ -129,9 +129,7 @@ def load_wikitext2(folder: str | Path, train: int | None = None) -> TextData:
     return _as_published("wikitext2", "WikiText-2", lines, files, WIKITEXT2_COUNTS, train)
 
 
-def load_text(
-    folder: str | Path, train: int | None = None, max_vocabulary: int = 10_000, min_count: int = 2
-) -> TextData:
+def load_text(folder: str | Path, train: int | None = None, max_vocabulary: int = 10_000, min_count: int = 2) -> TextData:
     """A text of one's own: a sentence a line, words apart by spaces, UTF-8; empty lines are passed over.
 
     folder: holds `train.txt`, `valid.txt` and `test.txt` (`ptb.train.txt` and so on do too). train: the first tokens only.
@@ -143,8 +141,8 @@ def load_text(
 
 
 def load_topics(train: int | None = None, max_vocabulary: int = 2000, min_count: int = 2) -> TextData:
-    """The help texts about Python's language, `pydoc_data.topics`, about 58,000 words to train on; another Python has other ones, so runs
-    record `topics_source()`.
+    """The help texts about Python's language, `pydoc_data.topics`, about 58,000 words to train on. Another Python has other
+    ones, so runs record `topics_source()`.
 
     Whole topics, never pieces of one, are kept apart for validation and test (about a tenth each). Several topics repeat
     others: of equal paragraphs only the first stays, so that nothing trained on is tested on. Tokens are words in lower
@@ -162,12 +160,12 @@ def topics_source() -> dict[str, str]:
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
-def _find(
-    folder: Path, places: Sequence[str], names: Sequence[Sequence[str]], what: str, get: str | None
-) -> list[Path]:
+def _find(folder: Path, places: Sequence[str], names: Sequence[Sequence[str]], what: str, get: str | None) -> list[Path]:
     """The three files: all in the first of `places` that holds any of them, each by the first of its names there is."""
     for place in places:
-        found = [next((folder / place / name for name in some if (folder / place / name).is_file()), None) for some in names]
+        found = [
+            next((folder / place / name for name in some if (folder / place / name).is_file()), None) for some in names
+        ]
         if any(found):
             for path, some in zip(found, names, strict=True):
                 if path is None:
@@ -201,7 +199,9 @@ def _read_zip(archive: Path, names: Sequence[str], most: int = 64 << 20) -> list
                     raise ValueError(f"{name} of WikiText-2 has at most {most:,} bytes; '{archive}' has more")
                 texts.append(_decode(data, archive / name))
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"'{archive}' is not a whole WikiText-2 ({str(error).strip(chr(39))}): download it again") from None
+        raise ValueError(
+            f"'{archive}' is not a whole WikiText-2 ({str(error).strip(chr(39))}): download it again"
+        ) from None
     return texts
 
 
@@ -278,7 +278,8 @@ def _by_frequency(
     _check_not_empty(parts, files)
     if max_vocabulary < 2 or min_count < 1:
         raise ValueError(
-            f"max_vocabulary is at least 2, for {EOS} and {UNK}, and min_count at least 1; got {max_vocabulary}, {min_count}"
+            f"max_vocabulary is at least 2, for {EOS} and {UNK}, and min_count at least 1; got {max_vocabulary} and"
+            f" {min_count}"
         )
     ranked = _ranked(parts[0])
     common = [word for word, count in ranked if word not in (EOS, UNK) and count >= min_count]
@@ -308,7 +309,9 @@ def _topic_parts(topics: Mapping[str, str]) -> list[Lines]:
     for topic in sorted(topics):
         lines[topic] = []
         for paragraph in _paragraphs(topics[topic]):
-            sentences = [words for sentence in re.split(r'(?<=[.!?])\s+(?=[A-Z"])', paragraph) if (words := _words(sentence))]
+            sentences = [
+                words for sentence in re.split(r'(?<=[.!?])\s+(?=[A-Z"])', paragraph) if (words := _words(sentence))
+            ]
             key = tuple(word for words in sentences for word in words)
             if key not in seen:
                 seen.add(key)

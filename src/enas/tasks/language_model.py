@@ -42,9 +42,9 @@ class LanguageModelSettings:
     bptt: int = 35
     """Steps of a window, T: as far as gradients go back (released code; the paper does not say)."""
     random_lengths: bool = False
-    """Windows of random length around `bptt`, the learning rate scaled with the length (released code; Merity et al. 2018)."""
+    """Windows of random length around `bptt`, the learning rate scaled with it (released code; Merity et al. 2018)."""
     activation_penalty: float = 0.0
-    """Times the mean square of the dropped outputs (AR of Merity et al. 2018; not in the paper; released code: 0.7 alone)."""
+    """Times the mean square of the dropped outputs (AR of Merity et al. 2018; released code: 0 in search, 0.7 alone)."""
     temporal_penalty: float = 0.0
     """Times the mean square of the outputs' change in a step (TAR, or slowness; released code: 1.0 in search, 0 alone)."""
     reward_scale: float = 80.0
@@ -248,8 +248,8 @@ class LanguageModel(Task):
 
 
 def streams(tokens: Tensor, B: int, whole: bool) -> Batch:
-    """All of `tokens` (n,) as x and y (L, B): B pieces side by side, y one token ahead of x. Of the n - 1 targets either the
-    last few that fill no step are left out, or, where the `whole` text counts, the last stream is filled up with
+    """All of `tokens` (n,) as x and y (L, B): B pieces side by side, y one token ahead of x. Of the n - 1 targets either
+    the last few that fill no step are left out, or, where the `whole` text counts, the last stream is filled up with
     targets that are `IGNORED`."""
     n = len(tokens) - 1
     L = -(-n // B) if whole else n // B
