@@ -104,20 +104,24 @@ def _drive(
     listen: Listener,
     stop: Callable[[], str | None],
 ) -> str | None:
-    """Run `procedure` to its end, or until `stop` or a signal says why not: then the reason. Checkpoints as it goes."""
-    last = time.monotonic()
+    """Run `procedure` to its end, or until `stop` or a signal says why not: then the reason. Checkpoints as it goes: one
+    replaces another when the step after it went well too, so that training which comes to nothing goes back to before."""
+    last, packed = time.monotonic(), b""
     try:
         with signals() as caught:
             for event in procedure.run():
+                if packed:
+                    folder.keep(packed)
+                    packed = b""
                 record(event)
                 listen(event)
-                now = time.monotonic()
                 why = caught.why or stop()
-                if why is not None or now - last >= CHECKPOINT_SECONDS:
+                if why is not None:
                     folder.checkpoint(_sound(procedure.state()))
-                    last = now
-                if why is not None and not isinstance(event, Finished):
-                    return why
+                    if not isinstance(event, Finished):
+                        return why
+                elif time.monotonic() - last >= CHECKPOINT_SECONDS:
+                    packed, last = folder.packed(_sound(procedure.state())), time.monotonic()
             folder.checkpoint(_sound(procedure.state()))
     except Diverged:
         folder.roll_back()

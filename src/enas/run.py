@@ -151,6 +151,10 @@ class RunFolder:
     # --------------------------------------------------------------------------------------------- checkpoint
     def checkpoint(self, state: State) -> None:
         """Logs to disk, then the state with their lengths, at once or not at all."""
+        self.keep(self.packed(state))
+
+    def packed(self, state: State) -> bytes:
+        """Logs to disk; what a checkpoint of now will hold, to be kept later."""
         lengths = {}
         for name, log in self._logs.items():
             log.flush()
@@ -162,7 +166,11 @@ class RunFolder:
         # Dense copies in a plain layout: the file format knows no strides, so channels_last is noted beside it.
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.tensors.items()}
         header = {"state": json.dumps(dict(state.values)), "logs": json.dumps(lengths)}
-        write_atomically(self.path / CHECKPOINT, save(tensors, header))
+        return save(tensors, header)
+
+    def keep(self, packed: bytes) -> None:
+        """Make that the checkpoint, at once or not at all."""
+        write_atomically(self.path / CHECKPOINT, packed)
 
     def has_checkpoint(self) -> bool:
         return (self.path / CHECKPOINT).exists()

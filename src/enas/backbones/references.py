@@ -2,8 +2,8 @@
 
 `lstm`: variational dropout, words tied to the softmax (Gal & Ghahramani 2016; Inan et al. 2017). `rhn`: a recurrent highway
 network, one layer, deep in each step (Zilly et al. 2017). Both are as large as a budget of parameters allows, and are
-called as a child model is: `model(x, None, state, progress)` gives `(logits, outputs, dropped), state`. They choose nothing,
-so they belong to no search space.
+called as a child model is: `model(x, None, state, progress)` gives `(logits, outputs, dropped), state`. They choose
+nothing, so they belong to no search space.
 
 Left out: peepholes, bidirectional reading, several layers of highways.
 
