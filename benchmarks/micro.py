@@ -1,6 +1,6 @@
 """The micro supernet against plain modules, and the controller's walk: ratios, each measured in turn in one run.
 
-    python -m benchmarks.micro [--threads 1] [--rounds 15]
+    python -m benchmarks.micro [--threads 1] [--rounds 9]
 
 Synthetic CIFAR-10 batches. Two sizes: that of the search benchmark of a known peer (20 filters, 8 cells, batch 64) and
 the `quick` recipe's. The fixed child has five nodes, each a separable 3x3 convolution of either cell input; and the
@@ -106,7 +106,7 @@ def controller_walk(rounds: int, n: int = 100) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds in which every alternative runs once")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds in which every alternative runs once")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for size in SIZES:

@@ -401,8 +401,11 @@ class ReportFlags:
 def report(args: list[str]) -> int:
     flags = parse(ReportFlags, args, "report")
     from enas.report import write_report
+    from enas.run import read_json
 
     print(f"wrote {write_report(flags.run)}")
+    if (flags.run / "compare.json").exists():
+        print(f"verdict: {read_json(flags.run / 'compare.json')['verdict']}")
     return 0
 
 

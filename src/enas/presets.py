@@ -177,7 +177,7 @@ def cifar10_micro_quick() -> MicroConfig:
         network=network,
         data=DataSettings(),
         task=task,
-        search=SearchSettings(epochs=6, warmup_epochs=4, controller_steps=30, architectures=10, optimizer=optimizer),
+        search=SearchSettings(epochs=5, warmup_epochs=3, controller_steps=30, architectures=10, optimizer=optimizer),
         reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=50, score_on="validation", keep=5),
         retrain=RetrainConfig(
@@ -204,10 +204,10 @@ def digits_micro_quick() -> MicroConfig:
         data=DataSettings(dataset="digits", train=400, validation=400),
         task=task,
         search=SearchSettings(
-            epochs=60,
-            warmup_epochs=45,
+            epochs=48,
+            warmup_epochs=36,
             children=2,
-            controller_steps=8,
+            controller_steps=6,
             architectures=8,
             optimizer=dataclasses.replace(optimizer, learning_rate=0.3),
         ),
