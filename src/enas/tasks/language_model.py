@@ -147,6 +147,7 @@ class LanguageModel(Task):
         self._reward = windows
         self._reward_windows = max(1, windows.x.shape[0] // settings.reward_window)
         self._windows: tuple[int, list[tuple[int, int]]] = (-1, [])
+        self._steps = len(self._train_windows(0))
         self._states: dict[int, tuple[Tensor, ...]] = {}  # by child
 
     def size(self, part: Part) -> int:
@@ -157,7 +158,7 @@ class LanguageModel(Task):
     @property
     def train_steps(self) -> int:
         """Windows of one pass: equally many in every pass."""
-        return len(self._train_windows(0))
+        return self._steps
 
     def _train_windows(self, epoch: int) -> list[tuple[int, int]]:
         epoch = epoch if self.settings.random_lengths else 0
