@@ -845,6 +845,13 @@ def test_a_download_arrives_and_is_not_repeated(path: str, server: Any, tmp_path
     assert capfd.readouterr() == ("", "")  # the bar is for terminals
 
 
+def test_several_files_arrive_in_their_folder(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = tuple(replace(source(f"{server.at}/whole"), file=f"{part}.txt", folder="ptb") for part in "abc")
+    monkeypatch.setitem(download.SOURCES, "ptb", files)
+    assert get("ptb", tmp_path / "data") == tmp_path / "data" / "ptb"
+    assert [(tmp_path / "data" / "ptb" / f"{part}.txt").read_bytes() == CONTENT for part in "abc"] == [True] * 3
+
+
 def test_a_damaged_file_is_downloaded_again(server: Any, tmp_path: Path) -> None:
     (tmp_path / "x.tar.gz").write_bytes(CONTENT[:1000])
     assert download.get("x", str(tmp_path), source(f"{server.at}/whole")).read_bytes() == CONTENT

@@ -4,6 +4,7 @@ or a training stopped at any step goes on as if it had not been."""
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from torch import Tensor, nn
 
 from enas import drive
 from enas.architecture import Architecture
+from enas.assemble import setup
 from enas.backbones.references import (
     REFERENCES,
     HighwayReference,
@@ -28,6 +31,7 @@ from enas.backbones.references import (
 from enas.compare import verdict
 from enas.data import DATASETS, TextData, TextSettings, load, source_of
 from enas.data.text import OFFICIAL, PARTS, PTB_COUNTS, load_ptb, load_text, load_wikitext2
+from enas.display import Display
 from enas.metrics import METRICS, metric_in
 from enas.ops import Statistics
 from enas.retrain import Finished, Retrain, RetrainSettings, TrainEpochEnd
@@ -720,6 +724,29 @@ def test_registered_texts_say_what_they_are(name: str) -> None:
             get(name, "some/place")
 
 
+def test_embedded_text_is_recorded_and_must_stay_the_same() -> None:
+    plan = setup("digits-micro")
+    assert plan.to_dict("search")["source"] == {}
+    settings = dataclasses.replace(plan.settings, data=TextSettings(dataset="topics", train=1000, max_vocabulary=500))
+    plan = dataclasses.replace(plan, settings=settings)
+    source = plan.to_dict("search")["source"]
+    assert source == source_of("topics")
+    data = plan.load_data()
+    assert (data.counts["train"], len(data.vocabulary)) == (1000, 500)
+    again = dataclasses.replace(plan, source=source | {"python": "3.11.0"})  # the same text
+    assert torch.equal(again.load_data().train, data.train)
+    with one_line(ValueError, "'topics'", "0000", source["sha256"][:16]):
+        dataclasses.replace(plan, source={"python": "3.9.1", "sha256": "0" * 64}).load_data()
+
+
+def test_the_command_line_shows_perplexity() -> None:
+    file = io.StringIO()
+    display = Display(Console(file=file, width=200))
+    display(TrainEpochEnd(1, {"epoch": 1, "train_loss": 4.5, "validation_perplexity": 81.2, "validation_loss": 4.397}))
+    assert file.getvalue() == "epoch 1: loss 4.500, validation perplexity 81.20\n"
+
+
+@pytest.mark.slow
 def test_the_real_penn_treebank(data_dir: Path) -> None:
     data = load("ptb", data_dir)
     assert (*data.counts.values(), len(data.vocabulary)) == PTB_COUNTS
