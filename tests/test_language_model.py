@@ -606,6 +606,9 @@ def test_a_text_of_ones_own(form: str, tmp_path: Path) -> None:
     assert said(data, "test") == "b <eos>"
     assert data.vocabulary == ("a", "<eos>", "b", "c", "ÿ", "<unk>")
     assert data.counts == {"train": 11, "validation": 3, "test": 2}
+    train = folder / form.format("train")
+    train.write_bytes(b"\xef\xbb\xbf" + train.read_bytes())
+    assert load("text", folder, min_count=1).vocabulary == data.vocabulary
     rare = load("text", folder)
     assert said(rare, "train") == "a b a <eos> b a <unk> <eos> a <unk> <eos>"
     assert load("text", folder, max_vocabulary=3).vocabulary == ("a", "<eos>", "<unk>")

@@ -77,7 +77,7 @@ DATASETS: dict[str, DatasetEntry] = {
         load_text,
         about="a text of your own: train.txt, valid.txt and test.txt, a sentence a line, words apart by spaces",
         needs_folder=True,
-        how_to_get="is yours: put train.txt, valid.txt and test.txt into a folder named by --data; nothing to download",
+        how_to_get="put train.txt, valid.txt and test.txt into a folder, and name it with --data",
         kind="text",
     ),
     "topics": DatasetEntry(
@@ -119,7 +119,8 @@ def get(name: str, folder: str | Path) -> Path:
     from enas.data import download
 
     if name not in download.SOURCES:
-        raise ValueError(f"data set '{name}' {entry.how_to_get}")
+        here = "has nothing to download: " if entry.needs_folder else ""
+        raise ValueError(f"data set '{name}' {here}{entry.how_to_get}")
     return download.get(name, folder)
 
 

@@ -182,7 +182,7 @@ def _read(file: Path) -> str:
 
 def _decode(data: bytes, file: Path) -> str:
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")  # some editors begin a file with a mark
     except UnicodeDecodeError as error:
         raise ValueError(f"a text is UTF-8; '{file}' is not, at byte {error.start:,} ({error.reason})") from None
 
