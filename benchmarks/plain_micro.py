@@ -39,7 +39,9 @@ def op(name: str, channels: int, stride: int) -> nn.Module:
         return nn.AvgPool2d(3, stride, 1, count_include_pad=False)
     if name == "max_pool_3x3":
         return nn.MaxPool2d(3, stride, 1)
-    return nn.Identity() if stride == 1 else nn.Sequential(nn.ReLU(), FactorizedReduction(channels, channels, nn.BatchNorm2d))
+    return (
+        nn.Identity() if stride == 1 else nn.Sequential(nn.ReLU(), FactorizedReduction(channels, channels, nn.BatchNorm2d))
+    )
 
 
 class PlainCell(nn.Module):
@@ -56,7 +58,8 @@ class PlainCell(nn.Module):
         )
         self.nodes = [(node.name, [edge.input for edge in node.edges]) for node in cell.nodes]
         self.ops = nn.ModuleList(
-            nn.ModuleList(op(e.op, width, stride if e.input in cell.inputs else 1) for e in node.edges) for node in cell.nodes
+            nn.ModuleList(op(e.op, width, stride if e.input in cell.inputs else 1) for e in node.edges)
+            for node in cell.nodes
         )
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:

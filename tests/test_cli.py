@@ -74,7 +74,15 @@ def test_the_whole_way(derived: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert enas("report", derived) == 0
     says = verdict.removeprefix("verdict: ").split(" (")[0].replace("+-", "±")
     assert says in (derived / "report.html").read_text()
-    for name in ("config.json", "metrics.jsonl", "architectures.jsonl", "timing.jsonl", "best.json", "best.svg", "best.png"):
+    for name in (
+        "config.json",
+        "metrics.jsonl",
+        "architectures.jsonl",
+        "timing.jsonl",
+        "best.json",
+        "best.svg",
+        "best.png",
+    ):
         assert (derived / name).stat().st_size > 0, name
     assert enas("show", derived) == 0
     assert "n3" in capsys.readouterr().out
