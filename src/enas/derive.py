@@ -88,7 +88,7 @@ def recalibrated(task: Task, supernet: Supernet, arch: Architecture, steps: int)
     """The child of `arch` with shared weights, and running statistics averaged over `steps` training batches."""
     statistics: Statistics = "running"
     child = supernet.child(arch, statistics).train()
-    norms = [m for m in child.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    norms = [m for m in child.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average
