@@ -707,19 +707,22 @@ def test_a_pickle_with_any_bytes_in_it_is_read_or_refused(tiny: tuple[ImagePart,
 
 
 # ------------------------------------------------------------------------------------------- every registered set
+IMAGES = [name for name, entry in DATASETS.items() if entry.kind == "images"]
+
+
 @pytest.fixture
 def folders(tiny: tuple[ImagePart, ImagePart], tmp_path: Path) -> dict[str, Path | None]:
     """Where each registered data set is found in these tests."""
     write_folder(BINARY, files_of(BINARY, *tiny), tmp_path)
-    return {name: tmp_path if entry.needs_folder else None for name, entry in DATASETS.items()}
+    return {name: tmp_path if DATASETS[name].needs_folder else None for name in IMAGES}
 
 
 def rows(*parts: ImagePart) -> list[tuple[bytes, int]]:
     return sorted((i.numpy().tobytes(), int(k)) for part in parts for i, k in zip(part.images, part.labels, strict=True))
 
 
-@pytest.mark.parametrize("name", DATASETS)
-def test_laws_of_a_data_set(name: str, folders: dict[str, Path | None]) -> None:
+@pytest.mark.parametrize("name", IMAGES)
+def test_laws_of_a_set_of_images(name: str, folders: dict[str, Path | None]) -> None:
     folder = folders[name]
     data = load(name, folder, validation=30, train=40)
     assert data.name == name
@@ -840,6 +843,13 @@ def test_a_download_arrives_and_is_not_repeated(path: str, server: Any, tmp_path
     assert download.get("x", folder, source(server.at + path)) == file
     assert server.asked == [path]
     assert capfd.readouterr() == ("", "")  # the bar is for terminals
+
+
+def test_several_files_arrive_in_their_folder(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = tuple(replace(source(f"{server.at}/whole"), file=f"{part}.txt", folder="ptb") for part in "abc")
+    monkeypatch.setitem(download.SOURCES, "ptb", files)
+    assert get("ptb", tmp_path / "data") == tmp_path / "data" / "ptb"
+    assert [(tmp_path / "data" / "ptb" / f"{part}.txt").read_bytes() == CONTENT for part in "abc"] == [True] * 3
 
 
 def test_a_damaged_file_is_downloaded_again(server: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from enas.report import write_report
+from enas.run import read_json
 from enas.spaces.conv_micro import OPS, ConvMicroSettings, conv_micro
 
 SPACE = conv_micro(ConvMicroSettings(num_nodes=3))
@@ -362,7 +363,7 @@ def test_without_validation_images_none_are_claimed(tmp_path: Path) -> None:
         file.write_text(re.sub(r'"validation_accuracy"', '"unknown"', file.read_text()))
     (run / "metrics.jsonl").unlink()
     text = Reader(write_report(run).read_text(encoding="utf-8")).text
-    assert "– validation accuracy images that were trained on as well" in text
+    assert "– validation accuracy the validation part: trained on as well" in text
     assert "Validation accuracy of cells" not in text
 
 
@@ -387,3 +388,21 @@ def test_only_a_search_has_a_report(tmp_path: Path) -> None:
     put(tmp_path / "config.json", config_of("retrain"))
     with pytest.raises(ValueError, match=r"a report is of a search; .* is a retrain"):
         write_report(tmp_path)
+
+
+def test_a_run_judged_by_perplexity_says_so_and_lower_is_better(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", "compared")
+    for file in run.rglob("*.json*"):
+        file.write_text(file.read_text().replace("_accuracy", "_perplexity"))
+    config = config_of()
+    config["settings"]["task"] = {"batch_size": 64, "reward_scale": 80.0}
+    put(run / "config.json", config)
+    put(run / "compare.json", read_json(run / "compare.json") | {"difference": -1.63})
+    page = write_report(run).read_text(encoding="utf-8")
+    text = Reader(page).text
+    assert '<div class="verdict better">' in page
+    assert "0.98 test perplexity" in text
+    assert "test perplexity, lower is better" in text
+    assert "Validation perplexity" in text
+    assert "80 / perplexity" in text
+    assert "accuracy" not in text

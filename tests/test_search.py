@@ -188,7 +188,7 @@ def test_random_search_spends_nothing_on_rewards() -> None:
 
 
 def test_rewards_never_touch_training_or_test_images() -> None:
-    task = tiny().task(tiny().image_data(), tiny().settings.task)
+    task = tiny().task(tiny().load_data(), tiny().settings.task)
     validation = {image.numpy().tobytes() for image in task._parts["validation"].x}
     for step in range(6):
         assert all(image.numpy().tobytes() in validation for image in task.reward_batch(step).x)
@@ -217,7 +217,7 @@ def child(plan: Setup, seed: int = 0) -> Retrain:
     import random
 
     arch = plan.space.sample(random.Random(1))
-    task = plan.task(plan.image_data(), plan.settings.retrain.task, plan.settings.retrain.train_on)
+    task = plan.task(plan.load_data(), plan.settings.retrain.task, plan.settings.retrain.train_on)
     return Retrain(plan.settings.retrain, task, plan.network(plan.settings.retrain.network, task, arch, seed), seed)
 
 

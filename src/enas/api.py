@@ -127,8 +127,8 @@ def retrain_best(
 ) -> list[dict[str, Any]] | None:
     """Train the `top` best derived architectures alone, one after the other; results, the chosen one first.
 
-    More than one are ordered by validation accuracy: the choice never looks at the test set, which each reads once, at its
-    end. Writes `retrained.json`. None where it was stopped. ValueError where there is nothing to choose by.
+    More than one are ordered by their validation figure: the choice never looks at the test set, which each reads once, at
+    its end. Writes `retrained.json`. None where it was stopped. ValueError where there is nothing to choose by.
     """
     path = Path(run)
     best = best_of(path)
@@ -138,7 +138,7 @@ def retrain_best(
     if not 1 <= top <= len(best):
         raise ValueError(f"--top is between 1 and the {len(best)} architectures in best.json; got {top}")
     if top > 1 and plan.settings.retrain.train_on != "train":
-        raise ValueError("--top above 1 chooses on validation images; retrain.train_on 'train+validation' leaves none")
+        raise ValueError("--top above 1 chooses on validation data; retrain.train_on 'train+validation' leaves none")
     stop = after(max_seconds)
     rows: list[dict[str, Any]] = []
     for rank, arch in enumerate(best[:top], 1):
@@ -147,7 +147,8 @@ def retrain_best(
         if metrics is None:
             return None
         rows.append({"rank": rank, "id": arch.id, "folder": str(folder.relative_to(path)), **metrics})
-    rows.sort(key=lambda row: -row.get("validation_accuracy", 0.0))  # stable: a single one stays where it is
+    if top > 1:
+        rows.sort(key=lambda row: plan.metric.cost(row[f"validation_{plan.metric.name}"]))
     write_json(
         path / "retrained.json", {"train_on": plan.settings.retrain.train_on, "chosen": rows[0]["id"], "trainings": rows}
     )
@@ -180,9 +181,9 @@ def compare(
     if any(result is None for result in results):
         listen(Stopped(path, why or "not all trainings are done", again="the same command"))
         return None
-    scores = [100 * result["test_accuracy"] for result in results if result is not None]
+    scores = [plan.metric.shown(result[f"test_{plan.metric.name}"]) for result in results if result is not None]
     by_cell = [[scores[seeds + k * cells + i] for k in range(cell_seeds)] for i in range(cells)]
-    answer = verdict(scores[:seeds], by_cell)
+    answer = verdict(scores[:seeds], by_cell, plan.metric)
     write_json(
         path / "compare.json",
         {
@@ -191,7 +192,10 @@ def compare(
             "derived_id": best.id,
             "cell_seeds": cell_seeds,
             "recipe": presets.to_dict(plan.settings.retrain),
-            "test_accuracy": {"derived": scores[:seeds], **{a.id: s for a, s in zip(uniform, by_cell, strict=True)}},
+            f"test_{plan.metric.name}": {
+                "derived": scores[:seeds],
+                **{a.id: s for a, s in zip(uniform, by_cell, strict=True)},
+            },
             "uniform": [arch.to_dict() for arch in uniform],
             "parameters": {best.id: results[0]["parameters"] if results[0] else None}
             | {a.id: r["parameters"] for a, r in zip(uniform, results[seeds:], strict=False) if r is not None},

@@ -17,6 +17,8 @@ from enas import presets
 from enas.architecture import Architecture
 from enas.backbones import BACKBONES
 from enas.data import load as load_data
+from enas.data import source_of
+from enas.metrics import Metric
 from enas.run import machine, versions
 from enas.search import Search
 from enas.space import SearchSpace
@@ -43,6 +45,8 @@ class Setup:
     data: str | None = None
     device: str = "cpu"
     threads: int = 1
+    source: dict[str, str] | None = None
+    """What identified embedded data when the run was made (data.source_of); None: a new run."""
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Setup:
@@ -53,6 +57,7 @@ class Setup:
 
     def to_dict(self, command: str, **more: Any) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
+        fields["source"] = self.source or source_of(self.settings.data.dataset)
         settings = presets.to_dict(self.settings)
         ran = {"versions": versions(), "machine": machine(self.device)}
         return {"command": command, **fields, **more, **ran, "settings": settings}
@@ -61,15 +66,25 @@ class Setup:
     def space(self) -> SearchSpace:
         return SPACES[presets.preset(self.preset).space].make(self.settings.space)
 
-    def image_data(self) -> Any:
-        """The data; ValueError where it is missing or damaged."""
+    def load_data(self) -> Any:
+        """The data; ValueError where it is missing or damaged, or another than the run was made with."""
         d = self.settings.data
-        more = {} if d.train is None else {"train": d.train}
-        return load_data(d.dataset, self.data, validation=d.validation, **more)
+        if self.source and self.source["sha256"] != (here := source_of(d.dataset))["sha256"]:
+            was, now = (", ".join(f"{key} {value[:16]}" for key, value in some.items()) for some in (self.source, here))
+            raise ValueError(
+                f"a run goes on with the data it began with; data set '{d.dataset}' was {was} and is {now} here"
+            )
+        given = {f.name: getattr(d, f.name) for f in dataclasses.fields(d) if f.name != "dataset"}
+        return load_data(d.dataset, self.data, **{name: value for name, value in given.items() if value is not None})
 
     def task(self, data: Any, settings: Any, train_on: str = "train") -> Task:
         entry = TASKS[presets.preset(self.preset).task]
         return entry.make(data, settings, seed=self.seed, device=self.device, train_on=train_on)
+
+    @property
+    def metric(self) -> Metric:
+        """What the task is judged by."""
+        return TASKS[presets.preset(self.preset).task].make.metric
 
     def network(self, settings: Any, task: Task, only: Architecture | None = None, seed: int | None = None) -> Supernet:
         """A supernet, or a child with running statistics, with weights drawn from the seed."""
@@ -88,7 +103,7 @@ class Setup:
 
     def search(self) -> Search:
         torch.set_num_threads(self.threads)
-        task = self.task(self.image_data(), self.settings.task)
+        task = self.task(self.load_data(), self.settings.task)
         supernet = self.network(self.settings.network, task)
         return Search(self.settings.search, task, supernet, self.strategy(), self.seed)
 

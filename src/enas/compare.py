@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from enas.architecture import Architecture
+from enas.metrics import METRICS, Metric
 from enas.space import SearchSpace
 from enas.training import seed_of
 
@@ -34,7 +35,8 @@ def uniform_architectures(space: SearchSpace, n: int, seed: int, without: Archit
 
 @dataclass(frozen=True)
 class Verdict:
-    """Accuracies in percent. `difference` is derived minus mean of uniform, with a 95 % interval of +- `half_width`."""
+    """Figures as they are shown: accuracies in percent, perplexities. `difference` is derived minus mean of uniform, with a
+    95 % interval of +- `half_width`; the figures of `metric` say which sign is better."""
 
     derived: float
     derived_spread: float  # standard deviation over seeds
@@ -46,28 +48,35 @@ class Verdict:
     rank: int  # of the derived among all cells, 1 is best
     difference: float
     half_width: float
+    metric: str = "accuracy"
 
     @property
     def better(self) -> bool | None:
         """True or False where the interval excludes zero, None where it does not."""
-        return None if abs(self.difference) <= self.half_width else self.difference > 0
+        if abs(self.difference) <= self.half_width:
+            return None
+        return (self.difference > 0) == METRICS[self.metric].larger_is_better
 
     def __str__(self) -> str:
-        gap = f"{abs(self.difference):.2f} +- {self.half_width:.2f} points"
+        metric = METRICS[self.metric]
+        gap = f"{abs(self.difference):.2f} +- {self.half_width:.2f} {metric.points}"
+        lower = "" if metric.larger_is_better else "; lower is better"
         if self.better is None:
             side = "above" if self.difference >= 0 else "below"
             says = f"no difference shown: the derived cell is {side} the mean uniform cell by {gap}"
         else:
             says = f"the derived cell {'beats' if self.better else 'loses to'} the mean uniform cell by {gap}"
+        u = metric.unit
         return (
-            f"{says} (derived {self.derived:.2f} %, spread {self.derived_spread:.2f} over {self.seeds} seeds; uniform"
-            f" {self.uniform:.2f} %, spread {self.uniform_spread:.2f} over {self.cells} cells, best"
-            f" {self.uniform_best:.2f} %); rank {self.rank} of {self.cells + 1}"
+            f"{says} (derived {self.derived:.2f}{u}, spread {self.derived_spread:.2f} over {self.seeds} seeds; uniform"
+            f" {self.uniform:.2f}{u}, spread {self.uniform_spread:.2f} over {self.cells} cells, best"
+            f" {self.uniform_best:.2f}{u}{lower}); rank {self.rank} of {self.cells + 1}"
         )
 
 
-def verdict(derived: Sequence[float], uniform: Sequence[Sequence[float]]) -> Verdict:
-    """From test accuracies in percent: of the derived architecture, one a seed, and of each uniform cell, one a seed.
+def verdict(derived: Sequence[float], uniform: Sequence[Sequence[float]], metric: Metric = METRICS["accuracy"]) -> Verdict:
+    """From test figures as they are shown (accuracies in percent, perplexities): of the derived architecture, one a seed,
+    and of each uniform cell, one a seed.
 
     ValueError with fewer than two on either side: there is no spread then, and no verdict.
     """
@@ -85,9 +94,10 @@ def verdict(derived: Sequence[float], uniform: Sequence[Sequence[float]]) -> Ver
         seeds=len(derived),
         uniform=mean(cells),
         uniform_spread=stdev(cells),
-        uniform_best=max(cells),
+        uniform_best=min(cells, key=metric.cost),
         cells=len(cells),
-        rank=1 + sum(score > mean(derived) for score in cells),
+        rank=1 + sum(metric.cost(score) < metric.cost(mean(derived)) for score in cells),
         difference=mean(derived) - mean(cells),
         half_width=float(t.ppf(0.975, freedom)) * error,
+        metric=metric.name,
     )

@@ -88,10 +88,12 @@ def recalibrated(task: Task, supernet: Supernet, arch: Architecture, steps: int)
     """The child of `arch` with shared weights, and running statistics averaged over `steps` training batches."""
     statistics: Statistics = "running"
     child = supernet.child(arch, statistics).train()
-    norms = [m for m in child.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    norms = [m for m in child.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average
+    remembered = task.state()
     for step in range(min(steps, task.train_steps)):
         task.loss(child, None, task.train_batch(0, step))
+    task.load(remembered)
     return child.eval()

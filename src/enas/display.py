@@ -12,6 +12,7 @@ from rich.table import Table
 
 from enas.derive import Scored
 from enas.drive import Begun, Done, Stopped, Trained
+from enas.metrics import metric_in
 from enas.retrain import TrainEpochEnd, TrainStep
 from enas.run import read_json
 from enas.search import Cost, EpochEnd, Step
@@ -72,8 +73,9 @@ class Display:
             )
         elif isinstance(event, TrainEpochEnd):
             m = event.metrics
-            accuracy = f", validation {100 * m['validation_accuracy']:.2f} %" if "validation_accuracy" in m else ""
-            self._line(f"epoch {event.epoch}: loss {m['train_loss']:.3f}{accuracy}", event.epoch)
+            metric = metric_in(m)
+            figure = f", validation {metric.name} {metric.text(m[f'validation_{metric.name}'])}" if metric else ""
+            self._line(f"epoch {event.epoch}: loss {m['train_loss']:.3f}{figure}", event.epoch)
         elif isinstance(event, Scored):
             self._bar(f"score on {event.stage}", event.done, event.total, f"{event.done} of {event.total}")
         elif isinstance(event, Trained):
@@ -149,7 +151,9 @@ def ranking(run: Path) -> None:
     """The table of best.json."""
     best = read_json(Path(run) / "best.json")
     score = "validation_reward" if best["score_on"] == "validation" else "minibatch_reward"
-    shown = [("reward", score)] + [("validation accuracy", "validation_accuracy")] * (best["score_on"] == "validation")
+    shown = [("reward", score)]
+    if metric := metric_in(best["ranked"][0]["shared_weights"]):
+        shown.append((f"validation {metric.name}", f"validation_{metric.name}"))
     table = Table(title=f"ranked by {score.replace('_', ' ')} of shared weights (a ranking, not results)")
     table.title_justify = "left"
     for column in ("rank", "architecture", *(name for name, _ in shown), "parameters"):
@@ -162,12 +166,15 @@ def ranking(run: Path) -> None:
 
 def trainings(rows: list[dict[str, Any]], train_on: str) -> None:
     """The table of trainings alone."""
-    kept = "choose by validation accuracy" if train_on == "train" else "trained on all images: no validation accuracy"
+    metric = metric_in(rows[0])
+    assert metric is not None
+    kept = "choose by" if train_on == "train" else "trained on validation data too: no"
+    kept += f" validation {metric.name}"
     table = Table(title=f"trained alone, from scratch ({kept}); test set read once each", title_justify="left")
     for column in ("architecture", "validation", "test", "parameters", "folder"):
         table.add_column(column)
     for row in rows:
-        validation = f"{100 * row['validation_accuracy']:.2f} %" if "validation_accuracy" in row else "-"
-        cells = [row["id"], validation, f"{100 * row['test_accuracy']:.2f} %", f"{row['parameters']:,}", row["folder"]]
-        table.add_row(*cells)
+        keys = (f"validation_{metric.name}", f"test_{metric.name}")
+        scores = [metric.text(row[key]) if key in row else "-" for key in keys]
+        table.add_row(row["id"], *scores, f"{row['parameters']:,}", row["folder"])
     Console().print(table)

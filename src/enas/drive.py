@@ -23,8 +23,8 @@ from enas.architecture import Architecture
 from enas.assemble import Setup
 from enas.retrain import Finished, Retrain, TrainEpochEnd
 from enas.run import RunFolder, read_json, tensorboard, write_json
-from enas.search import Cost, EpochEnd, Search, Step
-from enas.training import seed_of
+from enas.search import Cost, Diverged, EpochEnd, Search, Step
+from enas.training import State, seed_of
 
 CHECKPOINT_SECONDS = 30.0
 Listener = Callable[[Any], None]
@@ -104,21 +104,40 @@ def _drive(
     listen: Listener,
     stop: Callable[[], str | None],
 ) -> str | None:
-    """Run `procedure` to its end, or until `stop` or a signal says why not: then the reason. Checkpoints as it goes."""
-    last = time.monotonic()
-    with signals() as caught:
-        for event in procedure.run():
-            record(event)
-            listen(event)
-            now = time.monotonic()
-            why = caught.why or stop()
-            if why is not None or now - last >= CHECKPOINT_SECONDS:
-                folder.checkpoint(procedure.state())
-                last = now
-            if why is not None and not isinstance(event, Finished):
-                return why
-        folder.checkpoint(procedure.state())
+    """Run `procedure` to its end, or until `stop` or a signal says why not: then the reason. Checkpoints as it goes: one
+    replaces another when the step after it went well too, so that training which comes to nothing goes back to before."""
+    last, packed = time.monotonic(), b""
+    try:
+        with signals() as caught:
+            for event in procedure.run():
+                if packed:
+                    folder.keep(packed)
+                    packed = b""
+                record(event)
+                listen(event)
+                why = caught.why or stop()
+                if why is not None:
+                    folder.checkpoint(_sound(procedure.state()))
+                    if not isinstance(event, Finished):
+                        return why
+                elif time.monotonic() - last >= CHECKPOINT_SECONDS:
+                    packed, last = folder.packed(_sound(procedure.state())), time.monotonic()
+            folder.checkpoint(_sound(procedure.state()))
+    except Diverged:
+        folder.roll_back()
+        folder.clock("end", why="diverged")
+        raise
     return None
+
+
+def _sound(state: State) -> State:
+    """`state`; `Diverged` where it holds something that is no number, which must not replace a checkpoint that is good."""
+    for key, tensor in state.tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise Diverged(
+                f"'{key}' holds values that are no numbers; try a lower learning rate: what was saved is from before"
+            )
+    return state
 
 
 def never() -> str | None:
@@ -256,7 +275,7 @@ def _retrain(
     torch.set_num_threads(plan.threads)
     settings = plan.settings.retrain
     train_seed = seed_of(plan.seed, "retrain", seed)
-    data = plan.image_data()
+    data = plan.load_data()
     task = dataclasses.replace(plan, seed=train_seed).task(data, settings.task, settings.train_on)
     model = plan.network(settings.network, task, arch, train_seed)
     procedure = Retrain(settings, task, model, train_seed)

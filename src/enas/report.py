@@ -32,12 +32,14 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from enas import draw
 from enas.architecture import Architecture
+from enas.metrics import METRICS, Metric, metric_in
 from enas.spaces import space_of
 
 Record = Mapping[str, Any]
 BLUE, BROWN, GREY, FAINT = draw.COLOURS["conv"][1], draw.COLOURS["pool"][1], "#737c87", "#b9c0c8"
 SHARED = '<span class="shared">shared weights</span>'
 REWARDS = {"accuracy": "accuracy", "loss": "exp(−cross-entropy)"}  # by setting task.reward
+UNKNOWN = METRICS["accuracy"]  # where a record names no metric
 
 
 # ----------------------------------------------------------------------------------------------------------- reading
@@ -207,8 +209,8 @@ def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> s
     return _figure(name, fig, f"{escape(title)} {SHARED}", about, f"{title}, shares in the last epoch: {last}")
 
 
-def strip_plot(derived: Sequence[float], cells: Sequence[Sequence[float]]) -> str:
-    """Test accuracies: a dot a seed of the derived cell, a dot a uniform cell (its mean over seeds); bars are means."""
+def strip_plot(derived: Sequence[float], cells: Sequence[Sequence[float]], metric: Metric) -> str:
+    """Test figures: a dot a seed of the derived cell, a dot a uniform cell (its mean over seeds); bars are means."""
     fig, axes = _axes("", size=(3.7, 1.6))
     means = [mean(cell) for cell in cells]
     for y, values, colour in ((1, derived, BLUE), (0, means, GREY)):
@@ -216,12 +218,14 @@ def strip_plot(derived: Sequence[float], cells: Sequence[Sequence[float]]) -> st
             axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=6, markeredgecolor="white")
         axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
     axes.set_yticks([1, 0], [f"derived,\n{len(derived)} seeds", f"uniform,\n{len(cells)} cells"])
-    axes.set(ylim=(-0.6, 1.6), xlabel="test accuracy, %")
+    unit = metric.unit.strip() or "lower is better"
+    axes.set(ylim=(-0.6, 1.6), xlabel=f"test {metric.name}, {unit}")
     axes.grid(visible=False, axis="y")
     axes.ticklabel_format(axis="x", useOffset=False)
     about = "A dot is a seed of the derived cell, or a uniform cell; all trained alone, alike. Bars are means."
     says = [", ".join(f"{x:.2f}" for x in values) for values in (derived, means)]
-    return _figure("strip", fig, "Test accuracy.", about, f"Test accuracy in %; derived: {says[0]}; uniform: {says[1]}")
+    title, measure = f"Test {metric.name}", f" in {metric.unit.strip()}" if metric.unit else ""
+    return _figure("strip", fig, f"{title}.", about, f"{title}{measure}; derived: {says[0]}; uniform: {says[1]}")
 
 
 # ---------------------------------------------------------------------------------------------------------- sections
@@ -248,7 +252,8 @@ def _flag(name: str, value: Any) -> str:
 
 
 def _score(row: Record, key: str) -> str:
-    return "–" if key not in row else f"{100 * row[key]:.2f} %" if key.endswith("accuracy") else f"{row[key]:.4f}"
+    metric = METRICS.get(key.rpartition("_")[2])
+    return "–" if key not in row else metric.text(row[key]) if metric else f"{row[key]:.4f}"
 
 
 def _clock(path: Path) -> str:
@@ -273,9 +278,11 @@ def head(run: Run) -> str:
     return f"<h1>{run.title}</h1>\n<p>{what}: {done} of {planned} epochs{clock}; {machine}</p>\n{note}"
 
 
-def _uniform(compared: Record) -> list[list[float]]:
-    """Test accuracies of the uniform cells, each over its seeds."""
-    return [scores for name, scores in compared["test_accuracy"].items() if name != "derived"]
+def _compared(compared: Record) -> tuple[Metric, list[float], list[list[float]]]:
+    """Which figure, those of the derived cell over its seeds, and those of the uniform cells, each over its seeds."""
+    metric = metric_in(compared) or UNKNOWN
+    figures = compared[f"test_{metric.name}"]
+    return metric, figures["derived"], [scores for name, scores in figures.items() if name != "derived"]
 
 
 def verdict(run: Run) -> str:
@@ -285,10 +292,13 @@ def verdict(run: Run) -> str:
     if run.ranked and c["derived_id"] != run.ranked[0]["id"]:
         html += run.note("This verdict is of a cell that does not rank first any more", "compare")
     says, _, numbers = (escape(part) for part in c["verdict"].replace("+-", "±").replace(" %", "\u00a0%").partition(" ("))
-    kind = "open" if abs(c["difference"]) <= c["half_width"] else "better" if c["difference"] > 0 else "worse"
+    metric, derived_scores, uniform_scores = _compared(c)
+    larger = c["difference"] > 0
+    kind = "better" if larger == metric.larger_is_better else "worse"
+    kind = "open" if abs(c["difference"]) <= c["half_width"] else kind
     return f"""{html}<div class="verdict {kind}"><div><p class="says">{says}</p>\n<p>{numbers.replace(")", "", 1)}</p>
 <p class="soft">± is the 95 % interval of the difference (Welch): seeds of the derived cell against uniform cells.</p></div>
-{strip_plot(c["test_accuracy"]["derived"], _uniform(c))}</div>\n"""
+{strip_plot(derived_scores, uniform_scores, metric)}</div>\n"""
 
 
 def retrained(run: Run) -> str:
@@ -299,13 +309,14 @@ def retrained(run: Run) -> str:
     [best] = [row for row in rows if row["id"] == chosen]
     if run.ranked and chosen not in [entry["id"] for entry in run.ranked]:
         html += run.note("This cell is not in best.json any more", "retrain")
-    among = f", chosen by validation accuracy among the {len(rows)} that ranked best" if len(rows) > 1 else ""
-    images = "the search and its choices were made on" if "validation_accuracy" in best else "were trained on as well"
+    name = (metric_in(best) or UNKNOWN).name
+    among = f", chosen by validation {name} among the {len(rows)} that ranked best" if len(rows) > 1 else ""
+    made_on = "the search and its choices were made on it" if f"validation_{name}" in best else "trained on as well"
     return f"""{html}<p>Cell <code>{_text(chosen)}</code>, {best["parameters"]:,} parameters{among}.</p>
-<div class="tiles"><p><b>{_score(best, "test_accuracy")}</b>test accuracy<br>
-<span class="soft">test images, read once, at the end of the training</span></p>
-<p><b>{_score(best, "validation_accuracy")}</b>validation accuracy<br>
-<span class="soft">images that {images}</span></p></div>\n"""
+<div class="tiles"><p><b>{_score(best, f"test_{name}")}</b>test {name}<br>
+<span class="soft">the test set, read once, at the end of the training</span></p>
+<p><b>{_score(best, f"validation_{name}")}</b>validation {name}<br>
+<span class="soft">the validation part: {made_on}</span></p></div>\n"""
 
 
 def derived(run: Run) -> str:
@@ -319,7 +330,8 @@ def derived(run: Run) -> str:
     space = space_of(arch.space)
     drawings = (draw.svg(replace(space, cells=(cell,)), arch, run.marks) for cell in space.cells)
     cells = "".join(f'<div style="--w:{re.findall("width=.([0-9.]+)pt", svg)[0]}">{svg}</div>\n' for svg in drawings)
-    keys = [key for key in ("validation_accuracy", "validation_loss", "minibatch_reward") if key in first["shared_weights"]]
+    name = (metric_in(first["shared_weights"]) or UNKNOWN).name
+    keys = [k for k in (f"validation_{name}", "validation_loss", "minibatch_reward") if k in first["shared_weights"]]
     rows = [
         (_text(e["rank"]), f"<code>{_text(e['id'])}</code>", *(_score(e["shared_weights"], key) for key in keys),
          f"{e['parameters']:,}") for e in run.ranked
@@ -330,7 +342,7 @@ trained alone</figcaption>\n<div class="drawing">{cells}</div></figure>
 <details><summary>As text</summary><pre>{escape(draw.to_text(space, arch))}</pre></details>
 <h2>Ranked by shared weights</h2>
 <p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> Trained alone, a cell reaches another
-accuracy.</p>\n{_table(names, rows)}"""
+{name}.</p>\n{_table(names, rows)}"""
 
 
 def search(run: Run) -> str:
@@ -344,6 +356,7 @@ def search(run: Run) -> str:
         looks = (("reward_best", BROWN, "best of a step"), ("baseline", GREY, "baseline, with entropy bonus"))
         lines = [(series(metrics, key), colour, label) for key, colour, label in (*looks, ("reward", BLUE, "mean"))]
         about, unit = "of sampled cells on validation batches.", REWARDS.get(run.settings.get("task.reward", ""), "reward")
+        unit = f"{run.settings['task.reward_scale']:g} / perplexity" if "task.reward_scale" in run.settings else unit
         charts += line_chart("reward", f"Reward {SHARED}", about, unit, lines, warm_up)
         about, lines = "tells how undecided the controller is.", [(series(metrics, "entropy"), BLUE, "mean")]
         charts += line_chart("entropy", "Policy entropy", about, "nats", lines, warm_up)
@@ -360,18 +373,22 @@ def search(run: Run) -> str:
 def trainings(run: Run) -> str:
     first = run.ranked[0]["id"] if run.ranked else "none"
     folders = sorted(file.parent for file in run.path.glob("retrain/*/config.json"))
-    lines: dict[str, list[Line]] = {"train_loss": [], "validation_accuracy": []}
+    losses: list[Line] = []
+    figures: list[Line] = []
+    metric = UNKNOWN
     for folder in sorted(folders, key=lambda folder: folder.name.startswith(first)):  # the derived cell's on top
         records, colour = read(folder / "metrics.jsonl"), BLUE if folder.name.startswith(first) else FAINT
         with blaming(folder / "metrics.jsonl"):
-            for key, found in lines.items():
-                found.append((series(records, key, 100 if key.endswith("accuracy") else 1), colour, ""))
+            metric = (metric_in(records[-1]) if records else None) or metric
+            losses.append((series(records, "train_loss"), colour, ""))
+            figures.append((series(records, f"validation_{metric.name}", metric.scale), colour, ""))
     if not folders:
         return ""
     about = "of cells trained alone: the derived one blue, others grey."
-    charts = line_chart("alone", "Training loss", about, "cross-entropy", lines["train_loss"])
-    if any(points for points, *_ in lines["validation_accuracy"]):
-        charts += line_chart("accuracy", "Validation accuracy", about, "%", lines["validation_accuracy"])
+    charts = line_chart("alone", "Training loss", about, "cross-entropy", losses)
+    if any(points for points, *_ in figures):
+        unit = metric.unit.strip() or metric.name
+        charts += line_chart("metric", f"Validation {metric.name}", about, unit, figures)
     done = sum((folder / "result.json").exists() for folder in folders)
     return f"""<h2>Trainings alone, epoch by epoch</h2>\n<p>{done} of {len(folders)} trainings are finished.</p>
 <div class="grid">{charts}</div>\n"""
@@ -388,7 +405,7 @@ def repeat(run: Run) -> str:
         flags = "".join(_flag(name.replace("_", "-"), value) for name, value in changed.items())
         commands += [f"enas retrain {again} --top {len(found['trainings'])} --seed {config.get('train_seed', 0)}{flags}"]
     if found := run.read("compare.json"):
-        seeds, *cells = found["test_accuracy"]["derived"], *_uniform(found)
+        _, seeds, cells = _compared(found)
         commands += [f"enas compare {again} --cells {len(cells)} --seeds {len(seeds)} --cell-seeds {len(cells[0])}"]
     settings = _table(("setting", "value"), [(_text(name), _text(value)) for name, value in run.settings.items()])
     versions = ", ".join(f"{_text(name)} {_text(value)}" for name, value in run.config["versions"].items())

@@ -151,6 +151,10 @@ class RunFolder:
     # --------------------------------------------------------------------------------------------- checkpoint
     def checkpoint(self, state: State) -> None:
         """Logs to disk, then the state with their lengths, at once or not at all."""
+        self.keep(self.packed(state))
+
+    def packed(self, state: State) -> bytes:
+        """Logs to disk; what a checkpoint of now will hold, to be kept later."""
         lengths = {}
         for name, log in self._logs.items():
             log.flush()
@@ -162,7 +166,11 @@ class RunFolder:
         # Dense copies in a plain layout: the file format knows no strides, so channels_last is noted beside it.
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.tensors.items()}
         header = {"state": json.dumps(dict(state.values)), "logs": json.dumps(lengths)}
-        write_atomically(self.path / CHECKPOINT, save(tensors, header))
+        return save(tensors, header)
+
+    def keep(self, packed: bytes) -> None:
+        """Make that the checkpoint, at once or not at all."""
+        write_atomically(self.path / CHECKPOINT, packed)
 
     def has_checkpoint(self) -> bool:
         return (self.path / CHECKPOINT).exists()
@@ -181,6 +189,13 @@ class RunFolder:
                 os.truncate(path, min(lengths[name], path.stat().st_size))
         self._seen = {record["id"] for record in read_lines(self.path / "architectures.jsonl")}
         return state
+
+    def roll_back(self) -> None:
+        """To the last checkpoint, or to the beginning: the logs forget what came to nothing since."""
+        for log in self._logs.values():
+            log.close()
+        self._logs.clear()
+        self.restore()
 
     def _read(self) -> tuple[State, dict[str, int]]:
         path = self.path / CHECKPOINT

@@ -92,7 +92,17 @@ class EpochEnd:
 
 
 class Diverged(RuntimeError):
-    """A loss that is not a number: says where, which architecture, what to try."""
+    """Training has come to nothing, by a loss that the task says so of, or a gradient that is no number: says where, which
+    architecture, what to try. The step was not made; what a run folder holds is from before."""
+
+    @classmethod
+    def at(cls, what: str, epoch: int, step: int, group: str, optimizer: OptimizerSettings) -> Diverged:
+        """`what` happened at a step (epoch and step from 0) of the procedure whose settings are `group`."""
+        clip = optimizer.grad_clip / 2 if optimizer.grad_clip else 5
+        return cls(
+            f"{what} at epoch {epoch + 1}, step {step + 1}; try a lower --{group}.optimizer.learning-rate than"
+            f" {optimizer.learning_rate:g}, or --{group}.optimizer.grad-clip {clip:g}: what was saved is from before it"
+        )
 
 
 class Search:
@@ -134,20 +144,22 @@ class Search:
         archs, self.pending = self.pending[:M], self.pending[M:]
         batch = self.task.train_batch(self.epoch, self.step)
         rate = learning_rate(self.settings.optimizer, self.epoch, self.step, steps, self.settings.epochs)
+        rate *= self.task.rate_scale(self.epoch, self.step)
         losses = self._gradients(archs, batch, (self.seed, "shared", self.epoch, self.step))
         for arch, loss in zip(archs, losses, strict=True):
-            if not math.isfinite(loss):
-                raise Diverged(
-                    f"the loss of architecture {arch.id} is {loss} at epoch {self.epoch + 1}, step {self.step + 1}; try a"
-                    " lower --search.optimizer.learning-rate or --search.optimizer.grad-clip 5, from the last checkpoint"
-                )
+            if self.task.diverged(loss):
+                raise self._diverged(f"the loss of architecture {arch.id} is {loss:.4g}")
         used = list(dict.fromkeys(p for arch in archs for p in self.supernet.parameters_of(arch)))
-        update(self.optimizer, used, rate, self.settings.optimizer.grad_clip)
+        if not math.isfinite(update(self.optimizer, used, rate, self.settings.optimizer.grad_clip)):
+            raise self._diverged(f"the gradient of architecture {' and '.join(arch.id for arch in archs)} is no number")
         self.step += 1
         self._add("shared_loss", sum(losses) / M)
         for arch in archs:
             self.ops.update(self._op_names(arch))
         return Step("shared", self.epoch, self.step, steps, archs, losses, {"learning_rate": rate})
+
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged.at(what, self.epoch, self.step, "search", self.settings.optimizer)
 
     def _gradients(self, archs: list[Architecture], batch: Any, key: tuple[object, ...]) -> list[float]:
         """Adds the mean of the children's gradients (Eq. 1) to the shared weights; the losses."""
@@ -156,7 +168,7 @@ class Search:
         losses = []
         for child, arch in enumerate(archs):
             with seeded(*key, child):
-                loss = self.task.loss(self.supernet, arch, batch, progress)
+                loss = self.task.loss(self.supernet, arch, batch, progress, child)
                 (loss / len(archs)).backward()
             losses.append(loss.detach())
         return [float(loss) for loss in losses]
@@ -222,6 +234,7 @@ class Search:
             optimizer=State(optimizer_tensors(self.optimizer, self._named, "")),
             strategy=self.strategy.state(),
             uniform=self.uniform.state(),
+            task=self.task.state(),
         )
 
     def load(self, state: State) -> None:
@@ -237,12 +250,14 @@ class Search:
         load_optimizer(self.optimizer, self._named, state.under("optimizer").tensors, "")
         self.strategy.load(state.under("strategy"))
         self.uniform.load(state.under("uniform"))
+        if "task" in values:  # checkpoints of before tasks remembered anything have none
+            self.task.load(state.under("task"))
 
     # ------------------------------------------------------------------------------------------------ preview
     def preview(self, children: int = 8, warm: int = 2) -> Cost:
         """What the rest of the search will take, measured on a few uniform children. Changes nothing."""
         asked = RandomSearch(self.supernet.space, seed=self.seed).ask(warm + children)
-        buffers = {name: b.clone() for name, b in self.supernet.named_buffers()}
+        buffers, remembered = {name: b.clone() for name, b in self.supernet.named_buffers()}, self.task.state()
         batch, reward_batch = self.task.train_batch(0, 0), self.task.reward_batch(0)
         train, reward = [], []
         for i, arch in enumerate(asked):
@@ -259,6 +274,7 @@ class Search:
         with torch.no_grad():
             for name, b in self.supernet.named_buffers():
                 b.copy_(buffers[name])
+        self.task.load(remembered)
         think = 0.0
         if self.strategy.learns and self.settings.controller_steps:
             archs, n = asked[:1] * self.settings.architectures, self.settings.architectures

@@ -55,28 +55,32 @@ def module_state(module: nn.Module) -> State:
 # -------------------------------------------------------------------------------------------------------- optimiser
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """SGD with Nesterov momentum on a cosine schedule (paper 3.2)."""
+    """SGD: with Nesterov momentum on a cosine schedule (paper 3.2), or plain, its rate decaying (paper 3.1)."""
 
     learning_rate: float = 0.05
     """The largest, l_max (paper 3.2)."""
     min_learning_rate: float = 0.001
     """The smallest, l_min (paper 3.2: 0.001; released code: 0.0005 in search)."""
-    schedule: Literal["cosine_restarts", "cosine", "constant"] = "cosine_restarts"
-    """With restarts (paper 3.2, Loshchilov & Hutter 2017), one cosine over all epochs, or none."""
+    schedule: Literal["cosine_restarts", "cosine", "decay", "constant"] = "cosine_restarts"
+    """With restarts (paper 3.2, Loshchilov & Hutter 2017), one cosine over all epochs, a factor an epoch (3.1), or none."""
     restart_epochs: int = 10
     """Length of the first cosine in epochs, T0 (paper 3.2)."""
     restart_factor: int = 2
     """Each next cosine is longer by this, Tmul (paper 3.2)."""
+    decay: float = 0.96
+    """Of schedule "decay": the rate is multiplied by this after every epoch from `decay_start` on (paper 3.1: 0.96)."""
+    decay_start: int = 15
+    """The first epoch, counted from 1, after which the rate decays (paper 3.1: 15)."""
     per_epoch: bool = False
     """Step the schedule once an epoch (released code) rather than at every batch (Loshchilov & Hutter)."""
     warmup_steps: int = 0
     """The rate rises linearly over the first steps (not in the paper)."""
     momentum: float = 0.9
-    """Nesterov's (released code; the paper names no value)."""
+    """Nesterov's; 0: plain SGD (released code; the paper names no value)."""
     weight_decay: float = 1e-4
     """l2 as torch counts it: gradient += weight_decay x weight (paper 3.2: 1e-4; the released flag is half of torch's)."""
     grad_clip: float = 0.0
-    """Largest norm of the gradient; 0: no clipping (the released flag of 5.0 clips nothing)."""
+    """Largest norm of the gradient; 0: no clipping (paper 3.1: 0.25; the released flag of 5.0 for images clips nothing)."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or not 0 <= self.min_learning_rate <= self.learning_rate:
@@ -87,6 +91,10 @@ class OptimizerSettings:
         if self.restart_epochs < 1 or self.restart_factor < 1:
             raise ValueError(
                 f"restart_epochs and restart_factor are at least 1; got {self.restart_epochs}, {self.restart_factor}"
+            )
+        if not 0 < self.decay <= 1 or self.decay_start < 1:
+            raise ValueError(
+                f"decay is above 0 and at most 1, decay_start at least 1; got {self.decay} and {self.decay_start}"
             )
         for name in ("weight_decay", "grad_clip", "warmup_steps"):
             if getattr(self, name) < 0:
@@ -101,6 +109,8 @@ def learning_rate(settings: OptimizerSettings, epoch: int, step: int, steps: int
     time = float(epoch) if settings.per_epoch else epoch + step / steps
     if settings.schedule == "constant":
         rate = high
+    elif settings.schedule == "decay":
+        rate = max(low, high * settings.decay ** max(0, epoch + 1 - settings.decay_start))
     else:
         length = float(epochs)
         if settings.schedule == "cosine_restarts":
@@ -126,10 +136,15 @@ def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettin
 
 def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate: float, clip: float) -> float:
     """One step on the parameters that the children of this step used; every other stays untouched (no decay, no
-    momentum). Clears their gradients. Returns the gradient's norm before clipping (0 where it was not needed)."""
+    momentum). Clears their gradients. Returns the gradient's norm before clipping (0 where it was not needed); where that
+    is no number there is no step."""
     norm = 0.0
     if clip > 0:
         norm = float(nn.utils.clip_grad_norm_(used, clip))
+    if not math.isfinite(norm):
+        for parameter in used:
+            parameter.grad = None
+        return norm
     (group,) = optimizer.param_groups
     if group.get("momentum"):
         for parameter in used:  # torch's fused step does not mix first-time parameters with others; 0 x momentum + g = g
@@ -168,3 +183,54 @@ def load_optimizer(
             parameter = named[name]
             kept = value.clone() if kind == "step" else torch.empty_like(parameter).copy_(value)
             optimizer.state[parameter][kind] = kept
+
+
+# -------------------------------------------------------------------------------------------------------- averaging
+class AveragedWeights:
+    """The mean of the weights over the steps since a trigger: averaged SGD with the non-monotone trigger of Merity et al.
+    2018, NT-ASGD. Training itself goes on with the weights as they are; `applied` puts the mean in their place.
+
+    named: the weights by name. interval: n; averaging begins at the evaluation whose loss is above the least of those more
+    than n evaluations ago.
+    """
+
+    def __init__(self, named: Mapping[str, nn.Parameter], interval: int):
+        self.named, self.interval = named, interval
+        self.losses: list[float] = []
+        self.steps = 0
+        self.means: dict[str, Tensor] = {}  # none before the trigger
+
+    def evaluated(self, loss: float) -> None:
+        """Tell the loss of an evaluation."""
+        if not self.means and len(self.losses) > self.interval and loss > min(self.losses[: -self.interval]):
+            self.means = {name: parameter.detach().clone() for name, parameter in self.named.items()}
+        self.losses.append(loss)
+
+    @torch.no_grad()
+    def stepped(self) -> None:
+        """Call after every step of the optimiser."""
+        if self.means:
+            self.steps += 1
+            for name, mean in self.means.items():
+                mean.lerp_(self.named[name], 1 / self.steps)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the weights are their means, where averaging has begun."""
+        kept = {name: self.named[name].detach().clone() for name in self.means}
+        with torch.no_grad():
+            for name, mean in self.means.items():
+                self.named[name].copy_(mean)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in kept.items():
+                    self.named[name].copy_(value)
+
+    def state(self) -> State:
+        return State(self.means, {"losses": self.losses, "steps": self.steps})
+
+    def load(self, state: State) -> None:
+        self.losses, self.steps = list(state.values["losses"]), state.values["steps"]
+        self.means = {name: torch.empty_like(self.named[name]).copy_(mean) for name, mean in state.tensors.items()}

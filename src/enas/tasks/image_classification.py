@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from enas.architecture import Architecture
 from enas.data.images import ImageData, augment
-from enas.supernet import Outputs, Supernet
+from enas.metrics import METRICS
+from enas.supernet import Outputs
+from enas.tasks.task import Task
 from enas.training import seed_of
 
 Part = Literal["train", "validation", "test"]
@@ -58,9 +60,11 @@ class Batch(NamedTuple):
     y: Tensor
 
 
-class ImageClassification:
+class ImageClassification(Task):
     """Batches of `data` and what to make of them. `train_on` says which images count as training data: "train", or
     "train+validation", and then there is nothing left to choose on."""
+
+    metric = METRICS["accuracy"]
 
     def __init__(
         self,
@@ -70,6 +74,8 @@ class ImageClassification:
         device: torch.device | str = "cpu",
         train_on: Literal["train", "train+validation"] = "train",
     ):
+        if not isinstance(data, ImageData):
+            raise ValueError(f"images are classified; data set '{data.name}' has none (`enas data list`)")
         self.settings, self.seed, self.device, self.train_on = settings, seed, torch.device(device), train_on
         self.dimensions = {"channels": data.channels, "image_size": data.image_size, "classes": data.num_classes}
         self._parts: dict[Part, Batch] = {
@@ -102,7 +108,7 @@ class ImageClassification:
         x = augment(images[index], generator, pad=s.pad, flip=s.flip, cutout=s.cutout)
         return Batch(x.contiguous(memory_format=torch.channels_last), labels[index])
 
-    def loss(self, model: Supernet, arch: Architecture | None, batch: Batch, progress: float = 1.0) -> Tensor:
+    def loss(self, model: Any, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
         """Mean cross-entropy in nats, plus the auxiliary head's, weighted."""
         out = model(batch.x, arch, progress=progress)
         smoothing = self.settings.label_smoothing
@@ -122,7 +128,7 @@ class ImageClassification:
         return Batch(images[index], labels[index])
 
     @torch.no_grad()
-    def reward(self, model: Supernet, arch: Architecture | None, batch: Batch) -> float:
+    def reward(self, model: Any, arch: Architecture | None, batch: Batch) -> float:
         """One number an architecture, larger is better, between 0 and 1. Leaves the model in evaluation mode."""
         model.eval()
         logits = model(batch.x, arch)
@@ -131,7 +137,7 @@ class ImageClassification:
         return math.exp(-float(F.cross_entropy(logits, batch.y)))
 
     @torch.no_grad()
-    def evaluate(self, model: Supernet, arch: Architecture | None, part: Part) -> dict[str, float]:
+    def evaluate(self, model: Any, arch: Architecture | None, part: Part) -> dict[str, float]:
         """Accuracy (0..1), loss (nats) and reward over a whole part. Leaves the model in evaluation mode."""
         model.eval()
         images, labels = self._parts[part]

@@ -1,0 +1,339 @@
+"""Text as a sequence of words: Penn Treebank and WikiText-2 as their authors publish them, a folder of one's own, and the
+English text that every Python carries (paper 3.1).
+
+    data = load("ptb", "data")            # TextData: three tensors of word numbers, and the words
+    data = load("text", "mine", max_vocabulary=5000)
+    data = load("topics")
+
+A line is a sentence; `<eos>` follows it. Words are numbered by how often they are trained on, the commonest first. Penn
+Treebank and WikiText-2 are prepared already: each word of theirs counts, and another number of tokens or words than theirs
+is an error, because perplexities of different texts say nothing about each other. In a text of one's own, rare words are
+`<unk>`.
+
+Shapes: n tokens of a part, V words of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import platform
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+EOS, UNK = "<eos>", "<unk>"
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+OFFICIAL = ("train", "valid", "test")  # as the files are named
+Lines = list[list[str]]  # the words of each line
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """Which text, and which of its words count."""
+
+    dataset: str = "ptb"
+    """A registered text (`enas data list`)."""
+    train: int | None = None
+    """Tokens to train on, from the beginning; None: all."""
+    max_vocabulary: int | None = None
+    """Most words, `<eos>` and `<unk>` among them, where the text does not fix them; None: as the data set has it."""
+    min_count: int | None = None
+    """Words that are trained on less often are `<unk>`, where the text does not fix them; None: as the data set has it."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("train", 2), ("max_vocabulary", 2), ("min_count", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"data.{name} is at least {low}; got {value}")
+
+
+@dataclass(frozen=True, eq=False)
+class TextData:
+    """A text in its three parts. Anything that fills one in can be searched on, characters or bytes too.
+
+    ValueError where a part is not a vector of at least two numbers between 0 and V - 1.
+    """
+
+    name: str
+    train: Tensor
+    """(n,) int64, places in `vocabulary`."""
+    validation: Tensor
+    test: Tensor
+    vocabulary: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in PARTS:
+            part: Tensor = getattr(self, name)
+            if part.dtype != torch.int64 or part.ndim != 1 or len(part) < 2:
+                raise ValueError(
+                    f"a part of a text is int64 of shape (n,), at least two tokens; the {name} part of '{self.name}' has"
+                    f" {part.dtype} of shape {tuple(part.shape)}"
+                )
+            low, high = int(part.min()), int(part.max())
+            if low < 0 or high >= len(self.vocabulary):
+                raise ValueError(
+                    f"tokens are 0 to {len(self.vocabulary) - 1}, as there are {len(self.vocabulary)} words; the {name}"
+                    f" part of '{self.name}' has {low} to {high}"
+                )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Tokens of each part."""
+        return {name: len(getattr(self, name)) for name in PARTS}
+
+
+# ---------------------------------------------------------------------------------------------------- registered texts
+PTB_COUNTS = (929_589, 73_760, 82_430, 10_000)  # tokens of the parts with <eos>, words (Zaremba et al. 2014)
+WIKITEXT2_COUNTS = (2_088_628, 217_646, 245_569, 33_278)  # (Merity et al. 2017)
+
+
+def load_ptb(folder: str | Path, train: int | None = None) -> TextData:
+    """The Penn Treebank in Mikolov's preprocessing, as it is (paper 3.1).
+
+    folder: holds `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`, or the same without `ptb.`; or it holds a folder
+    `ptb` or `simple-examples/data` (Mikolov's archive, unpacked) that does. train: the first tokens only. ValueError where
+    files are missing or damaged, or are another text.
+    """
+    names = [(f"ptb.{part}.txt", f"{part}.txt") for part in OFFICIAL]
+    files = _find(Path(folder), ("", "ptb", "simple-examples/data"), names, "Penn Treebank", "ptb")
+    return _as_published("ptb", "Penn Treebank", [_sentences(_read(f)) for f in files], files, PTB_COUNTS, train)
+
+
+def load_wikitext2(folder: str | Path, train: int | None = None) -> TextData:
+    """WikiText-2 at the level of words, as it is (Merity et al. 2017). Empty lines count as sentences, as they do there.
+
+    folder: holds `wiki.train.tokens`, `wiki.valid.tokens` and `wiki.test.tokens`, or a folder `wikitext-2` with them, or
+    the published `wikitext-2-v1.zip`. train: the first tokens only. ValueError where files are missing or damaged, or are
+    another text.
+    """
+    names = [f"wiki.{part}.tokens" for part in OFFICIAL]
+    archive = Path(folder) / "wikitext-2-v1.zip"
+    places = [Path(folder) / place / name for place in ("wikitext-2", "") for name in names]
+    if archive.is_file() and not any(path.is_file() for path in places):
+        files = [archive / "wikitext-2" / name for name in names]
+        texts = _read_zip(archive, [f"wikitext-2/{name}" for name in names])
+    else:
+        files = _find(Path(folder), ("wikitext-2", ""), [(name,) for name in names], "WikiText-2", "wikitext2")
+        texts = [_read(file) for file in files]
+    lines = [_sentences(text, empty=True) for text in texts]
+    return _as_published("wikitext2", "WikiText-2", lines, files, WIKITEXT2_COUNTS, train)
+
+
+def load_text(folder: str | Path, train: int | None = None, max_vocabulary: int = 10_000, min_count: int = 2) -> TextData:
+    """A text of one's own: a sentence a line, words apart by spaces, UTF-8; empty lines are passed over.
+
+    folder: holds `train.txt`, `valid.txt` and `test.txt` (`ptb.train.txt` and so on do too). train: the first tokens only.
+    max_vocabulary, min_count: as in `TextSettings`. ValueError where files are missing, empty or not text.
+    """
+    names = [(f"{part}.txt", f"ptb.{part}.txt") for part in OFFICIAL]
+    files = _find(Path(folder), ("",), names, "text", None)
+    return _by_frequency("text", [_sentences(_read(file)) for file in files], files, train, max_vocabulary, min_count)
+
+
+def load_topics(train: int | None = None, max_vocabulary: int = 2000, min_count: int = 2) -> TextData:
+    """The help texts about Python's language, `pydoc_data.topics`, about 58,000 words to train on. Another Python has other
+    ones, so runs record `topics_source()`.
+
+    Whole topics, never pieces of one, are kept apart for validation and test (about a tenth each). Several topics repeat
+    others: of equal paragraphs only the first stays, so that nothing trained on is tested on. Tokens are words in lower
+    case, numbers, and single marks. train, max_vocabulary, min_count: as in `TextSettings`.
+    """
+    parts = _topic_parts(_topics())
+    files = [Path(f"pydoc_data.topics ({name})") for name in PARTS]
+    return _by_frequency("topics", parts, files, train, max_vocabulary, min_count)
+
+
+def topics_source() -> dict[str, str]:
+    """Which text `load_topics` reads here: the version of Python and the SHA-256 of its topics."""
+    text = "\0".join(part for item in sorted(_topics().items()) for part in item)
+    return {"python": platform.python_version(), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+def _find(folder: Path, places: Sequence[str], names: Sequence[Sequence[str]], what: str, get: str | None) -> list[Path]:
+    """The three files: all in the first of `places` that holds any of them, each by the first of its names there is."""
+    for place in places:
+        found = [
+            next((folder / place / name for name in some if (folder / place / name).is_file()), None) for some in names
+        ]
+        if any(found):
+            for path, some in zip(found, names, strict=True):
+                if path is None:
+                    raise ValueError(f"{what} is three files, and '{folder / place}' has no {' or '.join(some)}")
+            return [path for path in found if path is not None]
+    files = ", ".join(some[0] for some in names)
+    how = f"; `enas data get {get} --data {folder}` downloads it" if get else ""
+    raise ValueError(f"no {what} in '{folder}': expected {files}{how}")
+
+
+def _read(file: Path) -> str:
+    return _decode(file.read_bytes(), file)
+
+
+def _decode(data: bytes, file: Path) -> str:
+    try:
+        return data.decode("utf-8-sig")  # some editors begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"a text is UTF-8; '{file}' is not, at byte {error.start:,} ({error.reason})") from None
+
+
+def _read_zip(archive: Path, names: Sequence[str], most: int = 64 << 20) -> list[str]:
+    """Nothing is unpacked to disk, and no more than `most` bytes a file to memory."""
+    texts = []
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for name in names:
+                with packed.open(name) as file:
+                    data = io.BytesIO(file.read(most + 1)).getvalue()
+                if len(data) > most:
+                    raise ValueError(f"{name} of WikiText-2 has at most {most:,} bytes; '{archive}' has more")
+                texts.append(_decode(data, archive / name))
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(
+            f"'{archive}' is not a whole WikiText-2 ({str(error).strip(chr(39))}): download it again"
+        ) from None
+    return texts
+
+
+def _sentences(text: str, empty: bool = False) -> Lines:
+    """The words of each line; of empty ones too where `empty` says so."""
+    lines = text.removesuffix("\n").split("\n")
+    words = [line.split() for line in lines]
+    return words if empty else [line for line in words if line]
+
+
+# -------------------------------------------------------------------------------------------------------- vocabularies
+def _ranked(lines: Lines) -> list[tuple[str, int]]:
+    """Words and how often they occur, `<eos>` among them: the commonest first, equal ones by alphabet."""
+    counts = Counter(word for line in lines for word in line)
+    counts[EOS] += len(lines)
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _numbers(lines: Lines, vocabulary: Iterable[str], outside: Callable[[int, str], int]) -> Tensor:
+    """(n,) int64. `outside(line, word)`: what stands for a word that is not in the vocabulary."""
+    place = {word: number for number, word in enumerate(vocabulary)}
+    numbers: list[int] = []
+    for at, line in enumerate(lines):
+        for word in line:
+            number = place.get(word)
+            numbers.append(outside(at, word) if number is None else number)
+        numbers.append(place[EOS])
+    return torch.tensor(numbers, dtype=torch.int64)
+
+
+def _check_not_empty(parts: Sequence[Lines], files: Sequence[Path]) -> None:
+    for lines, file in zip(parts, files, strict=True):
+        if not any(lines):
+            raise ValueError(f"each part of a text has words; '{file}' has none")
+
+
+def _first(tokens: Tensor, train: int | None, name: str) -> Tensor:
+    if train is not None and not 2 <= train <= len(tokens):
+        raise ValueError(f"2 to {len(tokens):,} tokens of '{name}' can be trained on; got {train:,}")
+    return tokens[:train]
+
+
+def _as_published(
+    name: str, title: str, parts: Sequence[Lines], files: Sequence[Path], counts: tuple[int, ...], train: int | None
+) -> TextData:
+    """Every word of the training part counts, no other may occur, and the numbers are those of the publication."""
+    _check_not_empty(parts, files)
+    vocabulary = tuple(word for word, _ in _ranked(parts[0]))
+    found = (*(sum(map(len, lines)) + len(lines) for lines in parts), len(vocabulary))
+    if found != counts:
+        texts = [f"{' / '.join(f'{n:,}' for n in some[:3])} tokens and {some[3]:,} words" for some in (counts, found)]
+        raise ValueError(
+            f"{title} has {texts[0]}; '{files[0].parent}' has {texts[1]}: get the official files, or read it as data set"
+            " 'text', with a vocabulary of its own"
+        )
+
+    def refuse(file: Path) -> Callable[[int, str], int]:
+        def outside(line: int, word: str) -> int:
+            raise ValueError(
+                f"{title} has {counts[3]:,} words, all in its training part; line {line + 1} of '{file}' has"
+                f" {word[:40]!r}: get the official files"
+            )
+
+        return outside
+
+    numbers = [_numbers(lines, vocabulary, refuse(file)) for lines, file in zip(parts, files, strict=True)]
+    return TextData(name, _first(numbers[0], train, name), numbers[1], numbers[2], vocabulary)
+
+
+def _by_frequency(
+    name: str, parts: Sequence[Lines], files: Sequence[Path], train: int | None, max_vocabulary: int, min_count: int
+) -> TextData:
+    """The commonest words of the training part; `<unk>` for all others, of every part."""
+    _check_not_empty(parts, files)
+    if max_vocabulary < 2 or min_count < 1:
+        raise ValueError(
+            f"max_vocabulary is at least 2, for {EOS} and {UNK}, and min_count at least 1; got {max_vocabulary} and"
+            f" {min_count}"
+        )
+    ranked = _ranked(parts[0])
+    common = [word for word, count in ranked if word not in (EOS, UNK) and count >= min_count]
+    kept = {EOS, UNK, *common[: max_vocabulary - 2]}
+    vocabulary = (*(word for word, _ in ranked if word in kept), *([UNK] if UNK not in dict(ranked) else []))
+    unknown = vocabulary.index(UNK)
+    numbers = [_numbers(lines, vocabulary, lambda line, word: unknown) for lines in parts]
+    return TextData(name, _first(numbers[0], train, name), numbers[1], numbers[2], vocabulary)
+
+
+# -------------------------------------------------------------------------------------------------------------- topics
+def _topics() -> Mapping[str, str]:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise ValueError(
+            "data set 'topics' is the module pydoc_data of Python's standard library; this Python comes without it: use a"
+            " text of your own, `--data.dataset text`"
+        ) from None
+    return topics
+
+
+def _topic_parts(topics: Mapping[str, str]) -> list[Lines]:
+    """Lines of the training, validation and test part. Topics are dealt in the order of their names' hashes."""
+    seen: set[tuple[str, ...]] = set()
+    lines: dict[str, Lines] = {}
+    for topic in sorted(topics):
+        lines[topic] = []
+        for paragraph in _paragraphs(topics[topic]):
+            sentences = [
+                words for sentence in re.split(r'(?<=[.!?])\s+(?=[A-Z"])', paragraph) if (words := _words(sentence))
+            ]
+            key = tuple(word for words in sentences for word in words)
+            if key not in seen:
+                seen.add(key)
+                lines[topic] += sentences
+    sizes = {topic: sum(map(len, found)) for topic, found in lines.items()}
+    most = sum(sizes.values()) / 10
+    parts: dict[Part, Lines] = {part: [] for part in PARTS}
+    filled = dict.fromkeys(PARTS, 0)
+    for topic in sorted(topics, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        fits = [part for part in ("test", "validation") if filled[part] + sizes[topic] <= most]
+        part: Part = fits[0] if fits else "train"  # type: ignore[assignment]
+        parts[part] += lines[topic]
+        filled[part] += sizes[topic]
+    return [parts[part] for part in PARTS]
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Without the rulers of headings and tables."""
+    kept = (line for line in text.split("\n") if not re.fullmatch(r"[\s*=~+|-]*([*=~-])\1{2}[\s*=~+|-]*", line))
+    return re.split(r"\n\s*\n", "\n".join(kept))
+
+
+def _words(text: str) -> list[str]:
+    """Without the marks around code, stressed words and cells of tables."""
+    return re.findall(r"[^\W\d]+|\d+|[^\w\s*|\"]", text.lower())

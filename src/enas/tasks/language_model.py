@@ -1,0 +1,260 @@
+"""Language modelling as a task: truncated back-propagation through time, and perplexity (paper 3.1).
+
+A part of n tokens is laid out in B streams side by side, each a piece of the text in order. Training reads them window by
+window, and the hidden state runs on from a window to the next: one state for each of the M children that train on a window,
+though every step brings another child; gradients stop between windows. Each pass begins from zero. A reward is read from
+zero as well, on one window of the validation part. `evaluate` reads a whole part, the state running on all the way, and
+counts every token but the very first, which nothing comes before, exactly once, whatever the batch size.
+
+A model is called as `model(x, arch, state, progress)` and returns `(logits, outputs, dropped), state`; a `state` of None is
+zero. Windows are functions of (seed, epoch, step), so any can be asked for in any order.
+
+Shapes: T steps of a window, B streams, V words, H hidden units; x, y (T, B) int64; logits (T, B, V); outputs, dropped
+(T, B, H), of the last layer, before and after its dropout.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from enas.architecture import Architecture
+from enas.data.text import PARTS, Part, TextData
+from enas.metrics import METRICS
+from enas.tasks.task import Task
+from enas.training import State, seed_of
+
+IGNORED = -100  # a target that no loss counts
+SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05  # of random lengths: 5 and 5 at 35 steps (Merity et al. 2018)
+
+
+@dataclass(frozen=True)
+class LanguageModelSettings:
+    """Windows, penalties and reward."""
+
+    batch_size: int = 64
+    """Streams side by side, B (the paper does not say; released code: 128 in search, 64 alone)."""
+    bptt: int = 35
+    """Steps of a window, T: as far as gradients go back (released code; the paper does not say)."""
+    random_lengths: bool = False
+    """Windows of random length around `bptt`, the learning rate scaled with it (released code; Merity et al. 2018)."""
+    activation_penalty: float = 0.0
+    """Times the mean square of the dropped outputs (AR of Merity et al. 2018; released code: 0 in search, 0.7 alone)."""
+    temporal_penalty: float = 0.0
+    """Times the mean square of the outputs' change in a step (TAR, or slowness; released code: 1.0 in search, 0 alone)."""
+    reward_scale: float = 80.0
+    """c of the reward c / perplexity (paper 2.2 names c; released code: 80)."""
+    reward_batch: int = 64
+    """Streams of the validation part; a reward reads a window of all of them."""
+    reward_window: int = 35
+    """Steps of that window."""
+    eval_batch: int = 64
+    """Streams when the validation part is scored."""
+    test_batch: int = 1
+    """Streams when the test part is scored (1 is usual, and exact: no stream begins in the middle of the text)."""
+    eval_window: int = 35
+    """Steps at a time when a part is scored; without effect on the figures of a model that trains alone."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "bptt", "reward_batch", "reward_window", "eval_batch", "test_batch", "eval_window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"task.{name} is at least 1; got {getattr(self, name)}")
+        for name in ("activation_penalty", "temporal_penalty"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"task.{name} is at least 0; got {getattr(self, name)}")
+        if self.reward_scale <= 0:
+            raise ValueError(f"task.reward_scale is above 0; got {self.reward_scale}")
+
+
+class Batch(NamedTuple):
+    """A window. `first`: of a pass, so that no state runs on into it."""
+
+    x: Tensor
+    y: Tensor
+    first: bool = True
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), the loss in nats a token; infinite where that is too large for a number."""
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def fixed_windows(length: int, size: int) -> list[tuple[int, int]]:
+    """(start, end) of windows of `size` steps; a last single step is joined to the window before it, for batch norm has no
+    statistics of one."""
+    starts = list(range(0, length, size))
+    if len(starts) > 1 and length - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], length], strict=True))
+
+
+def random_windows(length: int, size: int, seed: int) -> list[tuple[int, int]]:
+    """(start, end) of windows of random length, as many for every seed.
+
+    Lengths are normal around `size`, or around half of it one time in twenty, and at least a seventh of it (Merity et al.
+    2018). They are stretched by single steps, spread evenly, until they cover `length` exactly; so passes have the same
+    number of steps, which schedules and progress count on.
+    """
+    least = max(1, int(size * SHORTEST))
+    count = max(1, min(round(length / (size * (1 - HALVED / 2))), length // least))
+    generator = torch.Generator().manual_seed(seed)
+    halved = torch.rand(count, generator=generator) < HALVED
+    centres = torch.where(halved, size / 2, float(size))
+    drawn = centres + size * SPREAD * torch.randn(count, generator=generator)
+    least = min(least, length)  # a text shorter than the shortest window is one
+    lengths = drawn.round().long().clamp(min=least)
+    order = torch.randperm(count, generator=generator)
+    while (missing := length - int(lengths.sum())) != 0:
+        able = order if missing > 0 else order[lengths[order] > least]
+        lengths[able[: abs(missing)]] += 1 if missing > 0 else -1
+    ends = lengths.cumsum(0).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+class LanguageModel(Task):
+    """Windows of `data` and what to make of them. `train_on` says which tokens count as training data: "train", or
+    "train+validation", and then there is nothing left to choose on."""
+
+    metric = METRICS["perplexity"]
+
+    def __init__(
+        self,
+        data: TextData,
+        settings: LanguageModelSettings,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        train_on: Literal["train", "train+validation"] = "train",
+    ):
+        if not isinstance(data, TextData):
+            raise ValueError(f"a language model is trained on text; data set '{data.name}' is none (`enas data list`)")
+        self.settings, self.seed, self.device, self.train_on = settings, seed, torch.device(device), train_on
+        self.dimensions = {"vocabulary": len(data.vocabulary)}
+        self._parts: dict[Part, Tensor] = {part: getattr(data, part).to(self.device) for part in PARTS}
+        if train_on == "train+validation":
+            self._parts["train"] = torch.cat([self._parts["train"], self._parts["validation"]])
+        if settings.batch_size >= len(self._parts["train"]):
+            raise ValueError(
+                f"task.batch_size is below the {len(self._parts['train']):,} tokens that '{data.name}' trains on; got"
+                f" {settings.batch_size:,}"
+            )
+        self._train = streams(self._parts["train"], settings.batch_size, whole=False)
+        windows = streams(self._parts["validation"], min(settings.reward_batch, self.size("validation")), whole=False)
+        self._reward = windows
+        self._reward_windows = max(1, windows.x.shape[0] // settings.reward_window)
+        self._windows: tuple[int, list[tuple[int, int]]] = (-1, [])
+        self._steps = len(self._train_windows(0))
+        self._states: dict[int, tuple[Tensor, ...]] = {}  # by child
+
+    def size(self, part: Part) -> int:
+        """Tokens that are predicted: all but the first."""
+        return len(self._parts[part]) - 1
+
+    # ------------------------------------------------------------------------------------------------ training
+    @property
+    def train_steps(self) -> int:
+        """Windows of one pass: equally many in every pass."""
+        return self._steps
+
+    def _train_windows(self, epoch: int) -> list[tuple[int, int]]:
+        epoch = epoch if self.settings.random_lengths else 0
+        if self._windows[0] != epoch:
+            length, size = self._train.x.shape[0], self.settings.bptt
+            if self.settings.random_lengths:
+                self._windows = (epoch, random_windows(length, size, seed_of(self.seed, "windows", epoch)))
+            else:
+                self._windows = (epoch, fixed_windows(length, size))
+        return self._windows[1]
+
+    def train_batch(self, epoch: int, step: int) -> Batch:
+        """Window `step` of pass `epoch`."""
+        start, end = self._train_windows(epoch)[step]
+        return Batch(self._train.x[start:end], self._train.y[start:end], first=step == 0)
+
+    def rate_scale(self, epoch: int, step: int) -> float:
+        """Length of the window over `bptt`, where lengths are random (Merity et al. 2018): a short one counts for less."""
+        if not self.settings.random_lengths:
+            return 1.0
+        start, end = self._train_windows(epoch)[step]
+        return (end - start) / self.settings.bptt
+
+    def loss(self, model: Any, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
+        """Mean cross-entropy in nats a token, and the penalties. The hidden state of `child` runs on."""
+        state = None if batch.first else self._states.get(child)
+        (logits_TBV, outputs_TBH, dropped_TBH), state = model(batch.x, arch, state, progress)
+        self._states[child] = tuple(part.detach() for part in state)
+        loss = F.cross_entropy(logits_TBV.flatten(0, 1), batch.y.flatten())
+        s = self.settings
+        if s.activation_penalty:
+            loss = loss + s.activation_penalty * dropped_TBH.pow(2).mean()
+        if s.temporal_penalty and len(outputs_TBH) > 1:
+            loss = loss + s.temporal_penalty * (outputs_TBH[1:] - outputs_TBH[:-1]).pow(2).mean()
+        return loss
+
+    def diverged(self, loss: float) -> bool:
+        """Not a number, or three times what knowing nothing would cost, log V."""
+        return not loss <= 3 * math.log(self.dimensions["vocabulary"])
+
+    def state(self) -> State:
+        """The hidden state of each child."""
+        return State({f"{child}.{i}": part for child, state in self._states.items() for i, part in enumerate(state)})
+
+    def load(self, state: State) -> None:
+        found: dict[int, dict[int, Tensor]] = {}
+        for key, tensor in state.tensors.items():
+            child, i = map(int, key.split("."))
+            found.setdefault(child, {})[i] = tensor.to(self.device)
+        self._states = {child: tuple(parts[i] for i in sorted(parts)) for child, parts in sorted(found.items())}
+
+    # ------------------------------------------------------------------------------------------------- scoring
+    def reward_batch(self, step: int) -> Batch:
+        """The validation window of controller step `step`, counted over the whole search: shuffled passes over the windows;
+        what is left after the last whole one is not used."""
+        turn, place = divmod(step, self._reward_windows)
+        generator = torch.Generator().manual_seed(seed_of(self.seed, "order", "validation", turn))
+        start = int(torch.randperm(self._reward_windows, generator=generator)[place]) * self.settings.reward_window
+        x, y, _ = self._reward
+        return Batch(x[start : start + self.settings.reward_window], y[start : start + self.settings.reward_window])
+
+    @torch.no_grad()
+    def reward(self, model: Any, arch: Architecture | None, batch: Batch) -> float:
+        """c / perplexity of a window read from zero (paper 2.2); 0 where the loss is no number. Leaves the model in
+        evaluation mode."""
+        model.eval()
+        (logits_TBV, *_), _ = model(batch.x, arch, None, 1.0)
+        return self._reward_of(float(F.cross_entropy(logits_TBV.flatten(0, 1).float(), batch.y.flatten())))
+
+    def _reward_of(self, loss: float) -> float:
+        return self.settings.reward_scale / perplexity(loss) if math.isfinite(loss) else 0.0
+
+    @torch.no_grad()
+    def evaluate(self, model: Any, arch: Architecture | None, part: Part) -> dict[str, float]:
+        """Perplexity, loss (nats a token) and reward over a whole part. Leaves the model in evaluation mode."""
+        model.eval()
+        B = self.settings.test_batch if part == "test" else self.settings.eval_batch
+        x, y, _ = streams(self._parts[part], min(B, self.size(part)), whole=True)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        state: tuple[Tensor, ...] | None = None
+        for start, end in fixed_windows(len(x), self.settings.eval_window):
+            (logits_TBV, *_), state = model(x[start:end], arch, state, 1.0)
+            targets = y[start:end].flatten()
+            losses = F.cross_entropy(logits_TBV.flatten(0, 1).float(), targets, reduction="none", ignore_index=IGNORED)
+            total += losses.double().sum()
+        loss = float(total) / self.size(part)
+        return {"perplexity": perplexity(loss), "loss": loss, "reward": self._reward_of(loss)}
+
+
+def streams(tokens: Tensor, B: int, whole: bool) -> Batch:
+    """All of `tokens` (n,) as x and y (L, B): B pieces side by side, y one token ahead of x. Of the n - 1 targets either
+    the last few that fill no step are left out, or, where the `whole` text counts, the last stream is filled up with
+    targets that are `IGNORED`."""
+    n = len(tokens) - 1
+    L = -(-n // B) if whole else n // B
+    filling = tokens.new_full((max(0, L * B - n),), IGNORED)
+    x = torch.cat([tokens[:-1], filling.clamp(min=0)])[: L * B]
+    y = torch.cat([tokens[1:], filling])[: L * B]
+    return Batch(x.view(B, L).t().contiguous(), y.view(B, L).t().contiguous())

@@ -1,0 +1,68 @@
+"""What procedures ask of a task. A new task is a class that inherits from `Task`, and a line in the registry."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from enas.architecture import Architecture
+from enas.metrics import Metric
+from enas.training import State
+
+
+class Task(Protocol):
+    """Batches, loss, metric and reward. A batch is whatever the task makes of it, and a function of where it is asked for.
+
+    `model` is a supernet with the architecture to run, or a model that trains alone, with None. `train_on` of the
+    constructor says which part counts as training data.
+    """
+
+    metric: ClassVar[Metric]
+    """The figure that counts, among those of `evaluate`."""
+
+    dimensions: dict[str, int]
+    """What a backbone has to know of the data, as arguments of its constructor."""
+
+    @property
+    @abstractmethod
+    def train_steps(self) -> int:
+        """Steps of one pass over the training data."""
+
+    @abstractmethod
+    def train_batch(self, epoch: int, step: int) -> Any: ...
+
+    @abstractmethod
+    def loss(self, model: Any, arch: Architecture | None, batch: Any, progress: float = 1.0, child: int = 0) -> Tensor:
+        """To be minimised. progress: share of the training that is done, 0 to 1. child: which of the M children that train
+        on this batch, for tasks that remember something of each."""
+
+    @abstractmethod
+    def reward_batch(self, step: int) -> Any:
+        """The validation minibatch of controller step `step`, counted over the whole search."""
+
+    @abstractmethod
+    def reward(self, model: Any, arch: Architecture | None, batch: Any) -> float:
+        """Larger is better, always finite."""
+
+    @abstractmethod
+    def evaluate(self, model: Any, arch: Architecture | None, part: Any) -> dict[str, float]:
+        """The metric, the loss and the reward over a whole part."""
+
+    # --------------------------------------------------------------------- what most tasks need not say anything about
+    def rate_scale(self, epoch: int, step: int) -> float:
+        """The learning rate of a step is multiplied by this."""
+        return 1.0
+
+    def diverged(self, loss: float) -> bool:
+        """Whether training has come to nothing."""
+        return not math.isfinite(loss)
+
+    def state(self) -> State:
+        """What `loss` remembers from one batch to the next; procedures save it with their own."""
+        return State()
+
+    def load(self, state: State) -> None:
+        """Put back what `state` gave."""
