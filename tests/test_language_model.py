@@ -488,7 +488,7 @@ def test_lower_perplexity_is_the_better_one() -> None:
     assert answer.rank == 1
     assert answer.uniform_best == 90.0
     assert answer.difference < 0
-    assert "beats the mean uniform cell by 14.50" in str(answer)
+    assert "beats the mean uniform one by 14.50" in str(answer)
     assert "of perplexity" in str(answer)
     assert "lower is better" in str(answer)
     assert "%" not in str(answer)

@@ -63,13 +63,13 @@ class Verdict:
         lower = "" if metric.larger_is_better else "; lower is better"
         if self.better is None:
             side = "above" if self.difference >= 0 else "below"
-            says = f"no difference shown: the derived cell is {side} the mean uniform cell by {gap}"
+            says = f"no difference shown: the derived architecture is {side} the mean uniform one by {gap}"
         else:
-            says = f"the derived cell {'beats' if self.better else 'loses to'} the mean uniform cell by {gap}"
+            says = f"the derived architecture {'beats' if self.better else 'loses to'} the mean uniform one by {gap}"
         u = metric.unit
         return (
             f"{says} (derived {self.derived:.2f}{u}, spread {self.derived_spread:.2f} over {self.seeds} seeds; uniform"
-            f" {self.uniform:.2f}{u}, spread {self.uniform_spread:.2f} over {self.cells} cells, best"
+            f" {self.uniform:.2f}{u}, spread {self.uniform_spread:.2f} over {self.cells} architectures, best"
             f" {self.uniform_best:.2f}{u}{lower}); rank {self.rank} of {self.cells + 1}"
         )
 

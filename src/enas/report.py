@@ -99,6 +99,10 @@ class Run:
         commands = (f"<code>enas {verb} {escape(shlex.quote(str(self.path)))}</code>" for verb in verbs)
         return f'<p class="note">{what}: {", then ".join(commands)}</p>\n'
 
+    def marks(self) -> Record:
+        """Notes for the drawing, by layer."""
+        return (self.read("best.json") or {}).get("marks", {})
+
     @property
     def title(self) -> str:
         """`mine` of runs/mine, `digits-micro-quick/seed0` of the folder that a search makes unasked."""
@@ -210,19 +214,19 @@ def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> s
 
 
 def strip_plot(derived: Sequence[float], cells: Sequence[Sequence[float]], metric: Metric) -> str:
-    """Test figures: a dot a seed of the derived cell, a dot a uniform cell (its mean over seeds); bars are means."""
+    """Test figures: a dot a seed of the derived architecture, a dot a uniform one (its mean over seeds); bars are means."""
     fig, axes = _axes("", size=(3.7, 1.6))
     means = [mean(cell) for cell in cells]
     for y, values, colour in ((1, derived, BLUE), (0, means, GREY)):
         for i, x in enumerate(sorted(values)):  # neighbours at different heights, as they may be equal
             axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=6, markeredgecolor="white")
         axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
-    axes.set_yticks([1, 0], [f"derived,\n{len(derived)} seeds", f"uniform,\n{len(cells)} cells"])
+    axes.set_yticks([1, 0], [f"derived,\n{len(derived)} seeds", f"uniform,\n{len(cells)} drawn"])
     unit = metric.unit.strip() or "lower is better"
     axes.set(ylim=(-0.6, 1.6), xlabel=f"test {metric.name}, {unit}")
     axes.grid(visible=False, axis="y")
     axes.ticklabel_format(axis="x", useOffset=False)
-    about = "A dot is a seed of the derived cell, or a uniform cell; all trained alone, alike. Bars are means."
+    about = "A dot is a seed of the derived architecture, or a uniform one; all trained alone, alike. Bars are means."
     says = [", ".join(f"{x:.2f}" for x in values) for values in (derived, means)]
     title, measure = f"Test {metric.name}", f" in {metric.unit.strip()}" if metric.unit else ""
     return _figure("strip", fig, f"{title}.", about, f"{title}{measure}; derived: {says[0]}; uniform: {says[1]}")
@@ -279,7 +283,7 @@ def head(run: Run) -> str:
 
 
 def _compared(compared: Record) -> tuple[Metric, list[float], list[list[float]]]:
-    """Which figure, those of the derived cell over its seeds, and those of the uniform cells, each over its seeds."""
+    """Which figure, those of the derived architecture over its seeds, those of the uniform ones, each over its seeds."""
     metric = metric_in(compared) or UNKNOWN
     figures = compared[f"test_{metric.name}"]
     return metric, figures["derived"], [scores for name, scores in figures.items() if name != "derived"]
@@ -290,25 +294,25 @@ def verdict(run: Run) -> str:
     if c is None:
         return html + run.note("No verdict yet. What tells whether the search beats drawing at random", "compare")
     if run.ranked and c["derived_id"] != run.ranked[0]["id"]:
-        html += run.note("This verdict is of a cell that does not rank first any more", "compare")
+        html += run.note("This verdict is of an architecture that does not rank first any more", "compare")
     says, _, numbers = (escape(part) for part in c["verdict"].replace("+-", "±").replace(" %", "\u00a0%").partition(" ("))
     metric, derived_scores, uniform_scores = _compared(c)
     larger = c["difference"] > 0
     kind = "better" if larger == metric.larger_is_better else "worse"
     kind = "open" if abs(c["difference"]) <= c["half_width"] else kind
     return f"""{html}<div class="verdict {kind}"><div><p class="says">{says}</p>\n<p>{numbers.replace(")", "", 1)}</p>
-<p class="soft">± is the 95 % interval of the difference (Welch): seeds of the derived cell against uniform cells.</p></div>
+<p class="soft">± is the 95 % interval of the difference (Welch): seeds of the derived one against uniform ones.</p></div>
 {strip_plot(derived_scores, uniform_scores, metric)}</div>\n"""
 
 
 def retrained(run: Run) -> str:
     html, found = "<h2>Trained alone, from scratch</h2>\n", run.read("retrained.json")
     if found is None:
-        return html + run.note("The derived cell is not trained alone yet", "retrain")
+        return html + run.note("The derived architecture is not trained alone yet", "retrain")
     rows, chosen = found["trainings"], found["chosen"]
     [best] = [row for row in rows if row["id"] == chosen]
     if run.ranked and chosen not in [entry["id"] for entry in run.ranked]:
-        html += run.note("This cell is not in best.json any more", "retrain")
+        html += run.note("This architecture is not in best.json any more", "retrain")
     name = (metric_in(best) or UNKNOWN).name
     among = f", chosen by validation {name} among the {len(rows)} that ranked best" if len(rows) > 1 else ""
     made_on = "the search and its choices were made on it" if f"validation_{name}" in best else "trained on as well"
@@ -320,15 +324,15 @@ def retrained(run: Run) -> str:
 
 
 def derived(run: Run) -> str:
-    html = "<h2>The derived cell</h2>\n"
+    html = "<h2>The derived architecture</h2>\n"
     if not run.ranked:
-        return html + run.note("No cell is derived yet", "derive")
+        return html + run.note("No architecture is derived yet", "derive")
     if run.derived_at < len(run.metrics):
         html += run.note("The search has gone on since this was derived", "derive")
     first = run.ranked[0]
     arch = Architecture.from_dict(first)
     space = space_of(arch.space)
-    drawings = (draw.svg(replace(space, cells=(cell,)), arch, run.marks) for cell in space.cells)
+    drawings = (draw.svg(replace(space, cells=(cell,)), arch, run.marks()) for cell in space.cells)
     cells = "".join(f'<div style="--w:{re.findall("width=.([0-9.]+)pt", svg)[0]}">{svg}</div>\n' for svg in drawings)
     name = (metric_in(first["shared_weights"]) or UNKNOWN).name
     keys = [k for k in (f"validation_{name}", "validation_loss", "minibatch_reward") if k in first["shared_weights"]]
@@ -336,12 +340,12 @@ def derived(run: Run) -> str:
         (_text(e["rank"]), f"<code>{_text(e['id'])}</code>", *(_score(e["shared_weights"], key) for key in keys),
          f"{e['parameters']:,}") for e in run.ranked
     ]  # fmt: skip
-    names = ("rank", "cell", *(f"{key.replace('_', ' ')} {SHARED}" for key in keys), "parameters")
+    names = ("rank", "architecture", *(f"{key.replace('_', ' ')} {SHARED}" for key in keys), "parameters")
     return f"""{html}<figure><figcaption><code>{_text(first["id"])}</code>: <b>{first["parameters"]:,} parameters</b> when
 trained alone</figcaption>\n<div class="drawing">{cells}</div></figure>
 <details><summary>As text</summary><pre>{escape(draw.to_text(space, arch))}</pre></details>
 <h2>Ranked by shared weights</h2>
-<p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> Trained alone, a cell reaches another
+<p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> Trained alone, each reaches another
 {name}.</p>\n{_table(names, rows)}"""
 
 
@@ -355,7 +359,10 @@ def search(run: Run) -> str:
     if any("reward" in record for record in metrics):
         looks = (("reward_best", BROWN, "best of a step"), ("baseline", GREY, "baseline, with entropy bonus"))
         lines = [(series(metrics, key), colour, label) for key, colour, label in (*looks, ("reward", BLUE, "mean"))]
-        about, unit = "of sampled cells on validation batches.", REWARDS.get(run.settings.get("task.reward", ""), "reward")
+        about, unit = (
+            "of sampled architectures on validation batches.",
+            REWARDS.get(run.settings.get("task.reward", ""), "reward"),
+        )
         unit = f"{run.settings['task.reward_scale']:g} / perplexity" if "task.reward_scale" in run.settings else unit
         charts += line_chart("reward", f"Reward {SHARED}", about, unit, lines, warm_up)
         about, lines = "tells how undecided the controller is.", [(series(metrics, "entropy"), BLUE, "mean")]
@@ -363,7 +370,7 @@ def search(run: Run) -> str:
     elif run.settings.get("strategy") == "random":
         html += "<p>Cells were drawn at random: there is no policy that learns from rewards.</p>\n"
     else:
-        html += "<p>All of these epochs are warm-up: cells are drawn uniformly, the controller rests.</p>\n"
+        html += "<p>All of these epochs are warm-up: children are drawn uniformly, the controller rests.</p>\n"
     names = (name.partition(".") for record in metrics for name in record["ops"])
     cells = dict.fromkeys(cell for cell, _, op in names if op != "skip")
     charts += "".join(op_chart(f"ops{i}", metrics, name, warm_up) for i, name in enumerate(cells))
@@ -376,7 +383,7 @@ def trainings(run: Run) -> str:
     losses: list[Line] = []
     figures: list[Line] = []
     metric = UNKNOWN
-    for folder in sorted(folders, key=lambda folder: folder.name.startswith(first)):  # the derived cell's on top
+    for folder in sorted(folders, key=lambda folder: folder.name.startswith(first)):  # the derived architecture's on top
         records, colour = read(folder / "metrics.jsonl"), BLUE if folder.name.startswith(first) else FAINT
         with blaming(folder / "metrics.jsonl"):
             metric = (metric_in(records[-1]) if records else None) or metric
@@ -384,7 +391,7 @@ def trainings(run: Run) -> str:
             figures.append((series(records, f"validation_{metric.name}", metric.scale), colour, ""))
     if not folders:
         return ""
-    about = "of cells trained alone: the derived one blue, others grey."
+    about = "of architectures trained alone: the derived one blue, others grey."
     charts = line_chart("alone", "Training loss", about, "cross-entropy", losses)
     if any(points for points, *_ in figures):
         unit = metric.unit.strip() or metric.name
