@@ -147,6 +147,15 @@ def test_presets_data_and_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.split() == ["search.epochs", "310", "150"] for line in out.splitlines())
 
 
+def test_every_setting_of_every_recipe_says_what_it_is() -> None:
+    from enas import presets
+
+    for name, entry in presets.PRESETS.items():
+        for recipe in entry.recipes:
+            for setting, _, about in presets.described(presets.config_of(name, recipe)):
+                assert about, (name, recipe, setting)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

@@ -441,8 +441,8 @@ def presets_command(args: list[str]) -> int:
     if flags.action == "show":
         if len(flags.recipes) > 1:
             raise ValueError(f"`enas presets show` takes one recipe; got {len(flags.recipes)}")
-        for name, value in presets.flat(presets.config_of(flags.preset, *flags.recipes)):
-            print(f"{name:36} {_text(value)}")
+        for name, value, about in presets.described(presets.config_of(flags.preset, *flags.recipes)):
+            print(f"{name:38} {_text(value):18} {about}".rstrip())
         return 0
     if len(flags.recipes) != 2:
         raise ValueError(f"`enas presets diff` takes two recipes; got {len(flags.recipes)}")

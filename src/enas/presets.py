@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar, get_args
 
+from docstring_parser import parse_from_object
+
 from enas.backbones.macro import MacroSettings
 from enas.backbones.micro import MicroSettings
 from enas.controller import ControllerSettings
@@ -456,6 +458,19 @@ def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{name}.")
         else:
             yield name, value
+
+
+def described(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Dotted name, value, and what the docstring says of every setting: meaning, unit, source."""
+    classes = [c for c in reversed(type(settings).__mro__) if dataclasses.is_dataclass(c)]
+    said = {p.arg_name: p.description or "" for c in classes for p in parse_from_object(c).params}
+    for f in dataclasses.fields(settings):
+        value = getattr(settings, f.name)
+        name = f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value):
+            yield from described(value, f"{name}.")
+        else:
+            yield name, value, " ".join(said.get(f.name, "").split())
 
 
 def difference(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
