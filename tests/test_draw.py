@@ -15,7 +15,7 @@ import matplotlib
 import pytest
 from matplotlib.text import Text
 
-from enas import draw
+from enas import draw, shapes
 from enas.architecture import Architecture
 from enas.space import (
     Cell,
@@ -86,21 +86,21 @@ def cells() -> list[WiredCell]:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[tuple[WiredCell, draw.Drawing]]:
+def drawn() -> list[tuple[WiredCell, shapes.Drawing]]:
     """Some 250 cells and their drawings."""
     return [(cell, draw.layout(cell)) for cell in cells()]
 
 
-def apart(a: draw.Box, b: draw.Box) -> bool:
+def apart(a: shapes.Box, b: shapes.Box) -> bool:
     return a.x + a.w < b.x or b.x + b.w < a.x or a.y + a.h < b.y or b.y + b.h < a.y
 
 
-def holds(outer: draw.Box, inner: draw.Box) -> bool:
+def holds(outer: shapes.Box, inner: shapes.Box) -> bool:
     across = outer.x <= inner.x and inner.x + inner.w <= outer.x + outer.w
     return across and outer.y <= inner.y and inner.y + inner.h <= outer.y + outer.h
 
 
-def spans(arrow: draw.Arrow) -> list[draw.Box]:
+def spans(arrow: shapes.Arrow) -> list[shapes.Box]:
     """Rectangles that hold the drawn line: it is a chain of Bezier curves, each within the hull of its control points."""
     vertices = draw.curve(arrow.points).vertices.tolist()
     codes = draw.curve(arrow.points).codes.tolist()
@@ -108,7 +108,7 @@ def spans(arrow: draw.Arrow) -> list[draw.Box]:
     while i < len(vertices):
         step = 3 if codes[i] == draw.Curve.CURVE4 else 1
         xs, ys = zip(*vertices[i - 1 : i + step], strict=True)
-        rectangles.append(draw.Box("", "", "", min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)))
+        rectangles.append(shapes.Box("", "", "", min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)))
         i += step
     return rectangles
 
@@ -116,7 +116,7 @@ def spans(arrow: draw.Arrow) -> list[draw.Box]:
 # ---------------------------------------------------------------------------------------------------------- geometry
 def test_nothing_overlaps(drawn):
     for _, drawing in drawn:
-        page = draw.Box("", "", "", 0, 0, drawing.width, drawing.height)
+        page = shapes.Box("", "", "", 0, 0, drawing.width, drawing.height)
         for box in (*drawing.boxes, *drawing.panels):
             assert holds(page, box)
         for a, b in itertools.combinations(drawing.boxes, 2):
@@ -164,7 +164,7 @@ def test_arrows_run_downward_from_border_to_border(drawn):
 def test_labels_fit_their_boxes(drawn):
     for _, drawing in drawn:
         for box in drawing.boxes:
-            assert draw.text_width(box.label) + 8 <= box.w
+            assert shapes.text_width(box.label) + 8 <= box.w
 
 
 def test_labels_as_rendered_lie_in_their_boxes():
@@ -175,7 +175,7 @@ def test_labels_as_rendered_lie_in_their_boxes():
     assert [text.get_text() for text in texts] == [drawing.title, *(box.label for box in drawing.boxes)]
     for text, box in zip(texts[1:], drawing.boxes, strict=True):
         extent = text.get_window_extent()
-        shown = draw.Box("", "", "", extent.x0, drawing.height - extent.y1, extent.width, extent.height)
+        shown = shapes.Box("", "", "", extent.x0, drawing.height - extent.y1, extent.width, extent.height)
         assert holds(box, shown), box
 
 
@@ -185,14 +185,14 @@ def test_a_drawing_shows_the_wired_graph(drawn):
         ops = [edge for node in cell.nodes for edge in node.edges]
         skips = [(skip, node.name) for node in cell.nodes for skip in node.skips]
         names = [box.name for box in drawing.boxes]
-        expected = {*cell.inputs, *(node.name for node in cell.nodes), draw.OUTPUT}
+        expected = {*cell.inputs, *(node.name for node in cell.nodes), shapes.OUTPUT}
         expected |= {f"{edge.node}.op{edge.slot}" for edge in ops}
         assert set(names) == expected
         assert len(names) == len(expected)
         arrows = [(arrow.source, arrow.target) for arrow in drawing.arrows]
         into = [(edge.input, f"{edge.node}.op{edge.slot}") for edge in ops]
         out_of = [(f"{edge.node}.op{edge.slot}", edge.node) for edge in ops]
-        ends = [(name, draw.OUTPUT) for name in cell.outputs]
+        ends = [(name, shapes.OUTPUT) for name in cell.outputs]
         assert sorted(arrows) == sorted([*into, *out_of, *skips, *ends])
 
 
@@ -205,7 +205,7 @@ def test_labels_of_the_released_cell():
     assert labels["n4.op1"] == ("sep 5x5", "conv")
     assert labels["n5.op1"] == ("identity", "identity")
     assert labels["n5"] == ("n5 = sum", "sum")
-    assert labels[draw.OUTPUT] == ("concat", "output")
+    assert labels[shapes.OUTPUT] == ("concat", "output")
 
 
 def test_an_op_of_another_space_is_titled_by_its_name():

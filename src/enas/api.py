@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from enas import derive as derive_procedure
-from enas import draw, drive, presets
+from enas import draw, drive
 from enas.architecture import Architecture
 from enas.assemble import Setup, cores, setup
 from enas.compare import Verdict, uniform_architectures, verdict
+from enas.config import to_dict
 from enas.drive import Done, Listener, Stopped, after, resume, retrain, retrain_folder, silent
 from enas.jobs import retrain_many
 from enas.run import RunFolder, read_json, versions, write_json
@@ -95,7 +96,7 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) 
             "search_finished": procedure.epoch >= plan.settings.search.epochs,
             "samples": len(first),
             "score_on": settings.score_on,
-            "settings": presets.to_dict(settings),
+            "settings": to_dict(settings),
             "marks": size.marks(),
             "ranked": ranked,
         },
@@ -191,7 +192,7 @@ def compare(
             **dataclasses.asdict(answer),
             "derived_id": best.id,
             "cell_seeds": cell_seeds,
-            "recipe": presets.to_dict(plan.settings.retrain),
+            "recipe": to_dict(plan.settings.retrain),
             f"test_{plan.metric.name}": {
                 "derived": scores[:seeds],
                 **{a.id: s for a, s in zip(uniform, by_cell, strict=True)},

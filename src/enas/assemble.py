@@ -16,6 +16,7 @@ import torch
 from enas import presets
 from enas.architecture import Architecture
 from enas.backbones import BACKBONES
+from enas.config import from_dict, to_dict
 from enas.data import load as load_data
 from enas.data import source_of
 from enas.metrics import Metric
@@ -53,12 +54,12 @@ class Setup:
         """From a config.json."""
         like = presets.config_of(config["preset"], config["recipe"])
         fields = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
-        return cls(**{**fields, "settings": presets.from_dict(like, config["settings"])})
+        return cls(**{**fields, "settings": from_dict(like, config["settings"])})
 
     def to_dict(self, command: str, **more: Any) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
         fields["source"] = self.source or source_of(self.settings.data.dataset)
-        settings = presets.to_dict(self.settings)
+        settings = to_dict(self.settings)
         ran = {"versions": versions(), "machine": machine(self.device)}
         return {"command": command, **fields, **more, **ran, "settings": settings}
 

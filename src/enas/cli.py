@@ -6,57 +6,19 @@ A ValueError or OSError of any command is shown as one line, exit status 2.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import json
-import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from tyro.conf import Positional, arg
 
-COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
+from enas import cli_lists
+from enas.commands import COMMANDS, command, parse, seconds
 
-
-def command(name: str, about: str) -> Callable[[Callable[[list[str]], int]], Callable[[list[str]], int]]:
-    def register(function: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
-        COMMANDS[name] = (about, function)
-        return function
-
-    return register
-
-
-def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> Any:
-    """Flags from `args`; a bad one is a ValueError of one line."""
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            return tyro.cli(
-                flags, prog=f"enas {name}", args=list(args), **({} if default is None else {"default": default})
-            )
-    except SystemExit as end:
-        if end.code in (0, None):
-            raise
-        lines = [line.strip("│ ").strip() for line in errors.getvalue().splitlines()]
-        first = [line for line in lines if line and line[0] not in "╭╰"]
-        stop = next((i for i, line in enumerate(first) if set(line) == {"─"}), len(first))
-        text = re.sub(r"^Error parsing (config\.)?", "", " ".join(first[:stop])) or "these arguments are not understood"
-        if "Perhaps you meant:" in first:
-            text += f"; perhaps you meant {first[first.index('Perhaps you meant:') + 1].split()[0]}"
-        raise ValueError(f"{text}; see `enas {name} --help`") from None
-
-
-def seconds(text: str) -> float:
-    """Seconds of a span such as 90, 90s, 20m, 1.5h; ValueError otherwise."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    if match is None:
-        raise ValueError(f"a time is a number and s, m, h or d, such as 90s or 20m; got '{text}'")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+__all__ = ["cli_lists", "main"]
 
 
 # --------------------------------------------------------------------------------------------------------- search
@@ -95,6 +57,7 @@ def search(args: list[str]) -> int:
     enas search --config runs/mine/config.json --seed 1 --out runs/again
     """
     from enas import assemble, drive, presets
+    from enas.config import from_dict
     from enas.display import Display
 
     given = _peek(args, ("--config", "--recipe"))
@@ -115,7 +78,7 @@ def search(args: list[str]) -> int:
     recipe = given["--recipe"] or like.get("recipe") or presets.preset(preset).default
     settings = presets.config_of(preset, recipe)
     if like and preset == like["preset"] and recipe == like["recipe"]:
-        settings = presets.from_dict(settings, like["settings"])
+        settings = from_dict(settings, like["settings"])
     Flags = dataclasses.make_dataclass(
         "SearchFlags",
         [("settings", Annotated[presets.preset(preset).config, arg(name="")], dataclasses.field())],
@@ -406,124 +369,6 @@ def report(args: list[str]) -> int:
     print(f"wrote {write_report(flags.run)}")
     if (flags.run / "compare.json").exists():
         print(f"verdict: {read_json(flags.run / 'compare.json')['verdict']}")
-    return 0
-
-
-# ------------------------------------------------------------------------------------------- presets, data, list
-@dataclass(frozen=True)
-class PresetsFlags:
-    """What can be searched, and with which settings.
-
-    enas presets list
-    enas presets show cifar10-micro paper
-    enas presets diff cifar10-micro paper released
-    """
-
-    action: Positional[Literal["list", "show", "diff"]] = "list"
-    """list: all presets; show: every setting of a recipe; diff: where two recipes differ."""
-    preset: Positional[str | None] = None
-    """Name of the preset."""
-    recipes: Positional[tuple[str, ...]] = ()
-    """One recipe to show, two to compare."""
-
-
-@command("presets", "list, show or compare the recipes")
-def presets_command(args: list[str]) -> int:
-    flags = parse(PresetsFlags, args, "presets")
-    from enas import presets
-
-    if flags.action == "list":
-        for name, entry in presets.PRESETS.items():
-            print(f"{name:16} {entry.about}\n{'':16} recipes: {', '.join(entry.recipes)} (default: {entry.default})")
-        return 0
-    if flags.preset is None:
-        raise ValueError(f"`enas presets {flags.action}` takes a preset: {', '.join(presets.PRESETS)}")
-    if flags.action == "show":
-        if len(flags.recipes) > 1:
-            raise ValueError(f"`enas presets show` takes one recipe; got {len(flags.recipes)}")
-        for name, value, about in presets.described(presets.config_of(flags.preset, *flags.recipes)):
-            print(f"{name:38} {_text(value):18} {about}".rstrip())
-        return 0
-    if len(flags.recipes) != 2:
-        raise ValueError(f"`enas presets diff` takes two recipes; got {len(flags.recipes)}")
-    a, b = (presets.config_of(flags.preset, recipe) for recipe in flags.recipes)
-    print(f"{'setting':36} {flags.recipes[0]:>16} {flags.recipes[1]:>16}")
-    for name, left, right in presets.difference(a, b):
-        print(f"{name:36} {_text(left):>16} {_text(right):>16}")
-    return 0
-
-
-def _text(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-@dataclass(frozen=True)
-class DataFlags:
-    """Data sets: which there are, and how to get one.
-
-    enas data list
-    enas data get cifar10 --data ~/data
-    """
-
-    action: Positional[Literal["list", "get"]] = "list"
-    """list: all data sets; get: download one, checked."""
-    dataset: Positional[str | None] = None
-    """Name of the data set."""
-    data: Path = Path("data")
-    """Folder to put it in."""
-
-
-@command("data", "list data sets, or download one")
-def data_command(args: list[str]) -> int:
-    flags = parse(DataFlags, args, "data")
-    from enas import data
-
-    if flags.action == "list":
-        for name, entry in data.DATASETS.items():
-            print(f"{name:12} {entry.about}")
-            if entry.how_to_get:
-                print(f"{'':12} {entry.how_to_get}")
-        return 0
-    if flags.dataset is None:
-        raise ValueError(f"`enas data get` takes a data set: {', '.join(data.DATASETS)}")
-    print(f"{flags.dataset} is in {data.get(flags.dataset, flags.data)}")
-    return 0
-
-
-@dataclass(frozen=True)
-class ListFlags:
-    """Everything that is registered: spaces, ops, strategies, tasks, data sets, named architectures."""
-
-    json: bool = False
-    """As JSON."""
-
-
-@command("list", "everything that is registered, and the named architectures")
-def list_command(args: list[str]) -> int:
-    flags = parse(ListFlags, args, "list")
-    from enas.data import DATASETS
-    from enas.ops import OPS
-    from enas.presets import PRESETS
-    from enas.spaces import SPACES
-    from enas.strategies import STRATEGIES
-    from enas.tasks import TASKS
-    from enas.zoo import NAMED
-
-    registries: dict[str, Iterable[str]] = {
-        "presets": PRESETS,
-        "spaces": SPACES,
-        "ops": OPS,
-        "strategies": STRATEGIES,
-        "tasks": TASKS,
-        "data sets": DATASETS,
-        "architectures": NAMED,
-    }
-    names = {kind: list(entries) for kind, entries in registries.items()}
-    if flags.json:
-        print(json.dumps(names, indent=1))
-    else:
-        for kind, entries in names.items():
-            print(f"{kind:14} {', '.join(entries)}")
     return 0
 
 

@@ -9,17 +9,13 @@ authors' released code does), `modern` (what is thought or measured to work bett
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar, get_args
-
-from docstring_parser import parse_from_object
+from typing import Any, get_args
 
 from enas.backbones.macro import MacroSettings
 from enas.backbones.micro import MicroSettings
+from enas.config import Config, DataSettings, Preset, RetrainConfig
 from enas.controller import ControllerSettings
 from enas.derive import DeriveSettings
-from enas.retrain import RetrainSettings
 from enas.search import SearchSettings
 from enas.spaces.conv_macro import ConvMacroSettings
 from enas.spaces.conv_micro import ConvMicroSettings
@@ -27,76 +23,8 @@ from enas.strategies.reinforce import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 from enas.training import OptimizerSettings
 
-S = TypeVar("S")
-N = TypeVar("N")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """Which data, and how it is split."""
-
-    dataset: str = "cifar10"
-    """A registered data set (`enas data list`)."""
-    train: int | None = None
-    """Training images to use, a balanced subset; None: all."""
-    validation: int = 5000
-    """Images kept from the training part for rewards and choices (paper 2.2: 45,000 of 50,000 train)."""
-
-    def __post_init__(self) -> None:
-        if self.validation < 1 or (self.train is not None and self.train < 1):
-            raise ValueError(f"data.train and data.validation are at least 1; got {self.train} and {self.validation}")
-
-
-@dataclass(frozen=True)
-class RetrainConfig(RetrainSettings, Generic[N, T]):
-    """The network and batches of the training alone."""
-
-    network: N = field(kw_only=True)
-    """The network that the architecture is built into."""
-    task: T = field(kw_only=True)
-    """Batches and augmentation."""
-
-
-@dataclass(frozen=True)
-class Config(Generic[S, N, T]):
-    """Every setting of a run."""
-
-    space: S
-    """What there is to choose from."""
-    network: N
-    """The supernet around the cells."""
-    data: DataSettings
-    """Which data."""
-    task: T
-    """Batches, augmentation and reward."""
-    search: SearchSettings
-    """The two phases."""
-    reinforce: ReinforceSettings
-    """The controller's learning; without effect for other strategies."""
-    derive: DeriveSettings
-    """Choice of the architecture after the search."""
-    retrain: RetrainConfig[N, T]
-    """Training of the architecture alone."""
-    strategy: Literal["reinforce", "random"] = "reinforce"
-    """Who draws architectures: the LSTM controller, or uniform random search."""
-
-
 MicroConfig = Config[ConvMicroSettings, MicroSettings, ImageClassificationSettings]
 MacroConfig = Config[ConvMacroSettings, MacroSettings, ImageClassificationSettings]
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named combination; `recipes` make its settings. `threads`: CPU threads where more do not pay; None: all cores."""
-
-    about: str
-    space: str
-    task: str
-    config: Any  # the concrete type of its settings, for the command line
-    recipes: Mapping[str, Callable[[], Any]]
-    default: str = "quick"
-    threads: int | None = None
 
 
 # ------------------------------------------------------------------------------------------------ cifar10-micro
@@ -417,63 +345,3 @@ def retrain_type(name: str) -> Any:
     """The concrete type of a preset's `retrain` settings, for the command line."""
     _, network, task = get_args(preset(name).config)
     return RetrainConfig[network, task]  # type: ignore[valid-type]
-
-
-# ------------------------------------------------------------------------------------- settings as plain values
-def to_dict(settings: Any) -> dict[str, Any]:
-    """Nested dataclasses as nested dicts that JSON can hold."""
-    return dataclasses.asdict(settings)
-
-
-def from_dict(like: Any, data: Any, where: str = "") -> Any:
-    """`like` (a dataclass instance) with the values of `data`; ValueError for unknown settings and wrong types."""
-    if not isinstance(data, Mapping):
-        raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {data!r}")
-    known = {f.name: getattr(like, f.name) for f in dataclasses.fields(like)}
-    values: dict[str, Any] = {}
-    for name, value in data.items():
-        path = f"{where}.{name}" if where else name
-        if name not in known:
-            raise ValueError(f"there is no setting '{path}'; there are {', '.join(known)}")
-        old = known[name]
-        if dataclasses.is_dataclass(old):
-            values[name] = from_dict(old, value, path)
-        elif isinstance(old, tuple) and isinstance(value, list):
-            values[name] = tuple(value)
-        elif isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-            values[name] = float(value)
-        elif old is not None and value is not None and type(value) is not type(old):
-            raise ValueError(f"setting '{path}' is of type {type(old).__name__}; got {value!r}")
-        else:
-            values[name] = value
-    return dataclasses.replace(like, **values)
-
-
-def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every setting, in order."""
-    for f in dataclasses.fields(settings):
-        value = getattr(settings, f.name)
-        name = f"{prefix}{f.name}"
-        if dataclasses.is_dataclass(value):
-            yield from flat(value, f"{name}.")
-        else:
-            yield name, value
-
-
-def described(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Dotted name, value, and what the docstring says of every setting: meaning, unit, source."""
-    classes = [c for c in reversed(type(settings).__mro__) if dataclasses.is_dataclass(c)]
-    said = {p.arg_name: p.description or "" for c in classes for p in parse_from_object(c).params}
-    for f in dataclasses.fields(settings):
-        value = getattr(settings, f.name)
-        name = f"{prefix}{f.name}"
-        if dataclasses.is_dataclass(value):
-            yield from described(value, f"{name}.")
-        else:
-            yield name, value, " ".join(said.get(f.name, "").split())
-
-
-def difference(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
-    """Settings in which two recipes differ."""
-    other = dict(flat(b))
-    return [(name, value, other[name]) for name, value in flat(a) if value != other[name]]

@@ -30,13 +30,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from enas import draw
+from enas import draw, shapes
 from enas.architecture import Architecture
 from enas.metrics import METRICS, Metric, metric_in
 from enas.spaces import space_of
 
 Record = Mapping[str, Any]
-BLUE, BROWN, GREY, FAINT = draw.COLOURS["conv"][1], draw.COLOURS["pool"][1], "#737c87", "#b9c0c8"
+BLUE, BROWN, GREY, FAINT = shapes.COLOURS["conv"][1], shapes.COLOURS["pool"][1], "#737c87", "#b9c0c8"
 SHARED = '<span class="shared">shared weights</span>'
 REWARDS = {"accuracy": "accuracy", "loss": "exp(−cross-entropy)"}  # by setting task.reward
 UNKNOWN = METRICS["accuracy"]  # where a record names no metric
@@ -143,12 +143,12 @@ def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, f
     fig = Figure(figsize=size, layout="constrained")
     axes = fig.add_subplot(xlabel="epoch", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=epochs > 0))
-    axes.tick_params(color=GREY, labelcolor=draw.INK)
+    axes.tick_params(color=GREY, labelcolor=shapes.INK)
     if epochs:
         axes.set_xlim(0.5, epochs + 0.5)
     if end := min(epochs, warm_up):
         axes.axvspan(0.5, end + 0.5, color="#f0f1f3", linewidth=0, zorder=0)
-        axes.axvline(end + 0.5, color=draw.INK, linewidth=0.8, linestyle=":")
+        axes.axvline(end + 0.5, color=shapes.INK, linewidth=0.8, linestyle=":")
         axes.text(end / 2 + 0.5, 1.01, "warm-up", transform=axes.get_xaxis_transform(), ha="center", color=GREY, size=8.5)
     return fig, axes
 
@@ -192,11 +192,11 @@ def line_chart(name: str, title: str, about: str, ylabel: str, lines: Sequence[L
 def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> str:
     """Stacked shares of a cell's ops over the epochs, in the colours of the drawings, lighter for a second op of a kind."""
     found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
-    kind = {op: draw.op_kind(op) for op in found - {"skip"}}
+    kind = {op: shapes.op_kind(op) for op in found - {"skip"}}
     ops, colours = sorted(kind, key=lambda op: (kind[op], op)), []
     for i, op in enumerate(ops):
         strength = 0.55 ** sum(kind[other] == kind[op] for other in ops[:i])
-        red, green, blue = (1 - strength * (1 - part) for part in to_rgb(draw.COLOURS[kind[op]][1]))
+        red, green, blue = (1 - strength * (1 - part) for part in to_rgb(shapes.COLOURS[kind[op]][1]))
         colours.append((red, green, blue))
     counts = np.array([[float(record["ops"].get(f"{cell}.{op}", 0)) for record in metrics] for op in ops])
     shares = counts / np.maximum(counts.sum(axis=0), 1e-12)
@@ -206,10 +206,10 @@ def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> s
     areas = axes.stackplot(edges, np.pad(shares, ((0, 0), (1, 1)), "edge"), colors=colours, edgecolor="white", lw=0.8)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    labels = [draw.op_title(op) for op in ops]
+    labels = [shapes.op_title(op) for op in ops]
     fig.legend(areas, labels, loc="outside lower center", ncols=3)
     last = ", ".join(f"{label} {share:.0%}" for label, share in zip(labels, shares[:, -1], strict=True))
-    title, about = f"Ops of the {draw.cell_title(cell)}", "as sampled while the shared weights were trained."
+    title, about = f"Ops of the {shapes.cell_title(cell)}", "as sampled while the shared weights were trained."
     return _figure(name, fig, f"{escape(title)} {SHARED}", about, f"{title}, shares in the last epoch: {last}")
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
+
+TITLES = {"network": "whole network", "prev": "previous cell", "prev_prev": "two cells back", "reduce": "reduction"}
 OUTPUT = "cell output"  # name of the output's box; no node is called so
 
 # Fill and line of each kind of box: tints of Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -18,6 +23,10 @@ COLOURS = {
     "panel": ("#f6f7f9", "#e3e6ea"),
 }
 ARROW, INK = "#5b6470", "#1c2127"
+
+FAMILY = ["DejaVu Sans", "sans-serif"]  # the first comes with matplotlib, so labels are as wide on every machine
+FONT = FontProperties(family=FAMILY, size=9)
+BOLD = FontProperties(family=FAMILY, size=11, weight="bold")
 
 # All lengths are in points (1/72 inch).
 BOX_H = 22.0  # height of a box
@@ -89,3 +98,14 @@ def op_kind(op: str) -> str:
     if op in ("identity", "skip_connect"):
         return "identity"
     return "conv" if "conv" in op else "pool" if "pool" in op else "op"
+
+
+def cell_title(name: str) -> str:
+    title = TITLES.get(name, name.replace("_", " "))
+    return title if title.endswith(("cell", "network")) else f"{title} cell"
+
+
+@cache
+def text_width(text: str, bold: bool = False) -> float:
+    """Width of a label in points, as matplotlib draws it."""
+    return float(TextToPath().get_text_width_height_descent(text, BOLD if bold else FONT, ismath=False)[0])

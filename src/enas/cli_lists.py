@@ -1,0 +1,131 @@
+"""Commands that look things up: presets, data, list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from enas.commands import command, parse
+
+
+@dataclass(frozen=True)
+class PresetsFlags:
+    """What can be searched, and with which settings.
+
+    enas presets list
+    enas presets show cifar10-micro paper
+    enas presets diff cifar10-micro paper released
+    """
+
+    action: Positional[Literal["list", "show", "diff"]] = "list"
+    """list: all presets; show: every setting of a recipe; diff: where two recipes differ."""
+    preset: Positional[str | None] = None
+    """Name of the preset."""
+    recipes: Positional[tuple[str, ...]] = ()
+    """One recipe to show, two to compare."""
+
+
+@command("presets", "list, show or compare the recipes")
+def presets_command(args: list[str]) -> int:
+    flags = parse(PresetsFlags, args, "presets")
+    from enas import presets
+    from enas.config import described, difference
+
+    if flags.action == "list":
+        for name, entry in presets.PRESETS.items():
+            print(f"{name:16} {entry.about}\n{'':16} recipes: {', '.join(entry.recipes)} (default: {entry.default})")
+        return 0
+    if flags.preset is None:
+        raise ValueError(f"`enas presets {flags.action}` takes a preset: {', '.join(presets.PRESETS)}")
+    if flags.action == "show":
+        if len(flags.recipes) > 1:
+            raise ValueError(f"`enas presets show` takes one recipe; got {len(flags.recipes)}")
+        for name, value, about in described(presets.config_of(flags.preset, *flags.recipes)):
+            print(f"{name:38} {_text(value):18} {about}".rstrip())
+        return 0
+    if len(flags.recipes) != 2:
+        raise ValueError(f"`enas presets diff` takes two recipes; got {len(flags.recipes)}")
+    a, b = (presets.config_of(flags.preset, recipe) for recipe in flags.recipes)
+    print(f"{'setting':36} {flags.recipes[0]:>16} {flags.recipes[1]:>16}")
+    for name, left, right in difference(a, b):
+        print(f"{name:36} {_text(left):>16} {_text(right):>16}")
+    return 0
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True)
+class DataFlags:
+    """Data sets: which there are, and how to get one.
+
+    enas data list
+    enas data get cifar10 --data ~/data
+    """
+
+    action: Positional[Literal["list", "get"]] = "list"
+    """list: all data sets; get: download one, checked."""
+    dataset: Positional[str | None] = None
+    """Name of the data set."""
+    data: Path = Path("data")
+    """Folder to put it in."""
+
+
+@command("data", "list data sets, or download one")
+def data_command(args: list[str]) -> int:
+    flags = parse(DataFlags, args, "data")
+    from enas import data
+
+    if flags.action == "list":
+        for name, entry in data.DATASETS.items():
+            print(f"{name:12} {entry.about}")
+            if entry.how_to_get:
+                print(f"{'':12} {entry.how_to_get}")
+        return 0
+    if flags.dataset is None:
+        raise ValueError(f"`enas data get` takes a data set: {', '.join(data.DATASETS)}")
+    print(f"{flags.dataset} is in {data.get(flags.dataset, flags.data)}")
+    return 0
+
+
+@dataclass(frozen=True)
+class ListFlags:
+    """Everything that is registered: spaces, ops, strategies, tasks, data sets, named architectures."""
+
+    json: bool = False
+    """As JSON."""
+
+
+@command("list", "everything that is registered, and the named architectures")
+def list_command(args: list[str]) -> int:
+    flags = parse(ListFlags, args, "list")
+    from enas.data import DATASETS
+    from enas.ops import OPS
+    from enas.presets import PRESETS
+    from enas.spaces import SPACES
+    from enas.strategies import STRATEGIES
+    from enas.tasks import TASKS
+    from enas.zoo import NAMED
+
+    registries: dict[str, Iterable[str]] = {
+        "presets": PRESETS,
+        "spaces": SPACES,
+        "ops": OPS,
+        "strategies": STRATEGIES,
+        "tasks": TASKS,
+        "data sets": DATASETS,
+        "architectures": NAMED,
+    }
+    names = {kind: list(entries) for kind, entries in registries.items()}
+    if flags.json:
+        print(json.dumps(names, indent=1))
+    else:
+        for kind, entries in names.items():
+            print(f"{kind:14} {', '.join(entries)}")
+    return 0
