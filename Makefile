@@ -33,13 +33,13 @@ demo: $(VENV)/.installed  ## search, derive, retrain, compare with uniform cells
 	$(BIN)/enas report runs/demo
 
 test: $(VENV)/.tested  ## everything
-	$(BIN)/pytest
+	$(BIN)/pytest -q -n auto
 
 check: $(VENV)/.dev  ## format, lint, types, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -n auto -m "not slow"
 
 bench: $(VENV)/.installed  ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Tests are small and run side by side: threads would only wait for each other. Read when torch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def research_data() -> Path | None:
     """The folder that has `unpack.py` and the data beside it: $ENAS_DATA, or shared/data next to the repository."""

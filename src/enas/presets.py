@@ -114,7 +114,7 @@ def cifar10_micro_quick() -> MicroConfig:
         reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=50, score_on="validation", keep=5),
         retrain=RetrainConfig(
-            epochs=8,
+            epochs=6,
             train_on="train",
             optimizer=optimizer,
             network=dataclasses.replace(network, filters=16),
