@@ -107,7 +107,7 @@ class Display:
             return
         self.cost = cost = event.cost
         self.console.print(
-            f"{'resuming' if event.resumed_at else 'searching'} into {event.folder}: about {span(cost.seconds)} to go"
+            f"{'searching' if event.resumed_at is None else 'resuming'} into {event.folder}: about {span(cost.seconds)} to go"
             f" ({cost.shared_steps} shared steps of {1000 * cost.shared_seconds:.0f} ms,"
             f" {cost.controller_steps} controller steps of {1000 * cost.controller_seconds:.0f} ms)"
         )

@@ -40,7 +40,7 @@ class Begun:
 
     folder: Path
     cost: Cost | None = None
-    resumed_at: int = 0
+    resumed_at: int | None = None  # epochs that were done then
 
 
 @dataclass(frozen=True)
