@@ -148,11 +148,11 @@ def test_presets_data_and_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_setting_of_every_recipe_says_what_it_is() -> None:
-    from enas import presets
+    from enas import config, presets
 
     for name, entry in presets.PRESETS.items():
         for recipe in entry.recipes:
-            for setting, _, about in presets.described(presets.config_of(name, recipe)):
+            for setting, _, about in config.described(presets.config_of(name, recipe)):
                 assert about, (name, recipe, setting)
 
 

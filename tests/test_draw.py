@@ -297,7 +297,8 @@ def test_svg_can_stand_in_a_page_many_times():
     assert root.attrib["width"] == f"{width:g}pt"
     assert root.attrib["height"] == f"{height:g}pt"
     shown = {element.text for element in root.iter() if element.tag.endswith("text")}
-    assert {box.label for cell in wire(space, arch).values() for box in draw.graph(cell)[0]} <= shown
+    drawings = [draw._layout(cell, wire(space, arch)[cell.name], {}) for cell in space.cells]
+    assert {box.label for drawing in drawings for box in drawing.boxes} <= shown
 
 
 def test_equal_architectures_give_equal_bytes_whatever_the_settings():

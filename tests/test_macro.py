@@ -179,6 +179,7 @@ def closed_form(arch: Architecture, settings: MacroSettings, space: SearchSpace)
     return total + 10 * C[settings.reductions] + 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("double", [False, True])
 def test_random_networks_train_agree_and_count(form: str, double: bool) -> None:

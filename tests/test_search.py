@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from enas import presets
+from enas import config, presets
 from enas.assemble import Setup, setup
 from enas.derive import DeriveSettings, derive, ranked
 from enas.drive import Begun, search, silent
@@ -281,9 +281,9 @@ def test_every_recipe_round_trips_through_json() -> None:
     for name, entry in presets.PRESETS.items():
         for recipe in entry.recipes:
             settings = presets.config_of(name, recipe)
-            back = presets.from_dict(presets.config_of(name), json.loads(json.dumps(presets.to_dict(settings))))
+            back = config.from_dict(presets.config_of(name), json.loads(json.dumps(config.to_dict(settings))))
             assert back == settings
-            assert presets.difference(settings, back) == []
+            assert config.difference(settings, back) == []
 
 
 def test_begun_comes_with_a_cost(tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ class Display:
             return
         self.cost = cost = event.cost
         self.console.print(
-            f"{'searching' if event.resumed_at is None else 'resuming'} into {event.folder}: about {span(cost.seconds)} to go"
+            f"{'searching' if event.resumed_at is None else 'resuming'} into {event.folder}:"
+            f" about {span(cost.seconds)} to go"
             f" ({cost.shared_steps} shared steps of {1000 * cost.shared_seconds:.0f} ms,"
             f" {cost.controller_steps} controller steps of {1000 * cost.controller_seconds:.0f} ms)"
         )
@@ -172,7 +173,7 @@ def trainings(rows: list[dict[str, Any]], train_on: str) -> None:
     kept += f" validation {metric.name}"
     table = Table(title=f"trained alone, from scratch ({kept}); test set read once each", title_justify="left")
     for column in ("architecture", "validation", "test", "parameters", "folder"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         keys = (f"validation_{metric.name}", f"test_{metric.name}")
         scores = [metric.text(row[key]) if key in row else "-" for key in keys]

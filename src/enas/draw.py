@@ -109,8 +109,8 @@ def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
 
 
 def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
-    """A column of layers where nodes choose what they skip to, else a graph in ranks."""
-    if any(node.skips is not None for node in whole.nodes):
+    """A column of layers where the last one is the output, else a graph in ranks."""
+    if whole.output == "last":
         return chain(cell, cell_title(cell.name), text_width, marks)
     return layout(cell)
 
