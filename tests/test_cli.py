@@ -239,12 +239,27 @@ def test_an_architecture_of_another_space(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_training_of_another_space_than_the_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert enas("show", "enas_micro", "--out", tmp_path / "a.json") == 0
-    arch = json.loads((tmp_path / "a.json").read_text())
+    out = tmp_path / "t"
+    one_line(capsys, enas("retrain", "enas_macro", "--preset", "digits-micro", "--out", out), "conv_micro", "conv_macro")
+    assert not out.exists()
+
+
+def test_an_architecture_file_trains_in_its_own_space(tmp_path: Path) -> None:
+    """Not every architecture has as many nodes, or layers, as the preset searches."""
+    arch = json.loads(named("enas_micro").to_json())
     choices = {k: v for k, v in arch["choices"].items() if k.split(".")[1] in ("n2", "n3")}
     (tmp_path / "a.json").write_text(json.dumps({"space": {"name": "conv_micro", "num_nodes": 2}, "choices": choices}))
-    one_line(capsys, enas("retrain", tmp_path / "a.json", "--preset", "digits-micro", "--out", tmp_path / "t"), "num_nodes")
-    assert not (tmp_path / "t").exists()
+    small = ("--preset", "digits-micro", "--epochs", 1, "--retrain.network.filters", 4)
+    assert enas("retrain", tmp_path / "a.json", *small, "--out", tmp_path / "t") == 0
+    assert json.loads((tmp_path / "t" / "config.json").read_text())["settings"]["space"]["num_nodes"] == 2
+    deep = ("--preset", "digits-macro", "--epochs", 1, "--retrain.network.filters", 2)
+    assert enas("retrain", "enas_macro", *deep, "--out", tmp_path / "m") == 0
+
+
+def test_retraining_a_run_takes_where_and_how_to_run(derived: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one_line(capsys, enas("retrain", derived, "--threads", 0), "threads is at least 1")
+    one_line(capsys, enas("retrain", derived, "--data", "elsewhere"), "takes no folder")
+    one_line(capsys, enas("retrain", derived, "--recipe", "paper"), "its own preset and recipe")
 
 
 def test_a_run_is_not_overwritten(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:

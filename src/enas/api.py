@@ -12,11 +12,12 @@ Each puts a procedure together from a preset, drives it, and keeps a run folder.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from enas import derive as derive_procedure
-from enas import draw, drive
+from enas import draw, drive, presets
 from enas.architecture import Architecture
 from enas.assemble import Setup, cores, setup
 from enas.compare import Verdict, uniform_architectures, verdict
@@ -24,7 +25,7 @@ from enas.config import to_dict
 from enas.drive import Done, Listener, Stopped, after, resume, retrain, retrain_folder, silent
 from enas.jobs import retrain_many
 from enas.run import RunFolder, read_json, versions, write_json
-from enas.spaces import space_of
+from enas.spaces import settings_of, space_of
 from enas.zoo import NAMED, named
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "retrain_best",
     "search",
     "setup",
+    "with_space",
 ]
 
 
@@ -123,6 +125,9 @@ def retrain_best(
     top: int = 1,
     seed: int = 0,
     settings: Any = None,
+    data: str | Path | None = None,
+    device: str | None = None,
+    threads: int | None = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> list[dict[str, Any]] | None:
@@ -134,8 +139,17 @@ def retrain_best(
     path = Path(run)
     best = best_of(path)
     plan = Setup.of(RunFolder.open(path).config)
-    if settings is not None:
-        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, retrain=settings))
+    whole = plan.settings if settings is None else dataclasses.replace(plan.settings, retrain=settings)
+    here = setup(
+        plan.preset,
+        plan.recipe,
+        whole,
+        plan.seed,
+        data or plan.data,
+        device or plan.device,
+        plan.threads if threads is None else threads,
+    )
+    plan = dataclasses.replace(here, source=plan.source)
     if not 1 <= top <= len(best):
         raise ValueError(f"--top is between 1 and the {len(best)} architectures in best.json; got {top}")
     if top > 1 and plan.settings.retrain.train_on != "train":
@@ -204,6 +218,14 @@ def compare(
     )
     listen(Done(path, answer))
     return answer
+
+
+def with_space(plan: Setup, spec: Mapping[str, Any]) -> Setup:
+    """The plan for an architecture's own space, such as more layers; ValueError where the preset is of another kind."""
+    name = presets.preset(plan.preset).space
+    if spec["name"] != name:
+        raise ValueError(f"preset '{plan.preset}' trains architectures of space '{name}'; got one of '{spec['name']}'")
+    return dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, space=settings_of(spec)))
 
 
 def architecture_of(what: str | Path) -> Architecture:

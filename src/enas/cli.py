@@ -191,11 +191,11 @@ class RetrainFlags:
     cutout: int | None = None
     """Short for --retrain.task.cutout: side of the blanked square, 16 in the paper's second result."""
     preset: str | None = None
-    """For an architecture file or name: whose data and recipe to train by (default: cifar10-micro)."""
+    """For an architecture file or name: whose data and recipe to train by (default: CIFAR-10's, for its space)."""
     recipe: str | None = None
     """Which recipe of the preset."""
     data: Path | None = None
-    """Folder of the data set (a run knows its own)."""
+    """Folder of the data set (a run knows its own, if it has not moved)."""
     out: Path | None = None
     """Folder of the training (default: inside the run, or runs/NAME)."""
     device: str | None = None
@@ -226,9 +226,13 @@ def retrain(args: list[str]) -> int:
     is_run = what is not None and Path(what).is_dir()
     if is_run:
         plan = api.Setup.of(RunFolder.open(Path(str(what))).config)
+        if given["--preset"] or given["--recipe"]:
+            raise ValueError(f"'{what}' is a run and trains by its own preset and recipe; --retrain flags change settings")
     else:
-        preset = given["--preset"] or "cifar10-micro"
-        plan = api.setup(preset, given["--recipe"])
+        space = None if asks_help else api.architecture_of(str(what)).space
+        plan = api.setup(given["--preset"] or presets.preset_for(space["name"] if space else None), given["--recipe"])
+        if space is not None:
+            plan = api.with_space(plan, space)
     Flags = dataclasses.make_dataclass(
         "RetrainFlags",
         [("settings", Annotated[presets.retrain_type(plan.preset), arg(name="retrain")], dataclasses.field())],
@@ -246,7 +250,15 @@ def retrain(args: list[str]) -> int:
     with Display() as display:
         if is_run and flags.out is None:
             rows = api.retrain_best(
-                flags.what, top=flags.top, seed=flags.seed, settings=settings, max_seconds=limit, listen=display
+                flags.what,
+                top=flags.top,
+                seed=flags.seed,
+                settings=settings,
+                data=flags.data,
+                device=flags.device,
+                threads=flags.threads,
+                max_seconds=limit,
+                listen=display,
             )
         else:
             arch = api.architecture_of(flags.what)

@@ -38,6 +38,12 @@ SPACES: dict[str, SpaceEntry] = {
 
 def space_of(spec: Mapping[str, Any]) -> SearchSpace:
     """The space an architecture names: `space_of(arch.space)`. ValueError for an unknown name or setting."""
+    settings = settings_of(spec)
+    return SPACES[spec["name"]].make(settings)
+
+
+def settings_of(spec: Mapping[str, Any]) -> Any:
+    """The settings of the space an architecture names. ValueError for an unknown name or setting."""
     name = spec.get("name")
     if name not in SPACES:
         raise ValueError(f"the space of an architecture is one of {', '.join(SPACES)}; got {name!r}")
@@ -50,4 +56,4 @@ def space_of(spec: Mapping[str, Any]) -> SearchSpace:
         expected = type(known[key].default)
         if not isinstance(value, expected):
             raise ValueError(f"setting '{key}' of space '{name}' is of type {expected.__name__}; got {value!r}")
-    return entry.make(entry.settings(**settings))
+    return entry.settings(**settings)
