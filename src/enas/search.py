@@ -254,14 +254,18 @@ class Search:
             self.task.load(state.under("task"))
 
     # ------------------------------------------------------------------------------------------------ preview
-    def preview(self, children: int = 8, warm: int = 2) -> Cost:
-        """What the rest of the search will take, measured on a few uniform children. Changes nothing."""
-        asked = RandomSearch(self.supernet.space, seed=self.seed).ask(warm + children)
+    def preview(self, children: int = 8, warm: int = 2, seconds: float = 3.0, most: int = 48) -> Cost:
+        """What the rest of the search will take, measured on a few uniform children: `children` after `warm`, and more, up
+        to `most`, while `seconds` are not over, because they differ. Changes nothing."""
+        asked = RandomSearch(self.supernet.space, seed=self.seed).ask(warm + max(children, most))
+        began = time.perf_counter()
         buffers, remembered = {name: b.clone() for name, b in self.supernet.named_buffers()}, self.task.state()
         batch, reward_batch = self.task.train_batch(0, 0), self.task.reward_batch(0)
         train, reward = [], []
         for i, arch in enumerate(asked):
             start = time.perf_counter()
+            if i >= warm + children and start - began >= seconds:
+                break
             self.task.train_batch(0, i % self.task.train_steps)
             self._gradients([arch], batch, (self.seed, "preview"))
             between = time.perf_counter()
