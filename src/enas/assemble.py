@@ -17,8 +17,8 @@ from enas import presets
 from enas.architecture import Architecture
 from enas.backbones import BACKBONES
 from enas.config import from_dict, to_dict
+from enas.data import check_folder, source_of
 from enas.data import load as load_data
-from enas.data import source_of
 from enas.metrics import Metric
 from enas.run import machine, versions
 from enas.search import Search
@@ -130,5 +130,6 @@ def setup(
         raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
     if threads is not None and threads < 1:
         raise ValueError(f"threads is at least 1; got {threads}")
+    check_folder(settings.data.dataset, data)
     folder = str(Path(data).resolve()) if data is not None else None
     return Setup(preset, recipe, settings, seed, folder, device, threads or presets.preset(preset).threads or cores())

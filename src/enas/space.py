@@ -57,8 +57,8 @@ class Decision:
         """Does `answer` take `option`?"""
         return answer == option
 
-    def draw(self, rng: random.Random) -> Answer:
-        """One answer, each equally likely; the prior is not looked at."""
+    def draw(self, rng: random.Random, skip_rate: float = 0.5) -> Answer:
+        """One answer, each equally likely; the prior is not looked at. `skip_rate`: see `SearchSpace.sample`."""
         return rng.choice(self.options)
 
     def check(self, answer: Any) -> Answer:
@@ -95,9 +95,9 @@ class SubsetChoice(Decision):
     def contains(self, answer: Answer, option: str) -> bool:
         return option in answer
 
-    def draw(self, rng: random.Random) -> Answer:
+    def draw(self, rng: random.Random, skip_rate: float = 0.5) -> Answer:
         if self.k is None:
-            return tuple(option for option in self.options if rng.random() < 0.5)
+            return tuple(option for option in self.options if rng.random() < skip_rate)
         chosen = set(rng.sample(self.options, self.k))
         return tuple(option for option in self.options if option in chosen)
 
@@ -305,12 +305,13 @@ class SearchSpace:
     def _spec_items(self) -> tuple[tuple[str, Any], ...]:
         return Architecture.of(self.spec, {}).space_items
 
-    def sample(self, rng: random.Random) -> Architecture:
-        """One architecture, each active decision answered uniformly, in order."""
+    def sample(self, rng: random.Random, skip_rate: float = 0.5) -> Architecture:
+        """One architecture, each active decision answered uniformly, in order. `skip_rate`: probability that an option of a
+        free subset is taken; only 0.5 makes all subsets equally likely (paper 3.3 guides random networks by 0.4)."""
         choices: dict[str, Answer] = {}
         for decision in self.decisions:
             if self.active(decision, choices):
-                choices[decision.name] = decision.draw(rng)
+                choices[decision.name] = decision.draw(rng, skip_rate)
         return Architecture.of(self.spec, choices)
 
     def enumerate(self) -> Iterator[Architecture]:

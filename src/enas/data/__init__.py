@@ -103,13 +103,19 @@ def load(name: str, folder: str | Path | None = None, **settings: Any) -> Any:
     for key in settings:
         if key not in known:
             raise ValueError(f"data set '{name}' has settings {', '.join(known)}; got '{key}'")
+    check_folder(name, folder)
     if not entry.needs_folder:
-        if folder is not None:
-            raise ValueError(f"data set '{name}' {entry.how_to_get} and takes no folder; got '{folder}'")
         return entry.load(**settings)
     if folder is None:
         raise ValueError(f"data set '{name}' is read from a folder, and none was given: {entry.how_to_get}")
     return entry.load(folder, **settings)
+
+
+def check_folder(name: str, folder: str | Path | None) -> None:
+    """ValueError where data that comes with a library is given a folder."""
+    entry = _entry(name)
+    if folder is not None and not entry.needs_folder:
+        raise ValueError(f"data set '{name}' {entry.how_to_get} and takes no folder; got '{folder}'")
 
 
 def get(name: str, folder: str | Path) -> Path:
