@@ -22,7 +22,7 @@ from enas import drive
 from enas.architecture import Architecture
 from enas.assemble import setup
 from enas.backbones.references import (
-    REFERENCES,
+    KINDS,
     HighwayReference,
     LSTMReference,
     ReferenceSettings,
@@ -541,7 +541,7 @@ def test_highways_are_their_formula() -> None:
             torch.testing.assert_close(outputs[t, b], s)
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", KINDS)
 def test_laws_of_a_reference_model(name: str) -> None:
     settings = ReferenceSettings(word_dropout=0.1, layers=2, depth=3)
     for budget in (1500, 5000, 24_000_000):

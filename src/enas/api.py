@@ -12,15 +12,15 @@ Each puts a procedure together from a preset, drives it, and keeps a run folder.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from enas import derive as derive_procedure
 from enas import draw, drive, presets
-from enas.architecture import Architecture
-from enas.assemble import Setup, cores, setup
-from enas.compare import Verdict, uniform_architectures, verdict
+from enas.architecture import Architecture, Reference
+from enas.assemble import Setup, cores, reference_entry, setup
+from enas.compare import SKIP_RATE, Verdict, uniform_architectures, verdict
 from enas.config import to_dict
 from enas.drive import Done, Listener, Stopped, after, resume, retrain, retrain_folder, silent
 from enas.jobs import retrain_many
@@ -34,6 +34,7 @@ __all__ = [
     "best_of",
     "compare",
     "derive",
+    "reference_for",
     "resume",
     "retrain",
     "retrain_best",
@@ -170,6 +171,18 @@ def retrain_best(
     return rows
 
 
+def reference_for(plan: Setup, name: str, run: str | Path | None = None, parameters: int | None = None) -> Reference:
+    """A hand-designed model to compare with: of `parameters` at most, or as many as the run's best architecture has, or as
+    the published model had. ValueError where it is none, or is for another task."""
+    entry = reference_entry(name, presets.preset(plan.preset).task)
+    if parameters is None and run is not None:
+        best_of(run)
+        parameters = read_json(Path(run) / "best.json")["ranked"][0]["parameters"]
+    if parameters is not None and parameters < 1:
+        raise ValueError(f"--parameters is at least 1; got {parameters}")
+    return Reference(name, parameters or entry.parameters)
+
+
 # -------------------------------------------------------------------------------------------------------- compare
 def compare(
     run: str | Path,
@@ -177,12 +190,14 @@ def compare(
     cells: int = 8,
     seeds: int = 4,
     cell_seeds: int = 1,
+    references: Sequence[str] = (),
     workers: int | None = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> Verdict | None:
-    """Train the derived architecture over `seeds` and `cells` uniformly drawn ones over `cell_seeds` by the same recipe;
-    writes `compare.json`. None where it was stopped: call it again, nothing is done twice. ValueError below 2 of a kind."""
+    """Train the derived architecture over `seeds` and `cells` uniformly drawn ones over `cell_seeds` by the same recipe,
+    and hand-designed `references` of as many parameters over `seeds` likewise; writes `compare.json`. None where it was
+    stopped: call it again, nothing is done twice. ValueError below 2 of a kind."""
     if cells < 2 or seeds < 2 or cell_seeds < 1:
         raise ValueError(f"a verdict needs at least 2 cells, 2 seeds and 1 cell seed; got {cells}, {seeds}, {cell_seeds}")
     path = Path(run)
@@ -190,15 +205,20 @@ def compare(
     plan = Setup.of(RunFolder.open(path).config)
     workers = workers or max(1, cores() // plan.threads)
     uniform = uniform_architectures(plan.space, cells, plan.seed, without=best)
+    jobs: list[tuple[Architecture | Reference, Path, int]]
     jobs = [(best, retrain_folder(path, best, seed, plan), seed) for seed in range(seeds)]
     jobs += [(arch, retrain_folder(path, arch, seed, plan), seed) for seed in range(cell_seeds) for arch in uniform]
+    hand_made = [reference_for(plan, name, path) for name in references]
+    jobs += [(model, retrain_folder(path, model, seed, plan), seed) for model in hand_made for seed in range(seeds)]
     results, why = retrain_many(plan, jobs, workers=workers, listen=listen, stop=after(max_seconds))
     if any(result is None for result in results):
         listen(Stopped(path, why or "not all trainings are done", again="the same command"))
         return None
     scores = [plan.metric.shown(result[f"test_{plan.metric.name}"]) for result in results if result is not None]
     by_cell = [[scores[seeds + k * cells + i] for k in range(cell_seeds)] for i in range(cells)]
-    answer = verdict(scores[:seeds], by_cell, plan.metric)
+    first = seeds + cells * cell_seeds  # of the references' scores
+    by_reference = {name: scores[first + i * seeds : first + (i + 1) * seeds] for i, name in enumerate(references)}
+    answer = verdict(scores[:seeds], by_cell, plan.metric, by_reference)
     write_json(
         path / "compare.json",
         {
@@ -210,10 +230,13 @@ def compare(
             f"test_{plan.metric.name}": {
                 "derived": scores[:seeds],
                 **{a.id: s for a, s in zip(uniform, by_cell, strict=True)},
+                **by_reference,
             },
+            "skip_rate": SKIP_RATE,
             "uniform": [arch.to_dict() for arch in uniform],
             "parameters": {best.id: results[0]["parameters"] if results[0] else None}
-            | {a.id: r["parameters"] for a, r in zip(uniform, results[seeds:], strict=False) if r is not None},
+            | {a.id: r["parameters"] for a, r in zip(uniform, results[seeds:], strict=False) if r is not None}
+            | {m.name: r["parameters"] for m, r in zip(hand_made, results[first::seeds], strict=True) if r is not None},
         },
     )
     listen(Done(path, answer))

@@ -106,6 +106,30 @@ class Architecture:
         return Architecture(self.space_items, self.choice_items, tuple(provenance.items()))
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A hand-designed model by its registered name, of at most so many parameters: what is trained in the place of an
+    architecture, to compare with."""
+
+    name: str
+    parameters: int
+
+    @property
+    def id(self) -> str:
+        """Names it in logs and file names."""
+        return f"{self.name}-{self.parameters}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"reference": self.name, "parameters": self.parameters}
+
+
+def model_from_dict(data: Any) -> Architecture | Reference:
+    """Read what either `to_dict` wrote."""
+    if isinstance(data, Mapping) and "reference" in data:
+        return Reference(data["reference"], data["parameters"])
+    return Architecture.from_dict(data)
+
+
 def _frozen(value: Any) -> Any:
     if isinstance(value, Mapping):
         raise ValueError(f"a setting of a space is a name, a number or a list of them; got {value!r}")

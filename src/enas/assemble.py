@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from enas import presets
-from enas.architecture import Architecture
-from enas.backbones import BACKBONES
+from enas.architecture import Architecture, Reference
+from enas.backbones import BACKBONES, REFERENCES, ReferenceEntry
 from enas.config import from_dict, to_dict
 from enas.data import check_folder, source_of
 from enas.data import load as load_data
@@ -97,6 +98,15 @@ class Setup:
             )
         return network.to(self.device)
 
+    def model(self, settings: Any, task: Task, what: Architecture | Reference, seed: int) -> nn.Module:
+        """What trains alone: the child model of an architecture, or a reference by the same settings. ValueError for a
+        reference that is none, or is for another task."""
+        if isinstance(what, Architecture):
+            return self.network(settings, task, what, seed)
+        entry = reference_entry(what.name, presets.preset(self.preset).task)
+        with seeded(seed, "weights"):
+            return entry.make(task.dimensions, settings, what.parameters).to(self.device)
+
     def strategy(self) -> Strategy:
         name = self.settings.strategy
         arguments = [self.settings.reinforce] if name == "reinforce" else []
@@ -107,6 +117,14 @@ class Setup:
         task = self.task(self.load_data(), self.settings.task)
         supernet = self.network(self.settings.network, task)
         return Search(self.settings.search, task, supernet, self.strategy(), self.seed)
+
+
+def reference_entry(name: str, task: str) -> ReferenceEntry:
+    """A registered reference model; ValueError where it is none, or is for another task."""
+    fitting = [key for key, entry in REFERENCES.items() if entry.task == task]
+    if name not in fitting:
+        raise ValueError(f"a reference model for {task.replace('_', ' ')} is one of {', '.join(fitting)}; got '{name}'")
+    return REFERENCES[name]
 
 
 def setup(

@@ -182,6 +182,11 @@ class RetrainFlags:
     what: Positional[str]
     """A run folder (its best architectures), an architecture file, or a name from `enas list`."""
     settings: Annotated[Any, arg(name="retrain")]
+    arch: str | None = None
+    """A hand-designed model instead, by the same recipe: lstm, rhn; resnet, densenet_bc. With a run, of as many parameters
+    as its best architecture."""
+    parameters: int | None = None
+    """Most parameters of that model (default: as the run's best, or as published)."""
     top: int = 1
     """Train the k best of a run and choose among them by validation accuracy."""
     seed: int = 0
@@ -213,6 +218,8 @@ def retrain(args: list[str]) -> int:
     enas retrain runs/mine
     enas retrain runs/mine --top 3                 (the best of three, chosen on validation images)
     enas retrain enas_micro --preset cifar10-micro --recipe released --data ~/data --cutout 16
+    enas retrain runs/mine --arch resnet           (to compare with: of as many parameters, by the same recipe)
+    enas retrain --arch lstm --preset ptb-rnn --data ~/data
     """
     from enas import api, drive, presets
     from enas.display import Display, trainings
@@ -220,14 +227,18 @@ def retrain(args: list[str]) -> int:
 
     asks_help = any(word in ("-h", "--help") for word in args)
     what = args[0] if args and not args[0].startswith("-") else None
-    if what is None and not asks_help:
+    given = _peek(args, ("--preset", "--recipe", "--arch"))
+    if what is None and not asks_help and given["--arch"] is None:
         raise ValueError("name what to train: a run folder, an architecture file or a name; see `enas retrain --help`")
-    given = _peek(args, ("--preset", "--recipe"))
     is_run = what is not None and Path(what).is_dir()
     if is_run:
         plan = api.Setup.of(RunFolder.open(Path(str(what))).config)
         if given["--preset"] or given["--recipe"]:
             raise ValueError(f"'{what}' is a run and trains by its own preset and recipe; --retrain flags change settings")
+    elif given["--arch"]:
+        if what is not None:
+            raise ValueError(f"--arch names a hand-designed model, beside a run or nothing; got '{what}'")
+        plan = api.setup(given["--preset"] or presets.preset_for_reference(given["--arch"]), given["--recipe"])
     else:
         space = None if asks_help else api.architecture_of(str(what)).space
         plan = api.setup(given["--preset"] or presets.preset_for(space["name"] if space else None), given["--recipe"])
@@ -240,15 +251,18 @@ def retrain(args: list[str]) -> int:
         frozen=True,
     )
     Flags.__doc__ = retrain.__doc__
+    args = args if what is not None or asks_help else ["", *args]
     flags = parse(Flags, args, "retrain", Flags(what=what or "", settings=plan.settings.retrain))
     settings = flags.settings
     if flags.epochs is not None:
         settings = dataclasses.replace(settings, epochs=flags.epochs)
     if flags.cutout is not None:
+        if not hasattr(settings.task, "cutout"):
+            raise ValueError(f"--cutout blanks squares of images; preset '{plan.preset}' has none")
         settings = dataclasses.replace(settings, task=dataclasses.replace(settings.task, cutout=flags.cutout))
     limit = seconds(flags.max_time) if flags.max_time else None
     with Display() as display:
-        if is_run and flags.out is None:
+        if is_run and flags.out is None and flags.arch is None:
             rows = api.retrain_best(
                 flags.what,
                 top=flags.top,
@@ -261,7 +275,7 @@ def retrain(args: list[str]) -> int:
                 listen=display,
             )
         else:
-            arch = api.architecture_of(flags.what)
+            source = plan.source
             plan = api.setup(
                 plan.preset,
                 plan.recipe,
@@ -271,13 +285,22 @@ def retrain(args: list[str]) -> int:
                 flags.device or plan.device,
                 flags.threads if flags.threads is not None else plan.threads,
             )
-            name = Path(flags.what).stem
+            plan = dataclasses.replace(plan, source=source)
+            arch: Any
+            if flags.arch is not None:
+                arch = api.reference_for(plan, flags.arch, flags.what if is_run else None, flags.parameters)
+                name = arch.id
+                if is_run and flags.out is None:
+                    flags = dataclasses.replace(flags, out=drive.retrain_folder(Path(flags.what), arch, flags.seed, plan))
+            else:
+                arch = api.architecture_of(flags.what)
+                name = Path(flags.what).stem
             out = flags.out or Path("runs") / f"{name}-{plan.preset}-{plan.recipe}" / f"seed{flags.seed}"
             metrics = api.retrain(plan, arch, out, seed=flags.seed, stop=drive.after(limit), listen=display)
             rows = None if metrics is None else [{"rank": 1, "id": arch.id, "folder": str(out), **metrics}]
     if rows:
         trainings(rows, settings.train_on)
-        if is_run:
+        if is_run and flags.arch is None:
             print(f"next: enas compare {flags.what}")
     return display.status
 
@@ -323,6 +346,7 @@ class CompareFlags:
     """Is the derived architecture better than uniformly drawn ones, trained by the same recipe? Ends with a verdict.
 
     enas compare runs/mine --cells 8 --seeds 4
+    enas compare runs/mine --references resnet
     """
 
     run: Positional[Path]
@@ -333,6 +357,8 @@ class CompareFlags:
     """Trainings of the derived architecture."""
     cell_seeds: int = 1
     """Trainings of each uniform architecture."""
+    references: tuple[str, ...] = ()
+    """Hand-designed models of as many parameters to train likewise: lstm, rhn; resnet, densenet_bc."""
     workers: int | None = None
     """Trainings at a time, each with the run's number of threads (default: as many as the cores allow)."""
     max_time: str | None = None
@@ -352,6 +378,7 @@ def compare(args: list[str]) -> int:
             cells=flags.cells,
             seeds=flags.seeds,
             cell_seeds=flags.cell_seeds,
+            references=flags.references,
             workers=flags.workers,
             max_seconds=limit,
             listen=display,

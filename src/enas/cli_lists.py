@@ -105,8 +105,10 @@ class ListFlags:
 @command("list", "everything that is registered, and the named architectures")
 def list_command(args: list[str]) -> int:
     flags = parse(ListFlags, args, "list")
+    from enas.backbones import REFERENCES
+    from enas.backbones.recurrence import ACTIVATIONS
     from enas.data import DATASETS
-    from enas.ops import OPS
+    from enas.ops import LAYER_OPS, OPS
     from enas.presets import PRESETS
     from enas.spaces import SPACES
     from enas.strategies import STRATEGIES
@@ -116,11 +118,12 @@ def list_command(args: list[str]) -> int:
     registries: dict[str, Iterable[str]] = {
         "presets": PRESETS,
         "spaces": SPACES,
-        "ops": OPS,
+        "ops": dict.fromkeys((*OPS, *LAYER_OPS, *ACTIVATIONS)),
         "strategies": STRATEGIES,
         "tasks": TASKS,
         "data sets": DATASETS,
         "architectures": NAMED,
+        "references": REFERENCES,
     }
     names = {kind: list(entries) for kind, entries in registries.items()}
     if flags.json:

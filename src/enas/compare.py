@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import mean, stdev
 
 from enas.architecture import Architecture
@@ -52,6 +52,8 @@ class Verdict:
     difference: float
     half_width: float
     metric: str = "accuracy"
+    references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Mean and standard deviation over the same seeds, of hand-designed models of as many parameters."""
 
     @property
     def better(self) -> bool | None:
@@ -74,12 +76,18 @@ class Verdict:
             f"{says} (derived {self.derived:.2f}{u}, spread {self.derived_spread:.2f} over {self.seeds} seeds; uniform"
             f" {self.uniform:.2f}{u}, spread {self.uniform_spread:.2f} over {self.cells} architectures, best"
             f" {self.uniform_best:.2f}{u}{lower}); rank {self.rank} of {self.cells + 1}"
+            + "".join(f"; {name} {mean:.2f}{u}, spread {spread:.2f}" for name, (mean, spread) in self.references.items())
         )
 
 
-def verdict(derived: Sequence[float], uniform: Sequence[Sequence[float]], metric: Metric = METRICS["accuracy"]) -> Verdict:
+def verdict(
+    derived: Sequence[float],
+    uniform: Sequence[Sequence[float]],
+    metric: Metric = METRICS["accuracy"],
+    references: Mapping[str, Sequence[float]] | None = None,
+) -> Verdict:
     """From test figures as they are shown (accuracies in percent, perplexities): of the derived architecture, one a seed,
-    and of each uniform cell, one a seed.
+    of each uniform cell, one a seed, and of each reference, likewise.
 
     ValueError with fewer than two on either side: there is no spread then, and no verdict.
     """
@@ -103,4 +111,5 @@ def verdict(derived: Sequence[float], uniform: Sequence[Sequence[float]], metric
         difference=mean(derived) - mean(cells),
         half_width=float(t.ppf(0.975, freedom)) * error,
         metric=metric.name,
+        references={name: (mean(scores), stdev(scores)) for name, scores in (references or {}).items()},
     )

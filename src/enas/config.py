@@ -15,13 +15,14 @@ from enas.search import SearchSettings
 from enas.strategies.reinforce import ReinforceSettings
 
 S = TypeVar("S")
+D = TypeVar("D")
 N = TypeVar("N")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which data, and how it is split."""
+    """Which images, and how they are split."""
 
     dataset: str = "cifar10"
     """A registered data set (`enas data list`)."""
@@ -46,14 +47,14 @@ class RetrainConfig(RetrainSettings, Generic[N, T]):
 
 
 @dataclass(frozen=True)
-class Config(Generic[S, N, T]):
+class Config(Generic[S, D, N, T]):
     """Every setting of a run."""
 
     space: S
     """What there is to choose from."""
     network: N
     """The supernet around the cells."""
-    data: DataSettings
+    data: D
     """Which data."""
     task: T
     """Batches, augmentation and reward."""

@@ -182,7 +182,7 @@ def to_text(space: SearchSpace, arch: Architecture) -> str:
             for node in cell.nodes
         }
         outputs = ", ".join(cell.outputs)
-        rows["out"] = f"concat({outputs})" if len(cell.outputs) > 1 else outputs
+        rows["out"] = f"{cell.combine}({outputs})" if len(cell.outputs) > 1 else outputs
         pad = max(len(name) for name in rows)
         lines += ["", cell_title(cell.name), *(f"  {name:{pad}} = {row}" for name, row in rows.items())]
         unused = [n for n in (*whole.inputs, *(node.name for node in whole.nodes)) if n not in (*cell.inputs, *rows)]

@@ -1,7 +1,8 @@
 """The drawing of a cell: which boxes and arrows it has (`graph`), and their places (`layout`).
 
-A node is one block: its ops side by side, their sum below. Blocks stand in ranks, and an arrow passes a rank only in a lane
-of its own. Between two ranks there are no boxes, so no arrow can run through one.
+A node is one block: its ops side by side, their sum below; or a single box, where it is one op of one input. Blocks
+stand in ranks, and an arrow passes a rank only in a lane of its own. Between two ranks there are no boxes, so no arrow can
+run through one.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ RANK_SLOTS = 6  # arrows into one rank; what is more goes a rank down, so that a
 
 
 # ------------------------------------------------------------------------------------------------------------- graph
+def _plain(node: WiredNode) -> bool:
+    """A node that is one op of one input: a single box."""
+    return len(node.edges) == 1 and not node.skips
+
+
 def _op_name(node: str, slot: int) -> str:
     return f"{node}.op{slot}"
 
@@ -53,6 +59,11 @@ def graph(cell: WiredCell) -> tuple[list[Box], list[Arrow]]:
     boxes = [Box(name, TITLES.get(name, name.replace("_", " ")), "input") for name in cell.inputs]
     arrows: list[Arrow] = []
     for node in cell.nodes:
+        if _plain(node):
+            (edge,) = node.edges
+            boxes.append(Box(node.name, f"{node.name}  {op_title(edge.op)}", op_kind(edge.op)))
+            arrows.append(Arrow(edge.input, node.name))
+            continue
         for edge in node.edges:
             name = _op_name(node.name, edge.slot)
             boxes.append(Box(name, op_title(edge.op), op_kind(edge.op)))
@@ -61,7 +72,7 @@ def graph(cell: WiredCell) -> tuple[list[Box], list[Arrow]]:
         arrows += [Arrow(skip, node.name) for skip in node.skips if not node.merged]
         adds = len(node.edges) + len(node.skips) > 1
         boxes.append(Box(node.name, f"{node.name} = sum" if adds else node.name, "sum"))
-    boxes.append(Box(OUTPUT, "concat" if len(cell.outputs) > 1 else "output", "output"))
+    boxes.append(Box(OUTPUT, cell.combine if len(cell.outputs) > 1 else "output", "output"))
     arrows += [Arrow(name, OUTPUT) for name in cell.outputs]
     return boxes, arrows
 
@@ -175,7 +186,10 @@ def _build(cell: WiredCell) -> tuple[list[list[_Block]], list[list[_Block]]]:
         chain[name] = [add(_Block(0, sized[name], w=sized[name].w))]
     for node in cell.nodes:
         r = rank[node.name]
-        slots = [_Slot(source(edge.input, r), sized[_op_name(node.name, edge.slot)]) for edge in node.edges]
+        slots = [
+            _Slot(source(edge.input, r), None if _plain(node) else sized[_op_name(node.name, edge.slot)])
+            for edge in node.edges
+        ]
         slots += [_Slot(source(name, r)) for name in node.skips]
         box = sized[node.name]
         chain[node.name] = [add(_Block(r, replace(box, w=max(box.w, PORT * len(slots) + 8)), slots))]
@@ -289,7 +303,7 @@ def _place(cell: WiredCell, ranks: list[list[_Block]]) -> Drawing:
             w = block.w if r == len(ranks) - 1 else block.box.w
             box = replace(block.box, x=x - w / 2, y=top + PANEL_PAD + (BOX_H + SUM_GAP) * bool(ops), w=w)
             boxes[box.name] = box
-            if block.slots and r < len(ranks) - 1:
+            if ops and r < len(ranks) - 1:
                 height = box.y + BOX_H + PANEL_PAD - top
                 panels.append(Box(box.name, "", "panel", x - block.w / 2, top, block.w, height))
             for i, slot in enumerate(block.slots):

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from enas.architecture import Architecture
+from enas.architecture import Architecture, Reference, model_from_dict
 from enas.assemble import Setup
 from enas.retrain import Finished, Retrain, TrainEpochEnd
 from enas.run import RunFolder, read_json, tensorboard, write_json
@@ -186,7 +186,7 @@ def resume(run: str | Path, *, max_seconds: float | None = None, listen: Listene
         folder.lock()
         plan = Setup.of(folder.config)
         if folder.config["command"] == "retrain":
-            arch = Architecture.from_dict(folder.config["architecture"])
+            arch = model_from_dict(folder.config["architecture"])
             _retrain(folder, plan, arch, folder.config["train_seed"], listen, after(max_seconds))
             return path
         procedure = plan.search()
@@ -224,7 +224,7 @@ def _search(folder: RunFolder, procedure: Search, listen: Listener, stop: Callab
 
 
 # -------------------------------------------------------------------------------------------------------- retrain
-def retrain_folder(run: Path, arch: Architecture, seed: int, plan: Setup) -> Path:
+def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: Setup) -> Path:
     """Where a run keeps this training; one by other settings than the run's own recipe has a folder of its own."""
     ours = plan.settings.retrain
     recipe = "" if ours == Setup.of(RunFolder.open(run).config).settings.retrain else f"-{seed_of(ours):016x}"[:7]
@@ -233,18 +233,20 @@ def retrain_folder(run: Path, arch: Architecture, seed: int, plan: Setup) -> Pat
 
 def retrain(
     plan: Setup,
-    arch: Architecture,
+    arch: Architecture | Reference,
     out: str | Path,
     *,
     seed: int = 0,
     stop: Callable[[], str | None] = never,
     listen: Listener = silent,
 ) -> dict[str, float] | None:
-    """Train `arch` alone by the plan's `retrain` settings in folder `out`; its final metrics, None where it was stopped.
+    """Train `arch`, or a hand-designed model, alone by the plan's `retrain` settings in folder `out`; its final metrics,
+    None where it was stopped.
 
     A training that is there already goes on, and is read if it is finished; ValueError if it had other settings.
     """
-    plan.space.check(arch)
+    if isinstance(arch, Architecture):
+        plan.space.check(arch)
     path = Path(out)
     config = plan.to_dict("retrain", train_seed=seed, architecture=arch.to_dict())
     if (path / "config.json").exists():
@@ -254,8 +256,8 @@ def retrain(
             there.settings.retrain,
             there.settings.data,
             folder.config["train_seed"],
-            folder.config["architecture"]["choices"],
-        ) != (plan.settings.retrain, plan.settings.data, seed, arch.to_dict()["choices"]):
+            model_from_dict(folder.config["architecture"]),
+        ) != (plan.settings.retrain, plan.settings.data, seed, arch):
             raise ValueError(f"'{path}' holds a training with other settings: choose another --out")
     else:
         folder = RunFolder.create(path, config)
@@ -265,7 +267,12 @@ def retrain(
 
 
 def _retrain(
-    folder: RunFolder, plan: Setup, arch: Architecture, seed: int, listen: Listener, stop: Callable[[], str | None]
+    folder: RunFolder,
+    plan: Setup,
+    arch: Architecture | Reference,
+    seed: int,
+    listen: Listener,
+    stop: Callable[[], str | None],
 ) -> dict[str, float] | None:
     result = folder.path / "result.json"
     if result.exists():
@@ -277,7 +284,7 @@ def _retrain(
     train_seed = seed_of(plan.seed, "retrain", seed)
     data = plan.load_data()
     task = dataclasses.replace(plan, seed=train_seed).task(data, settings.task, settings.train_on)
-    model = plan.network(settings.network, task, arch, train_seed)
+    model: Any = plan.model(settings.network, task, arch, train_seed)
     procedure = Retrain(settings, task, model, train_seed)
     state = folder.restore()
     if state is not None:

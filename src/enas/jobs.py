@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from enas.architecture import Architecture
+from enas.architecture import Architecture, Reference, model_from_dict
 from enas.assemble import Setup
 from enas.drive import Listener, Trained, never, retrain, signals, silent
 from enas.run import read_lines
@@ -17,14 +17,14 @@ from enas.run import read_lines
 
 def retrain_many(
     plan: Setup,
-    jobs: Sequence[tuple[Architecture, Path, int]],
+    jobs: Sequence[tuple[Architecture | Reference, Path, int]],
     *,
     workers: int,
     listen: Listener = silent,
     stop: Callable[[], str | None] = never,
 ) -> tuple[list[dict[str, float] | None], str | None]:
-    """Train (architecture, folder, seed) each, `workers` at a time, in processes of the plan's number of threads each: a
-    training gives the same figures here as alone. What is done already is only read.
+    """Train (architecture or reference, folder, seed) each, `workers` at a time, in processes of the plan's number of
+    threads each: a training gives the same figures here as alone. What is done already is only read.
 
     Results in order, None for those that were stopped, and why they were."""
     results: list[dict[str, float] | None] = [None] * len(jobs)
@@ -70,4 +70,4 @@ def _job(config: dict[str, Any], arch: dict[str, Any], folder: str, seed: int) -
     def stop() -> str | None:
         return "stopped" if _halt.is_set() else None
 
-    return retrain(Setup.of(config), Architecture.from_dict(arch), folder, seed=seed, stop=stop)
+    return retrain(Setup.of(config), model_from_dict(arch), folder, seed=seed, stop=stop)

@@ -11,20 +11,26 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, get_args
 
+from enas.backbones import REFERENCES
 from enas.backbones.macro import MacroSettings
 from enas.backbones.micro import MicroSettings
+from enas.backbones.recurrent import RecurrentSettings
 from enas.config import Config, DataSettings, Preset, RetrainConfig
 from enas.controller import ControllerSettings
+from enas.data.text import TextSettings
 from enas.derive import DeriveSettings
 from enas.search import SearchSettings
 from enas.spaces.conv_macro import ConvMacroSettings
 from enas.spaces.conv_micro import ConvMicroSettings
+from enas.spaces.rnn_cell import CORRECTED_OPS, RnnCellSettings
 from enas.strategies.reinforce import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
+from enas.tasks.language_model import LanguageModelSettings
 from enas.training import OptimizerSettings
 
-MicroConfig = Config[ConvMicroSettings, MicroSettings, ImageClassificationSettings]
-MacroConfig = Config[ConvMacroSettings, MacroSettings, ImageClassificationSettings]
+MicroConfig = Config[ConvMicroSettings, DataSettings, MicroSettings, ImageClassificationSettings]
+MacroConfig = Config[ConvMacroSettings, DataSettings, MacroSettings, ImageClassificationSettings]
+TextConfig = Config[RnnCellSettings, TextSettings, RecurrentSettings, LanguageModelSettings]
 
 
 # ------------------------------------------------------------------------------------------------ cifar10-micro
@@ -245,7 +251,7 @@ def cifar10_macro_quick() -> MacroConfig:
         reinforce=like.reinforce,
         derive=like.derive,
         retrain=RetrainConfig(
-            epochs=6,
+            epochs=10,
             train_on="train",
             optimizer=like.retrain.optimizer,
             network=dataclasses.replace(network, filters=16),
@@ -274,6 +280,150 @@ def digits_macro_quick() -> MacroConfig:
         derive=like.derive,
         retrain=RetrainConfig(
             epochs=20, train_on="train", optimizer=like.retrain.optimizer, network=network, task=like.retrain.task
+        ),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ ptb-rnn
+def ptb_rnn_paper() -> TextConfig:
+    """Paper 2.1, 3.1, appendix A; where the text is silent, a released code's value."""
+    optimizer = OptimizerSettings(
+        learning_rate=20.0, min_learning_rate=0.0, schedule="decay", momentum=0.0, weight_decay=1e-7, grad_clip=0.25
+    )
+    network = RecurrentSettings(input_dropout=0.75, hidden_dropout=0.25, output_dropout=0.75)
+    return Config(
+        space=RnnCellSettings(),
+        network=network,
+        data=TextSettings(),
+        task=LanguageModelSettings(),
+        search=SearchSettings(epochs=150, optimizer=optimizer),
+        reinforce=ReinforceSettings(entropy_weight=1e-4),
+        derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
+        retrain=RetrainConfig(
+            epochs=150,
+            train_on="train",
+            optimizer=optimizer,
+            network=dataclasses.replace(network, hidden=787, batch_norm=False, init_range=0.04),  # 24 M parameters
+            task=LanguageModelSettings(),
+        ),
+    )
+
+
+def ptb_rnn_released() -> TextConfig:
+    """The corrected release (google-research/enas_lm), not the first one, which its authors withdrew."""
+    optimizer = OptimizerSettings(
+        learning_rate=20.0, min_learning_rate=0.0, schedule="constant", momentum=0.0, weight_decay=8e-7, grad_clip=0.1
+    )
+    network = RecurrentSettings(
+        hidden=200,
+        batch_norm=False,
+        word_dropout=0.1,
+        embedding_dropout=0.2,
+        input_dropout=0.75,
+        hidden_dropout=0.25,
+        output_dropout=0.75,
+        init_range=0.04,
+        softmax_bias=False,
+    )
+    return Config(
+        space=RnnCellSettings(num_nodes=9, ops=CORRECTED_OPS, fixed_input=True, output="all", sharing="edge_op"),
+        network=network,
+        data=TextSettings(),
+        task=LanguageModelSettings(batch_size=128, random_lengths=True, temporal_penalty=1.0, reward_batch=128),
+        search=SearchSettings(epochs=600, controller_steps=25, architectures=10, optimizer=optimizer),
+        reinforce=ReinforceSettings(
+            controller=ControllerSettings(hidden=64, tanh_constant=2.25, init_range=0.01),
+            learning_rate=5e-5,
+            entropy_weight=1e-5,
+            baseline_decay=0.999,
+        ),
+        derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
+        retrain=RetrainConfig(
+            epochs=3000,
+            train_on="train",
+            average="nt_asgd",
+            average_interval=10,
+            optimizer=dataclasses.replace(optimizer, weight_decay=1.6e-6, grad_clip=0.25),
+            network=dataclasses.replace(
+                network,
+                hidden=800,
+                word_dropout=0.125,
+                embedding_dropout=0.175,
+                input_dropout=0.725,
+                hidden_dropout=0.225,
+                init_range=0.05,
+            ),
+            task=LanguageModelSettings(random_lengths=True, activation_penalty=0.7),
+        ),
+    )
+
+
+def ptb_rnn_modern() -> TextConfig:
+    """Departures from `paper` that are thought to matter, none measured at this size yet (docs/decisions.md)."""
+    like = ptb_rnn_paper()
+    return dataclasses.replace(
+        like,
+        network=dataclasses.replace(like.network, hidden=400, word_dropout=0.1, input_dropout=0.4, output_dropout=0.4),
+        task=LanguageModelSettings(random_lengths=True),
+        search=dataclasses.replace(like.search, warmup_epochs=15, controller_steps=100, architectures=10),
+        reinforce=dataclasses.replace(like.reinforce, learning_rate=3.5e-3, normalise=True),
+        derive=DeriveSettings(samples=100, score_on="validation", keep=10),
+        retrain=dataclasses.replace(
+            like.retrain,
+            epochs=1000,
+            average="nt_asgd",
+            optimizer=dataclasses.replace(like.retrain.optimizer, schedule="constant", weight_decay=1.2e-6),
+            network=dataclasses.replace(like.retrain.network, word_dropout=0.1, input_dropout=0.65),
+            task=LanguageModelSettings(random_lengths=True, activation_penalty=2.0, temporal_penalty=1.0),
+        ),
+    )
+
+
+def ptb_rnn_quick() -> TextConfig:
+    """Eight nodes, 128 units: a search on two cores within half an hour."""
+    optimizer = OptimizerSettings(
+        learning_rate=20.0, min_learning_rate=0.0, schedule="cosine", momentum=0.0, weight_decay=1e-7, grad_clip=0.25
+    )
+    network = RecurrentSettings(hidden=128, input_dropout=0.1, hidden_dropout=0.1, output_dropout=0.1, init_range=0.1)
+    return Config(
+        space=RnnCellSettings(num_nodes=8),
+        network=network,
+        data=TextSettings(),
+        task=LanguageModelSettings(),
+        search=SearchSettings(epochs=8, warmup_epochs=2, controller_steps=40, architectures=8, optimizer=optimizer),
+        reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-4, normalise=True),
+        derive=DeriveSettings(samples=50, score_on="validation", keep=5),
+        retrain=RetrainConfig(
+            epochs=6,
+            train_on="train",
+            optimizer=optimizer,
+            network=dataclasses.replace(network, batch_norm=False),
+            task=LanguageModelSettings(),
+        ),
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- text-rnn
+def text_rnn_quick() -> TextConfig:
+    """The help texts that come with Python, 58,000 words: small enough that search, trainings and verdict take minutes."""
+    like = ptb_rnn_quick()
+    optimizer = dataclasses.replace(like.search.optimizer, learning_rate=10.0)
+    network = RecurrentSettings(hidden=64, output_dropout=0.2, init_range=0.1)
+    task = LanguageModelSettings(batch_size=20, reward_batch=20, eval_batch=20, test_batch=20)
+    return Config(
+        space=RnnCellSettings(num_nodes=6),
+        network=network,
+        data=TextSettings(dataset="topics"),
+        task=task,
+        search=SearchSettings(epochs=16, warmup_epochs=8, controller_steps=15, architectures=8, optimizer=optimizer),
+        reinforce=like.reinforce,
+        derive=DeriveSettings(samples=50, score_on="validation", keep=10),
+        retrain=RetrainConfig(
+            epochs=12,
+            train_on="train",
+            optimizer=optimizer,
+            network=dataclasses.replace(network, batch_norm=False),
+            task=task,
         ),
     )
 
@@ -319,6 +469,21 @@ PRESETS: dict[str, Preset] = {
             "quick": cifar10_macro_quick,
         },
     ),
+    "text-rnn": Preset(
+        "recurrent cells on the help texts that come with Python: minutes on a CPU, no download",
+        "rnn_cell",
+        "language_model",
+        TextConfig,
+        {"quick": text_rnn_quick},
+        threads=1,
+    ),
+    "ptb-rnn": Preset(
+        "recurrent cells on the Penn Treebank (paper 2.1, Table 1)",
+        "rnn_cell",
+        "language_model",
+        TextConfig,
+        {"paper": ptb_rnn_paper, "released": ptb_rnn_released, "modern": ptb_rnn_modern, "quick": ptb_rnn_quick},
+    ),
 }
 
 
@@ -329,11 +494,19 @@ def preset(name: str) -> Preset:
 
 
 def preset_for(space: str | None) -> str:
-    """The preset to train an architecture of this space by: CIFAR-10's; ValueError where there is none."""
-    names = [name for name, entry in PRESETS.items() if name.startswith("cifar10") and space in (None, entry.space)]
+    """The preset to train an architecture of this space by: the paper's data; ValueError where there is none."""
+    papers = [(name, entry) for name, entry in PRESETS.items() if "paper" in entry.recipes]
+    names = [name for name, entry in papers if space in (None, entry.space)]
     if not names:
         raise ValueError(f"no preset trains architectures of space '{space}': name one with --preset")
     return names[0]
+
+
+def preset_for_reference(model: str) -> str:
+    """The preset to train a hand-designed model by; ValueError where it is none."""
+    if model not in REFERENCES:
+        raise ValueError(f"a reference model is one of {', '.join(REFERENCES)}; got '{model}'")
+    return next(n for n, entry in PRESETS.items() if entry.task == REFERENCES[model].task and "paper" in entry.recipes)
 
 
 def config_of(name: str, recipe: str | None = None) -> Any:
@@ -347,5 +520,5 @@ def config_of(name: str, recipe: str | None = None) -> Any:
 
 def retrain_type(name: str) -> Any:
     """The concrete type of a preset's `retrain` settings, for the command line."""
-    _, network, task = get_args(preset(name).config)
+    *_, network, task = get_args(preset(name).config)
     return RetrainConfig[network, task]  # type: ignore[valid-type]

@@ -9,6 +9,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
 TITLES = {"network": "whole network", "prev": "previous cell", "prev_prev": "two cells back", "reduce": "reduction"}
+TITLES |= {"x_and_h": "word and state before", "cell": "recurrent cell"}
 OUTPUT = "cell output"  # name of the output's box; no node is called so
 
 # Fill and line of each kind of box: tints of Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -18,6 +19,8 @@ COLOURS = {
     "pool": ("#fde8c4", "#b87700"),
     "identity": ("#eeeeee", "#8a8a8a"),
     "op": ("#d5efe6", "#00815f"),
+    "tanh": ("#d3e7f7", "#0072b2"),
+    "relu": ("#fde8c4", "#b87700"),
     "sum": ("#ffffff", "#2b3138"),
     "output": ("#454d57", "#454d57"),
     "panel": ("#f6f7f9", "#e3e6ea"),
@@ -97,6 +100,8 @@ def op_title(op: str) -> str:
 def op_kind(op: str) -> str:
     if op in ("identity", "skip_connect"):
         return "identity"
+    if op in ("tanh", "relu"):
+        return op
     return "conv" if "conv" in op else "pool" if "pool" in op else "op"
 
 

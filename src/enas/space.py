@@ -142,14 +142,19 @@ class Node:
     merge: Literal["after", "before"] = "after"
 
 
+Combine = Literal["concat", "mean"]
+
+
 @dataclass(frozen=True)
 class Cell:
-    """Nodes in order, over named inputs. `output`: which nodes leave the cell."""
+    """Nodes in order, over named inputs. `output`: which nodes leave the cell; names are those of nodes. `combine`: what is
+    made of them."""
 
     name: str
     inputs: tuple[str, ...]
     nodes: tuple[Node, ...]
-    output: Literal["loose_ends", "last"] = "loose_ends"
+    output: Literal["loose_ends", "last"] | tuple[str, ...] = "loose_ends"
+    combine: Combine = "concat"
 
 
 MERGED = "merged"  # what an edge reads where the chosen nodes are merged before it
@@ -190,6 +195,7 @@ class WiredCell:
     inputs: tuple[str, ...]
     nodes: tuple[WiredNode, ...]
     outputs: tuple[str, ...]
+    combine: Combine = "concat"
 
 
 # ------------------------------------------------------------------------------------------------------------- space
@@ -415,7 +421,12 @@ def wire(space: SearchSpace, arch: Architecture) -> dict[str, WiredCell]:
             )
             nodes.append(WiredNode(node.name, edges, tuple(skips)))
         read = {name for node in nodes for name in node.reads}
-        outputs = (nodes[-1].name,) if cell.output == "last" else tuple(n.name for n in nodes if n.name not in read)
+        if cell.output == "last":
+            outputs: tuple[str, ...] = (nodes[-1].name,)
+        elif cell.output == "loose_ends":
+            outputs = tuple(n.name for n in nodes if n.name not in read)
+        else:
+            outputs = cell.output
         live = set(outputs)
         for wired_node in reversed(nodes):
             if wired_node.name in live:
@@ -425,5 +436,6 @@ def wire(space: SearchSpace, arch: Architecture) -> dict[str, WiredCell]:
             tuple(name for name in cell.inputs if name in live),
             tuple(node for node in nodes if node.name in live),
             outputs,
+            cell.combine,
         )
     return wired

@@ -10,6 +10,9 @@ from enas.spaces import space_of
 NAMED = {
     "enas_micro": "the micro cells of the authors' released code (melodyguan/enas)",
     "enas_macro": "the 24-layer network of the authors' released code (melodyguan/enas)",
+    "enas_rnn": "the recurrent cell of the paper's Figure 6, as in the first released code (melodyguan/enas)",
+    "enas_rnn_corrected": "the recurrent cell of the corrected release (google-research/enas_lm)",
+    "darts_rnn": "the recurrent cell of DARTS, second order (Liu et al. 2019; in google-research/enas_lm)",
 }
 
 

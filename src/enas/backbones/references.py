@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -194,7 +194,7 @@ class HighwayReference(Reference):
         return torch.stack(outputs), (s,)
 
 
-REFERENCES: dict[str, type[Reference]] = {"lstm": LSTMReference, "rhn": HighwayReference}
+KINDS: dict[str, type[Reference]] = {"lstm": LSTMReference, "rhn": HighwayReference}
 
 
 def make_reference(
@@ -205,11 +205,11 @@ def make_reference(
 
     dimensions: of the task; `vocabulary` is read.
     """
-    if name not in REFERENCES:
-        raise ValueError(f"a reference model is one of {', '.join(REFERENCES)}; got '{name}'")
+    if name not in KINDS:
+        raise ValueError(f"a reference model is one of {', '.join(KINDS)}; got '{name}'")
     if "vocabulary" not in dimensions:
         raise ValueError(f"reference model '{name}' is a language model; the task gives {', '.join(dimensions)}")
-    kind, V = REFERENCES[name], dimensions["vocabulary"]
+    kind, V = KINDS[name], dimensions["vocabulary"]
     if kind.size(V, 1, settings) > parameters:
         least = kind.size(V, 1, settings)
         raise ValueError(f"reference model '{name}' of {V:,} words has at least {least:,} parameters; got {parameters:,}")
@@ -220,3 +220,14 @@ def make_reference(
         middle = (low + high) // 2
         low, high = (middle, high) if kind.size(V, middle, settings) <= parameters else (low, middle)
     return kind(V, low, settings)
+
+
+def settings_like(network: Any) -> ReferenceSettings:
+    """What the recipe's own network is regularised and begun by (`RecurrentSettings`)."""
+    return ReferenceSettings(
+        word_dropout=network.word_dropout,
+        input_dropout=network.input_dropout,
+        hidden_dropout=network.hidden_dropout,
+        output_dropout=network.output_dropout,
+        init_range=network.init_range,
+    )

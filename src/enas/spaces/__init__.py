@@ -10,6 +10,7 @@ from typing import Any
 from enas.space import SearchSpace
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
+from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,14 @@ SPACES: dict[str, SpaceEntry] = {
         small=(
             ConvMacroSettings(num_layers=3, ops=("conv_3x3", "max_pool_3x3")),
             ConvMacroSettings(num_layers=3, ops=("sep_conv_5x5", "avg_pool_3x3"), form="released"),
+        ),
+    ),
+    "rnn_cell": SpaceEntry(
+        rnn_cell,
+        RnnCellSettings,
+        small=(
+            RnnCellSettings(num_nodes=3, ops=("tanh", "identity")),
+            RnnCellSettings(num_nodes=2, fixed_input=True, output="all", sharing="edge_op"),
         ),
     ),
 }

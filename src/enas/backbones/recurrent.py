@@ -1,0 +1,212 @@
+"""The language model that recurrent cells are put into (paper 2.1, 3.1, appendix A).
+
+    words -> embedding -> one or more layers of the cell -> softmax, tied to the embedding (Inan et al. 2017)
+
+All layers run the same cell, each with weights of its own. Dropout is variational: one mask for a whole window (Gal &
+Ghahramani 2016); the mask of the states is shared by all nodes.
+
+Shapes: T steps, B streams, V words, H hidden units (also of an embedding); x (T, B) int64; logits (T, B, V); outputs and
+dropped (T, B, H), of the last layer, before and after its dropout; a state (B, H) a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from enas.architecture import Architecture
+from enas.backbones.recurrence import COMPUTATIONS, Program, StepNorm
+from enas.ops import Statistics
+from enas.space import SearchSpace, WiredCell, possible_edges, wire
+from enas.supernet import Supernet
+
+States = tuple[Tensor, ...]
+Computation = Literal["auto", "plain", "fused", "static"]
+DROPOUTS = ("word_dropout", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
+
+
+@dataclass(frozen=True)
+class RecurrentSettings:
+    """Size and regularisation of the language model."""
+
+    hidden: int = 720
+    """Hidden units, H, also of an embedding (released code: 720 in the first search, 200 in the corrected one; the paper
+    does not say)."""
+    layers: int = 1
+    """Recurrent layers (paper: one; 2.1 names higher ones)."""
+    highway: bool = True
+    """A gate on every node that lets what it reads pass (paper 3.1, appendix A; its Fig. 1 has none)."""
+    batch_norm: bool = True
+    """Of a cell's output (appendix A: in the search, removable alone)."""
+    word_dropout: float = 0.0
+    """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani; released code: 0.1 in
+    the corrected search)."""
+    embedding_dropout: float = 0.0
+    """Of the embeddings, one mask for the whole window, as all that follow (released code: 0.2)."""
+    input_dropout: float = 0.0
+    """Of what a layer reads (released code: 0.75)."""
+    hidden_dropout: float = 0.0
+    """Of the state and the nodes, where nodes read them (released code: 0.25)."""
+    output_dropout: float = 0.0
+    """Of what the softmax reads (released code: 0.75)."""
+    weight_dropout: float = 0.0
+    """Of the weights that read the state before (Merity et al. 2018; released code: 0)."""
+    init_range: float = 0.025
+    """Weights begin uniform in +- this (appendix A: 0.025 in the search, 0.04 alone)."""
+    softmax_bias: bool = True
+    """A bias for each word (the paper does not say; released code: none)."""
+    computation: Computation = "auto"
+    """How a window is computed; all give the same numbers. auto: fused on a CPU, static on a GPU."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"network.{name} is at least 1; got {getattr(self, name)}")
+        for name in DROPOUTS:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"network.{name} is at least 0 and below 1; got {getattr(self, name)}")
+        if self.init_range <= 0:
+            raise ValueError(f"network.init_range is above 0; got {self.init_range}")
+        if self.computation not in get_args(Computation):
+            raise ValueError(f"network.computation is {', '.join(get_args(Computation))}; got '{self.computation}'")
+
+
+class RecurrentOutputs(NamedTuple):
+    logits_TBV: Tensor
+    outputs_TBH: Tensor  # of the last layer
+    dropped_TBH: Tensor  # after its dropout
+
+
+class RecurrentNetwork(Supernet):
+    """Supernet of the recurrent space, or with `only` the child model of one cell."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        settings: RecurrentSettings,
+        vocabulary: int,
+        only: Architecture | None = None,
+        statistics: Statistics = "batch",
+    ):
+        super().__init__(space, only, statistics)
+        self.settings, self.vocabulary = settings, vocabulary
+        (self.cell,) = space.cells
+        self._build(set(self.addresses(only, aux=False)) if only is not None else None)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if parameter.ndim > 1:
+                    parameter.uniform_(-settings.init_range, settings.init_range)
+                elif name.endswith("bias"):
+                    parameter.zero_()
+
+    # ---------------------------------------------------------------------------------------------- structure
+    def _build(self, needed: set[str] | None) -> None:
+        s = self.settings
+        columns = s.hidden * (2 if s.highway else 1)
+        self.provide("words", partial(_Matrix, self.vocabulary, s.hidden), needed)
+        if s.softmax_bias:
+            self.provide("softmax", partial(_Bias, self.vocabulary), needed)
+        for layer in range(s.layers):
+            for edge in possible_edges(self.cell):
+                make: Callable[[], nn.Module] = partial(_Matrix, s.hidden, columns)
+                if edge.input in self.cell.inputs:
+                    make = partial(_FirstNode, s.hidden, columns)
+                self.provide(self._address(edge, layer), make, needed)
+            if s.batch_norm:
+                self.provide(f"layers.{layer}.norm", partial(StepNorm, s.hidden, self.statistics == "running"), needed)
+
+    def _address(self, edge: object, layer: int) -> str:
+        assert self.space.address is not None
+        return self.space.address(edge, layer)  # type: ignore[arg-type]
+
+    def _wired(self, arch: Architecture) -> WiredCell:
+        return wire(self.space, arch)[self.cell.name]
+
+    def addresses(self, arch: Architecture, aux: bool) -> list[str]:
+        out = ["words"]
+        for layer in range(self.settings.layers):
+            out += [self._address(node.edges[0], layer) for node in self._wired(arch).nodes]
+            out += [f"layers.{layer}.norm"] if self.settings.batch_norm else []
+        return [*out, "softmax"] if self.settings.softmax_bias else out
+
+    def rebuilt(self, only: Architecture | None, statistics: Statistics) -> RecurrentNetwork:
+        return RecurrentNetwork(self.space, self.settings, self.vocabulary, only, statistics)
+
+    def initial_state(self, batch: int) -> States:
+        """Zeros, a tensor a layer."""
+        words = self.at("words").weight
+        return tuple(words.new_zeros(batch, self.settings.hidden) for _ in range(self.settings.layers))
+
+    # ------------------------------------------------------------------------------------------------ forward
+    def forward(
+        self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
+    ) -> tuple[RecurrentOutputs, States]:
+        """A state of None is zero; nothing depends on `progress`."""
+        s, wired = self.settings, self._wired(self.architecture(arch))
+        program = Program.of(wired, s.highway)
+        name = s.computation if s.computation != "auto" else "static" if x_TB.is_cuda else "fused"
+        words = self.at("words").weight
+        state = self.initial_state(x_TB.shape[1]) if state is None else state
+        x = F.embedding(x_TB, words)
+        if self.training and s.word_dropout:
+            x = x * self._mask(s.word_dropout, self.vocabulary, 1)[x_TB]
+        x = self._drop(x, s.embedding_dropout)
+        after = []
+        for layer, before in enumerate(state):
+            first, *others = (self.at(self._address(node.edges[0], layer)) for node in wired.nodes)
+            from_state = first.weight
+            if self.training and s.weight_dropout:
+                from_state = F.dropout(from_state, s.weight_dropout)
+            mask = self._mask(s.hidden_dropout, *before.shape) if self.training and s.hidden_dropout else None
+            norm = self.at(f"layers.{layer}.norm") if s.batch_norm else None
+            x, statistics = COMPUTATIONS[name](
+                program,
+                self._drop(x, s.input_dropout),
+                before,
+                mask,
+                norm.norm() if norm else None,
+                first.from_x,
+                [from_state, *(node.weight for node in others)],
+            )
+            if norm:
+                norm.seen(statistics)
+            after.append(x[-1])
+        dropped = self._drop(x, s.output_dropout)
+        bias = self.at("softmax").bias if s.softmax_bias else None
+        return RecurrentOutputs(F.linear(dropped, words, bias), x, dropped), tuple(after)
+
+    def _mask(self, share: float, *shape: int) -> Tensor:
+        """Zeros with probability `share`, the others larger by what is lost."""
+        words: Tensor = self.at("words").weight
+        return words.new_empty(shape).bernoulli_(1 - share).div_(1 - share)
+
+    def _drop(self, x_TBH: Tensor, share: float) -> Tensor:
+        return x_TBH * self._mask(share, *x_TBH.shape[1:]) if self.training and share else x_TBH
+
+
+class _Matrix(nn.Module):
+    """Weights that one node has for one input, gates first; or the embeddings."""
+
+    def __init__(self, rows: int, columns: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, columns))
+
+
+class _FirstNode(_Matrix):
+    """The first node reads the state before, and by `from_x` the word."""
+
+    def __init__(self, hidden: int, columns: int):
+        super().__init__(hidden, columns)
+        self.from_x = nn.Parameter(torch.empty(hidden, columns))
+
+
+class _Bias(nn.Module):
+    def __init__(self, size: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.empty(size))

@@ -1,0 +1,135 @@
+"""The recurrent space (paper 2.1, appendix A): a cell of N nodes, each with an activation and an earlier node as its input.
+
+The first node reads the word and the state before it; node l > 1 reads one of the nodes 1 .. l - 1. What leaves the cell is
+the mean of its loose ends. There are 4^N x (N - 1)! cells.
+
+The corrected release of the authors' language model differs, and each difference is a setting: it begins with one more
+node, a tanh that nobody chooses (`fixed_input`); all nodes but that one are averaged (`output`); and every activation has
+weights of its own (`sharing`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from enas.architecture import Architecture
+from enas.space import Cell, Edge, InputChoice, Node, OpChoice, SearchSpace, WiredEdge
+
+OPS = ("tanh", "relu", "identity", "sigmoid")  # numbered so in the first release
+CORRECTED_OPS = ("tanh", "relu", "sigmoid", "identity")  # and so in the corrected one
+INPUT, CELL = "x_and_h", "cell"
+Output = Literal["loose_ends", "all"]
+Sharing = Literal["edge", "edge_op"]
+
+
+@dataclass(frozen=True)
+class RnnCellSettings:
+    """Which cells there are to choose from."""
+
+    num_nodes: int = 12
+    """Nodes, N (paper 3.1: 12; corrected release: 9 in its search, 8 in its published cell)."""
+    ops: tuple[str, ...] = OPS
+    """Activations a node can choose from (paper 2.1: four)."""
+    fixed_input: bool = False
+    """A first node before the others that is always tanh, and does not leave the cell (corrected release; not in the
+    paper, whose first node chooses as the others do)."""
+    output: Output = "loose_ends"
+    """What is averaged: nodes that no other reads (paper 2.1), or all (corrected release)."""
+    sharing: Sharing = "edge"
+    """Weights are shared by all activations of a (node, input) (paper, appendix A), or each has its own (released)."""
+
+    def __post_init__(self) -> None:
+        if self.num_nodes < 1:
+            raise ValueError(f"num_nodes of the recurrent space is at least 1; got {self.num_nodes}")
+        if not self.ops or len(set(self.ops)) != len(self.ops):
+            raise ValueError(f"ops of the recurrent space are distinct names, at least one; got {list(self.ops)}")
+        for name, values in (("output", Output), ("sharing", Sharing)):
+            if getattr(self, name) not in get_args(values):
+                raise ValueError(
+                    f"{name} of the recurrent space is {' or '.join(get_args(values))}; got '{getattr(self, name)}'"
+                )
+
+
+def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
+    """The space for these settings. `size()` for N = 12 is 6.7e14; the paper's 4^N x N! is 8.0e15 (it says 10^15)."""
+    names = [f"h{i}" for i in range(1, settings.num_nodes + 1)]
+    nodes: list[Node] = []
+    if settings.fixed_input:
+        nodes.append(Node("h0", (Edge(INPUT, "tanh"),)))
+    for name in names:
+        earlier = tuple(node.name for node in nodes)
+        nodes.append(Node(name, (Edge(InputChoice(earlier) if earlier else INPUT, OpChoice(settings.ops)),)))
+    defaults = RnnCellSettings()
+    shown: dict[str, Any] = {"num_nodes": settings.num_nodes}
+    for name in ("ops", "fixed_input", "output", "sharing"):
+        if getattr(settings, name) != getattr(defaults, name):
+            shown[name] = getattr(settings, name)
+    return SearchSpace.of_cells(
+        "rnn_cell",
+        (Cell(CELL, (INPUT,), tuple(nodes), tuple(names) if settings.output == "all" else "loose_ends", "mean"),),
+        settings=shown,
+        backbone="recurrent",
+        address=ADDRESSES[settings.sharing],
+        paper_size=len(settings.ops) ** settings.num_nodes * math.factorial(settings.num_nodes),
+    )
+
+
+def address(edge: WiredEdge, position: int) -> str:
+    """Sharing: weights are a layer's, a node's and an input's own, whatever the activation."""
+    return f"layers.{position}.{edge.node}.{edge.input}"
+
+
+def address_of_op(edge: WiredEdge, position: int) -> str:
+    """Sharing: each activation has weights of its own."""
+    return f"layers.{position}.{edge.node}.{edge.input}.{edge.op}"
+
+
+ADDRESSES: Mapping[Sharing, Callable[[WiredEdge, int], str]] = {"edge": address, "edge_op": address_of_op}
+
+
+def from_tokens(tokens: str, provenance: Mapping[str, Any] | None = None) -> Architecture:
+    """The first release's form: the op of node 1, then `input op` for each node, space-separated; input 0 is node 1.
+
+    ValueError where they are not that.
+    """
+    numbers = _numbers(tokens)
+    if len(numbers) % 2 == 0:
+        raise ValueError(f"a recurrent cell has an op, then two tokens a node (input, op); got {len(numbers)} tokens")
+    ops, choices = [numbers[0], *numbers[2::2]], {}
+    for i, op in enumerate(ops):
+        choices[f"{CELL}.h{i + 1}.op0"] = _named(op, OPS, f"op of node {i + 1}")
+        if i:
+            choices[f"{CELL}.h{i + 1}.input0"] = _named(numbers[2 * i - 1], [f"h{j}" for j in range(1, i + 1)], "input")
+    return rnn_cell(RnnCellSettings(num_nodes=len(ops))).architecture(choices, provenance)
+
+
+def from_corrected_tokens(tokens: str, provenance: Mapping[str, Any] | None = None) -> Architecture:
+    """The corrected release's form: `input op` for each node; input 0 is the fixed tanh node.
+
+    ValueError where they are not that.
+    """
+    numbers = _numbers(tokens)
+    if not numbers or len(numbers) % 2:
+        raise ValueError(f"a recurrent cell has two tokens a node (input, op); got {len(numbers)} tokens")
+    choices = {}
+    for i, (source, op) in enumerate(zip(numbers[::2], numbers[1::2], strict=True), 1):
+        choices[f"{CELL}.h{i}.input0"] = _named(source, [f"h{j}" for j in range(i)], f"input of node {i}")
+        choices[f"{CELL}.h{i}.op0"] = _named(op, CORRECTED_OPS, f"op of node {i}")
+    settings = RnnCellSettings(num_nodes=len(numbers) // 2, fixed_input=True, output="all", sharing="edge_op")
+    return rnn_cell(settings).architecture(choices, provenance)
+
+
+def _numbers(tokens: str) -> list[int]:
+    try:
+        return [int(token) for token in tokens.split()]
+    except ValueError:
+        raise ValueError(f"tokens of a recurrent cell are whole numbers; got {tokens!r}") from None
+
+
+def _named(number: int, names: tuple[str, ...] | list[str], what: str) -> str:
+    if not 0 <= number < len(names):
+        raise ValueError(f"{what} is a number from 0 to {len(names) - 1}; got {number}")
+    return names[number]
