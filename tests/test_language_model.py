@@ -519,7 +519,7 @@ def test_the_lstm_is_torchs(layers: int) -> None:
     expected, (h, c) = theirs(F.embedding(x, model.words))
     torch.testing.assert_close(outputs, expected)
     assert torch.equal(dropped, outputs)
-    torch.testing.assert_close(logits, expected @ model.words.t() + model.word_bias)
+    torch.testing.assert_close(logits.logits_TBV, expected @ model.words.t() + model.word_bias)
     torch.testing.assert_close(torch.stack(state[0::2]), h)
     torch.testing.assert_close(torch.stack(state[1::2]), c)
 
@@ -558,7 +558,7 @@ def test_laws_of_a_reference_model(name: str) -> None:
     (whole, *_), end = model(x)
     (first, *_), state = model(x[:2])
     (second, *_), state = model(x[2:], None, state)
-    torch.testing.assert_close(torch.cat([first, second]), whole)
+    torch.testing.assert_close(torch.cat([first.logits_TBV, second.logits_TBV]), whole.logits_TBV)
     for a, b in zip(state, end, strict=True):
         torch.testing.assert_close(a, b)
     # One mask for the whole window: what is dropped is dropped in all its steps.

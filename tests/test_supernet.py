@@ -1,7 +1,7 @@
 """Laws of shared weights: one forward for supernet and child, exactly the wired weights trained, every other untouched.
 
-Parametrised over the registered spaces, backbones and ops. A backbone of another kind than images says in `network` and
-`images` how it is built and fed.
+Parametrised over the registered spaces, backbones and ops. A backbone of another kind than images says in `network`,
+`batch_like` and `outputs` how it is built, fed and read.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from enas.architecture import Architecture
 from enas.backbones import BACKBONES
 from enas.backbones.micro import MicroNetwork, MicroSettings, drop_path
+from enas.backbones.recurrent import DROPOUTS, RecurrentNetwork, RecurrentSettings
 from enas.ops import OPS, FactorizedReduction, Statistics, batch_norm, make_op
 from enas.space import SearchSpace, wire
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro, from_tokens
+from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell
 from enas.supernet import Supernet
 from enas.training import OptimizerSettings, learning_rate, make_optimizer, seed_of, seeded, update
 from laws import FULL, SMALL, samples
@@ -41,22 +43,37 @@ def one_thread() -> Iterator[None]:
 
 
 def network(
-    space: SearchSpace, settings: Any = None, statistics: Statistics = "batch", size: int = 8, channels: int = 3
+    space: SearchSpace,
+    settings: Any = None,
+    statistics: Statistics = "batch",
+    size: int = 8,
+    channels: int = 3,
+    only: Architecture | None = None,
 ) -> Supernet:
     """The backbone a space names, with its small settings unless told otherwise."""
     entry = BACKBONES[space.backbone]
+    dimensions = (CLASSES,) if space.backbone == "recurrent" else (channels, size, CLASSES)
     with seeded("network", statistics):
-        return entry.make(space, settings or entry.small, channels, size, CLASSES, statistics=statistics)
+        return entry.make(space, settings or entry.small, *dimensions, only=only, statistics=statistics)
 
 
 def images(size: int = 8, channels: int = 3, n: int = 4, seed: int = 0) -> Tensor:
     return torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(seed))
 
 
+def batch_like(x: Tensor, seed: int = 0) -> Tensor:
+    """Images, or words (T, B), of the shape of `x`."""
+    if x.ndim == 2:
+        return torch.randint(CLASSES, x.shape, generator=torch.Generator().manual_seed(seed))
+    return images(x.shape[2], x.shape[1], seed=seed)
+
+
 def outputs(model: Supernet, x: Tensor, arch: Architecture | None, key: object = 0, **more: Any) -> tuple[Tensor, ...]:
-    """All that a forward returns; random numbers by `key`."""
+    """All that a forward returns, (B, classes) each; of a language model the mean over steps. Random numbers by `key`."""
     with seeded("outputs", key):
         out = model(x, arch, **more)
+    if isinstance(model, RecurrentNetwork):
+        return (out[0].logits_TBV.mean(0),)
     return tuple(out) if isinstance(out, tuple) else (out,)
 
 
@@ -69,6 +86,8 @@ def backward(model: Supernet, x: Tensor, arch: Architecture | None, key: object 
 # Every registered space on its backbone, and every setting of a backbone on a space of its own.
 MICRO = conv_micro(ConvMicroSettings(num_nodes=2, ops=("sep_conv_3x3", "max_pool_3x3", "identity")))
 PLAIN = MicroSettings(filters=4, cells=1, dropout=0.0)
+CELLS = rnn_cell(RnnCellSettings(num_nodes=4))
+RECURRENT = RecurrentSettings(hidden=6, batch_norm=False, init_range=0.5)
 CASES: dict[str, tuple[SearchSpace, Any, int, int]] = {
     name: (space, BACKBONES[space.backbone].small, 8, 3)
     for name, space in (SMALL | {f"{name}-full": space for name, space in FULL.items()}).items()
@@ -86,6 +105,12 @@ CASES: dict[str, tuple[SearchSpace, Any, int, int]] = {
     "micro-odd-stem-stride": (MICRO, replace(PLAIN, stem_stride=2, reductions=3), 9, 1),
     "micro-smallest": (MICRO, replace(PLAIN, reductions=3), 4, 1),
     "micro-one-filter": (MICRO, replace(PLAIN, filters=1, stem_multiplier=1), 8, 1),
+    "recurrent-plain": (CELLS, RECURRENT, 0, 0),
+    "recurrent-no-highway": (CELLS, replace(RECURRENT, highway=False, softmax_bias=False), 0, 0),
+    "recurrent-two-layers": (CELLS, replace(RECURRENT, layers=2, batch_norm=True), 0, 0),
+    "recurrent-random": (CELLS, replace(RECURRENT, **dict.fromkeys(DROPOUTS, 0.3)), 0, 0),
+    "recurrent-node-by-node": (CELLS, replace(RECURRENT, computation="plain", hidden_dropout=0.3), 0, 0),
+    "recurrent-static": (CELLS, replace(RECURRENT, computation="static", batch_norm=True), 0, 0),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 # Keeping running statistics is a thing of the norms, whatever stands around them: every space, and a few settings.
@@ -97,7 +122,8 @@ CASE_AND_STATISTICS = [(case, "batch") for case in CASES] + [(case, "running") f
 def build(case: str, statistics: Statistics = "batch") -> tuple[Supernet, Tensor, list[Architecture]]:
     """A supernet, a batch, and a few random architectures. Shared between tests: they put back what they change."""
     space, settings, size, channels = CASES[case]
-    return network(space, settings, statistics, size, channels), images(size, channels), samples(space, 3, seed=1)
+    like = torch.zeros(4, 4) if space.backbone == "recurrent" else torch.zeros(4, channels, size, size)
+    return network(space, settings, statistics, size, channels), batch_like(like), samples(space, 3, seed=1)
 
 
 @cache
@@ -118,7 +144,7 @@ def test_a_child_computes_what_the_supernet_computes(case: str, statistics: Stat
     net, x, archs = build(case, statistics)
     net.train()
     for i, arch in enumerate(archs):  # running statistics that are nobody's start
-        outputs(net, images(x.shape[2], x.shape[1], seed=i), arch)
+        outputs(net, batch_like(x, seed=i), arch)
     for arch in archs[:2]:
         child = net.train().child(arch)
         assert child.training
@@ -219,7 +245,7 @@ def test_slice_and_counts_are_the_childs(case: str) -> None:
         count = sum(parameter.numel() for parameter in child.parameters())
         assert net.num_parameters(arch) == child.num_parameters() == count
         assert sum(net.num_parameters_by_part(arch).values()) == count
-        without = BACKBONES[space.backbone].make(space, bare, channels, size, CLASSES, only=arch)
+        without = network(space, bare, size=size, channels=channels, only=arch)
         assert net.num_parameters(arch, aux=False) == sum(p.numel() for p in without.parameters())
         assert set(child.used()) == set(net.used(arch))
 

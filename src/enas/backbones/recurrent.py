@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from enas.architecture import Architecture
 from enas.backbones.recurrence import COMPUTATIONS, Program, StepNorm
+from enas.backbones.softmax import LanguageModelOutputs, TiedSoftmax
 from enas.ops import Statistics
 from enas.space import SearchSpace, WiredCell, possible_edges, wire
 from enas.supernet import Supernet
@@ -75,12 +76,6 @@ class RecurrentSettings:
             raise ValueError(f"network.init_range is above 0; got {self.init_range}")
         if self.computation not in get_args(Computation):
             raise ValueError(f"network.computation is {', '.join(get_args(Computation))}; got '{self.computation}'")
-
-
-class RecurrentOutputs(NamedTuple):
-    logits_TBV: Tensor
-    outputs_TBH: Tensor  # of the last layer
-    dropped_TBH: Tensor  # after its dropout
 
 
 class RecurrentNetwork(Supernet):
@@ -146,7 +141,7 @@ class RecurrentNetwork(Supernet):
     # ------------------------------------------------------------------------------------------------ forward
     def forward(
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
-    ) -> tuple[RecurrentOutputs, States]:
+    ) -> tuple[LanguageModelOutputs, States]:
         """A state of None is zero; nothing depends on `progress`."""
         s, wired = self.settings, self._wired(self.architecture(arch))
         program = Program.of(wired, s.highway)
@@ -179,7 +174,7 @@ class RecurrentNetwork(Supernet):
             after.append(x[-1])
         dropped = self._drop(x, s.output_dropout)
         bias = self.at("softmax").bias if s.softmax_bias else None
-        return RecurrentOutputs(F.linear(dropped, words, bias), x, dropped), tuple(after)
+        return LanguageModelOutputs(TiedSoftmax(dropped, words, bias), x, dropped), tuple(after)
 
     def _mask(self, share: float, *shape: int) -> Tensor:
         """Zeros with probability `share`, the others larger by what is lost."""

@@ -16,13 +16,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.architecture import Architecture
+from enas.backbones.softmax import LanguageModelOutputs, TiedSoftmax
 
 States = tuple[Tensor, ...]
 
@@ -58,12 +59,6 @@ class ReferenceSettings:
                 raise ValueError(f"{name} is at least 0 and below 1; got {getattr(self, name)}")
 
 
-class ReferenceOutputs(NamedTuple):
-    logits_TBV: Tensor
-    outputs_TBH: Tensor  # of the last layer
-    dropped_TBH: Tensor  # after its dropout
-
-
 class Reference(nn.Module):
     """Words in, words out, and the same matrix at both ends; what is between is `cells`."""
 
@@ -96,7 +91,7 @@ class Reference(nn.Module):
 
     def forward(
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
-    ) -> tuple[ReferenceOutputs, States]:
+    ) -> tuple[LanguageModelOutputs, States]:
         """As a child model's: `arch` is None, a state of None is zero, and nothing depends on `progress`."""
         assert arch is None
         inputs_TBH = F.embedding(x_TB, self.words)
@@ -104,7 +99,7 @@ class Reference(nn.Module):
             inputs_TBH = inputs_TBH * self.mask(self.settings.word_dropout, self.vocabulary, 1)[x_TB]
         outputs_TBH, state = self.cells(inputs_TBH, self.initial_state(x_TB.shape[1]) if state is None else state)
         dropped_TBH = self.drop(outputs_TBH, self.settings.output_dropout)
-        return ReferenceOutputs(F.linear(dropped_TBH, self.words, self.word_bias), outputs_TBH, dropped_TBH), state
+        return LanguageModelOutputs(TiedSoftmax(dropped_TBH, self.words, self.word_bias), outputs_TBH, dropped_TBH), state
 
     def mask(self, share: float, *shape: int) -> Tensor:
         """Zeros with probability `share`, the others larger by what is lost."""

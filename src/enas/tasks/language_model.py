@@ -6,8 +6,9 @@ though every step brings another child; gradients stop between windows. Each pas
 zero as well, on one window of the validation part. `evaluate` reads a whole part, the state running on all the way, and
 counts every token but the very first, which nothing comes before, exactly once, whatever the batch size.
 
-A model is called as `model(x, arch, state, progress)` and returns `(logits, outputs, dropped), state`; a `state` of None is
-zero. Windows are functions of (seed, epoch, step), so any can be asked for in any order.
+A model is called as `model(x, arch, state, progress)` and returns `(logits, outputs, dropped), state`, the logits as a
+tensor or as a `TiedSoftmax`, which is faster; a `state` of None is zero. Windows are functions of (seed, epoch, step), so
+any can be asked for in any order.
 
 Shapes: T steps of a window, B streams, V words, H hidden units; x, y (T, B) int64; logits (T, B, V); outputs, dropped
 (T, B, H), of the last layer, before and after its dropout.
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from enas.architecture import Architecture
+from enas.backbones.softmax import TiedSoftmax
 from enas.data.text import PARTS, Part, TextData
 from enas.metrics import METRICS
 from enas.tasks.task import Task
@@ -185,9 +187,12 @@ class LanguageModel(Task):
     def loss(self, model: Any, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
         """Mean cross-entropy in nats a token, and the penalties. The hidden state of `child` runs on."""
         state = None if batch.first else self._states.get(child)
-        (logits_TBV, outputs_TBH, dropped_TBH), state = model(batch.x, arch, state, progress)
+        (softmax, outputs_TBH, dropped_TBH), state = model(batch.x, arch, state, progress)
         self._states[child] = tuple(part.detach() for part in state)
-        loss = F.cross_entropy(logits_TBV.flatten(0, 1), batch.y.flatten())
+        if isinstance(softmax, Tensor):
+            loss = F.cross_entropy(softmax.flatten(0, 1), batch.y.flatten())
+        else:
+            loss = softmax.cross_entropy(batch.y)
         s = self.settings
         if s.activation_penalty:
             loss = loss + s.activation_penalty * dropped_TBH.pow(2).mean()
@@ -225,8 +230,8 @@ class LanguageModel(Task):
         """c / perplexity of a window read from zero (paper 2.2); 0 where the loss is no number. Leaves the model in
         evaluation mode."""
         model.eval()
-        (logits_TBV, *_), _ = model(batch.x, arch, None, 1.0)
-        return self._reward_of(float(F.cross_entropy(logits_TBV.flatten(0, 1).float(), batch.y.flatten())))
+        (softmax, *_), _ = model(batch.x, arch, None, 1.0)
+        return self._reward_of(float(_losses(softmax, batch.y).mean()))
 
     def _reward_of(self, loss: float) -> float:
         return self.settings.reward_scale / perplexity(loss) if math.isfinite(loss) else 0.0
@@ -240,10 +245,8 @@ class LanguageModel(Task):
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         state: tuple[Tensor, ...] | None = None
         for start, end in fixed_windows(len(x), self.settings.eval_window):
-            (logits_TBV, *_), state = model(x[start:end], arch, state, 1.0)
-            targets = y[start:end].flatten()
-            losses = F.cross_entropy(logits_TBV.flatten(0, 1).float(), targets, reduction="none", ignore_index=IGNORED)
-            total += losses.double().sum()
+            (softmax, *_), state = model(x[start:end], arch, state, 1.0)
+            total += _losses(softmax, y[start:end]).double().sum()
         loss = float(total) / self.size(part)
         return {"perplexity": perplexity(loss), "loss": loss, "reward": self._reward_of(loss)}
 
@@ -258,3 +261,10 @@ def streams(tokens: Tensor, B: int, whole: bool) -> Batch:
     x = torch.cat([tokens[:-1], filling.clamp(min=0)])[: L * B]
     y = torch.cat([tokens[1:], filling])[: L * B]
     return Batch(x.view(B, L).t().contiguous(), y.view(B, L).t().contiguous())
+
+
+def _losses(softmax: Tensor | TiedSoftmax, y_TB: Tensor) -> Tensor:
+    """Of each token (T B,), nats."""
+    if not isinstance(softmax, Tensor):
+        return softmax.losses(y_TB, IGNORED)
+    return F.cross_entropy(softmax.flatten(0, 1).float(), y_TB.flatten(), reduction="none", ignore_index=IGNORED)

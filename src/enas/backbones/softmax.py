@@ -1,0 +1,98 @@
+"""The end of a language model: a softmax over all words, its matrix tied to the embeddings (Inan et al. 2017).
+
+Logits of a window are by far its largest tensor (35 x 64 x 10,000 are 90 MB). So a model returns what they are made from,
+and on a CPU the loss is computed some rows at a time, its gradients with it: memory that stays in the cache, and is not
+asked for anew at every step.
+
+Shapes: N tokens, H hidden units, V words; hidden (N, H), words (V, H), bias (V,), targets (N,) int64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROWS = 128  # at a time
+
+
+@dataclass(frozen=True)
+class TiedSoftmax:
+    """Logits that are not computed yet."""
+
+    hidden_TBH: Tensor
+    words: Tensor
+    bias: Tensor | None
+
+    @property
+    def logits_TBV(self) -> Tensor:
+        return F.linear(self.hidden_TBH, self.words, self.bias)
+
+    def cross_entropy(self, y_TB: Tensor) -> Tensor:
+        """Mean over all tokens, nats."""
+        hidden, y = self.hidden_TBH.flatten(0, 1), y_TB.flatten()
+        if hidden.is_cuda:
+            return F.cross_entropy(F.linear(hidden, self.words, self.bias), y)
+        loss: Tensor = _CrossEntropy.apply(hidden, self.words, self.bias, y)
+        return loss
+
+    @torch.no_grad()
+    def losses(self, y_TB: Tensor, ignored: int = -100) -> Tensor:
+        """Of each token (T B,), nats; 0 where the target is `ignored`."""
+        hidden, y = self.hidden_TBH.flatten(0, 1), y_TB.flatten()
+        out = [
+            F.cross_entropy(F.linear(rows, self.words, self.bias).float(), targets, reduction="none", ignore_index=ignored)
+            for rows, targets in zip(hidden.split(ROWS), y.split(ROWS), strict=True)
+        ]
+        return torch.cat(out)
+
+
+class LanguageModelOutputs(NamedTuple):
+    softmax: TiedSoftmax
+    outputs_TBH: Tensor  # of the last layer
+    dropped_TBH: Tensor  # after its dropout
+
+    @property
+    def logits_TBV(self) -> Tensor:
+        return self.softmax.logits_TBV
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Gradients are made in the forward, while a few rows of probabilities are at hand."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, words: Tensor, bias: Tensor | None, y: Tensor) -> Tensor:
+        N, V = len(y), len(words)
+        wanted = any(ctx.needs_input_grad)
+        turned = words.t().contiguous()  # a product with a transposed right operand is slower
+        buffer = hidden.new_empty(min(ROWS, N), V)
+        dhidden, dwords, dbias = torch.empty_like(hidden), torch.zeros_like(words), hidden.new_zeros(V)
+        total = hidden.new_zeros(())
+        for start in range(0, N, ROWS):
+            rows, targets = hidden[start : start + ROWS], y[start : start + ROWS, None]
+            z = buffer[: len(rows)]
+            if bias is None:
+                torch.mm(rows, turned, out=z)
+            else:
+                torch.addmm(bias, rows, turned, out=z)
+            z -= z.amax(1, keepdim=True)
+            picked = z.gather(1, targets)
+            sums = z.exp_().sum(1, keepdim=True)
+            total += (sums.log() - picked).sum()
+            if wanted:
+                z /= sums * N
+                z.scatter_add_(1, targets, torch.full_like(sums, -1 / N))
+                torch.mm(z, words, out=dhidden[start : start + ROWS])
+                dwords.addmm_(z.t(), rows)
+                dbias += z.sum(0)
+        ctx.save_for_backward(dhidden, dwords, dbias)
+        return total / N
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.saved_tensors
+        needed = ctx.needs_input_grad
+        return (*(g * grad if n else None for g, n in zip(gradients, needed[:3], strict=True)), None)
