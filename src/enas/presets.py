@@ -390,7 +390,7 @@ def ptb_rnn_quick() -> TextConfig:
         network=network,
         data=TextSettings(),
         task=LanguageModelSettings(),
-        search=SearchSettings(epochs=8, warmup_epochs=2, controller_steps=40, architectures=8, optimizer=optimizer),
+        search=SearchSettings(epochs=6, warmup_epochs=2, controller_steps=40, architectures=8, optimizer=optimizer),
         reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-4, normalise=True),
         derive=DeriveSettings(samples=50, score_on="validation", keep=5),
         retrain=RetrainConfig(
