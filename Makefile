@@ -1,9 +1,9 @@
-# make demo: the main job on embedded data. make test: the whole suite. make check: the developer's loop.
+# make demo, make demo-text: the main job on embedded data. make test: the whole suite. make check: the developer's loop.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo demo-text test check bench clean
 
 install: $(VENV)/.dev  ## package, test extras and developer tools into .venv
 
@@ -31,6 +31,14 @@ demo: $(VENV)/.installed  ## search, derive, retrain, compare with uniform cells
 	$(BIN)/enas retrain runs/demo
 	$(BIN)/enas compare runs/demo
 	$(BIN)/enas report runs/demo
+
+demo-text: $(VENV)/.installed  ## the same for recurrent cells on text, beside an LSTM of as many parameters: five minutes
+	rm -rf runs/demo-text
+	$(BIN)/enas search text-rnn --out runs/demo-text
+	$(BIN)/enas derive runs/demo-text
+	$(BIN)/enas retrain runs/demo-text
+	$(BIN)/enas compare runs/demo-text --cells 6 --seeds 3 --references lstm
+	$(BIN)/enas report runs/demo-text
 
 test: $(VENV)/.tested  ## everything
 	$(BIN)/pytest -q -n auto

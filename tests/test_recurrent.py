@@ -356,7 +356,7 @@ SMALL_TASK = LanguageModelSettings(batch_size=6, bptt=10, reward_batch=4, reward
 
 def test_a_search_and_a_training_learn() -> None:
     """Both end below the perplexity of a uniform model, which is the vocabulary's size."""
-    like = presets.text_rnn_quick()
+    like = presets.config_of("text-rnn")
     task = LanguageModel(some_text(), SMALL_TASK)
     space = rnn_cell(RnnCellSettings(num_nodes=3))
     optimizer = replace(like.search.optimizer, learning_rate=2.0, min_learning_rate=0.0, grad_clip=1.0)
@@ -387,10 +387,14 @@ def test_a_trained_childs_perplexity_does_not_depend_on_how_it_is_evaluated() ->
 # ------------------------------------------------------------------------------------------------------------ recipes
 def test_parameters_under_the_papers_limit() -> None:
     """24 M (paper 3.1): by hand, V H words, V biases, 4 H^2 of the first node, 2 H^2 of each other."""
-    hidden = presets.ptb_rnn_paper().retrain.network.hidden
+    hidden = presets.config_of("ptb-rnn", "paper").retrain.network.hidden
     with torch.device("meta"):
         model = RecurrentNetwork(
-            rnn_cell(), presets.ptb_rnn_paper().retrain.network, 10_000, only=named("enas_rnn"), statistics="running"
+            rnn_cell(),
+            presets.config_of("ptb-rnn", "paper").retrain.network,
+            10_000,
+            only=named("enas_rnn"),
+            statistics="running",
         )
 
     def size(H: int) -> int:

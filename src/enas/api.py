@@ -12,6 +12,8 @@ Each puts a procedure together from a preset, drives it, and keeps a run folder.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,9 @@ from enas.assemble import Setup, cores, reference_entry, setup
 from enas.compare import SKIP_RATE, Verdict, uniform_architectures, verdict
 from enas.config import to_dict
 from enas.drive import Done, Listener, Stopped, after, resume, retrain, retrain_folder, silent
-from enas.jobs import retrain_many
+from enas.jobs import DIVERGED, retrain_many
 from enas.run import RunFolder, read_json, versions, write_json
+from enas.search import Diverged
 from enas.spaces import settings_of, space_of
 from enas.zoo import NAMED, named
 
@@ -204,7 +207,7 @@ def compare(
     best = best_of(path)[0]
     plan = Setup.of(RunFolder.open(path).config)
     workers = workers or max(1, cores() // plan.threads)
-    uniform = uniform_architectures(plan.space, cells, plan.seed, without=best)
+    drawn = uniform = uniform_architectures(plan.space, cells, plan.seed, without=best)
     jobs: list[tuple[Architecture | Reference, Path, int]]
     jobs = [(best, retrain_folder(path, best, seed, plan), seed) for seed in range(seeds)]
     jobs += [(arch, retrain_folder(path, arch, seed, plan), seed) for seed in range(cell_seeds) for arch in uniform]
@@ -214,11 +217,17 @@ def compare(
     if any(result is None for result in results):
         listen(Stopped(path, why or "not all trainings are done", again="the same command"))
         return None
-    scores = [plan.metric.shown(result[f"test_{plan.metric.name}"]) for result in results if result is not None]
+    first = seeds + cells * cell_seeds  # of the references' results
+    for i, result in enumerate(results):
+        if result is not None and DIVERGED in result and not seeds <= i < first:
+            raise Diverged(f"{jobs[i][0].id} came to nothing, and without it there is no verdict: {result[DIVERGED]}")
+    scores = [plan.metric.shown((result or {}).get(f"test_{plan.metric.name}", math.nan)) for result in results]
     by_cell = [[scores[seeds + k * cells + i] for k in range(cell_seeds)] for i in range(cells)]
-    first = seeds + cells * cell_seeds  # of the references' scores
+    ends_well = [all(map(math.isfinite, by_seed)) for by_seed in by_cell]
+    uniform = list(itertools.compress(uniform, ends_well))
+    by_cell = list(itertools.compress(by_cell, ends_well))
     by_reference = {name: scores[first + i * seeds : first + (i + 1) * seeds] for i, name in enumerate(references)}
-    answer = verdict(scores[:seeds], by_cell, plan.metric, by_reference)
+    answer = verdict(scores[:seeds], by_cell, plan.metric, by_reference, diverged=cells - len(uniform))
     write_json(
         path / "compare.json",
         {
@@ -235,7 +244,7 @@ def compare(
             "skip_rate": SKIP_RATE,
             "uniform": [arch.to_dict() for arch in uniform],
             "parameters": {best.id: results[0]["parameters"] if results[0] else None}
-            | {a.id: r["parameters"] for a, r in zip(uniform, results[seeds:], strict=False) if r is not None}
+            | {a.id: r["parameters"] for a, r in zip(drawn, results[seeds:], strict=False) if r and a in uniform}
             | {m.name: r["parameters"] for m, r in zip(hand_made, results[first::seeds], strict=True) if r is not None},
         },
     )

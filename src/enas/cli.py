@@ -195,6 +195,8 @@ class RetrainFlags:
     """Short for --retrain.epochs."""
     cutout: int | None = None
     """Short for --retrain.task.cutout: side of the blanked square, 16 in the paper's second result."""
+    highest_filters: int | None = None
+    """Scale all widths so that the highest layer has so many filters: 512 in the paper's wider networks."""
     preset: str | None = None
     """For an architecture file or name: whose data and recipe to train by (default: CIFAR-10's, for its space)."""
     recipe: str | None = None
@@ -260,6 +262,10 @@ def retrain(args: list[str]) -> int:
         if not hasattr(settings.task, "cutout"):
             raise ValueError(f"--cutout blanks squares of images; preset '{plan.preset}' has none")
         settings = dataclasses.replace(settings, task=dataclasses.replace(settings.task, cutout=flags.cutout))
+    if flags.highest_filters is not None:
+        if not hasattr(settings.network, "widened"):
+            raise ValueError(f"--highest-filters widens convolutional networks; preset '{plan.preset}' has none")
+        settings = dataclasses.replace(settings, network=settings.network.widened(flags.highest_filters))
     limit = seconds(flags.max_time) if flags.max_time else None
     with Display() as display:
         if is_run and flags.out is None and flags.arch is None:

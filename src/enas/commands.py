@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -24,10 +25,15 @@ def command(name: str, about: str) -> Callable[[Callable[[list[str]], int]], Cal
 def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> Any:
     """Flags from `args`; a bad one is a ValueError of one line."""
     errors = io.StringIO()
+    about = re.sub(r"\n\s*(?=enas )", "\n\n", inspect.getdoc(flags) or "")  # an example a line: lines of a text are joined
     try:
         with contextlib.redirect_stderr(errors):
             return tyro.cli(
-                flags, prog=f"enas {name}", args=list(args), **({} if default is None else {"default": default})
+                flags,
+                prog=f"enas {name}",
+                description=about,
+                args=list(args),
+                **({} if default is None else {"default": default}),
             )
     except SystemExit as end:
         if end.code in (0, None):

@@ -52,6 +52,8 @@ class Verdict:
     difference: float
     half_width: float
     metric: str = "accuracy"
+    diverged: int = 0
+    """Uniform cells whose training came to nothing; they are in no other figure."""
     references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Mean and standard deviation over the same seeds, of hand-designed models of as many parameters."""
 
@@ -76,6 +78,7 @@ class Verdict:
             f"{says} (derived {self.derived:.2f}{u}, spread {self.derived_spread:.2f} over {self.seeds} seeds; uniform"
             f" {self.uniform:.2f}{u}, spread {self.uniform_spread:.2f} over {self.cells} architectures, best"
             f" {self.uniform_best:.2f}{u}{lower}); rank {self.rank} of {self.cells + 1}"
+            + (f"; {self.diverged} more uniform diverged" if self.diverged else "")
             + "".join(f"; {name} {mean:.2f}{u}, spread {spread:.2f}" for name, (mean, spread) in self.references.items())
         )
 
@@ -85,9 +88,10 @@ def verdict(
     uniform: Sequence[Sequence[float]],
     metric: Metric = METRICS["accuracy"],
     references: Mapping[str, Sequence[float]] | None = None,
+    diverged: int = 0,
 ) -> Verdict:
     """From test figures as they are shown (accuracies in percent, perplexities): of the derived architecture, one a seed,
-    of each uniform cell, one a seed, and of each reference, likewise.
+    of each uniform cell, one a seed, and of each reference, likewise. diverged: uniform cells without a figure.
 
     ValueError with fewer than two on either side: there is no spread then, and no verdict.
     """
@@ -111,5 +115,6 @@ def verdict(
         difference=mean(derived) - mean(cells),
         half_width=float(t.ppf(0.975, freedom)) * error,
         metric=metric.name,
+        diverged=diverged,
         references={name: (mean(scores), stdev(scores)) for name, scores in (references or {}).items()},
     )

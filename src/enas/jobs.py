@@ -13,6 +13,9 @@ from enas.architecture import Architecture, Reference, model_from_dict
 from enas.assemble import Setup
 from enas.drive import Listener, Trained, never, retrain, signals, silent
 from enas.run import read_lines
+from enas.search import Diverged
+
+DIVERGED = "diverged"
 
 
 def retrain_many(
@@ -22,12 +25,12 @@ def retrain_many(
     workers: int,
     listen: Listener = silent,
     stop: Callable[[], str | None] = never,
-) -> tuple[list[dict[str, float] | None], str | None]:
+) -> tuple[list[dict[str, Any] | None], str | None]:
     """Train (architecture or reference, folder, seed) each, `workers` at a time, in processes of the plan's number of
     threads each: a training gives the same figures here as alone. What is done already is only read.
 
-    Results in order, None for those that were stopped, and why they were."""
-    results: list[dict[str, float] | None] = [None] * len(jobs)
+    Results in order, None for those that were stopped, and why they were. One that came to nothing is {DIVERGED: how}."""
+    results: list[dict[str, Any] | None] = [None] * len(jobs)
     why: str | None = None
     context = multiprocessing.get_context("spawn")
     halt = context.Event()
@@ -66,8 +69,11 @@ def _worker(halt: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
 
 
-def _job(config: dict[str, Any], arch: dict[str, Any], folder: str, seed: int) -> dict[str, float] | None:
+def _job(config: dict[str, Any], arch: dict[str, Any], folder: str, seed: int) -> dict[str, Any] | None:
     def stop() -> str | None:
         return "stopped" if _halt.is_set() else None
 
-    return retrain(Setup.of(config), model_from_dict(arch), folder, seed=seed, stop=stop)
+    try:
+        return retrain(Setup.of(config), model_from_dict(arch), folder, seed=seed, stop=stop)
+    except Diverged as error:
+        return {DIVERGED: str(error)}

@@ -15,8 +15,9 @@ on are not run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +63,16 @@ class MacroSettings:
                 raise ValueError(f"network.{name} is {' or '.join(map(str, allowed))}; got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"network.dropout is at least 0 and below 1; got {self.dropout}")
+
+    def widened(self, highest: int) -> Self:
+        """All widths scaled so that the highest layer has so many filters (paper 3.2: 512). ValueError where they do not
+        come out whole."""
+        times = 2**self.reductions if self.double_filters else 1
+        if highest < times or highest % times:
+            raise ValueError(
+                f"filters of the highest layer are a multiple of {times}, as the stem has 1/{times} of them; got {highest}"
+            )
+        return replace(self, filters=highest // times)
 
 
 def cuts(layers: int, reductions: int) -> tuple[int, ...]:

@@ -15,8 +15,9 @@ readers too. Cells that no output needs are not run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +72,16 @@ class MicroSettings:
                 raise ValueError(f"network.{name} is at least 0 and below 1; got {getattr(self, name)}")
         if self.aux_weight < 0:
             raise ValueError(f"network.aux_weight is at least 0; got {self.aux_weight}")
+
+    def widened(self, highest: int) -> Self:
+        """All widths scaled so that the highest layer has so many filters (paper 3.2: 512). ValueError where they do not
+        come out whole."""
+        times = 2**self.reductions
+        if highest < times or highest % times:
+            raise ValueError(
+                f"filters of the highest layer are a multiple of {times}, as the stem has 1/{times} of them; got {highest}"
+            )
+        return replace(self, filters=highest // times)
 
 
 def _at_least(settings: MicroSettings, **bounds: int) -> None:
