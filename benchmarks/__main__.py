@@ -1,5 +1,6 @@
 """All benchmarks: python -m benchmarks"""
 
-from benchmarks import micro
+from benchmarks import macro, micro, recurrent
 
-micro.main()
+for module in (micro, macro, recurrent):
+    module.main()

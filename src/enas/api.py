@@ -18,12 +18,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from enas import derive as derive_procedure
 from enas import draw, drive, presets
 from enas.architecture import Architecture, Reference
 from enas.assemble import Setup, cores, reference_entry, setup
+from enas.backbones import BACKBONES
+from enas.backbones.recurrent import RecurrentSettings, hidden_for
 from enas.compare import SKIP_RATE, Verdict, uniform_architectures, verdict
 from enas.config import to_dict
+from enas.data import DATASETS
 from enas.drive import Done, Listener, Stopped, after, resume, retrain, retrain_folder, silent
 from enas.jobs import DIVERGED, retrain_many
 from enas.run import RunFolder, read_json, versions, write_json
@@ -43,6 +48,7 @@ __all__ = [
     "retrain_best",
     "search",
     "setup",
+    "sizes",
     "with_space",
 ]
 
@@ -258,6 +264,25 @@ def with_space(plan: Setup, spec: Mapping[str, Any]) -> Setup:
     if spec["name"] != name:
         raise ValueError(f"preset '{plan.preset}' trains architectures of space '{name}'; got one of '{spec['name']}'")
     return dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, space=settings_of(spec)))
+
+
+def sizes(arch: Architecture) -> dict[str, int]:
+    """Parameters that the architecture has when it is trained alone, by recipe of the paper's data for its space; and the
+    hidden units of a recurrent cell of the paper's 24 M. Nothing is allocated."""
+    plan = setup(presets.preset_for(arch.space["name"]), data=".", device="cpu")
+    out = {}
+    for recipe in presets.preset(plan.preset).recipes:
+        here = with_space(dataclasses.replace(plan, settings=presets.config_of(plan.preset, recipe)), arch.space)
+        network = here.settings.retrain.network
+        dimensions = DATASETS[here.settings.data.dataset].dimensions
+        with torch.device("meta"):
+            model = BACKBONES[here.space.backbone].make(here.space, network, **dimensions, only=arch)
+        out[f"{plan.preset} {recipe}"] = model.num_parameters(aux=False)
+        if recipe == "paper" and isinstance(network, RecurrentSettings):
+            out["hidden units of 24 M parameters (paper 3.1)"] = hidden_for(
+                24_000_000, here.space, arch, network, **dimensions
+            )
+    return out
 
 
 def architecture_of(what: str | Path) -> Architecture:

@@ -330,7 +330,7 @@ class ShowFlags:
 def show(args: list[str]) -> int:
     flags = parse(ShowFlags, args, "show")
     from enas import draw
-    from enas.api import architecture_of
+    from enas.api import architecture_of, sizes
     from enas.run import write_atomically
     from enas.spaces import space_of
 
@@ -338,6 +338,9 @@ def show(args: list[str]) -> int:
     space = space_of(arch.space)
     if flags.out is None:
         print(draw.to_text(space, arch))
+        print("parameters of the network trained alone, by recipe")
+        for name, number in sizes(arch).items():
+            print(f"  {name:46} {number:>12,}")
     elif flags.out.suffix == ".json":
         write_atomically(flags.out, arch.to_json() + "\n")
         print(f"wrote {flags.out}")

@@ -12,7 +12,7 @@ dropped (T, B, H), of the last layer, before and after its dropout; a state (B, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, get_args
 
@@ -183,6 +183,27 @@ class RecurrentNetwork(Supernet):
 
     def _drop(self, x_TBH: Tensor, share: float) -> Tensor:
         return x_TBH * self._mask(share, *x_TBH.shape[1:]) if self.training and share else x_TBH
+
+
+def hidden_for(
+    parameters: int, space: SearchSpace, arch: Architecture, settings: RecurrentSettings, vocabulary: int
+) -> int:
+    """The most hidden units with which a child has at most so many parameters (paper 3.1: 24 M). ValueError where even one
+    is too many."""
+
+    def size(hidden: int) -> int:
+        with torch.device("meta"):
+            return RecurrentNetwork(space, replace(settings, hidden=hidden), vocabulary, arch).num_parameters()
+
+    if size(1) > parameters:
+        raise ValueError(f"a cell of one hidden unit has {size(1):,} parameters; got {parameters:,}")
+    low, high = 1, 2
+    while size(high) <= parameters:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if size(middle) <= parameters else (low, middle)
+    return low
 
 
 class _Matrix(nn.Module):

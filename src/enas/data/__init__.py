@@ -10,8 +10,8 @@ Data of your own needs no line: fill an `ImageData` or a `TextData` with your te
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +42,8 @@ class DatasetEntry:
     needs_folder: bool
     how_to_get: str
     kind: Literal["images", "text"] = "images"
+    dimensions: Mapping[str, int] = field(default_factory=dict)
+    """What a backbone has to know of it, where that is the same for everyone (`Task.dimensions`)."""
     source: Callable[[], dict[str, str]] | None = None
     """For embedded data that varies from machine to machine: its `sha256` and what else describes it. Runs record it."""
 
@@ -52,6 +54,7 @@ DATASETS: dict[str, DatasetEntry] = {
         about="60,000 colour photographs of 32x32 pixels in 10 classes, 10,000 of them to test on",
         needs_folder=True,
         how_to_get="`enas data get cifar10 --data DIR` downloads 163 MiB; a copy in any official form is read as it is",
+        dimensions={"channels": 3, "image_size": 32, "classes": 10},
     ),
     "digits": DatasetEntry(
         load_digits,
@@ -65,6 +68,7 @@ DATASETS: dict[str, DatasetEntry] = {
         needs_folder=True,
         how_to_get="`enas data get ptb --data DIR` downloads 6 MB; ptb.train.txt or train.txt, ... are read as they are",
         kind="text",
+        dimensions={"vocabulary": 10_000},
     ),
     "wikitext2": DatasetEntry(
         load_wikitext2,
