@@ -42,10 +42,8 @@ def step(network: RecurrentNetwork, arch: Any, whole_softmax: bool) -> Callable[
 
     def run() -> None:
         out, _ = network(x, arch, state)
-        if whole_softmax:
-            loss = F.cross_entropy(out.logits_TBV.flatten(0, 1), y.flatten())
-        else:
-            loss = out.softmax.cross_entropy(y)
+        logits = out.logits_TBV.flatten(0, 1) if whole_softmax else None
+        loss = out.softmax.cross_entropy(y) if logits is None else F.cross_entropy(logits, y.flatten())
         loss.backward()
         update(optimizer, network.parameters_of(arch), 0.01, OPTIMIZER.grad_clip)
 

@@ -9,35 +9,37 @@ Left out: single children (`architectures.jsonl`), and how often skips are taken
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-from enas import draw, shapes
+from enas import draw
 from enas.architecture import Architecture
 from enas.metrics import METRICS, Metric, metric_in
+from enas.report_charts import (
+    BLUE,
+    BROWN,
+    FAINT,
+    GREY,
+    SHARED,
+    Line,
+    Record,
+    charting,
+    line_chart,
+    op_chart,
+    series,
+    strip_plot,
+)
 from enas.spaces import space_of
 
-Record = Mapping[str, Any]
-BLUE, BROWN, GREY, FAINT = shapes.COLOURS["conv"][1], shapes.COLOURS["pool"][1], "#737c87", "#b9c0c8"
-SHARED = '<span class="shared">shared weights</span>'
 REWARDS = {"accuracy": "accuracy", "loss": "exp(−cross-entropy)"}  # by setting task.reward
 UNKNOWN = METRICS["accuracy"]  # where a record names no metric
 
@@ -125,113 +127,6 @@ def read_run(path: Path) -> Run:
     return Run(path, config, settings, read(path / "metrics.jsonl"), ranked, derived_at)
 
 
-# ------------------------------------------------------------------------------------------------------------ charts
-@contextmanager
-def charting() -> Iterator[None]:
-    """Within, a user's matplotlib settings do not count, text stays text, and equal figures are equal SVG."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "enas", "text.parse_math": False})
-        matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY})
-        matplotlib.rcParams.update({"axes.grid": True, "grid.color": "#e9ecef", "axes.axisbelow": True, "font.size": 9.5})
-        matplotlib.rcParams.update({"legend.frameon": False, "legend.fontsize": 8.5})
-        yield
-
-
-def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, float] = (4.4, 2.7)) -> tuple[Figure, Axes]:
-    """Over epochs, those of the warm-up shaded. Hardly wider than a phone, so that labels stay readable there."""
-    fig = Figure(figsize=size, layout="constrained")
-    axes = fig.add_subplot(xlabel="epoch", ylabel=ylabel)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=epochs > 0))
-    axes.tick_params(color=GREY, labelcolor=shapes.INK)
-    if epochs:
-        axes.set_xlim(0.5, epochs + 0.5)
-    if end := min(epochs, warm_up):
-        axes.axvspan(0.5, end + 0.5, color="#f0f1f3", linewidth=0, zorder=0)
-        axes.axvline(end + 0.5, color=shapes.INK, linewidth=0.8, linestyle=":")
-        axes.text(end / 2 + 0.5, 1.01, "warm-up", transform=axes.get_xaxis_transform(), ha="center", color=GREY, size=8.5)
-    return fig, axes
-
-
-def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> str:
-    """HTML of a figure. `title` and `about` are HTML, `alt` is text; `name` keeps the ids of several figures apart."""
-    file = io.StringIO()
-    fig.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    attributes, _, body = file.getvalue().partition("<svg")[2].partition(">")
-    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
-    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', body))
-    body = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
-    body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
-    body = re.sub(r' d="[^"]*"', lambda m: re.sub(r"(\.\d)\d+", r"\1", m[0]), body)  # a tenth of a point is enough
-    [box] = re.findall(r'viewBox="[^"]*"', attributes)
-    svg = f'<svg role="img" aria-label="{escape(alt)}" {box}>{body}'
-    return f"<figure>\n<figcaption><b>{title}</b> {about}</figcaption>\n{svg}</figure>\n"
-
-
-Line = tuple[Sequence[tuple[float, float]], str, str]  # points, colour, label
-
-
-def series(records: Sequence[Record], key: str, scale: float = 1.0) -> list[tuple[float, float]]:
-    """(epoch, value) where there is one."""
-    return [(float(record["epoch"]), scale * float(record[key])) for record in records if key in record]
-
-
-def line_chart(name: str, title: str, about: str, ylabel: str, lines: Sequence[Line], warm_up: int = 0) -> str:
-    """Numbers over epochs, the last line on top."""
-    fig, axes = _axes(ylabel, max((x for points, *_ in lines for x, _ in points), default=1), warm_up)
-    says = [f"{re.sub('<.*?>', '', title)} over the epochs, {ylabel}"]
-    for points, colour, label in lines:
-        xs, ys = np.reshape(points, (-1, 2)).T
-        axes.plot(xs, ys, color=colour, label=label, linewidth=1.6, marker="o" if len(xs) == 1 else None)
-        says += [f"{label} from {points[0][1]:.3f} to {points[-1][1]:.3f}"] if points and label else []
-    if len(says) > 2:
-        axes.legend()
-    return _figure(name, fig, title, about, "; ".join(says))
-
-
-def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> str:
-    """Stacked shares of a cell's ops over the epochs, in the colours of the drawings, lighter for a second op of a kind."""
-    found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
-    kind = {op: shapes.op_kind(op) for op in found - {"skip"}}
-    ops, colours = sorted(kind, key=lambda op: (kind[op], op)), []
-    for i, op in enumerate(ops):
-        strength = 0.55 ** sum(kind[other] == kind[op] for other in ops[:i])
-        red, green, blue = (1 - strength * (1 - part) for part in to_rgb(shapes.COLOURS[kind[op]][1]))
-        colours.append((red, green, blue))
-    counts = np.array([[float(record["ops"].get(f"{cell}.{op}", 0)) for record in metrics] for op in ops])
-    shares = counts / np.maximum(counts.sum(axis=0), 1e-12)
-    epochs = [float(record["epoch"]) for record in metrics]
-    edges = [epochs[0] - 0.5, *epochs, epochs[-1] + 0.5]  # so that a single epoch shows too
-    fig, axes = _axes("share of sampled ops", epochs[-1], warm_up, (4.4, 3.0))
-    areas = axes.stackplot(edges, np.pad(shares, ((0, 0), (1, 1)), "edge"), colors=colours, edgecolor="white", lw=0.8)
-    axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    labels = [shapes.op_title(op) for op in ops]
-    fig.legend(areas, labels, loc="outside lower center", ncols=3)
-    last = ", ".join(f"{label} {share:.0%}" for label, share in zip(labels, shares[:, -1], strict=True))
-    title, about = f"Ops of the {shapes.cell_title(cell)}", "as sampled while the shared weights were trained."
-    return _figure(name, fig, f"{escape(title)} {SHARED}", about, f"{title}, shares in the last epoch: {last}")
-
-
-def strip_plot(derived: Sequence[float], cells: Sequence[Sequence[float]], metric: Metric) -> str:
-    """Test figures: a dot a seed of the derived architecture, a dot a uniform one (its mean over seeds); bars are means."""
-    fig, axes = _axes("", size=(3.7, 1.6))
-    means = [mean(cell) for cell in cells]
-    for y, values, colour in ((1, derived, BLUE), (0, means, GREY)):
-        for i, x in enumerate(sorted(values)):  # neighbours at different heights, as they may be equal
-            axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=6, markeredgecolor="white")
-        axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
-    axes.set_yticks([1, 0], [f"derived,\n{len(derived)} seeds", f"uniform,\n{len(cells)} drawn"])
-    unit = metric.unit.strip() or "lower is better"
-    axes.set(ylim=(-0.6, 1.6), xlabel=f"test {metric.name}, {unit}")
-    axes.grid(visible=False, axis="y")
-    axes.ticklabel_format(axis="x", useOffset=False)
-    about = "A dot is a seed of the derived architecture, or a uniform one; all trained alone, alike. Bars are means."
-    says = [", ".join(f"{x:.2f}" for x in values) for values in (derived, means)]
-    title, measure = f"Test {metric.name}", f" in {metric.unit.strip()}" if metric.unit else ""
-    return _figure("strip", fig, f"{title}.", about, f"{title}{measure}; derived: {says[0]}; uniform: {says[1]}")
-
-
 # ---------------------------------------------------------------------------------------------------------- sections
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Cells are HTML; the first of a row names it."""
@@ -282,11 +177,13 @@ def head(run: Run) -> str:
     return f"<h1>{run.title}</h1>\n<p>{what}: {done} of {planned} epochs{clock}; {machine}</p>\n{note}"
 
 
-def _compared(compared: Record) -> tuple[Metric, list[float], list[list[float]]]:
-    """Which figure, those of the derived architecture over its seeds, those of the uniform ones, each over its seeds."""
-    metric = metric_in(compared) or UNKNOWN
+def _compared(compared: Record) -> tuple[Metric, list[float], list[list[float]], dict[str, list[float]]]:
+    """Which figure, those of the derived architecture over its seeds, those of the uniform ones, each over its seeds, and
+    those of hand-designed models."""
+    metric, names = metric_in(compared) or UNKNOWN, compared.get("references", {})
     figures = compared[f"test_{metric.name}"]
-    return metric, figures["derived"], [scores for name, scores in figures.items() if name != "derived"]
+    uniform = [scores for name, scores in figures.items() if name != "derived" and name not in names]
+    return metric, figures["derived"], uniform, {name: figures[name] for name in names}
 
 
 def verdict(run: Run) -> str:
@@ -296,13 +193,13 @@ def verdict(run: Run) -> str:
     if run.ranked and c["derived_id"] != run.ranked[0]["id"]:
         html += run.note("This verdict is of an architecture that does not rank first any more", "compare")
     says, _, numbers = (escape(part) for part in c["verdict"].replace("+-", "±").replace(" %", "\u00a0%").partition(" ("))
-    metric, derived_scores, uniform_scores = _compared(c)
+    metric, seeds, cells, references = _compared(c)
     larger = c["difference"] > 0
     kind = "better" if larger == metric.larger_is_better else "worse"
     kind = "open" if abs(c["difference"]) <= c["half_width"] else kind
     return f"""{html}<div class="verdict {kind}"><div><p class="says">{says}</p>\n<p>{numbers.replace(")", "", 1)}</p>
 <p class="soft">± is the 95 % interval of the difference (Welch): seeds of the derived one against uniform ones.</p></div>
-{strip_plot(derived_scores, uniform_scores, metric)}</div>\n"""
+{strip_plot(seeds, cells, references, metric)}</div>\n"""
 
 
 def retrained(run: Run) -> str:
@@ -412,8 +309,9 @@ def repeat(run: Run) -> str:
         flags = "".join(_flag(name.replace("_", "-"), value) for name, value in changed.items())
         commands += [f"enas retrain {again} --top {len(found['trainings'])} --seed {config.get('train_seed', 0)}{flags}"]
     if found := run.read("compare.json"):
-        _, seeds, cells = _compared(found)
-        commands += [f"enas compare {again} --cells {len(cells)} --seeds {len(seeds)} --cell-seeds {len(cells[0])}"]
+        _, seeds, cells, names = _compared(found)
+        drawn, beside = len(cells) + found.get("diverged", 0), f" --references {' '.join(names)}" if names else ""
+        commands += [f"enas compare {again} --cells {drawn} --seeds {len(seeds)} --cell-seeds {len(cells[0])}{beside}"]
     settings = _table(("setting", "value"), [(_text(name), _text(value)) for name, value in run.settings.items()])
     versions = ", ".join(f"{_text(name)} {_text(value)}" for name, value in run.config["versions"].items())
     return f"""<h2>To run this again</h2>\n<pre>{escape(chr(10).join(commands))}</pre>\n<p>With {versions}.</p>
