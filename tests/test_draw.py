@@ -30,7 +30,9 @@ from enas.space import (
     WiredNode,
     wire,
 )
+from enas.spaces import space_of
 from enas.spaces.conv_micro import OPS, ConvMicroSettings, conv_micro, from_tokens
+from enas.zoo import named
 
 RELEASED = from_tokens("0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1", "1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1")
 
@@ -75,6 +77,11 @@ def hand_made() -> WiredCell:
         WiredNode("constant", ()),
     )
     return WiredCell("c", ("x", "y"), nodes, ("c", "e", "constant"))
+
+
+def one_box(node: WiredNode) -> bool:
+    """A node that is one op of one input is drawn as that op."""
+    return len(node.edges) == 1 and not node.skips
 
 
 def cells() -> list[WiredCell]:
@@ -128,7 +135,7 @@ def test_nothing_overlaps(drawn):
 def test_a_panel_holds_the_boxes_of_its_node_and_no_other(drawn):
     for cell, drawing in drawn:
         assert [panel.name for panel in sorted(drawing.panels, key=lambda p: p.name)] == sorted(
-            n.name for n in cell.nodes if n.reads
+            n.name for n in cell.nodes if n.reads and not one_box(n)
         )
         for panel, box in itertools.product(drawing.panels, drawing.boxes):
             assert holds(panel, box) if box.name.split(".")[0] == panel.name else apart(panel, box)
@@ -182,7 +189,8 @@ def test_labels_as_rendered_lie_in_their_boxes():
 # -------------------------------------------------------------------------------------------------------------- graph
 def test_a_drawing_shows_the_wired_graph(drawn):
     for cell, drawing in drawn:
-        ops = [edge for node in cell.nodes for edge in node.edges]
+        ops = [edge for node in cell.nodes if not one_box(node) for edge in node.edges]
+        single = [(edge.input, node.name) for node in cell.nodes if one_box(node) for edge in node.edges]
         skips = [(skip, node.name) for node in cell.nodes for skip in node.skips]
         names = [box.name for box in drawing.boxes]
         expected = {*cell.inputs, *(node.name for node in cell.nodes), shapes.OUTPUT}
@@ -193,7 +201,7 @@ def test_a_drawing_shows_the_wired_graph(drawn):
         into = [(edge.input, f"{edge.node}.op{edge.slot}") for edge in ops]
         out_of = [(f"{edge.node}.op{edge.slot}", edge.node) for edge in ops]
         ends = [(name, shapes.OUTPUT) for name in cell.outputs]
-        assert sorted(arrows) == sorted([*into, *out_of, *skips, *ends])
+        assert sorted(arrows) == sorted([*into, *out_of, *single, *skips, *ends])
 
 
 def test_labels_of_the_released_cell():
@@ -212,8 +220,19 @@ def test_an_op_of_another_space_is_titled_by_its_name():
     edge = WiredEdge("c", "n", 0, "x", "my_own_op")
     boxes, _ = draw.graph(WiredCell("c", ("x",), (WiredNode("n", (edge,)),), ("n",)))
     assert [(box.label, box.kind) for box in boxes] == [
-        ("x", "input"), ("my own op", "op"), ("n", "sum"), ("output", "output"),
+        ("x", "input"), ("n  my own op", "op"), ("output", "output"),
     ]  # fmt: skip
+
+
+def test_what_leaves_a_recurrent_cell_is_a_mean():
+    arch = named("enas_rnn")
+    boxes, _ = draw.graph(wire(space_of(arch.space), arch)["cell"])
+    labels = {box.name: (box.label, box.kind) for box in boxes}
+    assert labels["x_and_h"] == ("word and state before", "input")
+    assert labels["h5"] == ("h5  tanh", "tanh")
+    assert labels["h12"] == ("h12  relu", "relu")
+    assert labels[shapes.OUTPUT] == ("mean", "output")
+    assert draw.to_text(space_of(arch.space), arch).endswith("out = mean(h4, h5, h8, h10, h11, h12)\n")
 
 
 # --------------------------------------------------------------------------------------------------------------- text

@@ -303,7 +303,7 @@ def _place(cell: WiredCell, ranks: list[list[_Block]]) -> Drawing:
             w = block.w if r == len(ranks) - 1 else block.box.w
             box = replace(block.box, x=x - w / 2, y=top + PANEL_PAD + (BOX_H + SUM_GAP) * bool(ops), w=w)
             boxes[box.name] = box
-            if ops and r < len(ranks) - 1:
+            if block.slots and block.box.kind == "sum":
                 height = box.y + BOX_H + PANEL_PAD - top
                 panels.append(Box(box.name, "", "panel", x - block.w / 2, top, block.w, height))
             for i, slot in enumerate(block.slots):
