@@ -359,7 +359,7 @@ def test_a_search_and_a_training_learn() -> None:
     like = presets.config_of("text-rnn")
     task = LanguageModel(some_text(), SMALL_TASK)
     space = rnn_cell(RnnCellSettings(num_nodes=3))
-    optimizer = replace(like.search.optimizer, learning_rate=2.0, min_learning_rate=0.0, grad_clip=1.0)
+    optimizer = replace(like.search.optimizer, learning_rate=2.0, momentum=0.0, grad_clip=1.0)
     with seeded("net"):
         net = RecurrentNetwork(space, RecurrentSettings(hidden=16, init_range=0.2), V)
     search = Search(replace(like.search, epochs=6, optimizer=optimizer), task, net, RandomSearch(space, seed=0))

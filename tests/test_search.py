@@ -7,19 +7,21 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
 
 from enas import config, presets
 from enas.assemble import Setup, setup
-from enas.derive import DeriveSettings, derive, ranked
+from enas.derive import DeriveSettings, Scored, derive, learned, ranked
 from enas.drive import Begun, search, silent
 from enas.retrain import Finished, Retrain, TrainEpochEnd
 from enas.run import RunFolder, read_lines
 from enas.search import EpochEnd, Search, Step
 from enas.strategies import STRATEGIES
 from enas.training import State
+from enas.zoo import named
 
 
 def tiny(seed: int = 0, strategy: str = "reinforce", **changes: object) -> Setup:
@@ -202,7 +204,7 @@ def test_derive_ranks_by_its_last_stage(statistics: str, score_on: str) -> None:
     procedure = tiny().search()
     weights = {k: v.clone() for k, v in procedure.supernet.state_dict().items()}
     settings = DeriveSettings(samples=6, keep=3, score_on=score_on, statistics=statistics, recalibration_steps=2)
-    scores = list(derive(settings, procedure.task, procedure.supernet, procedure.strategy))
+    scores = list(derive(settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform))
     best = ranked(scores, settings.keep)
     assert all(torch.equal(v, weights[k]) for k, v in procedure.supernet.state_dict().items())
     assert {s.stage for s in best} == {score_on}
@@ -211,6 +213,26 @@ def test_derive_ranks_by_its_last_stage(statistics: str, score_on: str) -> None:
     kept = sorted((s.metrics["reward"] for s in scores if s.stage == "minibatch"), reverse=True)[:3]
     first = {s.arch: s.metrics["reward"] for s in scores if s.stage == "minibatch"}
     assert sorted((first[s.arch] for s in best), reverse=True) == kept, "only the best of the minibatch go on"
+    found = learned(scores)
+    assert found is not None
+    assert sum(s.stage == "uniform" for s in scores) == settings.uniform == 30
+    assert 0 <= found["policy_beats_uniform"] <= 1
+    assert found["policy_median"] == median(first.values())
+
+
+def test_what_a_policy_knows() -> None:
+    def scored(stage: str, *rewards: float) -> list[Scored]:
+        return [Scored(named("enas_micro"), stage, {"reward": r}, 1, 1) for r in rewards]
+
+    policy = scored("minibatch", 1.0, 3.0, 5.0)
+    assert learned(policy) is None
+    assert learned(policy + scored("uniform", 0.0, 3.0)) == {
+        "policy_median": 3.0,
+        "uniform_median": 1.5,
+        "policy_beats_uniform": (2 + 1.5 + 1) / 6,
+    }
+    with pytest.raises(ValueError, match=r"derive\.uniform is at least 0; got -1"):
+        DeriveSettings(uniform=-1)
 
 
 def child(plan: Setup, seed: int = 0) -> Retrain:
@@ -262,7 +284,7 @@ def test_a_search_never_reads_the_test_set() -> None:
     procedure = tiny().search()
     del procedure.task._parts["test"]
     list(procedure.run())
-    list(derive(DeriveSettings(samples=2), procedure.task, procedure.supernet, procedure.strategy))
+    list(derive(DeriveSettings(samples=2), procedure.task, procedure.supernet, procedure.strategy, procedure.uniform))
 
 
 def test_a_loss_that_is_not_a_number_is_said_at_once() -> None:

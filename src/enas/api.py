@@ -84,7 +84,9 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) 
     procedure = plan.search()
     procedure.load(folder.read_checkpoint())
     scores = []
-    for scored in derive_procedure.derive(settings, procedure.task, procedure.supernet, procedure.strategy):
+    for scored in derive_procedure.derive(
+        settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform
+    ):
         scores.append(scored)
         listen(scored)
     best = derive_procedure.ranked(scores, settings.keep)
@@ -108,6 +110,7 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) 
             "search_finished": procedure.epoch >= plan.settings.search.epochs,
             "samples": len(first),
             "score_on": settings.score_on,
+            "policy_against_uniform": derive_procedure.learned(scores),
             "settings": to_dict(settings),
             "marks": size.marks(),
             "ranked": ranked,

@@ -153,6 +153,8 @@ class DeriveFlags:
     """Architectures to sample (default: as the run's recipe says)."""
     keep: int | None = None
     """Architectures to score on the full validation set and to rank."""
+    uniform: int | None = None
+    """Uniform architectures to score beside them: does the policy know more than chance?"""
     score_on: Literal["validation", "minibatch"] | None = None
     """Final score: the full validation set, or one minibatch (paper 2.2)."""
     statistics: Literal["batch", "recalibrated"] | None = None

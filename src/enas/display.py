@@ -163,6 +163,13 @@ def ranking(run: Path) -> None:
         scores = [f"{entry['shared_weights'][key]:.3f}" for _, key in shown]
         table.add_row(str(entry["rank"]), entry["id"], *scores, f"{entry['parameters']:,}")
     Console().print(table)
+    if found := best.get("policy_against_uniform"):
+        Console(highlight=False).print(
+            f"on the same shared weights and minibatch: median reward {found['policy_median']:.3f} of the policy's, "
+            f"{found['uniform_median']:.3f} of uniform ones; the policy's is better {found['policy_beats_uniform']:.0%} of"
+            " the time",
+            soft_wrap=True,
+        )
 
 
 def trainings(rows: list[dict[str, Any]], train_on: str) -> None:

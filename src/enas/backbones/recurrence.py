@@ -435,7 +435,10 @@ class StepNorm(nn.Module):
     """The batch norm of a cell's output, its parameters and, where a network trains alone, its running statistics: they
     move once a window, by the mean over its steps."""
 
-    def __init__(self, hidden: int, running: bool, momentum: float = 0.1):
+    num_batches_tracked: Tensor
+
+    def __init__(self, hidden: int, running: bool, momentum: float | None = 0.1):
+        """momentum: as of torch's batch norms; None: a plain average over windows."""
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(hidden)), nn.Parameter(torch.zeros(hidden))
         self.momentum, self.running = momentum, running
@@ -443,6 +446,14 @@ class StepNorm(nn.Module):
         self.running_var: Tensor | None
         self.register_buffer("running_mean", torch.zeros(hidden) if running else None)
         self.register_buffer("running_var", torch.ones(hidden) if running else None)
+        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long) if running else None)
+
+    def reset_running_stats(self) -> None:
+        """As before the first window."""
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+            self.num_batches_tracked.zero_()
 
     def norm(self) -> Norm:
         """What a computation is given."""
@@ -453,6 +464,9 @@ class StepNorm(nn.Module):
     @torch.no_grad()
     def seen(self, statistics: Statistics | None) -> None:
         """Tell what a computation found."""
-        if statistics is not None and self.running_mean is not None and self.running_var is not None and self.training:
-            self.running_mean.lerp_(statistics[0], self.momentum)
-            self.running_var.lerp_(statistics[1], self.momentum)
+        if statistics is None or self.running_mean is None or self.running_var is None or not self.training:
+            return
+        self.num_batches_tracked += 1
+        share = self.momentum if self.momentum is not None else 1 / int(self.num_batches_tracked)
+        self.running_mean.lerp_(statistics[0], share)
+        self.running_var.lerp_(statistics[1], share)
