@@ -203,18 +203,22 @@ def compare(
     seeds: int = 4,
     cell_seeds: int = 1,
     references: Sequence[str] = (),
+    settings: Any = None,
     workers: int | None = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> Verdict | None:
     """Train the derived architecture over `seeds` and `cells` uniformly drawn ones over `cell_seeds` by the same recipe,
-    and hand-designed `references` of as many parameters over `seeds` likewise; writes `compare.json`. None where it was
-    stopped: call it again, nothing is done twice. ValueError below 2 of a kind."""
+    and hand-designed `references` of as many parameters over `seeds` likewise; writes `compare.json`. `settings`: another
+    recipe than the run's own for all of them. None where it was stopped: call it again, nothing is done twice. ValueError
+    below 2 of a kind."""
     if cells < 2 or seeds < 2 or cell_seeds < 1:
         raise ValueError(f"a verdict needs at least 2 cells, 2 seeds and 1 cell seed; got {cells}, {seeds}, {cell_seeds}")
     path = Path(run)
     best = best_of(path)[0]
     plan = Setup.of(RunFolder.open(path).config)
+    if settings is not None:
+        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, retrain=settings))
     workers = workers or max(1, cores() // plan.threads)
     drawn = uniform = uniform_architectures(plan.space, cells, plan.seed, without=best)
     jobs: list[tuple[Architecture | Reference, Path, int]]

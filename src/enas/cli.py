@@ -215,6 +215,20 @@ class RetrainFlags:
     """Stop in good order after this time, such as 20m; the same command goes on."""
 
 
+def _with_recipe(flags: type[Any], about: str | None, preset: str) -> Any:
+    """Flags whose `settings` are those of the preset's `retrain`, each a flag of its own."""
+    from enas import presets
+
+    made = dataclasses.make_dataclass(
+        flags.__name__,
+        [("settings", Annotated[presets.retrain_type(preset), arg(name="retrain")], dataclasses.field())],
+        bases=(flags,),
+        frozen=True,
+    )
+    made.__doc__ = about
+    return made
+
+
 @command("retrain", "train an architecture alone, from scratch, to the figure that counts")
 def retrain(args: list[str]) -> int:
     """Train an architecture alone, from scratch.
@@ -248,13 +262,7 @@ def retrain(args: list[str]) -> int:
         plan = api.setup(given["--preset"] or presets.preset_for(space["name"] if space else None), given["--recipe"])
         if space is not None:
             plan = api.with_space(plan, space)
-    Flags = dataclasses.make_dataclass(
-        "RetrainFlags",
-        [("settings", Annotated[presets.retrain_type(plan.preset), arg(name="retrain")], dataclasses.field())],
-        bases=(RetrainFlags,),
-        frozen=True,
-    )
-    Flags.__doc__ = retrain.__doc__
+    Flags = _with_recipe(RetrainFlags, retrain.__doc__, plan.preset)
     args = args if what is not None or asks_help else ["", *args]
     flags = parse(Flags, args, "retrain", Flags(what=what or "", settings=plan.settings.retrain))
     settings = flags.settings
@@ -354,20 +362,17 @@ def show(args: list[str]) -> int:
 
 @dataclass(frozen=True)
 class CompareFlags:
-    """Is the derived architecture better than uniformly drawn ones, trained by the same recipe? Ends with a verdict.
-
-    enas compare runs/mine --cells 8 --seeds 4
-    enas compare runs/mine --references resnet
-    """
-
     run: Positional[Path]
     """Run folder of a search, derived."""
+    settings: Annotated[Any, arg(name="retrain")]
     cells: int = 8
     """Uniformly drawn architectures to train."""
     seeds: int = 4
     """Trainings of the derived architecture."""
     cell_seeds: int = 1
     """Trainings of each uniform architecture."""
+    epochs: int | None = None
+    """Short for --retrain.epochs."""
     references: tuple[str, ...] = ()
     """Hand-designed models of as many parameters to train likewise: lstm, rhn; resnet, densenet_bc."""
     workers: int | None = None
@@ -378,10 +383,24 @@ class CompareFlags:
 
 @command("compare", "train the derived architecture and uniform ones alike: the verdict")
 def compare(args: list[str]) -> int:
-    flags = parse(CompareFlags, args, "compare")
-    from enas import api
-    from enas.display import Display
+    """Is the derived architecture better than uniformly drawn ones, trained by the same recipe? Ends with a verdict.
 
+    enas compare runs/mine --cells 8 --seeds 4
+    enas compare runs/mine --references resnet
+    enas compare runs/mine --epochs 20             (all of them by another recipe than the run's own: --retrain flags)
+    """
+    from enas import api, presets
+    from enas.display import Display
+    from enas.run import RunFolder
+
+    asks_help = any(word in ("-h", "--help") for word in args)
+    run = Path(args[0]) if args and not args[0].startswith("-") else None
+    if run is None and not asks_help:
+        raise ValueError("name the run to compare: enas compare RUN; see `enas compare --help`")
+    plan = api.setup(next(iter(presets.PRESETS))) if run is None else api.Setup.of(RunFolder.open(run).config)
+    Flags = _with_recipe(CompareFlags, compare.__doc__, plan.preset)
+    flags = parse(Flags, args, "compare", Flags(run=run or Path(), settings=plan.settings.retrain))
+    recipe = flags.settings if flags.epochs is None else dataclasses.replace(flags.settings, epochs=flags.epochs)
     limit = seconds(flags.max_time) if flags.max_time else None
     with Display() as display:
         answer = api.compare(
@@ -390,6 +409,7 @@ def compare(args: list[str]) -> int:
             seeds=flags.seeds,
             cell_seeds=flags.cell_seeds,
             references=flags.references,
+            settings=recipe,
             workers=flags.workers,
             max_seconds=limit,
             listen=display,

@@ -128,9 +128,9 @@ def ptb_rnn_quick() -> TextConfig:
         reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-4, normalise=True),
         derive=DeriveSettings(samples=50, score_on="validation", keep=5),
         retrain=RetrainConfig(
-            epochs=6,
+            epochs=4,
             train_on="train",
-            optimizer=optimizer,
+            optimizer=dataclasses.replace(optimizer, learning_rate=4.0, momentum=0.9),
             network=dataclasses.replace(network, batch_norm=False),
             task=LanguageModelSettings(),
         ),
