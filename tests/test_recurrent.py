@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -23,6 +25,7 @@ from enas.search import EpochEnd, Search
 from enas.space import wire
 from enas.spaces.rnn_cell import CORRECTED_OPS, RnnCellSettings, from_corrected_tokens, from_tokens, rnn_cell
 from enas.strategies.random_search import RandomSearch
+from enas.strategies.reinforce import Reinforce
 from enas.tasks.language_model import LanguageModel, LanguageModelSettings
 from enas.training import seeded
 from enas.zoo import named
@@ -371,6 +374,31 @@ def test_a_search_and_a_training_learn() -> None:
     training = Retrain(replace(like.retrain, epochs=30, optimizer=replace(optimizer, learning_rate=5.0)), task, child)
     last = [e.metrics["validation_perplexity"] for e in training.run() if isinstance(e, TrainEpochEnd)][-1]
     assert 2.9 < last < 0.5 * V
+
+
+def test_a_search_resumed_at_any_step_equals_uninterrupted() -> None:
+    """With the controller, two children a step, dropout, batch norm, two layers and windows of random length."""
+    like = presets.config_of("text-rnn")
+    space = rnn_cell(RnnCellSettings(num_nodes=3))
+    settings = RecurrentSettings(hidden=6, layers=2, init_range=0.3, **dict.fromkeys(DROPOUTS, 0.2))
+    rhythm = replace(like.search, epochs=2, warmup_epochs=1, children=2, controller_steps=3, architectures=2)
+
+    def begin() -> Search:
+        with seeded("begin"):
+            net = RecurrentNetwork(space, settings, V)
+        task = LanguageModel(some_text(400), replace(SMALL_TASK, random_lengths=True))
+        return Search(rhythm, task, net, Reinforce(space, like.reinforce, seed=0))
+
+    def said(event: Any) -> Any:
+        return event.metrics if isinstance(event, EpochEnd) else (event.archs, event.values)
+
+    whole = [said(event) for event in begin().run()]
+    for stop in range(1, len(whole), 3):
+        search = begin()
+        first = [said(event) for event in itertools.islice(search.run(), stop)]
+        state, again = copy.deepcopy(search.state()), begin()
+        again.load(state)
+        assert first + [said(event) for event in again.run()] == whole
 
 
 def test_a_trained_childs_perplexity_does_not_depend_on_how_it_is_evaluated() -> None:

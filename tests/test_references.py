@@ -41,7 +41,7 @@ def enas(*args: object) -> int:
 @pytest.mark.parametrize("name", IMAGE_MODELS)
 def test_as_wide_as_the_budget_allows(name: str) -> None:
     entry = REFERENCES[name]
-    for budget in (60_000, 270_000, 4_600_000, entry.parameters):
+    for budget in (60_000, 4_600_000):
         with torch.device("meta"):
             model: Any = entry.make(IMAGES, MicroSettings(), budget)
         count = sum(p.numel() for p in model.parameters())
@@ -108,6 +108,7 @@ def test_which_preset_trains_a_reference(capsys: pytest.CaptureFixture[str], tmp
         assert says in err, err
 
 
+@pytest.mark.slow
 def test_images_beside_a_resnet(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert enas("search", "digits-micro", "--out", run, *SMALL) == 0

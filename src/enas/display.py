@@ -101,6 +101,8 @@ class Display:
 
     def _begun(self, event: Begun) -> None:
         self.start = time.monotonic()
+        if event.data:
+            self.console.print(f"data: {event.data}", soft_wrap=True)
         if event.cost is None:
             at = f", from epoch {event.resumed_at + 1}" if event.resumed_at else ""
             self.console.print(f"training in {event.folder}{at}")

@@ -41,6 +41,7 @@ class Begun:
     folder: Path
     cost: Cost | None = None
     resumed_at: int | None = None  # epochs that were done then
+    data: str = ""  # in a few words
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def search(
     with RunFolder.create(path, plan.to_dict("search")) as folder:
         folder.lock()
         folder.clock("begin", threads=plan.threads, estimated_seconds=round(cost.seconds, 1))
-        listen(Begun(path, cost))
+        listen(Begun(path, cost, data=procedure.task.about))
         _search(folder, procedure, listen, after(max_seconds))
     return path
 
@@ -194,7 +195,7 @@ def resume(run: str | Path, *, max_seconds: float | None = None, listen: Listene
         if state is not None:
             procedure.load(state)
         folder.clock("resume", epoch=procedure.epoch, phase=procedure.phase, step=procedure.step)
-        listen(Begun(path, procedure.preview(), procedure.epoch))
+        listen(Begun(path, procedure.preview(), procedure.epoch, procedure.task.about))
         _search(folder, procedure, listen, after(max_seconds))
     return path
 
@@ -290,7 +291,7 @@ def _retrain(
     if state is not None:
         procedure.load(state)
     folder.clock("begin", epoch=procedure.epoch, step=procedure.step, threads=plan.threads)
-    listen(Begun(folder.path, resumed_at=procedure.epoch))
+    listen(Begun(folder.path, resumed_at=procedure.epoch, data=task.about))
     finished: dict[str, float] = {}
 
     def record(event: Any) -> None:

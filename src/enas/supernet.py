@@ -139,12 +139,19 @@ class Supernet(nn.Module):
 
 
 @torch.no_grad()
+def he_normal(weight: Tensor) -> None:
+    """Variance 2 / fan-in (He et al. 2015). On the meta device, where models are only counted, nothing: torch would load
+    its compiler for it."""
+    if weight.numel() and not weight.is_meta:
+        nn.init.kaiming_normal_(weight, nonlinearity="relu")
+
+
+@torch.no_grad()
 def he_initialise(model: nn.Module) -> None:
     """He initialisation (paper 3.2: He et al. 2015): convolutions and linear layers normal with variance 2 / fan-in, biases
     zero, batch norms one and zero."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            if module.weight.numel():
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            he_normal(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

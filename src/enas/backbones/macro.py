@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from enas.architecture import Architecture
 from enas.ops import LAYER_OPS, FactorizedReduction, Norm, Statistics, batch_norm, make_op
 from enas.space import SearchSpace, WiredNode, possible_edges, wire
-from enas.supernet import Supernet, he_initialise
+from enas.supernet import Supernet, he_initialise, he_normal
 
 OP = "op"  # the source that stands for a layer's own op, where skips are merged after it
 
@@ -250,7 +250,7 @@ class _Matrix(nn.Module):
     def __init__(self, channels_in: int, channels_out: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels_out, channels_in, 1, 1))
-        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        he_normal(self.weight)
 
 
 def _stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Module:

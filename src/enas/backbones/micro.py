@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from enas.architecture import Architecture
 from enas.ops import Norm, Statistics, batch_norm, factorized, make_op
 from enas.space import SearchSpace, WiredCell, WiredEdge, possible_edges, wire
-from enas.supernet import Outputs, Supernet, he_initialise
+from enas.supernet import Outputs, Supernet, he_initialise, he_normal
 
 STEM = -1  # the position that the first two cells read
 
@@ -325,7 +325,9 @@ class _Calibration(nn.Module):
 
 
 def _he(rows: int, columns: int) -> Tensor:
-    return nn.init.kaiming_normal_(torch.empty(rows, columns, 1, 1), nonlinearity="relu")
+    weight = torch.empty(rows, columns, 1, 1)
+    he_normal(weight)
+    return weight
 
 
 def _stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Module:

@@ -83,7 +83,7 @@ def cifar10_micro_modern() -> MicroConfig:
             train_on="train",
             optimizer=optimizer,
             network=MicroSettings(filters=36, cells=6, dropout=0.2, drop_path=0.2, aux_weight=0.4),
-            task=ImageClassificationSettings(batch_size=96, cutout=16),
+            task=ImageClassificationSettings(batch_size=96, cutout=16, label_smoothing=0.1),
         ),
     )
 

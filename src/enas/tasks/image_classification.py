@@ -86,6 +86,8 @@ class ImageClassification(Task):
             both = [self._parts["train"], self._parts["validation"]]
             x = torch.cat([b.x for b in both]).contiguous(memory_format=torch.channels_last)
             self._parts["train"] = Batch(x, torch.cat([b.y for b in both]))
+        sizes = " / ".join(f"{self.size(part):,}" for part in ("train", "validation", "test"))
+        self.about = f"{data.name}: {sizes} images to train, validate and test on, {data.num_classes} classes"
         self._order: tuple[object, Tensor] = (None, torch.empty(0))
 
     def size(self, part: Part) -> int:

@@ -137,6 +137,8 @@ class LanguageModel(Task):
         self.settings, self.seed, self.device, self.train_on = settings, seed, torch.device(device), train_on
         self.dimensions = {"vocabulary": len(data.vocabulary)}
         self._parts: dict[Part, Tensor] = {part: getattr(data, part).to(self.device) for part in PARTS}
+        sizes = " / ".join(f"{n:,}" for n in data.counts.values())
+        self.about = f"{data.name}: {sizes} tokens to train, validate and test on, {len(data.vocabulary):,} types"
         if train_on == "train+validation":
             self._parts["train"] = torch.cat([self._parts["train"], self._parts["validation"]])
         if settings.batch_size >= len(self._parts["train"]):

@@ -26,6 +26,9 @@ class Task(Protocol):
     dimensions: dict[str, int]
     """What a backbone has to know of the data, as arguments of its constructor."""
 
+    about: str
+    """The data in a few words: its name, how much of it there is to train, to validate and to test on."""
+
     @property
     @abstractmethod
     def train_steps(self) -> int:
