@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
 import math
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -169,16 +171,13 @@ def test_wrong_tokens(parse: Any, tokens: str, says: str) -> None:
 def test_wrong_space_settings(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         RnnCellSettings(**wrong)
-    with pytest.raises(ValueError, match="an activation is one of tanh, relu, sigmoid, identity; got 'swish'"):
-        network(cell_of({"h1": ("x_and_h", "swish")}) if False else _swish())
 
 
-def _swish() -> Architecture:
+def test_an_unknown_activation() -> None:
     space = rnn_cell(RnnCellSettings(num_nodes=1, ops=("swish",)))
-    arch = samples(space, 1)[0]
-    model = RecurrentNetwork(space, RecurrentSettings(hidden=4), V, only=arch)
-    model(words())
-    return arch
+    model = RecurrentNetwork(space, RecurrentSettings(hidden=4), V, only=samples(space, 1)[0])
+    with pytest.raises(ValueError, match="an activation is one of tanh, relu, sigmoid, identity; got 'swish'"):
+        model(words())
 
 
 @pytest.mark.parametrize(
@@ -257,6 +256,23 @@ def test_the_hand_written_backward_is_the_gradient(highway: bool, norm: str) -> 
         return fused(program, x, state, about["mask"], norm, wx, rest[: len(program.ops)])[0]
 
     assert torch.autograd.gradcheck(function, tuple(leaves(about)))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_step_leaves_nothing_behind(norm: str) -> None:
+    """What a step computed is freed when its result is, without waiting for the garbage collector."""
+    program, about = problem("paper", True, norm, dropout=True, seed=1)
+    gc.disable()
+    try:
+        for backward in (True, False):
+            out, _ = fused(program, **about)
+            if backward:
+                out.sum().backward()
+            kept = weakref.ref(out.grad_fn)
+            del out
+            assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_one_program_serves_every_cell() -> None:

@@ -271,15 +271,10 @@ class _Fused(torch.autograd.Function):
                 saved.append((statistics[0], statistics[1]))
             state = out[t]
         ctx.program, ctx.norm, ctx.saved, ctx.steps = program, norm, saved, steps
-        ctx.kept = (
-            x,
-            mask,
-            wx,
-            averages,
-            before,
-            sources,
-            [a if a is not None else b for a, b in zip(read, sources, strict=True)],
-        )
+        # The result itself must not be among what is kept: it holds this object, which then would never be freed.
+        whole = [a if a is not None else b for a, b in zip(read, sources, strict=True)]
+        ctx.save_for_backward(x, mask, wx)
+        ctx.kept = (averages if norm is not None else None, sources, whole)
         ctx.stacked = stacked
         found = _statistics(norm, saved, B) or ()
         ctx.mark_non_differentiable(*found)
@@ -288,7 +283,7 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         program, norm, steps = ctx.program, ctx.norm, ctx.steps
-        x, mask, wx, averages, _, sources, reads = ctx.kept
+        (x, mask, wx), (averages, sources, reads) = ctx.saved_tensors, ctx.kept
         T, B, H = grad.shape
         groups = program.groups
         # A product with a transposed right operand is several times slower on a CPU: transposed once, for all steps.
