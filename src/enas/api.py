@@ -42,6 +42,7 @@ __all__ = [
     "best_of",
     "compare",
     "derive",
+    "marks_of",
     "reference_for",
     "resume",
     "retrain",
@@ -290,6 +291,19 @@ def sizes(arch: Architecture) -> dict[str, int]:
                 24_000_000, here.space, arch, network, **dimensions
             )
     return out
+
+
+def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
+    """Notes for a drawing: sizes of maps and filters in the run's network, or else in that of the recipe `paper`."""
+    if Path(what).is_dir() and (Path(what) / "best.json").exists():
+        found: dict[str, str] = read_json(Path(what) / "best.json").get("marks", {})
+        return found
+    name = presets.preset_for(arch.space["name"])
+    plan = with_space(setup(name, "paper", data=".", device="cpu"), arch.space)
+    dimensions = DATASETS[plan.settings.data.dataset].dimensions
+    with torch.device("meta"):
+        model = BACKBONES[plan.space.backbone].make(plan.space, plan.settings.retrain.network, **dimensions, only=arch)
+    return model.marks()
 
 
 def architecture_of(what: str | Path) -> Architecture:

@@ -340,7 +340,7 @@ class ShowFlags:
 def show(args: list[str]) -> int:
     flags = parse(ShowFlags, args, "show")
     from enas import draw
-    from enas.api import architecture_of, sizes
+    from enas.api import architecture_of, marks_of, sizes
     from enas.run import write_atomically
     from enas.spaces import space_of
 
@@ -355,7 +355,7 @@ def show(args: list[str]) -> int:
         write_atomically(flags.out, arch.to_json() + "\n")
         print(f"wrote {flags.out}")
     else:
-        draw.save(space, arch, flags.out)
+        draw.save(space, arch, flags.out, marks_of(flags.what, arch))
         print(f"wrote {flags.out}")
     return 0
 

@@ -20,7 +20,8 @@ HUES = ("#0072b2", "#b85c00", "#00815f", "#a3336f", "#5b6470", "#7a6a00", "#3f51
 
 
 def chain(cell: WiredCell, title: str, text_width: Callable[[str, bool], float], marks: Mapping[str, str]) -> Drawing:
-    """Places for the layers of a wired cell of one op a node. `marks`: a note beside a layer, by its name."""
+    """Places for the layers of a wired cell of one op a node. `marks`: a note beside a layer, by its name;
+    one that says the same as the one above it is left out."""
     names = [*cell.inputs, *(node.name for node in cell.nodes), OUTPUT]
     labels = {name: name for name in cell.inputs}
     labels |= {node.name: f"{node.name}  {' + '.join(op_title(edge.op) for edge in node.edges)}" for node in cell.nodes}
@@ -30,6 +31,12 @@ def chain(cell: WiredCell, title: str, text_width: Callable[[str, bool], float],
     reads = {node.name: node.reads for node in cell.nodes} | {OUTPUT: cell.outputs}
 
     width = max(math.ceil(text_width(label, False)) for label in labels.values()) + 2 * BOX_PAD
+    noted_names = [name for name in names if name in marks]
+    marks = {
+        name: marks[name]
+        for above, name in zip([None, *noted_names], noted_names, strict=False)
+        if above is None or marks[above] != marks[name]
+    }
     noted = max((math.ceil(text_width(mark, False)) + 12 for name, mark in marks.items() if name in names), default=0)
     left = MARGIN + noted
     right = left + width

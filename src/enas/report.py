@@ -213,7 +213,7 @@ def retrained(run: Run) -> str:
     name = (metric_in(best) or UNKNOWN).name
     among = f", chosen by validation {name} among the {len(rows)} that ranked best" if len(rows) > 1 else ""
     made_on = "the search and its choices were made on it" if f"validation_{name}" in best else "trained on as well"
-    return f"""{html}<p>Cell <code>{_text(chosen)}</code>, {best["parameters"]:,} parameters{among}.</p>
+    return f"""{html}<p>Architecture <code>{_text(chosen)}</code>, {best["parameters"]:,} parameters{among}.</p>
 <div class="tiles"><p><b>{_score(best, f"test_{name}")}</b>test {name}<br>
 <span class="soft">the test set, read once, at the end of the training</span></p>
 <p><b>{_score(best, f"validation_{name}")}</b>validation {name}<br>

@@ -16,6 +16,7 @@ OUTPUT = "cell output"  # name of the output's box; no node is called so
 COLOURS = {
     "input": ("#ffffff", "#5b6470"),
     "conv": ("#d3e7f7", "#0072b2"),
+    "dense": ("#f5dfeb", "#a3336f"),  # a convolution over all channels, where others are separable
     "pool": ("#fde8c4", "#b87700"),
     "identity": ("#eeeeee", "#8a8a8a"),
     "op": ("#d5efe6", "#00815f"),
@@ -102,6 +103,8 @@ def op_kind(op: str) -> str:
         return "identity"
     if op in ("tanh", "relu"):
         return op
+    if op.startswith("conv"):
+        return "dense"
     return "conv" if "conv" in op else "pool" if "pool" in op else "op"
 
 

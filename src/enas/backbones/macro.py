@@ -190,11 +190,10 @@ class MacroNetwork(Supernet):
         return ((name, cut) for name, level in deepest.items() for cut in range(self.level[name], level))
 
     def marks(self) -> dict[str, str]:
-        out = {}
-        for level in range(len(self.cuts) + 1):
-            name = next(name for name, at in self.level.items() if at == level)
-            out[name] = f"{self.size(level)} x {self.size(level)}, {self.width(level)} filters"
-        return out
+        return {
+            name: f"{self.size(level)} x {self.size(level)}, {self.width(level)} filters"
+            for name, level in self.level.items()
+        }
 
     def rebuilt(self, only: Architecture | None, statistics: Statistics) -> MacroNetwork:
         return MacroNetwork(self.space, self.settings, self.channels, self.image_size, self.classes, only, statistics)
