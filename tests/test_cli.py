@@ -147,6 +147,13 @@ def test_presets_data_and_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.split() == ["search.epochs", "310", "150"] for line in out.splitlines())
 
 
+def test_a_reader_may_stop_reading() -> None:
+    command = f"{sys.executable} -m enas presets show cifar10-micro paper | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
 def test_every_setting_of_every_recipe_says_what_it_is() -> None:
     from enas import config, presets
 

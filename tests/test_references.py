@@ -157,6 +157,11 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
     assert answer is not None
     assert (answer.cells, answer.diverged) == (2, 1)
     assert "1 more uniform diverged" in str(answer)
+    monkeypatch.setattr("enas.api.retrain_many", results(6))
+    answer = api.compare(run, cells=3, seeds=2, references=["resnet", "densenet_bc"])
+    assert answer is not None
+    assert list(answer.references) == ["densenet_bc"]
+    assert str(answer).endswith("; densenet_bc 50.00 %, spread 0.00; resnet diverged")
     monkeypatch.setattr("enas.api.retrain_many", results(0))
     with pytest.raises(Diverged, match="came to nothing, and without it there is no verdict: so"):
         api.compare(run, cells=3, seeds=2)

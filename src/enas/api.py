@@ -221,7 +221,7 @@ def compare(
     if settings is not None:
         plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, retrain=settings))
     workers = workers or max(1, cores() // plan.threads)
-    drawn = uniform = uniform_architectures(plan.space, cells, plan.seed, without=best)
+    uniform = uniform_architectures(plan.space, cells, plan.seed, without=best)
     jobs: list[tuple[Architecture | Reference, Path, int]]
     jobs = [(best, retrain_folder(path, best, seed, plan), seed) for seed in range(seeds)]
     jobs += [(arch, retrain_folder(path, arch, seed, plan), seed) for seed in range(cell_seeds) for arch in uniform]
@@ -233,7 +233,7 @@ def compare(
         return None
     first = seeds + cells * cell_seeds  # of the references' results
     for i, result in enumerate(results):
-        if result is not None and DIVERGED in result and not seeds <= i < first:
+        if result is not None and DIVERGED in result and i < seeds:
             raise Diverged(f"{jobs[i][0].id} came to nothing, and without it there is no verdict: {result[DIVERGED]}")
     scores = [plan.metric.shown((result or {}).get(f"test_{plan.metric.name}", math.nan)) for result in results]
     by_cell = [[scores[seeds + k * cells + i] for k in range(cell_seeds)] for i in range(cells)]
@@ -241,7 +241,9 @@ def compare(
     uniform = list(itertools.compress(uniform, ends_well))
     by_cell = list(itertools.compress(by_cell, ends_well))
     by_reference = {name: scores[first + i * seeds : first + (i + 1) * seeds] for i, name in enumerate(references)}
-    answer = verdict(scores[:seeds], by_cell, plan.metric, by_reference, diverged=cells - len(uniform))
+    lost = [name for name, by_seed in by_reference.items() if not all(map(math.isfinite, by_seed))]
+    by_reference = {name: by_seed for name, by_seed in by_reference.items() if name not in lost}
+    answer = verdict(scores[:seeds], by_cell, plan.metric, by_reference, cells - len(uniform), lost)
     write_json(
         path / "compare.json",
         {
@@ -259,7 +261,11 @@ def compare(
             "uniform": [arch.to_dict() for arch in uniform],
             "parameters": {best.id: results[0]["parameters"] if results[0] else None}
             | {a.id: r["parameters"] for a, r in zip(drawn, results[seeds:], strict=False) if r and a in uniform}
-            | {m.name: r["parameters"] for m, r in zip(hand_made, results[first::seeds], strict=True) if r is not None},
+            | {
+                m.name: r["parameters"]
+                for m, r in zip(hand_made, results[first::seeds], strict=True)
+                if r and m.name not in lost
+            },
         },
     )
     listen(Done(path, answer))

@@ -7,6 +7,7 @@ A ValueError or OSError of any command is shown as one line, exit status 2.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -478,6 +479,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not isinstance(error, Diverged):
             raise
         return _fail(str(error))
+    except BrokenPipeError:  # who read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         what = f"'{error.filename}': " if error.filename else ""
         return _fail(f"{what}{error.strerror or error}; what was saved before is whole, `enas resume RUN` goes on from it")

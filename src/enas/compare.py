@@ -56,6 +56,8 @@ class Verdict:
     """Uniform cells whose training came to nothing; they are in no other figure."""
     references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Mean and standard deviation over the same seeds, of hand-designed models of as many parameters."""
+    diverged_references: tuple[str, ...] = ()
+    """Those of which a training came to nothing."""
 
     @property
     def better(self) -> bool | None:
@@ -80,6 +82,7 @@ class Verdict:
             f" {self.uniform_best:.2f}{u}{lower}); rank {self.rank} of {self.cells + 1}"
             + (f"; {self.diverged} more uniform diverged" if self.diverged else "")
             + "".join(f"; {name} {mean:.2f}{u}, spread {spread:.2f}" for name, (mean, spread) in self.references.items())
+            + "".join(f"; {name} diverged" for name in self.diverged_references)
         )
 
 
@@ -89,9 +92,11 @@ def verdict(
     metric: Metric = METRICS["accuracy"],
     references: Mapping[str, Sequence[float]] | None = None,
     diverged: int = 0,
+    diverged_references: Sequence[str] = (),
 ) -> Verdict:
     """From test figures as they are shown (accuracies in percent, perplexities): of the derived architecture, one a seed,
-    of each uniform cell, one a seed, and of each reference, likewise. diverged: uniform cells without a figure.
+    of each uniform cell, one a seed, and of each reference, likewise. diverged: uniform cells without a figure;
+    diverged_references: names of references without one.
 
     ValueError with fewer than two on either side: there is no spread then, and no verdict.
     """
@@ -117,4 +122,5 @@ def verdict(
         metric=metric.name,
         diverged=diverged,
         references={name: (mean(scores), stdev(scores)) for name, scores in (references or {}).items()},
+        diverged_references=tuple(diverged_references),
     )
