@@ -259,12 +259,10 @@ def compare(
             },
             "skip_rate": SKIP_RATE,
             "uniform": [arch.to_dict() for arch in uniform],
-            "parameters": {best.id: results[0]["parameters"] if results[0] else None}
-            | {a.id: r["parameters"] for a, r in zip(drawn, results[seeds:], strict=False) if r and a in uniform}
-            | {
-                m.name: r["parameters"]
-                for m, r in zip(hand_made, results[first::seeds], strict=True)
-                if r and m.name not in lost
+            "parameters": {
+                getattr(what, "name", what.id): result["parameters"]  # a reference by its name
+                for (what, *_), result in zip(jobs, results, strict=True)
+                if result and DIVERGED not in result
             },
         },
     )

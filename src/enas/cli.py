@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from enas import cli_lists
-from enas.commands import COMMANDS, command, parse, seconds
+from enas import cli_lists, cli_results
+from enas.commands import COMMANDS, command, parse, seconds, with_recipe
 
-__all__ = ["cli_lists", "main"]
+__all__ = ["cli_lists", "cli_results", "main"]
 
 
 # --------------------------------------------------------------------------------------------------------- search
@@ -216,20 +216,6 @@ class RetrainFlags:
     """Stop in good order after this time, such as 20m; the same command goes on."""
 
 
-def _with_recipe(flags: type[Any], about: str | None, preset: str) -> Any:
-    """Flags whose `settings` are those of the preset's `retrain`, each a flag of its own."""
-    from enas import presets
-
-    made = dataclasses.make_dataclass(
-        flags.__name__,
-        [("settings", Annotated[presets.retrain_type(preset), arg(name="retrain")], dataclasses.field())],
-        bases=(flags,),
-        frozen=True,
-    )
-    made.__doc__ = about
-    return made
-
-
 @command("retrain", "train an architecture alone, from scratch, to the figure that counts")
 def retrain(args: list[str]) -> int:
     """Train an architecture alone, from scratch.
@@ -263,7 +249,7 @@ def retrain(args: list[str]) -> int:
         plan = api.setup(given["--preset"] or presets.preset_for(space["name"] if space else None), given["--recipe"])
         if space is not None:
             plan = api.with_space(plan, space)
-    Flags = _with_recipe(RetrainFlags, retrain.__doc__, plan.preset)
+    Flags = with_recipe(RetrainFlags, retrain.__doc__, plan.preset)
     args = args if what is not None or asks_help else ["", *args]
     flags = parse(Flags, args, "retrain", Flags(what=what or "", settings=plan.settings.retrain))
     settings = flags.settings
@@ -322,130 +308,13 @@ def retrain(args: list[str]) -> int:
     return display.status
 
 
-# ------------------------------------------------------------------------------------------------- show, compare
-@dataclass(frozen=True)
-class ShowFlags:
-    """Look at an architecture: a drawing in the terminal, or a file.
-
-    enas show enas_micro
-    enas show runs/mine --out best.svg              (.svg .png .pdf .dot .txt .json)
-    """
-
-    what: Positional[str]
-    """A run folder (its best), an architecture file, or a name from `enas list`."""
-    out: Path | None = None
-    """File to write; the ending says which form."""
-
-
-@command("show", "draw an architecture, in the terminal or as a file")
-def show(args: list[str]) -> int:
-    flags = parse(ShowFlags, args, "show")
-    from enas import draw
-    from enas.api import architecture_of, marks_of, sizes
-    from enas.run import write_atomically
-    from enas.spaces import space_of
-
-    arch = architecture_of(flags.what)
-    space = space_of(arch.space)
-    if flags.out is None:
-        print(draw.to_text(space, arch))
-        print("parameters of the network trained alone, by recipe")
-        for name, number in sizes(arch).items():
-            print(f"  {name:46} {number:>12,}")
-    elif flags.out.suffix == ".json":
-        write_atomically(flags.out, arch.to_json() + "\n")
-        print(f"wrote {flags.out}")
-    else:
-        draw.save(space, arch, flags.out, marks_of(flags.what, arch))
-        print(f"wrote {flags.out}")
-    return 0
-
-
-@dataclass(frozen=True)
-class CompareFlags:
-    run: Positional[Path]
-    """Run folder of a search, derived."""
-    settings: Annotated[Any, arg(name="retrain")]
-    cells: int = 8
-    """Uniformly drawn architectures to train."""
-    seeds: int = 4
-    """Trainings of the derived architecture."""
-    cell_seeds: int = 1
-    """Trainings of each uniform architecture."""
-    epochs: int | None = None
-    """Short for --retrain.epochs."""
-    references: tuple[str, ...] = ()
-    """Hand-designed models of as many parameters to train likewise: lstm, rhn; resnet, densenet_bc."""
-    workers: int | None = None
-    """Trainings at a time, each with the run's number of threads (default: as many as the cores allow)."""
-    max_time: str | None = None
-    """Stop in good order after this time; the same command goes on."""
-
-
-@command("compare", "train the derived architecture and uniform ones alike: the verdict")
-def compare(args: list[str]) -> int:
-    """Is the derived architecture better than uniformly drawn ones, trained by the same recipe? Ends with a verdict.
-
-    enas compare runs/mine --cells 8 --seeds 4
-    enas compare runs/mine --references resnet
-    enas compare runs/mine --epochs 20             (all of them by another recipe than the run's own: --retrain flags)
-    """
-    from enas import api, presets
-    from enas.display import Display
-    from enas.run import RunFolder
-
-    asks_help = any(word in ("-h", "--help") for word in args)
-    run = Path(args[0]) if args and not args[0].startswith("-") else None
-    if run is None and not asks_help:
-        raise ValueError("name the run to compare: enas compare RUN; see `enas compare --help`")
-    plan = api.setup(next(iter(presets.PRESETS))) if run is None else api.Setup.of(RunFolder.open(run).config)
-    Flags = _with_recipe(CompareFlags, compare.__doc__, plan.preset)
-    flags = parse(Flags, args, "compare", Flags(run=run or Path(), settings=plan.settings.retrain))
-    recipe = flags.settings if flags.epochs is None else dataclasses.replace(flags.settings, epochs=flags.epochs)
-    limit = seconds(flags.max_time) if flags.max_time else None
-    with Display() as display:
-        answer = api.compare(
-            flags.run,
-            cells=flags.cells,
-            seeds=flags.seeds,
-            cell_seeds=flags.cell_seeds,
-            references=flags.references,
-            settings=recipe,
-            workers=flags.workers,
-            max_seconds=limit,
-            listen=display,
-        )
-    if answer is not None:
-        print(f"verdict: {answer}")
-    return display.status
-
-
-@dataclass(frozen=True)
-class ReportFlags:
-    """One self-contained page about a run: curves, ops over time, the cells drawn, the ranked list, the verdict.
-
-    enas report runs/mine
-    """
-
-    run: Positional[Path]
-    """Run folder of a search, at any stage."""
-
-
-@command("report", "one page about a run: curves, drawings, ranking, verdict")
-def report(args: list[str]) -> int:
-    flags = parse(ReportFlags, args, "report")
-    from enas.report import write_report
-    from enas.run import read_json
-
-    print(f"wrote {write_report(flags.run)}")
-    if (flags.run / "compare.json").exists():
-        print(f"verdict: {read_json(flags.run / 'compare.json')['verdict']}")
-    return 0
-
-
 # ----------------------------------------------------------------------------------------------------------- main
+ORDER = ("search", "resume", "derive", "retrain", "compare", "report", "show")  # as one comes to need them; then the others
+
+
 def usage() -> str:
-    rows = "\n".join(f"  {name:9} {about}" for name, (about, _) in COMMANDS.items())
+    names = [*ORDER, *(name for name in COMMANDS if name not in ORDER)]
+    rows = "\n".join(f"  {name:9} {COMMANDS[name][0]}" for name in names)
     return (
         "usage: enas COMMAND ...   (enas COMMAND --help says more)\n\n"
         "Neural architecture search with shared weights (ENAS) that grades its own search.\n\n"

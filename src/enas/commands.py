@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
+from tyro.conf import arg
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
 
@@ -45,6 +47,20 @@ def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> An
         if "Perhaps you meant:" in first:
             text += f"; perhaps you meant {first[first.index('Perhaps you meant:') + 1].split()[0]}"
         raise ValueError(f"{text}; see `enas {name} --help`") from None
+
+
+def with_recipe(flags: type[Any], about: str | None, preset: str) -> Any:
+    """Flags whose `settings` are those of the preset's `retrain`, each a flag of its own."""
+    from enas import presets  # torch with it: only where it is needed
+
+    made = dataclasses.make_dataclass(
+        flags.__name__,
+        [("settings", Annotated[presets.retrain_type(preset), arg(name="retrain")], dataclasses.field())],
+        bases=(flags,),
+        frozen=True,
+    )
+    made.__doc__ = about
+    return made
 
 
 def seconds(text: str) -> float:

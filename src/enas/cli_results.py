@@ -1,0 +1,132 @@
+"""Commands that look at what was found: show, compare, report."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from enas.commands import command, parse, seconds, with_recipe
+
+
+@dataclass(frozen=True)
+class ShowFlags:
+    """Look at an architecture: a drawing in the terminal, or a file.
+
+    enas show enas_micro
+    enas show runs/mine --out best.svg              (.svg .png .pdf .dot .txt .json)
+    """
+
+    what: Positional[str]
+    """A run folder (its best), an architecture file, or a name from `enas list`."""
+    out: Path | None = None
+    """File to write; the ending says which form."""
+
+
+@command("show", "draw an architecture, in the terminal or as a file")
+def show(args: list[str]) -> int:
+    flags = parse(ShowFlags, args, "show")
+    from enas import draw
+    from enas.api import architecture_of, marks_of, sizes
+    from enas.run import write_atomically
+    from enas.spaces import space_of
+
+    arch = architecture_of(flags.what)
+    space = space_of(arch.space)
+    if flags.out is None:
+        print(draw.to_text(space, arch))
+        print("parameters of the network trained alone, by recipe")
+        for name, number in sizes(arch).items():
+            print(f"  {name:46} {number:>12,}")
+    elif flags.out.suffix == ".json":
+        write_atomically(flags.out, arch.to_json() + "\n")
+        print(f"wrote {flags.out}")
+    else:
+        draw.save(space, arch, flags.out, marks_of(flags.what, arch))
+        print(f"wrote {flags.out}")
+    return 0
+
+
+@dataclass(frozen=True)
+class CompareFlags:
+    run: Positional[Path]
+    """Run folder of a search, derived."""
+    settings: Annotated[Any, arg(name="retrain")]
+    cells: int = 8
+    """Uniformly drawn architectures to train."""
+    seeds: int = 4
+    """Trainings of the derived architecture."""
+    cell_seeds: int = 1
+    """Trainings of each uniform architecture."""
+    epochs: int | None = None
+    """Short for --retrain.epochs."""
+    references: tuple[str, ...] = ()
+    """Hand-designed models of as many parameters to train likewise: lstm, rhn; resnet, densenet_bc."""
+    workers: int | None = None
+    """Trainings at a time, each with the run's number of threads (default: as many as the cores allow)."""
+    max_time: str | None = None
+    """Stop in good order after this time; the same command goes on."""
+
+
+@command("compare", "train the derived architecture and uniform ones alike: the verdict")
+def compare(args: list[str]) -> int:
+    """Is the derived architecture better than uniformly drawn ones, trained by the same recipe? Ends with a verdict.
+
+    enas compare runs/mine --cells 8 --seeds 4
+    enas compare runs/mine --references resnet
+    enas compare runs/mine --epochs 20             (all of them by another recipe than the run's own: --retrain flags)
+    """
+    from enas import api, presets
+    from enas.display import Display
+    from enas.run import RunFolder
+
+    asks_help = any(word in ("-h", "--help") for word in args)
+    run = Path(args[0]) if args and not args[0].startswith("-") else None
+    if run is None and not asks_help:
+        raise ValueError("name the run to compare: enas compare RUN; see `enas compare --help`")
+    plan = api.setup(next(iter(presets.PRESETS))) if run is None else api.Setup.of(RunFolder.open(run).config)
+    Flags = with_recipe(CompareFlags, compare.__doc__, plan.preset)
+    flags = parse(Flags, args, "compare", Flags(run=run or Path(), settings=plan.settings.retrain))
+    recipe = flags.settings if flags.epochs is None else dataclasses.replace(flags.settings, epochs=flags.epochs)
+    limit = seconds(flags.max_time) if flags.max_time else None
+    with Display() as display:
+        answer = api.compare(
+            flags.run,
+            cells=flags.cells,
+            seeds=flags.seeds,
+            cell_seeds=flags.cell_seeds,
+            references=flags.references,
+            settings=recipe,
+            workers=flags.workers,
+            max_seconds=limit,
+            listen=display,
+        )
+    if answer is not None:
+        print(f"verdict: {answer}")
+    return display.status
+
+
+@dataclass(frozen=True)
+class ReportFlags:
+    """One self-contained page about a run: curves, ops over time, the cells drawn, the ranked list, the verdict.
+
+    enas report runs/mine
+    """
+
+    run: Positional[Path]
+    """Run folder of a search, at any stage."""
+
+
+@command("report", "one page about a run: curves, drawings, ranking, verdict")
+def report(args: list[str]) -> int:
+    flags = parse(ReportFlags, args, "report")
+    from enas.report import write_report
+    from enas.run import read_json
+
+    print(f"wrote {write_report(flags.run)}")
+    if (flags.run / "compare.json").exists():
+        print(f"verdict: {read_json(flags.run / 'compare.json')['verdict']}")
+    return 0
