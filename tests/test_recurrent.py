@@ -22,6 +22,7 @@ from enas.backbones.recurrence import ACTIVATIONS, COMPUTATIONS, Norm, Program, 
 from enas.backbones.recurrent import DROPOUTS, RecurrentNetwork, RecurrentSettings
 from enas.backbones.softmax import ROWS, TiedSoftmax
 from enas.data.text import TextData
+from enas.derive import recalibrated
 from enas.retrain import Retrain, TrainEpochEnd
 from enas.search import EpochEnd, Search
 from enas.space import wire
@@ -415,6 +416,24 @@ def test_a_search_resumed_at_any_step_equals_uninterrupted() -> None:
         state, again = copy.deepcopy(search.state()), begin()
         again.load(state)
         assert first + [said(event) for event in again.run()] == whole
+
+
+def test_recalibrated_statistics_are_a_plain_average() -> None:
+    """Of the training windows that were read for it; the supernet itself keeps none."""
+    arch = samples(FOUR, 1)[0]
+    with seeded("net"):
+        net = RecurrentNetwork(FOUR, RecurrentSettings(hidden=6, init_range=0.3), V)
+    task = LanguageModel(some_text(), SMALL_TASK)
+    child = recalibrated(task, net, arch, steps=3)
+    norm = child.at("layers.0.norm")
+    assert int(norm.num_batches_tracked) == 3
+    seen: list[Tensor] = []
+    watched = net.child(arch, "running").train()
+    watched.at("layers.0.norm").seen = lambda statistics: seen.append(statistics[0])
+    for step in range(3):
+        task.loss(watched, None, task.train_batch(0, step))
+    torch.testing.assert_close(norm.running_mean, torch.stack(seen).mean(0))
+    assert math.isfinite(task.evaluate(child, None, "validation")["loss"])
 
 
 def test_a_trained_childs_perplexity_does_not_depend_on_how_it_is_evaluated() -> None:
