@@ -98,6 +98,7 @@ def test_which_preset_trains_a_reference(capsys: pytest.CaptureFixture[str], tmp
         (["--arch", "resnet", "--preset", "ptb-rnn"], "for language model is one of lstm, rhn; got 'resnet'"),
         (["--arch", "lstm", "--preset", "text-rnn", "--parameters", "0"], "--parameters is at least 1; got 0"),
         (["enas_rnn", "--arch", "lstm"], "--arch names a hand-designed model, beside a run or nothing; got 'enas_rnn'"),
+        (["enas_rnn", "--preset", "text-rnn", "--parameters", "9"], "name it with --arch"),
         (["enas_rnn", "--preset", "text-rnn", "--cutout", "4"], "--cutout blanks squares of images"),
         (["enas_rnn", "--preset", "text-rnn", "--highest-filters", "512"], "--highest-filters widens convolutional"),
         (["enas_macro", "--preset", "digits-macro", "--highest-filters", "0"], "a multiple of 1"),

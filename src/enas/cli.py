@@ -263,6 +263,8 @@ def retrain(args: list[str]) -> int:
         if not hasattr(settings.network, "widened"):
             raise ValueError(f"--highest-filters widens convolutional networks; preset '{plan.preset}' has none")
         settings = dataclasses.replace(settings, network=settings.network.widened(flags.highest_filters))
+    if flags.parameters is not None and flags.arch is None:
+        raise ValueError("--parameters is of a hand-designed model: name it with --arch")
     limit = seconds(flags.max_time) if flags.max_time else None
     with Display() as display:
         if is_run and flags.out is None and flags.arch is None:
