@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.architecture import Architecture
+from enas.backbones.budget import widest
 from enas.supernet import he_initialise
 
 
@@ -114,15 +115,7 @@ def fit(make: Callable[[int], ImageReference], parameters: int, name: str) -> Im
         with torch.device("meta"):
             return make(width).num_parameters()
 
-    if size(1) > parameters:
-        raise ValueError(f"reference model '{name}' has at least {size(1):,} parameters; got {parameters:,}")
-    low, high = 1, 2
-    while size(high) <= parameters:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if size(middle) <= parameters else (low, middle)
-    return make(low)
+    return make(widest(size, parameters, f"reference model '{name}'"))
 
 
 def make_resnet(dimensions: Mapping[str, int], network: Any, parameters: int) -> ImageReference:

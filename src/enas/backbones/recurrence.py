@@ -21,7 +21,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from enas.space import WiredCell
 
@@ -424,44 +424,3 @@ class _StepsBack:
 
 
 COMPUTATIONS: dict[str, Any] = {"plain": plain, "fused": fused, "static": static}
-
-
-class StepNorm(nn.Module):
-    """The batch norm of a cell's output, its parameters and, where a network trains alone, its running statistics: they
-    move once a window, by the mean over its steps."""
-
-    num_batches_tracked: Tensor
-
-    def __init__(self, hidden: int, running: bool, momentum: float | None = 0.1):
-        """momentum: as of torch's batch norms; None: a plain average over windows."""
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(hidden)), nn.Parameter(torch.zeros(hidden))
-        self.momentum, self.running = momentum, running
-        self.running_mean: Tensor | None
-        self.running_var: Tensor | None
-        self.register_buffer("running_mean", torch.zeros(hidden) if running else None)
-        self.register_buffer("running_var", torch.ones(hidden) if running else None)
-        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long) if running else None)
-
-    def reset_running_stats(self) -> None:
-        """As before the first window."""
-        if self.running_mean is not None and self.running_var is not None:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-            self.num_batches_tracked.zero_()
-
-    def norm(self) -> Norm:
-        """What a computation is given."""
-        if self.running and not self.training:
-            return Norm(self.weight, self.bias, self.running_mean, self.running_var)
-        return Norm(self.weight, self.bias)
-
-    @torch.no_grad()
-    def seen(self, statistics: Statistics | None) -> None:
-        """Tell what a computation found."""
-        if statistics is None or self.running_mean is None or self.running_var is None or not self.training:
-            return
-        self.num_batches_tracked += 1
-        share = self.momentum if self.momentum is not None else 1 / int(self.num_batches_tracked)
-        self.running_mean.lerp_(statistics[0], share)
-        self.running_var.lerp_(statistics[1], share)

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.architecture import Architecture
+from enas.backbones.budget import widest
 from enas.backbones.softmax import LanguageModelOutputs, TiedSoftmax
 
 States = tuple[Tensor, ...]
@@ -205,16 +206,8 @@ def make_reference(
     if "vocabulary" not in dimensions:
         raise ValueError(f"reference model '{name}' is a language model; the task gives {', '.join(dimensions)}")
     kind, V = KINDS[name], dimensions["vocabulary"]
-    if kind.size(V, 1, settings) > parameters:
-        least = kind.size(V, 1, settings)
-        raise ValueError(f"reference model '{name}' of {V:,} words has at least {least:,} parameters; got {parameters:,}")
-    low, high = 1, 2
-    while kind.size(V, high, settings) <= parameters:
-        low, high = high, 2 * high
-    while high - low > 1:  # low fits, high does not
-        middle = (low + high) // 2
-        low, high = (middle, high) if kind.size(V, middle, settings) <= parameters else (low, middle)
-    return kind(V, low, settings)
+    what = f"reference model '{name}' of {V:,} words"
+    return kind(V, widest(lambda hidden: kind.size(V, hidden, settings), parameters, what), settings)
 
 
 def settings_like(network: Any) -> ReferenceSettings:
