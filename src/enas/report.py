@@ -301,17 +301,23 @@ def trainings(run: Run) -> str:
 def repeat(run: Run) -> str:
     """Everything needed to run this again."""
     again = shlex.quote(f"{run.path}-again")
+
+    def changed(retrain: Record) -> str:
+        """Flags for what differs from the run's own recipe."""
+        given = flat(retrain, "retrain.").items()
+        return "".join(_flag(name.replace("_", "-"), value) for name, value in given if value != run.settings.get(name))
+
     commands = [f"enas search --config {shlex.quote(str(run.path / 'config.json'))} --out {again}"]
     commands += [f"enas derive {again}"] if run.ranked else []
     if found := run.read("retrained.json"):
         config = run.read(f"{found['trainings'][0]['folder']}/config.json") or run.config
-        changed = {k: v for k, v in flat(config["settings"]["retrain"], "retrain.").items() if v != run.settings.get(k)}
-        flags = "".join(_flag(name.replace("_", "-"), value) for name, value in changed.items())
+        flags = changed(config["settings"]["retrain"])
         commands += [f"enas retrain {again} --top {len(found['trainings'])} --seed {config.get('train_seed', 0)}{flags}"]
     if found := run.read("compare.json"):
         _, seeds, cells, names = _compared(found)
         drawn, beside = len(cells) + found.get("diverged", 0), f" --references {' '.join(names)}" if names else ""
         commands += [f"enas compare {again} --cells {drawn} --seeds {len(seeds)} --cell-seeds {len(cells[0])}{beside}"]
+        commands[-1] += changed(found.get("recipe", {}))
     settings = _table(("setting", "value"), [(_text(name), _text(value)) for name, value in run.settings.items()])
     versions = ", ".join(f"{_text(name)} {_text(value)}" for name, value in run.config["versions"].items())
     return f"""<h2>To run this again</h2>\n<pre>{escape(chr(10).join(commands))}</pre>\n<p>With {versions}.</p>
