@@ -481,7 +481,8 @@ def test_pooling_does_not_count_the_padding() -> None:
 def test_separable_convolutions_are_separable_and_applied_twice(name: str, kernel: int) -> None:
     """Appendix B: ReLU, convolution, batch norm, and all of it twice."""
     layers = list(make_op(name, 6, 2, batch_norm))  # type: ignore[call-overload]
-    assert [type(layer) for layer in layers] == [nn.ReLU, nn.Conv2d, nn.Conv2d, nn.BatchNorm2d] * 2
+    kinds = [nn.ReLU, nn.Conv2d, nn.Conv2d, nn.BatchNorm2d] * 2
+    assert all(isinstance(layer, kind) for layer, kind in zip(layers, kinds, strict=True))
     depthwise, pointwise = layers[1::4], layers[2::4]
     assert [(c.kernel_size, c.groups, c.stride) for c in depthwise] == [((kernel,) * 2, 6, (s, s)) for s in (2, 1)]
     assert [(c.kernel_size, c.groups, c.stride) for c in pointwise] == [((1, 1), 1, (1, 1))] * 2

@@ -492,7 +492,7 @@ def test_errors_say_the_rule_and_what_came(name: str) -> None:
 # Design, section 2: a module imports from its own layer or one further up in this list. A new module needs a place here.
 LAYERS = {
     "values": "space architecture metrics",
-    "parts": "ops supernet controller training data",
+    "parts": "fast ops supernet controller training data",
     "plug-ins": "spaces backbones tasks strategies",
     "procedures": "search derive retrain compare",
     "edges": "config run assemble jobs report report_charts shapes draw_cell draw_chain draw display export presets"

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from enas import fast
 
 Statistics = Literal["batch", "running"]
 Norm = Callable[[int], nn.Module]
@@ -27,18 +29,47 @@ def batch_norm(channels: int, statistics: Statistics = "running") -> nn.BatchNor
 
     A supernet uses the batch's: running ones would mix all children (the measured cause of collapsed searches).
     """
-    return nn.BatchNorm2d(channels, track_running_stats=statistics == "running")
+    return fast.BatchNorm(channels, track_running_stats=statistics == "running")
 
 
-class SeparableConv(nn.Sequential):
+class AfterRelu(nn.Sequential):
+    """An op whose first layer is a ReLU. Edges that read one value can share it: `op.body(relu(x))` is `op(x)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(F.relu(x))
+
+    def body(self, x: Tensor) -> Tensor:
+        for layer in islice(self, 1, None):
+            x = layer(x)
+        return x
+
+
+class Read:
+    """The named values of a cell, and a ReLU of each that some op begins with, made once."""
+
+    def __init__(self, values: Mapping[str, Tensor]):
+        self.values = values
+        self.relus: dict[str, Tensor] = {}
+
+    def by(self, op: nn.Module, name: str) -> Tensor:
+        """The op applied to the value."""
+        if not isinstance(op, AfterRelu) or not fast.on("relu"):
+            out: Tensor = op(self.values[name])
+            return out
+        if name not in self.relus:
+            self.relus[name] = F.relu(self.values[name])
+        return op.body(self.relus[name])
+
+
+class SeparableConv(AfterRelu):
     """(ReLU, depthwise k x k, pointwise 1x1, batch norm), twice in cells (appendix B); the stride is in the first."""
 
     def __init__(self, channels: int, stride: int, norm: Norm, kernel: int, times: int = 2):
         layers: list[nn.Module] = []
-        for step in (stride, *[1] * (times - 1)):
+        for time in range(times):
             layers += [
-                nn.ReLU(),
-                nn.Conv2d(channels, channels, kernel, step, kernel // 2, groups=channels, bias=False),
+                nn.ReLU(inplace=time > 0),
+                fast.Depthwise(channels, kernel, stride if time == 0 else 1),
                 nn.Conv2d(channels, channels, 1, bias=False),
                 norm(channels),
             ]
@@ -62,28 +93,16 @@ class FactorizedReduction(nn.Module):
 
 
 def factorized(x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
-    """The two stride-2 products of a factorized reduction, concatenated.
+    """The two stride-2 products of a factorized reduction, concatenated; at odd sizes zeros stand for the pixels of odd row
+    and column that are not there, so that a stride of 2 keeps ceil(H/2).
 
     Pixels are picked before the product, not by its stride: on x86 a 1x1 convolution of stride 2 in channels_last with
     fewer than 8 input channels writes past its memory (torch 2.13, oneDNN; docs/log.md)."""
-    out = F.conv2d(_every_second(x), even)
-    if odd.shape[0] == 0:
-        return out
-    return torch.cat([out, F.conv2d(_every_second(shifted(x)), odd)], 1)
+    picked = fast.diagonals(x, both=odd.shape[0] > 0)
+    return fast.concatenated([F.conv2d(part, weight) for part, weight in zip(picked, (even, odd), strict=False)])
 
 
-def _every_second(x: Tensor) -> Tensor:
-    return x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
-
-
-def shifted(x: Tensor) -> Tensor:
-    """`x` moved by one pixel up and left; at odd sizes a line of zeros comes in, so that a stride of 2 keeps ceil(H/2)."""
-    if x.shape[2] % 2 or x.shape[3] % 2:
-        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-    return x[:, :, 1:, 1:]
-
-
-class Conv(nn.Sequential):
+class Conv(AfterRelu):
     """ReLU, k x k, batch norm (appendix B)."""
 
     def __init__(self, channels: int, stride: int, norm: Norm, kernel: int):
@@ -94,16 +113,16 @@ class Conv(nn.Sequential):
 def identity(channels: int, stride: int, norm: Norm) -> nn.Module:
     if stride == 1:
         return nn.Identity()
-    return nn.Sequential(nn.ReLU(), FactorizedReduction(channels, channels, norm))
+    return AfterRelu(nn.ReLU(), FactorizedReduction(channels, channels, norm))
 
 
 def avg_pool(channels: int, stride: int, norm: Norm) -> nn.Module:
     # Padding does not count as pixels, as in the released code's framework.
-    return nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+    return fast.AvgPool(stride)
 
 
 def max_pool(channels: int, stride: int, norm: Norm) -> nn.Module:
-    return nn.MaxPool2d(3, stride, 1)
+    return fast.MaxPool(stride)
 
 
 OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {

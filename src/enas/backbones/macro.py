@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from enas import fast
 from enas.architecture import Architecture
 from enas.ops import LAYER_OPS, FactorizedReduction, Norm, Statistics, batch_norm, make_op
 from enas.space import SearchSpace, WiredNode, possible_edges, wire
@@ -237,7 +238,7 @@ class MacroNetwork(Supernet):
             return torch.stack(inputs).sum(0)
         before = node.merged
         weights = [self.at(f"merge.{node.name}.{source}").weight for source in self._sources(node)]
-        x, weight = (inputs[0], weights[0]) if len(inputs) == 1 else (torch.cat(inputs, 1), torch.cat(weights, 1))
+        x, weight = (inputs[0], weights[0]) if len(inputs) == 1 else (fast.concatenated(inputs), torch.cat(weights, 1))
         y = F.conv2d(x if before else F.relu(x), weight)
         y = self.at(f"merge.{node.name}.norm")(y) if self.settings.merge_norm else y
         return F.relu(y) if before else y

@@ -23,8 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from enas import fast
 from enas.architecture import Architecture
-from enas.ops import Norm, Statistics, batch_norm, factorized, make_op
+from enas.ops import Norm, Read, Statistics, batch_norm, factorized, make_op
 from enas.space import SearchSpace, WiredCell, WiredEdge, possible_edges, wire
 from enas.supernet import Outputs, Supernet, he_initialise, he_normal
 
@@ -283,18 +284,19 @@ class MicroNetwork(Supernet):
 
     def _cell(self, index: int, cell: WiredCell, outputs: dict[int, Tensor], arch: Architecture, progress: float) -> Tensor:
         values = {slot: self._calibrated(index, slot, outputs, arch) for slot in cell.inputs}
+        read = Read(values)
         drop = self.settings.drop_path * (index + 1) / len(self.positions) * progress if self.training else 0.0
         for node in cell.nodes:
             total: Tensor | None = None
             for edge in node.edges:
-                y = self.at(self._address(edge, index))(values[edge.input])
+                y = read.by(self.at(self._address(edge, index)), edge.input)
                 if drop and edge.op != "identity":
                     y = drop_path(y, drop)
                 total = y if total is None else total + y
             assert total is not None
             values[node.name] = total
         ends = [values[name] for name in cell.outputs]
-        return F.relu(ends[0] if len(ends) == 1 else torch.cat(ends, 1))
+        return fast.concatenated(ends, relu=True)
 
     def _aux(self, x: Tensor, arch: Architecture) -> Tensor:
         x = F.avg_pool2d(x, min(5, x.shape[2]), 3)

@@ -1,0 +1,343 @@
+"""What makes convolutional cells fast on a CPU, in torch's own pieces: same numbers, up to the order of a sum.
+
+All of it works on tensors in channels_last, where (B, C, H, W) lies in memory as a matrix of B H W rows and C columns. Each
+piece says what was slow; docs/log.md has the measurements. Elsewhere (other devices, layouts, small tensors) torch's own
+kernels run. Each can be turned off, which is how tests and benchmarks compare: `with fast.without("batch_norm"): ...`.
+
+    batch_norm     torch's inner loop runs over channels, poorly where they are no multiple of the vector's width: rows are
+                   joined until they are; statistics, then one multiply-add
+    depthwise      the weight gradient of kernels wider than 3 leaves the fast path: 5x5 is taken as two of 5x3
+    pool           average pooling is a depthwise convolution by ones; max pooling without gradient two running maxima
+    layout         gradients of a concat and of strided picks come back in channels_last, not as views that every kernel
+                   after them has to copy
+    relu           what several edges of a node read after a ReLU gets it once
+    memory         freed blocks stay with the process (glibc gives large ones back to the system, and takes new ones page by
+                   page)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SWITCHES = ("batch_norm", "depthwise", "pool", "layout", "relu")
+LEAST = 1 << 16  # elements below which Python's own time would be seen
+LANES = 8  # floats a vector of most CPUs holds; a multiple is never worse
+_off: set[str] = set()
+_aten = torch.ops.aten
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Inside, the named pieces are off. ValueError for a name that is none."""
+    for name in names:
+        if name not in SWITCHES:
+            raise ValueError(f"a piece is one of {', '.join(SWITCHES)}; got '{name}'")
+    before = set(_off)
+    _off.update(names)
+    try:
+        yield
+    finally:
+        _off.clear()
+        _off.update(before)
+
+
+def on(name: str) -> bool:
+    return name not in _off
+
+
+def _fits(x: Tensor, name: str) -> bool:
+    return (
+        name not in _off
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and x.numel() >= LEAST
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def _matrix(x: Tensor, columns: int) -> Tensor:
+    """The memory of `x` (B, C, H, W) in channels_last as rows of so many columns."""
+    return x.permute(0, 2, 3, 1).view(-1, columns)
+
+
+def _as_images(matrix: Tensor) -> Tensor:
+    """(rows, columns) as (rows, columns, 1, 1), which lies in memory alike: what torch's batch norm takes as channels_last."""
+    return matrix[:, :, None, None]
+
+
+# ------------------------------------------------------------------------------------------------------ batch norm
+def joined(rows: int, channels: int) -> int:
+    """How many rows to join so that their channels fill whole vectors; 1 where they do, or cannot."""
+    times = 1
+    while channels * times % LANES and rows % (2 * times) == 0:
+        times *= 2
+    return times
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """`nn.BatchNorm2d`, faster on a CPU where it takes the batch's statistics."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch = self.training or self.running_mean is None
+        if not batch or not _fits(x, "batch_norm") or self.weight is None:
+            return super().forward(x)
+        y, mean, var = _BatchNorm.apply(x, self.weight, self.bias, self.eps)
+        if self.training and self.running_mean is not None:
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            assert self.momentum is not None
+            with torch.no_grad():
+                n = x.numel() // x.shape[1]
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(var * (n / max(1, n - 1)), self.momentum)
+                self.num_batches_tracked.add_(1)
+        return y
+
+
+class _BatchNorm(torch.autograd.Function):
+    """Also the statistics, mean and biased variance (C,), without gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        C = x.shape[1]
+        rows = x.numel() // C
+        times = joined(rows, C)
+        columns = _matrix(x, C * times)
+        means, variances = _aten.batch_norm_update_stats(_as_images(columns), None, None, 0.0)
+        if times > 1:  # the statistics of a whole from those of its equal parts
+            means, variances = means.view(times, C), variances.view(times, C)
+            mean = means.mean(0)
+            var = variances.mean(0) + (means - mean).square_().mean(0)
+        else:
+            mean, var = means, variances
+        inverse = (var + eps).rsqrt_()
+        scale = weight * inverse
+        shift = torch.addcmul(bias, mean, scale, value=-1)
+        y = torch.empty_like(x)
+        torch.addcmul(shift.repeat(times), columns, scale.repeat(times), out=_matrix(y, C * times))
+        ctx.save_for_backward(x, weight, mean, var, inverse)
+        ctx.times, ctx.eps = times, eps
+        ctx.mark_non_differentiable(mean, var)
+        return y, mean, var
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var, inverse = ctx.saved_tensors
+        C, times = x.shape[1], ctx.times
+        rows = x.numel() // C
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        columns, given = _matrix(x, C * times), _matrix(grad, C * times)
+        wide = mean.repeat(times), var.repeat(times)
+        # Sums over rows of grad x normalised input, and of grad.
+        _, dots, sums = _aten.native_batch_norm_backward(
+            _as_images(given), _as_images(columns), None, *wide, None, None, False, ctx.eps, [False, True, True]
+        )
+        dots, sums = dots.view(times, C).sum(0), sums.view(times, C).sum(0)
+        a = weight * inverse
+        b = a * inverse * dots / -rows
+        c = -(a * sums / rows + b * mean)
+        dx = torch.empty_like(x)
+        out = _matrix(dx, C * times)
+        torch.addcmul(c.repeat(times), columns, b.repeat(times), out=out)
+        out.addcmul_(given, a.repeat(times))
+        return dx, dots, sums, None
+
+
+# --------------------------------------------------------------------------------------------- depthwise convolution
+class Depthwise(nn.Conv2d):
+    """k x k, each channel by itself, without bias; padded so that stride 1 keeps the size."""
+
+    def __init__(self, channels: int, kernel: int, stride: int):
+        super().__init__(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel_size == (5, 5) and self.stride == (1, 1) and torch.is_grad_enabled() and _fits(x, "depthwise"):
+            out: Tensor = _Depthwise5.apply(x, self.weight)
+            return out
+        return super().forward(x)
+
+
+class _Depthwise5(torch.autograd.Function):
+    """5x5, stride 1. Weight gradient: taps -2, -1, 0 and taps 1, 2 of a row, by kernels of width 3 on rows that two zeros
+    part, so that a shift by a pixel is a shift in memory."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, None, 1, 2, 1, x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        B, C, H, W = x.shape
+        dx = _conv_backward(grad, x, weight, 2, [True, False])[0]
+
+        def parted(value: Tensor, lead: int) -> Tensor:
+            """(B H (W + 2) + 2 pixels, C), two zeros after each row; all of it `lead` pixels from the start."""
+            flat = value.new_zeros((B * H * (W + 2) + 2) * C)
+            inner = flat[lead * C : lead * C + B * H * (W + 2) * C].view(B, H, W + 2, C)
+            inner[:, :, :W].copy_(value.permute(0, 2, 3, 1))
+            return flat
+
+        def images(flat: Tensor, start: int) -> Tensor:
+            return flat[start * C : start * C + B * H * (W + 2) * C].view(B, H, W + 2, C).permute(0, 3, 1, 2)
+
+        wide, given = parted(x, 1), images(parted(grad, 0), 0)
+        narrow = weight.new_empty(C, 1, 5, 3).contiguous(memory_format=torch.channels_last)
+        # Read from the start, pixel w is x[w - 1]: taps -2, -1, 0. From two on it is x[w + 1]: taps 1, 2, and 0 but for w = 0.
+        left = _conv_backward(given, images(wide, 0), narrow, (2, 1), [False, True])[1]
+        right = _conv_backward(given, images(wide, 2), narrow, (2, 1), [False, True])[1]
+        return dx, torch.cat([left, right[..., 1:]], 3)
+
+
+def _conv_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, padding: int | tuple[int, int], wanted: list[bool]
+) -> tuple[Tensor, Tensor]:
+    pads = [padding, padding] if isinstance(padding, int) else list(padding)
+    dx, dweight, _ = _aten.convolution_backward(
+        grad, x, weight, [0], [1, 1], pads, [1, 1], False, [0, 0], x.shape[1], [*wanted, False]
+    )
+    return dx, dweight
+
+
+# ---------------------------------------------------------------------------------------------------------- pooling
+class AvgPool(nn.AvgPool2d):
+    """3x3, padding 1 that does not count as pixels."""
+
+    def __init__(self, stride: int):
+        super().__init__(3, stride, 1, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _fits(x, "pool"):
+            return super().forward(x)
+        stride = int(self.stride) if isinstance(self.stride, int) else self.stride[0]
+        C = x.shape[1]
+        sums = F.conv2d(x, x.new_ones(1).expand(C, 1, 3, 3).contiguous(), None, stride, 1, 1, C)
+        return sums * _shares(C, x.shape[2], x.shape[3], stride, x.dtype)
+
+
+@lru_cache(maxsize=64)
+def _shares(channels: int, height: int, width: int, stride: int, dtype: torch.dtype) -> Tensor:
+    """One over the number of pixels under the window, (1, C, H', W') in channels_last."""
+    with torch.no_grad():
+        counts = F.conv2d(torch.ones(1, 1, height, width, dtype=dtype), torch.ones(1, 1, 3, 3, dtype=dtype), None, stride, 1)
+        share = counts.reciprocal().expand(1, channels, -1, -1)
+        return share.contiguous(memory_format=torch.channels_last)
+
+
+class MaxPool(nn.MaxPool2d):
+    """3x3, padding 1."""
+
+    def __init__(self, stride: int):
+        super().__init__(3, stride, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride != 1 or (torch.is_grad_enabled() and x.requires_grad) or not _fits(x, "pool"):
+            return super().forward(x)
+        return _running_max(_running_max(x, 2), 3)
+
+
+def _running_max(x: Tensor, dim: int) -> Tensor:
+    """Of each value and its neighbours along `dim`."""
+    out, last = x.clone(memory_format=torch.channels_last), x.shape[dim] - 1
+    if last:
+        for to, source in ((1, 0), (0, 1)):
+            place = out.narrow(dim, to, last)
+            torch.maximum(place, x.narrow(dim, source, last), out=place)
+    return out
+
+
+# ----------------------------------------------------------------------------------------------------------- layout
+def concatenated(parts: Sequence[Tensor], relu: bool = False) -> Tensor:
+    """(B, C, H, W) each, side by side in channels; with a ReLU."""
+    if len(parts) == 1:
+        return F.relu(parts[0]) if relu else parts[0]
+    if on("layout"):
+        out: Tensor = _Concat.apply(relu, *parts)
+        return out
+    out = torch.cat(list(parts), 1)
+    return F.relu(out) if relu else out
+
+
+class _Concat(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, relu: bool, *parts: Tensor) -> Tensor:
+        out = torch.cat(parts, 1)
+        ctx.relu, ctx.widths = relu, [part.shape[1] for part in parts]
+        if relu:
+            out.relu_()
+            ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.relu:
+            (out,) = ctx.saved_tensors
+            grad = _aten.threshold_backward(grad.contiguous(memory_format=torch.channels_last), out, 0)
+        pieces = []
+        for view in grad.split(ctx.widths, 1):
+            piece = torch.empty(view.shape, dtype=view.dtype, device=view.device, memory_format=torch.channels_last)
+            pieces.append(piece.copy_(view))
+        return (None, *pieces)
+
+
+def diagonals(x: Tensor, both: bool) -> tuple[Tensor, ...]:
+    """Pixels of even row and column, and with `both` those of odd row and column: (B, C, ceil(H/2), ceil(W/2)) each. At odd
+    sizes a line of zeros comes in."""
+    if on("layout"):
+        out: tuple[Tensor, ...] = _Diagonals.apply(x, both)
+        return out
+    even = x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
+    if not both:
+        return (even,)
+    padded = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+    return even, padded[:, :, 1::2, 1::2].contiguous(memory_format=torch.channels_last)
+
+
+class _Diagonals(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, both: bool) -> tuple[Tensor, ...]:
+        ctx.shape = x.shape
+        even = x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
+        if not both:
+            return (even,)
+        odd = torch.empty_like(even)
+        view = x[:, :, 1::2, 1::2]
+        if view.shape != odd.shape:
+            odd.zero_()
+        odd[:, :, : view.shape[2], : view.shape[3]].copy_(view)
+        return even, odd
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        first = grads[0]
+        dx = torch.empty(ctx.shape, dtype=first.dtype, device=first.device, memory_format=torch.channels_last).zero_()
+        dx[:, :, ::2, ::2] = first
+        if len(grads) == 2:
+            view = dx[:, :, 1::2, 1::2]
+            view.copy_(grads[1][:, :, : view.shape[2], : view.shape[3]])
+        return dx, None
+
+
+# ----------------------------------------------------------------------------------------------------------- memory
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
+
+
+def keep_memory() -> bool:
+    """Freed memory stays with this process, to be used again. True where the C library could be told so; nothing happens
+    where the user has set the allocator up (MALLOC_ or GLIBC_TUNABLES in the environment)."""
+    if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
