@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -27,11 +27,10 @@ CL = torch.channels_last
 
 
 @pytest.fixture(autouse=True)
-def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that tensors of a test's size take the fast pieces too."""
     monkeypatch.setattr(fast, "LEAST", 0)
     torch.manual_seed(0)
-    yield
 
 
 def images(channels: int, height: int = 6, width: int = 5, batch: int = 4) -> Tensor:
@@ -129,7 +128,7 @@ def test_concat(relu: bool) -> None:
 
 
 def test_names_are_checked() -> None:
-    with pytest.raises(ValueError, match="a piece is one of batch_norm, .*; got 'speed'"), fast.without("speed"):
+    with pytest.raises(ValueError, match=r"a piece is one of batch_norm, .*; got 'speed'"), fast.without("speed"):
         pass
     with fast.without("pool"), fast.without("relu"):
         assert not fast.on("pool")

@@ -71,7 +71,7 @@ def _matrix(x: Tensor, columns: int) -> Tensor:
 
 
 def _as_images(matrix: Tensor) -> Tensor:
-    """(rows, columns) as (rows, columns, 1, 1), which lies in memory alike: what torch's batch norm takes as channels_last."""
+    """(rows, columns) as (rows, columns, 1, 1), which lies in memory alike and is what torch's batch norm takes."""
     return matrix[:, :, None, None]
 
 
@@ -195,7 +195,7 @@ class _Depthwise5(torch.autograd.Function):
 
         wide, given = parted(x, 1), images(parted(grad, 0), 0)
         narrow = weight.new_empty(C, 1, 5, 3).contiguous(memory_format=torch.channels_last)
-        # Read from the start, pixel w is x[w - 1]: taps -2, -1, 0. From two on it is x[w + 1]: taps 1, 2, and 0 but for w = 0.
+        # From the start pixel w is x[w - 1]: taps -2, -1, 0. From two on it is x[w + 1]: taps 1 and 2, and 0 in part.
         left = _conv_backward(given, images(wide, 0), narrow, (2, 1), [False, True])[1]
         right = _conv_backward(given, images(wide, 2), narrow, (2, 1), [False, True])[1]
         return dx, torch.cat([left, right[..., 1:]], 3)
@@ -231,9 +231,15 @@ class AvgPool(nn.AvgPool2d):
 def _shares(channels: int, height: int, width: int, stride: int, dtype: torch.dtype) -> Tensor:
     """One over the number of pixels under the window, (1, C, H', W') in channels_last."""
     with torch.no_grad():
-        counts = F.conv2d(torch.ones(1, 1, height, width, dtype=dtype), torch.ones(1, 1, 3, 3, dtype=dtype), None, stride, 1)
+        ones = torch.ones(1, 1, height, width, dtype=dtype)
+        counts = F.conv2d(ones, torch.ones(1, 1, 3, 3, dtype=dtype), None, stride, 1)
         share = counts.reciprocal().expand(1, channels, -1, -1)
         return share.contiguous(memory_format=torch.channels_last)
+
+
+def halved(x: Tensor) -> Tensor:
+    """Means of 2x2 pixels, (B, C, ceil(H/2), ceil(W/2)); at odd sizes the last are of what is there."""
+    return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
 
 
 class MaxPool(nn.MaxPool2d):

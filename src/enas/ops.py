@@ -145,6 +145,15 @@ LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 }
 
 
+# What an edge of a NAS-Bench-201 cell chooses from beside `none`, by their published names (Dong & Yang 2020, 2.2).
+NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
+    "skip_connect": identity,
+    "nor_conv_1x1": partial(Conv, kernel=1),
+    "nor_conv_3x3": partial(Conv, kernel=3),
+    "avg_pool_3x3": avg_pool,
+}
+
+
 def make_op(
     name: str, channels: int, stride: int, norm: Norm, ops: Mapping[str, Callable[[int, int, Norm], nn.Module]] = OPS
 ) -> nn.Module:

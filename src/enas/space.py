@@ -158,6 +158,7 @@ class Cell:
 
 
 MERGED = "merged"  # what an edge reads where the chosen nodes are merged before it
+NONE = "none"  # the op of an edge that is not there
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,8 @@ class WiredNode:
 
 @dataclass(frozen=True)
 class WiredCell:
-    """What one architecture makes of a cell: only inputs and nodes that an output needs, in order."""
+    """What one architecture makes of a cell: only inputs and nodes that an output needs, in order. A cell whose edges lead
+    nowhere has no outputs: it gives zero."""
 
     name: str
     inputs: tuple[str, ...]
@@ -363,7 +365,7 @@ def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
             inputs = edge.input.options if isinstance(edge.input, Decision) else (edge.input,)
             inputs += (MERGED,) if node.skips is not None and node.merge == "before" else ()
             ops = edge.op.options if isinstance(edge.op, Decision) else (edge.op,)
-            for source, op in itertools.product(inputs, ops):
+            for source, op in itertools.product(inputs, (op for op in ops if op != NONE)):
                 yield WiredEdge(cell.name, node.name, slot, source, op)
 
 
@@ -412,6 +414,7 @@ def wire(space: SearchSpace, arch: Architecture) -> dict[str, WiredCell]:
     wired: dict[str, WiredCell] = {}
     for cell in space.cells:
         nodes: list[WiredNode] = []
+        empty: set[str] = set()  # nodes that nothing reaches
         for node in cell.nodes:
             skips = choices[node.skips.name] if node.skips is not None else ()
             merged = bool(skips) and node.merge == "before"
@@ -419,14 +422,19 @@ def wire(space: SearchSpace, arch: Architecture) -> dict[str, WiredCell]:
                 WiredEdge(cell.name, node.name, slot, MERGED if merged else answer(edge.input), answer(edge.op))
                 for slot, edge in enumerate(node.edges)
             )
-            nodes.append(WiredNode(node.name, edges, tuple(skips)))
+            edges = tuple(edge for edge in edges if edge.op != NONE and edge.input not in empty)
+            if edges or skips:
+                nodes.append(WiredNode(node.name, edges, tuple(skips)))
+            else:
+                empty.add(node.name)
         read = {name for node in nodes for name in node.reads}
         if cell.output == "last":
-            outputs: tuple[str, ...] = (nodes[-1].name,)
+            outputs: tuple[str, ...] = (cell.nodes[-1].name,)
         elif cell.output == "loose_ends":
             outputs = tuple(n.name for n in nodes if n.name not in read)
         else:
             outputs = cell.output
+        outputs = tuple(name for name in outputs if name not in empty)
         live = set(outputs)
         for wired_node in reversed(nodes):
             if wired_node.name in live:

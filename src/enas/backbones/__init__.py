@@ -13,6 +13,7 @@ from torch import nn
 from enas.backbones.image_references import make_densenet_bc, make_resnet
 from enas.backbones.macro import MacroNetwork, MacroSettings
 from enas.backbones.micro import MicroNetwork, MicroSettings
+from enas.backbones.nasbench201 import NasBench201Network, NasBench201NetworkSettings
 from enas.backbones.recurrent import RecurrentNetwork, RecurrentSettings
 from enas.backbones.references import make_reference, settings_like
 from enas.supernet import Supernet
@@ -30,6 +31,9 @@ BACKBONES: dict[str, BackboneEntry] = {
         MicroNetwork, MicroSettings, small=MicroSettings(filters=4, cells=1, dropout=0.0, aux_weight=0.4)
     ),
     "macro": BackboneEntry(MacroNetwork, MacroSettings, small=MacroSettings(filters=4, dropout=0.0)),
+    "nasbench201": BackboneEntry(
+        NasBench201Network, NasBench201NetworkSettings, small=NasBench201NetworkSettings(filters=4, cells=1)
+    ),
     "recurrent": BackboneEntry(RecurrentNetwork, RecurrentSettings, small=RecurrentSettings(hidden=6, init_range=0.5)),
 }
 

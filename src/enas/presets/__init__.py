@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from enas.backbones import REFERENCES
 from enas.config import Preset, RetrainConfig
-from enas.presets import macro, micro, text
+from enas.presets import macro, micro, nasbench201, text
 
 PRESETS: dict[str, Preset] = {
     "digits-micro": Preset(
@@ -54,6 +54,14 @@ PRESETS: dict[str, Preset] = {
             "modern": macro.cifar10_macro_modern,
             "quick": macro.cifar10_macro_quick,
         },
+    ),
+    "nasbench201": Preset(
+        "the cells of NAS-Bench-201 on CIFAR-10: all 15,625 are known, so a search can be checked",
+        "nasbench201",
+        "image_classification",
+        nasbench201.NasBench201Config,
+        {"paper": nasbench201.nasbench201_paper, "quick": nasbench201.nasbench201_quick},
+        threads=1,
     ),
     "text-rnn": Preset(
         "recurrent cells on the help texts that come with Python: minutes on a CPU, no download",

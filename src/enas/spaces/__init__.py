@@ -10,6 +10,7 @@ from typing import Any
 from enas.space import SearchSpace
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
+from enas.spaces.nasbench201 import NasBench201Settings, nasbench201
 from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell
 
 
@@ -41,6 +42,11 @@ SPACES: dict[str, SpaceEntry] = {
             RnnCellSettings(num_nodes=3, ops=("tanh", "identity")),
             RnnCellSettings(num_nodes=2, fixed_input=True, output="all", sharing="edge_op"),
         ),
+    ),
+    "nasbench201": SpaceEntry(
+        nasbench201,
+        NasBench201Settings,
+        small=(NasBench201Settings(num_nodes=3, ops=("none", "skip_connect", "nor_conv_3x3")),),
     ),
 }
 

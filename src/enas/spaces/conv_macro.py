@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from enas.architecture import Architecture
-from enas.space import Cell, Edge, Node, OpChoice, SearchSpace, SubsetChoice, WiredEdge
+from enas.space import NONE, Cell, Edge, Node, OpChoice, SearchSpace, SubsetChoice, WiredEdge
 
 OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")  # numbered so as released
 STEM, CELL = "stem", "network"
@@ -40,6 +40,8 @@ class ConvMacroSettings:
     def __post_init__(self) -> None:
         if self.num_layers < 1:
             raise ValueError(f"num_layers of the macro space is at least 1; got {self.num_layers}")
+        if NONE in self.ops:
+            raise ValueError(f"ops of the macro space are edges that are there; got '{NONE}'")
         if not self.ops or len(set(self.ops)) != len(self.ops):
             raise ValueError(f"ops of the macro space are distinct names, at least one; got {list(self.ops)}")
         if self.form not in get_args(Form):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from enas.architecture import Architecture
-from enas.space import Cell, Edge, InputChoice, Node, OpChoice, SearchSpace, WiredEdge
+from enas.space import NONE, Cell, Edge, InputChoice, Node, OpChoice, SearchSpace, WiredEdge
 
 OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # numbered so in the released code
 INPUTS = ("prev_prev", "prev")  # outputs of the cell before the last and of the last cell: released indices 0 and 1
@@ -31,6 +31,8 @@ class ConvMicroSettings:
     def __post_init__(self) -> None:
         if self.num_nodes < 1:
             raise ValueError(f"num_nodes of the micro space is at least 1; got {self.num_nodes}")
+        if NONE in self.ops:
+            raise ValueError(f"ops of the micro space are edges that are there; got '{NONE}'")
         if not self.ops or len(set(self.ops)) != len(self.ops):
             raise ValueError(f"ops of the micro space are distinct names, at least one; got {list(self.ops)}")
 
