@@ -15,13 +15,17 @@ from torch import Tensor, nn
 
 from enas import fast
 from enas.architecture import Architecture
+from enas.backbones import BACKBONES
 from enas.backbones.macro import MacroNetwork, MacroSettings
 from enas.backbones.micro import MicroNetwork, MicroSettings
+from enas.data import load
 from enas.ops import LAYER_OPS, OPS, AfterRelu, Read, batch_norm, make_op
 from enas.spaces.conv_macro import conv_macro
 from enas.spaces.conv_micro import conv_micro
 from enas.supernet import Supernet
+from enas.tasks.image_classification import ImageClassification, ImageClassificationSettings
 from enas.training import OptimizerSettings, make_optimizer, seeded, update
+from laws import FULL, samples
 
 CL = torch.channels_last
 
@@ -67,6 +71,21 @@ def test_batch_norm(channels: int, statistics: str) -> None:
         out += with_gradients(norm, x, list(norm.parameters()))
         tracked = [] if norm.running_mean is None else [norm.running_mean, norm.running_var, norm.num_batches_tracked]
         return out + [t for t in tracked if t is not None] + [norm.eval()(x).detach()]
+
+    both_ways(run, "batch_norm")
+
+
+def test_running_statistics_can_be_a_plain_average() -> None:
+    """As recalibration wants them: no momentum."""
+
+    def run() -> list[Tensor]:
+        norm = batch_norm(12).double()
+        norm.momentum = None
+        for i in range(3):
+            norm(images(12) * 0 + torch.linspace(i, 9, 4 * 12 * 30, dtype=torch.float64).view(4, 12, 6, 5))
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        return [norm.running_mean, norm.running_var]
 
     both_ways(run, "batch_norm")
 
@@ -229,3 +248,78 @@ pages(); before = pages(); print(pages() - before)
     assert int(done.stdout) < 100, "blocks went back to the system"
     set_up = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment | {"MALLOC_ARENA_MAX": "1"})
     assert set_up.returncode == 77, "what the user has set up is left alone"
+
+
+# ------------------------------------------------------------------------------------- many architectures on one batch
+@pytest.mark.parametrize("name", FULL)
+def test_what_is_shared_on_a_batch_changes_nothing(name: str) -> None:
+    """Exactly the same numbers; and where all architectures begin alike, that is computed once."""
+    space = FULL[name]
+    entry = BACKBONES[space.backbone]
+    text = space.backbone == "recurrent"
+    with seeded(0):
+        net = entry.make(space, entry.small, *((7,) if text else (3, 8, 7))).eval()
+    batches = [torch.randint(7, (3, 4)) if text else torch.randn(4, 3, 8, 8) for _ in range(2)]
+    archs = samples(space, 6)
+    archs += archs[:2]  # and some again
+
+    def out(x: Tensor, arch: Architecture) -> Tensor:
+        made = net(x, arch)
+        return made[0].logits_TBV if text else made
+
+    calls = []
+    if not text:
+        net.at("stem").register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        alone = [[out(x, arch) for arch in archs] for x in batches]
+        calls.clear()
+        with net.remembering():
+            together = [[out(x, arch) for arch in archs] for x in batches]
+        assert text or len(calls) == len(batches)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(0.5)
+        with net.remembering():
+            assert not torch.equal(out(batches[0], archs[0]), alone[0][0]), "remembered from other weights"
+    for a, b in zip(alone, together, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_training_and_gradients_remember_nothing() -> None:
+    net = micro()
+    x, arch = torch.randn(4, 3, 16, 16), net.space.sample(random.Random(0))
+    with net.remembering():
+        for training in (True, False):
+            net.train(training)
+            out = net(x, arch)
+            (out if isinstance(out, Tensor) else out[0]).sum().backward()
+            assert net.at("stem")[0].weight.grad is not None
+            net.zero_grad()
+        assert not net._remembered
+
+
+def test_what_is_remembered_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enas.supernet.MOST_REMEMBERED", 4 * 6 * 16 * 16)
+    net = macro().eval()
+    archs = samples(net.space, 4)
+    x = torch.randn(4, 3, 16, 16)
+    with torch.no_grad(), net.remembering():
+        together = [net(x, arch) for arch in archs]
+        assert net._remembered is not None
+        assert sum(v.numel() for v in net._remembered.values()) <= 4 * 6 * 16 * 16 + x.numel()
+    with torch.no_grad():
+        assert all(torch.equal(net(x, arch), out) for arch, out in zip(archs, together, strict=True))
+
+
+def test_equal_architectures_are_scored_once() -> None:
+    settings = ImageClassificationSettings(batch_size=20, reward_batch=30)
+    task = ImageClassification(load("digits", None, train=100, validation=100), settings)
+    net = MicroNetwork(conv_micro(), MicroSettings(filters=4, cells=1, dropout=0.0), **task.dimensions)
+    archs = samples(net.space, 3)
+    archs = [archs[0], archs[1], archs[0], archs[0], archs[2]]
+    batch = task.reward_batch(0)
+    one_by_one = [task.reward(net, arch, batch) for arch in archs]
+    calls: list[int] = []
+    net.register_forward_hook(lambda *_: calls.append(1))
+    assert task.rewards(net, archs, batch) == one_by_one
+    assert len(calls) == 3

@@ -95,7 +95,7 @@ class Controller(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> list[Architecture]:
         """n architectures drawn from the policy, in one walk."""
-        return self.decode(self.walk(n, generator=generator).answers)
+        return self.decode(self.walk(n, generator=generator, scored=False).answers)
 
     def score(self, archs: Sequence[Architecture]) -> Walk:
         """The walk over given architectures, with a graph: log-probabilities (M,), entropies and skip terms."""
@@ -134,38 +134,33 @@ class Controller(nn.Module):
         return archs
 
     # ---------------------------------------------------------------------------------------------- the walk
-    def walk(self, n: int, given: list[Tensor] | None = None, generator: torch.Generator | None = None) -> Walk:
-        """One pass over all decisions for n architectures: drawn with `generator`, or replayed where `given`."""
+    def walk(
+        self, n: int, given: list[Tensor] | None = None, generator: torch.Generator | None = None, scored: bool = True
+    ) -> Walk:
+        """One pass over all decisions for n architectures: drawn with `generator`, or replayed where `given`. The states
+        come one after the other; what they say of the answers is computed afterwards, a head at a time. `scored=False`:
+        answers alone, everything else is zero."""
         assert (given is None) != (generator is None)
-        H, device = self.settings.hidden, self.empty.device
-        x = self.empty.expand(n, H)
-        h = c = torch.zeros(n, H, device=device)
-        anchors: dict[str, Tensor] = {}  # full name to LSTM output (M, H)
-        keys: dict[tuple[str, str], Tensor] = {}  # (head, full name) to the anchor's share of the attention (M, H)
-        answers: list[Tensor] = []
-        total = _Totals(n, device)
+        x = self.empty.expand(n, self.settings.hidden)
+        h = c = torch.zeros_like(x)
+        seen = _Seen(self)
         for step in self.space.walk:
-            if isinstance(step, Anchor):
-                h, c = self.cell(x, (h, c))
-                anchors[step.name] = h
-                for head, attention in self.attention.items():
-                    assert isinstance(attention, _Attention)
-                    keys[head, step.name] = attention.key(h)
-                x = self.empty.expand(n, H)
-                continue
-            active = self._active(step, answers)
             h_new, c_new = self.cell(x, (h, c))
-            chosen = given[len(answers)] if given is not None else None
-            if isinstance(step, SubsetChoice):
-                answer, x_new = self._subset(step, h_new, anchors, keys, chosen, generator, active, total)
-            else:
-                answer, x_new = self._one(step, h_new, anchors, keys, chosen, generator, active, total)
-            answers.append(answer)
+            if isinstance(step, Anchor):
+                seen.anchors[step.name] = h = h_new
+                c, x = c_new, self.empty.expand_as(x)
+                continue
+            active = self._active(step, seen.answers)
+            answer = given[len(seen.answers)] if given is not None else self._draw(step, h_new, seen, generator)
+            x_new = self._fed_back(step, answer, seen)
+            seen.states.append(h_new)
+            seen.answers.append(answer)
+            seen.active.append(active)
             if active is None:
                 h, c, x = h_new, c_new, x_new
             else:  # a decision that is not asked leaves the state as it was
                 h, c, x = (torch.where(active[:, None], a, b) for a, b in ((h_new, h), (c_new, c), (x_new, x)))
-        return total.walk(answers, self._skips)
+        return self._scored(seen, n) if scored else Walk(seen.answers, *torch.zeros(4, n, device=x.device).unbind(0))
 
     def _active(self, decision: Decision, answers: list[Tensor]) -> Tensor | None:
         """(M,) where the decision is asked; None: everywhere."""
@@ -179,62 +174,171 @@ class Controller(nn.Module):
         above = self._active(parent, answers)
         return here if above is None else here & above
 
-    def _scaled(self, logits: Tensor, prior: Sequence[float] | None) -> Tensor:
+    def _scaled(self, logits: Tensor, prior: Tensor | None) -> Tensor:
         logits = logits / self.settings.temperature
         if self.settings.tanh_constant:
             logits = self.settings.tanh_constant * torch.tanh(logits)
-        return logits if prior is None else logits + torch.tensor(prior, dtype=logits.dtype, device=logits.device)
+        return logits if prior is None else logits + prior
 
-    def _one(self, decision, h, anchors, keys, chosen, generator, active, total) -> tuple[Tensor, Tensor]:
-        """An OpChoice or InputChoice: answer (M,), next LSTM input (M, H)."""
-        K = len(decision.options)
-        names = [f"{decision.name.split('.')[0]}.{option}" for option in decision.options]
-        by_anchor = isinstance(decision, InputChoice) and self.settings.input_head == "attention"
-        if by_anchor:
-            logits = self.attention["input"](h, torch.stack([keys["input", name] for name in names], 1))
-        elif isinstance(decision, InputChoice):
-            logits = self.input_head(h)[:, :K]
+    def _kind(self, decision: Decision) -> str:
+        """The head that answers a decision."""
+        if isinstance(decision, OpChoice):
+            return self._head_of[decision.options]
+        if isinstance(decision, SubsetChoice):
+            return "subset"
+        return "input" if self.settings.input_head == "attention" else "place"
+
+    def _fed_back(self, decision: Decision, answer: Tensor, seen: _Seen) -> Tensor:
+        """The next LSTM input (M, H): an embedding of the answer, its anchor, or the mean of its anchors."""
+        kind = self._kind(decision)
+        if kind == "place":
+            out: Tensor = self.input_embedding(answer)
+        elif kind == "input":
+            out = seen.of(decision)[answer, torch.arange(len(answer), device=answer.device)]
+        elif kind == "subset":
+            weight = answer.to(self.empty.dtype)
+            out = (weight.t()[:, :, None] * seen.of(decision)).sum(0) / (1 + weight.sum(1, keepdim=True))
         else:
-            logits = self.op_heads[self._head_of[decision.options]](h)
-        log_p = F.log_softmax(self._scaled(logits, decision.prior), 1)  # (M, K)
-        if chosen is None:
+            out = self.op_embeddings[kind](answer)
+        return out
+
+    # ---------------------------------------------------------------------------------------------- drawing
+    @torch.no_grad()
+    def _draw(self, decision: Decision, h: Tensor, seen: _Seen, generator: torch.Generator | None) -> Tensor:
+        """(M,) indices, or (M, K) booleans for a subset."""
+        logits = self._logits([decision], h[None], seen)[0][:, : len(decision.options)]
+        if not isinstance(decision, SubsetChoice):
             # Gumbel's trick: one exponential draw an option, no normalisation needed.
-            noise = torch.empty_like(log_p).exponential_(generator=generator).log()
-            chosen = (log_p - noise).argmax(1)
-        total.add(log_p.gather(1, chosen[:, None]).squeeze(1), -(log_p.exp() * log_p).sum(1), active)
-        if by_anchor:
-            stacked = torch.stack([anchors[name] for name in names], 1)  # (M, K, H)
-            return chosen, stacked[torch.arange(len(chosen), device=h.device), chosen]
-        if isinstance(decision, InputChoice):
-            return chosen, self.input_embedding(chosen)
-        return chosen, self.op_embeddings[self._head_of[decision.options]](chosen)
-
-    def _subset(self, decision, h, anchors, keys, chosen, generator, active, total) -> tuple[Tensor, Tensor]:
-        """A SubsetChoice: answer (M, K) booleans, next LSTM input (M, H), the mean of the chosen anchors.
-
-        With exactly k, each bit that the count so far forces has probability 1: every set has one path."""
-        names = [f"{decision.name.split('.')[0]}.{option}" for option in decision.options]
-        scores = self.attention["subset"](h, torch.stack([keys["subset", name] for name in names], 1))
-        logits = self._scaled(scores, decision.prior)  # (M, K), of "yes"
+            noise = torch.empty_like(logits).exponential_(generator=generator).log()
+            return (logits.log_softmax(1) - noise).argmax(1)
         M, K = logits.shape
-        bits = []
+        yes = logits.sigmoid()
+        bits: list[Tensor] = []
         taken = torch.zeros(M, dtype=torch.long, device=h.device)
         for j in range(K):
-            z = logits[:, j]
-            bit = torch.rand(M, generator=generator, device=h.device) < torch.sigmoid(z) if chosen is None else chosen[:, j]
-            free = torch.ones_like(bit)
-            if decision.k is not None:
+            bit = torch.rand(M, generator=generator, device=h.device) < yes[:, j]
+            if decision.k is not None:  # with exactly k, what the count so far forces has probability 1
                 must, full = decision.k - taken == K - j, taken == decision.k
-                free = ~(must | full)
-                bit = torch.where(free, bit, must)
-            total.add_bit(z, bit, free if active is None else free & active, self.skip_rate)
+                bit = torch.where(must | full, must, bit)
             taken = taken + bit
             bits.append(bit)
-        answer = torch.stack(bits, 1)
-        stacked = torch.stack([anchors[name] for name in names], 1)  # (M, K, H)
-        weight = answer.to(h.dtype)
-        mean = (weight[:, :, None] * stacked).sum(1) / (1 + weight.sum(1, keepdim=True))
-        return answer, mean
+        return torch.stack(bits, 1)
+
+    # ---------------------------------------------------------------------------------------------- scoring
+    def _logits(self, decisions: Sequence[Decision], h: Tensor, seen: _Seen) -> Tensor:
+        """Of decisions of one head, h (D, M, H): scaled, (D, M, K); K of the longest, options that are none far below."""
+        kind = self._kind(decisions[0])
+        lengths = [len(d.options) for d in decisions]
+        K = max(lengths)
+        if kind == "place":
+            logits = self.input_head(h)[..., :K]
+        elif kind in ("input", "subset"):
+            attention = self.attention[kind]
+            assert isinstance(attention, _Attention)
+            logits = attention(h, seen.keys(kind, attention), [seen.places(d, K) for d in decisions])
+        else:
+            logits = self.op_heads[kind](h)
+        prior = None
+        if any(d.prior is not None for d in decisions):
+            rows = [[*(d.prior or [0.0] * n), *[0.0] * (K - n)] for d, n in zip(decisions, lengths, strict=True)]
+            prior = torch.tensor(rows, dtype=h.dtype, device=h.device)[:, None]
+        logits = self._scaled(logits, prior)
+        if min(lengths) < K:
+            none = torch.arange(K, device=h.device) >= torch.tensor(lengths, device=h.device)[:, None]
+            logits = logits.masked_fill(none[:, None], FAR_BELOW)
+        return logits
+
+    def _scored(self, seen: _Seen, n: int) -> Walk:
+        device = self.empty.device
+        kinds: dict[str, list[int]] = {}
+        for i, decision in enumerate(self.space.decisions):
+            kinds.setdefault(self._kind(decision), []).append(i)
+        log_prob = entropy = log_ratio = divergence = torch.zeros(n, device=device)
+        for kind, places in kinds.items():
+            decisions = [self.space.decisions[i] for i in places]
+            logits = self._logits(decisions, torch.stack([seen.states[i] for i in places]), seen)  # (D, M, K)
+            everywhere = torch.ones(n, dtype=torch.bool, device=device)
+            active = [everywhere if seen.active[i] is None else seen.active[i] for i in places]
+            asked = torch.stack([a for a in active if a is not None])  # (D, M)
+            answers = [seen.answers[i] for i in places]
+            if kind == "subset":
+                terms = self._bits(decisions, logits, answers, asked)
+                log_prob, entropy = log_prob + terms[0], entropy + terms[1]
+                log_ratio, divergence = log_ratio + terms[2], divergence + terms[3]
+                continue
+            log_p = logits.log_softmax(2)
+            chosen = log_p.gather(2, torch.stack(answers)[:, :, None])[:, :, 0]
+            log_prob = log_prob + torch.where(asked, chosen, 0).sum(0)
+            entropy = entropy - torch.where(asked, (log_p.exp() * log_p).sum(2), 0).sum(0)
+        # Divided by a number that does not depend on what was drawn: only so are both means of equal expectation.
+        skips = max(self._skips, 1)
+        return Walk(seen.answers, log_prob, entropy, log_ratio / skips, divergence / skips)
+
+    def _bits(
+        self, decisions: Sequence[Decision], logits: Tensor, answers: list[Tensor], asked: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho). One that is not asked, or that
+        the number to take forces, counts nothing."""
+        K = logits.shape[2]
+        bits = torch.stack([F.pad(answer, (0, K - answer.shape[1])) for answer in answers])  # (D, M, K)
+        free = []
+        for decision, answer in zip(decisions, answers, strict=True):
+            assert isinstance(decision, SubsetChoice)
+            left = torch.ones_like(answer)
+            if decision.k is not None:
+                taken = answer.long().cumsum(1) - answer.long()  # before each
+                to_come = len(decision.options) - torch.arange(len(decision.options), device=answer.device)
+                left = (decision.k - taken != to_come) & (taken != decision.k)
+            free.append(F.pad(left, (0, K - answer.shape[1])))
+        counted = torch.stack(free) & asked[:, :, None]
+        logits = torch.where(counted, logits, 0)
+        yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)  # log p(1), log p(0)
+        p = logits.sigmoid()
+        log_p = torch.where(bits, yes, no)
+        rho = torch.tensor([1 - self.skip_rate, self.skip_rate], dtype=logits.dtype, device=logits.device).log()
+        ratio = log_p - rho[bits.long()]
+        divergence = p * (yes - rho[1]) + (1 - p) * (no - rho[0])
+        terms = (log_p, -(p * yes + (1 - p) * no), ratio, divergence)
+        a, b, c, d = (torch.where(counted, term, 0).sum((0, 2)) for term in terms)
+        return a, b, c, d
+
+
+FAR_BELOW = -1e9  # a logit of probability 0 that is still a number
+
+
+class _Seen:
+    """A walk so far: what each decision and each anchor found the LSTM in."""
+
+    def __init__(self, controller: Controller):
+        self.anchors: dict[str, Tensor] = {}  # full name to LSTM output (M, H)
+        self.states: list[Tensor] = []  # of each decision, (M, H)
+        self.answers: list[Tensor] = []
+        self.active: list[Tensor | None] = []  # (M,) where the decision is asked; None: everywhere
+        self._keys: dict[str, list[Tensor]] = {}
+
+    def of(self, decision: Decision) -> Tensor:
+        """The anchors that a decision chooses from, (K, M, H)."""
+        return torch.stack([self.anchors[name] for name in self._names(decision)])
+
+    def places(self, decision: Decision, K: int) -> list[int]:
+        """Their numbers among the anchors so far, filled up to K."""
+        order = {name: i for i, name in enumerate(self.anchors)}
+        found = [order[name] for name in self._names(decision)]
+        return found + found[:1] * (K - len(found))
+
+    def keys(self, kind: str, attention: _Attention) -> Tensor:
+        """Of all anchors so far, (A, M, H). Those of a walk that draws are made one by one, as anchors come."""
+        anchors = list(self.anchors.values())
+        if torch.is_grad_enabled():
+            out: Tensor = attention.key(torch.stack(anchors))
+            return out
+        made = self._keys.setdefault(kind, [])
+        made += [attention.key(anchor) for anchor in anchors[len(made) :]]
+        return torch.stack(made)
+
+    @staticmethod
+    def _names(decision: Decision) -> list[str]:
+        return [f"{decision.name.split('.')[0]}.{option}" for option in decision.options]
 
 
 class _Attention(nn.Module):
@@ -246,34 +350,8 @@ class _Attention(nn.Module):
         self.query = nn.Linear(hidden, hidden, bias=False)
         self.score = nn.Linear(hidden, 1, bias=False)
 
-    def forward(self, h: Tensor, keys: Tensor) -> Tensor:
-        return self.score(torch.tanh(keys + self.query(h)[:, None])).squeeze(2)  # (M, K)
-
-
-class _Totals:
-    """Sums over the decisions of a walk."""
-
-    def __init__(self, n: int, device: torch.device):
-        self.log_prob = self.entropy = self.log_ratio = self.divergence = torch.zeros(n, device=device)
-
-    def add(self, log_prob: Tensor, entropy: Tensor, active: Tensor | None) -> None:
-        if active is not None:
-            log_prob, entropy = torch.where(active, log_prob, 0), torch.where(active, entropy, 0)
-        self.log_prob = self.log_prob + log_prob
-        self.entropy = self.entropy + entropy
-
-    def add_bit(self, logit: Tensor, bit: Tensor, free: Tensor, rho: float) -> None:
-        yes, no = F.logsigmoid(logit), F.logsigmoid(-logit)  # log p(1), log p(0), (M,)
-        p = torch.sigmoid(logit)
-        log_prob = torch.where(bit, yes, no)
-        self.add(log_prob, -(p * yes + (1 - p) * no), free)
-        log_rho = torch.tensor([1 - rho, rho], dtype=logit.dtype, device=logit.device).log()
-        ratio = log_prob - log_rho[bit.long()]
-        divergence = p * (yes - log_rho[1]) + (1 - p) * (no - log_rho[0])
-        self.log_ratio = self.log_ratio + torch.where(free, ratio, 0)
-        self.divergence = self.divergence + torch.where(free, divergence, 0)
-
-    def walk(self, answers: list[Tensor], skips: int) -> Walk:
-        # Divided by a number that does not depend on what was drawn: only so are both means of equal expectation.
-        skips = max(skips, 1)
-        return Walk(answers, self.log_prob, self.entropy, self.log_ratio / skips, self.divergence / skips)
+    def forward(self, h: Tensor, keys: Tensor, places: list[list[int]]) -> Tensor:
+        """h (D, M, H), keys of all anchors (A, M, H), the K of them that each decision reads; scores (D, M, K)."""
+        index = torch.tensor(places, device=h.device)
+        read = keys[index]  # (D, K, M, H)
+        return self.score(torch.tanh(read + self.query(h)[:, None])).squeeze(3).transpose(1, 2)

@@ -95,12 +95,12 @@ class BatchNorm(nn.BatchNorm2d):
         if self.training and self.running_mean is not None:
             assert self.running_var is not None
             assert self.num_batches_tracked is not None
-            assert self.momentum is not None
             with torch.no_grad():
                 n = x.numel() // x.shape[1]
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(var * (n / max(1, n - 1)), self.momentum)
                 self.num_batches_tracked.add_(1)
+                momentum = self.momentum if self.momentum is not None else 1 / int(self.num_batches_tracked)
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(var * (n / max(1, n - 1)), momentum)
         return y
 
 

@@ -176,7 +176,7 @@ class Search:
     def _controller_step(self) -> Step:
         archs = self.strategy.ask(self.settings.architectures)
         batch = self.task.reward_batch(self.controller_step)
-        rewards = [self.task.reward(self.supernet, arch, batch) for arch in archs]
+        rewards = self.task.rewards(self.supernet, archs, batch)
         metrics = self.strategy.tell(archs, rewards)
         self.step += 1
         self.controller_step += 1

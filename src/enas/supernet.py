@@ -8,7 +8,8 @@ the addresses that both use. The architecture is an argument of the forward, nev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from enas.architecture import Architecture
 from enas.ops import Statistics
 from enas.space import SearchSpace
+
+MOST_REMEMBERED = 1 << 26  # elements that are kept for architectures scored on one batch: 256 MB
 
 
 class Outputs(NamedTuple):
@@ -38,6 +41,7 @@ class Supernet(nn.Module):
         self.only = space.check(only) if only is not None else None
         self.statistics: Statistics = statistics
         self._at: dict[str, nn.Module] = {}
+        self._remembered: dict[tuple[int, object], Tensor] | None = None
         self._used: dict[tuple[Architecture, bool], tuple[list[str], list[nn.Parameter]]] = {}
 
     # ------------------------------------------------------------------------------------------- for backbones
@@ -69,7 +73,32 @@ class Supernet(nn.Module):
                 f" '{address}' is not among them"
             ) from None
 
+    def once(self, x: Tensor, key: object, make: Callable[[], Tensor]) -> Tensor:
+        """`make()`, or while `remembering` what it gave for this very `x` and `key` before. Key says all that the value
+        depends on besides `x` and the weights."""
+        if self._remembered is None or self.training or torch.is_grad_enabled():
+            return make()
+        place = (id(x), key)
+        if place not in self._remembered:
+            value = make()
+            held = sum(v.numel() for v in self._remembered.values())
+            if held + value.numel() > MOST_REMEMBERED:
+                return value
+            self._remembered[id(x), None] = x  # kept, so that its id is no other's
+            self._remembered[place] = value
+        return self._remembered[place]
+
     # ---------------------------------------------------------------------------------------------- for users
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Inside, architectures that are scored on one batch, without gradient, share what they compute alike: the same
+        numbers, made once. The weights must not change meanwhile."""
+        before, self._remembered = self._remembered, {}
+        try:
+            yield
+        finally:
+            self._remembered = before
+
     def architecture(self, arch: Architecture | None) -> Architecture:
         """`arch`, or for a child its own."""
         arch = arch if arch is not None else self.only

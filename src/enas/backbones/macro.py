@@ -205,18 +205,18 @@ class MacroNetwork(Supernet):
         arch = self.architecture(arch)
         nodes, _ = self._plan(arch)
         # (output, level) to its value; halved versions are made when first read.
-        values: dict[tuple[str, int], Tensor] = {
-            (self.first, 0): self.at("stem")(x.contiguous(memory_format=torch.channels_last))
-        }
+        stem = self.once(x, "stem", lambda: self.at("stem")(x.contiguous(memory_format=torch.channels_last)))
+        values: dict[tuple[str, int], Tensor] = {(self.first, 0): stem}
 
         def value(name: str, level: int) -> Tensor:
             if (name, level) not in values:
                 values[name, level] = self.at(f"reductions.{level - 1}.{name}")(value(name, level - 1))
             return values[name, level]
 
-        for node in nodes:
+        for i, node in enumerate(nodes):
             level = self.level[node.name]
-            values[node.name, level] = self._layer(node, partial(value, level=level))
+            make = partial(self._layer, node, partial(value, level=level))
+            values[node.name, level] = self.once(x, nodes[: i + 1], make)
         out = F.relu(value(nodes[-1].name, len(self.cuts)))
         features = out.mean((2, 3)) if self.settings.average_pooling else out.flatten(1)
         if self.training and self.settings.dropout:

@@ -247,9 +247,9 @@ class MicroNetwork(Supernet):
         arch = self.architecture(arch)
         wired = wire(self.space, arch)
         aux_now = self.training and self.aux_weight > 0
-        x = x.contiguous(memory_format=torch.channels_last)
         # Every reader of a cell takes a ReLU of it first, so it is applied once, where the output is made.
-        outputs: dict[int, Tensor] = {STEM: F.relu(self.at("stem")(x))}
+        stem = self.once(x, "stem", lambda: F.relu(self.at("stem")(x.contiguous(memory_format=torch.channels_last))))
+        outputs: dict[int, Tensor] = {STEM: stem}
         aux = None
         for index in self.live(arch, aux_now):
             outputs[index] = self._cell(index, wired[self.positions[index].cell], outputs, arch, progress)
@@ -272,13 +272,19 @@ class MicroNetwork(Supernet):
         return weights[0] if len(weights) == 1 else torch.cat(weights, 1)
 
     def _calibrated(self, index: int, slot: str, outputs: dict[int, Tensor], arch: Architecture) -> Tensor:
+        if self._sources(index)[slot] == STEM:  # the same for all architectures
+            stem = outputs[STEM]
+            return self.once(stem, ("calibrate", index, slot), lambda: self._calibration(index, slot, stem, arch))
+        return self._calibration(index, slot, outputs[self._sources(index)[slot]], arch)
+
+    def _calibration(self, index: int, slot: str, value: Tensor, arch: Architecture) -> Tensor:
         source = self._sources(index)[slot]
         prefix = f"cells.{index}.calibrate.{slot}"
         even = self._gathered(prefix, source, arch)
         if self._halves(index, source):
-            x = factorized(outputs[source], even, self._gathered(prefix, source, arch, "odd"))
+            x = factorized(value, even, self._gathered(prefix, source, arch, "odd"))
         else:
-            x = F.conv2d(outputs[source], even)
+            x = F.conv2d(value, even)
         x = self.at(f"{prefix}.norm")(x) if self.settings.merge_norm else x
         return self.at(f"{prefix}.again")(x) if self.settings.extra_calibration and slot == "prev" else x
 

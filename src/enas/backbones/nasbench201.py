@@ -127,7 +127,8 @@ class NasBench201Network(Supernet):
         arch = self.architecture(arch)
         cell = wire(self.space, arch)[self.cell.name]
         if cell.outputs:
-            x = self.at("stem")(x.contiguous(memory_format=torch.channels_last))
+            images = x
+            x = self.once(images, "stem", lambda: self.at("stem")(images.contiguous(memory_format=torch.channels_last)))
             for stage in range(STAGES):
                 x = self.at(f"reductions.{stage}")(x) if stage else x
                 for position in self._positions(stage):

@@ -174,21 +174,36 @@ def static_program(
     states, saved = [], []
     read_x = x @ wx
     for x_t in read_x.unbind(0):
-        nodes = [state]
-        for i in range(len(weights)):
-            read = torch.stack(nodes).index_select(0, sources[i : i + 1])[0]
-            z = (read if mask is None else read * mask) @ weights[i]
-            z = z + x_t if i == 0 else z
-            value = z.chunk(2, 1)[1] if highway else z
-            all_values = torch.stack([activation(value) for activation in ACTIVATIONS.values()])
-            value = all_values.index_select(0, ops[i : i + 1])[0]
-            nodes.append(torch.lerp(read, value, z.chunk(2, 1)[0].sigmoid()) if highway else value)
-        state = (torch.stack(nodes[1:]) * share[:, None, None]).sum(0)
+        state = static_step(x_t, state, mask, weights, sources, ops, share, highway)
         if norm is not None:
             state, *statistics = _normalise(norm, state)
             saved.append((statistics[0], statistics[1]))
         states.append(state)
     return torch.stack(states), _statistics(norm, saved, state.shape[0])
+
+
+def static_step(
+    x_t: Tensor,
+    state: Tensor,
+    mask: Tensor | None,
+    weights: Tensor,
+    sources: Tensor,
+    ops: Tensor,
+    share: Tensor,
+    highway: bool = True,
+) -> Tensor:
+    """One time step, before the batch norm: x_t (B, G), what the first node's product has of the word; state (B, H)."""
+    nodes = [state]
+    for i in range(len(weights)):
+        read = torch.stack(nodes).index_select(0, sources[i : i + 1])[0]
+        z = (read if mask is None else read * mask) @ weights[i]
+        z = z + x_t if i == 0 else z
+        value = z.chunk(2, 1)[1] if highway else z
+        all_values = torch.stack([activation(value) for activation in ACTIVATIONS.values()])
+        value = all_values.index_select(0, ops[i : i + 1])[0].to(read.dtype)  # products may be in half precision
+        gate = z.chunk(2, 1)[0].sigmoid().to(read.dtype) if highway else None
+        nodes.append(torch.lerp(read, value, gate) if gate is not None else value)
+    return (torch.stack(nodes[1:]) * share[:, None, None]).sum(0)
 
 
 # ----------------------------------------------------------------------------------------------------------- to be fast

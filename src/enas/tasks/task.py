@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
@@ -49,6 +50,13 @@ class Task(Protocol):
     @abstractmethod
     def reward(self, model: Any, arch: Architecture | None, batch: Any) -> float:
         """Larger is better, always finite."""
+
+    def rewards(self, model: Any, archs: Sequence[Architecture], batch: Any) -> list[float]:
+        """Of each, on one batch: what `reward` gives. Equal architectures are scored once, and what several compute alike
+        is computed once."""
+        with model.remembering():
+            scored = {arch: self.reward(model, arch, batch) for arch in dict.fromkeys(archs)}
+        return [scored[arch] for arch in archs]
 
     @abstractmethod
     def evaluate(self, model: Any, arch: Architecture | None, part: Any) -> dict[str, float]:
