@@ -6,10 +6,10 @@ torch (2.4 or later) and numpy:
 
 Synthetic data of the real shapes. A training step is that of drawn children in turn: forward, backward, update. A step of
 the controller is one architecture drawn, scored and learned from. fp32 is exact single precision, tf32 lets products
-round, bf16 is autocast. Work is what torch's counter counts in a forward, times three for a training step; traffic is what every kernel
-reads and writes, taken one by one, so an upper bound. Both are given as shares of what this card reaches in a large product
-of the same precision, and in a large copy. Hours are for the whole search of the paper: its epochs, its steps of both
-phases; not counted are data, logs and checkpoints.
+round, bf16 is autocast. Work is what torch's counter counts in a forward, times three for a training step; traffic is what
+every kernel reads and writes, taken one by one, so an upper bound. Both are given as shares of what this card reaches in a
+large product of the same precision, and in a large copy. Hours are for the whole search of the paper: its epochs, its steps
+of both phases; not counted are data, logs and checkpoints.
 """
 
 from __future__ import annotations

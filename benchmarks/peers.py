@@ -57,7 +57,7 @@ def importing(path: Path, first: bool = False) -> Iterator[None]:
 
 class NNI:
     """The micro space of NNI 3.0, `nni.nas.hub.pytorch.ENAS`, as its strategy ENAS makes a supernet of it. A step of the
-    controller is its loop: draw, score with the graph it keeps, after 20 of them its PPO update with its default settings."""
+    controller is its loop: draw, score with the graph it keeps, after 20 of them a PPO update with its default settings."""
 
     updates = 20  # architectures an update: its default
 

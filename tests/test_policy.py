@@ -21,7 +21,9 @@ from torch import Tensor
 from enas.architecture import Architecture
 from enas.controller import Controller, ControllerSettings, Walk
 from enas.space import Edge, InputChoice, Node, OpChoice, SearchSpace, SubsetChoice
+from enas.spaces.nasbench201 import nasbench201
 from enas.strategies import STRATEGIES, Strategy
+from enas.strategies.evolution import Evolution, EvolutionSettings, mutated
 from enas.strategies.reinforce import Reinforce, ReinforceSettings
 from enas.training import State
 from laws import SMALL, TOYS, of_cell, of_walk, p_value, samples
@@ -331,6 +333,7 @@ def learner(name: str, space: SearchSpace, seed: int = 0, head: Any = "attention
 
 
 LEARNERS = [name for name in STRATEGIES if learner(name, TOYS["op"][0]).learns]
+POLICIES = [name for name in LEARNERS if name in QUICK]  # what they ask for is what they think best
 
 
 def teach(strategy: Strategy, reward: Callable[[Architecture], float], steps: int = 50, n: int = 16) -> None:
@@ -357,7 +360,7 @@ PLANTED = [
 
 
 @pytest.mark.parametrize(("space", "which", "head"), PLANTED)
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", POLICIES)
 def test_a_planted_best_arm_is_found(name: str, space: str, which: int, head: Any) -> None:
     planted = list(TOYS[space][0].enumerate())[which]
     strategy = learner(name, TOYS[space][0], head=head)
@@ -365,7 +368,7 @@ def test_a_planted_best_arm_is_found(name: str, space: str, which: int, head: An
     assert share(strategy, {planted}) > 0.9
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", POLICIES)
 def test_two_decisions_that_must_agree(name: str) -> None:
     """XOR: either alone tells nothing; two optima."""
     space, _ = TOYS["two_ops"]
@@ -374,6 +377,21 @@ def test_two_decisions_that_must_agree(name: str) -> None:
     strategy = learner(name, space)
     teach(strategy, lambda arch: float(arch in good))
     assert share(strategy, good) > 0.9
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_best_of_many_is_found_sooner_than_by_chance(name: str) -> None:
+    """A reward that counts right answers: what is asked for gets better, by far more than chance would have it."""
+    space = nasbench201()
+    wanted = space.sample(random.Random(3)).choices
+    strategy = learner(name, space)
+
+    def right(arch: Architecture) -> float:
+        return sum(arch.choices[key] == answer for key, answer in wanted.items()) / len(wanted)
+
+    teach(strategy, right, steps=40)
+    asked = strategy.ask(50)
+    assert sum(map(right, asked)) / len(asked) > 0.4, "uniform ones have a fifth right"
 
 
 LAYERS = 6
@@ -520,3 +538,44 @@ def test_every_strategy_serves_every_space(name: str, space: SearchSpace) -> Non
     assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
     assert metrics["reward"] == pytest.approx(0.275)
     assert len(strategy.ask(1)) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------- evolution
+@small_space
+def test_a_mutation_changes_one_answer(space: SearchSpace) -> None:
+    """And those that depend on it. From any architecture every other can be reached."""
+    rng = random.Random(0)
+    everything = list(space.enumerate())
+    for arch in everything[:40]:
+        neighbours = {mutated(space, arch, rng) for _ in range(60)}
+        for other in neighbours - {arch}:
+            changed = {n for n in arch.choices.keys() & other.choices.keys() if arch.choices[n] != other.choices[n]}
+            assert len(changed) == 1
+            brought_in = arch.choices.keys() ^ other.choices.keys()
+            assert all(d.when is not None for d in space.decisions if d.name in brought_in)
+        assert arch not in neighbours or len(everything) == 1
+    reached, frontier = {everything[0]}, [everything[0]]
+    while frontier and len(reached) < len(everything):
+        for _ in range(300):
+            new = mutated(space, frontier[0], rng)
+            if new not in reached:
+                reached.add(new)
+                frontier.append(new)
+        frontier.pop(0)
+    assert len(reached) == len(everything) or len(everything) > 500
+
+
+def test_the_oldest_dies() -> None:
+    space = TOYS["inputs"][0]
+    strategy = Evolution(space, EvolutionSettings(population=3, tournament=3))
+    archs = list(space.enumerate())[:5]
+    strategy.tell(archs, [9.0, 8.0, 1.0, 2.0, 3.0])
+    assert [reward for _, reward in strategy.members] == [1.0, 2.0, 3.0], "the best two were the oldest"
+    for child in strategy.ask(20):
+        assert sum(child.choices[n] != archs[4].choices[n] for n in child.choices) == 1, "all are of the best that is left"
+
+
+@pytest.mark.parametrize("wrong", [{"population": 0}, {"tournament": 0}, {"population": 3, "tournament": 4}])
+def test_wrong_evolution_settings(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"strategy\.(population|tournament) is"):
+        EvolutionSettings(**wrong)

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from enas import cli_lists, cli_results
+from enas import cli_lists, cli_oracle, cli_results
 from enas.commands import COMMANDS, command, parse, seconds, with_recipe
 
-__all__ = ["cli_lists", "cli_results", "main"]
+__all__ = ["cli_lists", "cli_oracle", "cli_results", "main"]
 
 
 # --------------------------------------------------------------------------------------------------------- search
@@ -327,6 +327,9 @@ def usage() -> str:
     )
 
 
+TRAINING = ("search", "resume", "derive", "retrain", "compare")  # commands that hold on to memory
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status: 0, or 2 after an error of one line, 130 after a Ctrl-C that could not wait."""
     args = list(sys.argv[1:] if argv is None else argv)
@@ -341,6 +344,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args[0] not in COMMANDS:
             raise ValueError(f"a command is one of {', '.join(COMMANDS)}; got '{args[0]}'")
+        if args[0] in TRAINING and not {"-h", "--help"} & set(args):
+            from enas.fast import keep_memory
+
+            keep_memory()
         return COMMANDS[args[0]][1](args[1:])
     except ValueError as error:
         return _fail(str(error))

@@ -12,6 +12,7 @@ from typing import Any
 from enas.architecture import Architecture, Reference, model_from_dict
 from enas.assemble import Setup
 from enas.drive import Listener, Trained, never, retrain, signals, silent
+from enas.fast import keep_memory
 from enas.run import read_lines
 from enas.search import Diverged
 
@@ -66,6 +67,7 @@ _halt: Any = None  # in a worker: set when it should stop in good order
 def _worker(halt: Any) -> None:
     global _halt
     _halt = halt
+    keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -134,3 +135,20 @@ def strip_plot(
     says = "; ".join(f"{label.partition(',')[0]}: {', '.join(f'{x:.2f}' for x in values)}" for label, values, _ in rows)
     title, measure = f"Test {metric.name}", f" in {metric.unit.strip()}" if metric.unit else ""
     return _figure("strip", fig, f"{title}.", about, f"{title}{measure}; {says}")
+
+
+def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> None:
+    """Regret (S seeds, Q queries) of strategies: mean over seeds with its 95 % interval, both axes logarithmic."""
+    colours = dict(zip(regrets, (BLUE, BROWN, GREY), strict=False))
+    with charting():
+        fig = Figure(figsize=(6.2, 3.8), layout="constrained")
+        axes = fig.subplots()
+        for name, values in regrets.items():
+            queries = np.arange(1, values.shape[1] + 1)
+            middle, error = values.mean(0), 1.96 * values.std(0, ddof=1) / np.sqrt(len(values))
+            axes.plot(queries, middle, color=colours.get(name, FAINT), label=name)
+            low, high = np.maximum(middle - error, 1e-3), middle + error
+            axes.fill_between(queries, low, high, color=colours.get(name, FAINT), alpha=0.18, linewidth=0)
+        axes.set(xscale="log", yscale="log", xlabel="queries", ylabel="regret, points (best of all less best so far)")
+        axes.legend()
+        fig.savefig(out, metadata={"Date": None})

@@ -140,7 +140,10 @@ def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate:
     is no number there is no step."""
     norm = 0.0
     if clip > 0:
-        norm = float(nn.utils.clip_grad_norm_(used, clip))
+        gradients = [parameter.grad for parameter in used if parameter.grad is not None]
+        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+        if norm > clip:
+            torch._foreach_mul_(gradients, clip / (norm + 1e-6))  # as torch's clip_grad_norm_, which multiplies always
     if not math.isfinite(norm):
         for parameter in used:
             parameter.grad = None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from enas.architecture import Architecture
+from enas.strategies.evolution import Evolution, EvolutionSettings
 from enas.strategies.random_search import RandomSearch, RandomSettings
 from enas.strategies.reinforce import Reinforce, ReinforceSettings
 from enas.training import State
@@ -41,5 +42,6 @@ class StrategyEntry:
 
 STRATEGIES: dict[str, StrategyEntry] = {
     "reinforce": StrategyEntry(Reinforce, ReinforceSettings),
+    "evolution": StrategyEntry(Evolution, EvolutionSettings),
     "random": StrategyEntry(RandomSearch, RandomSettings),
 }

@@ -1,0 +1,87 @@
+"""Does one score rank architectures as another does? Kendall's tau-b and Spearman's coefficient, with bootstrap intervals.
+
+A ranker is a score, larger is better, of the same architectures as the truth. All of it is numbers: no torch in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """A rank correlation with its 95 % bootstrap interval (percentiles over resampled architectures)."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well a ranker does, against the truth."""
+
+    ranker: str
+    n: int
+    kendall: Coefficient
+    spearman: Coefficient
+    kendall_better_half: Coefficient  # among those whose truth is at the median or above
+    pick: float  # truth of its first
+    top_five: float  # mean truth of its first five
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def kendall(a: np.ndarray, b: np.ndarray) -> float:
+    """tau-b, which counts ties; 0 where one of them has no order at all."""
+    from scipy.stats import kendalltau  # slow to import, and rarely needed
+
+    value = float(kendalltau(a, b).statistic)
+    return 0.0 if np.isnan(value) else value
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's coefficient of the ranks; 0 where one of them has no order at all."""
+    from scipy.stats import rankdata
+
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+
+
+def coefficient(kind: Any, a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Coefficient:
+    """`kind(a, b)` and its interval; ValueError with fewer than three pairs."""
+    if len(a) != len(b) or len(a) < 3:
+        raise ValueError(f"a rank correlation needs at least 3 pairs; got {len(a)} and {len(b)}")
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(a), size=(resamples, len(a)))
+    low, high = np.percentile([kind(a[index], b[index]) for index in drawn], [2.5, 97.5])
+    return Coefficient(kind(a, b), float(low), float(high))
+
+
+def rank(ranker: str, scores: Sequence[float], truth: Sequence[float], seed: int = 0) -> Ranking:
+    """ValueError with fewer than six architectures: the better half has three then."""
+    a, b = np.asarray(scores, float), np.asarray(truth, float)
+    if len(a) < 6:
+        raise ValueError(f"a ranking needs at least 6 architectures; got {len(a)}")
+    better = b >= np.median(b)
+    order = np.argsort(-a, kind="stable")
+    return Ranking(
+        ranker,
+        len(a),
+        coefficient(kendall, a, b, seed),
+        coefficient(spearman, a, b, seed),
+        coefficient(kendall, a[better], b[better], seed),
+        float(b[order[0]]),
+        float(b[order[:5]].mean()),
+    )

@@ -1,0 +1,106 @@
+"""Regularised evolution (Real et al. 2019): a population in which the oldest dies, not the worst.
+
+Until the population is full, architectures are uniform. Then each new one is a copy of the best of a few members drawn at
+random, with one decision answered anew. `tell` takes any architectures in, in order. It has no controller to train; what it
+knows is its population.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from enas.architecture import Answer, Architecture
+from enas.space import Decision, SearchSpace, SubsetChoice
+from enas.training import State, seed_of
+
+
+@dataclass(frozen=True)
+class EvolutionSettings:
+    """Size of the population and of the choice in it."""
+
+    population: int = 50
+    """Members; the oldest leaves when another comes (Real et al. 2019: 100 for searches of 20,000)."""
+    tournament: int = 10
+    """Members drawn at random, of which the best is the parent (Real et al. 2019: 25)."""
+
+    def __post_init__(self) -> None:
+        if self.population < 1:
+            raise ValueError(f"strategy.population is at least 1; got {self.population}")
+        if not 1 <= self.tournament <= self.population:
+            raise ValueError(f"strategy.tournament is between 1 and the population; got {self.tournament}")
+
+
+class Evolution:
+    learns = True
+
+    def __init__(self, space: SearchSpace, settings: EvolutionSettings = EvolutionSettings(), seed: int = 0):
+        self.space, self.settings, self.seed, self.asked = space, settings, seed, 0
+        self.members: list[tuple[Architecture, float]] = []  # oldest first
+
+    def ask(self, n: int) -> list[Architecture]:
+        rng = random.Random(seed_of(self.seed, "evolution", self.asked))
+        self.asked += 1
+        return [self._one(rng) for _ in range(n)]
+
+    def _one(self, rng: random.Random) -> Architecture:
+        if len(self.members) < self.settings.population:
+            return self.space.sample(rng)
+        drawn = rng.sample(self.members, self.settings.tournament)
+        return mutated(self.space, max(drawn, key=lambda member: member[1])[0], rng)
+
+    def tell(self, archs: Sequence[Architecture], rewards: Sequence[float]) -> dict[str, float]:
+        self.members += zip(archs, map(float, rewards), strict=True)
+        del self.members[: -self.settings.population]
+        known = [reward for _, reward in self.members]
+        return {"reward": sum(rewards) / len(rewards), "reward_best": max(rewards), "population": sum(known) / len(known)}
+
+    def state(self) -> State:
+        members = [[dict(arch.choices), reward] for arch, reward in self.members]
+        return State(values={"asked": self.asked, "members": _lists(members)})
+
+    def load(self, state: State) -> None:
+        self.asked = int(state.values["asked"])
+        self.members = [(self.space.architecture(choices), reward) for choices, reward in state.values["members"]]
+
+
+def mutated(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture:
+    """`arch` with one decision answered otherwise, each decision that has another answer equally likely, and each of its
+    answers too (of a subset: one member more or less, or with exactly k one exchanged). Decisions that this brings in are
+    drawn uniformly. The same architecture where there is nothing to change."""
+    able = [d for d in space.decisions if d.name in arch.choices and _others(d, arch.choices[d.name])]
+    if not able:
+        return arch
+    changed = rng.choice(able)
+    choices: dict[str, Answer] = {}
+    for decision in space.decisions:
+        if not space.active(decision, choices):
+            continue
+        if decision == changed:
+            choices[decision.name] = rng.choice(_others(decision, arch.choices[decision.name]))
+        elif decision.name in arch.choices:
+            choices[decision.name] = arch.choices[decision.name]
+        else:
+            choices[decision.name] = decision.draw(rng)
+    return space.architecture(choices)
+
+
+def _others(decision: Decision, answer: Answer) -> list[Answer]:
+    """The neighbours of an answer."""
+    if not isinstance(decision, SubsetChoice):
+        return [option for option in decision.options if option != answer]
+    taken, left = set(answer), [option for option in decision.options if option not in answer]
+    if decision.k is None:
+        sets = [taken ^ {option} for option in decision.options]
+    else:
+        sets = [taken - {out} | {new} for out in answer for new in left]
+    return [tuple(option for option in decision.options if option in some) for some in sets]
+
+
+def _lists(value: Any) -> Any:
+    """As JSON has it, so that a state is the same before and after it was written."""
+    if isinstance(value, dict):
+        return {key: _lists(v) for key, v in value.items()}
+    return [_lists(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,102 @@
+"""The benchmarks measure what they say: the captured step is the network's own, sizes are the recipes', scripts run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import gpu  # noqa: E402
+from benchmarks.captured import CapturedStep  # noqa: E402
+
+from enas import presets  # noqa: E402
+from enas.backbones.recurrent import RecurrentNetwork, RecurrentSettings  # noqa: E402
+from enas.spaces.rnn_cell import rnn_cell  # noqa: E402
+from enas.training import seeded  # noqa: E402
+
+
+def test_the_captured_step_is_the_networks_own() -> None:
+    """Loss, state and gradients of every parameter, for cells that differ, without random numbers."""
+    with seeded(0):
+        net = RecurrentNetwork(rnn_cell(), RecurrentSettings(hidden=6, init_range=0.5), 11).train()
+        x, y = (torch.randint(11, (5, 3)) for _ in range(2))
+        state = torch.randn(3, 6)
+    step = CapturedStep(net, 5, 3)
+    rng = random.Random(0)
+    for _ in range(3):
+        arch = net.space.sample(rng)
+        out, (after,) = net(x, arch, (state,))
+        loss = out.softmax.cross_entropy(y)
+        loss.backward()
+        expected = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+        net.zero_grad()
+        got, after_step = step(arch, x, y, state)
+        torch.testing.assert_close(got, loss.detach())
+        torch.testing.assert_close(after_step, after.detach())
+        found = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, msg=name)
+        net.zero_grad()
+
+
+@pytest.mark.parametrize(
+    ("job", "preset"), [("recurrent", "ptb-rnn"), ("macro", "cifar10-macro"), ("micro", "cifar10-micro")]
+)
+def test_the_gpu_table_has_the_papers_sizes(job: str, preset: str) -> None:
+    recipe = presets.config_of(preset, "paper")
+    planned = gpu.JOBS[job]
+    assert planned.network == recipe.network
+    assert planned.batch == recipe.task.batch_size
+    assert (planned.epochs, planned.controller_steps) == (recipe.search.epochs, recipe.search.controller_steps)
+    assert recipe.search.architectures == recipe.search.children == 1
+    if job != "recurrent":
+        assert planned.train_steps == -(-45_000 // planned.batch)
+    else:
+        assert planned.steps == recipe.task.bptt
+        assert planned.train_steps == (929_589 - 1) // planned.batch // planned.steps + 1
+
+
+def test_traffic_counts_what_is_read_and_written() -> None:
+    x = torch.ones(10, 10)
+    with gpu.Traffic() as traffic:
+        (x.t() + 1).sum()
+    assert traffic.bytes == 400 + 400 + 400 + 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["gpu --toy", "share digits-micro --epochs 1"])
+def test_scripts_run(module: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    name, *options = module.split()
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_the_gpu_script_needs_torch_and_numpy_only() -> None:
+    """As on a machine where nothing else was installed."""
+    code = """
+import sys
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tyro", "rich", "safetensors", "matplotlib", "tensorboard", "pooch", "sklearn", "scipy",
+                                  "fast_sugiyama", "docstring_parser"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Only())
+import benchmarks.gpu
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
