@@ -4,6 +4,7 @@ one result; what each phase trains and tells."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -13,14 +14,17 @@ import pytest
 import torch
 
 from enas import config, presets
+from enas.architecture import Architecture
 from enas.assemble import Setup, setup
-from enas.derive import DeriveSettings, Scored, derive, learned, ranked
+from enas.derive import Alone, DeriveSettings, Scored, derive, learned, ranked
 from enas.drive import Begun, search, silent
 from enas.retrain import Finished, Retrain, TrainEpochEnd
 from enas.run import RunFolder, read_lines
 from enas.search import EpochEnd, Search, Step
 from enas.strategies import STRATEGIES
-from enas.training import State
+from enas.strategies.random_search import RandomSearch
+from enas.supernet import Supernet
+from enas.training import OptimizerSettings, State
 from enas.zoo import named
 
 
@@ -218,6 +222,37 @@ def test_derive_ranks_by_its_last_stage(statistics: str, score_on: str) -> None:
     assert sum(s.stage == "uniform" for s in scores) == settings.uniform == 30
     assert 0 <= found["policy_beats_uniform"] <= 1
     assert found["policy_median"] == median(first.values())
+
+
+def test_finalists_are_halved_by_training_alone() -> None:
+    """8, 4, 2 and no further: each round trains on from the last, the better half stays, the longest trained rank first."""
+    search = tiny().search()
+    settings = DeriveSettings(samples=30, draw="uniform", shortlist=12, score_on="minibatch", uniform=0, finalists=8,
+                              finalist_steps=2)  # fmt: skip
+    built: list[Architecture] = []
+
+    def build(arch: Architecture) -> Supernet:
+        built.append(arch)
+        return search.supernet.child(arch, "running")
+
+    alone = Alone(build, search.task, OptimizerSettings(learning_rate=0.05), batches=2)
+    before = {name: value.clone() for name, value in search.supernet.state_dict().items()}
+    scores = list(derive(settings, search.task, search.supernet, search.strategy, search.uniform, alone))
+    first = [s for s in scores if s.stage == "minibatch"]
+    sizes = [search.supernet.num_parameters(s.arch) for s in first]
+    assert len(first) == 12
+    drawn = RandomSearch(search.supernet.space, seed=search.seed).ask(30)
+    assert sorted(sizes) == sorted(search.supernet.num_parameters(a) for a in dict.fromkeys(drawn))[-12:]
+    rounds = [[s for s in scores if s.stage == "alone" and s.metrics["round"] == r] for r in (1, 2, 3)]
+    assert [len(r) for r in rounds] == [8, 4, 2]
+    assert set(built) == {s.arch for s in sorted(first, key=lambda s: -s.metrics["reward"])[:8]}
+    for earlier, later in itertools.pairwise(rounds):
+        best = sorted(earlier, key=lambda s: -s.metrics["reward"])[: len(later)]
+        assert {s.arch for s in later} == {s.arch for s in best}
+    order = ranked(scores, 8)
+    assert [s.metrics["round"] for s in order] == [3, 3, 2, 2, 1, 1, 1, 1]
+    assert order[0].metrics["reward"] >= order[1].metrics["reward"]
+    assert all(torch.equal(value, before[name]) for name, value in search.supernet.state_dict().items())
 
 
 def test_what_a_policy_knows() -> None:

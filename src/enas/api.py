@@ -84,9 +84,13 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) 
     settings = settings or plan.settings.derive
     procedure = plan.search()
     procedure.load(folder.read_checkpoint())
+    network = plan.settings.retrain.network
+    alone = derive_procedure.Alone(
+        lambda arch: plan.network(network, procedure.task, arch), procedure.task, plan.settings.retrain.optimizer, plan.seed
+    )
     scores = []
     for scored in derive_procedure.derive(
-        settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform
+        settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform, alone
     ):
         scores.append(scored)
         listen(scored)
@@ -101,6 +105,8 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) 
         shared = {"minibatch_reward": first[scored.arch]}
         if scored.stage == "validation":
             shared |= {f"validation_{key}": value for key, value in scored.metrics.items()}
+        elif scored.stage == "alone":
+            shared |= {f"alone_{key}": value for key, value in scored.metrics.items()}
         parameters = child.num_parameters(aux=False)
         ranked.append({"rank": rank, "id": arch.id, "shared_weights": shared, "parameters": parameters, **arch.to_dict()})
     write_json(

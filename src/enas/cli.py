@@ -146,6 +146,7 @@ class DeriveFlags:
 
     enas derive runs/mine
     enas derive runs/mine --score-on minibatch     (the paper's way)
+    enas derive runs/mine --finalists 16           (the last word is a short training alone)
     """
 
     run: Positional[Path]
@@ -160,6 +161,14 @@ class DeriveFlags:
     """Final score: the full validation set, or one minibatch (paper 2.2)."""
     statistics: Literal["batch", "recalibrated"] | None = None
     """Batch-norm statistics when scoring: of the batch, or measured anew for each child."""
+    draw: Literal["policy", "uniform"] | None = None
+    """Who draws the samples: the policy, or all alike."""
+    shortlist: int | None = None
+    """Score only so many of the samples, those with most parameters; 0: all."""
+    finalists: int | None = None
+    """Train the best so many alone for a short time, again and again half of them; 0: none."""
+    finalist_steps: int | None = None
+    """Training steps of each finalist in a round."""
 
 
 @command("derive", "pick the best architectures of a search, by its shared weights")

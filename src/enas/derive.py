@@ -3,15 +3,16 @@
 Samples from the trained policy are scored with the shared weights on one validation minibatch; the paper takes the best of
 these. By default here the best k are then scored on the full validation set, because a minibatch of 128 tells little about
 differences of a few points. Beside the policy's samples, uniform architectures are scored on the same shared weights and
-the same minibatch: whether the policy knows more than chance. Every figure in here is of shared weights: it ranks, it is
-not what a network reaches alone.
+the same minibatch: whether the policy knows more than chance. Every such figure is of shared weights: it ranks, it is not
+what a network reaches alone. Where that is not enough, the best can be trained alone for a short time before the last word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,7 @@ from enas.ops import Statistics
 from enas.strategies import Strategy
 from enas.supernet import Supernet
 from enas.tasks import Task
+from enas.training import OptimizerSettings, make_optimizer, seeded, update
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,30 @@ class DeriveSettings:
     """Batch-norm statistics when scoring: of the batch at hand, or measured anew for each child on training batches."""
     recalibration_steps: int = 10
     """Training batches to measure them on."""
+    draw: Literal["policy", "uniform"] = "policy"
+    """Who draws the samples: the policy, or all alike (random search with weight sharing)."""
+    shortlist: int = 0
+    """Of the samples, so many with most parameters are scored; 0: all (not in the paper: on NAS-Bench-201 that count, for
+    nothing, ranks better than shared weights; docs/log.md)."""
+    finalists: int = 0
+    """The best so many are trained alone for a short time, again and again half of them, down to one; 0: none (successive
+    halving; not in the paper)."""
+    finalist_steps: int = 150
+    """Training steps of each in a round; the rate falls from its largest to zero in each."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "keep", "recalibration_steps"):
+        for name in ("samples", "keep", "recalibration_steps", "finalist_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"derive.{name} is at least 1; got {getattr(self, name)}")
-        if self.uniform < 0:
-            raise ValueError(f"derive.uniform is at least 0; got {self.uniform}")
+        for name in ("uniform", "shortlist", "finalists"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"derive.{name} is at least 0; got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
 class Scored:
     """One architecture scored: `stage` is "minibatch", "validation" or, for a uniform one on the minibatch, "uniform";
-    `done` of `total` in this stage."""
+    "alone" is a finalist after a round. `done` of `total` in this stage."""
 
     arch: Architecture
     stage: str
@@ -60,14 +73,32 @@ class Scored:
     total: int
 
 
+@dataclass(frozen=True)
+class Alone:
+    """How finalists are trained: `build` makes the child of an architecture, with fresh weights."""
+
+    build: Callable[[Architecture], Supernet]
+    task: Task
+    optimizer: OptimizerSettings
+    seed: int = 0
+    batches: int = 8
+    """Validation minibatches that score one."""
+
+
 def derive(
-    settings: DeriveSettings, task: Task, supernet: Supernet, strategy: Strategy, uniform: Strategy
+    settings: DeriveSettings,
+    task: Task,
+    supernet: Supernet,
+    strategy: Strategy,
+    uniform: Strategy,
+    alone: Alone | None = None,
 ) -> Iterator[Scored]:
     """Yields each score as it comes; rank them with `ranked`. `strategy` draws what is ranked, `uniform` what to compare
-    it with."""
+    it with. `alone`: needed where there are finalists."""
     batch = task.reward_batch(0)
     first: list[Scored] = []
-    drawn = {"minibatch": list(dict.fromkeys(strategy.ask(settings.samples)))}
+    asked = (strategy if settings.draw == "policy" else uniform).ask(settings.samples)
+    drawn = {"minibatch": _largest(supernet, list(dict.fromkeys(asked)), settings.shortlist)}
     if settings.uniform:
         drawn["uniform"] = uniform.ask(settings.uniform)
     for stage, archs in drawn.items():
@@ -76,17 +107,65 @@ def derive(
             scored = Scored(arch, stage, {"reward": task.reward(model, given, batch)}, i + 1, len(archs))
             first += [scored] if stage == "minibatch" else []
             yield scored
+    first = _best_first(first)
+    best = first
     if settings.score_on == "validation":
-        best = sorted(first, key=lambda scored: -scored.metrics["reward"])[: settings.keep]
-        for i, scored in enumerate(best):
+        again, second = first[: settings.keep], []
+        for i, scored in enumerate(again):
             model, given = _scorer(settings, task, supernet, scored.arch)
-            yield Scored(scored.arch, "validation", task.evaluate(model, given, "validation"), i + 1, len(best))
+            second.append(Scored(scored.arch, "validation", task.evaluate(model, given, "validation"), i + 1, len(again)))
+            yield second[-1]
+        best = _best_first(second) + first[settings.keep :]
+    if settings.finalists:
+        assert alone is not None
+        yield from _finals(settings, alone, [scored.arch for scored in best[: settings.finalists]])
+
+
+def _largest(supernet: Supernet, archs: list[Architecture], n: int) -> list[Architecture]:
+    """The n with most parameters, where n is not 0."""
+    return sorted(archs, key=lambda arch: -supernet.num_parameters(arch))[:n] if n else archs
+
+
+def _finals(settings: DeriveSettings, alone: Alone, archs: list[Architecture]) -> Iterator[Scored]:
+    """Successive halving: every round trains those that are left for as many steps more, and the better half goes on."""
+    models = {arch: alone.build(arch) for arch in archs}
+    optimizers = {arch: make_optimizer(list(model.parameters()), alone.optimizer) for arch, model in models.items()}
+    left, done, round_ = archs, 0, 0
+    while left:
+        scores: dict[Architecture, float] = {}
+        for i, arch in enumerate(left):
+            task, steps = alone.task, settings.finalist_steps
+            remembered = task.state()
+            models[arch].train()
+            for step in range(steps):
+                epoch, at = divmod(done + step, task.train_steps)
+                with seeded(alone.seed, "finals", done + step):
+                    task.loss(models[arch], None, task.train_batch(epoch, at)).backward()
+                rate = 0.5 * alone.optimizer.learning_rate * (1 + math.cos(math.pi * step / steps))
+                rate *= min(1.0, (step + 1) / (0.1 * steps)) * task.rate_scale(epoch, at)
+                update(optimizers[arch], list(models[arch].parameters()), rate, alone.optimizer.grad_clip)
+            task.load(remembered)
+            rewards = [task.reward(models[arch], None, task.reward_batch(batch)) for batch in range(alone.batches)]
+            scores[arch] = fmean(rewards)
+            yield Scored(arch, "alone", {"reward": scores[arch], "round": round_ + 1.0}, i + 1, len(left))
+        done += settings.finalist_steps
+        round_ += 1
+        kept = sorted(left, key=lambda arch: -scores[arch])[: len(left) // 2]
+        left = kept if len(left) > 2 else []
 
 
 def ranked(scores: list[Scored], keep: int) -> list[Scored]:
-    """The best `keep` by their last stage's reward, best first."""
+    """The best `keep` by their last stage's reward, best first; of finalists, those first that were trained longest."""
+    alone = {s.arch: s for s in scores if s.stage == "alone"}  # the last of each
+    if alone:
+        order = sorted(alone.values(), key=lambda s: (-s.metrics["round"], -s.metrics["reward"]))
+        return order[:keep]
     last = [s for s in scores if s.stage == "validation"] or [s for s in scores if s.stage == "minibatch"]
-    return sorted(last, key=lambda scored: -scored.metrics["reward"])[:keep]
+    return _best_first(last)[:keep]
+
+
+def _best_first(scores: list[Scored]) -> list[Scored]:
+    return sorted(scores, key=lambda scored: -scored.metrics["reward"])
 
 
 def learned(scores: list[Scored]) -> dict[str, float] | None:

@@ -154,10 +154,13 @@ def ranking(run: Path) -> None:
     """The table of best.json."""
     best = read_json(Path(run) / "best.json")
     score = "validation_reward" if best["score_on"] == "validation" else "minibatch_reward"
+    alone = "alone_reward" in best["ranked"][0]["shared_weights"]
+    score = "alone_reward" if alone else score
     shown = [("reward", score)]
     if metric := metric_in(best["ranked"][0]["shared_weights"]):
         shown.append((f"validation {metric.name}", f"validation_{metric.name}"))
-    table = Table(title=f"ranked by {score.replace('_', ' ')} of shared weights (a ranking, not results)")
+    by = "validation reward after a short training alone" if alone else f"{score.replace('_', ' ')} of shared weights"
+    table = Table(title=f"ranked by {by} (a ranking, not results)")
     table.title_justify = "left"
     for column in ("rank", "architecture", *(name for name, _ in shown), "parameters"):
         table.add_column(column, justify="left" if column == "architecture" else "right")

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from enas import fast
 from enas.architecture import Architecture
-from enas.ops import LAYER_OPS, FactorizedReduction, Norm, Statistics, batch_norm, make_op
+from enas.ops import LAYER_OPS, AfterRelu, FactorizedReduction, Norm, Statistics, batch_norm, make_op
 from enas.space import SearchSpace, WiredNode, possible_edges, wire
 from enas.supernet import Supernet, he_initialise, he_normal
 
@@ -227,7 +227,9 @@ class MacroNetwork(Supernet):
         (edge,) = node.edges
         op = self.at(self._address(edge))
         if node.merged:
-            return op(self._merged(node, [value(name) for name in node.skips]))
+            merged = self._merged(node, [value(name) for name in node.skips])
+            # A merge ends with a ReLU, so that of the op would change nothing.
+            return op.body(merged) if self.settings.merge and isinstance(op, AfterRelu) else op(merged)
         y = op(value(edge.input))
         return self._merged(node, [*(value(name) for name in node.skips), y]) if node.skips else y
 

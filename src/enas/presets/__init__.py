@@ -60,7 +60,11 @@ PRESETS: dict[str, Preset] = {
         "nasbench201",
         "image_classification",
         nasbench201.NasBench201Config,
-        {"paper": nasbench201.nasbench201_paper, "quick": nasbench201.nasbench201_quick},
+        {
+            "paper": nasbench201.nasbench201_paper,
+            "modern": nasbench201.nasbench201_modern,
+            "quick": nasbench201.nasbench201_quick,
+        },
         threads=1,
     ),
     "text-rnn": Preset(
