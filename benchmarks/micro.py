@@ -15,6 +15,7 @@ import copy
 import torch
 import torch.nn.functional as F
 
+from benchmarks.cells import all_sep_3x3
 from benchmarks.plain_micro import PlainChild
 from benchmarks.timing import emit, paired, ratio
 from enas.architecture import Architecture
@@ -28,18 +29,6 @@ SIZES = {
     "20 filters, 8 cells": (MicroSettings(filters=20, cells=2, dropout=0.0), 64),
     "quick": (MicroSettings(filters=12, cells=1, stem_stride=2, dropout=0.0), 64),
 }
-
-
-def all_sep_3x3() -> Architecture:
-    """Every node: separable 3x3 of both inputs."""
-    space = conv_micro()
-    choices = {}
-    for decision in space.decisions:
-        if "input" in decision.name:
-            choices[decision.name] = "prev_prev" if decision.name.endswith("0") else "prev"
-        else:
-            choices[decision.name] = "sep_conv_3x3"
-    return space.architecture(choices)
 
 
 def step_overhead(size: str, name: str, arch: Architecture, rounds: int) -> None:

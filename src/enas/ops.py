@@ -145,6 +145,11 @@ LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 }
 
 
+def make_stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Module:
+    """What an image meets first: 3x3 and batch norm."""
+    return nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), norm(channels))
+
+
 # What an edge of a NAS-Bench-201 cell chooses from beside `none`, by their published names (Dong & Yang 2020, 2.2).
 NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
     "skip_connect": identity,

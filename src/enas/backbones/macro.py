@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from enas import fast
 from enas.architecture import Architecture
-from enas.ops import LAYER_OPS, AfterRelu, FactorizedReduction, Norm, Statistics, batch_norm, make_op
+from enas.ops import LAYER_OPS, AfterRelu, FactorizedReduction, Norm, Statistics, batch_norm, make_op, make_stem
 from enas.space import SearchSpace, WiredNode, possible_edges, wire
 from enas.supernet import Supernet, he_initialise, he_normal
 
@@ -128,7 +128,7 @@ class MacroNetwork(Supernet):
     def _build(self, needed: set[str] | None) -> None:
         norm = partial(batch_norm, statistics=self.statistics)
         settings, widths = self.settings, self.width
-        self.provide("stem", partial(_stem, self.channels, widths(0), settings.stem_stride, norm), needed)
+        self.provide("stem", partial(make_stem, self.channels, widths(0), settings.stem_stride, norm), needed)
         for node in self.cell.nodes:
             width = widths(self.level[node.name])
             for edge in (e for e in possible_edges(self.cell) if e.node == node.name):
@@ -253,10 +253,6 @@ class _Matrix(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels_out, channels_in, 1, 1))
         he_normal(self.weight)
-
-
-def _stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), norm(channels))
 
 
 def _halve(channels_in: int, channels_out: int, norm: Norm) -> nn.Module:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from enas import fast
 from enas.architecture import Architecture
-from enas.ops import Norm, Read, Statistics, batch_norm, factorized, make_op
+from enas.ops import Norm, Read, Statistics, batch_norm, factorized, make_op, make_stem
 from enas.space import SearchSpace, WiredCell, WiredEdge, possible_edges, wire
 from enas.supernet import Outputs, Supernet, he_initialise, he_normal
 
@@ -177,7 +177,7 @@ class MicroNetwork(Supernet):
 
         settings = self.settings
         stem = settings.filters * settings.stem_multiplier
-        self.provide("stem", partial(_stem, self.channels, stem, settings.stem_stride, norm), needed)
+        self.provide("stem", partial(make_stem, self.channels, stem, settings.stem_stride, norm), needed)
         cells = {cell.name: cell for cell in self.space.cells}
         for position in self.positions:
             index, width = position.index, position.channels
@@ -336,10 +336,6 @@ def _he(rows: int, columns: int) -> Tensor:
     weight = torch.empty(rows, columns, 1, 1)
     he_normal(weight)
     return weight
-
-
-def _stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), norm(channels))
 
 
 def _relu_conv_norm(channels: int, norm: Norm) -> nn.Module:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from enas import fast
 from enas.architecture import Architecture
-from enas.ops import NB201_OPS, AfterRelu, Norm, Read, Statistics, batch_norm, make_op
+from enas.ops import NB201_OPS, AfterRelu, Norm, Read, Statistics, batch_norm, make_op, make_stem
 from enas.space import SearchSpace, WiredCell, WiredEdge, possible_edges, wire
 from enas.supernet import Supernet, he_initialise
 
@@ -84,7 +84,7 @@ class NasBench201Network(Supernet):
 
     def _build(self, needed: set[str] | None) -> None:
         norm = partial(batch_norm, statistics=self.statistics)
-        stem = partial(_stem, self.channels, self.width(0), self.settings.stem_stride, norm)
+        stem = partial(make_stem, self.channels, self.width(0), self.settings.stem_stride, norm)
         self.provide("stem", stem, needed)
         edges = list(possible_edges(self.cell))
         for stage in range(STAGES):
