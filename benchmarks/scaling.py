@@ -108,7 +108,7 @@ def draw(results: list[tuple[Case, list[float], float]], out: Path) -> None:
             ends = np.array([0, max(sizes)])
             axes.plot(ends, 1e3 * (slope * ends + start), color="#b9c0c8", linewidth=1)
             axes.plot(sizes, [1e3 * s for s in seconds], "o", color="#1f5fa8", markersize=4.5)
-            axes.set(xlabel=f"{space}: {what}", ylabel="ms a child's step", xlim=(0, None), ylim=(0, None))
+            axes.set(xlabel=f"{space}: {what}", ylabel="ms a step", xlim=(0, None), ylim=(0, None))
             axes.set_title(f"line explains {straight:.1%}", fontsize=8.5, color="#737c87", loc="left")
         figure.savefig(out, metadata={"Date": None})
 

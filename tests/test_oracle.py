@@ -16,8 +16,8 @@ from scipy import stats
 
 from enas.architecture import Architecture
 from enas.cli import main
-from enas.oracle import difference, interval, play, read_table
-from enas.ranking import coefficient, kendall, rank, spearman
+from enas.oracle import play, read_table
+from enas.ranking import coefficient, difference, interval, kendall, rank, spearman
 from enas.spaces.nasbench201 import NasBench201Settings, from_string, nasbench201, to_string
 from enas.strategies.random_search import RandomSearch
 

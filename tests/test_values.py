@@ -495,7 +495,7 @@ LAYERS = {
     "values": "space architecture metrics",
     "parts": "fast ops supernet controller training data",
     "plug-ins": "spaces backbones tasks strategies",
-    "procedures": "search derive retrain compare ranking oracle",
+    "procedures": "search derive retrain compare ranking oracle alarms",
     "edges": "config run assemble jobs report report_charts shapes draw_cell draw_chain draw display export presets"
     " zoo api drive commands cli_lists cli_oracle cli_results grade cli __main__ __init__",
 }

@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from enas.compare import SKIP_RATE, Verdict, uniform_architectures, verdict
 from enas.config import to_dict
 from enas.data import DATASETS
 from enas.drive import Done, Listener, Stopped, after, resume, retrain, retrain_folder, silent
+from enas.grade import ranked_alone
 from enas.jobs import DIVERGED, retrain_many
 from enas.run import RunFolder, read_json, versions, write_json
 from enas.search import Diverged
@@ -265,6 +267,7 @@ def compare(
             },
             "skip_rate": SKIP_RATE,
             "uniform": [arch.to_dict() for arch in uniform],
+            "rankings": ranked_alone(path, uniform, [mean(by_seed) for by_seed in by_cell], plan.metric),
             "parameters": {
                 getattr(what, "name", what.id): result["parameters"]  # a reference by its name
                 for (what, *_), result in zip(jobs, results, strict=True)

@@ -86,8 +86,9 @@ def _played(flags: OracleFlags, table: Any) -> int:
     import numpy as np
     import torch
 
-    from enas.oracle import Curves, difference, interval, play
+    from enas.oracle import Curves, play
     from enas.presets import config_of
+    from enas.ranking import difference, interval
     from enas.run import versions, write_json
     from enas.spaces.nasbench201 import nasbench201
     from enas.strategies import STRATEGIES

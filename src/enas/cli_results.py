@@ -81,7 +81,7 @@ def compare(args: list[str]) -> int:
     """
     from enas import api, presets
     from enas.display import Display
-    from enas.run import RunFolder
+    from enas.run import RunFolder, read_json
 
     asks_help = any(word in ("-h", "--help") for word in args)
     run = Path(args[0]) if args and not args[0].startswith("-") else None
@@ -105,6 +105,13 @@ def compare(args: list[str]) -> int:
             listen=display,
         )
     if answer is not None:
+        for row in read_json(flags.run / "compare.json")["rankings"]:
+            tau, half = row["kendall"], row["kendall_better_half"]
+            interval = f"{tau['value']:.2f} ({tau['low']:.2f} to {tau['high']:.2f})"
+            print(
+                f"ranking {row['n']} uniform architectures by {row['ranker']}: Kendall's tau {interval}, in the better half"
+                f" {half['value']:.2f}; its pick {row['pick']:.2f}"
+            )
         print(f"verdict: {answer}")
     return display.status
 

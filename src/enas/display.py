@@ -17,6 +17,7 @@ from enas.retrain import TrainEpochEnd, TrainStep
 from enas.run import read_json
 from enas.search import Cost, EpochEnd, Step
 
+NO_FIGURES = str.maketrans("", "", "0123456789.+-")
 REFRESH = 0.2  # seconds between updates: a step of a small network takes less than a redraw
 
 
@@ -48,6 +49,7 @@ class Display:
         self.done_shared = self.done_controller = 0
         self.shown: dict[str, float] = {}
         self.printed = (time.monotonic(), -1)
+        self.alarmed: set[str] = set()
         self.stopped: str | None = None  # why, where a run ended before its end
 
     def __enter__(self) -> Display:
@@ -67,6 +69,11 @@ class Display:
             m = event.metrics
             parts = [f"{name} {m[key]:.3f}" for name, key in SHOWN if key in m]
             self._line(f"epoch {event.epoch}: {', '.join(parts)}", event.epoch)
+            for text in m.get("alarms", ()):
+                kind = text.translate(NO_FIGURES)
+                if kind not in self.alarmed:  # each is said once; the report has them all
+                    self.alarmed.add(kind)
+                    self.console.print(f"alarm, epoch {event.epoch}: {text}", soft_wrap=True)
         elif isinstance(event, TrainStep):
             self._bar(
                 "train", event.epoch * event.steps + event.step, None, f"epoch {event.epoch + 1} loss {event.loss:.3f}"

@@ -1,20 +1,27 @@
-"""A finished search held against a table of the truth: `enas oracle RUN --table FILE`."""
+"""How well a search's shared weights rank: against a table of the truth (`enas oracle RUN --table FILE`), and against
+trainings alone (`enas compare RUN`). Beside them what costs nothing: parameters, multiply-adds, depth."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from enas.architecture import Architecture
 from enas.assemble import Setup
 from enas.compare import uniform_architectures
 from enas.drive import silent
+from enas.metrics import Metric
 from enas.ranking import rank
 from enas.run import RunFolder, read_json
-from enas.space import wire
+from enas.space import SearchSpace, wire
+from enas.supernet import Supernet
+from enas.tasks import Task
 
 
 def grade(
@@ -44,10 +51,7 @@ def grade(
             rewards = [by_kind[kind].reward(net, arch, by_kind[kind].reward_batch(batch)) for batch in range(batches)]
             scores[f"shared weights, {kind}"].append(sum(rewards) / batches)
         listen(f"scoring architecture {i + 1} of {cells}")
-    scores["number of parameters"] = [float(net.num_parameters(arch)) for arch in archs]
-    scores["number of operations that are there"] = [
-        float(sum(len(node.edges) for cell in wire(plan.space, arch).values() for node in cell.nodes)) for arch in archs
-    ]
+    scores |= free_scores(net, archs, by_kind["loss"])
     true = [truth[arch] for arch in archs]
     derived = None
     if (path / "best.json").exists():
@@ -63,3 +67,51 @@ def grade(
         "uniform_mean": sum(true) / len(true),
         "rankings": [rank(name, values, true).to_dict() for name, values in scores.items()],
     }
+
+
+@torch.no_grad()
+def free_scores(net: Supernet, archs: Sequence[Architecture], task: Task) -> dict[str, list[float]]:
+    """What is known of architectures without training any: larger is said to be better."""
+    batch, counts = task.reward_batch(0), []
+    for arch in archs:
+        with FlopCounterMode(display=False) as counter:
+            task.reward(net, arch, batch)
+        counts.append(float(counter.get_total_flops()))
+    return {
+        "number of parameters": [float(net.num_parameters(arch, aux=False)) for arch in archs],
+        "multiply-adds": counts,
+        "depth": [float(depth(net.space, arch)) for arch in archs],
+    }
+
+
+def depth(space: SearchSpace, arch: Architecture) -> int:
+    """Edges on the longest way through the cells, added up over cells."""
+    total = 0
+    for cell in wire(space, arch).values():
+        far = dict.fromkeys(cell.inputs, 0)
+        for node in cell.nodes:
+            far[node.name] = 1 + max(far[name] for name in node.reads)
+        total += max((far[name] for name in cell.outputs), default=0)
+    return total
+
+
+def ranked_alone(
+    run: str | Path, archs: Sequence[Architecture], alone: Sequence[float], metric: Metric
+) -> list[dict[str, Any]]:
+    """How a search's shared weights, and what costs nothing, rank architectures that were trained alone; `alone`: figures
+    of `metric` as they are shown. Scores are of the whole validation part. Empty below 6 architectures."""
+    if len(archs) < 6:
+        return []
+    folder = RunFolder.open(Path(run))
+    procedure = Setup.of(folder.config).search()
+    procedure.load(folder.read_checkpoint())
+    net, task = procedure.supernet, procedure.task
+    found = [task.evaluate(net, arch, "validation") for arch in archs]
+    scores = {
+        f"shared weights, {metric.name}": [-metric.cost(figures[metric.name]) for figures in found],
+        "shared weights, loss": [-figures["loss"] for figures in found],
+    } | free_scores(net, archs, task)
+    rows = [rank(name, values, [-metric.cost(value) for value in alone]).to_dict() for name, values in scores.items()]
+    for row in rows:  # back to figures as they are shown
+        row |= {key: abs(row[key]) for key in ("pick", "top_five")}
+    return rows

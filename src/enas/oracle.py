@@ -14,7 +14,7 @@ import csv
 import gzip
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,38 +109,3 @@ def play(
                     best, chosen = reward[arch], arch
                 scores.append(score[chosen])
         yield Played(name, seed, seeds, scores)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its 95 % interval, +- `half_width`."""
-
-    mean: float
-    half_width: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        return abs(self.mean) > self.half_width
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f} +- {self.half_width:.2f}"
-
-
-def interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """Of a mean, by Student's t; ValueError with fewer than two values."""
-    from scipy.stats import t  # slow to import, and rarely needed
-
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        raise ValueError(f"an interval needs at least 2 values; got {len(values)}")
-    error = float(values.std(ddof=1)) / math.sqrt(len(values))
-    return Interval(float(values.mean()), float(t.ppf(0.975, len(values) - 1)) * error)
-
-
-def difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Interval:
-    """Of mean a - mean b, by Welch's t."""
-    from scipy.stats import ttest_ind
-
-    found = ttest_ind(np.asarray(a, float), np.asarray(b, float), equal_var=False)
-    low, high = found.confidence_interval(0.95)
-    return Interval((low + high) / 2, (high - low) / 2)

@@ -1,10 +1,12 @@
-"""Does one score rank architectures as another does? Kendall's tau-b and Spearman's coefficient, with bootstrap intervals.
+"""Does one score rank architectures as another does? Kendall's tau-b and Spearman's coefficient, with bootstrap intervals;
+and intervals of means and of their differences.
 
 A ranker is a score, larger is better, of the same architectures as the truth. All of it is numbers: no torch in here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -85,3 +87,38 @@ def rank(ranker: str, scores: Sequence[float], truth: Sequence[float], seed: int
         float(b[order[0]]),
         float(b[order[:5]].mean()),
     )
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval, +- `half_width`."""
+
+    mean: float
+    half_width: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return abs(self.mean) > self.half_width
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} +- {self.half_width:.2f}"
+
+
+def interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Of a mean, by Student's t; ValueError with fewer than two values."""
+    from scipy.stats import t  # slow to import, and rarely needed
+
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least 2 values; got {len(values)}")
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    return Interval(float(values.mean()), float(t.ppf(0.975, len(values) - 1)) * error)
+
+
+def difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Interval:
+    """Of mean a - mean b, by Welch's t."""
+    from scipy.stats import ttest_ind
+
+    found = ttest_ind(np.asarray(a, float), np.asarray(b, float), equal_var=False)
+    low, high = found.confidence_interval(0.95)
+    return Interval((low + high) / 2, (high - low) / 2)

@@ -202,6 +202,26 @@ def verdict(run: Run) -> str:
 {strip_plot(seeds, cells, references, metric)}</div>\n"""
 
 
+def ranking(run: Run) -> str:
+    """Whether shared weights rank as trainings alone do, beside what costs nothing."""
+    rows = (run.read("compare.json") or {}).get("rankings") or []
+    if not rows:
+        return ""
+
+    def shown(found: Record) -> str:
+        return f"{found['value']:.2f} <span class='soft'>({found['low']:.2f} to {found['high']:.2f})</span>"
+
+    cells = [
+        (_text(r["ranker"]), shown(r["kendall"]), shown(r["spearman"]), shown(r["kendall_better_half"]), f"{r['pick']:.2f}")
+        for r in rows
+    ]
+    head = ("ranked by", "Kendall's tau", "Spearman", "tau in the better half", "its pick, trained alone")
+    return f"""<h2>Do the shared weights rank?</h2>
+<p>{rows[0]["n"]} uniform architectures, ranked by their validation scores with shared weights and by what costs nothing,
+against their test figures trained alone. 1: the same order; 0: chance; in brackets the 95 % bootstrap interval.</p>
+{_table(head, cells)}"""
+
+
 def retrained(run: Run) -> str:
     html, found = "<h2>Trained alone, from scratch</h2>\n", run.read("retrained.json")
     if found is None:
@@ -264,6 +284,7 @@ def search(run: Run) -> str:
         charts += line_chart("reward", f"Reward {SHARED}", about, unit, lines, warm_up)
         about, lines = "tells how undecided the controller is.", [(series(metrics, "entropy"), BLUE, "mean")]
         charts += line_chart("entropy", "Policy entropy", about, "nats", lines, warm_up)
+        charts += _learning(metrics, warm_up)
     elif run.settings.get("strategy") == "random":
         html += "<p>Cells were drawn at random: there is no policy that learns from rewards.</p>\n"
     else:
@@ -271,7 +292,23 @@ def search(run: Run) -> str:
     names = (name.partition(".") for record in metrics for name in record["ops"])
     cells = dict.fromkeys(cell for cell, _, op in names if op != "skip")
     charts += "".join(op_chart(f"ops{i}", metrics, name, warm_up) for i, name in enumerate(cells))
+    if wrong := metrics[-1].get("alarms"):
+        html += "".join(f'<p class="warning"><b>Alarm:</b> {escape(text)}.</p>\n' for text in wrong)
     return f'{html}<div class="grid">{charts}</div>\n'
+
+
+def _learning(metrics: Sequence[Record], warm_up: int) -> str:
+    """The policy's samples against uniform ones, epoch by epoch; nothing where they were not scored side by side."""
+    gap, half = "policy_minus_uniform", "policy_minus_uniform_half_width"
+    probed = [{**m, "low": m[gap] - m[half], "high": m[gap] + m[half]} for m in metrics if gap in m]
+    if not probed:
+        return ""
+    lines: list[Line] = [(series(probed, "low"), FAINT, ""), (series(probed, "high"), FAINT, "95 % interval")]
+    lines.append((series(probed, gap), BLUE, "policy less uniform"))
+    about = (
+        "of the policy's samples less that of uniform ones, on the same batches: above 0 the policy has learned something."
+    )
+    return line_chart("learning", f"Reward {SHARED}", about, "difference", lines, warm_up)
 
 
 def trainings(run: Run) -> str:
@@ -325,8 +362,10 @@ def repeat(run: Run) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------------- page
-SECTIONS = ((head, "config.json"), (verdict, "compare.json"), (retrained, "retrained.json"), (derived, "best.json"),
-            (search, "metrics.jsonl"), (trainings, "retrain"), (repeat, "config.json"))  # fmt: skip
+SECTIONS = (
+    (head, "config.json"), (verdict, "compare.json"), (ranking, "compare.json"), (retrained, "retrained.json"),
+    (derived, "best.json"), (search, "metrics.jsonl"), (trainings, "retrain"), (repeat, "config.json"),
+)  # fmt: skip
 STYLE = """
 :root{color-scheme:light dark;--ink:#1c2127;--soft:#5b6470;--ground:#fff;--card:#f4f5f7;--line:#dfe3e8;--blue:#0067a3;
 --warn:#fff0cf;--good:#00815f;--bad:#b3401f}

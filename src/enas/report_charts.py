@@ -150,5 +150,7 @@ def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> None:
             low, high = np.maximum(middle - error, 1e-3), middle + error
             axes.fill_between(queries, low, high, color=colours.get(name, FAINT), alpha=0.18, linewidth=0)
         axes.set(xscale="log", yscale="log", xlabel="queries", ylabel="regret, points (best of all less best so far)")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.legend()
         fig.savefig(out, metadata={"Date": None})

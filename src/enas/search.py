@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from enas.alarms import alarms, probed
 from enas.architecture import Architecture
 from enas.space import OpChoice, SubsetChoice
 from enas.strategies import Strategy
@@ -35,6 +36,7 @@ from enas.training import (
     make_optimizer,
     module_state,
     optimizer_tensors,
+    seed_of,
     seeded,
     update,
 )
@@ -56,10 +58,16 @@ class SearchSettings:
     """Steps of the controller between passes (paper 2.2: 2,000; released micro code: 30)."""
     architectures: int = 1
     """n, architectures scored in each of these steps (the paper does not say; released code: 10)."""
+    probes: int = 8
+    """Architectures of the strategy and uniform ones, scored side by side after an epoch in which it learned: does it learn
+    anything, do the shared weights rank? Changes nothing else (not in the paper); 0: none, otherwise at least 3."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:
+        if self.probes in (1, 2):
+            raise ValueError(f"search.probes is 0 or at least 3; got {self.probes}")
         for name, low in (
+            ("probes", 0),
             ("epochs", 1),
             ("children", 1),
             ("architectures", 1),
@@ -191,6 +199,9 @@ class Search:
         metrics |= {name: self.sums[name] / n for name, n in counts.items()}
         total = sum(self.ops.values())
         metrics["ops"] = {name: n / total for name, n in sorted(self.ops.items())}
+        metrics |= self._probed()
+        if wrong := alarms(metrics, self.supernet.space):
+            metrics["alarms"] = wrong
         self.epoch, self.phase, self.step, self.pending, self.sums, self.ops = (
             self.epoch + 1,
             "shared",
@@ -200,6 +211,24 @@ class Search:
             Counter(),
         )
         return EpochEnd(self.epoch, metrics)
+
+    def _probed(self) -> dict[str, float]:
+        """The strategy's architectures beside uniform ones, pair by pair on the next validation minibatches. Leaves the
+        strategy and the weights as they are."""
+        n = self.settings.probes
+        if not n or not self.controller_steps(self.epoch):
+            return {}
+        before = _copied(self.strategy.state())
+        mine = self.strategy.ask(n)
+        self.strategy.load(before)
+        others = RandomSearch(self.supernet.space, seed=seed_of(self.seed, "probe", self.epoch)).ask(n)
+        policy, uniform = [], []
+        for i, pair in enumerate(zip(mine, others, strict=True)):
+            a, b = self.task.rewards(self.supernet, pair, self.task.reward_batch(self.controller_step + i))
+            policy.append(a)
+            uniform.append(b)
+        again = self.task.rewards(self.supernet, others, self.task.reward_batch(self.controller_step + n))
+        return probed(policy, uniform, again)
 
     def _add(self, name: str, value: float) -> None:
         self.sums[name] = self.sums.get(name, 0.0) + value
@@ -292,9 +321,13 @@ class Search:
         return Cost(shared_steps, controller_steps, self.settings.children * mean, think)
 
 
+def _copied(state: State) -> State:
+    return State({key: tensor.clone() for key, tensor in state.tensors.items()}, dict(state.values))
+
+
 def _seconds_of_a_tell(strategy: Strategy, archs: list[Architecture]) -> float:
     """Time of one ask and tell; the strategy is put back as it was."""
-    before = State({key: tensor.clone() for key, tensor in strategy.state().tensors.items()}, dict(strategy.state().values))
+    before = _copied(strategy.state())
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
