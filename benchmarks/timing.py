@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import time
 from collections.abc import Callable, Mapping
@@ -44,6 +45,7 @@ class Program:
     for `make(*args).train(arch)`, a step; `program()` calls the step there and gives the seconds it took."""
 
     def __init__(self, threads: int, make: Callable[..., Any], *args: Any):
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does: threads that wait sleep
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, threads, make, args), daemon=True)
