@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from enas import cli
-from enas.run import CHECKPOINT, read_lines
+from enas.logs import read_lines
+from enas.run import CHECKPOINT
 from enas.zoo import named
 
 SMALL = [
@@ -23,7 +24,7 @@ SMALL = [
     *("--search.children", "1", "--search.controller-steps", "2", "--search.architectures", "2", "--derive.samples", "4"),
     *("--derive.keep", "3", "--retrain.epochs", "2", "--retrain.network.filters", "4", "--retrain.task.batch-size", "20"),
 ]
-COMMANDS = ("search", "resume", "derive", "retrain", "show", "compare", "report", "presets", "data", "list")
+COMMANDS = ("search", "resume", "derive", "retrain", "show", "compare", "report", "presets", "data", "list", "oracle")
 
 
 def enas(*args: object) -> int:
@@ -62,6 +63,40 @@ def one_line(capsys: pytest.CaptureFixture[str], status: int, *fragments: str) -
 
 
 # ---------------------------------------------------------------------------------------------------- the whole way
+@pytest.mark.slow
+def test_graded_by_sharing_ranking_and_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside uniform cells: what random search with weight sharing finds, how the scores rank, what it cost. Done once."""
+    run = small_search(tmp_path / "run")
+    assert enas("derive", run) == 0
+    command = ("compare", run, "--cells", 6, "--seeds", 2, "--sharing", "--workers", 1)
+    assert enas(*command) == 0
+    said = capsys.readouterr().out
+    found = json.loads((run / "compare.json").read_text())
+    assert "uniform sharing" in said
+    assert set(found["references"]) == {"uniform sharing"}
+    assert len(found["test_accuracy"]["uniform sharing"]) == 2
+    rankers = [row["ranker"] for row in found["rankings"]]
+    assert rankers == ["shared weights, accuracy", "shared weights, loss", "number of parameters", "multiply-adds", "depth"]
+    assert all(-1 <= row["kendall"]["low"] <= row["kendall"]["high"] <= 1 for row in found["rankings"])
+    assert found["ledger"]["trainings"] == 2 + 6 + 2
+    other = json.loads((run / "uniform-sharing" / "config.json").read_text())
+    assert other["settings"]["strategy"] == "random"
+    assert other["settings"]["search"] == json.loads((run / "config.json").read_text())["settings"]["search"]
+    searched, times = (
+        run / "uniform-sharing" / "metrics.jsonl",
+        [p.stat().st_mtime_ns for p in sorted(run.rglob("*.json*"))],
+    )
+    before = searched.read_bytes()
+    assert enas(*command) == 0
+    assert searched.read_bytes() == before
+    again = [p.stat().st_mtime_ns for p in sorted(run.rglob("*.json*")) if p.name != "compare.json"]
+    assert set(again) <= set(times), "nothing is done twice"
+    assert enas("report", run) == 0
+    page = (run / "report.html").read_text()
+    assert "Do the shared weights rank?" in page
+    assert "What it cost" in page
+
+
 def test_the_whole_way(derived: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert enas("retrain", derived, "--top", 2) == 0
     rows = json.loads((derived / "retrained.json").read_text())["trainings"]

@@ -32,10 +32,11 @@ from enas.compare import verdict
 from enas.data import DATASETS, TextData, TextSettings, load, source_of
 from enas.data.text import OFFICIAL, PARTS, PTB_COUNTS, load_ptb, load_text, load_wikitext2
 from enas.display import Display
+from enas.logs import read_lines
 from enas.metrics import METRICS, metric_in
 from enas.ops import Statistics
 from enas.retrain import Finished, Retrain, RetrainSettings, TrainEpochEnd
-from enas.run import RunFolder, read_lines
+from enas.run import RunFolder
 from enas.search import Diverged, Search, SearchSettings, Step
 from enas.space import OpChoice
 from enas.strategies import STRATEGIES

@@ -18,8 +18,9 @@ from enas.architecture import Architecture
 from enas.assemble import Setup, setup
 from enas.derive import Alone, DeriveSettings, Scored, derive, learned, ranked
 from enas.drive import Begun, search, silent
+from enas.logs import read_lines
 from enas.retrain import Finished, Retrain, TrainEpochEnd
-from enas.run import RunFolder, read_lines
+from enas.run import RunFolder
 from enas.search import EpochEnd, Search, Step
 from enas.strategies import STRATEGIES
 from enas.strategies.random_search import RandomSearch

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -33,6 +34,8 @@ from enas.data import DATASETS
 from enas.drive import Done, Listener, Stopped, after, resume, retrain, retrain_folder, silent
 from enas.grade import ranked_alone
 from enas.jobs import DIVERGED, retrain_many
+from enas.ledger import ledger
+from enas.logs import read_lines
 from enas.run import RunFolder, read_json, versions, write_json
 from enas.search import Diverged
 from enas.spaces import settings_of, space_of
@@ -212,15 +215,17 @@ def compare(
     seeds: int = 4,
     cell_seeds: int = 1,
     references: Sequence[str] = (),
+    sharing: bool = False,
     settings: Any = None,
     workers: int | None = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> Verdict | None:
     """Train the derived architecture over `seeds` and `cells` uniformly drawn ones over `cell_seeds` by the same recipe,
-    and hand-designed `references` of as many parameters over `seeds` likewise; writes `compare.json`. `settings`: another
-    recipe than the run's own for all of them. None where it was stopped: call it again, nothing is done twice. ValueError
-    below 2 of a kind."""
+    and hand-designed `references` of as many parameters over `seeds` likewise; writes `compare.json`. `sharing`: search
+    again with uniform children (random search with weight sharing), as long and derived alike, and train what that finds
+    over `seeds` too. `settings`: another recipe than the run's own for all of them. None where it was stopped: call it
+    again, nothing is done twice. ValueError below 2 of a kind."""
     if cells < 2 or seeds < 2 or cell_seeds < 1:
         raise ValueError(f"a verdict needs at least 2 cells, 2 seeds and 1 cell seed; got {cells}, {seeds}, {cell_seeds}")
     path = Path(run)
@@ -233,9 +238,19 @@ def compare(
     jobs: list[tuple[Architecture | Reference, Path, int]]
     jobs = [(best, retrain_folder(path, best, seed, plan), seed) for seed in range(seeds)]
     jobs += [(arch, retrain_folder(path, arch, seed, plan), seed) for seed in range(cell_seeds) for arch in uniform]
-    hand_made = [reference_for(plan, name, path) for name in references]
+    began = time.monotonic()
+    if sharing:
+        other = _uniform_sharing(path, best, max_seconds, listen)
+        if other is None:
+            return None
+        names = (*references, SHARING)
+    else:
+        names = tuple(references)
+    hand_made: list[Architecture | Reference] = [reference_for(plan, name, path) for name in references]
+    hand_made += [other] if sharing and other else []
     jobs += [(model, retrain_folder(path, model, seed, plan), seed) for model in hand_made for seed in range(seeds)]
-    results, why = retrain_many(plan, jobs, workers=workers, listen=listen, stop=after(max_seconds))
+    left = None if max_seconds is None else max(0.0, max_seconds - (time.monotonic() - began))
+    results, why = retrain_many(plan, jobs, workers=workers, listen=listen, stop=after(left))
     if any(result is None for result in results):
         listen(Stopped(path, why or "not all trainings are done", again="the same command"))
         return None
@@ -248,9 +263,10 @@ def compare(
     ends_well = [all(map(math.isfinite, by_seed)) for by_seed in by_cell]
     uniform = list(itertools.compress(uniform, ends_well))
     by_cell = list(itertools.compress(by_cell, ends_well))
-    by_reference = {name: scores[first + i * seeds : first + (i + 1) * seeds] for i, name in enumerate(references)}
+    by_reference = {name: scores[first + i * seeds : first + (i + 1) * seeds] for i, name in enumerate(names)}
     lost = [name for name, by_seed in by_reference.items() if not all(map(math.isfinite, by_seed))]
     by_reference = {name: by_seed for name, by_seed in by_reference.items() if name not in lost}
+    cost = ledger(path, [folder for _, folder, _ in jobs])
     answer = verdict(scores[:seeds], by_cell, plan.metric, by_reference, cells - len(uniform), lost)
     write_json(
         path / "compare.json",
@@ -267,6 +283,7 @@ def compare(
             },
             "skip_rate": SKIP_RATE,
             "uniform": [arch.to_dict() for arch in uniform],
+            "ledger": cost.to_dict() if cost else None,
             "rankings": ranked_alone(path, uniform, [mean(by_seed) for by_seed in by_cell], plan.metric),
             "parameters": {
                 getattr(what, "name", what.id): result["parameters"]  # a reference by its name
@@ -277,6 +294,26 @@ def compare(
     )
     listen(Done(path, answer))
     return answer
+
+
+SHARING = "uniform sharing"  # what `compare` calls the architecture of random search with weight sharing
+
+
+def _uniform_sharing(path: Path, derived: Architecture, max_seconds: float | None, listen: Listener) -> Architecture | None:
+    """The architecture that as long a search finds whose children are uniform, in a folder of the run; None where it was
+    stopped. A search that is there goes on."""
+    folder = path / "uniform-sharing"
+    plan = Setup.of(RunFolder.open(path).config)
+    plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, strategy="random"))
+    if not (folder / "config.json").exists():
+        drive.search(plan, out=folder, max_seconds=max_seconds, listen=listen)
+    elif len(read_lines(folder / "metrics.jsonl")) < plan.settings.search.epochs:
+        resume(folder, max_seconds=max_seconds, listen=listen)
+    if len(read_lines(folder / "metrics.jsonl")) < plan.settings.search.epochs:
+        return None
+    if not (folder / "best.json").exists():
+        derive(folder, settings=dataclasses.replace(plan.settings.derive, uniform=0), listen=listen)
+    return next(arch for arch in best_of(folder) if arch != derived)
 
 
 def with_space(plan: Setup, spec: Mapping[str, Any]) -> Setup:

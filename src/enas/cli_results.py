@@ -65,6 +65,9 @@ class CompareFlags:
     """Short for --retrain.epochs."""
     references: tuple[str, ...] = ()
     """Hand-designed models of as many parameters to train likewise: lstm, rhn; resnet, densenet_bc."""
+    sharing: bool = False
+    """Also search again with uniform children, as long and derived alike, and train what that finds: random search with
+    weight sharing."""
     workers: int | None = None
     """Trainings at a time, each with the run's number of threads (default: as many as the cores allow)."""
     max_time: str | None = None
@@ -76,11 +79,12 @@ def compare(args: list[str]) -> int:
     """Is the derived architecture better than uniformly drawn ones, trained by the same recipe? Ends with a verdict.
 
     enas compare runs/mine --cells 8 --seeds 4
-    enas compare runs/mine --references resnet
+    enas compare runs/mine --references resnet --sharing
     enas compare runs/mine --epochs 20             (all of them by another recipe than the run's own: --retrain flags)
     """
     from enas import api, presets
     from enas.display import Display
+    from enas.ledger import Ledger
     from enas.run import RunFolder, read_json
 
     asks_help = any(word in ("-h", "--help") for word in args)
@@ -99,19 +103,23 @@ def compare(args: list[str]) -> int:
             seeds=flags.seeds,
             cell_seeds=flags.cell_seeds,
             references=flags.references,
+            sharing=flags.sharing,
             settings=recipe,
             workers=flags.workers,
             max_seconds=limit,
             listen=display,
         )
     if answer is not None:
-        for row in read_json(flags.run / "compare.json")["rankings"]:
+        compared = read_json(flags.run / "compare.json")
+        for row in compared["rankings"]:
             tau, half = row["kendall"], row["kendall_better_half"]
             interval = f"{tau['value']:.2f} ({tau['low']:.2f} to {tau['high']:.2f})"
             print(
                 f"ranking {row['n']} uniform architectures by {row['ranker']}: Kendall's tau {interval}, in the better half"
                 f" {half['value']:.2f}; its pick {row['pick']:.2f}"
             )
+        if compared["ledger"]:
+            print(f"cost: {Ledger(**compared['ledger'])}")
         print(f"verdict: {answer}")
     return display.status
 

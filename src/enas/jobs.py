@@ -13,7 +13,7 @@ from enas.architecture import Architecture, Reference, model_from_dict
 from enas.assemble import Setup
 from enas.drive import Listener, Trained, never, retrain, signals, silent
 from enas.fast import keep_memory
-from enas.run import read_lines
+from enas.logs import read_lines
 from enas.search import Diverged
 
 DIVERGED = "diverged"

@@ -23,6 +23,7 @@ from typing import Any
 
 from enas import draw
 from enas.architecture import Architecture
+from enas.ledger import Ledger, seconds_at_work
 from enas.metrics import METRICS, Metric, metric_in
 from enas.report_charts import (
     BLUE,
@@ -160,8 +161,7 @@ def _clock(path: Path) -> str:
     records = read(path)
     with blaming(path):
         times = [datetime.fromisoformat(record["time"]) for record in records]
-        pauses = [record["event"] in ("begin", "resume") for record in records[1:]]
-        s = round(sum((b - a).total_seconds() for a, b, pause in zip(times, times[1:], pauses, strict=False) if not pause))
+        s = round(seconds_at_work(path.parent))
     span = f"{s // 3600}:{s % 3600 // 60:02} h" if s >= 3600 else f"{s // 60}:{s % 60:02} min" if s >= 60 else f"{s} s"
     return f", begun {times[0]:%Y-%m-%d %H:%M}, {span} of searching" if times else ""
 
@@ -204,9 +204,11 @@ def verdict(run: Run) -> str:
 
 def ranking(run: Run) -> str:
     """Whether shared weights rank as trainings alone do, beside what costs nothing."""
-    rows = (run.read("compare.json") or {}).get("rankings") or []
+    compared = run.read("compare.json") or {}
+    rows, cost = compared.get("rankings") or [], compared.get("ledger")
+    paid = f"<h2>What it cost</h2>\n<p>{escape(str(Ledger(**cost))).capitalize()}.</p>\n" if cost else ""
     if not rows:
-        return ""
+        return paid
 
     def shown(found: Record) -> str:
         return f"{found['value']:.2f} <span class='soft'>({found['low']:.2f} to {found['high']:.2f})</span>"
@@ -219,7 +221,7 @@ def ranking(run: Run) -> str:
     return f"""<h2>Do the shared weights rank?</h2>
 <p>{rows[0]["n"]} uniform architectures, ranked by their validation scores with shared weights and by what costs nothing,
 against their test figures trained alone. 1: the same order; 0: chance; in brackets the 95 % bootstrap interval.</p>
-{_table(head, cells)}"""
+{_table(head, cells)}{paid}"""
 
 
 def retrained(run: Run) -> str:

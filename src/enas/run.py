@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from enas.architecture import Architecture
+from enas.logs import read_lines
 from enas.training import State
 
 LOGS = ("metrics", "architectures")
@@ -65,14 +66,6 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"no file '{path}'") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"'{path}' is not JSON: {error}") from None
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a log; a last line that a crash cut short is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines if line]
 
 
 class RunFolder:
