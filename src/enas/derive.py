@@ -22,7 +22,7 @@ from enas.ops import Statistics
 from enas.strategies import Strategy
 from enas.supernet import Supernet
 from enas.tasks import Task
-from enas.training import OptimizerSettings, make_optimizer, seeded, update
+from enas.training import OptimizerSettings, State, make_optimizer, seeded, update
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,7 @@ def _finals(settings: DeriveSettings, alone: Alone, archs: list[Architecture]) -
         for i, arch in enumerate(left):
             task, steps = alone.task, settings.finalist_steps
             remembered = task.state()
+            task.load(State())  # what it remembers of a batch before is of another network
             models[arch].train()
             for step in range(steps):
                 epoch, at = divmod(done + step, task.train_steps)
@@ -146,7 +147,7 @@ def _finals(settings: DeriveSettings, alone: Alone, archs: list[Architecture]) -
                 update(optimizers[arch], list(models[arch].parameters()), rate, alone.optimizer.grad_clip)
             task.load(remembered)
             rewards = [task.reward(models[arch], None, task.reward_batch(batch)) for batch in range(alone.batches)]
-            scores[arch] = fmean(rewards)
+            scores[arch] = fmean(rewards) if all(map(math.isfinite, rewards)) else 0.0  # it came to nothing
             yield Scored(arch, "alone", {"reward": scores[arch], "round": round_ + 1.0}, i + 1, len(left))
         done += settings.finalist_steps
         round_ += 1

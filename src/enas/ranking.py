@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-RESAMPLES = 1000
+RESAMPLES = 400
 
 
 @dataclass(frozen=True)
