@@ -5,8 +5,8 @@ import sys
 
 PARTS = (
     "cells --rounds 3 --drawn 8",
-    "micro --rounds 3",
-    "macro --rounds 3",
+    "micro --rounds 2",
+    "macro --rounds 2",
     "recurrent --rounds 2 --hidden 200",
     "cores --rounds 2",
     "share digits-micro",

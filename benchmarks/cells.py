@@ -281,7 +281,7 @@ def recurrent_rows(rounds: int, hidden: int, threads: int) -> None:
         memory: tuple[Any, ...] = (step_in_a_process, recurrent, arch, hidden)
         compared("recurrent training step", fixed, programs, "train", arch, rounds, gflops, memory=memory)
         what, share = "recurrent controller step, an architecture", {"ours": Ours.updates}
-        compared(what, sizes, programs, "controller", arch, max(2, rounds - 2), share=share)
+        compared(what, sizes, programs, "controller", arch, max(1, rounds - 2), share=share)
 
 
 def main() -> None:

@@ -85,6 +85,7 @@ def searched(probes: int, tmp: Path | None = None) -> tuple[list[dict[str, Any]]
     return [event.metrics for event in procedure.run() if isinstance(event, EpochEnd)], procedure
 
 
+@pytest.mark.slow
 def test_probing_changes_nothing_else() -> None:
     with_probes, one = searched(4)
     without, other = searched(0)

@@ -206,7 +206,7 @@ def losses(make: Callable[[], Supernet], steps: int, dtype: torch.dtype) -> list
     return out
 
 
-@pytest.mark.parametrize("make", [micro, macro])
+@pytest.mark.parametrize("make", [micro, pytest.param(macro, marks=pytest.mark.slow)])
 def test_fifty_steps_have_the_losses_of_torchs_own_kernels(make: Callable[[], Supernet]) -> None:
     """In double precision, all pieces on and all off: what differs is the order of sums, 1e-16 a step, and training's own
     sensitivity, which makes less than 1e-7 of it in fifty steps."""
@@ -225,6 +225,7 @@ def test_fifty_steps_with_each_piece_off(make: Callable[[], Supernet], piece: st
         assert losses(make, 50, torch.float64) == pytest.approx(expected, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_memory_is_kept() -> None:
     """Steady state takes no new pages. In a process of its own, for the setting stays."""
     if sys.platform != "linux":

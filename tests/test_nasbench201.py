@@ -54,6 +54,7 @@ def test_other_forms_are_refused(text: str, says: str) -> None:
         from_string(text)
 
 
+@pytest.mark.slow
 def test_every_cell_of_the_table_is_one(data_dir: Path) -> None:
     with gzip.open(data_dir / "nasbench" / "nasbench201.csv.gz", "rt") as file:
         texts = [row["arch"] for row in csv.DictReader(file)]

@@ -36,6 +36,7 @@ def test_the_known_values_of_the_table(table_file: Path) -> None:
     assert [float(v) for v in found] == pytest.approx(list(KNOWN.values()), abs=0.006)
 
 
+@pytest.mark.slow
 def test_random_search_that_trains(table_file: Path) -> None:
     """Its published means: 92.6 after 10 cells of 12 epochs, 93.5 after 50, 93.7 after 100."""
     table = read_table(table_file, SPACE, from_string)
@@ -104,6 +105,7 @@ def test_rank_correlations_are_right() -> None:
     assert kendall(up, np.ones(10)) == spearman(up, np.ones(10)) == 0
 
 
+@pytest.mark.slow
 def test_intervals_of_rank_correlations() -> None:
     """Of independent scores they hold zero about as often as they say; of equal ones they are one."""
     rng = np.random.default_rng(1)
@@ -131,6 +133,7 @@ def test_a_ranking_tells_its_pick() -> None:
         rank("few", truth[:5], truth[:5])
 
 
+@pytest.mark.slow
 def test_the_command(table_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--queries", "60", "--seeds", "6", "--out", str(tmp_path)]
     assert main(["oracle", "nasbench201", "--table", str(table_file), "--table-only", *options]) == 0
