@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import json
 import math
@@ -14,8 +15,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from enas import api, drive
 from enas.architecture import Architecture
+from enas.assemble import setup
 from enas.cli import main
+from enas.grade import grade
 from enas.oracle import play, read_table
 from enas.ranking import coefficient, difference, interval, kendall, rank, spearman
 from enas.spaces.nasbench201 import NasBench201Settings, from_string, nasbench201, to_string
@@ -196,3 +200,34 @@ def test_bad_input_is_one_line(args: list[str], says: str, tmp_path: Path, capsy
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_search_is_graded(tmp_path: Path) -> None:
+    """On digits, in a space of 125 cells, with a truth made up: where the derived cell stands, and all rankers."""
+    plan = setup("nasbench201", threads=1, device="cpu", data=None, settings=None)
+    s = plan.settings
+    settings = dataclasses.replace(
+        s,
+        space=NasBench201Settings(num_nodes=3),
+        network=dataclasses.replace(s.network, filters=4, stem_stride=1),
+        data=dataclasses.replace(s.data, dataset="digits", train=60, validation=60),
+        task=dataclasses.replace(s.task, batch_size=20, reward_batch=20, flip=False),
+        search=dataclasses.replace(s.search, epochs=2, warmup_epochs=1, controller_steps=2, architectures=3),
+        derive=dataclasses.replace(s.derive, samples=5, keep=2, uniform=0),
+        retrain=dataclasses.replace(s.retrain, network=dataclasses.replace(s.network, filters=4, stem_stride=1)),
+    )
+    run = drive.search(dataclasses.replace(plan, settings=settings), out=tmp_path / "run")
+    space = nasbench201(settings.space)
+    truth = {arch: float(i) for i, arch in enumerate(space.enumerate())}
+    assert grade(run, truth, 8)["derived"] is None, "nothing is derived yet"
+    api.derive(run)
+    found = grade(run, truth, 8, batches=2)
+    derived = found["derived"]
+    assert derived["score"] == 125 - derived["rank"]
+    assert derived["better_than"] == pytest.approx(derived["score"] / 125)
+    rankers = [row["ranker"] for row in found["rankings"]]
+    assert rankers == ["shared weights, accuracy", "shared weights, loss", "number of parameters", "multiply-adds", "depth"]
+    assert all(row["n"] == 8 and 0 <= row["pick"] < 125 for row in found["rankings"])
+    with pytest.raises(ValueError, match="the table is of another space than"):
+        grade(run, {SPACE.sample(random.Random(0)): 1.0}, 8)
