@@ -21,7 +21,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -31,9 +31,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.captured import CapturedStep
 from enas.architecture import Architecture
-from enas.backbones import recurrence
+from enas.backbones import recorded, recurrence
 from enas.backbones.macro import MacroNetwork, MacroSettings
 from enas.backbones.micro import MicroNetwork, MicroSettings
 from enas.backbones.recurrent import RecurrentNetwork, RecurrentSettings
@@ -133,8 +132,7 @@ class Bench:
         with self.autocast():
             out = self.net(self.x, arch)
             if self.text:
-                logits = out[0].logits_TBV.flatten(0, 1)
-                return F.cross_entropy(logits.float(), self.y.flatten())
+                return out[0].softmax.cross_entropy(self.y)
             return F.cross_entropy(out.float(), self.y)
 
     def train(self) -> None:
@@ -157,9 +155,10 @@ class Bench:
         with torch.enable_grad():
             self.strategy.tell(archs, [reward])
 
-    def counts(self) -> tuple[float, float, float]:
-        """Operations of a mean forward, and bytes of a mean training step and of a mean score."""
-        flops, train, score = 0.0, 0.0, 0.0
+    def counts(self) -> tuple[float, float]:
+        """Operations of a mean forward, and bytes of a mean training step; kernel by kernel, so nothing recorded."""
+        recorded.SEEN_BEFORE_RECORDING, usual = 1 << 60, recorded.SEEN_BEFORE_RECORDING
+        flops = 0.0
         for arch in self.archs:
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 self.net.eval()
@@ -168,12 +167,8 @@ class Bench:
         with Traffic() as traffic:
             for _ in self.archs:
                 self.train()
-        train = traffic.bytes / len(self.archs)
-        with Traffic() as traffic:
-            for arch in self.archs:
-                self.score(arch)
-        score = traffic.bytes / len(self.archs)
-        return flops, train, score
+        recorded.SEEN_BEFORE_RECORDING = usual
+        return flops, traffic.bytes / len(self.archs)
 
 
 def seconds(run: Callable[[], Any], device: str, most: float, least: int = 5) -> float:
@@ -211,39 +206,30 @@ def ceilings(device: str, toy: bool) -> dict[str, float]:
     return out
 
 
-def recurrent_steps(bench: Bench, device: str, most: float, toy: bool) -> dict[str, Any]:
-    """Training steps of the recurrent network, by how its cell runs."""
+def recurrent_steps(bench: Bench, device: str, most: float, toy: bool, compiled: bool) -> dict[str, Any]:
+    """Training steps of the recurrent network, by how its cell runs; the network's own way, `recorded`, is in the table."""
     net = bench.net
     assert isinstance(net, RecurrentNetwork)
-    net.train()
-    state = net.initial_state(bench.job.batch)[0]
+    usual, step = net.settings, recurrence.static_step
     found: dict[str, Any] = {}
-    alternatives: dict[str, Callable[[], CapturedStep]] = {
-        "static, eager": lambda: CapturedStep(net, bench.job.steps, bench.job.batch, capture=False),
-        "static, compiled": lambda: CapturedStep(
-            net, bench.job.steps, bench.job.batch, torch.compile(recurrence.static_step), capture=False
-        ),
-        "static, one graph": lambda: CapturedStep(net, bench.job.steps, bench.job.batch),
-    }
-    for name, make in alternatives.items():
-        if toy and "compiled" in name:
-            found[name] = "not run: toy sizes"
+    ways = ["plain", "static", "static, compiled", "recorded, not fused"]
+    for way in ways:
+        if "compiled" in way and not compiled:
             continue
-        if "graph" in name and device != "cuda":
-            found[name] = "not run: a graph is recorded on a GPU"
+        if toy and "compiled" in way:
+            found[way] = "not run: toy sizes"
             continue
         try:
-            with bench.autocast():
-                step = make()
-
-                def run(step: CapturedStep = step) -> None:
-                    arch = bench.next()
-                    step(arch, bench.x, bench.y, state)
-                    bench.update(arch)
-
-                found[name] = seconds(run, device, most)
+            net.settings = replace(usual, computation=way.split(",")[0])
+            recurrence.static_step = torch.compile(step) if "compiled" in way else step
+            recorded.COMPILE = "not fused" not in way
+            recorded.forget()
+            found[way] = seconds(bench.train, device, most)
         except Exception as error:  # which of them a card and a torch can do is what is asked here
-            found[name] = f"not run: {type(error).__name__}: {str(error).splitlines()[0][:90]}"
+            found[way] = f"not run: {type(error).__name__}: {str(error).splitlines()[0][:90]}"
+        finally:
+            net.settings, recurrence.static_step, recorded.COMPILE = usual, step, True
+            recorded.forget()
     return found
 
 
@@ -268,12 +254,14 @@ def main() -> None:
         bench = Bench(name, job, device)
         for precision in PRECISIONS:
             bench.precision(precision)
-            flops, train_bytes, _ = bench.counts()
+            flops, train_bytes = bench.counts()
             train, control = seconds(bench.train, device, most), seconds(bench.control, device, most)
             score = seconds(lambda bench=bench: bench.score(bench.next()), device, most)  # type: ignore[misc]
-            steps = recurrent_steps(bench, device, most, args.toy) if name == "recurrent" else {}
-            best = min([train, *(s for s in steps.values() if isinstance(s, float))])
-            epoch = job.train_steps * best + job.controller_steps * control
+            steps: dict[str, Any] = {}
+            if name == "recurrent":
+                recorded.forget()
+                steps = recurrent_steps(bench, device, min(most, 1.0), args.toy, precision == "tf32")
+            epoch = job.train_steps * train + job.controller_steps * control
             hours = job.epochs * epoch / 3600
             row = (name, precision, f"{1e3 * train:.3g}", f"{3 * flops / train / limits[precision]:.1%}",
                    f"{train_bytes / train / limits['memory']:.1%}", f"{1e3 * control:.3g}", f"{1e3 * score:.3g}",
@@ -281,7 +269,7 @@ def main() -> None:
             print("| " + " | ".join(row) + " |", flush=True)
             more = {k: round(1e3 * v, 3) if isinstance(v, float) else v for k, v in steps.items()}
             lines.append(dict(zip(head, row, strict=True)) | {"gflops_forward": flops / 1e9, "steps_ms": more})
-    print("\nrecurrent training step, ms, by how the cell runs (the hours take the fastest):")
+    print("\nrecurrent training step, ms, by how the cell runs (the network's own: one recorded graph for all cells):")
     for line in lines:
         if line["steps_ms"]:
             print(f"  {line['precision']}: network's own {line['train ms']}, " + ", ".join(

@@ -1,10 +1,9 @@
-"""The benchmarks measure what they say: the captured step is the network's own, sizes are the recipes', scripts run."""
+"""The benchmarks measure what they say: sizes are the recipes', scripts run."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -16,37 +15,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import gpu  # noqa: E402
-from benchmarks.captured import CapturedStep  # noqa: E402
 
 from enas import presets  # noqa: E402
-from enas.backbones.recurrent import RecurrentNetwork, RecurrentSettings  # noqa: E402
-from enas.spaces.rnn_cell import rnn_cell  # noqa: E402
-from enas.training import seeded  # noqa: E402
-
-
-def test_the_captured_step_is_the_networks_own() -> None:
-    """Loss, state and gradients of every parameter, for cells that differ, without random numbers."""
-    with seeded(0):
-        net = RecurrentNetwork(rnn_cell(), RecurrentSettings(hidden=6, init_range=0.5), 11).train()
-        x, y = (torch.randint(11, (5, 3)) for _ in range(2))
-        state = torch.randn(3, 6)
-    step = CapturedStep(net, 5, 3)
-    rng = random.Random(0)
-    for _ in range(3):
-        arch = net.space.sample(rng)
-        out, (after,) = net(x, arch, (state,))
-        loss = out.softmax.cross_entropy(y)
-        loss.backward()
-        expected = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
-        net.zero_grad()
-        got, after_step = step(arch, x, y, state)
-        torch.testing.assert_close(got, loss.detach())
-        torch.testing.assert_close(after_step, after.detach())
-        found = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
-        assert found.keys() == expected.keys()
-        for name, gradient in expected.items():
-            torch.testing.assert_close(found[name], gradient, msg=name)
-        net.zero_grad()
 
 
 @pytest.mark.parametrize(

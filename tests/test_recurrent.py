@@ -18,8 +18,8 @@ from torch import Tensor
 from enas import presets
 from enas.architecture import Architecture
 from enas.assemble import setup
-from enas.backbones.recurrence import ACTIVATIONS, COMPUTATIONS, Norm, Program, fused, plain, static_program
-from enas.backbones.recurrent import DROPOUTS, RecurrentNetwork, RecurrentSettings
+from enas.backbones.recurrence import ACTIVATIONS, Norm, Program, fused, plain, static_program
+from enas.backbones.recurrent import COMPUTATIONS, DROPOUTS, RecurrentNetwork, RecurrentSettings
 from enas.backbones.softmax import ROWS, TiedSoftmax
 from enas.data.text import TextData
 from enas.derive import recalibrated
@@ -188,7 +188,7 @@ def test_an_unknown_activation() -> None:
         ({"layers": 0}, "network.layers is at least 1; got 0"),
         ({"output_dropout": 1.0}, "network.output_dropout is at least 0 and below 1; got 1.0"),
         ({"init_range": 0.0}, "network.init_range is above 0; got 0.0"),
-        ({"computation": "magic"}, "network.computation is auto, plain, fused, static; got 'magic'"),
+        ({"computation": "magic"}, "network.computation is auto, plain, fused, static, recorded; got 'magic'"),
     ],
 )
 def test_wrong_network_settings(wrong: dict[str, Any], says: str) -> None:
@@ -319,7 +319,7 @@ def test_networks_agree_whatever_computes_them(lengths: tuple[int, ...]) -> None
         found.append([*state, *(p.grad for p in model.parameters()), *model.buffers()])
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=3e-5)
 
 
 def test_running_statistics_are_those_of_the_windows() -> None:

@@ -436,6 +436,3 @@ class _StepsBack:
             else:
                 target[t].copy_(part)
         return direct
-
-
-COMPUTATIONS: dict[str, Any] = {"plain": plain, "fused": fused, "static": static}

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +22,16 @@ from torch import Tensor, nn
 
 from enas.architecture import Architecture
 from enas.backbones.budget import widest
-from enas.backbones.recurrence import COMPUTATIONS, Norm, Program
+from enas.backbones.recorded import recorded
+from enas.backbones.recurrence import Norm, Program, fused, plain, static
 from enas.backbones.softmax import LanguageModelOutputs, TiedSoftmax
 from enas.ops import Statistics
 from enas.space import SearchSpace, WiredCell, possible_edges, wire
 from enas.supernet import Supernet
 
 States = tuple[Tensor, ...]
-Computation = Literal["auto", "plain", "fused", "static"]
+Computation = Literal["auto", "plain", "fused", "static", "recorded"]
+COMPUTATIONS: dict[str, Any] = {"plain": plain, "fused": fused, "static": static, "recorded": recorded}
 DROPOUTS = ("word_dropout", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
 
 
@@ -64,7 +66,7 @@ class RecurrentSettings:
     softmax_bias: bool = True
     """A bias for each word (the paper does not say; released code: none)."""
     computation: Computation = "auto"
-    """How a window is computed; all give the same numbers. auto: fused on a CPU, static on a GPU."""
+    """How a window is computed; all give the same numbers. auto: fused on a CPU, recorded on a GPU."""
 
     def __post_init__(self) -> None:
         for name in ("hidden", "layers"):
@@ -146,7 +148,7 @@ class RecurrentNetwork(Supernet):
         """A state of None is zero; nothing depends on `progress`."""
         s, wired = self.settings, self._wired(self.architecture(arch))
         program = Program.of(wired, s.highway)
-        name = s.computation if s.computation != "auto" else "static" if x_TB.is_cuda else "fused"
+        name = s.computation if s.computation != "auto" else "recorded" if x_TB.is_cuda else "fused"
         words = self.at("words").weight
         state = self.initial_state(x_TB.shape[1]) if state is None else state
         x = F.embedding(x_TB, words)
