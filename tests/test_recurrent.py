@@ -6,6 +6,7 @@ import copy
 import gc
 import itertools
 import math
+import shutil
 import weakref
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 from enas import presets
 from enas.architecture import Architecture
 from enas.assemble import setup
+from enas.backbones import recorded
 from enas.backbones.recurrence import ACTIVATIONS, Norm, Program, fused, plain, static_program
 from enas.backbones.recurrent import COMPUTATIONS, DROPOUTS, RecurrentNetwork, RecurrentSettings
 from enas.backbones.softmax import ROWS, TiedSoftmax
@@ -474,3 +476,62 @@ def test_recipes_build(recipe: str) -> None:
         net = RecurrentNetwork(plan.space, plan.settings.network, 10_000)
     assert net.num_parameters(samples(plan.space, 1)[0]) > 1_000_000
     assert plan.settings.retrain.network.batch_norm is False
+
+
+# ---------------------------------------------------------------------------------------------------- recorded windows
+needs_a_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++ on a CPU")
+
+
+def keep_windows(monkeypatch: pytest.MonkeyPatch, fuse: bool) -> list[Any]:
+    """As on a GPU, every window of a kind in the same buffers; only replays are missing."""
+    kept: dict[Any, Any] = {}
+
+    def window(inputs: dict[str, Tensor], highway: bool, eps: float, keeps: bool) -> recorded.Window:
+        kind = (keeps, *((name, x.shape) for name, x in inputs.items()))
+        if kind not in kept:
+            kept[kind] = recorded.Window(inputs, highway, eps, keeps)
+            kept[kind].fuse = fuse
+        return kept[kind]
+
+    monkeypatch.setattr(recorded, "_window", window)
+    return kept  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_window_that_is_filled_up_is_the_window(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs, statistics and gradients, as without."""
+    monkeypatch.setattr(recorded, "_length", lambda T, kind: -(-T // recorded.ROUND_TO) * recorded.ROUND_TO)
+    program, about = problem("paper", True, norm, dropout=True, seed=1, T=5)
+    found = []
+    for compute in (plain, recorded.recorded):
+        out, statistics = compute(program, **about)
+        found.append([out, *torch.autograd.grad(out.square().sum(), leaves(about)), *(statistics or ())])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_few_lengths_run_as_they_are_and_many_are_filled_up() -> None:
+    recorded.forget()
+    kind = ((4, 8), torch.float32, torch.device("cuda"))
+    assert [recorded._length(T, kind) for T in (35, 20, 35, 7, 36, 35, 40)] == [35, 20, 35, 7, 40, 40, 40]
+    recorded.forget()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it compiles
+@pytest.mark.parametrize("fuse", [False, pytest.param(True, marks=[pytest.mark.slow, needs_a_compiler])])
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_one_window_serves_many_cells(norm: str, fuse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, two forwards before their backwards, and a second backward through the same graph."""
+    kept = keep_windows(monkeypatch, fuse)
+    found: dict[str, list[Tensor]] = {"plain": [], "recorded": []}
+    for name, compute in (("plain", plain), ("recorded", recorded.recorded)):
+        problems = [problem("paper", True, norm, dropout=True, seed=seed, T=3) for seed in range(3)]
+        outs = [compute(program, **about)[0] for program, about in problems]
+        for out, (_, about) in zip(outs, problems, strict=True):
+            for _ in range(2):
+                found[name] += [out, *torch.autograd.grad(out.square().sum(), leaves(about), retain_graph=True)]
+        with torch.no_grad():
+            found[name] += [compute(program, **about)[0] for program, about in problems]
+    for a, b in zip(*found.values(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert len(kept) == 2  # with a backward, and without

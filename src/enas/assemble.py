@@ -28,7 +28,7 @@ from enas.spaces import SPACES
 from enas.strategies import STRATEGIES, Strategy
 from enas.supernet import Supernet
 from enas.tasks import TASKS, Task
-from enas.training import seeded
+from enas.training import prepare, seeded
 
 
 def cores() -> int:
@@ -113,7 +113,7 @@ class Setup:
         return STRATEGIES[name].make(self.space, *arguments, seed=self.seed)
 
     def search(self) -> Search:
-        torch.set_num_threads(self.threads)
+        prepare(self.device, self.threads)
         task = self.task(self.load_data(), self.settings.task)
         supernet = self.network(self.settings.network, task)
         return Search(self.settings.search, task, supernet, self.strategy(), self.seed)

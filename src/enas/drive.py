@@ -17,14 +17,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
-
 from enas.architecture import Architecture, Reference, model_from_dict
 from enas.assemble import Setup
 from enas.retrain import Finished, Retrain, TrainEpochEnd
 from enas.run import RunFolder, read_json, tensorboard, write_json
 from enas.search import Cost, Diverged, EpochEnd, Search, Step
-from enas.training import State, seed_of
+from enas.training import State, prepare, seed_of
 
 CHECKPOINT_SECONDS = 30.0
 Listener = Callable[[Any], None]
@@ -280,7 +278,7 @@ def _retrain(
         metrics = read_json(result)
         listen(Done(folder.path, metrics))
         return metrics
-    torch.set_num_threads(plan.threads)
+    prepare(plan.device, plan.threads)
     settings = plan.settings.retrain
     train_seed = seed_of(plan.seed, "retrain", seed)
     data = plan.load_data()

@@ -28,6 +28,14 @@ def seeded(*key: object, device: torch.device | None = None) -> Iterator[None]:
         yield
 
 
+def prepare(device: str, threads: int) -> None:
+    """Before a procedure: so many CPU threads, and on a GPU products that round to 19 bits (tf32), as torch's convolutions
+    do by default; `NVIDIA_TF32_OVERRIDE=0` in the environment forbids it."""
+    torch.set_num_threads(threads)
+    if device.startswith("cuda"):
+        torch.backends.cuda.matmul.allow_tf32 = True
+
+
 # ------------------------------------------------------------------------------------------------------------ state
 @dataclass(frozen=True)
 class State:

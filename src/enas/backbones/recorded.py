@@ -17,14 +17,18 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from enas.backbones.recurrence import ACTIVATIONS, Norm, Program, Result, _normalise, _statistics
+from enas.backbones.recurrence import ACTIVATIONS, Norm, Program, Result, _normalise
 
-MOST_RECORDED = 4  # windows of as many kinds are kept; each holds its buffers
+MOST_RECORDED = 6  # windows of as many kinds are kept; each holds its buffers
 SEEN_BEFORE_RECORDING = 2  # windows of a kind that run unrecorded first: a last, shorter one is not worth it
+MOST_LENGTHS = 3  # where windows have more lengths than this, they are filled up
+ROUND_TO = 8  # to a multiple of so many steps
 _aten = torch.ops.aten
 _seen: Counter[Any] = Counter()
+_lengths: dict[Any, set[int]] = {}
 _kept: OrderedDict[Any, Window] = OrderedDict()
 
 
@@ -38,23 +42,34 @@ def recorded(
     weights: Sequence[Tensor],
 ) -> Result:
     """As `recurrence.plain`, same shapes and results."""
-    device = x.device
+    device, T = x.device, len(x)
     numbers = torch.tensor([[s + 1 for s in program.sources], [list(ACTIVATIONS).index(op) for op in program.ops]])
     share = torch.zeros(len(program.ops), dtype=state.dtype)
     share[list(program.outputs)] = 1 / len(program.outputs)
     given = (None, None, None, None, 0.0) if norm is None else tuple(norm)
     read_x = x @ wx  # in half precision under autocast, and so then are all products
+    more = _length(T, (read_x.shape[1:], read_x.dtype, device)) - T
+    valid = F.pad(torch.full((T,), 1 / T, dtype=state.dtype), (0, more))
     stacked = torch.stack([weight.to(read_x.dtype) for weight in weights])
+    data = (F.pad(read_x, (0, 0, 0, 0, 0, more)), state, mask, *given, stacked)
     with torch.autocast(device.type, enabled=False):
         out, *statistics = _Recorded.apply(
-            program.highway, read_x, state, mask, *given, stacked, numbers.to(device), share.to(device)
+            torch.is_grad_enabled(), program.highway, *data, numbers.to(device), share.to(device), valid.to(device)
         )
-    return out, (statistics[0], statistics[1]) if statistics else None
+    return out[:T], (statistics[0], statistics[1]) if statistics else None
+
+
+def _length(T: int, kind: Any) -> int:
+    """Steps of the window in which T steps run: as many, until so many lengths were seen that most would go unrecorded."""
+    lengths = _lengths.setdefault(kind, set())
+    lengths.add(T)
+    return T if kind[-1].type == "cpu" or len(lengths) <= MOST_LENGTHS else -(-T // ROUND_TO) * ROUND_TO
 
 
 def forget() -> None:
     """Let go of all that was recorded, and of its memory."""
     _seen.clear()
+    _lengths.clear()
     _kept.clear()
 
 
@@ -62,6 +77,7 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        keeps: bool,
         highway: bool,
         read_x: Tensor,
         state: Tensor,
@@ -74,11 +90,12 @@ class _Recorded(torch.autograd.Function):
         weights: Tensor,
         numbers: Tensor,
         share: Tensor,
+        valid: Tensor,
     ) -> tuple[Tensor, ...]:
-        inputs = {"read_x": read_x, "state": state, "weights": weights, "numbers": numbers, "share": share}
+        inputs = {"read_x": read_x, "state": state, "weights": weights, "numbers": numbers, "share": share, "valid": valid}
         given = {"mask": mask, "norm_weight": norm_weight, "norm_bias": norm_bias, "mean": mean, "var": var}
         inputs |= {name: tensor for name, tensor in given.items() if tensor is not None}
-        window = _window(inputs, highway, eps, any(ctx.needs_input_grad))
+        window = _window(inputs, highway, eps, keeps)
         ctx.window, ctx.serial = window, window.forward(inputs)
         ctx.names = list(inputs)
         ctx.save_for_backward(*inputs.values())
@@ -94,7 +111,7 @@ class _Recorded(torch.autograd.Function):
         window.backward(grad)
         d = {name: tensor.clone() for name, tensor in window.gradients.items()}
         norm = (d.get("norm_weight"), d.get("norm_bias"))
-        return None, d["read_x"], d["state"], None, *norm, None, None, None, d["weights"], None, None
+        return None, None, d["read_x"], d["state"], None, *norm, None, None, None, d["weights"], None, None, None
 
 
 def _window(inputs: dict[str, Tensor], highway: bool, eps: float, keeps: bool) -> Window:
@@ -132,6 +149,7 @@ class Window:
         self.s = state.new_empty(N + 1, steps, B, H)
         self.read = read_x.new_empty(N, steps, B, H)
         self.z = read_x.new_empty(N, steps, B, G)
+        self.before = state.new_empty(B, H)
         self.out = state.new_empty(T, B, H)
         self.averages = state.new_empty(T, B, H) if self.norm is not None else self.out
         self.saved: list[tuple[Tensor, Tensor]] = []
@@ -205,20 +223,25 @@ class Window:
             s = self.s[:, k]
             s[0].copy_(state)
             for i in range(self.N):
-                enter(s, sources[i : i + 1], mask, self.read[i, k])
+                enter(s, sources[i : i + 1], mask, self.before, self.read[i, k])
                 z = self.z[i, k]
                 if i == 0:
                     torch.addmm(read_x[t], self.read[i, k], weights[i], out=z)
                 else:
                     torch.mm(self.read[i, k], weights[i], out=z)
-                leave(s, sources[i : i + 1], ops[i : i + 1], z, s[i + 1], self.highway)
+                leave(self.before, ops[i : i + 1], z, s[i + 1], self.highway)
             torch.sum(s[1:] * share[:, None, None], 0, out=self.averages[t])
             if self.norm is not None:
                 normal, *statistics = _normalise(self.norm, self.averages[t])
                 self.out[t].copy_(normal)
                 self.saved.append((statistics[0], statistics[1]))
             state = self.out[t]
-        self.statistics = _statistics(self.norm, self.saved, state.shape[0]) or ()
+        self.statistics = ()
+        if self.norm is not None and self.norm.mean is None:
+            means, deviations = (torch.stack(parts) for parts in zip(*self.saved, strict=True))
+            B, valid = state.shape[0], self.inputs["valid"][:, None]
+            mean_square = ((deviations.pow(-2) - self.norm.eps) * valid).sum(0)
+            self.statistics = ((means * valid).sum(0), mean_square * (B / max(1, B - 1)))
 
     @torch.no_grad()
     def _backward(self) -> None:
@@ -254,7 +277,8 @@ class Window:
 
 # --------------------------------------------------------------------------------------------- what is no product
 COMPILE = True
-"""Whether the functions below are compiled where they are recorded, each to one kernel."""
+"""Whether the functions below are compiled where they are recorded, each to one kernel. None of them writes to memory that
+another of its arguments shows: a compiled function would take the places of its first call for those of all calls."""
 
 
 @cache
@@ -266,13 +290,15 @@ def _source(s: Tensor, source: Tensor) -> Tensor:
     return s.index_select(0, source)[0]
 
 
-def _enter(s: Tensor, source: Tensor, mask: Tensor | None, read: Tensor) -> None:
-    """What node's product reads: its source, masked. s (N + 1, B, H), source (1,); writes read (B, H)."""
+def _enter(s: Tensor, source: Tensor, mask: Tensor | None, before: Tensor, read: Tensor) -> None:
+    """Writes a node's source, before (B, H), and what its product reads, read (B, H): the same, masked. s (N + 1, B, H),
+    source (1,)."""
     value = _source(s, source)
+    before.copy_(value)
     read.copy_(value if mask is None else value * mask)
 
 
-def _leave(s: Tensor, source: Tensor, op: Tensor, z: Tensor, out: Tensor, highway: bool) -> None:
+def _leave(before: Tensor, op: Tensor, z: Tensor, out: Tensor, highway: bool) -> None:
     """Gate and activation: z (B, G) becomes gates and values; writes the node's state, out (B, H)."""
     H = out.shape[1]
     raw = z[:, -H:].to(out.dtype)
@@ -282,7 +308,6 @@ def _leave(s: Tensor, source: Tensor, op: Tensor, z: Tensor, out: Tensor, highwa
         out.copy_(value)
         return
     gate = z[:, :H].to(out.dtype).sigmoid()
-    before = _source(s, source)
     out.copy_(before + gate * (value - before))
     z.copy_(torch.cat([gate, value], 1))
 
