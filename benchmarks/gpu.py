@@ -1,7 +1,7 @@
 """The three spaces at the paper's sizes on a GPU: one table, one command, from a fresh clone with nothing installed but
 torch (2.4 or later) and numpy:
 
-    PYTHONPATH=src python -m benchmarks.gpu            # on a GPU, under nine minutes
+    PYTHONPATH=src python -m benchmarks.gpu            # on a GPU, some three minutes
     PYTHONPATH=src python -m benchmarks.gpu --toy      # tiny sizes, on a CPU: does it run?
 
 Synthetic data of the real shapes. A training step is that of drawn children in turn: forward, backward, update. A step of

@@ -137,7 +137,7 @@ def setup(
     threads: int | None = None,
 ) -> Setup:
     """A resolved setup; None picks the recipe's settings, a GPU where there is one, and the preset's number of threads
-    (all cores where it names none)."""
+    (all cores where it names none, or one beside a GPU: what is left for them, the controller, is small)."""
     recipe = recipe or presets.preset(preset).default
     settings = settings or presets.config_of(preset, recipe)
     if device is None:
@@ -150,4 +150,5 @@ def setup(
         raise ValueError(f"threads is at least 1; got {threads}")
     check_folder(settings.data.dataset, data)
     folder = str(Path(data).resolve()) if data is not None else None
-    return Setup(preset, recipe, settings, seed, folder, device, threads or presets.preset(preset).threads or cores())
+    usual = presets.preset(preset).threads or (1 if device.startswith("cuda") else cores())
+    return Setup(preset, recipe, settings, seed, folder, device, threads or usual)

@@ -45,7 +45,7 @@ class SearchFlags:
     device: str | None = None
     """cpu, cuda, cuda:1 (default: a GPU where there is one)."""
     threads: int | None = None
-    """CPU threads (default: as the preset says, or all cores); recorded, because sums depend on it."""
+    """CPU threads (default: as the preset says; one beside a GPU, else all cores); recorded, because sums depend on it."""
 
 
 @command("search", "search a space: shared weights and controller in turn")

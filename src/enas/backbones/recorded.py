@@ -2,10 +2,10 @@
 once, as a graph of the device's work, and replayed for every cell: what differs between cells is data. On a CPU the same
 program runs unrecorded, which is how a law holds it equal to the others (`recurrence.plain`).
 
-Shapes as in `recurrence`: T steps, B streams, H hidden units, N nodes, G = 2 H with a gate, else H. Buffers have the node
-first, so that the weight gradients of all steps are one batched product: s (N + 1, T, B, H) are states, those of place 0
-being what each step finds; read (N, T, B, H) is what products read; z (N, T, B, G) are products, after the forward
-gates and values, after the backward their gradients.
+Shapes as in `recurrence`: T steps, B streams, H hidden units, N nodes, G = 2 H with a gate, else H. Buffers: s (T, N + 1,
+B, H) are states, those of place 0 being what a step finds; read (N, T, B, H) is what products read; z (N, T, B, G) are
+products, after the forward gates and values, after the backward their gradients. In the last two the node stands first, so
+that the weight gradients of all steps are one batched product.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Window:
         if "norm_weight" in given:
             self.norm = Norm(given["norm_weight"], given["norm_bias"], given.get("mean"), given.get("var"), eps)
         steps = T if keeps else 1
-        self.s = state.new_empty(N + 1, steps, B, H)
+        self.s = state.new_empty(steps, N + 1, B, H)
         self.read = read_x.new_empty(N, steps, B, H)
         self.z = read_x.new_empty(N, steps, B, G)
         self.before = state.new_empty(B, H)
@@ -220,7 +220,7 @@ class Window:
         state, self.saved = self.inputs["state"], []
         for t in range(self.T):
             k = t if self.keeps else 0
-            s = self.s[:, k]
+            s = self.s[k]
             s[0].copy_(state)
             for i in range(self.N):
                 enter(s, sources[i : i + 1], mask, self.before, self.read[i, k])
@@ -249,7 +249,7 @@ class Window:
         sources, ops = self.inputs["numbers"].unbind(0)
         back, arrive = pointwise(_back, self.fuse), pointwise(_arrive, self.fuse)
         norm = self.norm
-        ds = torch.zeros_like(self.s[:, 0])
+        ds = torch.zeros_like(self.s[0])
         dweight = dbias = None
         if norm is not None:
             dweight, dbias = torch.zeros_like(norm.weight), torch.zeros_like(norm.bias)
@@ -267,7 +267,7 @@ class Window:
             ds[0].zero_()
             for i in reversed(range(self.N)):
                 source, z = sources[i : i + 1], self.z[i, t]
-                direct = back(self.s[:, t], source, ops[i : i + 1], z, ds[i + 1], self.highway)
+                direct = back(self.s[t], source, ops[i : i + 1], z, ds[i + 1], self.highway)
                 arrive(ds, source, direct, torch.mm(z, weights[i].t()), mask)
         dweights = torch.bmm(self.read.flatten(1, 2).transpose(1, 2), self.z.flatten(1, 2))
         self.gradients = {"read_x": self.z[0], "state": ds[0], "weights": dweights}
