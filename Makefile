@@ -29,7 +29,7 @@ demo: $(VENV)/.installed  ## search, derive, retrain, compare with uniform cells
 	$(BIN)/enas search digits-micro --out runs/demo
 	$(BIN)/enas derive runs/demo
 	$(BIN)/enas retrain runs/demo
-	$(BIN)/enas compare runs/demo
+	$(BIN)/enas compare runs/demo --cells 8
 	$(BIN)/enas report runs/demo
 
 demo-text: $(VENV)/.installed  ## the same for recurrent cells on text, beside an LSTM of as many parameters: five minutes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from enas.assemble import setup
 from enas.backbones import REFERENCES
 from enas.backbones.macro import MacroSettings
 from enas.backbones.micro import MicroSettings
-from enas.compare import verdict
+from enas.compare import uniform_architectures, verdict
+from enas.run import RunFolder
 from enas.search import Diverged
 from enas.zoo import named
 
@@ -150,20 +152,25 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
     assert enas("derive", run) == 0
     good = {"test_accuracy": 0.5, "parameters": 7}
 
-    def results(*which: int) -> Any:
-        return lambda plan, jobs, **_: ([{"diverged": "so"} if i in which else good for i in range(len(jobs))], None)
+    def results(lost: Callable[[Any, int], bool]) -> Any:
+        return lambda plan, jobs, **_: ([{"diverged": "so"} if lost(*job[::2]) else good for job in jobs], None)
 
-    monkeypatch.setattr("enas.api.retrain_many", results(3))
+    best = api.best_of(run)[0]
+    space = api.Setup.of(RunFolder.open(run).config).space
+    second = uniform_architectures(space, 3, 0, without=best)[1]
+    monkeypatch.setattr("enas.comparison.retrain_many", results(lambda what, seed: what == second))
     answer = api.compare(run, cells=3, seeds=2)
     assert answer is not None
     assert (answer.cells, answer.diverged) == (2, 1)
     assert "1 more uniform diverged" in str(answer)
-    monkeypatch.setattr("enas.api.retrain_many", results(6))
+    monkeypatch.setattr(
+        "enas.comparison.retrain_many", results(lambda what, seed: getattr(what, "name", "") == "resnet" and seed == 1)
+    )
     answer = api.compare(run, cells=3, seeds=2, references=["resnet", "densenet_bc"])
     assert answer is not None
     assert list(answer.references) == ["densenet_bc"]
     assert str(answer).endswith("; densenet_bc 50.00 %, spread 0.00; resnet diverged")
-    monkeypatch.setattr("enas.api.retrain_many", results(0))
+    monkeypatch.setattr("enas.comparison.retrain_many", results(lambda what, seed: what == best and seed == 0))
     with pytest.raises(Diverged, match="came to nothing, and without it there is no verdict: so"):
         api.compare(run, cells=3, seeds=2)
 

@@ -495,9 +495,10 @@ LAYERS = {
     "values": "space architecture metrics",
     "parts": "fast ops supernet controller training data",
     "plug-ins": "spaces backbones tasks strategies",
-    "procedures": "search derive retrain compare ranking oracle alarms",
-    "edges": "config run assemble jobs report report_charts shapes draw_cell draw_chain draw display export presets"
-    " zoo api drive commands cli_lists cli_oracle cli_results grade logs ledger cli __main__ __init__",
+    "procedures": "search derive retrain compare ranking oracle alarms untrained",
+    "edges": "config run assemble jobs report report_charts"
+    " report_experiments shapes draw_cell draw_chain draw display export presets"
+    " zoo api drive commands cli_lists cli_oracle cli_results grade comparison work logs ledger cli __main__ __init__",
 }
 LAYER = {name: i for i, names in enumerate(LAYERS.values()) for name in names.split()}
 SOURCE = Path(enas.__file__).parent

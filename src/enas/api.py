@@ -12,32 +12,23 @@ Each puts a procedure together from a preset, drives it, and keeps a run folder.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
 
+from enas import comparison, draw, drive, presets
 from enas import derive as derive_procedure
-from enas import draw, drive, presets
 from enas.architecture import Architecture, Reference
-from enas.assemble import Setup, cores, reference_entry, setup
+from enas.assemble import Setup, reference_entry, setup
 from enas.backbones import BACKBONES
 from enas.backbones.recurrent import RecurrentSettings, hidden_for
-from enas.compare import SKIP_RATE, Verdict, uniform_architectures, verdict
+from enas.compare import Verdict
 from enas.config import to_dict
 from enas.data import DATASETS
-from enas.drive import Done, Listener, Stopped, after, resume, retrain, retrain_folder, silent
-from enas.grade import ranked_alone
-from enas.jobs import DIVERGED, retrain_many
-from enas.ledger import ledger
-from enas.logs import read_lines
+from enas.drive import Done, Listener, after, resume, retrain, retrain_folder, silent
 from enas.run import RunFolder, read_json, versions, write_json
-from enas.search import Diverged
 from enas.spaces import settings_of, space_of
 from enas.zoo import NAMED, named
 
@@ -211,109 +202,30 @@ def reference_for(plan: Setup, name: str, run: str | Path | None = None, paramet
 def compare(
     run: str | Path,
     *,
-    cells: int = 8,
-    seeds: int = 4,
-    cell_seeds: int = 1,
-    references: Sequence[str] = (),
-    sharing: bool = False,
     settings: Any = None,
     workers: int | None = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
+    **wanted: Any,
 ) -> Verdict | None:
-    """Train the derived architecture over `seeds` and `cells` uniformly drawn ones over `cell_seeds` by the same recipe,
-    and hand-designed `references` of as many parameters over `seeds` likewise; writes `compare.json`. `sharing`: search
-    again with uniform children (random search with weight sharing), as long and derived alike, and train what that finds
-    over `seeds` too. `settings`: another recipe than the run's own for all of them. None where it was stopped: call it
-    again, nothing is done twice. ValueError below 2 of a kind."""
-    if cells < 2 or seeds < 2 or cell_seeds < 1:
-        raise ValueError(f"a verdict needs at least 2 cells, 2 seeds and 1 cell seed; got {cells}, {seeds}, {cell_seeds}")
+    """What the search was worth, trained alone by one recipe: the derived architecture over `seeds` against `cells` uniform
+    ones over `cell_seeds`, and as asked hand-designed `references`, random search with weight `sharing`, the `disabled`
+    controller, `local` and `single` changes (`comparison.Wanted` says more). Writes `compare.json`. `settings`: another
+    recipe than the run's own for all of them. None where it was stopped before the verdict: call it again, nothing is done
+    twice. ValueError below 2 of a kind."""
     path = Path(run)
+    asked = comparison.Wanted(**{**wanted, "references": tuple(wanted.get("references", ()))})
     best = best_of(path)[0]
     plan = Setup.of(RunFolder.open(path).config)
     if settings is not None:
         plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, retrain=settings))
-    workers = workers or max(1, cores() // plan.threads)
-    uniform = uniform_architectures(plan.space, cells, plan.seed, without=best)
-    jobs: list[tuple[Architecture | Reference, Path, int]]
-    jobs = [(best, retrain_folder(path, best, seed, plan), seed) for seed in range(seeds)]
-    jobs += [(arch, retrain_folder(path, arch, seed, plan), seed) for seed in range(cell_seeds) for arch in uniform]
-    began = time.monotonic()
-    if sharing:
-        other = _uniform_sharing(path, best, max_seconds, listen)
-        if other is None:
-            return None
-        names = (*references, SHARING)
-    else:
-        names = tuple(references)
-    hand_made: list[Architecture | Reference] = [reference_for(plan, name, path) for name in references]
-    hand_made += [other] if sharing and other else []
-    jobs += [(model, retrain_folder(path, model, seed, plan), seed) for model in hand_made for seed in range(seeds)]
-    left = None if max_seconds is None else max(0.0, max_seconds - (time.monotonic() - began))
-    results, why = retrain_many(plan, jobs, workers=workers, listen=listen, stop=after(left))
-    if any(result is None for result in results):
-        listen(Stopped(path, why or "not all trainings are done", again="the same command"))
-        return None
-    first = seeds + cells * cell_seeds  # of the references' results
-    for i, result in enumerate(results):
-        if result is not None and DIVERGED in result and i < seeds:
-            raise Diverged(f"{jobs[i][0].id} came to nothing, and without it there is no verdict: {result[DIVERGED]}")
-    scores = [plan.metric.shown((result or {}).get(f"test_{plan.metric.name}", math.nan)) for result in results]
-    by_cell = [[scores[seeds + k * cells + i] for k in range(cell_seeds)] for i in range(cells)]
-    ends_well = [all(map(math.isfinite, by_seed)) for by_seed in by_cell]
-    uniform = list(itertools.compress(uniform, ends_well))
-    by_cell = list(itertools.compress(by_cell, ends_well))
-    by_reference = {name: scores[first + i * seeds : first + (i + 1) * seeds] for i, name in enumerate(names)}
-    lost = [name for name, by_seed in by_reference.items() if not all(map(math.isfinite, by_seed))]
-    by_reference = {name: by_seed for name, by_seed in by_reference.items() if name not in lost}
-    cost = ledger(path, [folder for _, folder, _ in jobs])
-    answer = verdict(scores[:seeds], by_cell, plan.metric, by_reference, cells - len(uniform), lost)
-    write_json(
-        path / "compare.json",
-        {
-            "verdict": str(answer),
-            **dataclasses.asdict(answer),
-            "derived_id": best.id,
-            "cell_seeds": cell_seeds,
-            "recipe": to_dict(plan.settings.retrain),
-            f"test_{plan.metric.name}": {
-                "derived": scores[:seeds],
-                **{a.id: s for a, s in zip(uniform, by_cell, strict=True)},
-                **by_reference,
-            },
-            "skip_rate": SKIP_RATE,
-            "uniform": [arch.to_dict() for arch in uniform],
-            "ledger": cost.to_dict() if cost else None,
-            "rankings": ranked_alone(path, uniform, [mean(by_seed) for by_seed in by_cell], plan.metric),
-            "parameters": {
-                getattr(what, "name", what.id): result["parameters"]  # a reference by its name
-                for (what, *_), result in zip(jobs, results, strict=True)
-                if result and DIVERGED not in result
-            },
-        },
+    for name in asked.references:
+        reference_for(plan, name, path)  # a wrong name is said before hours are spent
+    return comparison.compare(
+        comparison.Comparison(
+            path, plan, best, lambda name: reference_for(plan, name, path), derive, asked, workers, max_seconds, listen
+        )
     )
-    listen(Done(path, answer))
-    return answer
-
-
-SHARING = "uniform sharing"  # what `compare` calls the architecture of random search with weight sharing
-
-
-def _uniform_sharing(path: Path, derived: Architecture, max_seconds: float | None, listen: Listener) -> Architecture | None:
-    """The architecture that as long a search finds whose children are uniform, in a folder of the run; None where it was
-    stopped. A search that is there goes on."""
-    folder = path / "uniform-sharing"
-    plan = Setup.of(RunFolder.open(path).config)
-    plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, strategy="random"))
-    if not (folder / "config.json").exists():
-        drive.search(plan, out=folder, max_seconds=max_seconds, listen=listen)
-    elif len(read_lines(folder / "metrics.jsonl")) < plan.settings.search.epochs:
-        resume(folder, max_seconds=max_seconds, listen=listen)
-    if len(read_lines(folder / "metrics.jsonl")) < plan.settings.search.epochs:
-        return None
-    if not (folder / "best.json").exists():
-        derive(folder, settings=dataclasses.replace(plan.settings.derive, uniform=0), listen=listen)
-    return next(arch for arch in best_of(folder) if arch != derived)
 
 
 def with_space(plan: Setup, spec: Mapping[str, Any]) -> Setup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,8 +56,8 @@ class CompareFlags:
     run: Positional[Path]
     """Run folder of a search, derived."""
     settings: Annotated[Any, arg(name="retrain")]
-    cells: int = 8
-    """Uniformly drawn architectures to train."""
+    cells: int = 16
+    """Uniformly drawn architectures to train; at least 16 for rankings that say something."""
     seeds: int = 4
     """Trainings of the derived architecture."""
     cell_seeds: int = 1
@@ -68,6 +69,15 @@ class CompareFlags:
     sharing: bool = False
     """Also search again with uniform children, as long and derived alike, and train what that finds: random search with
     weight sharing."""
+    disabled: int = 0
+    """Also search as long with a controller that never learns, and test an ensemble of so many of its architectures (paper
+    3.3: 250)."""
+    local: int = 0
+    """Also train so many changed networks for each of the paper's local-optimum studies (3.1, 3.2)."""
+    single: int = 0
+    """Also train so many of the networks that differ in a single answer (beyond the paper)."""
+    all: bool = False
+    """All of this: --sharing --disabled 250 --local 8 --single 16, where no other number is given."""
     workers: int | None = None
     """Trainings at a time, each with the run's number of threads (default: as many as the cores allow)."""
     max_time: str | None = None
@@ -76,10 +86,11 @@ class CompareFlags:
 
 @command("compare", "train the derived architecture and uniform ones alike: the verdict")
 def compare(args: list[str]) -> int:
-    """Is the derived architecture better than uniformly drawn ones, trained by the same recipe? Ends with a verdict.
+    """What was the search worth? Is its architecture better than uniform ones, trained alike? Ends with a verdict.
 
     enas compare runs/mine --cells 8 --seeds 4
     enas compare runs/mine --references resnet --sharing
+    enas compare runs/mine --all --max-time 8h     (every experiment of paper 3.3, one after the other)
     enas compare runs/mine --epochs 20             (all of them by another recipe than the run's own: --retrain flags)
     """
     from enas import api, presets
@@ -103,7 +114,10 @@ def compare(args: list[str]) -> int:
             seeds=flags.seeds,
             cell_seeds=flags.cell_seeds,
             references=flags.references,
-            sharing=flags.sharing,
+            sharing=flags.sharing or flags.all,
+            disabled=flags.disabled or 250 * flags.all,
+            local=flags.local or 8 * flags.all,
+            single=flags.single or 16 * flags.all,
             settings=recipe,
             workers=flags.workers,
             max_seconds=limit,
@@ -120,8 +134,41 @@ def compare(args: list[str]) -> int:
             )
         if compared["ledger"]:
             print(f"cost: {Ledger(**compared['ledger'])}")
+        for line in experiments(compared):
+            print(line)
+        if compared["left_out"]:
+            print(f"left out, for want of time: {', '.join(compared['left_out'])}")
         print(f"verdict: {answer}")
     return display.status
+
+
+def experiments(compared: dict[str, Any]) -> Iterator[str]:
+    """Lines about the disabled controller and the local-optimum studies."""
+    from enas.metrics import METRICS
+
+    if d := compared.get("disabled"):
+        unit = METRICS[d["metric"]].unit
+        yield (
+            f"disabled controller: shared weights of untrained sampling have {d['mean']:.2f}{unit} on the test part (spread"
+            f" {d['spread']:.2f} over {d['configurations']} configurations), their ensemble {d['ensemble']:.2f}{unit}"
+        )
+    local = compared.get("local") or {}
+    for s in local.get("studies", ()):
+        n = len(s["changed"])
+        among = f" of {s['there_are']}" if s["there_are"] else ""
+        yield f"local optimum, {s['about']}: " + (
+            f"{n}{among} networks, {worse(s, METRICS[local['metric']].points)} (paper: {s['paper']})"
+            if n
+            else "there is nothing to change in this architecture"
+        )
+
+
+def worse(study: dict[str, Any], points: str) -> str:
+    """A study in a few words."""
+    gap, most = study["difference"], study["largest"]
+    return (
+        f"worse by {gap['mean']:+.2f} +- {gap['half_width']:.2f} {points}, " if gap else ""
+    ) + f"the worst by {most:+.2f}"
 
 
 @dataclass(frozen=True)

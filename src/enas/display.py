@@ -16,6 +16,7 @@ from enas.metrics import metric_in
 from enas.retrain import TrainEpochEnd, TrainStep
 from enas.run import read_json
 from enas.search import Cost, EpochEnd, Step
+from enas.untrained import Member
 
 NO_FIGURES = str.maketrans("", "", "0123456789.+-")
 REFRESH = 0.2  # seconds between updates: a step of a small network takes less than a redraw
@@ -85,6 +86,8 @@ class Display:
             self._line(f"epoch {event.epoch}: loss {m['train_loss']:.3f}{figure}", event.epoch)
         elif isinstance(event, Scored):
             self._bar(f"score on {event.stage}", event.done, event.total, f"{event.done} of {event.total}")
+        elif isinstance(event, Member):
+            self._bar("score the ensemble", event.done, event.total, f"{event.done} of {event.total} configurations")
         elif isinstance(event, Trained):
             text = f"{event.finished} of {event.trainings} trainings"
             self._bar("train side by side", event.epochs, event.of_epochs, text, force=True)
@@ -92,7 +95,7 @@ class Display:
             self.stopped = event.why
             again = event.again or f"enas resume {event.folder}"
             self.console.print(f"stopped, {event.why}: everything is saved; go on with: {again}", soft_wrap=True)
-        elif isinstance(event, Done) and self.cost is not None:
+        elif isinstance(event, Done) and event.result is None and self.cost is not None:
             self.console.print(
                 f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}", soft_wrap=True
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,18 @@ def free_scores(net: Supernet, archs: Sequence[Architecture], task: Task) -> dic
         "number of parameters": [float(net.num_parameters(arch, aux=False)) for arch in archs],
         "multiply-adds": counts,
         "depth": [float(depth(net.space, arch)) for arch in archs],
+        **_op_counts(net.space, archs),
     }
+
+
+def _op_counts(space: SearchSpace, archs: Sequence[Architecture]) -> dict[str, list[float]]:
+    """Of each op, how many edges of the network have it; not of those that no architecture has."""
+    counts = []
+    for arch in archs:
+        nodes = [node for cell in wire(space, arch).values() for node in cell.nodes]
+        counts.append(Counter(edge.op for node in nodes for edge in node.edges))
+    ops = sorted({op for count in counts for op in count})
+    return {f"number of {op}": [float(count[op]) for count in counts] for op in ops}
 
 
 def depth(space: SearchSpace, arch: Architecture) -> int:

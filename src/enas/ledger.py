@@ -30,20 +30,37 @@ class Ledger:
     children: int  # different architectures that the search trained or scored
     times_cheaper: float
     """Training each of these children alone, at the mean cost of a training, over the search."""
+    search_macs: float = 0.0
+    """Multiply-accumulates, which do not depend on the machine; 0: not counted."""
+    training_macs: float = 0.0
 
     def __str__(self) -> str:
         each = self.training_seconds / self.trainings
+        cheaper = f"{self.times_cheaper:,.0f} times as much"
+        search, trainings = f"{self.search_seconds:.0f} s", f"{self.training_seconds:.0f} s"
+        if self.search_macs and self.training_macs:
+            by_work = self.children * self.training_macs / self.trainings / self.search_macs
+            cheaper += f" ({by_work:,.0f} times by multiply-accumulates)"
+            search += f" ({_large(self.search_macs)} multiply-accumulates)"
+            trainings += f" ({_large(self.training_macs)})"
         return (
-            f"the search took {self.search_seconds:.0f} s and saw {self.children:,} children; training each of them alone,"
-            f" at {each:.0f} s, would have cost {self.times_cheaper:,.0f} times as much; {self.trainings} trainings took"
-            f" {self.training_seconds:.0f} s"
+            f"the search took {search} and saw {self.children:,} children; training each of them alone,"
+            f" at {each:.0f} s, would have cost {cheaper}; {self.trainings} trainings took {trainings}"
         )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def ledger(run: Path, trainings: Iterable[Path]) -> Ledger | None:
+def _large(number: float) -> str:
+    """1.23e+12 as 1.23 T."""
+    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+def ledger(run: Path, trainings: Iterable[Path], search_macs: float = 0.0, training_macs: float = 0.0) -> Ledger | None:
     """None where a clock is missing. Clocks have whole seconds: short trainings count as at least one."""
     folders = list(dict.fromkeys(trainings))
     search = seconds_at_work(run)
@@ -51,4 +68,5 @@ def ledger(run: Path, trainings: Iterable[Path]) -> Ledger | None:
         return None
     children = len({record["id"] for record in read_lines(run / "architectures.jsonl")})
     total = sum(max(1.0, seconds_at_work(folder)) for folder in folders)
-    return Ledger(search, len(folders), total, children, children * total / len(folders) / search)
+    cheaper = children * total / len(folders) / search
+    return Ledger(search, len(folders), total, children, cheaper, search_macs, training_macs)

@@ -39,6 +39,7 @@ from enas.report_charts import (
     series,
     strip_plot,
 )
+from enas.report_experiments import disabled, local
 from enas.spaces import space_of
 
 REWARDS = {"accuracy": "accuracy", "loss": "exp(−cross-entropy)"}  # by setting task.reward
@@ -206,7 +207,10 @@ def ranking(run: Run) -> str:
     """Whether shared weights rank as trainings alone do, beside what costs nothing."""
     compared = run.read("compare.json") or {}
     rows, cost = compared.get("rankings") or [], compared.get("ledger")
-    paid = f"<h2>What it cost</h2>\n<p>{escape(str(Ledger(**cost))).capitalize()}.</p>\n" if cost else ""
+    paid = disabled(compared) + local(compared)
+    if left_out := compared.get("left_out"):
+        paid += run.note(f"Left out of the comparison, for want of time: {escape(', '.join(left_out))}", "compare")
+    paid += f"<h2>What it cost</h2>\n<p>{escape(str(Ledger(**cost))).capitalize()}.</p>\n" if cost else ""
     if not rows:
         return paid
 

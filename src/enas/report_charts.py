@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -154,3 +155,22 @@ def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> None:
             axis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.legend()
         fig.savefig(out, metadata={"Date": None})
+
+
+def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], metric: Metric) -> str:
+    """Test figures of the derived architecture, a dot a seed, and of changed ones, a dot each; bars are means."""
+    fig, axes = _axes("", size=(4.4, 1.2 + 0.62 * len(studies)))
+    rows = [("unchanged", base, BLUE), *((name, values, GREY) for name, values in studies.items())]
+    for y, (_, values, colour) in enumerate(rows):
+        for i, x in enumerate(sorted(values)):
+            axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=5, markeredgecolor="white")
+        axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
+    axes.axvline(mean(base), color=BLUE, linewidth=0.8, linestyle=":", zorder=0)
+    axes.set_yticks(range(len(rows)), [textwrap.fill(label, 22) for label, *_ in rows])
+    unit = metric.unit.strip() or "lower is better"
+    axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel=f"test {metric.name}, {unit}")
+    axes.grid(visible=False, axis="y")
+    axes.ticklabel_format(axis="x", useOffset=False)
+    about = "A dot is a seed of the derived architecture, or a changed one; all trained alone, alike. Bars are means."
+    says = "; ".join(f"{label}: {', '.join(f'{x:.2f}' for x in values)}" for label, values, _ in rows)
+    return _figure("studies", fig, f"Changed a little, test {metric.name}.", about, says)

@@ -145,15 +145,35 @@ class ImageClassification(Task):
         images, labels = self._parts[part]
         hits = torch.zeros((), dtype=torch.long, device=self.device)
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        ends = list(range(self.settings.eval_batch, len(labels) - 1, self.settings.eval_batch))  # none left alone:
-        for start, end in zip([0, *ends], [*ends, len(labels)], strict=True):  # batch norm has no statistics of one image
+        for start, end in self._eval_batches(part):
             x, y = images[start:end], labels[start:end]
             logits = model(x, arch)
             hits += (logits.argmax(1) == y).sum()
             loss += F.cross_entropy(logits, y, reduction="sum")
-        accuracy, mean_loss = int(hits) / len(labels), float(loss) / len(labels)
+        return self._figures(int(hits) / len(labels), float(loss) / len(labels))
+
+    def _figures(self, accuracy: float, mean_loss: float) -> dict[str, float]:
         reward = accuracy if self.settings.reward == "accuracy" else math.exp(-mean_loss)
         return {"accuracy": accuracy, "loss": mean_loss, "reward": reward}
+
+    def _eval_batches(self, part: Part) -> list[tuple[int, int]]:
+        """Begins and ends. No image is left alone: batch norm has no statistics of one."""
+        n, size = self.size(part), self.settings.eval_batch
+        ends = list(range(size, n - 1, size))
+        return list(zip([0, *ends], [*ends, n], strict=True))
+
+    @torch.no_grad()
+    def probabilities(self, model: Any, arch: Architecture | None, part: Part) -> Tensor:
+        """(n, classes), float64. Leaves the model in evaluation mode."""
+        model.eval()
+        images, _ = self._parts[part]
+        return torch.cat([model(images[a:b], arch).double().softmax(1) for a, b in self._eval_batches(part)])
+
+    def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
+        """The figures of `evaluate`, from probabilities (n, classes)."""
+        labels = self._parts[part].y
+        loss = -probabilities.gather(1, labels[:, None]).clamp(min=1e-300).log().mean()
+        return self._figures(float((probabilities.argmax(1) == labels).double().mean()), float(loss))
 
     def _permutation(self, part: Part, turn: int) -> Tensor:
         key = (part, turn)

@@ -17,6 +17,7 @@ Shapes: T steps of a window, B streams, V words, H hidden units; x, y (T, B) int
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -241,16 +242,33 @@ class LanguageModel(Task):
     @torch.no_grad()
     def evaluate(self, model: Any, arch: Architecture | None, part: Part) -> dict[str, float]:
         """Perplexity, loss (nats a token) and reward over a whole part. Leaves the model in evaluation mode."""
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for losses, _ in self._read(model, arch, part):
+            total += losses.double().sum()
+        return self._figures(float(total) / self.size(part))
+
+    def _figures(self, loss: float) -> dict[str, float]:
+        return {"perplexity": perplexity(loss), "loss": loss, "reward": self._reward_of(loss)}
+
+    def _read(self, model: Any, arch: Architecture | None, part: Part) -> Iterator[tuple[Tensor, Tensor]]:
+        """Losses of the tokens of a window (T B,), and the tokens (T, B); window after window, the state running on."""
         model.eval()
         B = self.settings.test_batch if part == "test" else self.settings.eval_batch
         x, y, _ = streams(self._parts[part], min(B, self.size(part)), whole=True)
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
         state: tuple[Tensor, ...] | None = None
         for start, end in fixed_windows(len(x), self.settings.eval_window):
             (softmax, *_), state = model(x[start:end], arch, state, 1.0)
-            total += _losses(softmax, y[start:end]).double().sum()
-        loss = float(total) / self.size(part)
-        return {"perplexity": perplexity(loss), "loss": loss, "reward": self._reward_of(loss)}
+            yield _losses(softmax, y[start:end]), y[start:end]
+
+    @torch.no_grad()
+    def probabilities(self, model: Any, arch: Architecture | None, part: Part) -> Tensor:
+        """Of the right token at each place, (n,), float64. Leaves the model in evaluation mode."""
+        found = [losses[y.flatten() != IGNORED] for losses, y in self._read(model, arch, part)]
+        return torch.cat(found).double().neg().exp()
+
+    def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
+        """The figures of `evaluate`, from probabilities of the right tokens (n,)."""
+        return self._figures(float(-probabilities.clamp(min=1e-300).log().mean()))
 
 
 def streams(tokens: Tensor, B: int, whole: bool) -> Batch:

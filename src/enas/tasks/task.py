@@ -62,6 +62,15 @@ class Task(Protocol):
     def evaluate(self, model: Any, arch: Architecture | None, part: Any) -> dict[str, float]:
         """The metric, the loss and the reward over a whole part."""
 
+    @abstractmethod
+    def probabilities(self, model: Any, arch: Architecture | None, part: Any) -> Tensor:
+        """What the model gives to the answers of a whole part, in its order: (n, classes), or (n,) of the right answers
+        alone. Those of several models can be averaged."""
+
+    @abstractmethod
+    def judged(self, probabilities: Tensor, part: Any) -> dict[str, float]:
+        """The figures of `evaluate`, from probabilities."""
+
     # --------------------------------------------------------------------- what most tasks need not say anything about
     def rate_scale(self, epoch: int, step: int) -> float:
         """The learning rate of a step is multiplied by this."""

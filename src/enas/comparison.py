@@ -1,0 +1,359 @@
+"""`compare`: everything that tells what a search was worth, trained by one recipe and gathered in one file, `compare.json`.
+
+Its parts come in this order, and `max_seconds` ends them wherever they are: the derived architecture and uniform ones (the
+verdict), hand-designed models, random search with weight sharing, the disabled controller, the local-optimum studies. What
+is done is never done twice; what was left out is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import random
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import device as torch_device
+
+from enas import drive
+from enas.architecture import Architecture, Reference
+from enas.assemble import Setup, cores
+from enas.backbones.budget import widest
+from enas.compare import SKIP_RATE, Verdict, uniform_architectures, verdict
+from enas.config import to_dict
+from enas.drive import Done, Listener, Stopped, after, resume, retrain_folder
+from enas.grade import ranked_alone
+from enas.jobs import DIVERGED, retrain_many
+from enas.ledger import ledger
+from enas.logs import read_lines
+from enas.metrics import Metric
+from enas.ranking import difference
+from enas.run import RunFolder, read_json, write_atomically, write_json
+from enas.search import Diverged
+from enas.spaces.studies import SINGLE, STUDIES, Study, drawn, single_changes
+from enas.training import State, seed_of
+from enas.untrained import Ensemble
+from enas.work import of_search, of_trainings
+
+SHARING = "uniform sharing"  # what `compare` calls the architecture of random search with weight sharing
+SAVE_SECONDS = 30.0
+Job = tuple[Architecture | Reference, Path, int]  # what to train, where, by which seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What `compare` is asked for."""
+
+    cells: int = 16
+    seeds: int = 4
+    cell_seeds: int = 1
+    references: tuple[str, ...] = ()
+    sharing: bool = False
+    disabled: int = 0
+    """Configurations of the disabled controller's ensemble; 0: none (paper 3.3: 250)."""
+    local: int = 0
+    """Changed networks of each of the paper's local-optimum studies; 0: none."""
+    single: int = 0
+    """Networks with a single change, drawn among all there are; 0: none."""
+
+    def __post_init__(self) -> None:
+        if self.cells < 2 or self.seeds < 2 or self.cell_seeds < 1:
+            asked = f"{self.cells}, {self.seeds}, {self.cell_seeds}"
+            raise ValueError(f"a verdict needs at least 2 cells, 2 seeds and 1 cell seed; got {asked}")
+        for name, low in (("disabled", 2), ("local", 1), ("single", 2)):
+            if getattr(self, name) != 0 and getattr(self, name) < low:
+                raise ValueError(f"{name} is 0 or at least {low}; got {getattr(self, name)}")
+
+
+class Comparison:
+    """The parts of one comparison. `best`: the derived architecture; `reference`: makes a hand-designed model by name."""
+
+    def __init__(
+        self,
+        run: Path,
+        plan: Setup,
+        best: Architecture,
+        reference: Callable[[str], Reference],
+        derive: Callable[..., Any],
+        wanted: Wanted,
+        workers: int | None,
+        max_seconds: float | None,
+        listen: Listener,
+    ):
+        self.run, self.plan, self.best, self.reference, self.derive = run, plan, best, reference, derive
+        self.wanted, self.listen = wanted, listen
+        self.workers = workers or max(1, cores() // plan.threads)
+        self.ends = None if max_seconds is None else time.monotonic() + max_seconds
+        self.why: str | None = None  # it was stopped
+        self.left_out: list[str] = []
+        self.jobs: dict[Path, Job] = {}  # all that were done
+        self.results: dict[Path, dict[str, Any]] = {}
+
+    def seconds_left(self) -> float | None:
+        return None if self.ends is None else max(0.0, self.ends - time.monotonic())
+
+    # ------------------------------------------------------------------------------------------------ training
+    def trained(self, plan: Setup, jobs: Sequence[Job]) -> list[float] | None:
+        """Test figures as they are shown, NaN where a training came to nothing; None where it was stopped."""
+        done = [job for job in jobs if (job[1] / "result.json").exists()]
+        results: list[dict[str, Any] | None] = [read_json(folder / "result.json") for _, folder, _ in done]
+        missing, why = [job for job in jobs if job not in done], None
+        if missing and not self.why:
+            found, why = retrain_many(
+                plan, missing, workers=self.workers, listen=self.listen, stop=after(self.seconds_left())
+            )
+            done, results = done + missing, results + found
+        for job, result in zip(done, results, strict=True):
+            if result is not None:
+                self.jobs[job[1]], self.results[job[1]] = job, result
+        if any(folder not in self.results for _, folder, _ in jobs):
+            self.why = self.why or why or "not all trainings are done"
+            return None
+        name = f"test_{plan.metric.name}"
+        return [plan.metric.shown(self.results[folder].get(name, math.nan)) for _, folder, _ in jobs]
+
+    def job(self, what: Architecture | Reference, seed: int, plan: Setup | None = None) -> Job:
+        return what, retrain_folder(self.run, what, seed, plan or self.plan), seed
+
+    # ---------------------------------------------------------------------------------------------------- the parts
+    def main(self) -> bool:
+        """The derived architecture and the uniform ones; False where it was stopped. Diverged where the derived one came to
+        nothing."""
+        w = self.wanted
+        drawn = uniform_architectures(self.plan.space, w.cells, self.plan.seed, without=self.best)
+        jobs = [self.job(self.best, seed) for seed in range(w.seeds)]
+        jobs += [self.job(arch, seed) for seed in range(w.cell_seeds) for arch in drawn]
+        scores = self.trained(self.plan, jobs)
+        if scores is None:
+            return False
+        for _, folder, _ in jobs[: w.seeds]:
+            if DIVERGED in self.results[folder]:
+                raise Diverged(
+                    f"{self.best.id} came to nothing, and without it there is no verdict: {self.results[folder][DIVERGED]}"
+                )
+        self.derived = scores[: w.seeds]
+        by_cell = [[scores[w.seeds + k * w.cells + i] for k in range(w.cell_seeds)] for i in range(w.cells)]
+        well = [all(map(math.isfinite, by_seed)) for by_seed in by_cell]
+        self.uniform, self.by_cell = list(itertools.compress(drawn, well)), list(itertools.compress(by_cell, well))
+        self.by_reference: dict[str, list[float]] = {}
+        return True
+
+    def over_seeds(self, name: str, what: Architecture | Reference) -> bool:
+        scores = self.trained(self.plan, [self.job(what, seed) for seed in range(self.wanted.seeds)])
+        if scores is not None:
+            self.by_reference[name] = scores
+        return scores is not None
+
+    def uniform_sharing(self) -> bool:
+        """Random search with weight sharing: as long a search with uniform children, derived and trained alike."""
+        folder = self.run / "uniform-sharing"
+        plan = Setup.of(RunFolder.open(self.run).config)
+        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, strategy="random"))
+        if not self._searched(plan, folder):
+            return False
+        if not (folder / "best.json").exists():
+            self.derive(folder, settings=dataclasses.replace(plan.settings.derive, uniform=0), listen=self.listen)
+        ranked = [Architecture.from_dict(entry) for entry in read_json(folder / "best.json")["ranked"]]
+        return self.over_seeds(SHARING, next(arch for arch in ranked if arch != self.best))
+
+    def disabled(self) -> dict[str, Any] | None:
+        """Shared weights of as long a search whose controller never learns (paper 3.3), on the test part; None where it was
+        stopped."""
+        folder = self.run / "disabled-controller"
+        plan = Setup.of(RunFolder.open(self.run).config)
+        search = dataclasses.replace(plan.settings.search, controller_steps=0, warmup_epochs=0)
+        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, search=search, strategy="reinforce"))
+        if not self._searched(plan, folder):
+            return None
+        procedure = plan.search()
+        procedure.load(RunFolder.open(folder).read_checkpoint())
+        archs = procedure.strategy.ask(self.wanted.disabled)
+        ensemble = Ensemble(procedure.task, procedure.supernet, archs)
+        kept, saved = folder / "ensemble.safetensors", time.monotonic()
+        if kept.exists():
+            tensors = load_file(kept)
+            single = tensors["single"].tolist()[: len(archs)] if len(tensors["single"]) <= len(archs) else []
+            ensemble.load(State({"sum": tensors["sum"]} if single else {}, {"single": single}))
+        stop = after(self.seconds_left())
+        with drive.signals() as caught:
+            for member in ensemble.run():
+                self.listen(member)
+                self.why = caught.why or stop()
+                if self.why or member.done == member.total or time.monotonic() - saved > SAVE_SECONDS:
+                    saved = time.monotonic()
+                    single_tensor = ensemble.sum.new_tensor(ensemble.single)  # type: ignore[union-attr]
+                    write_atomically(kept, save({"sum": ensemble.sum.contiguous().cpu(), "single": single_tensor.cpu()}))  # type: ignore[union-attr]
+                if self.why and member.done < member.total:
+                    return None
+        return ensemble.result(self.plan.metric)
+
+    def _searched(self, plan: Setup, folder: Path) -> bool:
+        epochs = plan.settings.search.epochs
+
+        def listen(event: Any) -> None:
+            if not isinstance(event, Done | Stopped):  # what comes after it is ours to say
+                self.listen(event)
+
+        if self.why:
+            pass
+        elif not (folder / "config.json").exists():
+            drive.search(plan, out=folder, max_seconds=self.seconds_left(), listen=listen)
+        elif len(read_lines(folder / "metrics.jsonl")) < epochs:
+            resume(folder, max_seconds=self.seconds_left(), listen=listen)
+        if len(read_lines(folder / "metrics.jsonl")) < epochs:
+            self.why = self.why or ("time is up" if self.seconds_left() == 0 else "interrupted")
+            return False
+        return True
+
+    # ------------------------------------------------------------------------------------------------ local optimum
+    def study(self, study: Study) -> dict[str, Any] | None:
+        """The networks of a study trained alone, held against the derived one; None where it was stopped. Positive
+        differences are worse."""
+        space, rng = self.plan.space, random.Random(seed_of(self.plan.seed, "study", study.name))
+        if study.name == SINGLE:
+            everything = list(single_changes(space, self.best))
+            there_are = len(everything)
+            changed = rng.sample(everything, min(self.wanted.single, there_are))
+        else:
+            changed, there_are = drawn(study, space, self.best, self.wanted.local, rng), None
+        row: dict[str, Any] = {"name": study.name, "about": study.about, "paper": study.paper, "there_are": there_are}
+        row |= {"base": self.derived, "changed": [], "difference": None, "largest": None, "diverged": 0}
+        if not changed:
+            return row
+        seeds = range(self.wanted.seeds if len(changed) == 1 else 1)
+        plans = {arch: self._as_large(arch) if study.equal_parameters else self.plan for _, arch in changed}
+        jobs = [(arch, self.job(arch, seed, plans[arch])) for _, arch in changed for seed in seeds]
+        scores: list[float] = []
+        if study.equal_parameters:  # each by a recipe of its own
+            for arch, job in jobs:
+                found = self.trained(plans[arch], [job])
+                if found is None:
+                    return None
+                scores += found
+        else:
+            found = self.trained(self.plan, [job for _, job in jobs])
+            if found is None:
+                return None
+            scores = found
+        metric, n = self.plan.metric, len(seeds)
+        for i, (change, arch) in enumerate(changed):
+            test = [score for score in scores[i * n : (i + 1) * n] if math.isfinite(score)]
+            row["diverged"] += not test
+            row["changed"] += [{"id": arch.id, "change": change, "test": test}] if test else []
+        return row | worse_by(self.derived, [entry["test"] for entry in row["changed"]], metric)
+
+    def _as_large(self, arch: Architecture) -> Setup:
+        """The plan with the width at which this network has as many parameters as the derived one."""
+        parameters = self.results[self.job(self.best, 0)[1]]["parameters"]
+        network = self.plan.settings.retrain.network
+        task = self.plan.task(self.plan.load_data(), self.plan.settings.retrain.task)
+
+        def size(filters: int) -> int:
+            with torch_device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a single filter, half is none
+                there = dataclasses.replace(self.plan, device="meta")
+                wide = dataclasses.replace(network, filters=filters)
+                return there.network(wide, task, arch).num_parameters(aux=False)
+
+        wide = dataclasses.replace(network, filters=widest(size, parameters, "a network of one filter"))
+        retrain = dataclasses.replace(self.plan.settings.retrain, network=wide)
+        return dataclasses.replace(self.plan, settings=dataclasses.replace(self.plan.settings, retrain=retrain))
+
+    # --------------------------------------------------------------------------------------------------- the record
+    def verdict(self) -> Verdict:
+        lost = [name for name, by_seed in self.by_reference.items() if not all(map(math.isfinite, by_seed))]
+        kept = {name: by_seed for name, by_seed in self.by_reference.items() if name not in lost}
+        missing = self.wanted.cells - len(self.uniform)
+        return verdict(self.derived, self.by_cell, self.plan.metric, kept, missing, lost)
+
+    def record(self, answer: Verdict, parts: dict[str, Any]) -> dict[str, Any]:
+        """What `compare.json` holds. Parts of an earlier comparison of the same architecture by the same recipe stay."""
+        metric, recipe = self.plan.metric, to_dict(self.plan.settings.retrain)
+        before: dict[str, Any] = {}
+        if (self.run / "compare.json").exists():
+            found = read_json(self.run / "compare.json")
+            if found.get("derived_id") == self.best.id and found.get("recipe") == recipe:
+                before = {name: found[name] for name in ("disabled", "local") if found.get(name)}
+        well = [job for folder, job in self.jobs.items() if DIVERGED not in self.results[folder]]
+        ours = [job for job in well if job[1] == self.job(job[0], job[2])[1]]  # not those of another width
+        work = (of_search(self.run, self.plan), of_trainings(self.plan, [what for what, *_ in ours]))
+        cost = ledger(self.run, [folder for _, folder, _ in ours], *work)
+        return {
+            "verdict": str(answer),
+            **dataclasses.asdict(answer),
+            "derived_id": self.best.id,
+            "cell_seeds": self.wanted.cell_seeds,
+            "recipe": recipe,
+            f"test_{metric.name}": {
+                "derived": self.derived,
+                **{a.id: s for a, s in zip(self.uniform, self.by_cell, strict=True)},
+                **{name: self.by_reference[name] for name in answer.references},
+            },
+            "skip_rate": SKIP_RATE,
+            "uniform": [arch.to_dict() for arch in self.uniform],
+            "ledger": cost.to_dict() if cost else None,
+            "rankings": ranked_alone(self.run, self.uniform, [mean(by_seed) for by_seed in self.by_cell], metric),
+            **before,
+            **parts,
+            "left_out": self.left_out,
+            "parameters": {  # a reference by its name
+                getattr(what, "name", what.id): self.results[folder]["parameters"] for what, folder, _ in ours
+            },
+        }
+
+
+def worse_by(base: Sequence[float], changed: Sequence[Sequence[float]], metric: Metric) -> dict[str, Any]:
+    """How much worse changed networks are than the unchanged one, in points of the metric: the mean with Welch's interval,
+    spread over seeds against spread over networks (over seeds, where there is one network), and the largest."""
+    if not changed:
+        return {}
+    values = list(changed[0]) if len(changed) == 1 else [mean(scores) for scores in changed]
+    cost, middle = [metric.cost(value) for value in values], mean(map(metric.cost, base))
+    out: dict[str, Any] = {"largest": max(cost) - middle, "difference": None}
+    if len(values) > 1 and len(base) > 1:
+        gap = difference(cost, [metric.cost(value) for value in base])
+        out["difference"] = {"mean": gap.mean, "half_width": gap.half_width}
+    return out
+
+
+EVERY_CHANGE = Study(SINGLE, "a single answer of all is changed", "not in the paper", lambda *_: None)
+
+
+def compare(comparison: Comparison) -> Verdict | None:
+    """All parts in order; writes `compare.json`. None where not even the verdict was reached."""
+    c, w, run = comparison, comparison.wanted, comparison.run
+    again = "the same command"
+    if not c.main():
+        c.listen(Stopped(run, c.why or "", again=again))
+        return None
+    parts: dict[str, Any] = {}
+    for name in w.references:
+        if not c.over_seeds(name, c.reference(name)):
+            c.left_out.append(name)
+    if w.sharing and not c.uniform_sharing():
+        c.left_out.append(SHARING)
+    if w.disabled:
+        found = c.disabled()
+        parts |= {"disabled": found} if found else {}
+        c.left_out += [] if found else ["disabled controller"]
+    studies = [*(STUDIES.get(c.plan.space.name, ()) if w.local else ()), *([EVERY_CHANGE] if w.single else ())]
+    rows = []
+    for study in studies:
+        row = c.study(study)
+        rows += [row] if row else []
+        c.left_out += [] if row else [study.name.replace("_", " ")]
+    if rows:
+        parts["local"] = {"metric": c.plan.metric.name, "studies": rows}
+    answer = c.verdict()
+    write_json(run / "compare.json", c.record(answer, parts))
+    if c.left_out:
+        c.listen(Stopped(run, c.why or "", again=again))
+    else:
+        c.listen(Done(run, answer))
+    return answer

@@ -1,0 +1,61 @@
+"""What a search and its trainings compute, in multiply-accumulates: a figure that does not depend on the machine.
+
+As torch's counter counts a forward, convolutions and products; a training step is three of them (its backward is two). Not
+counted: what is neither, validation, and what the controller itself computes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from enas.architecture import Architecture, Reference
+from enas.assemble import Setup
+from enas.logs import read_lines
+
+SAMPLE = 16  # architectures of a search that are counted; the others are taken to be like them
+
+
+def macs(run: Callable[[], Any]) -> float:
+    """Multiply-accumulates of a call, without gradients."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        run()
+    return counter.get_total_flops() / 2
+
+
+def of_search(run: Path, plan: Setup) -> float:
+    """Of all that the search in a folder has trained and scored so far, estimated from a sample of it."""
+    procedure = plan.search()
+    net, task = procedure.supernet, procedure.task
+    records = read_lines(run / "architectures.jsonl")
+    choices = {record["id"]: record["choices"] for record in records if "choices" in record}
+    total = 0.0
+    for phase in ("shared", "controller"):
+        ids = [record["id"] for record in records if record["phase"] == phase]
+        counted = []
+        for name in random.Random(0).sample(ids, min(SAMPLE, len(ids))):
+            arch = plan.space.architecture(choices[name])
+            if phase == "shared":
+                net.train()
+                counted.append(3 * macs(lambda arch=arch: task.loss(net, arch, task.train_batch(0, 0))))  # type: ignore[misc]
+            else:
+                counted.append(macs(lambda arch=arch: task.reward(net, arch, task.reward_batch(0))))  # type: ignore[misc]
+        total += len(ids) * fmean(counted or [0.0])
+    return total
+
+
+def of_trainings(plan: Setup, models: Sequence[Architecture | Reference]) -> float:
+    """Of training each of these alone, to the end, by the plan's recipe; one that is named twice counts twice."""
+    settings = plan.settings.retrain
+    task = plan.task(plan.load_data(), settings.task, settings.train_on)
+    batch, found = task.train_batch(0, 0), {}
+    for what in dict.fromkeys(models):
+        model: Any = plan.model(settings.network, task, what, 0).train()
+        found[what] = 3 * macs(lambda model=model: task.loss(model, None, batch))  # type: ignore[misc]
+    return sum(found[what] for what in models) * task.train_steps * settings.epochs
