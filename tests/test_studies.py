@@ -16,7 +16,7 @@ from enas import cli, presets
 from enas.architecture import Architecture
 from enas.assemble import setup
 from enas.compare import verdict
-from enas.comparison import Wanted, worse_by
+from enas.comparison import Wanted, learning, worse_by
 from enas.metrics import METRICS
 from enas.run import read_json
 from enas.space import OpChoice, SearchSpace, SubsetChoice, wire
@@ -268,6 +268,12 @@ def test_compare_says_what_time_left_out(tmp_path: Path, capsys: pytest.CaptureF
     assert found["left_out"] == ["uniform sharing", "disabled controller", "connections", "single changes"]
     assert "left out, for want of time: uniform sharing, disabled controller, connections, single changes" in said
     assert "verdict: " in said
+
+
+def test_what_the_policy_learned_is_read_from_the_search(tmp_path: Path) -> None:
+    records = [{"epoch": 1}, {"epoch": 2, "policy_minus_uniform": 0.1, "policy_minus_uniform_half_width": 0.2}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert learning(tmp_path) == [{"epoch": 2, "mean": 0.1, "half_width": 0.2}]
 
 
 def test_what_is_wanted_is_checked() -> None:

@@ -132,6 +132,13 @@ def compare(args: list[str]) -> int:
                 f"ranking {row['n']} uniform architectures by {row['ranker']}: Kendall's tau {interval}, in the better half"
                 f" {half['value']:.2f}; its pick {row['pick']:.2f}"
             )
+        if compared["learning"]:
+            last = compared["learning"][-1]
+            shown = "is above" if last["mean"] > last["half_width"] else "is not shown to be above"
+            print(
+                f"the policy {shown} uniform sampling on the same shared weights: reward {last['mean']:+.4f} +-"
+                f" {last['half_width']:.4f} after epoch {last['epoch']}"
+            )
         if compared["ledger"]:
             print(f"cost: {Ledger(**compared['ledger'])}")
         for line in experiments(compared):

@@ -295,6 +295,7 @@ class Comparison:
                 **{a.id: s for a, s in zip(self.uniform, self.by_cell, strict=True)},
                 **{name: self.by_reference[name] for name in answer.references},
             },
+            "learning": learning(self.run),
             "skip_rate": SKIP_RATE,
             "uniform": [arch.to_dict() for arch in self.uniform],
             "ledger": cost.to_dict() if cost else None,
@@ -306,6 +307,14 @@ class Comparison:
                 getattr(what, "name", what.id): self.results[folder]["parameters"] for what, folder, _ in ours
             },
         }
+
+
+def learning(run: Path) -> list[dict[str, float]]:
+    """What the policy had learned after each epoch: mean reward of its samples less that of uniform ones, on the same
+    shared weights and minibatches, with its 95 % interval. Empty where the search did not probe."""
+    gap, half = "policy_minus_uniform", "policy_minus_uniform_half_width"
+    records = [record for record in read_lines(run / "metrics.jsonl") if gap in record]
+    return [{"epoch": r["epoch"], "mean": r[gap], "half_width": r[half]} for r in records]
 
 
 def worse_by(base: Sequence[float], changed: Sequence[Sequence[float]], metric: Metric) -> dict[str, Any]:
