@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from enas import cli
+from enas.cli_results import paper_settings
 from enas.logs import read_lines
+from enas.reproduce import survey
 from enas.run import CHECKPOINT
 from enas.zoo import named
 
@@ -24,7 +27,20 @@ SMALL = [
     *("--search.children", "1", "--search.controller-steps", "2", "--search.architectures", "2", "--derive.samples", "4"),
     *("--derive.keep", "3", "--retrain.epochs", "2", "--retrain.network.filters", "4", "--retrain.task.batch-size", "20"),
 ]
-COMMANDS = ("search", "resume", "derive", "retrain", "show", "compare", "report", "presets", "data", "list", "oracle")
+COMMANDS = (
+    "search",
+    "resume",
+    "derive",
+    "retrain",
+    "show",
+    "compare",
+    "report",
+    "reproduce",
+    "presets",
+    "data",
+    "list",
+    "oracle",
+)
 
 
 def enas(*args: object) -> int:
@@ -121,6 +137,29 @@ def test_the_whole_way(derived: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert (derived / name).stat().st_size > 0, name
     assert enas("show", derived) == 0
     assert "n3" in capsys.readouterr().out
+    as_a_run_on_cifar10_is_read(derived)
+
+
+def as_a_run_on_cifar10_is_read(run: Path) -> None:
+    """A copy of a compared run whose labels say CIFAR-10, in the table of the paper's experiments."""
+    copy = shutil.copytree(run, run.parent / "labelled")
+    for file in copy.rglob("config.json"):
+        config = json.loads(file.read_text())
+        config["preset"] = "cifar10-micro"
+        config["settings"]["data"]["dataset"] = "cifar10"
+        file.write_text(json.dumps(config))
+    compared = json.loads((copy / "compare.json").read_text())
+    table = survey([copy], paper_settings())
+    rows = {row.experiment.name: row.ours for row in table.rows if row.ours}
+    [uniform] = rows.pop("guided random search, micro")
+    assert uniform.value == pytest.approx(100 - (compared["derived"] - compared["difference"]))
+    lines = rows.pop("ENAS + micro search space")
+    by_seed = lines[0] if "seeds" in lines[0].over else lines[-1]
+    assert by_seed.value == pytest.approx(100 - compared["derived"])
+    assert by_seed.spread == pytest.approx(compared["derived_spread"])
+    assert not rows
+    assert not any(line.full for line in (*lines, uniform))
+    assert [row for row in survey([run], paper_settings()).rows if row.ours] == [], "digits are no data of the paper"
 
 
 def test_search_says_its_cost_first_and_the_next_command_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
