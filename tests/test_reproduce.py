@@ -420,29 +420,6 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert sorted(tag for tag in opened if tag not in ("meta", "br")) == sorted(closed)
 
 
-@pytest.mark.parametrize(
-    ("args", "fragments"),
-    [
-        (("nowhere",), ("'nowhere' has none",)),
-        (("empty",), ("'empty' has none",)),
-        (("--out", "found.pdf"), (".md, .json, .html", "found.pdf")),
-    ],
-)
-def test_bad_input_is_one_line(
-    args: tuple[str, ...],
-    fragments: tuple[str, ...],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("empty").mkdir()
-    assert cli.main(["reproduce", *args]) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert all(fragment in err for fragment in fragments), err
-
-
 def test_piped_to_plain_ascii(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
     run = a_search(tmp_path / "runs" / "mine")
