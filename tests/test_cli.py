@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from enas import cli
+from enas.cli_results import paper_settings
 from enas.logs import read_lines
+from enas.reproduce import survey
 from enas.run import CHECKPOINT
 from enas.zoo import named
 
@@ -24,7 +27,20 @@ SMALL = [
     *("--search.children", "1", "--search.controller-steps", "2", "--search.architectures", "2", "--derive.samples", "4"),
     *("--derive.keep", "3", "--retrain.epochs", "2", "--retrain.network.filters", "4", "--retrain.task.batch-size", "20"),
 ]
-COMMANDS = ("search", "resume", "derive", "retrain", "show", "compare", "report", "presets", "data", "list", "oracle")
+COMMANDS = (
+    "search",
+    "resume",
+    "derive",
+    "retrain",
+    "show",
+    "compare",
+    "report",
+    "reproduce",
+    "presets",
+    "data",
+    "list",
+    "oracle",
+)
 
 
 def enas(*args: object) -> int:
@@ -128,6 +144,23 @@ def test_the_whole_way(derived: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert (derived / name).stat().st_size > 0, name
     assert enas("show", derived) == 0
     assert "n3" in capsys.readouterr().out
+    as_a_run_on_cifar10_is_read(shutil.copytree(derived, derived.parent / "labelled"))
+
+
+def as_a_run_on_cifar10_is_read(run: Path) -> None:
+    """In the table of the paper's experiments, once its labels say that it is one."""
+    assert not any(row.ours for row in survey([run], paper_settings()).rows), "digits are no data of the paper"
+    for file in run.rglob("config.json"):
+        text = file.read_text().replace('"digits-micro"', '"cifar10-micro"')
+        file.write_text(text.replace('"dataset": "digits"', '"dataset": "cifar10"'))
+    found = json.loads((run / "compare.json").read_text())
+    rows = {row.experiment.name: row.ours for row in survey([run], paper_settings()).rows if row.ours}
+    assert list(rows) == ["ENAS + micro search space", "guided random search, micro"]
+    by_seed = next(ours for ours in rows["ENAS + micro search space"] if "2 seeds" in ours.over)
+    assert (100 - by_seed.value, by_seed.spread) == pytest.approx((found["derived"], found["derived_spread"]))
+    [uniform] = rows["guided random search, micro"]
+    assert 100 - uniform.value == pytest.approx(found["derived"] - found["difference"])
+    assert not by_seed.full and not uniform.full  # noqa: PT018
 
 
 def test_search_says_its_cost_first_and_the_next_command_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,6 +276,9 @@ def test_help_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         (("show", "enas_micro", "--out", "cell.jpg"), (".svg", ".jpg")),
         (("compare", "nowhere"), ("'nowhere' has none",)),
         (("report", "nowhere"), ("nowhere",)),
+        (("reproduce", "nowhere"), ("'nowhere' has none",)),
+        (("reproduce", "."), ("'.' has none, nor a run in it",)),
+        (("reproduce", "--out", "found.pdf"), (".md, .json, .html", "found.pdf")),
         (("presets", "show"), ("takes a preset",)),
         (("presets", "diff", "cifar10-micro", "paper"), ("takes two recipes",)),
         (("data", "get", "imagenet"), ("imagenet",)),

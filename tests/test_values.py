@@ -498,6 +498,7 @@ LAYERS = {
     "procedures": "search derive retrain compare ranking oracle alarms untrained",
     "edges": "config run assemble jobs report report_charts"
     " report_experiments shapes draw_cell draw_chain draw display export presets"
+    " paper_figures findings reproduce reproduce_forms"
     " zoo api drive commands cli_lists cli_oracle cli_results grade comparison work logs ledger cli __main__ __init__",
 }
 LAYER = {name: i for i, names in enumerate(LAYERS.values()) for name in names.split()}

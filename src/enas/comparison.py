@@ -297,7 +297,7 @@ class Comparison:
             },
             "learning": learning(self.run),
             "skip_rate": SKIP_RATE,
-            "uniform": [arch.to_dict() for arch in self.uniform],
+            "uniform_architectures": [arch.to_dict() for arch in self.uniform],
             "ledger": cost.to_dict() if cost else None,
             "rankings": ranked_alone(self.run, self.uniform, [mean(by_seed) for by_seed in self.by_cell], metric),
             **before,

@@ -203,6 +203,10 @@ def verdict(run: Run) -> str:
 {strip_plot(seeds, cells, references, metric)}</div>\n"""
 
 
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def ranking(run: Run) -> str:
     """Whether shared weights rank as trainings alone do, beside what costs nothing."""
     compared = run.read("compare.json") or {}
@@ -210,7 +214,7 @@ def ranking(run: Run) -> str:
     paid = disabled(compared) + local(compared)
     if left_out := compared.get("left_out"):
         paid += run.note(f"Left out of the comparison, for want of time: {escape(', '.join(left_out))}", "compare")
-    paid += f"<h2>What it cost</h2>\n<p>{escape(str(Ledger(**cost))).capitalize()}.</p>\n" if cost else ""
+    paid += f"<h2>What it cost</h2>\n<p>{escape(_sentence(str(Ledger(**cost))))}.</p>\n" if cost else ""
     if not rows:
         return paid
 
