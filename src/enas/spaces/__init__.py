@@ -11,6 +11,7 @@ from enas.space import SearchSpace
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 from enas.spaces.nasbench201 import NasBench201Settings, nasbench201
+from enas.spaces.nasbench_macro import NasBenchMacroSettings, nasbench_macro
 from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell
 
 
@@ -47,6 +48,11 @@ SPACES: dict[str, SpaceEntry] = {
         nasbench201,
         NasBench201Settings,
         small=(NasBench201Settings(num_nodes=3, ops=("none", "skip_connect", "nor_conv_3x3")),),
+    ),
+    "nasbench_macro": SpaceEntry(
+        nasbench_macro,
+        NasBenchMacroSettings,
+        small=(NasBenchMacroSettings(num_layers=4), NasBenchMacroSettings(num_layers=2, ops=("identity", "mb6_k5"))),
     ),
 }
 
