@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import gzip
+import itertools
 import json
 import math
 import random
@@ -15,14 +16,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from enas import api, drive
+from enas import api, drive, presets
 from enas.architecture import Architecture
 from enas.assemble import setup
 from enas.cli import main
 from enas.grade import grade
 from enas.oracle import play, read_table
 from enas.ranking import coefficient, difference, interval, kendall, rank, spearman
+from enas.spaces import SPACES
 from enas.spaces.nasbench201 import NasBench201Settings, from_string, nasbench201, to_string
+from enas.spaces.nasbench_macro import NasBenchMacroSettings, nasbench_macro
+from enas.spaces.nasbench_macro import from_string as macro_arch
+from enas.spaces.nasbench_macro import to_string as macro_string
 from enas.strategies.random_search import RandomSearch
 
 SPACE = nasbench201()
@@ -187,12 +192,123 @@ def test_bad_tables_say_what_is_wrong(tmp_path: Path) -> None:
             read_table(path, SMALL, from_string)
 
 
+MACRO = nasbench_macro(NasBenchMacroSettings(num_layers=2))
+CHAINS = {macro_string(arch): {"acc": [10 + i, 20 + i], "mean": 15 + i} for i, arch in enumerate(MACRO.enumerate())}
+
+
+def test_a_table_in_json(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "t.json", tmp_path / "t.json.gz"
+    plain.write_text(json.dumps(CHAINS))
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    for path in (plain, packed):
+        table = read_table(path, MACRO, macro_arch, "json")
+        assert list(table.columns) == ["acc_1", "acc_2", "mean"], "a list is a column for each of its values"
+        assert table.column("acc_2") == {macro_arch(text): row["acc"][1] for text, row in CHAINS.items()}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("arch,acc\n00,1\n", r"is not a JSON file that can be read"),
+        (json.dumps([1, 2]), "is a JSON object that has an object of numbers for each architecture"),
+        (json.dumps({}), "is a JSON object that has"),
+        (json.dumps({"00": 1.0}), "is a JSON object that has"),
+        (json.dumps(dict(list(CHAINS.items())[:8])), "each of the 9 architectures; '.*' has 8"),
+        (json.dumps(CHAINS | {"11": {"mean": 1}}), r"has the same columns; in '.*' one lacks 'acc_1'"),
+        (json.dumps(CHAINS | {"11": {"acc": ["a", 1], "mean": 1}}), "columns of a table are numbers"),
+        (json.dumps(CHAINS | {"13": {}}), "a digit a layer"),
+        (json.dumps(CHAINS | {"111": {}}), "this needs an architecture of space nasbench_macro"),
+    ],
+)
+def test_bad_tables_in_json_say_what_is_wrong(content: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=says):
+        read_table(path, MACRO, macro_arch, "json")
+
+
+def macro_table(path: Path) -> Path:
+    """Of all 6,561 chains, made up: the more of the last op the better."""
+    made_up = {
+        "".join(digits): {"test_acc": [float(sum(map(int, digits)))] * 3, "mean_acc": 50.0 + digits.count("2")}
+        for digits in itertools.product("012", repeat=8)
+    }
+    path.write_text(json.dumps(made_up))
+    return path
+
+
+def test_each_benchmark_is_read_its_own_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its space alone the command knows file, columns, and what to say of them; another benchmark's file is one line."""
+    table = macro_table(tmp_path / "macro.json")
+    options = ["--queries", "4", "--seeds", "2", "--out", str(tmp_path)]
+    assert main(["oracle", "nasbench_macro", "--table", str(table), *options]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("note: NAS-Bench-Macro publishes test accuracy only")
+    assert "mean_acc of the best by test_acc_1 so far" in said
+    assert "the best of all has 58.00 %" in said
+    record = json.loads((tmp_path / "oracle.json").read_text())
+    assert (record["reward"], record["score"]) == ("test_acc_1", "mean_acc")
+    assert "test accuracy only" in record["note"]
+    other = written(tmp_path / "201.csv", [{"arch": "|none~0|", "cifar10_valid_ep12": "1"}])
+    for space, wrong, says in (
+        ("nasbench_macro", other, "201.csv' is not a JSON file that can be read"),
+        ("nasbench201", table, "a table has a column 'arch'"),
+    ):
+        assert main(["oracle", space, "--table", str(wrong), *options]) == 2
+        error = capsys.readouterr().err
+        assert says in error
+        assert error.count("\n") == 1
+    assert main(["oracle", "nasbench_macro", "--table", str(table), "--score", "loss", *options]) == 2
+    assert "is one of test_acc_1, test_acc_2, test_acc_3, mean_acc; got 'loss'" in capsys.readouterr().err
+
+
+def test_every_benchmark_has_what_the_command_needs() -> None:
+    for name, entry in SPACES.items():
+        if entry.benchmark:
+            assert entry.make(entry.settings()).size() < 100_000, "a table of all is no more than that"
+            assert "quick" in presets.PRESETS[presets.preset_for(name)].recipes
+
+
+@pytest.mark.slow
+def test_a_search_in_another_benchmark_is_graded_by_its_own_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On digits, by the whole command: the run says which space it is, so which table is read."""
+    run = tmp_path / "run"
+    small = [
+        "--network.filters", "4", "--network.head", "16", "--network.stem-stride", "1",
+        "--retrain.network.stem-stride", "1", "--data.dataset", "digits", "--data.train", "60",
+        "--data.validation", "60", "--task.batch-size", "20", "--task.reward-batch", "20",
+        "--search.epochs", "2", "--search.warmup-epochs", "1", "--search.controller-steps", "2",
+        "--search.architectures", "3", "--derive.samples", "5", "--derive.keep", "2", "--derive.uniform", "0",
+    ]  # fmt: skip
+    assert main(["search", "nasbench_macro", "--out", str(run), *small]) == 0
+    api.derive(run)
+    capsys.readouterr()
+    table = macro_table(tmp_path / "macro.json")
+    assert main(["oracle", str(run), "--table", str(table), "--cells", "8"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("note: NAS-Bench-Macro publishes test accuracy only")
+    assert "the derived architecture has 5" in said
+    record = json.loads((run / "oracle.json").read_text())
+    assert (record["space_size"], record["score"], len(record["rankings"])) == (6_561, "mean_acc", 5)
+
+
+def test_a_run_of_a_space_without_a_table_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"command": "search", "preset": "digits-micro"}))
+    assert main(["oracle", str(tmp_path), "--table", "any.csv"]) == 2
+    error = capsys.readouterr().err
+    assert "there are tables of nasbench201 and nasbench_macro" in error
+    assert "searches conv_micro" in error
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["nowhere"], "takes nasbench201 or the folder of a run; got 'nowhere'"),
+        (["nowhere"], "takes nasbench201, nasbench_macro or the folder of a run; got 'nowhere'"),
         (["nasbench201", "--seeds", "1"], "--seeds is at least 2; got 1"),
         (["nasbench201"], "there is none at"),
+        (["nasbench_macro"], "there is none at"),
     ],
 )
 def test_bad_input_is_one_line(args: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

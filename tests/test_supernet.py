@@ -22,6 +22,7 @@ from enas.architecture import Architecture
 from enas.backbones import BACKBONES
 from enas.backbones.micro import MicroNetwork, MicroSettings, drop_path
 from enas.backbones.nasbench201 import NasBench201NetworkSettings
+from enas.backbones.nasbench_macro import NasBenchMacroNetworkSettings
 from enas.backbones.recurrent import DROPOUTS, RecurrentNetwork, RecurrentSettings
 from enas.ops import OPS, FactorizedReduction, Statistics, batch_norm, make_op
 from enas.space import SearchSpace, wire
@@ -107,6 +108,12 @@ CASES: dict[str, tuple[SearchSpace, Any, int, int]] = {
     "micro-smallest": (MICRO, replace(PLAIN, reductions=3), 4, 1),
     "micro-one-filter": (MICRO, replace(PLAIN, filters=1, stem_multiplier=1), 8, 1),
     "nasbench201-stem-stride": (FULL["nasbench201"], NasBench201NetworkSettings(filters=2, cells=2, stem_stride=2), 16, 1),
+    "nasbench_macro-stem-stride": (
+        FULL["nasbench_macro"],
+        NasBenchMacroNetworkSettings(filters=2, head=6, stem_stride=2),
+        17,
+        1,
+    ),
     "recurrent-plain": (CELLS, RECURRENT, 0, 0),
     "recurrent-no-highway": (CELLS, replace(RECURRENT, highway=False, softmax_bias=False), 0, 0),
     "recurrent-two-layers": (CELLS, replace(RECURRENT, layers=2, batch_norm=True), 0, 0),

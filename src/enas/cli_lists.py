@@ -108,7 +108,7 @@ def list_command(args: list[str]) -> int:
     from enas.backbones import REFERENCES
     from enas.backbones.recurrence import ACTIVATIONS
     from enas.data import DATASETS
-    from enas.ops import LAYER_OPS, NB201_OPS, OPS
+    from enas.ops import LAYER_OPS, NB201_OPS, NBMACRO_OPS, OPS
     from enas.presets import PRESETS
     from enas.spaces import SPACES
     from enas.strategies import STRATEGIES
@@ -118,7 +118,7 @@ def list_command(args: list[str]) -> int:
     registries: dict[str, Iterable[str]] = {
         "presets": PRESETS,
         "spaces": SPACES,
-        "ops": dict.fromkeys((*OPS, *LAYER_OPS, *NB201_OPS, *ACTIVATIONS)),
+        "ops": dict.fromkeys((*OPS, *LAYER_OPS, *NB201_OPS, *NBMACRO_OPS, *ACTIVATIONS)),
         "strategies": STRATEGIES,
         "tasks": TASKS,
         "data sets": DATASETS,

@@ -19,49 +19,70 @@ class OracleFlags:
     """Strategies and searches against the truth: a table that has the accuracy of every architecture.
 
     enas oracle nasbench201 --table FILE           (each strategy alone: what it learns from the table, over many seeds)
+    enas oracle nasbench_macro --table FILE        (the same on NAS-Bench-Macro, which publishes test accuracy only)
     enas oracle runs/mine --table FILE             (a search with shared weights: where its best stands, how it ranks)
     """
 
     what: Positional[str]
-    """The space, `nasbench201`; or the run folder of a search in it, derived."""
+    """The space, `nasbench201` or `nasbench_macro`; or the run folder of a search in it, derived."""
     table: Path
-    """CSV file, .gz or not, with a column `arch` and accuracies in percent."""
+    """File of accuracies in percent, .gz or not. nasbench201: CSV with a column `arch`; nasbench_macro: the published
+    JSON."""
     table_only: bool = False
     """Only strategies against the table; what naming the space does anyway."""
     queries: int = 300
     """Architectures that a strategy may ask for."""
     seeds: int = 100
     """Seeds of each strategy."""
-    reward: str = "cifar10_valid_ep12"
-    """Column that is told as the reward: a short training, validated."""
-    score: str = "cifar10_test_ep200"
-    """Column that counts: the full training, tested."""
+    reward: str | None = None
+    """Column that is told as the reward (nasbench201: cifar10_valid_ep12, a short training, validated; nasbench_macro:
+    test_acc_1, the first of its three runs, tested)."""
+    score: str | None = None
+    """Column that counts (nasbench201: cifar10_test_ep200, the full training, tested; nasbench_macro: mean_acc, the mean of
+    its three runs, tested)."""
     cells: int = 200
     """Of a run: uniform architectures whose shared-weight scores are held against the truth."""
     out: Path | None = None
-    """Folder for oracle.json and the picture (default: runs/oracle-nasbench201, or the run's)."""
+    """Folder for oracle.json and the picture (default: runs/oracle-SPACE, or the run's)."""
 
 
-@command("oracle", "strategies and searches against a table of the truth (NAS-Bench-201)")
+@command("oracle", "strategies and searches against a table of the truth (NAS-Bench-201, NAS-Bench-Macro)")
 def oracle(args: list[str]) -> int:
     flags = parse(OracleFlags, args, "oracle")
     for name, low in (("queries", 1), ("seeds", 2), ("cells", 6)):
         if getattr(flags, name) < low:
             raise ValueError(f"--{name} is at least {low}; got {getattr(flags, name)}")
     from enas.oracle import read_table
-    from enas.spaces.nasbench201 import from_string, nasbench201
+    from enas.spaces import SPACES
 
-    space = nasbench201()
+    known = [name for name, entry in SPACES.items() if entry.benchmark]
     is_run = Path(flags.what).is_dir()
-    if flags.what != space.name and not is_run:
-        raise ValueError(f"`enas oracle` takes {space.name} or the folder of a run; got '{flags.what}'")
+    if flags.what not in known and not is_run:
+        raise ValueError(f"`enas oracle` takes {', '.join(known)} or the folder of a run; got '{flags.what}'")
+    name = _searched(Path(flags.what)) if is_run else flags.what
+    if name not in known:
+        raise ValueError(f"there are tables of {' and '.join(known)}; '{flags.what}' searches {name}")
     if is_run and flags.table_only:
-        raise ValueError(
-            f"--table-only plays strategies without a run: `enas oracle {space.name} --table FILE --table-only`"
-        )
-    table = read_table(flags.table, space, from_string)
+        raise ValueError(f"--table-only plays strategies without a run: `enas oracle {name} --table FILE --table-only`")
+    entry = SPACES[name]
+    benchmark, space = entry.benchmark, entry.make(entry.settings())
+    assert benchmark is not None
+    table = read_table(flags.table, space, benchmark.parse, benchmark.form)
+    flags = dataclasses.replace(flags, reward=flags.reward or benchmark.reward, score=flags.score or benchmark.score)
+    assert flags.reward is not None
+    assert flags.score is not None
     table.column(flags.reward), table.column(flags.score)  # a wrong name is said before minutes are spent
-    return _graded(flags, table) if is_run else _played(flags, table)
+    if benchmark.note:
+        print(f"note: {benchmark.note}")
+    return _graded(flags, table, benchmark) if is_run else _played(flags, table, space, benchmark)
+
+
+def _searched(run: Path) -> str:
+    """The space that a run searches."""
+    from enas.presets import preset
+    from enas.run import RunFolder
+
+    return preset(RunFolder.open(run).config["preset"]).space
 
 
 @contextmanager
@@ -81,21 +102,19 @@ def _bar(total: int) -> Iterator[Any]:
         yield advance
 
 
-def _played(flags: OracleFlags, table: Any) -> int:
+def _played(flags: OracleFlags, table: Any, space: Any, benchmark: Any) -> int:
     """Each strategy alone."""
     import numpy as np
     import torch
 
     from enas.oracle import Curves, play
-    from enas.presets import config_of
+    from enas.presets import config_of, preset_for
     from enas.ranking import difference, interval
     from enas.run import versions, write_json
-    from enas.spaces.nasbench201 import nasbench201
     from enas.strategies import STRATEGIES
 
     torch.set_num_threads(1)  # a controller's tensors are small
-    space = nasbench201()
-    recipe = config_of("nasbench201", "quick")
+    recipe = config_of(preset_for(space.name), "quick")
     at_a_time = recipe.search.architectures
     reward, score = table.column(flags.reward), table.column(flags.score)
     best = max(score.values())
@@ -119,7 +138,7 @@ def _played(flags: OracleFlags, table: Any) -> int:
     uniform = curves["random"].scores[:, -1]
     record: dict[str, Any] = {
         "table": table.name, "reward": flags.reward, "score": flags.score, "best": best, "seeds": flags.seeds,
-        "queries": flags.queries, "versions": versions(), "strategies": {},
+        "queries": flags.queries, "versions": versions(), "note": benchmark.note, "strategies": {},
     }  # fmt: skip
     print(
         f"{flags.score} of the best by {flags.reward} so far, mean of {flags.seeds} seeds; the best of all has {best:.2f} %"
@@ -155,7 +174,7 @@ def _played(flags: OracleFlags, table: Any) -> int:
     return 0
 
 
-def _graded(flags: OracleFlags, table: Any) -> int:
+def _graded(flags: OracleFlags, table: Any, benchmark: Any) -> int:
     """A run's best, and how its shared weights rank."""
     from enas.grade import grade
     from enas.run import write_json
@@ -164,14 +183,17 @@ def _graded(flags: OracleFlags, table: Any) -> int:
         record = grade(Path(flags.what), table.column(flags.score), flags.cells, listen=advance)
     out = flags.out or Path(flags.what)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "oracle.json", record | {"table": table.name, "score": flags.score})
+    write_json(out / "oracle.json", record | {"table": table.name, "score": flags.score, "note": benchmark.note})
     derived = record["derived"]
     if derived:
         better, place = f"{derived['better_than']:.1%}", f"rank {derived['rank']:,} of {record['space_size']:,}"
-        print(f"the derived cell has {derived['score']:.2f} % ({flags.score}): better than {better} of all, {place}")
+        print(
+            f"the derived architecture has {derived['score']:.2f} % ({flags.score}): better than {better} of all, {place}"
+        )
     else:
-        print("nothing is derived yet: `enas derive` says which cell this search would pick")
-    print(f"ranking {flags.cells} uniform cells by      Kendall (95 %)         better half            pick   top five")
+        print("nothing is derived yet: `enas derive` says which architecture this search would pick")
+    heading = f"ranking {flags.cells} uniform architectures by"
+    print(f"{heading:38}Kendall (95 %)         better half            pick   top five")
     for row in record["rankings"]:
         tau, half = (f"{row[k]['value']:.2f} ({row[k]['low']:.2f} to {row[k]['high']:.2f})"
                      for k in ("kendall", "kendall_better_half"))  # fmt: skip

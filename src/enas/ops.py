@@ -3,6 +3,7 @@
 Shapes: every op maps (B, C, H, W) to (B, C, H / stride, W / stride); the channel count stays. Convolutions run in the order
 ReLU, convolution, batch norm, and a separable convolution is applied twice (appendix B). Pooling and identity hold no
 weights at stride 1. Everything works in channels_last, which is what makes depthwise convolution and pooling fast on a CPU.
+The layers of NAS-Bench-Macro are apart: they may change the channel count, and their convolutions come before the ReLU.
 
 To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges of cells) or `LAYER_OPS`
 (layers of whole networks): spaces name it, laws test it.
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from enas import fast
 
 Statistics = Literal["batch", "running"]
 Norm = Callable[[int], nn.Module]
+T = TypeVar("T")
 
 
 def batch_norm(channels: int, statistics: Statistics = "running") -> nn.BatchNorm2d:
@@ -159,10 +161,63 @@ NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 }
 
 
+class InvertedResidual(nn.Module):
+    """1x1 to `expansion` times the channels, ReLU, depthwise k x k, ReLU, 1x1; batch norm after each convolution; added to
+    its input where shape stays (Sandler et al. 2018, its ReLU6 a ReLU as in NAS-Bench-Macro). (B, C_in, H, W) to
+    (B, C_out, H / stride, W / stride)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm, expansion: int, kernel: int):
+        super().__init__()
+        hidden = expansion * channels_in
+        self.expand = nn.Sequential(nn.Conv2d(channels_in, hidden, 1, bias=False), norm(hidden))
+        self.depthwise = nn.Sequential(fast.Depthwise(hidden, kernel, stride), norm(hidden))
+        self.project = nn.Sequential(nn.Conv2d(hidden, channels_out, 1, bias=False), norm(channels_out))
+        self.adds = stride == 1 and channels_in == channels_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(F.relu(self.depthwise(F.relu(self.expand(x)))))
+        return x + y if self.adds else y
+
+
+class Shortcut(nn.Module):
+    """1x1 and batch norm, of the pixels of even row and column at stride 2: picked before the product (see `factorized`).
+    Shapes as of `InvertedResidual`."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm):
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv2d(channels_in, channels_out, 1, bias=False)
+        self.norm = norm(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (x,) = fast.diagonals(x, both=False) if self.stride == 2 else (x,)
+        out: Tensor = self.norm(self.conv(x))
+        return out
+
+
+def identity_or_shortcut(channels_in: int, channels_out: int, stride: int, norm: Norm) -> nn.Module:
+    if stride == 1 and channels_in == channels_out:
+        return nn.Identity()
+    return Shortcut(channels_in, channels_out, stride, norm)
+
+
+# What a layer of NAS-Bench-Macro chooses from (Su et al. 2021): from channels in, channels out, stride and norm.
+NBMACRO_OPS: dict[str, Callable[[int, int, int, Norm], nn.Module]] = {
+    "identity": identity_or_shortcut,
+    "mb3_k3": partial(InvertedResidual, expansion=3, kernel=3),
+    "mb6_k5": partial(InvertedResidual, expansion=6, kernel=5),
+}
+
+
+def registered(name: str, ops: Mapping[str, T]) -> T:
+    """What makes the op of this name; ValueError where there is none."""
+    if name not in ops:
+        raise ValueError(f"an op is one of {', '.join(ops)}; got '{name}'")
+    return ops[name]
+
+
 def make_op(
     name: str, channels: int, stride: int, norm: Norm, ops: Mapping[str, Callable[[int, int, Norm], nn.Module]] = OPS
 ) -> nn.Module:
     """A registered op for (B, channels, H, W); ValueError for an unknown name."""
-    if name not in ops:
-        raise ValueError(f"an op is one of {', '.join(ops)}; got '{name}'")
-    return ops[name](channels, stride, norm)
+    return registered(name, ops)(channels, stride, norm)

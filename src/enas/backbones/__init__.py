@@ -14,6 +14,7 @@ from enas.backbones.image_references import make_densenet_bc, make_resnet
 from enas.backbones.macro import MacroNetwork, MacroSettings
 from enas.backbones.micro import MicroNetwork, MicroSettings
 from enas.backbones.nasbench201 import NasBench201Network, NasBench201NetworkSettings
+from enas.backbones.nasbench_macro import NasBenchMacroNetwork, NasBenchMacroNetworkSettings
 from enas.backbones.recurrent import RecurrentNetwork, RecurrentSettings
 from enas.backbones.references import make_reference, settings_like
 from enas.supernet import Supernet
@@ -33,6 +34,9 @@ BACKBONES: dict[str, BackboneEntry] = {
     "macro": BackboneEntry(MacroNetwork, MacroSettings, small=MacroSettings(filters=4, dropout=0.0)),
     "nasbench201": BackboneEntry(
         NasBench201Network, NasBench201NetworkSettings, small=NasBench201NetworkSettings(filters=4, cells=1)
+    ),
+    "nasbench_macro": BackboneEntry(
+        NasBenchMacroNetwork, NasBenchMacroNetworkSettings, small=NasBenchMacroNetworkSettings(filters=4, head=16)
     ),
     "recurrent": BackboneEntry(RecurrentNetwork, RecurrentSettings, small=RecurrentSettings(hidden=6, init_range=0.5)),
 }

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from enas.backbones import REFERENCES
 from enas.config import Preset, RetrainConfig
-from enas.presets import macro, micro, nasbench201, text
+from enas.presets import macro, micro, nasbench201, nasbench_macro, text
 
 PRESETS: dict[str, Preset] = {
     "digits-micro": Preset(
@@ -65,6 +65,14 @@ PRESETS: dict[str, Preset] = {
             "modern": nasbench201.nasbench201_modern,
             "quick": nasbench201.nasbench201_quick,
         },
+        threads=1,
+    ),
+    "nasbench_macro": Preset(
+        "the chains of NAS-Bench-Macro on CIFAR-10: all 6,561 are known, so a search can be checked",
+        "nasbench_macro",
+        "image_classification",
+        nasbench_macro.NasBenchMacroConfig,
+        {"paper": nasbench_macro.nasbench_macro_paper, "quick": nasbench_macro.nasbench_macro_quick},
         threads=1,
     ),
     "text-rnn": Preset(

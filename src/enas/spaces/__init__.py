@@ -5,13 +5,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from enas.architecture import Architecture
 from enas.space import SearchSpace
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 from enas.spaces.nasbench201 import NasBench201Settings, nasbench201
+from enas.spaces.nasbench201 import from_string as nasbench201_of
+from enas.spaces.nasbench_macro import NasBenchMacroSettings, nasbench_macro
+from enas.spaces.nasbench_macro import from_string as nasbench_macro_of
 from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A published table of what every architecture of a space, at its default settings, reaches when it trains alone."""
+
+    parse: Callable[[str], Architecture]  # the published form of an architecture
+    form: Literal["csv", "json"]  # of the table's file (enas.oracle.read_table)
+    reward: str  # column that is told as the reward, unless another is asked for
+    score: str  # column that counts, likewise
+    note: str = ""  # what a reader of its figures has to know
 
 
 @dataclass(frozen=True)
@@ -19,6 +34,7 @@ class SpaceEntry:
     make: Callable[[Any], SearchSpace]
     settings: type[Any]
     small: tuple[Any, ...]  # instances small enough to enumerate, for tests
+    benchmark: Benchmark | None = None
 
 
 SPACES: dict[str, SpaceEntry] = {
@@ -47,6 +63,20 @@ SPACES: dict[str, SpaceEntry] = {
         nasbench201,
         NasBench201Settings,
         small=(NasBench201Settings(num_nodes=3, ops=("none", "skip_connect", "nor_conv_3x3")),),
+        benchmark=Benchmark(nasbench201_of, "csv", reward="cifar10_valid_ep12", score="cifar10_test_ep200"),
+    ),
+    "nasbench_macro": SpaceEntry(
+        nasbench_macro,
+        NasBenchMacroSettings,
+        small=(NasBenchMacroSettings(num_layers=4), NasBenchMacroSettings(num_layers=2, ops=("identity", "mb6_k5"))),
+        benchmark=Benchmark(
+            nasbench_macro_of,
+            "json",
+            reward="test_acc_1",
+            score="mean_acc",
+            note="NAS-Bench-Macro publishes test accuracy only: every column, that of rewards too, is of test images,"
+            " which no search with shared weights here sees",
+        ),
     ),
 }
 

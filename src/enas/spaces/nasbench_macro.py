@@ -1,0 +1,71 @@
+"""The space of NAS-Bench-Macro (Su et al. 2021): a chain of eight layers, an op of three in each.
+
+A layer reads the one before it, and nothing else. 3^8 = 6,561 chains, and the test accuracy of each of them is known. Where
+an identity changes neither width nor size (in all layers but the first of a stage) it does nothing, and the publication
+trained one chain for all that differ only in where in a stage such identities stand: 3,969 networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from enas.architecture import Architecture
+from enas.space import NONE, Cell, Edge, Node, OpChoice, SearchSpace, WiredEdge
+
+OPS = ("identity", "mb3_k3", "mb6_k5")  # the digits 0, 1 and 2 of the published form
+STEM, CELL = "stem", "network"
+
+
+@dataclass(frozen=True)
+class NasBenchMacroSettings:
+    """Which chains there are to choose from."""
+
+    num_layers: int = 8
+    """Layers (published: 8)."""
+    ops: tuple[str, ...] = OPS
+    """Ops a layer can choose from (published: three)."""
+
+    def __post_init__(self) -> None:
+        if self.num_layers < 1:
+            raise ValueError(f"num_layers of nasbench_macro is at least 1; got {self.num_layers}")
+        if NONE in self.ops:
+            raise ValueError(f"ops of nasbench_macro are layers that are there; got '{NONE}'")
+        if not self.ops or len(set(self.ops)) != len(self.ops):
+            raise ValueError(f"ops of nasbench_macro are distinct names, at least one; got {list(self.ops)}")
+
+
+def nasbench_macro(settings: NasBenchMacroSettings = NasBenchMacroSettings()) -> SearchSpace:
+    """The space for these settings; 6,561 chains as published."""
+    names = [STEM, *(f"l{k}" for k in range(1, settings.num_layers + 1))]
+    nodes = tuple(Node(name, (Edge(before, OpChoice(settings.ops)),)) for before, name in pairwise(names))
+    shown: dict[str, Any] = {"num_layers": settings.num_layers}
+    if settings.ops != OPS:
+        shown["ops"] = settings.ops
+    cell = Cell(CELL, (STEM,), nodes, output="last")
+    return SearchSpace.of_cells("nasbench_macro", (cell,), settings=shown, backbone="nasbench_macro", address=address)
+
+
+def address(edge: WiredEdge, position: int) -> str:
+    """Sharing: weights are a layer's and an op's own."""
+    return f"layers.{edge.node}.{edge.op}"
+
+
+def from_string(text: str, provenance: Mapping[str, Any] | None = None) -> Architecture:
+    """The published form, a digit a layer, such as `22212220`. ValueError where it is not of that form."""
+    digits = text.strip()
+    if not digits or any(digit not in "012" for digit in digits):
+        raise ValueError(f"a chain is a digit a layer: {', '.join(f'{i} {op}' for i, op in enumerate(OPS))}; got {text!r}")
+    choices = {f"{CELL}.l{k}.op0": OPS[int(digit)] for k, digit in enumerate(digits, start=1)}
+    return nasbench_macro(NasBenchMacroSettings(num_layers=len(digits))).architecture(choices, provenance)
+
+
+def to_string(arch: Architecture) -> str:
+    """The published form of an architecture of this space. ValueError for one with an op that has no digit."""
+    chosen = [arch.choices[f"{CELL}.l{k}.op0"] for k in range(1, int(arch.space["num_layers"]) + 1)]
+    for op in chosen:
+        if op not in OPS:
+            raise ValueError(f"the published form has digits for {', '.join(OPS)}; got '{op}'")
+    return "".join(str(OPS.index(op)) for op in chosen)
