@@ -79,7 +79,8 @@ class CompareFlags:
     all: bool = False
     """All of this: --sharing --disabled 250 --local 8 --single 16, where no other number is given."""
     workers: int | None = None
-    """Trainings at a time, each with the run's number of threads (default: as many as the cores allow)."""
+    """Trainings at a time, each with the run's number of threads (default: as many as the cores allow; on a GPU
+    one, more where its memory allows)."""
     max_time: str | None = None
     """Stop in good order after this time; the same command goes on."""
 

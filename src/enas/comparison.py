@@ -88,7 +88,8 @@ class Comparison:
     ):
         self.run, self.plan, self.best, self.reference, self.derive = run, plan, best, reference, derive
         self.wanted, self.listen = wanted, listen
-        self.workers = workers or max(1, cores() // plan.threads)
+        side_by_side = 1 if plan.device.startswith("cuda") else max(1, cores() // plan.threads)  # memory, else cores
+        self.workers = workers or side_by_side
         self.ends = None if max_seconds is None else time.monotonic() + max_seconds
         self.why: str | None = None  # it was stopped
         self.left_out: list[str] = []

@@ -41,7 +41,7 @@ class Ensemble:
         for arch in self.archs[len(self.single) :]:
             found = self.task.probabilities(self.net, arch, self.part)
             self.single.append(self.task.judged(found, self.part)[self.task.metric.name])
-            self.sum = found if self.sum is None else self.sum + found
+            self.sum = found if self.sum is None else self.sum.to(found.device) + found
             yield Member(len(self.single), len(self.archs))
 
     def state(self) -> State:
