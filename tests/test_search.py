@@ -9,6 +9,7 @@ import json
 import math
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 import torch
@@ -254,6 +255,36 @@ def test_finalists_are_halved_by_training_alone() -> None:
     assert [s.metrics["round"] for s in order] == [3, 3, 2, 2, 1, 1, 1, 1]
     assert order[0].metrics["reward"] >= order[1].metrics["reward"]
     assert all(torch.equal(value, before[name]) for name, value in search.supernet.state_dict().items())
+
+
+def test_finalists_of_both_sources() -> None:
+    """Half of the policy's, half of the uniform ones, though the shared weights score the policy's above all others."""
+    search = tiny().search()
+    space = search.supernet.space
+    policy, others = RandomSearch(space, seed=11), RandomSearch(space, seed=12)
+    mine, uniform = RandomSearch(space, seed=11).ask(9), RandomSearch(space, seed=12).ask(9)
+    settings = DeriveSettings(samples=18, draw="both", score_on="minibatch", uniform=0, finalists=5, finalist_steps=1)
+    alone = Alone(lambda arch: search.supernet.child(arch, "running"), search.task, OptimizerSettings(), batches=1)
+
+    class Biased:
+        """Scores what the policy drew at 1, all else at 0, and trains as the task does."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(search.task, name)
+
+        def reward(self, model: Any, arch: Architecture | None, batch: Any) -> float:
+            return float(arch in mine) if arch is not None else 0.5
+
+    task: Any = Biased()
+    scores = list(derive(settings, task, search.supernet, policy, others, dataclasses.replace(alone, task=task)))
+    assert {s.arch for s in scores if s.stage == "minibatch"} == {*mine, *uniform}
+    finalists = [s.arch for s in scores if s.stage == "alone" and s.metrics["round"] == 1]
+    assert len(finalists) == 5
+    assert sum(arch in mine for arch in finalists) == 3
+    assert sum(arch in uniform for arch in finalists) == 2
+    none_left = DeriveSettings(samples=1, draw="both", score_on="minibatch", uniform=0, finalists=4, finalist_steps=1)
+    alone_scores = derive(none_left, task, search.supernet, policy, others, dataclasses.replace(alone, task=task))
+    assert len({s.arch for s in alone_scores if s.stage == "alone"}) == 1, "there is one architecture only"
 
 
 def test_what_a_policy_knows() -> None:

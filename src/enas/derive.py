@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, median
 from typing import Any, Literal
 
@@ -41,8 +42,9 @@ class DeriveSettings:
     """Batch-norm statistics when scoring: of the batch at hand, or measured anew for each child on training batches."""
     recalibration_steps: int = 10
     """Training batches to measure them on."""
-    draw: Literal["policy", "uniform"] = "policy"
-    """Who draws the samples: the policy, or all alike (random search with weight sharing)."""
+    draw: Literal["policy", "uniform", "both"] = "policy"
+    """Who draws the samples: the policy, all alike (random search with weight sharing), or half of them each; then half of
+    the finalists are from either, whatever the shared weights say of them."""
     shortlist: int = 0
     """Of the samples, so many with most parameters are scored; 0: all (not in the paper: on NAS-Bench-201 that count, for
     nothing, ranks better than shared weights; docs/log.md)."""
@@ -97,8 +99,10 @@ def derive(
     it with. `alone`: needed where there are finalists."""
     batch = task.reward_batch(0)
     first: list[Scored] = []
-    asked = (strategy if settings.draw == "policy" else uniform).ask(settings.samples)
-    drawn = {"minibatch": _largest(supernet, list(dict.fromkeys(asked)), settings.shortlist)}
+    who = {"policy": [strategy], "uniform": [uniform], "both": [strategy, uniform]}[settings.draw]
+    asked = [source.ask(n) for source, n in zip(who, _shares(settings.samples, len(who)), strict=True)]
+    sources = [set(archs) for archs in asked]
+    drawn = {"minibatch": _largest(supernet, list(dict.fromkeys(chain(*asked))), settings.shortlist)}
     if settings.uniform:
         drawn["uniform"] = uniform.ask(settings.uniform)
     for stage, archs in drawn.items():
@@ -118,7 +122,21 @@ def derive(
         best = _best_first(second) + first[settings.keep :]
     if settings.finalists:
         assert alone is not None
-        yield from _finals(settings, alone, [scored.arch for scored in best[: settings.finalists]])
+        yield from _finals(settings, alone, _from_each([scored.arch for scored in best], sources, settings.finalists))
+
+
+def _shares(n: int, parts: int) -> list[int]:
+    """n in equal parts, the first ones larger by one where they are not."""
+    return [n // parts + (i < n % parts) for i in range(parts)]
+
+
+def _from_each(ranked: list[Architecture], sources: list[set[Architecture]], n: int) -> list[Architecture]:
+    """The first n of `ranked`, as many from each source, in that order; where one has too few, others' follow."""
+    chosen: list[Architecture] = []
+    for source, share in zip(sources, _shares(n, len(sources)), strict=True):
+        chosen += [arch for arch in ranked if arch in source and arch not in chosen][:share]
+    chosen += [arch for arch in ranked if arch not in chosen][: n - len(chosen)]
+    return sorted(chosen, key=ranked.index)
 
 
 def _largest(supernet: Supernet, archs: list[Architecture], n: int) -> list[Architecture]:
