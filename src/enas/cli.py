@@ -161,8 +161,8 @@ class DeriveFlags:
     """Final score: the full validation set, or one minibatch (paper 2.2)."""
     statistics: Literal["batch", "recalibrated"] | None = None
     """Batch-norm statistics when scoring: of the batch, or measured anew for each child."""
-    draw: Literal["policy", "uniform"] | None = None
-    """Who draws the samples: the policy, or all alike."""
+    draw: Literal["policy", "uniform", "both"] | None = None
+    """Who draws the samples: the policy, all alike, or half of them each, and of the finalists too."""
     shortlist: int | None = None
     """Score only so many of the samples, those with most parameters; 0: all."""
     finalists: int | None = None
