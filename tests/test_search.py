@@ -9,12 +9,12 @@ import json
 import math
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 
-from enas import config, presets
+from enas import cli, config, presets
 from enas.architecture import Architecture
 from enas.assemble import Setup, setup
 from enas.derive import Alone, DeriveSettings, Scored, derive, learned, ranked
@@ -383,3 +383,11 @@ def test_begun_comes_with_a_cost(tmp_path: Path) -> None:
     assert begun.cost is not None
     assert silent(begun) is None
     assert isinstance(tiny().search(), Search)
+
+
+def test_the_flags_of_derive_are_its_settings() -> None:
+    """Every setting that the command takes allows what the setting allows."""
+    flags, settings = get_type_hints(cli.DeriveFlags), get_type_hints(DeriveSettings)
+    for name in flags.keys() & settings.keys():
+        allowed = set(get_args(flags[name])) - {type(None)}
+        assert (get_args(*allowed) or tuple(allowed)) == (get_args(settings[name]) or (settings[name],)), name
