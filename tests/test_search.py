@@ -219,7 +219,7 @@ def test_derive_ranks_by_its_last_stage(statistics: str, score_on: str) -> None:
     kept = sorted((s.metrics["reward"] for s in scores if s.stage == "minibatch"), reverse=True)[:3]
     first = {s.arch: s.metrics["reward"] for s in scores if s.stage == "minibatch"}
     assert sorted((first[s.arch] for s in best), reverse=True) == kept, "only the best of the minibatch go on"
-    found = learned(scores)
+    found = learned(scores, settings)
     assert found is not None
     assert sum(s.stage == "uniform" for s in scores) == settings.uniform == 30
     assert 0 <= found["policy_beats_uniform"] <= 1
@@ -292,8 +292,10 @@ def test_what_a_policy_knows() -> None:
         return [Scored(named("enas_micro"), stage, {"reward": r}, 1, 1) for r in rewards]
 
     policy = scored("minibatch", 1.0, 3.0, 5.0)
-    assert learned(policy) is None
-    assert learned(policy + scored("uniform", 0.0, 3.0)) == {
+    assert learned(policy, DeriveSettings()) is None
+    for other in (DeriveSettings(draw="both"), DeriveSettings(draw="uniform"), DeriveSettings(shortlist=3)):
+        assert learned(policy + scored("uniform", 0.0, 3.0), other) is None, "not the policy's alone"
+    assert learned(policy + scored("uniform", 0.0, 3.0), DeriveSettings()) == {
         "policy_median": 3.0,
         "uniform_median": 1.5,
         "policy_beats_uniform": (2 + 1.5 + 1) / 6,

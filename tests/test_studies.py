@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -24,6 +25,7 @@ from enas.spaces import SPACES
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.studies import STUDIES, Study, drawn, single_changes
 from enas.untrained import Ensemble
+from enas.work import of_trainings
 from laws import FULL, SMALL, samples
 
 ACCURACY, PERPLEXITY = METRICS["accuracy"], METRICS["perplexity"]
@@ -133,6 +135,41 @@ def test_probabilities_give_the_figures_of_evaluate(preset: str) -> None:
     assert result["ensemble"] == pytest.approx(result["mean"])
 
 
+def test_a_language_models_ensemble_reads_many_streams() -> None:
+    """Batch norm over one stream would give every cell the same figures."""
+    settings = presets.config_of("text-rnn", "quick")
+    settings = dataclasses.replace(settings, task=dataclasses.replace(settings.task, test_batch=1))
+    procedure = setup("text-rnn", "quick", settings, device="cpu").search()
+    with torch.no_grad():
+        for parameter in procedure.supernet.parameters():
+            parameter *= 4
+    a, b = (procedure.task.probabilities(procedure.supernet, arch, "test") for arch in procedure.strategy.ask(2))
+    assert (a - b).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("preset", ["text-rnn", "digits-macro"])
+def test_work_is_counted_alike_however_it_is_computed(preset: str, tmp_path: Path) -> None:
+    """What a machine's fast ways hide from the counter is counted; a training step is three forwards."""
+    plan = setup(preset, "quick", presets.config_of(preset, "quick"), device="cpu")
+    arch = plan.space.sample(random.Random(0))
+    network = plan.settings.retrain.network
+    ways = ("fused", "static", "plain", "auto") if hasattr(network, "computation") else ()
+    networks = [dataclasses.replace(network, computation=way) for way in ways] or [network]
+    found = set()
+    for other in networks:
+        retrain = dataclasses.replace(plan.settings.retrain, network=other)
+        again = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, retrain=retrain))
+        found.add(of_trainings(again, [arch]))
+        assert of_trainings(again, [arch, arch]) == pytest.approx(2 * of_trainings(again, [arch]))
+    assert len(found) == 1
+    if preset == "text-rnn":  # by hand: N products of (H, 2 H), the first of (E + H, 2 H), and the softmax (H, V)
+        task, H, N = plan.settings.retrain.task, network.hidden, plan.settings.space.num_nodes
+        V = plan.task(plan.load_data(), task).dimensions["vocabulary"]
+        steps = plan.task(plan.load_data(), task).train_steps * plan.settings.retrain.epochs
+        tokens = task.batch_size * task.bptt
+        assert found.pop() == pytest.approx(3 * steps * tokens * ((N + 1) * 2 * H * H + H * V))
+
+
 def test_an_ensemble_averages_probabilities_and_goes_on() -> None:
     """Two that are each right where the other is unsure are right together; a saved state goes on to the same figures."""
     task, net, archs = small_task("digits-micro")
@@ -196,7 +233,8 @@ def test_worse_is_positive_whatever_the_metric() -> None:
     assert worse_by(base, [[54.0], [56.0]], PERPLEXITY)["largest"] == pytest.approx(5)
     assert worse_by(base, [[54.0], [56.0]], PERPLEXITY)["difference"]["mean"] == pytest.approx(4)
     assert worse_by(base, [[54.0], [56.0]], ACCURACY)["difference"]["mean"] == pytest.approx(-4)
-    assert worse_by(base, [[49.0, 47.0]], ACCURACY)["difference"]["mean"] == pytest.approx(3), "one network, its seeds"
+    one = worse_by(base, [[49.0, 47.0]], ACCURACY)  # one network, its seeds
+    assert one["difference"]["mean"] == one["largest"] == pytest.approx(3)
     assert worse_by(base, [[49.0]], ACCURACY) == {"largest": pytest.approx(2), "difference": None}
     assert worse_by(base, [], ACCURACY) == {}
 
@@ -226,7 +264,7 @@ def test_compare_runs_every_experiment_once(tmp_path: Path, capsys: pytest.Captu
     command = ("compare", run, "--cells", 2, "--seeds", 2, "--disabled", 4, "--local", 2, "--single", 3, "--workers", 1)
     assert enas(*command) == 0
     said, found = capsys.readouterr().out, read_json(run / "compare.json")
-    assert found["left_out"] == []
+    assert found["left_out"] == {}
     assert found["disabled"]["configurations"] == 4
     assert 0 <= found["disabled"]["mean"] <= 100
     plain, single = found["local"]["studies"]
@@ -247,8 +285,11 @@ def test_compare_runs_every_experiment_once(tmp_path: Path, capsys: pytest.Captu
     assert enas(*command) == 0
     assert {p: p.stat().st_mtime_ns for p in run.rglob("result.json")} == kept, "nothing is done twice"
     assert (run / "disabled-controller" / "ensemble.safetensors").stat().st_mtime_ns == ensemble
-    assert enas("compare", run, "--cells", 2, "--seeds", 2) == 0
-    assert read_json(run / "compare.json")["disabled"] == found["disabled"], "what was found stays"
+    assert enas("compare", run, "--cells", 2, "--seeds", 2, "--single", 2, "--workers", 1) == 0
+    later = read_json(run / "compare.json")
+    assert later["disabled"] == found["disabled"], "what was found stays"
+    assert later["local"]["studies"][0] == plain
+    assert len(later["local"]["studies"][1]["changed"]) == 2
     assert enas("report", run) == 0
     page = (run / "report.html").read_text()
     assert "With the controller disabled" in page
@@ -265,8 +306,9 @@ def test_compare_says_what_time_left_out(tmp_path: Path, capsys: pytest.CaptureF
     capsys.readouterr()
     assert enas("compare", run, "--cells", 2, "--seeds", 2, "--all", "--max-time", "0s") == 0
     said, found = capsys.readouterr().out, read_json(run / "compare.json")
-    assert found["left_out"] == ["uniform sharing", "disabled controller", "connections", "single changes"]
-    assert "left out, for want of time: uniform sharing, disabled controller, connections, single changes" in said
+    parts = ["uniform sharing", "disabled controller", "connections", "single changes"]
+    assert found["left_out"] == dict.fromkeys(parts, "time is up")
+    assert all(f"left out: {name}: time is up" in said for name in parts)
     assert "verdict: " in said
 
 

@@ -30,6 +30,7 @@ from enas.data import DATASETS
 from enas.drive import Done, Listener, after, resume, retrain, retrain_folder, silent
 from enas.run import RunFolder, read_json, versions, write_json
 from enas.spaces import settings_of, space_of
+from enas.spaces.studies import STUDIES
 from enas.zoo import NAMED, named
 
 __all__ = [
@@ -113,7 +114,7 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) 
             "search_finished": procedure.epoch >= plan.settings.search.epochs,
             "samples": len(first),
             "score_on": settings.score_on,
-            "policy_against_uniform": derive_procedure.learned(scores),
+            "policy_against_uniform": derive_procedure.learned(scores, settings),
             "settings": to_dict(settings),
             "marks": size.marks(),
             "ranked": ranked,
@@ -221,6 +222,12 @@ def compare(
         plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, retrain=settings))
     for name in asked.references:
         reference_for(plan, name, path)  # a wrong name is said before hours are spent
+    if asked.local and plan.space.name not in STUDIES:
+        raise ValueError(
+            f"the paper has local-optimum studies of {', '.join(STUDIES)}; for '{plan.space.name}' there is single"
+        )
+    if asked.sharing and plan.settings.strategy == "random":
+        raise ValueError(f"'{path}' is a search with uniform children itself: sharing would repeat it")
     return comparison.compare(
         comparison.Comparison(
             path, plan, best, lambda name: reference_for(plan, name, path), derive, asked, workers, max_seconds, listen

@@ -98,6 +98,7 @@ def compare(args: list[str]) -> int:
     from enas.display import Display
     from enas.ledger import Ledger
     from enas.run import RunFolder, read_json
+    from enas.spaces.studies import STUDIES
 
     asks_help = any(word in ("-h", "--help") for word in args)
     run = Path(args[0]) if args and not args[0].startswith("-") else None
@@ -115,9 +116,9 @@ def compare(args: list[str]) -> int:
             seeds=flags.seeds,
             cell_seeds=flags.cell_seeds,
             references=flags.references,
-            sharing=flags.sharing or flags.all,
+            sharing=flags.sharing or (flags.all and plan.settings.strategy != "random"),
             disabled=flags.disabled or 250 * flags.all,
-            local=flags.local or 8 * flags.all,
+            local=flags.local or 8 * (flags.all and plan.space.name in STUDIES),
             single=flags.single or 16 * flags.all,
             settings=recipe,
             workers=flags.workers,
@@ -144,8 +145,8 @@ def compare(args: list[str]) -> int:
             print(f"cost: {Ledger(**compared['ledger'])}")
         for line in experiments(compared):
             print(line)
-        if compared["left_out"]:
-            print(f"left out, for want of time: {', '.join(compared['left_out'])}")
+        for name, why in compared["left_out"].items():
+            print(f"left out: {name}: {why}")
         print(f"verdict: {answer}")
     return display.status
 
@@ -164,9 +165,12 @@ def experiments(compared: dict[str, Any]) -> Iterator[str]:
     for s in local.get("studies", ()):
         n = len(s["changed"])
         among = f" of {s['there_are']}" if s["there_are"] else ""
+        lost = f", {s['diverged']} more diverged" if s.get("diverged") else ""
         yield f"local optimum, {s['about']}: " + (
-            f"{n}{among} networks, {worse(s, METRICS[local['metric']].points)} (paper: {s['paper']})"
+            f"{n}{among} networks{lost}, {worse(s, METRICS[local['metric']].points)} (paper: {s['paper']})"
             if n
+            else f"no network trained to its end{lost}"
+            if lost
             else "there is nothing to change in this architecture"
         )
 

@@ -14,19 +14,20 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save
-from torch import device as torch_device
 
 from enas import drive
 from enas.architecture import Architecture, Reference
 from enas.assemble import Setup, cores
 from enas.backbones.budget import widest
 from enas.compare import SKIP_RATE, Verdict, uniform_architectures, verdict
-from enas.config import to_dict
+from enas.config import from_dict, to_dict
 from enas.drive import Done, Listener, Stopped, after, resume, retrain_folder
 from enas.grade import ranked_alone
 from enas.jobs import DIVERGED, retrain_many
@@ -43,6 +44,7 @@ from enas.work import of_search, of_trainings
 
 SHARING = "uniform sharing"  # what `compare` calls the architecture of random search with weight sharing
 SAVE_SECONDS = 30.0
+AGAIN = "the same command"
 Job = tuple[Architecture | Reference, Path, int]  # what to train, where, by which seed
 
 
@@ -92,7 +94,7 @@ class Comparison:
         self.workers = workers or side_by_side
         self.ends = None if max_seconds is None else time.monotonic() + max_seconds
         self.why: str | None = None  # it was stopped
-        self.left_out: list[str] = []
+        self.left_out: dict[str, str] = {}  # a part, and why
         self.jobs: dict[Path, Job] = {}  # all that were done
         self.results: dict[Path, dict[str, Any]] = {}
 
@@ -102,19 +104,20 @@ class Comparison:
     # ------------------------------------------------------------------------------------------------ training
     def trained(self, plan: Setup, jobs: Sequence[Job]) -> list[float] | None:
         """Test figures as they are shown, NaN where a training came to nothing; None where it was stopped."""
-        done = [job for job in jobs if (job[1] / "result.json").exists()]
-        results: list[dict[str, Any] | None] = [read_json(folder / "result.json") for _, folder, _ in done]
-        missing, why = [job for job in jobs if job not in done], None
+        for job in jobs:
+            if (found := outcome(job[1])) is not None:
+                self.jobs[job[1]], self.results[job[1]] = job, found
+        missing = [job for job in jobs if job[1] not in self.results]
         if missing and not self.why:
-            found, why = retrain_many(
+            results, why = retrain_many(
                 plan, missing, workers=self.workers, listen=self.listen, stop=after(self.seconds_left())
             )
-            done, results = done + missing, results + found
-        for job, result in zip(done, results, strict=True):
-            if result is not None:
-                self.jobs[job[1]], self.results[job[1]] = job, result
+            for job, result in zip(missing, results, strict=True):
+                if result is not None:
+                    self.jobs[job[1]], self.results[job[1]] = job, result
+            if any(result is None for result in results):
+                self.why = why or "not all trainings are done"
         if any(folder not in self.results for _, folder, _ in jobs):
-            self.why = self.why or why or "not all trainings are done"
             return None
         name = f"test_{plan.metric.name}"
         return [plan.metric.shown(self.results[folder].get(name, math.nan)) for _, folder, _ in jobs]
@@ -143,6 +146,8 @@ class Comparison:
         well = [all(map(math.isfinite, by_seed)) for by_seed in by_cell]
         self.uniform, self.by_cell = list(itertools.compress(drawn, well)), list(itertools.compress(by_cell, well))
         self.by_reference: dict[str, list[float]] = {}
+        self.verdict()  # too few of either side are said before more is trained
+        self.rankings = ranked_alone(self.run, self.uniform, [mean(by_seed) for by_seed in self.by_cell], self.plan.metric)
         return True
 
     def over_seeds(self, name: str, what: Architecture | Reference) -> bool:
@@ -151,6 +156,9 @@ class Comparison:
             self.by_reference[name] = scores
         return scores is not None
 
+    def hand_made(self, name: str) -> bool:
+        return self.over_seeds(name, self.reference(name))
+
     def uniform_sharing(self) -> bool:
         """Random search with weight sharing: as long a search with uniform children, derived and trained alike."""
         folder = self.run / "uniform-sharing"
@@ -158,10 +166,12 @@ class Comparison:
         plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, strategy="random"))
         if not self._searched(plan, folder):
             return False
-        if not (folder / "best.json").exists():
-            self.derive(folder, settings=dataclasses.replace(plan.settings.derive, uniform=0), listen=self.listen)
-        ranked = [Architecture.from_dict(entry) for entry in read_json(folder / "best.json")["ranked"]]
-        return self.over_seeds(SHARING, next(arch for arch in ranked if arch != self.best))
+        alike = from_dict(plan.settings.derive, read_json(self.run / "best.json")["settings"])
+        alike = dataclasses.replace(alike, uniform=0)
+        best = folder / "best.json"
+        if not best.exists() or read_json(best)["settings"] != to_dict(alike):
+            self.derive(folder, settings=alike, listen=self.listen)
+        return self.over_seeds(SHARING, Architecture.from_dict(read_json(best)["ranked"][0]))
 
     def disabled(self) -> dict[str, Any] | None:
         """Shared weights of as long a search whose controller never learns (paper 3.3), on the test part; None where it was
@@ -179,38 +189,42 @@ class Comparison:
         kept, saved = folder / "ensemble.safetensors", time.monotonic()
         if kept.exists():
             tensors = load_file(kept)
-            single = tensors["single"].tolist()[: len(archs)] if len(tensors["single"]) <= len(archs) else []
-            ensemble.load(State({"sum": tensors["sum"]} if single else {}, {"single": single}))
+            if len(tensors["single"]) <= len(archs):  # those of a larger ensemble are of no use
+                ensemble.load(State({"sum": tensors["sum"]}, {"single": tensors["single"].tolist()}))
         stop = after(self.seconds_left())
         with drive.signals() as caught:
-            for member in ensemble.run():
+            for member in () if self.why else ensemble.run():
                 self.listen(member)
-                self.why = caught.why or stop()
+                self.why = self.why or caught.why or stop()
                 if self.why or member.done == member.total or time.monotonic() - saved > SAVE_SECONDS:
                     saved = time.monotonic()
-                    single_tensor = ensemble.sum.new_tensor(ensemble.single)  # type: ignore[union-attr]
-                    write_atomically(kept, save({"sum": ensemble.sum.contiguous().cpu(), "single": single_tensor.cpu()}))  # type: ignore[union-attr]
-                if self.why and member.done < member.total:
-                    return None
-        return ensemble.result(self.plan.metric)
+                    state = ensemble.state()
+                    single = torch.tensor(state.values["single"], dtype=torch.float64)
+                    write_atomically(kept, save({"sum": state.tensors["sum"].cpu().contiguous(), "single": single}))
+                if self.why:
+                    break
+        return ensemble.result(self.plan.metric) if len(ensemble.single) == len(archs) else None
 
     def _searched(self, plan: Setup, folder: Path) -> bool:
-        epochs = plan.settings.search.epochs
+        """Whether the search in a folder is done, after going on with it."""
 
         def listen(event: Any) -> None:
             if not isinstance(event, Done | Stopped):  # what comes after it is ours to say
                 self.listen(event)
 
-        if self.why:
-            pass
-        elif not (folder / "config.json").exists():
-            drive.search(plan, out=folder, max_seconds=self.seconds_left(), listen=listen)
-        elif len(read_lines(folder / "metrics.jsonl")) < epochs:
-            resume(folder, max_seconds=self.seconds_left(), listen=listen)
-        if len(read_lines(folder / "metrics.jsonl")) < epochs:
-            self.why = self.why or ("time is up" if self.seconds_left() == 0 else "interrupted")
-            return False
-        return True
+        def done() -> bool:
+            there = RunFolder.open(folder) if (folder / "config.json").exists() else None
+            epochs = there.read_checkpoint().values["epoch"] if there and there.has_checkpoint() else 0
+            return bool(epochs >= plan.settings.search.epochs)
+
+        if not done() and not self.why:
+            if (folder / "config.json").exists():
+                resume(folder, max_seconds=self.seconds_left(), listen=listen)
+            else:
+                drive.search(plan, out=folder, max_seconds=self.seconds_left(), listen=listen)
+            if not done():
+                self.why = "time is up" if self.seconds_left() == 0 else "interrupted"
+        return done()
 
     # ------------------------------------------------------------------------------------------------ local optimum
     def study(self, study: Study) -> dict[str, Any] | None:
@@ -256,7 +270,7 @@ class Comparison:
         task = self.plan.task(self.plan.load_data(), self.plan.settings.retrain.task)
 
         def size(filters: int) -> int:
-            with torch_device("meta"), warnings.catch_warnings():
+            with torch.device("meta"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of a single filter, half is none
                 there = dataclasses.replace(self.plan, device="meta")
                 wide = dataclasses.replace(network, filters=filters)
@@ -273,17 +287,22 @@ class Comparison:
         missing = self.wanted.cells - len(self.uniform)
         return verdict(self.derived, self.by_cell, self.plan.metric, kept, missing, lost)
 
-    def record(self, answer: Verdict, parts: dict[str, Any]) -> dict[str, Any]:
-        """What `compare.json` holds. Parts of an earlier comparison of the same architecture by the same recipe stay."""
+    def earlier(self) -> dict[str, Any]:
+        """What an earlier comparison of the same architecture by the same recipe found; of the disabled controller, any."""
+        if not (self.run / "compare.json").exists():
+            return {}
+        found: dict[str, Any] = read_json(self.run / "compare.json")
+        same = found.get("derived_id") == self.best.id and found.get("recipe") == to_dict(self.plan.settings.retrain)
+        return found if same else {"disabled": found.get("disabled")}
+
+    def record(self, answer: Verdict, parts: dict[str, Any], last: bool) -> dict[str, Any]:
+        """What `compare.json` holds. Work is counted for the last one only: it takes a while."""
         metric, recipe = self.plan.metric, to_dict(self.plan.settings.retrain)
-        before: dict[str, Any] = {}
-        if (self.run / "compare.json").exists():
-            found = read_json(self.run / "compare.json")
-            if found.get("derived_id") == self.best.id and found.get("recipe") == recipe:
-                before = {name: found[name] for name in ("disabled", "local") if found.get(name)}
         well = [job for folder, job in self.jobs.items() if DIVERGED not in self.results[folder]]
         ours = [job for job in well if job[1] == self.job(job[0], job[2])[1]]  # not those of another width
-        work = (of_search(self.run, self.plan), of_trainings(self.plan, [what for what, *_ in ours]))
+        work = (0.0, 0.0)
+        if last:
+            work = (of_search(self.run, self.plan), of_trainings(self.plan, [what for what, *_ in ours]))
         cost = ledger(self.run, [folder for _, folder, _ in ours], *work)
         return {
             "verdict": str(answer),
@@ -300,14 +319,22 @@ class Comparison:
             "skip_rate": SKIP_RATE,
             "uniform_architectures": [arch.to_dict() for arch in self.uniform],
             "ledger": cost.to_dict() if cost else None,
-            "rankings": ranked_alone(self.run, self.uniform, [mean(by_seed) for by_seed in self.by_cell], metric),
-            **before,
+            "rankings": self.rankings,
             **parts,
             "left_out": self.left_out,
             "parameters": {  # a reference by its name
                 getattr(what, "name", what.id): self.results[folder]["parameters"] for what, folder, _ in ours
             },
         }
+
+
+def outcome(folder: Path) -> dict[str, Any] | None:
+    """Figures of a training that is over, or that it came to nothing, which the same seed would do again; None else."""
+    if (folder / "result.json").exists():
+        found: dict[str, Any] = read_json(folder / "result.json")
+        return found
+    ends = [record.get("why") for record in read_lines(folder / "timing.jsonl")][-1:]
+    return {DIVERGED: f"it diverged before, see '{folder / 'timing.jsonl'}'"} if ends == ["diverged"] else None
 
 
 def learning(run: Path) -> list[dict[str, float]]:
@@ -325,7 +352,8 @@ def worse_by(base: Sequence[float], changed: Sequence[Sequence[float]], metric: 
         return {}
     values = list(changed[0]) if len(changed) == 1 else [mean(scores) for scores in changed]
     cost, middle = [metric.cost(value) for value in values], mean(map(metric.cost, base))
-    out: dict[str, Any] = {"largest": max(cost) - middle, "difference": None}
+    largest = max(cost) if len(changed) > 1 else mean(cost)
+    out: dict[str, Any] = {"largest": largest - middle, "difference": None}
     if len(values) > 1 and len(base) > 1:
         gap = difference(cost, [metric.cost(value) for value in base])
         out["difference"] = {"mean": gap.mean, "half_width": gap.half_width}
@@ -336,34 +364,47 @@ EVERY_CHANGE = Study(SINGLE, "a single answer of all is changed", "not in the pa
 
 
 def compare(comparison: Comparison) -> Verdict | None:
-    """All parts in order; writes `compare.json`. None where not even the verdict was reached."""
+    """All parts in order; `compare.json` is written after each. None where not even the verdict was reached."""
     c, w, run = comparison, comparison.wanted, comparison.run
-    again = "the same command"
     if not c.main():
-        c.listen(Stopped(run, c.why or "", again=again))
+        c.listen(Stopped(run, c.why or "", again=AGAIN))
         return None
-    parts: dict[str, Any] = {}
-    for name in w.references:
-        if not c.over_seeds(name, c.reference(name)):
-            c.left_out.append(name)
-    if w.sharing and not c.uniform_sharing():
-        c.left_out.append(SHARING)
-    if w.disabled:
-        found = c.disabled()
-        parts |= {"disabled": found} if found else {}
-        c.left_out += [] if found else ["disabled controller"]
+    before = c.earlier()
+    for name in before.get("references", {}):
+        c.by_reference[name] = before[f"test_{c.plan.metric.name}"][name]
+    parts: dict[str, Any] = {name: before[name] for name in ("disabled", "local") if before.get(name)}
+    write_json(run / "compare.json", c.record(c.verdict(), parts, last=False))
+
+    def part(name: str, run_it: Callable[[], Any]) -> Any:
+        """What one part gives; nothing where it was stopped or came to nothing, which is noted."""
+        why = None
+        try:
+            found = run_it()
+        except Diverged as error:
+            found, why = None, str(error)
+        if not found:
+            c.left_out[name] = why or c.why or "stopped"
+        return found
+
+    def disabled() -> None:
+        if found := part("disabled controller", c.disabled):
+            parts["disabled"] = found
+
+    def studied(study: Study) -> None:
+        if row := part(study.name.replace("_", " "), lambda: c.study(study)):
+            kept = [other for other in parts.get("local", {}).get("studies", ()) if other["name"] != study.name]
+            parts["local"] = {"metric": c.plan.metric.name, "studies": [*kept, row]}
+
+    steps: list[Callable[[], Any]] = []
+    steps += [partial(part, name, partial(c.hand_made, name)) for name in w.references]
+    steps += [partial(part, SHARING, c.uniform_sharing)] if w.sharing else []
+    steps += [disabled] if w.disabled else []
     studies = [*(STUDIES.get(c.plan.space.name, ()) if w.local else ()), *([EVERY_CHANGE] if w.single else ())]
-    rows = []
-    for study in studies:
-        row = c.study(study)
-        rows += [row] if row else []
-        c.left_out += [] if row else [study.name.replace("_", " ")]
-    if rows:
-        parts["local"] = {"metric": c.plan.metric.name, "studies": rows}
+    steps += [partial(studied, study) for study in studies]
+    for step in steps:
+        step()
+        write_json(run / "compare.json", c.record(c.verdict(), parts, last=False))
     answer = c.verdict()
-    write_json(run / "compare.json", c.record(answer, parts))
-    if c.left_out:
-        c.listen(Stopped(run, c.why or "", again=again))
-    else:
-        c.listen(Done(run, answer))
+    write_json(run / "compare.json", c.record(answer, parts, last=True))
+    c.listen(Stopped(run, c.why, again=AGAIN) if c.why else Done(run, answer))
     return answer

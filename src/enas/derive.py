@@ -187,9 +187,12 @@ def _best_first(scores: list[Scored]) -> list[Scored]:
     return sorted(scores, key=lambda scored: -scored.metrics["reward"])
 
 
-def learned(scores: list[Scored]) -> dict[str, float] | None:
+def learned(scores: list[Scored], settings: DeriveSettings) -> dict[str, float] | None:
     """Median rewards of the policy's and of uniform architectures on one minibatch, and how likely a uniform one is beaten
-    by one of the policy's (0.5: the policy knows no more than chance). None where no uniform ones were scored."""
+    by one of the policy's (0.5: the policy knows no more than chance). None where no uniform ones were scored, and where
+    what was scored is not the policy's alone, or was picked by size."""
+    if settings.draw != "policy" or settings.shortlist:
+        return None
     policy, uniform = ([s.metrics["reward"] for s in scores if s.stage == stage] for stage in ("minibatch", "uniform"))
     if not uniform:
         return None

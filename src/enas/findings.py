@@ -127,8 +127,11 @@ def _of_search(run: Path, like: Found) -> tuple[list[Found], list[str]]:
     if (best := _one(run / "best.json")) is not None:
         with blaming(run / "best.json"):
             first, done = str(best["ranked"][0]["id"]), int(best["searched_epochs"])
+            own = {**own, **flat(best.get("settings", {}), "derive.")}  # flags that `derive` was given
+            like = replace(like, own=own, settings={**like.settings, **own})
     chosen, note = _chosen(run, first)
-    unfinished, is_enas = 0, own.get("strategy") == "reinforce"
+    unfinished = 0
+    is_enas = own.get("strategy") == "reinforce" and own.get("derive.draw", "policy") == "policy"
     for file in sorted(run.glob("retrain*/*/config.json")):
         folder = file.parent
         one = _training(folder, run, own)
@@ -145,7 +148,10 @@ def _of_search(run: Path, like: Found) -> tuple[list[Found], list[str]]:
     if unfinished:
         unused.append(f"{unfinished} training{'s' * (unfinished > 1)} without a result yet")
     if not is_enas:
-        unused.append(f"a search of strategy {own.get('strategy')}: what it derived is not ENAS's")
+        unused.append(
+            f"a search of strategy {own.get('strategy')}, derived from samples of {own.get('derive.draw', 'policy')}:"
+            " what it derived is not ENAS's"
+        )
     if (compared := _one(run / "compare.json")) is not None:
         with blaming(run / "compare.json"):
             settings = {**own, "search.epochs": done, **flat(compared["recipe"], "retrain.")}
@@ -171,8 +177,9 @@ def _chosen(run: Path, first: str) -> tuple[str, str]:
 
 def _compared(record: Record, like: Found) -> Iterator[Found]:
     data, metric = like.data, METRICS[PAPER[like.data]].name
-    named = {str(record["derived_id"]), *record["references"]}
-    diverged = int(record["diverged"])
+    not_uniform = {"derived", *record.get("references", {})}
+    uniform = {name for name in record[f"test_{metric}"] if name not in not_uniform}
+    diverged = int(record.get("diverged", 0))
     yield replace(
         like,
         kind="uniform",
@@ -180,7 +187,7 @@ def _compared(record: Record, like: Found) -> Iterator[Found]:
         spread=number(record["uniform_spread"]),
         n=int(record["cells"]),
         extreme=_shown(record["uniform_best"], data),
-        parameters=tuple(int(p) for name, p in record["parameters"].items() if name not in named),
+        parameters=tuple(int(p) for name, p in record["parameters"].items() if name in uniform),
         note=f"{diverged} more diverged" if diverged else "",
     )
     disabled, local = record.get("disabled"), record.get("local")

@@ -213,7 +213,8 @@ def ranking(run: Run) -> str:
     rows, cost = compared.get("rankings") or [], compared.get("ledger")
     paid = disabled(compared) + local(compared)
     if left_out := compared.get("left_out"):
-        paid += run.note(f"Left out of the comparison, for want of time: {escape(', '.join(left_out))}", "compare")
+        why = "; ".join(f"{name} ({reason})" for name, reason in left_out.items())
+        paid += run.note(f"Left out of the comparison: {escape(why)}", "compare")
     paid += f"<h2>What it cost</h2>\n<p>{escape(_sentence(str(Ledger(**cost))))}.</p>\n" if cost else ""
     if not rows:
         return paid

@@ -26,16 +26,20 @@ on the test part (paper 3.3: 8.92 % error, the ensemble 5.49 %).</p>
 def local(compared: Record) -> str:
     """The local-optimum studies; nothing where none was run."""
     found = compared.get("local")
-    rows = [study for study in (found or {}).get("studies", ()) if study["changed"]]
+    rows = [study for study in (found or {}).get("studies", ()) if study["changed"] or study["diverged"]]
     if not found or not rows:
         return ""
     metric = METRICS[found["metric"]]
-    plotted = {s["name"].replace("_", " "): list(chain.from_iterable(c["test"] for c in s["changed"])) for s in rows}
+    plotted = {
+        s["name"].replace("_", " "): list(chain.from_iterable(c["test"] for c in s["changed"]))
+        for s in rows
+        if s["changed"]
+    }
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _row(study, metric))}</tr>\n" for study in rows)
     head = "".join(f'<th scope="col">{name}</th>' for name in ("changed", "networks", "worse by", "the worst by", "paper"))
     return f"""<h2>Is it a local optimum?</h2>
 <p>Networks that differ a little from the derived one, trained alone by the same recipe. Positive: worse than it.</p>
-<div class="grid">{study_plot(rows[0]["base"], plotted, metric)}</div>
+<div class="grid">{study_plot(rows[0]["base"], plotted, metric) if plotted else ""}</div>
 <div class="wide"><table><tr>{head}</tr>\n{body}</table></div>
 <details><summary>Each of them</summary><ul>{"".join(map(_each, rows))}</ul></details>\n"""
 
@@ -45,7 +49,8 @@ def _row(study: Record, metric: Metric) -> list[str]:
     mean = f"{gap['mean']:+.2f} ± {gap['half_width']:.2f} {metric.points}" if gap else "–"
     lost = f", {study['diverged']} diverged" if study.get("diverged") else ""
     count = f"{len(study['changed'])}{among}{lost}"
-    return [escape(study["about"]), count, mean, f"{study['largest']:+.2f}", escape(study["paper"])]
+    worst = f"{study['largest']:+.2f}" if study["changed"] else "–"
+    return [escape(study["about"]), count, mean, worst, escape(study["paper"])]
 
 
 def _each(study: Record) -> str:

@@ -6,6 +6,7 @@ counted: what is neither, validation, and what the controller itself computes.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from enas import fast
 from enas.architecture import Architecture, Reference
 from enas.assemble import Setup
 from enas.logs import read_lines
@@ -23,27 +25,34 @@ SAMPLE = 16  # architectures of a search that are counted; the others are taken 
 
 
 def macs(run: Callable[[], Any]) -> float:
-    """Multiply-accumulates of a call, without gradients."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    """Multiply-accumulates of a call, without gradients. Average pools that run as convolutions are none."""
+    with fast.without("pool"), FlopCounterMode(display=False) as counter, torch.no_grad():
         run()
     return counter.get_total_flops() / 2
 
 
+def _countable(network: Any) -> Any:
+    """Settings of the same network, computed so that the counter sees every product: not recorded, not in place."""
+    return dataclasses.replace(network, computation="plain") if hasattr(network, "computation") else network
+
+
 def of_search(run: Path, plan: Setup) -> float:
     """Of all that the search in a folder has trained and scored so far, estimated from a sample of it."""
+    settings = dataclasses.replace(plan.settings, network=_countable(plan.settings.network))
+    plan = dataclasses.replace(plan, settings=settings)
     procedure = plan.search()
-    net, task = procedure.supernet, procedure.task
+    net, task = procedure.supernet.requires_grad_(False), procedure.task  # a loss may compute its gradient beforehand
     records = read_lines(run / "architectures.jsonl")
     choices = {record["id"]: record["choices"] for record in records if "choices" in record}
     total = 0.0
     for phase in ("shared", "controller"):
         ids = [record["id"] for record in records if record["phase"] == phase]
         counted = []
-        for name in random.Random(0).sample(ids, min(SAMPLE, len(ids))):
-            arch = plan.space.architecture(choices[name])
+        for i, name in enumerate(random.Random(0).sample(ids, min(SAMPLE, len(ids)))):
+            arch, step = plan.space.architecture(choices[name]), i % task.train_steps  # windows differ in length
             if phase == "shared":
                 net.train()
-                counted.append(3 * macs(lambda arch=arch: task.loss(net, arch, task.train_batch(0, 0))))  # type: ignore[misc]
+                counted.append(3 * macs(lambda arch=arch, step=step: task.loss(net, arch, task.train_batch(0, step))))  # type: ignore[misc]
             else:
                 counted.append(macs(lambda arch=arch: task.reward(net, arch, task.reward_batch(0))))  # type: ignore[misc]
         total += len(ids) * fmean(counted or [0.0])
@@ -54,8 +63,9 @@ def of_trainings(plan: Setup, models: Sequence[Architecture | Reference]) -> flo
     """Of training each of these alone, to the end, by the plan's recipe; one that is named twice counts twice."""
     settings = plan.settings.retrain
     task = plan.task(plan.load_data(), settings.task, settings.train_on)
-    batch, found = task.train_batch(0, 0), {}
-    for what in dict.fromkeys(models):
-        model: Any = plan.model(settings.network, task, what, 0).train()
-        found[what] = 3 * macs(lambda model=model: task.loss(model, None, batch))  # type: ignore[misc]
+    found = {}
+    for i, what in enumerate(dict.fromkeys(models)):
+        batch = task.train_batch(0, i % task.train_steps)
+        model: Any = plan.model(_countable(settings.network), task, what, 0).requires_grad_(False).train()
+        found[what] = 3 * macs(lambda model=model, batch=batch: task.loss(model, None, batch))  # type: ignore[misc]
     return sum(found[what] for what in models) * task.train_steps * settings.epochs

@@ -125,7 +125,8 @@ def _window(inputs: dict[str, Tensor], highway: bool, eps: float, keeps: bool) -
     _seen[kind] += 1
     window = Window(inputs, highway, eps, keeps)
     if inputs["state"].is_cuda and _seen[kind] > SEEN_BEFORE_RECORDING:
-        window.record(inputs)
+        with torch.cuda.device(inputs["state"].device):
+            window.record(inputs)
         _kept[kind] = window
         if len(_kept) > MOST_RECORDED:
             _kept.popitem(last=False)
@@ -190,9 +191,11 @@ class Window:
             self.fuse = False
             self._warm_up(runs)
         graphs: list[Any] = []
+        stream = torch.cuda.Stream(self.s.device)  # torch's own would be of the first device that recorded anything
         for run in runs:
+            pool = graphs[0].pool() if graphs else None
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=graphs[0].pool() if graphs else None, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
                 run()
             graphs.append(graph)
         self.graphs = (graphs[0], graphs[-1])

@@ -172,6 +172,7 @@ class ImageClassification(Task):
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
         """The figures of `evaluate`, from probabilities (n, classes)."""
         labels = self._parts[part].y
+        probabilities = probabilities.to(labels.device)
         loss = -probabilities.gather(1, labels[:, None]).clamp(min=1e-300).log().mean()
         return self._figures(float((probabilities.argmax(1) == labels).double().mean()), float(loss))
 

@@ -243,17 +243,17 @@ class LanguageModel(Task):
     def evaluate(self, model: Any, arch: Architecture | None, part: Part) -> dict[str, float]:
         """Perplexity, loss (nats a token) and reward over a whole part. Leaves the model in evaluation mode."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for losses, _ in self._read(model, arch, part):
+        B = self.settings.test_batch if part == "test" else self.settings.eval_batch
+        for losses, _ in self._read(model, arch, part, B):
             total += losses.double().sum()
         return self._figures(float(total) / self.size(part))
 
     def _figures(self, loss: float) -> dict[str, float]:
         return {"perplexity": perplexity(loss), "loss": loss, "reward": self._reward_of(loss)}
 
-    def _read(self, model: Any, arch: Architecture | None, part: Part) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read(self, model: Any, arch: Architecture | None, part: Part, B: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Losses of the tokens of a window (T B,), and the tokens (T, B); window after window, the state running on."""
         model.eval()
-        B = self.settings.test_batch if part == "test" else self.settings.eval_batch
         x, y, _ = streams(self._parts[part], min(B, self.size(part)), whole=True)
         state: tuple[Tensor, ...] | None = None
         for start, end in fixed_windows(len(x), self.settings.eval_window):
@@ -262,8 +262,10 @@ class LanguageModel(Task):
 
     @torch.no_grad()
     def probabilities(self, model: Any, arch: Architecture | None, part: Part) -> Tensor:
-        """Of the right token at each place, (n,), float64. Leaves the model in evaluation mode."""
-        found = [losses[y.flatten() != IGNORED] for losses, y in self._read(model, arch, part)]
+        """Of the right token at each place, (n,), float64, in `eval_batch` streams, of the test part too: batch norm with
+        the statistics of a single stream would leave nothing of a cell. Leaves the model in evaluation mode."""
+        read = self._read(model, arch, part, self.settings.eval_batch)
+        found = [losses[y.flatten() != IGNORED] for losses, y in read]
         return torch.cat(found).double().neg().exp()
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
