@@ -177,8 +177,8 @@ def _chosen(run: Path, first: str) -> tuple[str, str]:
 
 def _compared(record: Record, like: Found) -> Iterator[Found]:
     data, metric = like.data, METRICS[PAPER[like.data]].name
-    not_uniform = {"derived", *record.get("references", {})}
-    uniform = {name for name in record[f"test_{metric}"] if name not in not_uniform}
+    uniform = {*record.get(f"test_{metric}", record["parameters"])}
+    uniform -= {"derived", str(record["derived_id"]), *record.get("references", {})}
     diverged = int(record.get("diverged", 0))
     yield replace(
         like,
