@@ -420,6 +420,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert sorted(tag for tag in opened if tag not in ("meta", "br")) == sorted(closed)
 
 
+@pytest.mark.slow
 def test_piped_to_plain_ascii(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
     run = a_search(tmp_path / "runs" / "mine")

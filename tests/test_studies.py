@@ -147,7 +147,7 @@ def test_a_language_models_ensemble_reads_many_streams() -> None:
     assert (a - b).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("preset", ["text-rnn", "digits-macro"])
+@pytest.mark.parametrize("preset", [pytest.param("text-rnn", marks=pytest.mark.slow), "digits-macro"])
 def test_work_is_counted_alike_however_it_is_computed(preset: str, tmp_path: Path) -> None:
     """What a machine's fast ways hide from the counter is counted; a training step is three forwards."""
     plan = setup(preset, "quick", presets.config_of(preset, "quick"), device="cpu")
