@@ -27,6 +27,7 @@ IMAGE_MODELS = [name for name, entry in REFERENCES.items() if entry.task == "ima
 SMALL = [
     *("--space.num-nodes", "2", "--network.filters", "4", "--data.train", "60", "--data.validation", "40"),
     *("--task.batch-size", "20", "--search.epochs", "1", "--search.warmup-epochs", "1", "--derive.samples", "3"),
+    *("--derive.draw", "policy", "--derive.finalists", "0"),
     *("--retrain.epochs", "1", "--retrain.network.filters", "4", "--retrain.task.batch-size", "20"),
 ]
 SMALL_TEXT = [

@@ -133,7 +133,7 @@ def digits_macro_quick() -> MacroConfig:
             warmup_epochs=28,
         ),
         reinforce=like.reinforce,
-        derive=like.derive,
+        derive=DeriveSettings(samples=50, score_on="validation", keep=10),
         retrain=RetrainConfig(
             epochs=20, train_on="train", optimizer=like.retrain.optimizer, network=network, task=like.retrain.task
         ),
