@@ -39,3 +39,10 @@ def test_the_ratio_by_hand(tmp_path: Path) -> None:
 def test_without_clocks_there_is_none(tmp_path: Path) -> None:
     assert ledger(tmp_path, [tmp_path]) is None
     assert ledger(clock(tmp_path / "run", ("begin", 0), ("end", 9)), []) is None
+
+
+def test_a_search_within_a_second_counts_as_one(tmp_path: Path) -> None:
+    run = clock(tmp_path / "run", ("begin", 0), ("end", 0))
+    found = ledger(run, [clock(run / "retrain" / "a", ("begin", 0), ("end", 0))])
+    assert found is not None
+    assert (found.search_seconds, found.training_seconds) == (1.0, 1.0)

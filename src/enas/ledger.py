@@ -61,11 +61,11 @@ def _large(number: float) -> str:
 
 
 def ledger(run: Path, trainings: Iterable[Path], search_macs: float = 0.0, training_macs: float = 0.0) -> Ledger | None:
-    """None where a clock is missing. Clocks have whole seconds: short trainings count as at least one."""
+    """None where a clock is missing. Clocks have whole seconds: a short search or training counts as one."""
     folders = list(dict.fromkeys(trainings))
-    search = seconds_at_work(run)
-    if search <= 0 or not folders:
+    if not read_lines(run / "timing.jsonl") or not folders:
         return None
+    search = max(1.0, seconds_at_work(run))
     children = len({record["id"] for record in read_lines(run / "architectures.jsonl")})
     total = sum(max(1.0, seconds_at_work(folder)) for folder in folders)
     cheaper = children * total / len(folders) / search
