@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,27 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
     monkeypatch.setattr("enas.comparison.retrain_many", results(lambda what, seed: what == best and seed == 0))
     with pytest.raises(Diverged, match="came to nothing, and without it there is no verdict: so"):
         api.compare(run, cells=3, seeds=2)
+
+
+def test_a_figure_that_is_no_number_came_to_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A perplexity may overflow after a training that went to its end."""
+    run = tmp_path / "run"
+    assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
+    assert enas("derive", run) == 0
+    best = api.best_of(run)[0]
+    bad, good = {"test_accuracy": math.inf, "parameters": 7}, {"test_accuracy": 0.5, "parameters": 7}
+    lost = best
+
+    def results(plan: Any, jobs: Any, **_: Any) -> Any:
+        return [bad if job[0] == lost else good for job in jobs], None
+
+    monkeypatch.setattr("enas.comparison.retrain_many", results)
+    with pytest.raises(Diverged, match="its test accuracy is inf with seed 0"):
+        api.compare(run, cells=3, seeds=2)
+    lost = uniform_architectures(api.Setup.of(RunFolder.open(run).config).space, 3, 0, without=best)[1]
+    answer = api.compare(run, cells=3, seeds=2)
+    assert answer is not None
+    assert (answer.cells, answer.diverged) == (2, 1)
 
 
 def test_references_in_a_verdict() -> None:

@@ -136,11 +136,10 @@ class Comparison:
         scores = self.trained(self.plan, jobs)
         if scores is None:
             return False
-        for _, folder, _ in jobs[: w.seeds]:
-            if DIVERGED in self.results[folder]:
-                raise Diverged(
-                    f"{self.best.id} came to nothing, and without it there is no verdict: {self.results[folder][DIVERGED]}"
-                )
+        for (_, folder, seed), score in zip(jobs[: w.seeds], scores, strict=False):
+            if not math.isfinite(score):
+                why = self.results[folder].get(DIVERGED, f"its test {self.plan.metric.name} is {score} with seed {seed}")
+                raise Diverged(f"{self.best.id} came to nothing, and without it there is no verdict: {why}")
         self.derived = scores[: w.seeds]
         by_cell = [[scores[w.seeds + k * w.cells + i] for k in range(w.cell_seeds)] for i in range(w.cells)]
         well = [all(map(math.isfinite, by_seed)) for by_seed in by_cell]
