@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shlex
 import shutil
@@ -330,6 +331,8 @@ def test_diverged_and_unfinished_trainings_are_not_forgotten(tmp_path: Path) -> 
     assert table.unused == [f"{run}: 1 training without a result yet"]
     a_training(run / "retrain" / "best-seed0", 0.5, run)
     assert only(survey([], PAPERS, tmp_path), MICRO).over == "n = 1 seed, 1 more diverged"
+    a_training(run / "retrain" / "best-seed2", math.inf, run, seed=2)
+    assert only(survey([], PAPERS, tmp_path), MICRO).over == "n = 1 seed, 2 more diverged", "it overflowed"
 
 
 def test_the_one_that_validation_chose(tmp_path: Path) -> None:

@@ -117,8 +117,10 @@ def _training(folder: Path, run: Path, own: Settings) -> Found | None:
         ended = [record.get("why") for record in read(folder / "timing.jsonl")][-1:]
         return replace(one, file=folder / "timing.jsonl", n=0) if ended == ["diverged"] else None
     with blaming(folder / "result.json"):
-        value = _shown(metric.shown(number(result[f"test_{metric.name}"])), one.data)
-        return replace(one, value=value, parameters=(int(result["parameters"]),))
+        figure = result[f"test_{metric.name}"]
+        if figure == math.inf:  # a perplexity that overflows
+            return replace(one, n=0)
+        return replace(one, value=_shown(metric.shown(number(figure)), one.data), parameters=(int(result["parameters"]),))
 
 
 def _of_search(run: Path, like: Found) -> tuple[list[Found], list[str]]:
