@@ -39,7 +39,7 @@ def local(compared: Record) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in ("changed", "networks", "worse by", "the worst by", "paper"))
     return f"""<h2>Is it a local optimum?</h2>
 <p>Networks that differ a little from the derived one, trained alone by the same recipe. Positive: worse than it.</p>
-<div class="grid">{study_plot(rows[0]["base"], plotted, metric) if plotted else ""}</div>
+<div class="one">{study_plot(rows[0]["base"], plotted, metric) if plotted else ""}</div>
 <div class="wide"><table><tr>{head}</tr>\n{body}</table></div>
 <details><summary>Each of them</summary><ul>{"".join(map(_each, rows))}</ul></details>\n"""
 
