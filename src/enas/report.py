@@ -396,7 +396,8 @@ pre{padding:.8rem 1rem;border-radius:8px;overflow-x:auto;line-height:1.45}
 .verdict{border-left:6px solid var(--soft);background:var(--card);border-radius:0 10px 10px 0;padding:.6rem 1rem 1rem}
 .verdict.better{border-color:var(--good)}.verdict.worse{border-color:var(--bad)}
 .says{font-size:1.5rem;font-weight:650;line-height:1.3;text-wrap:balance}.says::first-letter{text-transform:uppercase}
-.one{max-width:34rem}.tiles p{margin:0;background:var(--card);border-radius:10px;padding:.8rem 1rem}.tiles b{display:block;font-size:2rem}
+.one{max-width:34rem}
+.tiles p{margin:0;background:var(--card);border-radius:10px;padding:.8rem 1rem}.tiles b{display:block;font-size:2rem}
 figure{margin:0;background:#fff;color:#1c2127;border:1px solid var(--line);border-radius:10px;padding:.8rem;min-width:0}
 figcaption{font-size:.9rem;margin-bottom:.4rem}figcaption code{background:none;padding:0}
 figure>svg{width:100%;height:auto;stroke-linejoin:round}figure>svg text{font-family:system-ui,sans-serif!important}
