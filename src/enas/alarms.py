@@ -17,6 +17,7 @@ import numpy as np
 from enas.ranking import interval, kendall
 from enas.space import SearchSpace, SubsetChoice
 
+SPREAD = 100.0  # 99 % quantile of gradient norms over their median, above which most of training is noise
 ENTROPY = 0.1  # share of the largest entropy below which a policy asks for nearly one architecture
 ONE_OP = 0.8  # share of a cell's edges on one op
 AGREEMENT = 0.2  # Kendall's tau between two minibatches below which shared weights tell architectures hardly apart
@@ -44,6 +45,22 @@ def probed(policy: Sequence[float], uniform: Sequence[float], again: Sequence[fl
 def alarms(metrics: Mapping[str, Any], space: SearchSpace) -> list[str]:
     """What an epoch's metrics say is wrong: one sentence each, none where all is well."""
     found = []
+    if "skipped_steps" in metrics:
+        reasons = {"loss": "a loss far off", "gradient": "a gradient that is not finite"}
+        why = ", ".join(f"{n} for {reasons[reason]}" for reason, n in metrics["skipped_for"].items())
+        usual = metrics.get("ops", {})
+        op, share = max(metrics["skipped_ops"].items(), key=lambda item: item[1] - usual.get(item[0], 0.0))
+        found.append(
+            f"{metrics['skipped_steps']} training steps were skipped ({why}); {share:.0%} of the answers of their"
+            f" architectures are {op.replace('.', ' ')}, against {usual.get(op, 0.0):.0%} of all"
+        )
+    if "gradient_norm_median" in metrics:
+        middle, high = metrics["gradient_norm_median"], metrics["gradient_norm_p99"]
+        if high > SPREAD * middle:
+            found.append(
+                f"gradients differ in size beyond measure: one in a hundred has a norm of {high:.3g} or more before"
+                f" clipping, the median is {middle:.3g}"
+            )
     largest = largest_entropy(space)
     if "entropy" in metrics and metrics["entropy"] < ENTROPY * largest:
         found.append(

@@ -156,16 +156,20 @@ def _finals(settings: DeriveSettings, alone: Alone, archs: list[Architecture]) -
             remembered = task.state()
             task.load(State())  # what it remembers of a batch before is of another network
             models[arch].train()
+            diverged = False
             for step in range(steps):
                 epoch, at = divmod(done + step, task.train_steps)
                 with seeded(alone.seed, "finals", done + step):
-                    task.loss(models[arch], None, task.train_batch(epoch, at)).backward()
+                    loss = task.loss(models[arch], None, task.train_batch(epoch, at))
+                    loss.backward()
                 rate = 0.5 * alone.optimizer.learning_rate * (1 + math.cos(math.pi * step / steps))
                 rate *= min(1.0, (step + 1) / (0.1 * steps)) * task.rate_scale(epoch, at)
-                update(optimizers[arch], list(models[arch].parameters()), rate, alone.optimizer.grad_clip)
+                norm = update(optimizers[arch], list(models[arch].parameters()), rate, alone.optimizer.grad_clip)
+                if diverged := task.diverged(float(loss.detach())) or not math.isfinite(norm):
+                    break
             task.load(remembered)
             rewards = [task.reward(models[arch], None, task.reward_batch(batch)) for batch in range(alone.batches)]
-            scores[arch] = fmean(rewards) if all(map(math.isfinite, rewards)) else 0.0  # it came to nothing
+            scores[arch] = task.worst_reward if diverged else fmean(rewards)
             yield Scored(arch, "alone", {"reward": scores[arch], "round": round_ + 1.0}, i + 1, len(left))
         done += settings.finalist_steps
         round_ += 1

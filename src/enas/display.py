@@ -13,7 +13,7 @@ from rich.table import Table
 from enas.derive import Scored
 from enas.drive import Begun, Done, Stopped, Trained
 from enas.metrics import metric_in
-from enas.retrain import TrainEpochEnd, TrainStep
+from enas.retrain import RolledBack, TrainEpochEnd, TrainStep
 from enas.run import read_json
 from enas.search import Cost, EpochEnd, Step
 from enas.untrained import Member
@@ -84,6 +84,12 @@ class Display:
             metric = metric_in(m)
             figure = f", validation {metric.name} {metric.text(m[f'validation_{metric.name}'])}" if metric else ""
             self._line(f"epoch {event.epoch}: loss {m['train_loss']:.3f}{figure}", event.epoch)
+        elif isinstance(event, RolledBack):
+            self.console.print(
+                f"{event.why} at epoch {event.epoch + 1}, step {event.step + 1}: back to the start of the epoch, and on at"
+                f" {event.factor:g} times the rate",
+                soft_wrap=True,
+            )
         elif isinstance(event, Scored):
             self._bar(f"score on {event.stage}", event.done, event.total, f"{event.done} of {event.total}")
         elif isinstance(event, Member):

@@ -7,6 +7,7 @@ minute, at the end, and when time is up or a signal comes; the step at hand is a
 from __future__ import annotations
 
 import dataclasses
+import math
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import Any
 
 from enas.architecture import Architecture, Reference, model_from_dict
 from enas.assemble import Setup
-from enas.retrain import Finished, Retrain, TrainEpochEnd
+from enas.retrain import Finished, Retrain, RolledBack, TrainEpochEnd
 from enas.run import RunFolder, read_json, tensorboard, write_json
 from enas.search import Cost, Diverged, EpochEnd, Search, Step
 from enas.training import State, prepare, seed_of
@@ -104,14 +105,15 @@ def _drive(
     stop: Callable[[], str | None],
 ) -> str | None:
     """Run `procedure` to its end, or until `stop` or a signal says why not: then the reason. Checkpoints as it goes: one
-    replaces another when the step after it went well too, so that training which comes to nothing goes back to before."""
+    replaces another when the step after it was made too, so that training that diverges goes back to before."""
     last, packed = time.monotonic(), b""
     try:
         with signals() as caught:
             for event in procedure.run():
-                if packed:
+                made = not (isinstance(event, RolledBack) or (isinstance(event, Step) and event.skipped))
+                if packed and made:
                     folder.keep(packed)
-                    packed = b""
+                packed = b""
                 record(event)
                 listen(event)
                 why = caught.why or stop()
@@ -119,7 +121,7 @@ def _drive(
                     folder.checkpoint(_sound(procedure.state()))
                     if not isinstance(event, Finished):
                         return why
-                elif time.monotonic() - last >= CHECKPOINT_SECONDS:
+                elif made and time.monotonic() - last >= CHECKPOINT_SECONDS:
                     packed, last = folder.packed(_sound(procedure.state())), time.monotonic()
             folder.checkpoint(_sound(procedure.state()))
     except Diverged:
@@ -130,11 +132,11 @@ def _drive(
 
 
 def _sound(state: State) -> State:
-    """`state`; `Diverged` where it holds something that is no number, which must not replace a checkpoint that is good."""
+    """`state`; `Diverged` where it holds values that are not finite, which must not replace a good checkpoint."""
     for key, tensor in state.tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise Diverged(
-                f"'{key}' holds values that are no numbers; try a lower learning rate: what was saved is from before"
+                f"'{key}' holds values that are not finite; try a lower learning rate: what was saved is from before"
             )
     return state
 
@@ -208,7 +210,9 @@ def _search(folder: RunFolder, procedure: Search, listen: Listener, stop: Callab
             if isinstance(event, Step):
                 for child, (arch, value) in enumerate(zip(event.archs, event.values, strict=True)):
                     where = {"phase": event.phase, "epoch": event.epoch + 1, "step": event.step, "child": child}
-                    folder.append_architecture(arch, {**where, "loss" if event.phase == "shared" else "reward": value})
+                    where |= {"skipped": event.skipped} if event.skipped else {}
+                    figure = value if math.isfinite(value) else None  # JSON has no other numbers
+                    folder.append_architecture(arch, {**where, "loss" if event.phase == "shared" else "reward": figure})
             elif isinstance(event, EpochEnd):
                 folder.append("metrics", event.metrics)
                 folder.clock("epoch", epoch=event.epoch, seconds=round(time.perf_counter() - began, 3))
@@ -296,6 +300,8 @@ def _retrain(
         if isinstance(event, TrainEpochEnd):
             folder.append("metrics", event.metrics)
             folder.clock("epoch", epoch=event.epoch)
+        elif isinstance(event, RolledBack):
+            folder.clock("rolled back", epoch=event.epoch + 1, step=event.step + 1, why=event.why, factor=event.factor)
         elif isinstance(event, Finished):
             finished.update(event.metrics, parameters=model.num_parameters(aux=False))
 

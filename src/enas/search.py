@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -29,8 +29,10 @@ from enas.strategies.random_search import RandomSearch
 from enas.supernet import Supernet
 from enas.tasks import Task
 from enas.training import (
+    GradientNorms,
     OptimizerSettings,
     State,
+    forget_gradients,
     learning_rate,
     load_optimizer,
     make_optimizer,
@@ -42,6 +44,7 @@ from enas.training import (
 )
 
 MOST_ASKED = 512  # children drawn in one walk in phase 1, where the policy stands still
+SKIPPED_WITHOUT_QUESTION = 3  # steps of an epoch that may be skipped however few steps it has
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,14 @@ class SearchSettings:
     probes: int = 8
     """Architectures of the strategy and uniform ones, scored side by side after an epoch in which it learned: does it learn
     anything, do the shared weights rank? Changes nothing else (not in the paper); 0: none, otherwise at least 3."""
+    max_skipped: float = 0.1
+    """Largest share of an epoch's training steps that may be skipped, because a loss is far off or a gradient is not
+    finite; three are always allowed, and all of them never. Beyond it the search ends (not in the paper)."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.max_skipped <= 1:
+            raise ValueError(f"search.max_skipped is between 0 and 1; got {self.max_skipped}")
         if self.probes in (1, 2):
             raise ValueError(f"search.probes is 0 or at least 3; got {self.probes}")
         for name, low in (
@@ -80,7 +88,8 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of either phase: `phase` is "shared" or "controller"; `values` are losses or rewards, one a child."""
+    """One step of either phase: `phase` is "shared" or "controller"; `values` are losses or rewards, one per child.
+    `skipped`: why the shared weights were not changed by it ("loss": one is far off; "gradient": not finite)."""
 
     phase: str
     epoch: int
@@ -89,6 +98,7 @@ class Step:
     archs: list[Architecture]
     values: list[float]
     metrics: dict[str, float]
+    skipped: Literal["loss", "gradient"] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,17 +110,61 @@ class EpochEnd:
 
 
 class Diverged(RuntimeError):
-    """Training has come to nothing, by a loss that the task says so of, or a gradient that is no number: says where, which
-    architecture, what to try. The step was not made; what a run folder holds is from before."""
+    """Training diverged, by losses that the task says so of, or gradients that are not finite: says where and what
+    to try. The step was not made; what a run folder holds is from before."""
 
     @classmethod
-    def at(cls, what: str, epoch: int, step: int, group: str, optimizer: OptimizerSettings) -> Diverged:
-        """`what` happened at a step (epoch and step from 0) of the procedure whose settings are `group`."""
+    def at(cls, what: str, epoch: int, step: int, group: str, optimizer: OptimizerSettings, gradient: bool) -> Diverged:
+        """`what` happened at a step (epoch and step from 0) of the procedure whose settings are `group`. `gradient`:
+        it was the gradient that was not finite, while the loss was."""
         clip = optimizer.grad_clip / 2 if optimizer.grad_clip else 5
-        return cls(
-            f"{what} at epoch {epoch + 1}, step {step + 1}; try a lower --{group}.optimizer.learning-rate than"
-            f" {optimizer.learning_rate:g}, or --{group}.optimizer.grad-clip {clip:g}: what was saved is from before it"
-        )
+        lower = f"--{group}.optimizer.learning-rate {optimizer.learning_rate / 4:g}"
+        shorter = f"--{group}.optimizer.grad-clip {clip:g}"
+        if gradient:
+            advice = f"smaller steps, {shorter} or {lower}, keep the weights where gradients are finite"
+        elif epoch == 0 and not optimizer.warmup_steps:
+            advice = f"let the rate rise slowly, --{group}.optimizer.warmup-steps {max(100, 4 * step)}, or try {lower}"
+        else:
+            advice = f"try {lower}, or {shorter}"
+        return cls(f"{what} at epoch {epoch + 1}, step {step + 1}; {advice}: what was saved is from before it")
+
+
+class Skipped:
+    """The training steps of an epoch that were skipped, and the architectures concerned."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()  # "loss" or "gradient"
+        self.ops: Counter[str] = Counter()  # of the architectures concerned
+        self.architectures: set[str] = set()  # their ids
+
+    @property
+    def steps(self) -> int:
+        return self.reasons.total()
+
+    def metrics(self) -> dict[str, Any]:
+        """Returns what `metrics.jsonl` says of them; nothing where no step was skipped."""
+        if not self.steps:
+            return {}
+        return {
+            "skipped_steps": self.steps,
+            "skipped_for": dict(sorted(self.reasons.items())),
+            "skipped_ops": _shares(self.ops),
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "reasons": dict(self.reasons),
+            "ops": dict(self.ops),
+            "architectures": sorted(self.architectures),
+        }
+
+    def load(self, values: Mapping[str, Any]) -> None:
+        self.reasons, self.ops = Counter(values["reasons"]), Counter(values["ops"])
+        self.architectures = set(values["architectures"])
+
+
+def _shares(counts: Counter[str]) -> dict[str, float]:
+    return {name: n / counts.total() for name, n in sorted(counts.items())}
 
 
 class Search:
@@ -124,6 +178,7 @@ class Search:
         self.pending: list[Architecture] = []
         self.sums: dict[str, float] = {}
         self.ops: Counter[str] = Counter()
+        self.norms, self.skipped = GradientNorms(settings.optimizer.grad_clip), Skipped()
 
     # ----------------------------------------------------------------------------------------------- the loop
     def run(self) -> Iterator[Step | EpochEnd]:
@@ -154,20 +209,49 @@ class Search:
         rate = learning_rate(self.settings.optimizer, self.epoch, self.step, steps, self.settings.epochs)
         rate *= self.task.rate_scale(self.epoch, self.step)
         losses = self._gradients(archs, batch, (self.seed, "shared", self.epoch, self.step))
-        for arch, loss in zip(archs, losses, strict=True):
-            if self.task.diverged(loss):
-                raise self._diverged(f"the loss of architecture {arch.id} is {loss:.4g}")
         used = list(dict.fromkeys(p for arch in archs for p in self.supernet.parameters_of(arch)))
-        if not math.isfinite(update(self.optimizer, used, rate, self.settings.optimizer.grad_clip)):
-            raise self._diverged(f"the gradient of architecture {' and '.join(arch.id for arch in archs)} is no number")
+        skipped: Literal["loss", "gradient"] | None = None
+        if failing := [child for child, loss in enumerate(losses) if self.task.diverged(loss)]:
+            skipped = "loss"
+            forget_gradients(used)
+        else:
+            norm = update(self.optimizer, used, rate, self.settings.optimizer.grad_clip)
+            if not math.isfinite(norm):
+                skipped, failing = "gradient", list(range(M))
+        if skipped:
+            self._skip(skipped, failing, archs, losses)
+        else:
+            self.norms.norms.append(norm)
+            self._add("shared_loss", sum(losses) / M)
         self.step += 1
-        self._add("shared_loss", sum(losses) / M)
         for arch in archs:
             self.ops.update(self._op_names(arch))
-        return Step("shared", self.epoch, self.step, steps, archs, losses, {"learning_rate": rate})
+        return Step("shared", self.epoch, self.step, steps, archs, losses, {"learning_rate": rate}, skipped)
 
-    def _diverged(self, what: str) -> Diverged:
-        return Diverged.at(what, self.epoch, self.step, "search", self.settings.optimizer)
+    def _skip(
+        self, why: Literal["loss", "gradient"], failing: list[int], archs: list[Architecture], losses: list[float]
+    ) -> None:
+        """Notes a step that changes no weights; `Diverged` where there are too many of them. `failing`: the children
+        concerned."""
+        skipped, steps = self.skipped, self.task.train_steps
+        skipped.reasons[why] += 1
+        for child in failing:
+            self.task.forget(child)
+            skipped.architectures.add(archs[child].id)
+            skipped.ops.update(self._op_names(archs[child]))
+        if skipped.steps > min(steps - 1, max(SKIPPED_WITHOUT_QUESTION, self.settings.max_skipped * steps)):
+            ops = " and ".join(name for name, _ in skipped.ops.most_common(2))
+            last = f"the loss of {archs[failing[0]].id} is {losses[failing[0]]:.4g}"
+            last = last if why == "loss" else f"the gradient of {' and '.join(arch.id for arch in archs)} is not finite"
+            raise Diverged.at(
+                f"{skipped.steps} of {steps} steps were skipped (search.max_skipped is {self.settings.max_skipped:g}),"
+                f" most often of architectures with {ops}, and {last}",
+                self.epoch,
+                self.step,
+                "search",
+                self.settings.optimizer,
+                gradient=skipped.reasons["gradient"] > skipped.reasons["loss"],
+            )
 
     def _gradients(self, archs: list[Architecture], batch: Any, key: tuple[object, ...]) -> list[float]:
         """Adds the mean of the children's gradients (Eq. 1) to the shared weights; the losses."""
@@ -185,6 +269,10 @@ class Search:
         archs = self.strategy.ask(self.settings.architectures)
         batch = self.task.reward_batch(self.controller_step)
         rewards = self.task.rewards(self.supernet, archs, batch)
+        failed = self.skipped.architectures
+        rewards = [
+            self.task.worst_reward if arch.id in failed else reward for arch, reward in zip(archs, rewards, strict=True)
+        ]
         metrics = self.strategy.tell(archs, rewards)
         self.step += 1
         self.controller_step += 1
@@ -197,19 +285,14 @@ class Search:
         counts = {key[2:]: n for key, n in self.sums.items() if key.startswith("n:")}
         metrics: dict[str, Any] = {"epoch": self.epoch + 1}
         metrics |= {name: self.sums[name] / n for name, n in counts.items()}
-        total = sum(self.ops.values())
-        metrics["ops"] = {name: n / total for name, n in sorted(self.ops.items())}
+        metrics |= {"ops": _shares(self.ops), **self.norms.summary(), **self.skipped.metrics()}
         metrics |= self._probed()
         if wrong := alarms(metrics, self.supernet.space):
             metrics["alarms"] = wrong
-        self.epoch, self.phase, self.step, self.pending, self.sums, self.ops = (
-            self.epoch + 1,
-            "shared",
-            0,
-            [],
-            {},
-            Counter(),
-        )
+        self.epoch += 1
+        self.phase, self.step, self.pending = "shared", 0, []
+        self.sums, self.ops = {}, Counter()
+        self.norms, self.skipped = GradientNorms(self.settings.optimizer.grad_clip), Skipped()
         return EpochEnd(self.epoch, metrics)
 
     def _probed(self) -> dict[str, float]:
@@ -256,6 +339,8 @@ class Search:
             "pending": [[arch.choices.get(name) for name in names] for arch in self.pending],
             "sums": self.sums,
             "ops": dict(self.ops),
+            "gradient_norms": self.norms.norms,
+            "skipped": self.skipped.state(),
         }
         return State.nested(
             values,
@@ -270,6 +355,8 @@ class Search:
         values = state.values
         self.epoch, self.phase, self.step = values["epoch"], values["phase"], values["step"]
         self.controller_step, self.sums, self.ops = values["controller_step"], dict(values["sums"]), Counter(values["ops"])
+        self.norms.norms = list(values.get("gradient_norms", ()))  # earlier checkpoints have neither
+        self.skipped.load(values.get("skipped", Skipped().state()))
         space = self.supernet.space
         self.pending = [
             space.architecture({d.name: a for d, a in zip(space.decisions, answers, strict=True) if a is not None})

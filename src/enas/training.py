@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -142,20 +143,30 @@ def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettin
     )
 
 
+def gradient_norm(gradients: list[Tensor]) -> float:
+    """Returns the Euclidean norm of all gradients together: finite where every one of them is. Their squares are
+    not: a gradient of 1e20 is finite, its square overflows float32. inf where there is a gradient that is not."""
+    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).double()))
+    if math.isfinite(norm):
+        return norm
+    largest = float(torch.stack(torch._foreach_norm(gradients, math.inf)).max())
+    if not math.isfinite(largest):
+        return math.inf
+    scaled = torch._foreach_norm(torch._foreach_div(gradients, largest))
+    return largest * float(torch.linalg.vector_norm(torch.stack(scaled).double()))
+
+
 def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate: float, clip: float) -> float:
     """One step on the parameters that the children of this step used; every other stays untouched (no decay, no
-    momentum). Clears their gradients. Returns the gradient's norm before clipping (0 where it was not needed); where that
-    is no number there is no step."""
-    norm = 0.0
-    if clip > 0:
-        gradients = [parameter.grad for parameter in used if parameter.grad is not None]
-        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
-        if norm > clip:
-            torch._foreach_mul_(gradients, clip / (norm + 1e-6))  # as torch's clip_grad_norm_, which multiplies always
+    momentum). Clears their gradients. Returns the gradient's norm before clipping; where it is not finite there
+    is no step."""
+    gradients = [parameter.grad for parameter in used if parameter.grad is not None]
+    norm = gradient_norm(gradients)
     if not math.isfinite(norm):
-        for parameter in used:
-            parameter.grad = None
+        forget_gradients(used)
         return norm
+    if 0 < clip < norm:
+        torch._foreach_mul_(gradients, clip / (norm + 1e-6))  # as torch's clip_grad_norm_, which multiplies always
     (group,) = optimizer.param_groups
     if group.get("momentum"):
         for parameter in used:  # torch's fused step does not mix first-time parameters with others; 0 x momentum + g = g
@@ -165,9 +176,36 @@ def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate:
     group["lr"], group["params"] = rate, list(used)  # the optimiser keeps momentum by parameter, so a part can be stepped
     optimizer.step()
     group["params"] = everything
-    for parameter in used:
-        parameter.grad = None
+    forget_gradients(used)
     return norm
+
+
+def forget_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
+
+
+class GradientNorms:
+    """The norms of an epoch's gradients before clipping, and what `metrics.jsonl` says of them."""
+
+    def __init__(self, clip: float):
+        self.clip = clip  # the largest norm that is not clipped; 0: none is
+        self.norms: list[float] = []
+
+    def summary(self) -> dict[str, float]:
+        """Returns the median, the 99 % quantile and the largest, and the share that was clipped; nothing where
+        no step was made."""
+        if not self.norms:
+            return {}
+        ordered = sorted(self.norms)
+        found = {
+            "gradient_norm_median": median(ordered),
+            "gradient_norm_p99": ordered[math.ceil(0.99 * len(ordered)) - 1],
+            "gradient_norm_largest": ordered[-1],
+        }
+        if self.clip:
+            found["clipped_share"] = sum(norm > self.clip for norm in ordered) / len(ordered)
+        return found
 
 
 def optimizer_tensors(

@@ -66,6 +66,7 @@ def of_trainings(plan: Setup, models: Sequence[Architecture | Reference]) -> flo
     found = {}
     for i, what in enumerate(dict.fromkeys(models)):
         batch = task.train_batch(0, i % task.train_steps)
+        task.forget(0)  # a state of another model has another form
         model: Any = plan.model(_countable(settings.network), task, what, 0).requires_grad_(False).train()
         found[what] = 3 * macs(lambda model=model, batch=batch: task.loss(model, None, batch))  # type: ignore[misc]
     return sum(found[what] for what in models) * task.train_steps * settings.epochs

@@ -20,13 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from enas.backbones.recurrence import ACTIVATIONS, Norm, Program, Result, _normalise
+from enas.backbones.recurrence import ACTIVATIONS, Norm, Program, Result, _normalise, _normalise_backward
 
 MOST_RECORDED = 6  # windows of as many kinds are kept; each holds its buffers
 SEEN_BEFORE_RECORDING = 2  # windows of a kind that run unrecorded first: a last, shorter one is not worth it
 MOST_LENGTHS = 3  # where windows have more lengths than this, they are filled up
 ROUND_TO = 8  # to a multiple of so many steps
-_aten = torch.ops.aten
 _seen: Counter[Any] = Counter()
 _lengths: dict[Any, set[int]] = {}
 _kept: OrderedDict[Any, Window] = OrderedDict()
@@ -258,13 +257,8 @@ class Window:
             dweight, dbias = torch.zeros_like(norm.weight), torch.zeros_like(norm.bias)
         for t in reversed(range(self.T)):
             dout = self.grad[t] + ds[0]
-            if norm is not None:
-                batch = norm.mean is None
-                mean, deviation = self.saved[t] if batch else (None, None)
-                dout, dw, db = _aten.native_batch_norm_backward(
-                    dout, self.averages[t], norm.weight, norm.mean, norm.var, mean, deviation, batch, norm.eps,
-                    [True, True, True],
-                )  # fmt: skip
+            if norm is not None and dweight is not None and dbias is not None:
+                dout, dw, db = _normalise_backward(norm, dout, self.averages[t], *self.saved[t])
                 dweight, dbias = dweight + dw, dbias + db
             torch.mul(dout, share[:, None, None], out=ds[1:])
             ds[0].zero_()

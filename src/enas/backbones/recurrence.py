@@ -31,8 +31,15 @@ _IN_PLACE = {"tanh": torch.tanh_, "relu": torch.relu_, "sigmoid": torch.sigmoid_
 _aten = torch.ops.aten
 
 
+BOUND = 3.0
+"""With running statistics a normalised value is held within so many standard deviations. The statistics of a
+batch bound a state by themselves; running ones do not, and a cell of ReLUs that trained well can grow
+without end on text that it has not seen (docs/log.md, 2026-11-27)."""
+
+
 class Norm(NamedTuple):
-    """Batch norm over the streams at every step: with the batch's statistics, or with `mean` and `var`."""
+    """Batch norm over the streams at every step: with the batch's statistics, or with the running `mean` and
+    `var`, and then held within `BOUND`."""
 
     weight: Tensor  # (H,)
     bias: Tensor
@@ -93,8 +100,25 @@ Result = tuple[Tensor, Statistics | None]
 
 
 def _normalise(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Also mean and inverse deviation, as the backward wants them; they are empty where statistics are given."""
-    return torch.native_batch_norm(x, norm.weight, norm.bias, norm.mean, norm.var, norm.mean is None, 0.0, norm.eps)
+    """Returns x (B, H) normalised, and the mean and inverse deviation that the backward wants (empty where
+    running statistics are given)."""
+    if norm.mean is None or norm.var is None:
+        return torch.native_batch_norm(x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps)
+    held = ((x - norm.mean) * (norm.var + norm.eps).rsqrt()).clamp(-BOUND, BOUND)
+    return held * norm.weight + norm.bias, x.new_empty(0), x.new_empty(0)
+
+
+def _normalise_backward(
+    norm: Norm, grad: Tensor, x: Tensor, mean: Tensor | None, deviation: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the gradients of x (B, H), weight and bias (H,), from that of what `_normalise` gave."""
+    if norm.mean is None or norm.var is None:
+        wanted = [True, True, True]
+        return _aten.native_batch_norm_backward(grad, x, norm.weight, None, None, mean, deviation, True, norm.eps, wanted)
+    inverse = (norm.var + norm.eps).rsqrt()
+    normal = (x - norm.mean) * inverse
+    held = normal.clamp(-BOUND, BOUND)
+    return grad * norm.weight * inverse * (normal == held), (grad * held).sum(0), grad.sum(0)
 
 
 @torch.no_grad()
@@ -318,13 +342,8 @@ class _Fused(torch.autograd.Function):
             dweight, dbias = torch.zeros_like(norm.weight), torch.zeros_like(norm.bias)
         for t in reversed(range(T)):
             dout = grad[t] + dstate
-            if norm is not None:
-                batch = norm.mean is None
-                mean, deviation = ctx.saved[t] if batch else (None, None)
-                dout, dw, db = _aten.native_batch_norm_backward(
-                    dout.contiguous(), averages[t], norm.weight, norm.mean, norm.var, mean, deviation, batch, norm.eps,
-                    [True, True, True],
-                )  # fmt: skip
+            if norm is not None and dweight is not None and dbias is not None:
+                dout, dw, db = _normalise_backward(norm, dout.contiguous(), averages[t], *ctx.saved[t])
                 dweight += dw
                 dbias += db
             dout = dout * (1 / len(program.outputs))

@@ -47,7 +47,10 @@ class RecurrentSettings:
     highway: bool = True
     """A gate on every node that lets what it reads pass (paper 3.1, appendix A; its Fig. 1 has none)."""
     batch_norm: bool = True
-    """Of a cell's output (appendix A: in the search, removable alone)."""
+    """Batch norm of a cell's output (appendix A: in the search, removable when a cell trains from scratch)."""
+    batch_norm_eps: float = 0.1
+    """Added to its variance. Cells of sigmoids differ little between streams, and 1e-5 would blow that up at every step
+    (docs/log.md, 2026-11-27; released code: 1.0 in the first search; the paper does not say)."""
     word_dropout: float = 0.0
     """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani; released code: 0.1 in
     the corrected search)."""
@@ -75,6 +78,8 @@ class RecurrentSettings:
         for name in DROPOUTS:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"network.{name} is at least 0 and below 1; got {getattr(self, name)}")
+        if self.batch_norm_eps <= 0:
+            raise ValueError(f"network.batch_norm_eps is above 0; got {self.batch_norm_eps}")
         if self.init_range <= 0:
             raise ValueError(f"network.init_range is above 0; got {self.init_range}")
         if self.computation not in get_args(Computation):
@@ -117,7 +122,11 @@ class RecurrentNetwork(Supernet):
                     make = partial(_FirstNode, s.hidden, columns)
                 self.provide(self._address(edge, layer), make, needed)
             if s.batch_norm:
-                self.provide(f"layers.{layer}.norm", partial(StepNorm, s.hidden, self.statistics == "running"), needed)
+                self.provide(
+                    f"layers.{layer}.norm",
+                    partial(StepNorm, s.hidden, self.statistics == "running", s.batch_norm_eps),
+                    needed,
+                )
 
     def _address(self, edge: object, layer: int) -> str:
         assert self.space.address is not None
@@ -207,9 +216,10 @@ class StepNorm(nn.Module):
 
     num_batches_tracked: Tensor
 
-    def __init__(self, hidden: int, running: bool, momentum: float | None = 0.1):
+    def __init__(self, hidden: int, running: bool, eps: float, momentum: float | None = 0.1):
         """momentum: as of torch's batch norms; None: a plain average over windows."""
         super().__init__()
+        self.eps = eps
         self.weight, self.bias = nn.Parameter(torch.ones(hidden)), nn.Parameter(torch.zeros(hidden))
         self.momentum, self.running = momentum, running
         self.running_mean: Tensor | None
@@ -228,8 +238,8 @@ class StepNorm(nn.Module):
     def norm(self) -> Norm:
         """What a computation is given."""
         if self.running and not self.training:
-            return Norm(self.weight, self.bias, self.running_mean, self.running_var)
-        return Norm(self.weight, self.bias)
+            return Norm(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
+        return Norm(self.weight, self.bias, eps=self.eps)
 
     @torch.no_grad()
     def seen(self, statistics: tuple[Tensor, Tensor] | None) -> None:

@@ -119,6 +119,11 @@ class ImageClassification(Task):
         main, aux = (F.cross_entropy(logits, batch.y, label_smoothing=smoothing) for logits in out)
         return main + model.aux_weight * aux
 
+    def diverged(self, loss: float) -> bool:
+        """Whether a loss is not finite, or above ten times what knowing nothing costs, log(classes): a child whose
+        weights were trained with other children starts above that cost, by its nature (docs/decisions.md)."""
+        return not loss <= 10 * math.log(self.dimensions["classes"])
+
     # ------------------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
         """The validation minibatch of controller step `step`, counted over the whole search: shuffled passes, no
@@ -131,9 +136,12 @@ class ImageClassification(Task):
 
     @torch.no_grad()
     def reward(self, model: Any, arch: Architecture | None, batch: Batch) -> float:
-        """One number an architecture, larger is better, between 0 and 1. Leaves the model in evaluation mode."""
+        """Returns a number between 0 and 1, larger is better; 0 where the logits are not finite. Leaves the model in
+        evaluation mode."""
         model.eval()
         logits = model(batch.x, arch)
+        if not bool(logits.isfinite().all()):
+            return self.worst_reward
         if self.settings.reward == "accuracy":
             return float((logits.argmax(1) == batch.y).float().mean())
         return math.exp(-float(F.cross_entropy(logits, batch.y)))

@@ -204,8 +204,12 @@ class LanguageModel(Task):
         return loss
 
     def diverged(self, loss: float) -> bool:
-        """Not a number, or three times what knowing nothing would cost, log V."""
+        """Whether a loss is not finite, or above three times what knowing nothing costs, log V."""
         return not loss <= 3 * math.log(self.dimensions["vocabulary"])
+
+    def forget(self, child: int) -> None:
+        """Its next window begins from zero."""
+        self._states.pop(child, None)
 
     def state(self) -> State:
         """The hidden state of each child."""
@@ -230,14 +234,14 @@ class LanguageModel(Task):
 
     @torch.no_grad()
     def reward(self, model: Any, arch: Architecture | None, batch: Batch) -> float:
-        """c / perplexity of a window read from zero (paper 2.2); 0 where the loss is no number. Leaves the model in
+        """c / perplexity of a window read from zero (paper 2.2); 0 where the loss is not finite. Leaves the model in
         evaluation mode."""
         model.eval()
         (softmax, *_), _ = model(batch.x, arch, None, 1.0)
         return self._reward_of(float(_losses(softmax, batch.y).mean()))
 
     def _reward_of(self, loss: float) -> float:
-        return self.settings.reward_scale / perplexity(loss) if math.isfinite(loss) else 0.0
+        return self.settings.reward_scale / perplexity(loss) if math.isfinite(loss) else self.worst_reward
 
     @torch.no_grad()
     def evaluate(self, model: Any, arch: Architecture | None, part: Part) -> dict[str, float]:

@@ -27,6 +27,9 @@ class Task(Protocol):
     dimensions: dict[str, int]
     """What a backbone has to know of the data, as arguments of its constructor."""
 
+    worst_reward: ClassVar[float] = 0.0
+    """No reward is below it: that of an architecture that diverged."""
+
     about: str
     """The data in a few words: its name, how much of it there is to train, to validate and to test on."""
 
@@ -77,8 +80,11 @@ class Task(Protocol):
         return 1.0
 
     def diverged(self, loss: float) -> bool:
-        """Whether training has come to nothing."""
+        """Whether a training loss is not finite, or so far off that its step is better not made."""
         return not math.isfinite(loss)
+
+    def forget(self, child: int) -> None:
+        """Drop what `loss` remembers of a child whose step was skipped."""
 
     def state(self) -> State:
         """What `loss` remembers from one batch to the next; procedures save it with their own."""
