@@ -436,7 +436,7 @@ def test_a_run_that_diverges_goes_back_to_the_last_good_checkpoint(
     with RunFolder.create(tmp_path / "run", {"command": "search"}) as folder:
         with pytest.raises(Diverged):
             drive._drive(folder, search, record, drive.silent, drive.never)
-        assert len(states) == 6
+        assert len(states) == (3 if math.isnan(factor) else 6)  # weights that are not finite are not even written
         assert equal(folder.read_checkpoint(), states[1])
         assert [line["step"] for line in read_lines(folder.path / "metrics.jsonl")] == [1, 2]
     assert read_lines(folder.path / "timing.jsonl")[-1]["why"] == "diverged"

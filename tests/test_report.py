@@ -40,6 +40,14 @@ def epoch(number: int, learns: bool, epochs: int = EPOCHS) -> dict[str, Any]:
     """A line of metrics.jsonl, with curves that look like some."""
     rng, t = random.Random(number), number / epochs
     record: dict[str, Any] = {"epoch": number, "shared_loss": 2.3 * (1 - t) ** 2 + 0.2 + 0.05 * rng.random()}
+    record |= {
+        "gradient_norm_median": 1.0 + t,
+        "gradient_norm_p99": 9.0,
+        "gradient_norm_largest": 1e6,
+        "clipped_share": 0.25,
+    }
+    if number == 2:
+        record |= {"skipped_steps": 3, "skipped_for": {"loss": 3}, "skipped_ops": {"normal.identity": 1.0}}
     if learns:
         reward = 0.3 + 0.5 * t + 0.02 * rng.random()
         record |= {
@@ -246,7 +254,7 @@ def test_the_verdict_and_the_results_come_first(pages: dict[str, str]) -> None:
 
 def test_figures_of_shared_weights_say_so(pages: dict[str, str]) -> None:
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", pages["compared"], re.DOTALL)
-    shared = [caption.startswith(("<b>Training loss <span", "<b>Reward", "<b>Ops of")) for caption in captions]
+    shared = [caption.startswith(("<b>Training loss <span", "<b>Gradient", "<b>Reward", "<b>Ops of")) for caption in captions]
     assert [">shared weights<" in caption for caption in captions] == shared
     assert sum(shared) == 4
     heads = re.findall(r'<th scope="col">(.*?)</th>', pages["compared"])
@@ -406,3 +414,14 @@ def test_a_run_judged_by_perplexity_says_so_and_lower_is_better(tmp_path: Path) 
     assert "Validation perplexity" in text
     assert "80 / perplexity" in text
     assert "accuracy" not in text
+
+
+def test_the_page_shows_the_norms_of_gradients_and_what_was_skipped(tmp_path: Path) -> None:
+    page = write_report(a_run(tmp_path / "run", "searched")).read_text()
+    (about,) = re.findall(r"<b>Gradient norm .*?</figcaption>", page)
+    assert "25% of the steps were clipped; 3 steps were skipped." in about
+    assert re.search(r'aria-label="Gradient norm[^"]*median from 1.083 to 2.000', page)
+    old = a_run(tmp_path / "old", "searched")
+    lines = [json.loads(line) for line in (old / "metrics.jsonl").read_text().splitlines()]
+    put(old / "metrics.jsonl", *({k: v for k, v in line.items() if "norm" not in k and "skip" not in k} for line in lines))
+    assert "Gradient norm" not in write_report(old).read_text()

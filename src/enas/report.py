@@ -284,6 +284,7 @@ def search(run: Run) -> str:
     lines: list[Line] = [(series(metrics, "shared_loss"), BLUE, "mean")]
     about = "of sampled children on training batches."
     charts = line_chart("loss", f"Training loss {SHARED}", about, "cross-entropy", lines, warm_up)
+    charts += _gradients(metrics, warm_up)
     if any("reward" in record for record in metrics):
         looks = (("reward_best", BROWN, "best of a step"), ("baseline", GREY, "baseline, with entropy bonus"))
         lines = [(series(metrics, key), colour, label) for key, colour, label in (*looks, ("reward", BLUE, "mean"))]
@@ -306,6 +307,20 @@ def search(run: Run) -> str:
     if wrong := metrics[-1].get("alarms"):
         html += "".join(f'<p class="warning"><b>Alarm:</b> {escape(text)}.</p>\n' for text in wrong)
     return f'{html}<div class="grid">{charts}</div>\n'
+
+
+def _gradients(metrics: Sequence[Record], warm_up: int) -> str:
+    """The norms of the shared weights' gradients, epoch by epoch, and how many steps were skipped."""
+    looks = (("largest", FAINT, "largest"), ("p99", BROWN, "99 %"), ("median", BLUE, "median"))
+    lines: list[Line] = [(series(metrics, f"gradient_norm_{key}"), colour, label) for key, colour, label in looks]
+    if not any(points for points, *_ in lines):
+        return ""
+    clipped = [record["clipped_share"] for record in metrics if "clipped_share" in record]
+    skipped = sum(int(record.get("skipped_steps", 0)) for record in metrics)
+    about = "of shared weights, before clipping"
+    about += f"; {sum(clipped) / len(clipped):.0%} of the steps were clipped" if clipped else ""
+    about += f"; {skipped} steps were skipped." if skipped else "; no step was skipped."
+    return line_chart("gradients", f"Gradient norm {SHARED}", about, "norm", lines, warm_up, logarithmic=True)
 
 
 def _learning(metrics: Sequence[Record], warm_up: int) -> str:

@@ -77,7 +77,9 @@ def series(records: Sequence[Record], key: str, scale: float = 1.0) -> list[tupl
     return [(float(record["epoch"]), scale * float(record[key])) for record in records if key in record]
 
 
-def line_chart(name: str, title: str, about: str, ylabel: str, lines: Sequence[Line], warm_up: int = 0) -> str:
+def line_chart(
+    name: str, title: str, about: str, ylabel: str, lines: Sequence[Line], warm_up: int = 0, logarithmic: bool = False
+) -> str:
     """Numbers over epochs, the last line on top."""
     fig, axes = _axes(ylabel, max((x for points, *_ in lines for x, _ in points), default=1), warm_up)
     says = [f"{re.sub('<.*?>', '', title)} over the epochs, {ylabel}"]
@@ -87,6 +89,8 @@ def line_chart(name: str, title: str, about: str, ylabel: str, lines: Sequence[L
         says += [f"{label} from {points[0][1]:.3f} to {points[-1][1]:.3f}"] if points and label else []
     if len(says) > 2:
         axes.legend()
+    if logarithmic:
+        axes.set_yscale("log")
     return _figure(name, fig, title, about, "; ".join(says))
 
 
