@@ -254,7 +254,9 @@ def test_the_verdict_and_the_results_come_first(pages: dict[str, str]) -> None:
 
 def test_figures_of_shared_weights_say_so(pages: dict[str, str]) -> None:
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", pages["compared"], re.DOTALL)
-    shared = [caption.startswith(("<b>Training loss <span", "<b>Gradient", "<b>Reward", "<b>Ops of")) for caption in captions]
+    shared = [
+        caption.startswith(("<b>Training loss <span", "<b>Gradient", "<b>Reward", "<b>Ops of")) for caption in captions
+    ]
     assert [">shared weights<" in caption for caption in captions] == shared
     assert sum(shared) == 5
     heads = re.findall(r'<th scope="col">(.*?)</th>', pages["compared"])

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from enas import cli, presets
-from enas.architecture import Architecture
+from enas.architecture import Architecture, Reference
 from enas.assemble import setup
 from enas.compare import verdict
 from enas.comparison import Wanted, learning, worse_by
@@ -167,6 +167,9 @@ def test_work_is_counted_alike_however_it_is_computed(preset: str, tmp_path: Pat
         V = plan.task(plan.load_data(), task).dimensions["vocabulary"]
         steps = plan.task(plan.load_data(), task).train_steps * plan.settings.retrain.epochs
         tokens = task.batch_size * task.bptt
+        lstm = Reference("lstm", 200_000)  # whose state has another form
+        work, (alone,) = of_trainings(plan, [arch, lstm]), found
+        assert work == pytest.approx(alone + of_trainings(plan, [lstm]))
         assert found.pop() == pytest.approx(3 * steps * tokens * ((N + 1) * 2 * H * H + H * V))
 
 
