@@ -97,9 +97,11 @@ def ptb_rnn_modern() -> TextConfig:
     like = ptb_rnn_paper()
     return dataclasses.replace(
         like,
-        network=dataclasses.replace(like.network, hidden=400, word_dropout=0.1, input_dropout=0.4, output_dropout=0.4),
+        network=dataclasses.replace(
+            like.network, hidden=400, batch_norm=False, word_dropout=0.1, input_dropout=0.4, output_dropout=0.4
+        ),
         task=LanguageModelSettings(random_lengths=True),
-        search=dataclasses.replace(like.search, warmup_epochs=15, controller_steps=100, architectures=10),
+        search=dataclasses.replace(like.search, warmup_epochs=15, children=2, controller_steps=100, architectures=10),
         reinforce=dataclasses.replace(like.reinforce, learning_rate=3.5e-3, normalise=True),
         derive=DeriveSettings(samples=100, score_on="validation", keep=10),
         retrain=dataclasses.replace(
@@ -114,24 +116,29 @@ def ptb_rnn_modern() -> TextConfig:
 
 
 def ptb_rnn_quick() -> TextConfig:
-    """Eight nodes, 128 units: a search on two cores within half an hour."""
+    """Eight nodes, 128 units: a search on two cores within half an hour. One network in the search and from scratch,
+    without batch norm (docs/log.md, 2026-11-27: what shared weights rank by)."""
     optimizer = OptimizerSettings(
         learning_rate=20.0, min_learning_rate=0.0, schedule="cosine", momentum=0.0, weight_decay=1e-7, grad_clip=0.25
     )
-    network = RecurrentSettings(hidden=128, input_dropout=0.1, hidden_dropout=0.1, output_dropout=0.1, init_range=0.1)
+    network = RecurrentSettings(
+        hidden=128, batch_norm=False, input_dropout=0.1, hidden_dropout=0.1, output_dropout=0.1, init_range=0.1
+    )
     return Config(
         space=RnnCellSettings(num_nodes=8),
         network=network,
         data=TextSettings(),
         task=LanguageModelSettings(),
-        search=SearchSettings(epochs=6, warmup_epochs=2, controller_steps=40, architectures=8, optimizer=optimizer),
+        search=SearchSettings(
+            epochs=6, warmup_epochs=2, children=2, controller_steps=40, architectures=8, optimizer=optimizer
+        ),
         reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-4, normalise=True),
         derive=DeriveSettings(samples=50, score_on="validation", keep=5),
         retrain=RetrainConfig(
             epochs=4,
             train_on="train",
             optimizer=dataclasses.replace(optimizer, learning_rate=4.0, momentum=0.9),
-            network=dataclasses.replace(network, batch_norm=False),
+            network=network,
             task=LanguageModelSettings(),
         ),
     )
@@ -139,24 +146,24 @@ def ptb_rnn_quick() -> TextConfig:
 
 # ----------------------------------------------------------------------------------------------------- text-rnn
 def text_rnn_quick() -> TextConfig:
-    """The help texts that come with Python, 58,000 words: small enough that search, trainings and verdict take minutes."""
+    """The help texts that come with Python, 58,000 words: small enough that search, trainings and verdict take minutes.
+
+    One network in the search and from scratch, without batch norm: with it shared weights rank at chance, and all
+    cells are alike. A short training from scratch has the last word (docs/log.md, 2026-11-27).
+    """
     like = ptb_rnn_quick()
     optimizer = dataclasses.replace(like.search.optimizer, learning_rate=2.0, momentum=0.9)
-    network = RecurrentSettings(hidden=64, output_dropout=0.2, init_range=0.1)
+    network = RecurrentSettings(hidden=64, batch_norm=False, output_dropout=0.2, init_range=0.1)
     task = LanguageModelSettings(batch_size=20, reward_batch=20, eval_batch=20, test_batch=20)
     return Config(
         space=RnnCellSettings(num_nodes=6),
         network=network,
         data=TextSettings(dataset="topics"),
         task=task,
-        search=SearchSettings(epochs=16, warmup_epochs=8, controller_steps=15, architectures=8, optimizer=optimizer),
-        reinforce=like.reinforce,
-        derive=DeriveSettings(samples=50, score_on="validation", keep=10),
-        retrain=RetrainConfig(
-            epochs=8,
-            train_on="train",
-            optimizer=optimizer,
-            network=dataclasses.replace(network, batch_norm=False),
-            task=task,
+        search=SearchSettings(
+            epochs=16, warmup_epochs=8, children=2, controller_steps=15, architectures=8, optimizer=optimizer
         ),
+        reinforce=like.reinforce,
+        derive=DeriveSettings(samples=40, draw="both", keep=10, uniform=0, finalists=8, finalist_steps=150),
+        retrain=RetrainConfig(epochs=8, train_on="train", optimizer=optimizer, network=network, task=task),
     )
