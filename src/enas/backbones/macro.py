@@ -52,7 +52,8 @@ class MacroSettings:
     """Merge chosen outputs by a 1x1 convolution (appendix B); without it they are added, for the experiment that shows what
     it is for."""
     merge_norm: bool = True
-    """Batch norm after the merging 1x1 (appendix B: removable in the final network)."""
+    """Batch norm after the merging 1x1. Appendix B finds it removable when one network trains from scratch; the
+    released final network has it, and first losses are twice as high without (docs/log.md, 2026-11-27)."""
     average_pooling: bool = True
     """Global average pooling before the classifier (appendix B); without it the classifier reads every pixel, likewise."""
 
@@ -111,6 +112,8 @@ class MacroNetwork(Supernet):
         self._plans: dict[Architecture, tuple[tuple[WiredNode, ...], dict[str, int]]] = {}
         self._build(set(self.addresses(only, aux=False)) if only is not None else None)
         he_initialise(self)
+        if only is not None and settings.merge and not settings.merge_norm:
+            self._scale_merges(only)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     # ---------------------------------------------------------------------------------------------- structure
@@ -189,6 +192,15 @@ class MacroNetwork(Supernet):
     def _halvings(self, deepest: dict[str, int]) -> Iterator[tuple[str, int]]:
         """(output, reduction) for every factorized reduction that is needed."""
         return ((name, cut) for name, level in deepest.items() for cut in range(self.level[name], level))
+
+    @torch.no_grad()
+    def _scale_merges(self, only: Architecture) -> None:
+        """He's rule for the whole 1x1 of each merge, whose fan-in is that of all its sources together. A batch norm
+        after it would undo the scale; without one, first losses are up to 38 (docs/log.md, 2026-11-27)."""
+        for node in self._plan(only)[0]:
+            sources = self._sources(node) if node.skips else ()
+            for source in sources:
+                self.at(f"merge.{node.name}.{source}").weight.div_(len(sources) ** 0.5)
 
     def marks(self) -> dict[str, str]:
         return {

@@ -58,7 +58,8 @@ class MicroSettings:
     extra_calibration: bool = False
     """A second ReLU, 1x1, batch norm on the previous cell's output (released code's final network; not in the paper)."""
     merge_norm: bool = True
-    """Batch norm after the 1x1 convolutions that merge a cell's inputs (appendix B: removable in the final network)."""
+    """Batch norm after the 1x1 convolutions that calibrate a cell's inputs. Appendix B finds that norm removable after
+    the merges of the macro space, not here: without it 20 cells are not finite (docs/log.md, 2026-11-27)."""
     head_norm: bool = False
     """Batch norm of each loose end before the classifier, the one reader of a cell that has none: children differ in the
     scale of their outputs (not in the paper; docs/log.md says what it brought on digits)."""

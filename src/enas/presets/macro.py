@@ -35,7 +35,7 @@ def cifar10_macro_paper() -> MacroConfig:
             epochs=310,
             train_on="train",
             optimizer=optimizer,
-            network=MacroSettings(filters=96, double_filters=True, dropout=0.5, merge_norm=False),
+            network=MacroSettings(filters=96, double_filters=True, dropout=0.5),
             task=task,
         ),
     )

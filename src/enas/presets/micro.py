@@ -35,7 +35,7 @@ def cifar10_micro_paper() -> MicroConfig:
             epochs=310,
             train_on="train",
             optimizer=optimizer,
-            network=dataclasses.replace(network, filters=36, dropout=0.2, merge_norm=False),
+            network=dataclasses.replace(network, filters=36, dropout=0.2),
             task=task,
         ),
     )
