@@ -19,7 +19,6 @@ from torch import nn
 from benchmarks.plain_macro import PlainMacroChild
 from benchmarks.timing import emit, paired, ratio
 from enas.backbones.macro import MacroNetwork, MacroSettings
-from enas.compare import SKIP_RATE
 from enas.space import wire
 from enas.spaces.conv_macro import conv_macro
 from enas.training import OptimizerSettings, make_optimizer, seeded, update
@@ -36,7 +35,7 @@ def step_overhead(size: str, seed: int, rounds: int) -> None:
         network = MacroNetwork(conv_macro(), settings, channels=3, image_size=32, classes=10)
         x = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
         y = torch.randint(10, (batch,))
-    arch = network.space.sample(random.Random(seed), SKIP_RATE)
+    arch = network.space.sample(random.Random(seed))
     plain = PlainMacroChild(network, arch).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     network.train()
     with torch.no_grad():

@@ -76,6 +76,11 @@ TOYS: dict[str, tuple[SearchSpace, int]] = {
         ),
         3 * 2 * 4,
     ),
+    "bias": (
+        of_walk("bias", OpChoice(OPS, bias=(1.5, -0.5, 0.0), name="c.op"), InputChoice(AB, name="c.in")),
+        3 * 2,
+    ),
+    "guided": (of_walk("guided", SubsetChoice(ABDE, rate=0.2, name="c.skips"), OpChoice(AB, name="c.op")), 2**4 * 2),
     "layers": (  # the shape of the macro space, with merges and the last node as output
         of_cell(
             "layers",

@@ -18,19 +18,30 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from enas import presets
 from enas.architecture import Architecture
+from enas.compare import uniform_architectures
 from enas.controller import Controller, ControllerSettings, Walk
 from enas.space import Edge, InputChoice, Node, OpChoice, SearchSpace, SubsetChoice
+from enas.spaces import SPACES
 from enas.spaces.nasbench201 import nasbench201
 from enas.strategies import STRATEGIES, Strategy
 from enas.strategies.evolution import Evolution, EvolutionSettings, mutated
-from enas.strategies.reinforce import Reinforce, ReinforceSettings
+from enas.strategies.random_search import RandomSearch
+from enas.strategies.reinforce import Reinforce, ReinforceSettings, odds
+from enas.strategies.reinforce import skip_rate as skip_rate_of
 from enas.training import State
 from laws import SMALL, TOYS, of_cell, of_walk, p_value, samples
 
 # Far from uniform, so that a mistake shows.
 SHARP = ControllerSettings(hidden=7, temperature=1.3, tanh_constant=2.5, init_range=1.5)
 HEADS = ("attention", "softmax")
+# What the released codes do otherwise, all at once.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "attention": {},
+    "softmax": {"input_head": "softmax"},
+    "released": {"after_anchor": "previous", "near_feedback": True, "op_tanh_constant": 0.7, "lstm_bias": False},
+}
 
 
 def walked(walk: Walk) -> dict[str, Tensor]:
@@ -43,7 +54,9 @@ def has_inputs(space: SearchSpace) -> bool:
 
 # The input head matters only where an input is chosen.
 SPACE_AND_HEAD = {
-    f"{name}-{head}": (space, head) for name, space in SMALL.items() for head in (HEADS if has_inputs(space) else HEADS[:1])
+    f"{name}-{head}": (space, head)
+    for name, space in SMALL.items()
+    for head in (VARIANTS if has_inputs(space) else ("attention", "released") if "macro" in name else ("attention",))
 }
 small_space = pytest.mark.parametrize("space", SMALL.values(), ids=SMALL)
 space_and_head = pytest.mark.parametrize(("space", "head"), SPACE_AND_HEAD.values(), ids=SPACE_AND_HEAD)
@@ -83,7 +96,7 @@ def test_probabilities_sum_to_one(space: SearchSpace, head: str, float64: None) 
     """And the terms along the way add up to what they are called: entropies to the entropy of the whole policy."""
     archs = list(space.enumerate())
     with torch.no_grad():
-        walk = controller(space, input_head=head).score(archs)
+        walk = controller(space, **VARIANTS[head]).score(archs)
     p = walk.log_prob.exp()
     assert math.isclose(float(p.sum()), 1, abs_tol=1e-9)
     if len(archs) > 1:
@@ -94,7 +107,7 @@ def test_probabilities_sum_to_one(space: SearchSpace, head: str, float64: None) 
 
 @space_and_head
 def test_asked_frequencies_match_the_scores(space: SearchSpace, head: str) -> None:
-    policy, archs = controller(space, input_head=head), list(space.enumerate())
+    policy, archs = controller(space, **VARIANTS[head]), list(space.enumerate())
     with torch.no_grad():
         probability = policy.score(archs).log_prob.double().exp().tolist()
         answers = policy.walk(20_000, generator=torch.Generator().manual_seed(5)).answers
@@ -130,7 +143,7 @@ def test_encode_and_decode_are_inverse(space: SearchSpace) -> None:
 
 @space_and_head
 def test_a_sample_scores_what_its_walk_says(space: SearchSpace, head: str) -> None:
-    policy = controller(space, input_head=head)
+    policy = controller(space, **VARIANTS[head])
     drawn = policy.walk(50, generator=torch.Generator().manual_seed(1))
     scored = policy.score(policy.decode(drawn.answers))
     for name, value in walked(drawn).items():
@@ -139,7 +152,7 @@ def test_a_sample_scores_what_its_walk_says(space: SearchSpace, head: str) -> No
 
 @space_and_head
 def test_one_by_one_scores_as_in_a_batch(space: SearchSpace, head: str) -> None:
-    policy = controller(space, input_head=head)
+    policy = controller(space, **VARIANTS[head])
     archs = samples(space, 8)
     together = policy.score(archs)
     alone = [walked(policy.score([arch])) for arch in archs]
@@ -218,6 +231,73 @@ def test_a_prior_is_added_to_the_scaled_logits(kind: str, head: str, float64: No
     assert math.isclose(moved, plain + shift, rel_tol=1e-9)
 
 
+def test_a_bias_is_learned_within_the_tanh(float64: None) -> None:
+    space = of_walk("op", OpChoice(("x", "y"), bias=(0.3, -0.2), name="c.first"))
+    bare, shifted = (log_odds(controller(s, temperature=1.0, tanh_constant=0.0), "x", "y") for s in (FIRST["op"][0], space))
+    assert math.isclose(shifted, bare + 0.5, rel_tol=1e-9)
+    saturated = of_walk("op", OpChoice(("x", "y"), bias=(50.0, -50.0), name="c.first"))
+    assert math.isclose(log_odds(controller(saturated, tanh_constant=0.7), "x", "y"), 1.4, rel_tol=1e-9)
+    policy = controller(space)
+    (name,) = (name for name, _ in policy.named_parameters() if name.startswith("op_biases."))
+    (slope,) = torch.autograd.grad(policy.score(samples(space, 1)).log_prob.sum(), [policy.get_parameter(name)])
+    assert float(slope.abs().min()) > 0
+
+
+def test_ops_can_have_a_tanh_constant_of_their_own(float64: None) -> None:
+    for kind, constant in (("op", 0.2), ("input", 2.5)):
+        space, yes, no = FIRST[kind]
+        wide = [
+            controller(space, seed=seed, temperature=1e-4, tanh_constant=2.5, op_tanh_constant=0.2) for seed in range(9)
+        ]
+        assert max(abs(log_odds(policy, yes, no)) for policy in wide) == pytest.approx(2 * constant)
+
+
+def test_the_divergence_is_that_of_bernoulli_variables(float64: None) -> None:
+    """KL(p || rho), from the definition, and the entropy likewise; p is what the policy itself says of the answer."""
+    space, yes, no = FIRST["bit"]
+    for seed in range(5):
+        policy = Controller(space, SHARP, torch.Generator().manual_seed(seed), skip_rate=0.3)
+        with torch.no_grad():
+            walk = policy.score([space.architecture({"c.first": answer}) for answer in (yes, no)])
+        p, q = walk.log_prob.exp().tolist()
+        assert float(walk.divergence[0]) == pytest.approx(p * math.log(p / 0.3) + q * math.log(q / 0.7))
+        assert float(walk.entropy[0]) == pytest.approx(-p * math.log(p) - q * math.log(q))
+        assert float(walk.log_ratio[0]) == pytest.approx(math.log(p / 0.3))
+
+
+def read_by_the_lstm(policy: Controller, archs: Sequence[Architecture]) -> tuple[list[Tensor], list[Tensor]]:
+    """The inputs of all LSTM steps of a walk, and their outputs."""
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+    hook = policy.cell.register_forward_hook(
+        lambda _, given, found: (inputs.append(given[0].detach()), outputs.append(found[0].detach()), None)[2]
+    )
+    policy.score(archs)
+    hook.remove()
+    return inputs, outputs
+
+
+def test_what_the_lstm_reads_after_a_finished_node() -> None:
+    """Two nodes of an input and an op each, over two cell inputs."""
+    space, (arch,) = TOYS["inputs"][0], samples(TOYS["inputs"][0], 1)
+    policy = controller(space, near_feedback=True)
+    inputs, outputs = read_by_the_lstm(policy, [arch])
+    empty = policy.empty.detach()
+    assert len(inputs) == 8  # a b | in op n1 | in op n2: anchors are steps too
+    assert [torch.equal(x, empty) for x in inputs] == [True, True, True, False, False, True, False, False]
+    policy = controller(space, after_anchor="previous", near_feedback=True)
+    inputs, outputs = read_by_the_lstm(policy, [arch])
+    assert len(inputs) == 6  # a b | in op | in op: a finished node is no step
+    assert [torch.equal(x, empty) for x in inputs] == [True, True, True, False, False, False]
+    ops = [policy.op_embeddings[policy._head_of[options]] for options in (("conv", "pool", "skip"), ("a", "b"))]
+    first = ("conv", "pool", "skip").index(str(arch.choices["c.n1.op0"]))
+    assert torch.equal(inputs[4], ops[0].weight[first : first + 1].detach())  # of node 2: the op of node 1
+    anchors = {"a": outputs[0], "b": outputs[1], "n1": outputs[3]}  # n1 is what its last decision, its op, left
+    for step, name, distances in ((3, "c.n1.input0", {"a": 2, "b": 1}), (5, "c.n2.input0", {"a": 3, "b": 2, "n1": 1})):
+        chosen = str(arch.choices[name])
+        torch.testing.assert_close(inputs[step], anchors[chosen] / (0.1 + distances[chosen]))
+
+
 def test_parameters_start_small() -> None:
     policy = controller(SMALL["conv_micro"], ControllerSettings())
     values = torch.cat([p.detach().flatten() for p in policy.parameters()])
@@ -235,16 +315,32 @@ def test_wrong_controller_settings(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"learning_rate": 0.0}, {"baseline_decay": 1.0}, {"skip_rate": 0.0}, {"entropy_weight": -1.0}, {"skip_weight": -1.0}],
-)
+    [
+        {"learning_rate": 0.0}, {"baseline_decay": 1.0}, {"skip_rate": 0.0}, {"entropy_weight": -1.0},
+        {"skip_weight": -1.0}, {"adam_beta1": 1.0}, {"adam_eps": 0.0}, {"entropy": "all"}, {"skip_penalty": "all"},
+    ],
+)  # fmt: skip
 def test_wrong_reinforce_settings(wrong: dict[str, Any]) -> None:
     ((name, value),) = wrong.items()
-    with pytest.raises(ValueError, match=rf"strategy\.{name} is .*; got {value}"):
+    with pytest.raises(ValueError, match=rf"strategy\.{name} .*; got .*{value}"):
         ReinforceSettings(**wrong)
 
 
 # ----------------------------------------------------------------------------------------------------- expected gradient
 GRADIENT_SPACES = ("subset_and_op", "two_of_four", "prior", "nested_ops", "nested_two_of_three")
+
+
+@pytest.mark.parametrize("terms", ["sampled", "exact"])
+@pytest.mark.parametrize("settings", [{"entropy": "mean"}, {"skip_penalty": "layer_mean"}])
+def test_sums_and_means_are_one_objective_in_other_units(settings: dict[str, Any], terms: Any, float64: None) -> None:
+    """Three questions: one op, and two skips in one layer."""
+    space = TOYS["subset_and_op"][0]
+    archs, rewards = samples(space, 5), [0.1, 0.9, -0.4, 0.0, 2.0]
+    alike = {"entropy_weight": 0.1 / 3} if "entropy" in settings else {"skip_weight": 0.8 * 2}
+    policies = [policy_of(space, terms=terms, **changes) for changes in (settings, alike, {})]
+    found, same, other = (gradient(p.loss(archs, rewards)[0], p.controller) for p in policies)
+    torch.testing.assert_close(found, same)
+    assert not torch.allclose(found, other)
 
 
 def policy_of(space: SearchSpace, **settings: Any) -> Reinforce:
@@ -424,6 +520,107 @@ def test_the_skip_term_alone_brings_the_skip_rate_to_its_prior(terms: Any) -> No
     strategy = Reinforce(SKIPS, settings)
     teach(strategy, lambda arch: 1.0, steps=150)
     assert abs(skip_rate(strategy.ask(2000)) - 0.4) < 0.03
+
+
+def recipes_with_skips() -> dict[str, tuple[SearchSpace, ReinforceSettings]]:
+    found = {}
+    for name, preset in presets.PRESETS.items():
+        for recipe in preset.recipes:
+            settings = presets.config_of(name, recipe)
+            space = SPACES[preset.space].make(settings.space)
+            if any(isinstance(decision, SubsetChoice) for decision in space.decisions):
+                found[f"{name}-{recipe}"] = (space, settings.reinforce)
+    return found
+
+
+RECIPES = recipes_with_skips()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_skip_rate_that_a_recipe_leads_to_is_its_prior(name: str) -> None:
+    """The best p of w H - k KL over a fine grid, from the definitions, all skips alike: near the 0.4 of paper 3.2."""
+    space, settings = RECIPES[name]
+    layers = [len(d.options) for d in space.decisions if isinstance(d, SubsetChoice)]
+    p = np.linspace(0.001, 0.999, 99_801)
+    entropy = sum(layers) * -(p * np.log(p) + (1 - p) * np.log(1 - p))
+    if settings.entropy == "mean":
+        entropy /= sum(layers) + sum(not isinstance(d, SubsetChoice) for d in space.decisions)
+    divergence = p * np.log(p / 0.4) + (1 - p) * np.log((1 - p) / 0.6)
+    if settings.skip_penalty == "layer_mean":
+        divergence *= sum(layers) / len(layers)
+    best = p[np.argmax(settings.entropy_weight * entropy - settings.skip_weight * divergence)]
+    assert skip_rate_of(settings, space) == pytest.approx(best, abs=1e-4)
+    assert best == pytest.approx(0.4, abs=0.015)
+
+
+def test_what_a_point_is_worth_by_hand() -> None:
+    space = TOYS["two_ops"][0]  # two answers; the best policy over rewards R is softmax of R / w
+    for settings, weight in ((ReinforceSettings(), 0.1), (ReinforceSettings(entropy="mean"), 0.05)):
+        assert odds(settings, space) == pytest.approx(math.exp(0.01 / weight))
+    assert odds(ReinforceSettings(entropy_weight=0.0), space) == math.inf
+    strategy = Reinforce(
+        space,
+        ReinforceSettings(
+            controller=ControllerSettings(tanh_constant=0.0, temperature=1.0), learning_rate=0.02, terms="exact"
+        ),
+    )
+    better = samples(space, 1)[0]
+    teach(strategy, lambda arch: 0.1 * math.log(3) * (arch == better), steps=400, n=64)
+    asked = strategy.ask(4000)
+    others = (len(asked) - asked.count(better)) / 3
+    assert asked.count(better) / others == pytest.approx(3, rel=0.25)  # three times as likely as each other one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cifar10-macro-paper", "cifar10-macro-released"])
+def test_a_policy_settles_where_its_recipe_leads(name: str) -> None:
+    space, settings = RECIPES[name]
+    strategy = Reinforce(space, replace(settings, learning_rate=3e-3, adam_beta1=0.9, adam_eps=1e-8, terms="exact"))
+    teach(strategy, lambda arch: 0.0, steps=250, n=32)
+    taken = [len(answer) for arch in strategy.ask(1000) for answer in arch.choices.values() if isinstance(answer, tuple)]
+    skips = sum(len(d.options) for d in space.decisions if isinstance(d, SubsetChoice))
+    assert sum(taken) / 1000 / skips == pytest.approx(skip_rate_of(settings, space), abs=0.02)
+
+
+def test_random_networks_take_skips_as_the_paper_guides_them() -> None:
+    """Paper 3.3: 0.4, whoever draws them."""
+    space = SPACES["conv_macro"].make(SPACES["conv_macro"].settings())
+    drawn = {
+        "random search": RandomSearch(space, seed=3).ask(400),
+        "what a search is compared with": uniform_architectures(space, 400, seed=3),
+        "evolution, at first": Evolution(space, seed=3).ask(400),
+    }
+    for who, archs in drawn.items():
+        taken = sum(len(answer) for arch in archs for answer in arch.choices.values() if isinstance(answer, tuple))
+        assert taken / (66 * len(archs)) == pytest.approx(0.4, abs=0.015), who
+
+
+def test_a_step_is_standardised_by_its_own_mean() -> None:
+    settings = ReinforceSettings(entropy_weight=0.0, skip_weight=0.0, normalise=True, baseline_start=7.0)
+    strategy = Reinforce(TOYS["two_ops"][0], settings)
+    archs = samples(strategy.space, 3)
+    metrics = strategy.tell(archs, [1.0, 2.0, 6.0])
+    assert metrics["baseline"] == pytest.approx(3.0)  # what was subtracted
+    assert metrics["advantage"] == pytest.approx(0.0, abs=1e-6)
+    found = gradient(strategy.loss(archs, [1.0, 2.0, 6.0])[0], strategy.controller)
+    more = gradient(strategy.loss(archs, [101.0, 102.0, 106.0])[0], strategy.controller)
+    wider = gradient(strategy.loss(archs, [10.0, 20.0, 60.0])[0], strategy.controller)
+    torch.testing.assert_close(found, more, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(found, wider, rtol=1e-3, atol=1e-6)
+    assert strategy.tell(archs[:1], [1.0])["baseline"] != 1.0  # one alone: the moving average
+
+
+def test_the_first_baseline_is_a_setting() -> None:
+    space = TOYS["two_ops"][0]
+    plain = {"entropy_weight": 0.0, "skip_weight": 0.0}
+    metrics = Reinforce(space, ReinforceSettings(baseline_start=0.0, **plain)).tell(samples(space, 2), [2.0, 4.0])
+    assert (metrics["baseline"], metrics["advantage"]) == (0.0, 3.0)
+
+
+def test_adam_is_as_set() -> None:
+    strategy = Reinforce(TOYS["two_ops"][0], ReinforceSettings(adam_beta1=0.0, adam_eps=1e-3))
+    (group,) = strategy.optimizer.param_groups
+    assert (group["betas"], group["eps"]) == ((0.0, 0.999), 1e-3)
 
 
 def test_the_baseline_is_the_one_from_before() -> None:

@@ -138,7 +138,8 @@ def test_probabilities_give_the_figures_of_evaluate(preset: str) -> None:
 def test_a_language_models_ensemble_reads_many_streams() -> None:
     """Batch norm over one stream would give every cell the same figures."""
     settings = presets.config_of("text-rnn", "quick")
-    settings = dataclasses.replace(settings, task=dataclasses.replace(settings.task, test_batch=1))
+    network = dataclasses.replace(settings.network, batch_norm=True)
+    settings = dataclasses.replace(settings, network=network, task=dataclasses.replace(settings.task, test_batch=1))
     procedure = setup("text-rnn", "quick", settings, device="cpu").search()
     with torch.no_grad():
         for parameter in procedure.supernet.parameters():

@@ -19,6 +19,7 @@ import enas
 from enas.architecture import Architecture
 from enas.space import (
     Anchor,
+    Decision,
     Edge,
     InputChoice,
     Node,
@@ -178,19 +179,28 @@ def test_the_micro_count_written_out() -> None:
     assert conv_micro().paper_size == (5 * math.factorial(5)) ** 4
 
 
+def guided(decision: Decision) -> bool:
+    return isinstance(decision, SubsetChoice) and decision.k is None and decision.rate != 0.5
+
+
 @small_space
-def test_uniform_sampling_is_uniform(space: SearchSpace) -> None:
-    """Each active decision uniform given those before it, so without nesting the whole space is."""
+def test_random_architectures_are_uniform_but_for_guided_subsets(space: SearchSpace) -> None:
+    """Each active decision uniform given those before it, so without nesting the whole space is; a guided subset takes
+    each option with its own rate."""
 
     def probability(arch: Architecture) -> float:
         p = 1.0
         for decision in space.decisions:
-            if decision.name in arch.choices:
+            if decision.name in arch.choices and guided(decision):
+                assert isinstance(decision, SubsetChoice)
+                taken, options = len(arch.choices[decision.name]), len(decision.options)
+                p *= decision.rate**taken * (1 - decision.rate) ** (options - taken)
+            elif decision.name in arch.choices:
                 p /= sum(1 for _ in decision.answers())
         return p
 
     expected = {arch: probability(arch) for arch in space.enumerate()}
-    if all(decision.when is None for decision in space.decisions):
+    if not any(decision.when or guided(decision) for decision in space.decisions):
         assert math.isclose(min(expected.values()), 1 / space.size(), rel_tol=1e-9)
         assert math.isclose(max(expected.values()), 1 / space.size(), rel_tol=1e-9)
     assert p_value(samples(space, max(2000, 10 * space.size()), seed=3), expected) > 1e-3
@@ -428,7 +438,10 @@ ERRORS = {
         "\"provenance\" of an architecture is a mapping; got 'me'",
     ),
     "unknown space": (lambda: space_of({"name": "nas"}), "the space of an architecture is one of "),
-    "unknown setting": (lambda: space_of({"name": "conv_micro", "nodes": 5}), "has settings num_nodes, ops; got 'nodes'"),
+    "unknown setting": (
+        lambda: space_of({"name": "conv_micro", "nodes": 5}),
+        "has settings num_nodes, ops, prior; got 'nodes'",
+    ),
     "setting of another type": (
         lambda: space_of({"name": "conv_micro", "num_nodes": "5"}),
         "'num_nodes' of space 'conv_micro' is of type int; got '5'",

@@ -19,18 +19,15 @@ from enas.metrics import METRICS, Metric
 from enas.space import SearchSpace
 from enas.training import seed_of
 
-SKIP_RATE = 0.4  # of uniformly drawn networks with skips: the prior that guides random search in paper 3.3
-
 
 def uniform_architectures(space: SearchSpace, n: int, seed: int, without: Architecture | None = None) -> list[Architecture]:
-    """n different architectures drawn uniformly, skips with probability 0.4, a function of `seed`; never `without`.
-    ValueError in too small a space."""
+    """n different random architectures, a function of `seed`; never `without`. ValueError in too small a space."""
     if space.size() < n + (without is not None):
         raise ValueError(f"space '{space.name}' has {space.size()} architectures; cannot draw {n} different ones")
     rng = random.Random(seed_of(seed, "compare"))
     drawn: dict[Architecture, None] = {}
     while len(drawn) < n:
-        arch = space.sample(rng, SKIP_RATE)
+        arch = space.sample(rng)
         if arch != without:
             drawn[arch] = None
     return list(drawn)

@@ -26,7 +26,7 @@ from enas import drive
 from enas.architecture import Architecture, Reference
 from enas.assemble import Setup, cores
 from enas.backbones.budget import widest
-from enas.compare import SKIP_RATE, Verdict, uniform_architectures, verdict
+from enas.compare import Verdict, uniform_architectures, verdict
 from enas.config import from_dict, to_dict
 from enas.drive import Done, Listener, Stopped, after, resume, retrain_folder
 from enas.grade import ranked_alone
@@ -315,7 +315,6 @@ class Comparison:
                 **{name: self.by_reference[name] for name in answer.references},
             },
             "learning": learning(self.run),
-            "skip_rate": SKIP_RATE,
             "uniform_architectures": [arch.to_dict() for arch in self.uniform],
             "ledger": cost.to_dict() if cost else None,
             "rankings": self.rankings,

@@ -38,13 +38,27 @@ class ControllerSettings:
     temperature: float = 5.0
     """Logits are divided by it (paper 3.1 and 3.2: 5.0; released CIFAR-10 code: none, that is 1)."""
     tanh_constant: float = 2.5
-    """Logits are then c tanh(logit) (paper: 2.5; released micro code: 1.1 for inputs, 0.44 for ops). 0: no tanh."""
+    """Logits are then c tanh(logit) (paper 3.1 and 3.2: 2.5; released micro code: 1.1). 0: no tanh."""
     init_range: float = 0.1
     """All parameters start uniform in +- this (paper: 0.1)."""
     input_head: Literal["attention", "softmax"] = "attention"
     """How an input is chosen: attention over anchors (released code) or a linear softmax (paper 2.2)."""
+    op_tanh_constant: float | None = None
+    """c of the logits of ops, where it differs (released micro code: 0.44)."""
+    after_anchor: Literal["empty", "previous"] = "empty"
+    """What the LSTM reads after a finished node. empty: one step more, whose output later decisions attend to, and then
+    the empty embedding (released micro code). previous: no such step; they attend to what the node's last decision left,
+    and the next input is that decision (paper 2.2; released macro code)."""
+    near_feedback: bool = False
+    """Divide a chosen input, where it is fed back, by 0.1 + its distance (corrected release)."""
+    lstm_bias: bool = True
+    """Biases in the LSTM (released code: none)."""
 
     def __post_init__(self) -> None:
+        if self.after_anchor not in ("empty", "previous"):
+            raise ValueError(f"controller.after_anchor is empty or previous; got '{self.after_anchor}'")
+        if self.op_tanh_constant is not None and self.op_tanh_constant < 0:
+            raise ValueError(f"controller.op_tanh_constant is at least 0; got {self.op_tanh_constant}")
         for name, low in (("hidden", 1), ("temperature", 1e-6), ("tanh_constant", 0), ("init_range", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"controller.{name} is at least {low}; got {getattr(self, name)}")
@@ -70,7 +84,7 @@ class Controller(nn.Module):
         super().__init__()
         self.space, self.settings, self.skip_rate = space, settings, skip_rate
         H = settings.hidden
-        self.cell = nn.LSTMCell(H, H)
+        self.cell = nn.LSTMCell(H, H, bias=settings.lstm_bias)
         self.empty = nn.Parameter(torch.empty(1, H))
         op_lists = list(dict.fromkeys(d.options for d in space.decisions if isinstance(d, OpChoice)))
         self._head_of = {options: f"ops{i}" for i, options in enumerate(op_lists)}
@@ -88,8 +102,13 @@ class Controller(nn.Module):
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.uniform_(-settings.init_range, settings.init_range, generator=generator)
+        biases = {d.options: d.bias for d in space.decisions if isinstance(d, OpChoice) and d.bias is not None}
+        self.op_biases = nn.ParameterDict(
+            {self._head_of[options]: nn.Parameter(torch.tensor(bias)) for options, bias in biases.items()}
+        )
         self._position = {d.name: i for i, d in enumerate(space.decisions)}
-        self._skips = sum(len(d.options) for d in space.decisions if isinstance(d, SubsetChoice))
+        subsets = [len(d.options) for d in space.decisions if isinstance(d, SubsetChoice)]
+        self.skips, self.skip_layers = sum(subsets), len(subsets)  # yes/no questions, and decisions they stand in
 
     # --------------------------------------------------------------------------------------------- for users
     @torch.no_grad()
@@ -144,11 +163,16 @@ class Controller(nn.Module):
         x = self.empty.expand(n, self.settings.hidden)
         h = c = torch.zeros_like(x)
         seen = _Seen(self)
+        previous, decided = self.settings.after_anchor == "previous", False  # decided: the step before was a decision
         for step in self.space.walk:
+            if isinstance(step, Anchor) and previous and decided:
+                seen.anchors[step.name], decided = h, False
+                continue
             h_new, c_new = self.cell(x, (h, c))
+            decided = not isinstance(step, Anchor)
             if isinstance(step, Anchor):
                 seen.anchors[step.name] = h = h_new
-                c, x = c_new, self.empty.expand_as(x)
+                c, x = c_new, x if previous else self.empty.expand_as(x)
                 continue
             active = self._active(step, seen.answers)
             answer = given[len(seen.answers)] if given is not None else self._draw(step, h_new, seen, generator)
@@ -174,10 +198,10 @@ class Controller(nn.Module):
         above = self._active(parent, answers)
         return here if above is None else here & above
 
-    def _scaled(self, logits: Tensor, prior: Tensor | None) -> Tensor:
+    def _scaled(self, logits: Tensor, prior: Tensor | None, constant: float) -> Tensor:
         logits = logits / self.settings.temperature
-        if self.settings.tanh_constant:
-            logits = self.settings.tanh_constant * torch.tanh(logits)
+        if constant:
+            logits = constant * torch.tanh(logits)
         return logits if prior is None else logits + prior
 
     def _kind(self, decision: Decision) -> str:
@@ -195,6 +219,8 @@ class Controller(nn.Module):
             out: Tensor = self.input_embedding(answer)
         elif kind == "input":
             out = seen.of(decision)[answer, torch.arange(len(answer), device=answer.device)]
+            if self.settings.near_feedback:
+                out = out / (0.1 + len(decision.options) - answer[:, None])
         elif kind == "subset":
             weight = answer.to(self.empty.dtype)
             out = (weight.t()[:, :, None] * seen.of(decision)).sum(0) / (1 + weight.sum(1, keepdim=True))
@@ -238,11 +264,16 @@ class Controller(nn.Module):
             logits = attention(h, seen.keys(kind, attention), [seen.places(d, K) for d in decisions])
         else:
             logits = self.op_heads[kind](h)
+            if kind in self.op_biases:
+                logits = logits + self.op_biases[kind]
+        constant = self.settings.tanh_constant
+        if kind in self.op_heads and self.settings.op_tanh_constant is not None:
+            constant = self.settings.op_tanh_constant
         prior = None
         if any(d.prior is not None for d in decisions):
             rows = [[*(d.prior or [0.0] * n), *[0.0] * (K - n)] for d, n in zip(decisions, lengths, strict=True)]
             prior = torch.tensor(rows, dtype=h.dtype, device=h.device)[:, None]
-        logits = self._scaled(logits, prior)
+        logits = self._scaled(logits, prior, constant)
         if min(lengths) < K:
             none = torch.arange(K, device=h.device) >= torch.tensor(lengths, device=h.device)[:, None]
             logits = logits.masked_fill(none[:, None], FAR_BELOW)
@@ -271,7 +302,7 @@ class Controller(nn.Module):
             log_prob = log_prob + torch.where(asked, chosen, 0).sum(0)
             entropy = entropy - torch.where(asked, (log_p.exp() * log_p).sum(2), 0).sum(0)
         # Divided by a number that does not depend on what was drawn: only so are both means of equal expectation.
-        skips = max(self._skips, 1)
+        skips = max(self.skips, 1)
         return Walk(seen.answers, log_prob, entropy, log_ratio / skips, divergence / skips)
 
     def _bits(

@@ -57,8 +57,8 @@ class Decision:
         """Does `answer` take `option`?"""
         return answer == option
 
-    def draw(self, rng: random.Random, skip_rate: float = 0.5) -> Answer:
-        """One answer, each equally likely; the prior is not looked at. `skip_rate`: see `SearchSpace.sample`."""
+    def draw(self, rng: random.Random) -> Answer:
+        """A random answer, each equally likely unless the kind of decision says otherwise; the prior is not looked at."""
         return rng.choice(self.options)
 
     def check(self, answer: Any) -> Answer:
@@ -68,8 +68,17 @@ class Decision:
         return answer
 
 
+@dataclass(frozen=True)
 class OpChoice(Decision):
-    """Exactly one op."""
+    """Exactly one op. `bias`: where the controller's logits have a learnable bias, its first values, one per option;
+    all choices of equal options share it."""
+
+    bias: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bias is not None and len(self.bias) != len(self.options):
+            raise ValueError(f"a bias has one number per option ({len(self.options)}); got {len(self.bias)}")
 
 
 class InputChoice(Decision):
@@ -78,12 +87,19 @@ class InputChoice(Decision):
 
 @dataclass(frozen=True)
 class SubsetChoice(Decision):
-    """Any subset of the options (earlier nodes), or exactly `k` of them: a walk of yes/no over the options."""
+    """Any subset of the options (earlier nodes), or exactly `k` of them: a walk of yes/no over the options.
+
+    `rate`: the probability with which a random architecture takes an option of a free subset; only 0.5 makes all
+    subsets equally likely.
+    """
 
     k: int | None = None
+    rate: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"the rate of a subset is between 0 and 1; got {self.rate}")
         if self.k is not None and not 0 <= self.k <= len(self.options):
             raise ValueError(f"k of a subset is between 0 and the number of options ({len(self.options)}); got {self.k}")
 
@@ -95,9 +111,9 @@ class SubsetChoice(Decision):
     def contains(self, answer: Answer, option: str) -> bool:
         return option in answer
 
-    def draw(self, rng: random.Random, skip_rate: float = 0.5) -> Answer:
+    def draw(self, rng: random.Random) -> Answer:
         if self.k is None:
-            return tuple(option for option in self.options if rng.random() < skip_rate)
+            return tuple(option for option in self.options if rng.random() < self.rate)
         chosen = set(rng.sample(self.options, self.k))
         return tuple(option for option in self.options if option in chosen)
 
@@ -268,6 +284,11 @@ class SearchSpace:
         return tuple(step for step in self.walk if isinstance(step, Decision))
 
     @cached_property
+    def num_answers(self) -> int:
+        """How many questions a controller answers: one per decision, and one per member of a subset."""
+        return sum(len(d.options) if isinstance(d, SubsetChoice) else 1 for d in self.decisions)
+
+    @cached_property
     def spec(self) -> dict[str, Any]:
         """Name and settings, as every architecture of the space records them."""
         return {"name": self.name, **dict(self.settings)}
@@ -313,13 +334,13 @@ class SearchSpace:
     def _spec_items(self) -> tuple[tuple[str, Any], ...]:
         return Architecture.of(self.spec, {}).space_items
 
-    def sample(self, rng: random.Random, skip_rate: float = 0.5) -> Architecture:
-        """One architecture, each active decision answered uniformly, in order. `skip_rate`: probability that an option of a
-        free subset is taken; only 0.5 makes all subsets equally likely (paper 3.3 guides random networks by 0.4)."""
+    def sample(self, rng: random.Random) -> Architecture:
+        """A random architecture: each active decision is answered by its own `draw`, in order. What "random" means is
+        said here once, for random search, warm-up, probes, and what a search is compared with."""
         choices: dict[str, Answer] = {}
         for decision in self.decisions:
             if self.active(decision, choices):
-                choices[decision.name] = decision.draw(rng, skip_rate)
+                choices[decision.name] = decision.draw(rng)
         return Architecture.of(self.spec, choices)
 
     def enumerate(self) -> Iterator[Architecture]:

@@ -29,7 +29,7 @@ def cifar10_macro_paper() -> MacroConfig:
         data=DataSettings(),
         task=task,
         search=SearchSettings(optimizer=optimizer),
-        reinforce=ReinforceSettings(),
+        reinforce=ReinforceSettings(controller=ControllerSettings(after_anchor="previous"), entropy="mean"),
         derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
         retrain=RetrainConfig(
             epochs=310,
@@ -57,10 +57,16 @@ def cifar10_macro_released() -> MacroConfig:
             optimizer=OptimizerSettings(min_learning_rate=0.0005, per_epoch=True, weight_decay=5e-4),
         ),
         reinforce=ReinforceSettings(
-            controller=ControllerSettings(hidden=64, temperature=1.0, tanh_constant=1.5),
+            controller=ControllerSettings(
+                hidden=64, temperature=1.0, tanh_constant=1.5, after_anchor="previous", lstm_bias=False
+            ),
             learning_rate=0.001,
+            adam_beta1=0.0,
+            adam_eps=1e-3,
             entropy_weight=1e-4,
+            skip_penalty="layer_mean",
             terms="exact",
+            baseline_start=0.0,
         ),
         derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
         retrain=RetrainConfig(

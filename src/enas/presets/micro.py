@@ -29,7 +29,7 @@ def cifar10_micro_paper() -> MicroConfig:
         data=DataSettings(),
         task=task,
         search=SearchSettings(optimizer=optimizer),
-        reinforce=ReinforceSettings(),
+        reinforce=ReinforceSettings(controller=ControllerSettings(after_anchor="previous"), entropy="mean"),
         derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
         retrain=RetrainConfig(
             epochs=310,
@@ -46,15 +46,20 @@ def cifar10_micro_released() -> MicroConfig:
     search_optimizer = OptimizerSettings(min_learning_rate=0.0005, per_epoch=True, weight_decay=2e-4)
     task = ImageClassificationSettings(batch_size=160, reward_batch=160)
     return Config(
-        space=ConvMicroSettings(),
+        space=ConvMicroSettings(prior="released"),
         network=MicroSettings(filters=20, cells=2, dropout=0.1, aux_weight=0.4),
         data=DataSettings(),
         task=task,
         search=SearchSettings(epochs=150, controller_steps=30, architectures=10, optimizer=search_optimizer),
         reinforce=ReinforceSettings(
-            controller=ControllerSettings(hidden=64, temperature=1.0, tanh_constant=1.1),
+            controller=ControllerSettings(
+                hidden=64, temperature=1.0, tanh_constant=1.1, op_tanh_constant=0.44, lstm_bias=False
+            ),
             learning_rate=0.0035,
+            adam_beta1=0.0,
+            adam_eps=1e-3,
             entropy_weight=1e-4,
+            baseline_start=0.0,
         ),
         derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
         retrain=RetrainConfig(

@@ -31,7 +31,9 @@ def ptb_rnn_paper() -> TextConfig:
         data=TextSettings(),
         task=LanguageModelSettings(),
         search=SearchSettings(epochs=150, optimizer=optimizer),
-        reinforce=ReinforceSettings(entropy_weight=1e-4),
+        reinforce=ReinforceSettings(
+            controller=ControllerSettings(after_anchor="previous"), entropy_weight=1e-4, entropy="mean"
+        ),
         derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
         retrain=RetrainConfig(
             epochs=150,
@@ -60,15 +62,25 @@ def ptb_rnn_released() -> TextConfig:
         softmax_bias=False,
     )
     return Config(
-        space=RnnCellSettings(num_nodes=9, ops=CORRECTED_OPS, fixed_input=True, output="all", sharing="edge_op"),
+        space=RnnCellSettings(
+            num_nodes=9, ops=CORRECTED_OPS, fixed_input=True, output="all", sharing="edge_op", near_prior=True
+        ),
         network=network,
         data=TextSettings(),
         task=LanguageModelSettings(batch_size=128, random_lengths=True, temporal_penalty=1.0, reward_batch=128),
         search=SearchSettings(epochs=600, controller_steps=25, architectures=10, optimizer=optimizer),
         reinforce=ReinforceSettings(
-            controller=ControllerSettings(hidden=64, tanh_constant=2.25, init_range=0.01),
+            controller=ControllerSettings(
+                hidden=64,
+                tanh_constant=2.25,
+                init_range=0.01,
+                after_anchor="previous",
+                near_feedback=True,
+                lstm_bias=False,
+            ),
             learning_rate=5e-5,
             entropy_weight=1e-5,
+            baseline_start=0.0,
             baseline_decay=0.999,
         ),
         derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
@@ -102,7 +114,7 @@ def ptb_rnn_modern() -> TextConfig:
         ),
         task=LanguageModelSettings(random_lengths=True),
         search=dataclasses.replace(like.search, warmup_epochs=15, children=2, controller_steps=100, architectures=10),
-        reinforce=dataclasses.replace(like.reinforce, learning_rate=3.5e-3, normalise=True),
+        reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-4, normalise=True),
         derive=DeriveSettings(samples=100, score_on="validation", keep=10),
         retrain=dataclasses.replace(
             like.retrain,

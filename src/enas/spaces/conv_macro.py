@@ -23,6 +23,7 @@ from enas.space import NONE, Cell, Edge, Node, OpChoice, SearchSpace, SubsetChoi
 
 OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")  # numbered so as released
 STEM, CELL = "stem", "network"
+SKIP_RATE = 0.4  # of random networks (paper 3.3, guided random search)
 Form = Literal["paper", "released"]
 
 
@@ -59,7 +60,7 @@ def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace
             Node(
                 name,
                 (Edge(previous, OpChoice(settings.ops)),),
-                SubsetChoice(options) if options else None,
+                SubsetChoice(options, rate=SKIP_RATE) if options else None,
                 merge="before" if settings.form == "paper" else "after",
             )
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from enas.architecture import Architecture
 from enas.space import NONE, Cell, Edge, InputChoice, Node, OpChoice, SearchSpace, WiredEdge
@@ -27,6 +27,9 @@ class ConvMicroSettings:
     """Nodes a cell, its two inputs not counted (the paper's B is 2 more: B = 7 gives 5; 2.4)."""
     ops: tuple[str, ...] = OPS
     """Ops an edge can choose from (paper 2.4: five)."""
+    prior: Literal["none", "released"] = "none"
+    """What the controller prefers before it learns: nothing, or separable convolutions (released code: by a learnable
+    bias of 10, and in the normal cell by a fixed 0.25; the paper does not speak of it)."""
 
     def __post_init__(self) -> None:
         if self.num_nodes < 1:
@@ -35,17 +38,19 @@ class ConvMicroSettings:
             raise ValueError(f"ops of the micro space are edges that are there; got '{NONE}'")
         if not self.ops or len(set(self.ops)) != len(self.ops):
             raise ValueError(f"ops of the micro space are distinct names, at least one; got {list(self.ops)}")
+        if self.prior not in ("none", "released"):
+            raise ValueError(f"prior of the micro space is none or released; got '{self.prior}'")
 
 
 def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace:
     """The space for these settings. `size()` for B = 7 is 2.6e25, the paper's own formula 1.3e11."""
     nodes = [f"n{i}" for i in range(2, 2 + settings.num_nodes)]
 
-    def edge(i: int) -> Edge:
-        return Edge(InputChoice((*INPUTS, *nodes[:i])), OpChoice(settings.ops))
+    def edge(cell: str, i: int) -> Edge:
+        return Edge(InputChoice((*INPUTS, *nodes[:i])), _op_choice(settings, cell))
 
     cells = tuple(
-        Cell(name, INPUTS, tuple(Node(node, (edge(i), edge(i))) for i, node in enumerate(nodes)))
+        Cell(name, INPUTS, tuple(Node(node, (edge(name, i), edge(name, i))) for i, node in enumerate(nodes)))
         for name in ("normal", "reduce")
     )
     shown: dict[str, Any] = {"num_nodes": settings.num_nodes}
@@ -60,6 +65,14 @@ def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace
         # (5 x (B - 2)!)^4, the paper's formula as written (2.4)
         paper_size=(len(settings.ops) * math.factorial(settings.num_nodes)) ** 4,
     )
+
+
+def _op_choice(settings: ConvMicroSettings, cell: str) -> OpChoice:
+    if settings.prior == "none":
+        return OpChoice(settings.ops)
+    separable = [op.startswith("sep_conv") for op in settings.ops]
+    prior = tuple(0.25 if favoured else -0.25 for favoured in separable) if cell == "normal" else None
+    return OpChoice(settings.ops, prior, bias=tuple(10.0 if favoured else 0.0 for favoured in separable))
 
 
 def address(edge: WiredEdge, position: int) -> str:

@@ -40,6 +40,9 @@ class RnnCellSettings:
     """What is averaged: nodes that no other reads (paper 2.1), or all (corrected release)."""
     sharing: Sharing = "edge"
     """Weights are shared by all activations of a (node, input) (paper, appendix A), or each has its own (released)."""
+    near_prior: bool = False
+    """The controller prefers near inputs before it learns: the logit of an input is smaller by the square of its distance
+    over 6 (corrected release; the paper does not speak of it)."""
 
     def __post_init__(self) -> None:
         if self.num_nodes < 1:
@@ -61,7 +64,8 @@ def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
         nodes.append(Node("h0", (Edge(INPUT, "tanh"),)))
     for name in names:
         earlier = tuple(node.name for node in nodes)
-        nodes.append(Node(name, (Edge(InputChoice(earlier) if earlier else INPUT, OpChoice(settings.ops)),)))
+        prior = tuple(-(distance**2) / 6 for distance in range(len(earlier), 0, -1)) if settings.near_prior else None
+        nodes.append(Node(name, (Edge(InputChoice(earlier, prior) if earlier else INPUT, OpChoice(settings.ops)),)))
     defaults = RnnCellSettings()
     shown: dict[str, Any] = {"num_nodes": settings.num_nodes}
     for name in ("ops", "fixed_input", "output", "sharing"):
