@@ -1,9 +1,11 @@
-# make demo, make demo-text: the main job on embedded data. make test: the whole suite. make check: the developer's loop.
+# make demo, make demo-text: the main job on embedded data (SEED=1: with another seed). make test: the whole suite.
+# make check: the developer's loop. make soak: every documented command at full size.
 PYTHON ?= python3
+SEED   ?= 0
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install demo demo-text test check bench clean
+.PHONY: install demo demo-text test check soak bench clean
 
 install: $(VENV)/.dev  ## package, test extras and developer tools into .venv
 
@@ -26,7 +28,7 @@ $(VENV)/.dev: $(VENV)/.tested
 
 demo: $(VENV)/.installed  ## search, derive, retrain, compare with uniform cells, report: about three minutes on two cores
 	rm -rf runs/demo
-	$(BIN)/enas search digits-micro --out runs/demo
+	$(BIN)/enas search digits-micro --seed $(SEED) --out runs/demo
 	$(BIN)/enas derive runs/demo
 	$(BIN)/enas retrain runs/demo
 	$(BIN)/enas compare runs/demo --cells 8
@@ -34,7 +36,7 @@ demo: $(VENV)/.installed  ## search, derive, retrain, compare with uniform cells
 
 demo-text: $(VENV)/.installed  ## the same for recurrent cells on text, beside an LSTM of as many parameters: five minutes
 	rm -rf runs/demo-text
-	$(BIN)/enas search text-rnn --out runs/demo-text
+	$(BIN)/enas search text-rnn --seed $(SEED) --out runs/demo-text
 	$(BIN)/enas derive runs/demo-text
 	$(BIN)/enas retrain runs/demo-text
 	$(BIN)/enas compare runs/demo-text --cells 6 --seeds 3 --references lstm
@@ -48,6 +50,9 @@ check: $(VENV)/.dev  ## format, lint, types, fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto -m "not slow"
+
+soak: $(VENV)/.tested  ## every documented command at full size, both demos with two seeds: about an hour
+	$(BIN)/python tests/soak.py
 
 bench: $(VENV)/.installed  ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks

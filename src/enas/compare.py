@@ -8,7 +8,6 @@ interval: the spread of the derived one is over seeds, that of the others over c
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from statistics import mean, stdev
 
 from enas.architecture import Architecture
 from enas.metrics import METRICS, Metric
+from enas.ranking import difference as welch
 from enas.space import SearchSpace
 from enas.training import seed_of
 
@@ -99,12 +99,8 @@ def verdict(
     """
     if len(derived) < 2 or len(uniform) < 2:
         raise ValueError(f"a verdict needs at least 2 seeds and 2 uniform cells; got {len(derived)} and {len(uniform)}")
-    from scipy.stats import t  # slow to import, and rarely needed
-
     cells = [mean(scores) for scores in uniform]
-    a, b = stdev(derived) ** 2 / len(derived), stdev(cells) ** 2 / len(cells)
-    error = math.sqrt(a + b)
-    freedom = (a + b) ** 2 / (a**2 / (len(derived) - 1) + b**2 / (len(cells) - 1)) if a + b > 0 else 1.0
+    gap = welch(derived, cells)
     return Verdict(
         derived=mean(derived),
         derived_spread=stdev(derived),
@@ -114,8 +110,8 @@ def verdict(
         uniform_best=min(cells, key=metric.cost),
         cells=len(cells),
         rank=1 + sum(metric.cost(score) < metric.cost(mean(derived)) for score in cells),
-        difference=mean(derived) - mean(cells),
-        half_width=float(t.ppf(0.975, freedom)) * error,
+        difference=gap.mean,
+        half_width=gap.half_width,
         metric=metric.name,
         diverged=diverged,
         references={name: (mean(scores), stdev(scores)) for name, scores in (references or {}).items()},

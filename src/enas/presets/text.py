@@ -131,7 +131,13 @@ def ptb_rnn_quick() -> TextConfig:
     """Eight nodes, 128 units: a search on two cores within half an hour. One network in the search and from scratch,
     without batch norm (docs/log.md, 2026-11-27: what shared weights rank by)."""
     optimizer = OptimizerSettings(
-        learning_rate=20.0, min_learning_rate=0.0, schedule="cosine", momentum=0.0, weight_decay=1e-7, grad_clip=0.25
+        learning_rate=20.0,
+        min_learning_rate=0.0,
+        schedule="cosine",
+        warmup_steps=50,
+        momentum=0.0,
+        weight_decay=1e-7,
+        grad_clip=0.25,
     )
     network = RecurrentSettings(
         hidden=128, batch_norm=False, input_dropout=0.1, hidden_dropout=0.1, output_dropout=0.1, init_range=0.1
@@ -164,7 +170,7 @@ def text_rnn_quick() -> TextConfig:
     cells are alike. A short training from scratch has the last word (docs/log.md, 2026-11-27).
     """
     like = ptb_rnn_quick()
-    optimizer = dataclasses.replace(like.search.optimizer, learning_rate=2.0, momentum=0.9)
+    optimizer = dataclasses.replace(like.search.optimizer, learning_rate=2.0, momentum=0.9, warmup_steps=0)
     network = RecurrentSettings(hidden=64, batch_norm=False, output_dropout=0.2, init_range=0.1)
     task = LanguageModelSettings(batch_size=20, reward_batch=20, eval_batch=20, test_batch=20)
     return Config(

@@ -1,0 +1,65 @@
+"""The command lines that a stranger reads and types: from the README, the docs and the Makefile, as they stand there.
+
+`tests/test_commands.py` runs each at a reduced size, `make soak` (tests/soak.py) at full size. A line that is neither run
+nor excluded with a reason makes the test fail, so none that is new goes untested.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DEMOS = ("demo", "demo-text")
+
+# A line that matches is not run, and why.
+EXCLUDED = {
+    r"make demo\b|make demo-text\b": "its lines are read from the Makefile and run",
+    r"make (test|check|install|bench|soak)\b": "it is what runs these tests, or too long for them",
+    r"pip install": "continuous integration installs the package",
+    r"enas data get": "tests/test_data.py gets both data sets from a server of its own, and checks them",
+    r"ENAS_BENCH_": "needs other programs' files",
+    r"PYTHONPATH=src python -m benchmarks\.gpu": "needs a GPU; tests/test_benchmarks.py runs it on a CPU with --toy",
+}
+
+
+def excluded(line: str) -> str | None:
+    """Why a line is not run; None where it is."""
+    return next((why for pattern, why in EXCLUDED.items() if re.match(pattern, line)), None)
+
+
+def markdown(path: Path) -> dict[str, list[str]]:
+    """The command lines below each heading, in order: lines of code blocks, and `enas ...` within a text."""
+    found: dict[str, list[str]] = {}
+    heading, fence = "", None
+    for line in path.read_text().splitlines():
+        if line.startswith("```"):
+            fence = None if fence is not None else line[3:].strip()
+        elif fence is None and line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif fence == "" or (fence is None and line.startswith("    ")):
+            text = line.split("  #")[0].strip()
+            if text and re.match(r"(enas|make|pip|python|[A-Z_]+=)\b", text):
+                found.setdefault(heading, []).append(text)
+        elif fence is None:
+            found.setdefault(heading, []).extend(re.findall(r"`(enas [^`]*)`", line))
+    return {heading: lines for heading, lines in found.items() if lines}
+
+
+def makefile(target: str, **variables: object) -> list[str]:
+    """The lines of a target's recipe, its variables filled in."""
+    text = (ROOT / "Makefile").read_text()
+    values = dict(re.findall(r"^(\w+)\s*[?:]?=\s*(.*)$", text, re.MULTILINE)) | {k: str(v) for k, v in variables.items()}
+    (recipe,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", text, re.MULTILINE)
+    lines = [line.strip() for line in recipe.splitlines()]
+    for _ in range(3):  # variables of variables
+        lines = [re.sub(r"\$\((\w+)\)", lambda m: values[m[1]], line) for line in lines]
+    return [re.sub(r"^\S*/(?=enas )", "", line) for line in lines]
+
+
+def python_blocks(path: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def readme() -> dict[str, list[str]]:
+    return markdown(ROOT / "README.md")

@@ -1,0 +1,180 @@
+"""Every command line of the README, the docs and the Makefile runs to its end, at a reduced size, with two seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gzip
+import json
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from documented import DEMOS, ROOT, excluded, makefile, markdown, python_blocks, readme
+from enas import assemble, cli
+from enas.commands import COMMANDS
+from enas.presets import PRESETS, micro
+
+SEEDS = (0, 1)
+FEW = "--search.epochs 2 --search.warmup-epochs 1 --search.controller-steps 2 --search.architectures 2 --derive.samples 4"
+FEW += " --derive.keep 2 --derive.uniform 3 --retrain.epochs 1"
+IMAGES = "--data.train 60 --data.validation 40 --task.batch-size 20 --task.reward-batch 20 --retrain.task.batch-size 20"
+IMAGES += " --network.filters 4 --retrain.network.filters 4"
+WORDS = "--data.train 2000 --network.hidden 8 --retrain.network.hidden 8 --retrain.task.test-batch 64 --space.num-nodes 2"
+FINALS = "--derive.finalists 2 --derive.finalist-steps 3"
+
+# What makes a line small: a pattern, and the flags that are added where it matches.
+REDUCED = (
+    (r"enas search (digits|cifar10)-micro", f"{FEW} {IMAGES} --space.num-nodes 2"),
+    (r"enas search digits-micro|enas search text-rnn", FINALS),
+    (r"enas search (digits|cifar10)-macro", f"{FEW} {IMAGES} --space.num-layers 3"),
+    (r"enas search nasbench201", f"{FEW} {IMAGES}"),
+    (r"enas search (text|ptb)-rnn", f"{FEW} {WORDS}"),
+    (r"enas compare .*--all", "--disabled 2 --local 2 --single 2"),
+    (r"enas compare (?!.*--cells)", "--cells 2"),
+    (r"enas compare (?!.*--seeds)", "--seeds 2"),
+    (r"enas oracle nasbench", "--seeds 2 --queries 10"),
+    (r"enas oracle runs", "--cells 6"),
+)
+# What stands for something else in the text, or is too large.
+REPLACED = (
+    (r"--cells \d+", "--cells 2"),
+    (r"--seeds \d+", "--seeds 2"),
+    (r"--highest-filters 512", "--highest-filters 16"),
+)
+TABLES = {"FILE": "nasbench201.csv.gz", "JSON": "nasbench_macro_cifar10.json.gz"}
+NEEDS_DERIVED = ("retrain", "compare", "oracle")
+
+LISTED = {f"README, {heading}": lines for heading, lines in readme().items()}
+LISTED |= {f"benchmarks, {heading}": lines for heading, lines in markdown(ROOT / "benchmarks" / "README.md").items()}
+LISTED |= {"help": [line.strip() for text in cli.usage().splitlines() if "  enas " in text for line in text.split("&&")]}
+SCENARIOS = {name: [line for line in lines if not excluded(line)] for name, lines in LISTED.items()}
+SCENARIOS = {name: lines for name, lines in SCENARIOS.items() if lines}
+
+
+def enas(line: str) -> None:
+    try:
+        status = cli.main(shlex.split(line)[1:])
+    except SystemExit as end:  # of --help
+        status = end.code or 0  # type: ignore[assignment]
+    assert status == 0, line
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder; a data set that several commands read is read once."""
+    monkeypatch.setattr(assemble, "load_data", functools.lru_cache(assemble.load_data))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def with_data(folder: Path, request: pytest.FixtureRequest) -> None:
+    """The folder `data` that the README downloads into, and the tables of the benchmarks, FILE and JSON."""
+    data_dir: Path = request.getfixturevalue("data_dir")
+    cifar10: Path = request.getfixturevalue("cifar10_dir")
+    (folder / "data").mkdir()
+    os.symlink(cifar10 / "cifar-10-batches-py", folder / "data" / "cifar-10-batches-py")
+    for part in ("train", "valid", "test"):
+        shutil.copy(data_dir / "ptb" / f"{part}.txt", folder / "data")
+    for name, table in TABLES.items():
+        (folder / name).write_bytes(gzip.decompress((data_dir / "nasbench" / table).read_bytes()))
+
+
+def small(line: str, seed: int) -> str:
+    for pattern, other in REPLACED:
+        line = re.sub(pattern, other, line)
+    line += "".join(f" {flags}" for pattern, flags in REDUCED if re.match(pattern, line))
+    if line.startswith("enas search") and "--config" not in line and "--seed" not in line:
+        line += f" --seed {seed}"
+    return line
+
+
+def run(lines: list[str], seed: int) -> None:
+    """All lines in order; RUN is the last search's folder, and what needs a derived run gets one."""
+    last: Path | None = None
+    for text in lines:
+        line = small(text.replace("RUN", str(last)), seed)
+        words = shlex.split(line)
+        if words[0] == "rm":
+            shutil.rmtree(words[-1], ignore_errors=True)
+            continue
+        of_run = last is not None and str(last) in words
+        if words[1] in NEEDS_DERIVED and of_run and last is not None and not (last / "best.json").exists():
+            enas(f"enas derive {last}")
+        enas(line)
+        if words[1] == "search" and "--help" not in words:
+            named = Path(words[words.index("--out") + 1]) if "--out" in words else Path(f"runs/{words[2]}-quick/seed{seed}")
+            assert (named / "checkpoint.safetensors").exists(), line
+            last = named if "--config" not in words else last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("demo", DEMOS)
+def test_a_demo_ends_with_a_picture_and_a_verdict(
+    demo: str, seed: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(makefile(demo, SEED=seed), seed)
+    out = capsys.readouterr().out
+    assert re.search(r"^verdict: .*\d", out, re.MULTILINE)
+    assert (folder / "runs" / demo / "best.svg").stat().st_size > 1000
+    assert (folder / "runs" / demo / "report.html").stat().st_size > 10_000
+    assert json.loads((folder / "runs" / demo / "config.json").read_text())["seed"] == seed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_documented_commands_run_to_their_end(name: str, seed: int, folder: Path, request: pytest.FixtureRequest) -> None:
+    lines = SCENARIOS[name]
+    if any("--data data" in line or "FILE" in line for line in lines):
+        with_data(folder, request)
+    run(lines, seed)
+
+
+@pytest.mark.slow
+def test_python_of_the_readme_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def few_finalists() -> Any:
+        settings = micro.digits_micro_quick()
+        network = dataclasses.replace(settings.network, filters=4)
+        retrain = dataclasses.replace(settings.retrain, network=network, epochs=2)
+        derive = dataclasses.replace(settings.derive, finalists=2, finalist_steps=3)
+        return dataclasses.replace(settings, network=network, retrain=retrain, derive=derive)
+
+    preset = dataclasses.replace(PRESETS["digits-micro"], recipes={"quick": few_finalists})
+    monkeypatch.setitem(PRESETS, "digits-micro", preset)
+    blocks = python_blocks(ROOT / "README.md")
+    assert blocks
+    for block in blocks:
+        for pattern, other in ((r"epochs=\d+", "epochs=1"), (r"cells=\d+", "cells=2"), (r"seeds=\d+", "seeds=2")):
+            block = re.sub(pattern, other, block)
+        exec(compile(block, "README.md", "exec"), {})
+    assert "the mean" in capsys.readouterr().out
+
+
+def test_every_line_is_run_or_excluded_for_a_reason() -> None:
+    for name, lines in LISTED.items():
+        for line in lines:
+            assert excluded(line) or line.startswith("enas "), f"{name}: '{line}' is neither run nor excluded"
+    for target in DEMOS:
+        assert all(line.startswith(("enas ", "rm -rf runs/")) for line in makefile(target))
+    assert sum(map(len, SCENARIOS.values())) > 20
+    searches = [line for lines in SCENARIOS.values() for line in lines if line.startswith("enas search")]
+    for line in searches:
+        assert "--config" in line or any(re.match(pattern, line) for pattern, _ in REDUCED), f"'{line}' is not made small"
+
+
+@pytest.mark.parametrize("path", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda path: path.name)
+def test_commands_named_in_the_docs_exist(path: Path) -> None:
+    for lines in markdown(path).values():
+        for line in lines:
+            words = line.split()
+            if words[0] == "enas" and len(words) > 1 and not words[1].startswith("-"):
+                assert words[1] in COMMANDS or words[1] == "COMMAND", line
