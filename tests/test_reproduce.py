@@ -61,6 +61,9 @@ def a_search(
     return path
 
 
+PARAMETERS = {"ptb-rnn": 24_000_000, "cifar10-macro": 21_300_000, "cifar10-micro": 4_600_000}  # the paper's
+
+
 def a_training(
     folder: Path, figure: float | None, like: Path, seed: int = 0, reference: Any = None, **changes: Any
 ) -> Path:
@@ -72,7 +75,8 @@ def a_training(
     put(folder / "config.json", config)
     if figure is not None:
         name = "perplexity" if config["preset"] == "ptb-rnn" else "accuracy"
-        put(folder / "result.json", {f"test_{name}": figure, "parameters": 12_345 + seed})
+        size = PARAMETERS[config["preset"]] if config["recipe"] == "paper" else 12_345
+        put(folder / "result.json", {f"test_{name}": figure, "parameters": size + seed})
     return folder
 
 
@@ -235,6 +239,17 @@ def test_what_is_small_says_so(tmp_path: Path) -> None:
     assert shown == ["yes", "no"]
     a_search(full, recipe="paper", done=7)
     assert row(survey([full], PAPERS), MICRO).ours[0].smaller == ("search epochs 7 of 310",), "as far as it came"
+
+
+def test_full_size_is_checked_by_parameters_too(tmp_path: Path) -> None:
+    """A network of 12 layers by the recipe `paper` has 4.8 M parameters on average, where the paper has 21.3 M."""
+    run = a_search(tmp_path / "run", "cifar10-macro", "paper")
+    folder = a_training(run / "retrain" / "best-seed0", 0.95, run)
+    for parameters, full in ((4_800_000, False), (20_200_000, False), (20_300_000, True)):
+        put(folder / "result.json", {"test_accuracy": 0.95, "parameters": parameters})
+        ours = only(survey([run], PAPERS), "ENAS + macro search space")
+        assert ours.full == full
+        assert ours.smaller == (() if full else (f"parameters {parameters / 1e6:#.3g} M of 21.3 M",))
 
 
 @pytest.mark.parametrize("preset", ["ptb-rnn", "cifar10-macro", "cifar10-micro"])

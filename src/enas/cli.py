@@ -206,7 +206,7 @@ class RetrainFlags:
     epochs: int | None = None
     """Short for --retrain.epochs."""
     cutout: int | None = None
-    """Short for --retrain.task.cutout: side of the blanked square, 16 in the paper's second result."""
+    """Short for --retrain.task.cutout: side of the square that CutOut blanks, pixels; 16 is usual."""
     highest_filters: int | None = None
     """Scale all widths so that the highest layer has so many filters: 512 in the paper's wider networks."""
     preset: str | None = None

@@ -29,7 +29,7 @@ class DataSettings:
     train: int | None = None
     """Training images to use, a balanced subset; None: all."""
     validation: int = 5000
-    """Images kept from the training part for rewards and choices (paper 2.2: 45,000 of 50,000 train)."""
+    """Images kept from the training part for rewards and choices (paper 2.2: 45,000 train)."""
 
     def __post_init__(self) -> None:
         if self.validation < 1 or (self.train is not None and self.train < 1):

@@ -40,7 +40,7 @@ class ControllerSettings:
     tanh_constant: float = 2.5
     """Logits are then c tanh(logit) (paper 3.1 and 3.2: 2.5; released micro code: 1.1). 0: no tanh."""
     init_range: float = 0.1
-    """All parameters start uniform in +- this (paper: 0.1)."""
+    """All parameters start uniform in +- this (paper 3.2: 0.1)."""
     input_head: Literal["attention", "softmax"] = "attention"
     """How an input is chosen: attention over anchors (released code) or a linear softmax (paper 2.2)."""
     op_tanh_constant: float | None = None

@@ -25,7 +25,7 @@ SIZES = (
     "epochs", "train", "filters", "double_filters", "cells", "hidden", "layers", "num_nodes", "num_layers", "stem_stride",
 )  # fmt: skip
 WIDTHS = ("filters", "double_filters", "cells", "hidden", "layers")  # of networks of ours: a reference has a budget
-LEAST = 0.95  # of the paper's parameters, in a reference that is as large as the paper's
+LEAST = 0.95  # of the paper's parameters, in a network that is as large as the paper's
 SHORT = {"data.train": "training data", "space.num_nodes": "nodes", "space.num_layers": "layers"}
 # Settings that a figure of a kind depends on.
 READ_BY = {
@@ -56,7 +56,7 @@ class Ours:
 
     @property
     def full(self) -> bool:
-        """No setting of size is below that of the recipe `paper`."""
+        """No setting of size is below that of the recipe `paper`, and parameters not below the paper's own."""
         return not self.smaller
 
 
@@ -238,8 +238,9 @@ def _against(one: Found, experiment: Experiment, paper: Settings) -> tuple[tuple
             text = SHORT.get(name, f"{'search ' if of_search else ''}{last.replace('_', ' ')}")
             (searching if of_search else alone).append(f"{text} {_count(ours)} of {_count(theirs)}")
     wanted = experiment.parameters or 0.0
-    if one.budget and one.budget < LEAST * 1e6 * wanted:
-        alone.append(f"parameters {millions((one.budget,))} of {wanted:g} M")
+    size = one.budget or (max(one.parameters) if one.kind == "derived" and one.parameters else 0)
+    if size and size < LEAST * 1e6 * wanted:
+        alone.append(f"parameters {millions((size,))} of {wanted:g} M")
     return (*alone, *searching), differs
 
 

@@ -43,7 +43,7 @@ class RecurrentSettings:
     """Hidden units, H, also of an embedding (released code: 720 in the first search, 200 in the corrected one; the paper
     does not say)."""
     layers: int = 1
-    """Recurrent layers (paper: one; 2.1 names higher ones)."""
+    """Recurrent layers (the paper searches one; appendix A names higher ones)."""
     highway: bool = True
     """A gate on every node that lets what it reads pass (paper 3.1, appendix A; its Fig. 1 has none)."""
     batch_norm: bool = True

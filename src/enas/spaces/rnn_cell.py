@@ -30,7 +30,7 @@ class RnnCellSettings:
     """Which cells there are to choose from."""
 
     num_nodes: int = 12
-    """Nodes, N (paper 3.1: 12; corrected release: 9 in its search, 8 in its published cell)."""
+    """Nodes, N (paper 2.1: 12; corrected release: 9 in its search, 8 in its published cell)."""
     ops: tuple[str, ...] = OPS
     """Activations a node can choose from (paper 2.1: four)."""
     fixed_input: bool = False

@@ -37,7 +37,7 @@ class ImageClassificationSettings:
     flip: bool = True
     """Random horizontal flips (paper 3.2)."""
     cutout: int = 0
-    """Side of the square that CutOut blanks, pixels; 0: none (paper 3.2: 16 in the second result)."""
+    """Side of the square that CutOut blanks, pixels; 0: none (paper 3.2 names CutOut and no size; released code: 16)."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes in training (not in the paper)."""
     reward: Literal["accuracy", "loss"] = "accuracy"

@@ -41,9 +41,9 @@ class LanguageModelSettings:
     """Windows, penalties and reward."""
 
     batch_size: int = 64
-    """Streams side by side, B (the paper does not say; released code: 128 in search, 64 alone)."""
+    """Streams side by side, B (paper 2.2: 64; corrected release: 128 in search, 64 from scratch)."""
     bptt: int = 35
-    """Steps of a window, T: as far as gradients go back (released code; the paper does not say)."""
+    """Steps of a window, T: as far as gradients go back (paper 2.2: 35)."""
     random_lengths: bool = False
     """Windows of random length around `bptt`, the learning rate scaled with it (released code; Merity et al. 2018)."""
     activation_penalty: float = 0.0
