@@ -341,7 +341,8 @@ def test_networks_agree_whatever_computes_them(lengths: tuple[int, ...]) -> None
         found.append([*state, *(p.grad for p in model.parameters()), *model.buffers()])
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=3e-5)
+            # Sums in another order over several windows: 2e-5 apart on torch 2.13, 5.4e-5 on 2.4.
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-4)
 
 
 def test_running_statistics_are_those_of_the_windows() -> None:

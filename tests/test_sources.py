@@ -11,7 +11,7 @@ import pytest
 
 from documented import ROOT
 from enas import presets
-from enas.config import flat
+from enas.config import difference, flat
 
 # The figures that the text of each section of Pham et al. 2018 (arXiv 1802.03268v2) states.
 PAPER: dict[str, set[float]] = {
@@ -236,3 +236,17 @@ def test_the_text_is_at_hand_where_the_table_was_typed() -> None:
     text = path.read_text()
     for figure in ("0.00035", "20.0", "0.96", "0.25", "0.0001", "0.05", "0.001", "310", "45, 000", "0.025", "0.04", "2000"):
         assert figure in text, figure
+
+
+def test_every_departure_of_modern_is_listed() -> None:
+    text = (ROOT / "docs" / "decisions.md").read_text()
+    (section,) = re.findall(r"^## Recipe `modern`.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    listed = set(re.findall(r"`([a-z_.]+\.[a-z_]+)`", section))
+    differing = {
+        name
+        for preset, entry in presets.PRESETS.items()
+        if {"modern", "paper"} <= entry.recipes.keys()
+        for name, *_ in difference(presets.config_of(preset, "paper"), presets.config_of(preset, "modern"))
+    }
+    assert differing - listed == set()
+    assert listed - differing == set(), "listed, and no departure any more"
