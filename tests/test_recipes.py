@@ -14,13 +14,16 @@ import pytest
 import torch
 
 from enas import presets
+from enas.architecture import Reference
 from enas.assemble import Setup, setup
 from enas.config import DataSettings
 from enas.data.digits import load_digits
 from enas.data.images import ImageData, ImagePart
+from enas.paper_figures import EXPERIMENTS
 from enas.training import learning_rate, make_optimizer, update
 
 STEPS, NETWORKS = 20, 3
+PRESETS_OF = {"ptb": "ptb-rnn", "cifar10": "cifar10-micro"}
 RECIPES = [(name, recipe) for name, preset in presets.PRESETS.items() for recipe in preset.recipes]
 
 
@@ -58,15 +61,16 @@ def small(preset: str, recipe: str) -> Setup:
     return setup(preset, recipe, settings, threads=1, device="cpu")
 
 
-def losses(plan: Setup, task: Any, final: bool, seed: int) -> Iterator[float]:
+def losses(plan: Setup, task: Any, final: bool, seed: int, what: Reference | None = None) -> Iterator[float]:
     """The losses of `STEPS` steps of a random architecture on one batch, again and again: as a child of the search
-    network, with shared weights and the statistics of the batch, or as the final network."""
+    network, with shared weights and the statistics of the batch, or as the final network; or those of a reference."""
     settings = plan.settings
     network, optimizer = (
         (settings.retrain.network, settings.retrain.optimizer) if final else (settings.network, settings.search.optimizer)
     )
     arch = plan.space.sample(random.Random(seed))
-    model = plan.network(network, task, arch if final else None, seed).train()
+    model = plan.model(network, task, what or arch, seed) if final else plan.network(network, task, None, seed)
+    model.train()
     sgd = make_optimizer(list(model.parameters()), optimizer)
     batch = task.train_batch(0, 0)
     for step in range(STEPS):
@@ -76,6 +80,20 @@ def losses(plan: Setup, task: Any, final: bool, seed: int) -> Iterator[float]:
         used = [parameter for parameter in model.parameters() if parameter.grad is not None]
         update(sgd, used, learning_rate(optimizer, 0, step, 400, 310), optimizer.grad_clip)
         yield float(loss.detach())
+
+
+REFERENCES = sorted({(e.of, PRESETS_OF[e.data]) for es in EXPERIMENTS.values() for e in es if e.kind == "reference"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "preset"), REFERENCES)
+def test_a_reference_that_reproduce_lists_trains(name: str, preset: str) -> None:
+    plan = small(preset, "paper")
+    data = plan.load_data() if preset == "ptb-rnn" else digits_like_cifar()
+    task = plan.task(data, plan.settings.retrain.task)
+    run = list(losses(plan, task, True, 0, Reference(name, 200_000 if preset == "ptb-rnn" else 60_000)))
+    assert all(math.isfinite(loss) for loss in run)
+    assert fmean(run[-5:]) < run[0] < 2 * math.log(task.dimensions.get("classes") or task.dimensions["vocabulary"])
 
 
 @pytest.mark.slow
@@ -89,7 +107,6 @@ def test_a_recipe_trains(preset: str, recipe: str, final: bool) -> None:
     network = plan.settings.retrain.network if final else plan.settings.network
     knowing_nothing = math.log(task.dimensions.get("classes") or task.dimensions["vocabulary"])
     knowing_nothing *= 1 + getattr(network, "aux_weight", 0.0)  # the auxiliary head knows nothing either
-    print(preset, recipe, final, [(round(r[0], 2), round(max(r), 2), round(fmean(r[-5:]), 2)) for r in runs])
     assert all(math.isfinite(loss) for run in runs for loss in run)
     assert median(run[0] for run in runs) < 2 * knowing_nothing
     assert median(fmean(run[-5:]) - run[0] for run in runs) < 0

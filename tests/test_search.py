@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from enas import cli, config, presets
 from enas.architecture import Architecture
@@ -338,6 +339,16 @@ def test_retraining_on_everything_has_no_validation_and_says_so() -> None:
     assert procedure.task.train_steps == 5  # 60 + 40 images, 20 a batch
     events = list(procedure.run())
     assert all("validation_accuracy" not in e.metrics for e in events if isinstance(e, TrainEpochEnd | Finished))
+
+
+def test_the_loss_of_the_auxiliary_head_counts() -> None:
+    plan = tiny()
+    network = dataclasses.replace(plan.settings.network, dropout=0.0, drop_path=0.0)
+    procedure = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, network=network)).search()
+    arch, batch = procedure.strategy.ask(1)[0], procedure.task.train_batch(0, 0)
+    logits, aux = procedure.supernet.train()(batch.x, arch)
+    expected = F.cross_entropy(logits, batch.y) + 0.4 * F.cross_entropy(aux, batch.y)
+    torch.testing.assert_close(procedure.task.loss(procedure.supernet, arch, batch), expected)
 
 
 def test_the_test_set_is_read_once() -> None:
