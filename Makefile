@@ -2,6 +2,7 @@
 # make check: the developer's loop. make soak: every documented command at full size.
 PYTHON ?= python3
 SEED   ?= 0
+MINUTES ?= 5
 VENV   := .venv
 BIN    := $(VENV)/bin
 
@@ -51,8 +52,8 @@ check: $(VENV)/.dev  ## format, lint, types, fast tests
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto -m "not slow"
 
-soak: $(VENV)/.tested  ## every documented command at full size, both demos with two seeds: about an hour
-	$(BIN)/python tests/soak.py
+soak: $(VENV)/.tested  ## every documented command at full size, MINUTES each, both demos with two seeds: about an hour
+	$(BIN)/python tests/soak.py $(MINUTES)
 
 bench: $(VENV)/.installed  ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks
