@@ -49,12 +49,13 @@ def text() -> Setup:
     plan = setup("text-rnn", seed=1, threads=1, device="cpu")
     s = plan.settings
     network = dataclasses.replace(s.network, hidden=8)
+    short = {"epochs": 2, "warmup_epochs": 0, "children": 1, "controller_steps": 2, "architectures": 2, "probes": 0}
     settings = dataclasses.replace(
         s,
         space=dataclasses.replace(s.space, num_nodes=2),
         network=network,
         data=dataclasses.replace(s.data, train=3000),
-        search=dataclasses.replace(s.search, epochs=2, warmup_epochs=0, controller_steps=2, architectures=2, probes=0),
+        search=dataclasses.replace(s.search, **short),
         retrain=dataclasses.replace(s.retrain, epochs=2, network=dataclasses.replace(s.retrain.network, hidden=8)),
     )
     return dataclasses.replace(plan, settings=settings)
