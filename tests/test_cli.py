@@ -371,7 +371,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.Capture
 
 # ------------------------------------------------------------------------------------------- stopped, and going on
 def test_max_time_stops_in_good_order(tmp_path: Path, searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = small_search(tmp_path / "run", "--max-time", "0.2s")
+    run = small_search(tmp_path / "run", "--max-time", "0.01s")
     assert f"enas resume {run}" in capsys.readouterr().out.replace("\n", " ")
     assert len(read_lines(run / "metrics.jsonl")) < 3
     assert enas("resume", run) == 0
@@ -449,7 +449,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, searched: Pat
     """The system refuses files beyond a size, as a full disk or a quota does."""
     run = tmp_path / "run"
     checkpoint = (searched / CHECKPOINT).stat().st_size
-    assert enas("search", "digits-micro", "--out", run, *SMALL, "--max-time", "0.2s") == 0
+    assert enas("search", "digits-micro", "--out", run, *SMALL, "--max-time", "0.01s") == 0
     kept = (run / CHECKPOINT).read_bytes()
     process = start(run, limit=checkpoint // 2, command="resume")
     out, err = process.communicate(timeout=60)
