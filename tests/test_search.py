@@ -388,6 +388,16 @@ def test_every_recipe_round_trips_through_json() -> None:
             assert config.difference(settings, back) == []
 
 
+def test_a_setting_that_a_run_did_not_know_is_what_the_code_did_then() -> None:
+    settings = config.to_dict(presets.config_of("ptb-rnn", "released"))
+    del settings["network"]["batch_norm_eps"], settings["reinforce"]["baseline_start"], settings["retrain"]["rollbacks"]
+    del settings["reinforce"]["controller"]["after_anchor"], settings["space"]["near_prior"]
+    old = Setup.of({"preset": "ptb-rnn", "recipe": "released", "settings": settings}).settings
+    assert (old.network.batch_norm_eps, old.reinforce.baseline_start) == (1e-5, None)
+    assert (old.reinforce.controller.after_anchor, old.space.near_prior, old.retrain.rollbacks) == ("empty", False, 3)
+    assert old.network.hidden == 200  # what was recorded stays
+
+
 def test_begun_comes_with_a_cost(tmp_path: Path) -> None:
     heard: list[object] = []
     search(tiny(), out=tmp_path / "run", listen=heard.append)

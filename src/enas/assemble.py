@@ -17,7 +17,7 @@ from torch import nn
 from enas import presets
 from enas.architecture import Architecture, Reference
 from enas.backbones import BACKBONES, REFERENCES, ReferenceEntry
-from enas.config import from_dict, to_dict
+from enas.config import as_recorded, to_dict
 from enas.data import check_folder, source_of
 from enas.data import load as load_data
 from enas.metrics import Metric
@@ -55,7 +55,7 @@ class Setup:
         """From a config.json."""
         like = presets.config_of(config["preset"], config["recipe"])
         fields = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
-        return cls(**{**fields, "settings": from_dict(like, config["settings"])})
+        return cls(**{**fields, "settings": as_recorded(like, config["settings"])})
 
     def to_dict(self, command: str, **more: Any) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}

@@ -89,6 +89,29 @@ def to_dict(settings: Any) -> dict[str, Any]:
     return dataclasses.asdict(settings)
 
 
+# What the code did before a setting existed, where the setting's default is something else.
+BEFORE = {"batch_norm_eps": 1e-5}
+
+
+def as_recorded(like: Any, data: Mapping[str, Any]) -> Any:
+    """The settings that a run recorded, of the types of `like`. One that is missing did not exist when the run was made:
+    it gets what the code did then, the default of its class, whatever today's recipe holds."""
+
+    def earlier(settings: Any, recorded: Any) -> Any:
+        recorded = recorded if isinstance(recorded, Mapping) else {}  # from_dict says what is wrong
+        values = {}
+        for f in dataclasses.fields(settings):
+            value = getattr(settings, f.name)
+            default = BEFORE.get(f.name, f.default)
+            if dataclasses.is_dataclass(value):
+                values[f.name] = earlier(value, recorded.get(f.name))
+            elif f.name not in recorded and default is not dataclasses.MISSING:
+                values[f.name] = default
+        return dataclasses.replace(settings, **values)
+
+    return from_dict(earlier(like, data), data)
+
+
 def from_dict(like: Any, data: Any, where: str = "") -> Any:
     """`like` (a dataclass instance) with the values of `data`; ValueError for unknown settings and wrong types."""
     if not isinstance(data, Mapping):
