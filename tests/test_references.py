@@ -151,7 +151,7 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
     run = tmp_path / "run"
     assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
     assert enas("derive", run) == 0
-    good = {"test_accuracy": 0.5, "parameters": 7}
+    good = {"test_accuracy": 0.5, "parameters": 7, "rollbacks": 2}
 
     def results(lost: Callable[[Any, int], bool]) -> Any:
         return lambda plan, jobs, **_: ([{"diverged": "so"} if lost(*job[::2]) else good for job in jobs], None)
@@ -164,6 +164,9 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
     assert answer is not None
     assert (answer.cells, answer.diverged) == (2, 1)
     assert "1 more uniform diverged" in str(answer)
+    back = json.loads((run / "compare.json").read_text())["rolled_back"]  # trained at a lower rate: that is said
+    assert len(back) == 2 + 2
+    assert set(back.values()) == {2}
     monkeypatch.setattr(
         "enas.comparison.retrain_many", results(lambda what, seed: getattr(what, "name", "") == "resnet" and seed == 1)
     )

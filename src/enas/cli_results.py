@@ -147,6 +147,10 @@ def compare(args: list[str]) -> int:
             print(line)
         for name, why in compared["left_out"].items():
             print(f"left out: {name}: {why}")
+        if back := compared.get("rolled_back"):
+            print(
+                f"{len(back)} trainings diverged, and went on at a lower rate from the start of an epoch: {', '.join(back)}"
+            )
         print(f"verdict: {answer}")
     return display.status
 

@@ -320,6 +320,7 @@ class Comparison:
             "rankings": self.rankings,
             **parts,
             "left_out": self.left_out,
+            "rolled_back": {folder.name: n for _, folder, _ in well if (n := self.results[folder].get("rollbacks"))},
             "parameters": {  # a reference by its name
                 getattr(what, "name", what.id): self.results[folder]["parameters"] for what, folder, _ in ours
             },
