@@ -11,7 +11,7 @@ import pytest
 
 from documented import ROOT
 from enas import presets
-from enas.config import difference, flat
+from enas.config import described, difference, flat
 
 # The figures that the text of each section of Pham et al. 2018 (arXiv 1802.03268v2) states.
 PAPER: dict[str, set[float]] = {
@@ -82,7 +82,7 @@ CIFAR10_PAPER: list[Stated] = [
         for section, name, value in (
             ("3.2", "learning_rate", 0.05), ("3.2", "min_learning_rate", 0.001), ("3.2", "restart_epochs", 10),
             ("3.2", "restart_factor", 2), ("3.2", "schedule", "cosine_restarts"), ("3.2", "weight_decay", 1e-4),
-            ("not stated: no clipping", "grad_clip", 0.0), ("not stated", "warmup_steps", 0),
+            ("not stated: no clipping", "grad_clip", 0.0), ("released", "momentum", 0.9), ("decided", "per_epoch", False),
         )
     ),
     ("3.2", "search.epochs", 310), ("3.2", "retrain.epochs", 310), ("2.2", "search.children", 1),
@@ -94,6 +94,13 @@ CIFAR10_PAPER: list[Stated] = [
     ("3.2", "reinforce.entropy_weight", 0.1), ("3.2", "reinforce.skip_weight", 0.8), ("3.2", "reinforce.skip_rate", 0.4),
     ("decided", "reinforce.entropy", "mean"), ("decided", "reinforce.skip_penalty", "mean"),
     ("released", "reinforce.baseline_decay", 0.99), ("2.2", "derive.score_on", "minibatch"),
+    ("2.2", "retrain.task.batch_size", 128), ("3.2", "retrain.task.pad", 4), ("3.2", "retrain.task.flip", True),
+    ("3.2", "retrain.task.cutout", 0), ("released", "task.reward_batch", 128), ("released", "derive.samples", 10),
+    ("decided", "search.architectures", 1), ("decided", "reinforce.terms", "sampled"),
+    ("decided", "reinforce.baseline_start", None), ("decided", "retrain.train_on", "train"),
+    ("decided: the paper has softmax", "reinforce.controller.input_head", "attention"),
+    ("released", "network.reductions", 2), ("released", "retrain.network.reductions", 2),
+    ("released", "network.dropout", 0.1),
 ]  # fmt: skip
 RELEASED_CIFAR10: list[Stated] = [
     ("3.1", "reinforce.adam_beta1", 0.0), ("3.1", "reinforce.adam_eps", 1e-3), ("3.1", "reinforce.baseline_start", 0.0),
@@ -104,18 +111,42 @@ RELEASED_CIFAR10: list[Stated] = [
     ("3.1", "search.optimizer.restart_factor", 2), ("3.1", "data.validation", 5000),
     ("3.1", "retrain.train_on", "train+validation"), ("3.2", "search.optimizer.learning_rate", 0.05),
     ("3.2", "reinforce.controller.hidden", 64), ("3.2", "reinforce.controller.temperature", 1.0),
-    ("3.2", "reinforce.entropy_weight", 1e-4),
+    ("3.2", "reinforce.entropy_weight", 1e-4), ("3.1", "search.optimizer.schedule", "cosine_restarts"),
+    *(
+        ("3.1", f"retrain.optimizer.{name}", value)
+        for name, value in (
+            ("learning_rate", 0.05), ("schedule", "cosine_restarts"), ("restart_epochs", 10), ("restart_factor", 2),
+            ("per_epoch", True), ("momentum", 0.9), ("grad_clip", 0.0),
+        )
+    ),
+    *(
+        ("3.1", f"{phase}task.{name}", value)
+        for phase in ("", "retrain.")
+        for name, value in (("pad", 4), ("flip", True), ("cutout", 0))
+    ),
+    ("3.1", "task.reward", "accuracy"), ("3.2", "network.reductions", 2), ("3.2", "retrain.network.reductions", 2),
+    ("3.2", "reinforce.controller.input_head", "attention"), ("decided", "derive.samples", 10),
+    ("decided", "derive.score_on", "minibatch"),
 ]  # fmt: skip
+MICRO_OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")
+MACRO_OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")
 STATED: dict[tuple[str, str], list[Stated]] = {
     ("cifar10-micro", "paper"): [
         *CIFAR10_PAPER, ("2.4", "space.num_nodes", 5), ("3.2", "network.cells", 6), ("3.2", "retrain.network.cells", 6),
-        ("not stated", "network.aux_weight", 0.0), ("decided", "retrain.network.merge_norm", True),
+        ("appendix B", "network.merge_norm", True), ("decided", "retrain.network.merge_norm", True),
+        ("2.4", "space.ops", MICRO_OPS), ("released", "network.filters", 20), ("released", "retrain.network.filters", 36),
+        ("released", "retrain.network.dropout", 0.2), ("released", "network.stem_multiplier", 3),
+        ("released", "retrain.network.stem_multiplier", 3),
     ],
     ("cifar10-macro", "paper"): [
         *CIFAR10_PAPER, ("2.3", "space.num_layers", 12), ("2.3", "space.form", "paper"),
         ("appendix B", "network.merge", True),
         ("appendix B", "network.average_pooling", True), ("appendix B", "network.merge_norm", True),
-        ("decided", "retrain.network.merge_norm", True),
+        ("decided", "retrain.network.merge_norm", True), ("appendix B", "retrain.network.merge", True),
+        ("appendix B", "retrain.network.average_pooling", True), ("2.3", "space.ops", MACRO_OPS),
+        ("released", "network.filters", 36), ("released", "retrain.network.filters", 96),
+        ("released", "network.double_filters", False), ("released", "retrain.network.double_filters", True),
+        ("released", "retrain.network.dropout", 0.5),
     ],
     ("ptb-rnn", "paper"): [
         *(
@@ -126,6 +157,8 @@ STATED: dict[tuple[str, str], list[Stated]] = {
                 ("3.1", "optimizer.decay_start", 15),
                 ("3.1", "optimizer.schedule", "decay"), ("3.1", "optimizer.grad_clip", 0.25),
                 ("3.1", "optimizer.weight_decay", 1e-7), ("3.1", "optimizer.momentum", 0.0), ("3.1", "epochs", 150),
+                ("3.1: decayed without end", "optimizer.min_learning_rate", 0.0),
+                ("3.1: after every epoch", "optimizer.per_epoch", False),
             )
         ),
         ("2.1", "space.num_nodes", 12), ("2.1", "space.output", "loose_ends"), ("2.2", "task.batch_size", 64),
@@ -137,6 +170,22 @@ STATED: dict[tuple[str, str], list[Stated]] = {
         ("appendix A", "reinforce.controller.init_range", 0.1), ("3.1", "reinforce.learning_rate", 0.00035),
         ("3.1", "reinforce.entropy_weight", 0.0001), ("2.2", "derive.score_on", "minibatch"),
         ("released", "reinforce.baseline_decay", 0.99), ("2.2", "reinforce.controller.after_anchor", "previous"),
+        ("2.1", "space.ops", ("tanh", "relu", "identity", "sigmoid")), ("2.1", "space.fixed_input", False),
+        ("appendix A", "space.sharing", "edge"), ("3.1", "retrain.network.highway", True),
+        ("2.2", "retrain.task.batch_size", 64), ("2.2", "retrain.task.bptt", 35),
+        ("released, the first", "network.hidden", 720), ("3.1: 24 M parameters", "retrain.network.hidden", 787),
+        *(
+            ("released", f"{phase}{name}_dropout", value)
+            for phase in ("network.", "retrain.network.")
+            for name, value in (("input", 0.75), ("hidden", 0.25), ("output", 0.75))
+        ),
+        ("decided", "network.softmax_bias", True), ("decided", "retrain.network.softmax_bias", True),
+        ("released", "task.reward_scale", 80.0), ("decided", "task.reward_batch", 64),
+        ("decided", "task.reward_window", 35), ("decided", "search.architectures", 1),
+        ("decided", "reinforce.entropy", "mean"), ("decided", "reinforce.terms", "sampled"),
+        ("decided", "reinforce.baseline_start", None), ("released", "derive.samples", 10),
+        ("decided: the paper has softmax", "reinforce.controller.input_head", "attention"),
+        ("3.1", "retrain.train_on", "train"),
     ],
     # Sections of the released code's description: 3.1 both, 3.2 macro, 3.3 micro, 3.5 the corrected language model.
     ("cifar10-micro", "released"): [
@@ -151,6 +200,10 @@ STATED: dict[tuple[str, str], list[Stated]] = {
         ("3.3", "retrain.optimizer.min_learning_rate", 0.0001), ("3.3", "retrain.optimizer.weight_decay", 4e-4),
         ("3.3", "retrain.network.dropout", 0.2), ("3.3", "retrain.network.drop_path", 0.4),
         ("3.3", "retrain.network.aux_weight", 0.4), ("3.3", "retrain.network.extra_calibration", True),
+        ("3.3", "space.num_nodes", 5), ("3.3", "space.ops", MICRO_OPS), ("3.3", "network.stem_multiplier", 3),
+        ("3.3", "retrain.network.stem_multiplier", 3), ("3.1", "task.reward_batch", 160),
+        ("3.3", "network.merge_norm", True), ("3.3", "retrain.network.merge_norm", True),
+        ("decided: 3.3 has the exact entropy in the reward", "reinforce.terms", "sampled"),
     ],
     ("cifar10-macro", "released"): [
         *RELEASED_CIFAR10, ("3.2", "space.num_layers", 12), ("3.2", "space.form", "released"),
@@ -165,7 +218,11 @@ STATED: dict[tuple[str, str], list[Stated]] = {
         ("3.2", "retrain.network.filters", 96), ("3.2", "retrain.network.double_filters", True),
         ("3.2", "retrain.task.batch_size", 100), ("3.2", "retrain.epochs", 310),
         ("3.2", "retrain.optimizer.min_learning_rate", 0.001), ("3.2", "retrain.optimizer.weight_decay", 4e-4),
-        ("3.2", "retrain.network.dropout", 0.5),
+        ("3.2", "retrain.network.dropout", 0.5), ("3.2", "space.ops", MACRO_OPS), ("3.1", "task.reward_batch", 128),
+        ("3.2", "retrain.network.entry_conv", True), ("3.2", "network.merge_norm", True),
+        ("3.2", "retrain.network.merge_norm", True), ("decided: 3.2 sums in the search", "network.merge", True),
+        ("3.2", "retrain.network.merge", True), ("3.2", "network.average_pooling", True),
+        ("3.2", "retrain.network.average_pooling", True),
     ],
     ("ptb-rnn", "released"): [
         ("3.5", "space.num_nodes", 9), ("3.5", "space.ops", ("tanh", "relu", "sigmoid", "identity")),
@@ -192,9 +249,51 @@ STATED: dict[tuple[str, str], list[Stated]] = {
         ("3.5", "retrain.network.hidden_dropout", 0.225), ("3.5", "retrain.network.output_dropout", 0.75),
         ("3.5: 8e-7 times the sum of squares", "retrain.optimizer.weight_decay", 1.6e-6),
         ("3.5", "retrain.task.activation_penalty", 0.7), ("3.5", "retrain.network.init_range", 0.05),
-        ("3.5", "retrain.average", "nt_asgd"), ("3.5", "retrain.average_interval", 10),
+        ("3.5", "retrain.average", "nt_asgd"), ("3.5", "retrain.average_interval", 10), ("3.5", "space.sharing", "edge_op"),
+        ("3.5", "network.highway", True), ("3.5", "retrain.network.highway", True),
+        ("3.5", "retrain.network.batch_norm", False), ("3.5", "retrain.network.weight_dropout", 0.0),
+        ("3.5", "network.softmax_bias", False), ("3.5", "retrain.network.softmax_bias", False),
+        ("3.5", "task.activation_penalty", 0.0), ("3.5", "retrain.task.temporal_penalty", 0.0),
+        ("3.5", "retrain.task.bptt", 35), ("decided", "retrain.task.random_lengths", True),
+        ("3.5", "task.reward_batch", 128), ("3.5", "task.reward_window", 35),
+        *(
+            ("3.5", f"{phase}optimizer.{name}", value)
+            for phase in ("search.", "retrain.")
+            for name, value in (("schedule", "constant"), ("momentum", 0.0), ("min_learning_rate", 0.0))
+        ),
+        ("3.5", "reinforce.controller.input_head", "attention"), ("3.1", "reinforce.controller.lstm_bias", False),
+        ("decided", "reinforce.controller.after_anchor", "previous"), ("decided", "reinforce.entropy", "sum"),
+        ("decided", "reinforce.terms", "sampled"), ("decided", "derive.samples", 10),
+        ("decided", "derive.score_on", "minibatch"), ("decided", "retrain.train_on", "train"),
     ],
 }  # fmt: skip
+
+# What neither paper nor released code has stays off in their recipes, unless a row above says otherwise.
+OFF: dict[str, Any] = {
+    "space.prior": "none", "space.near_prior": False, "data.train": None, "data.max_vocabulary": None,
+    "data.min_count": None, "strategy": "reinforce", "search.children": 1, "search.warmup_epochs": 0,
+    "optimizer.warmup_steps": 0, "network.stem_stride": 1, "network.drop_path": 0.0, "network.aux_weight": 0.0,
+    "network.extra_calibration": False, "network.entry_conv": False, "network.head_norm": False, "network.layers": 1,
+    "network.word_dropout": 0.0, "network.embedding_dropout": 0.0, "network.weight_dropout": 0.0,
+    "task.label_smoothing": 0.0, "task.random_lengths": False, "task.activation_penalty": 0.0,
+    "task.temporal_penalty": 0.0, "reinforce.controller.op_tanh_constant": None,
+    "reinforce.controller.near_feedback": False, "reinforce.controller.lstm_bias": True, "reinforce.adam_beta1": 0.9,
+    "reinforce.adam_eps": 1e-8, "reinforce.normalise": False, "derive.statistics": "batch", "derive.draw": "policy",
+    "derive.shortlist": 0, "derive.finalists": 0, "average": "none",
+}  # fmt: skip
+# What has no counterpart there: how something is measured or shown, what guards a run, parts of a method that is off.
+FREE = re.compile(
+    r"data\.dataset|task\.(eval_\w+|test_batch)|search\.(probes|max_skipped)|rollback\w*|average_interval"
+    r"|derive\.(keep|uniform|recalibration_steps|finalist_steps)|network\.(computation|batch_norm_eps)"
+)
+UNUSED = {  # by schedule; and by space
+    "cosine_restarts": r"optimizer\.decay\w*",
+    "decay": r"optimizer\.restart_\w+",
+    "constant": r"optimizer\.(restart_\w+|decay\w*|per_epoch)",
+    "conv_macro": r"$.",
+    "conv_micro": r"reinforce\.skip_\w+",
+    "rnn_cell": r"reinforce\.skip_\w+",
+}
 
 
 @pytest.mark.parametrize(("preset", "recipe"), STATED)
@@ -202,6 +301,71 @@ def test_a_recipe_holds_what_its_source_states(preset: str, recipe: str) -> None
     settings = dict(flat(presets.config_of(preset, recipe)))
     for where, name, value in STATED[preset, recipe]:
         assert settings[name] == value, f"{name} is {settings[name]}; {where} states {value}"
+
+
+@pytest.mark.parametrize(("preset", "recipe"), STATED)
+def test_no_setting_of_a_recipe_is_unaccounted_for(preset: str, recipe: str) -> None:
+    """Each stands in the table, or is off, or has no counterpart in paper and released code."""
+    settings = dict(flat(presets.config_of(preset, recipe)))
+    for name in settings.keys() - {name for _, name, _ in STATED[preset, recipe]}:
+        short = re.sub(r"^(retrain|search)\.(?=optimizer)|^retrain\.", "", name)
+        if short in OFF:
+            assert settings[name] == OFF[short], f"{name} is {settings[name]}; neither paper nor released code has it"
+            continue
+        scheduled = settings[name.rpartition(".")[0] + ".schedule"] if "optimizer." in name else ""
+        unused = [UNUSED[key] for key in (scheduled, presets.preset(preset).space) if key]
+        scored = name.startswith("retrain.task.reward")  # a training from scratch asks for no reward
+        known = scored or FREE.fullmatch(short) or any(re.fullmatch(pattern, short) for pattern in unused)
+        assert known, f"{name} = {settings[name]}: say in the table which source states it"
+
+
+# ------------------------------------------------------------------------------- what the texts of settings say of it
+CLAUSE = re.compile(r"(paper|appendix|released|corrected|\d\.\d)\b(?!')[^:;]*: (.*)")
+SAID = re.compile(rf"(?<!corrected )({NUMBER.pattern})(?: in (?:(?:the|its) )?(search)| (alone|from scratch))?")
+ELSEWHERE = {  # a figure of the source that its recipe does not hold, and why
+    ("data.validation", 45_000): "paper: what it leaves of 50,000",
+    ("task.cutout", 16): "released: a flag of the second result",
+    ("network.batch_norm_eps", 1): "released: of the first release",
+    ("space.num_nodes", 8): "released: of the published cell",
+    ("space.prior", 10): "released: one word in our setting",
+    ("space.prior", 0.25): "released: the same",
+    ("network.hidden", 720): "released: of the first release; `paper` takes it",
+}
+
+
+def clauses(text: str) -> list[tuple[str, str, str]]:
+    """(recipe, figure, phase) wherever a text says `(paper 2.2: 128; released code: 160 in search, 144 alone)`."""
+    found = []
+    for bracket in re.findall(r"\(([^()]*)\)", text):
+        for part in bracket.split("; "):
+            if match := CLAUSE.match(re.sub("^the ", "", part)):
+                recipe = "released" if match[1] in ("released", "corrected") else "paper"
+                for number, search, scratch in SAID.findall(match[2]):
+                    found.append((recipe, number, "search" if search else "retrain" if scratch else ""))
+    return found
+
+
+def test_figures_in_the_texts_of_settings_are_those_of_the_recipes() -> None:
+    assert clauses("B (the paper 2.2: 64; corrected release: 128 in its search, 1e-4 alone; 3.1: two)") == [
+        ("paper", "64", ""), ("released", "128", "search"), ("released", "1e-4", "retrain"), ("paper", "two", ""),
+    ]  # fmt: skip
+    texts: dict[str, tuple[str, list[tuple[str, str, Any]]]] = {}  # by text: a name; (recipe, phase, value) of its settings
+    for preset, recipe in STATED:
+        for name, value, about in described(presets.config_of(preset, recipe)):
+            phase = "retrain" if name.startswith("retrain.") else "search"
+            texts.setdefault(about, (name, []))[1].append((recipe, phase, value))
+    checked, wrong = [], []
+    for about, (name, values) in texts.items():
+        for recipe, number, phase in clauses(about):
+            figure = float(WORDS.get(number) or number.replace(",", ""))
+            held = [v for r, p, v in values if r == recipe and phase in ("", p)]
+            held = [len(v) if isinstance(v, tuple) else v for v in held]
+            checked.append((name, figure))
+            if figure not in held and (name, figure) not in ELSEWHERE:
+                wrong.append(f"{name}: recipe {recipe} holds {held}, not {number}: '{about}'")
+    assert wrong == []
+    assert ELSEWHERE.keys() <= set(checked), "an exception that nothing needs any more"
+    assert len(checked) > 60
 
 
 @pytest.mark.parametrize("preset", [preset for preset, recipe in STATED if recipe == "paper"])
@@ -212,6 +376,7 @@ def test_the_table_itself_stands_in_the_paper(preset: str) -> None:
         "retrain.optimizer.momentum",
         "search.optimizer.momentum",
         "task.cutout",
+        "retrain.task.cutout",
     }
     for where, name, value in STATED[preset, "paper"]:
         if where in PAPER and name not in derived and isinstance(value, int | float) and not isinstance(value, bool):
