@@ -23,13 +23,19 @@ EXCLUDED = {
 }
 
 
+SHELL = ("", "sh", "bash", "shell", "console")  # languages of fenced blocks that are typed
+NO_COMMANDS = ("Tree",)  # headings whose fenced block is none
+PROGRAM = re.compile(r"(enas|make|pip|python3?|git|cd|export|curl|wget|docker|bash|sh|[A-Z_]+=)\b")
+
+
 def excluded(line: str) -> str | None:
     """Why a line is not run; None where it is."""
     return next((why for pattern, why in EXCLUDED.items() if re.match(pattern, line)), None)
 
 
 def markdown(path: Path) -> dict[str, list[str]]:
-    """The command lines below each heading, in order: lines of code blocks, and `enas ...` within a text."""
+    """The command lines below each heading, in order: all lines of fenced blocks of the shell, lines of indented blocks that
+    begin with a program, and `enas ...` within a text."""
     found: dict[str, list[str]] = {}
     heading, fence = "", None
     for line in path.read_text().splitlines():
@@ -37,9 +43,9 @@ def markdown(path: Path) -> dict[str, list[str]]:
             fence = None if fence is not None else line[3:].strip()
         elif fence is None and line.startswith("#"):
             heading = line.lstrip("# ")
-        elif fence == "" or (fence is None and line.startswith("    ")):
-            text = line.split("  #")[0].strip()
-            if text and re.match(r"(enas|make|pip|python|[A-Z_]+=)\b", text):
+        elif fence in SHELL or (fence is None and line.startswith("    ")):
+            text = line.split("  #")[0].strip().removeprefix("$ ")
+            if text and (heading not in NO_COMMANDS if fence is not None else PROGRAM.match(text)):
                 found.setdefault(heading, []).append(text)
         elif fence is None:
             found.setdefault(heading, []).extend(re.findall(r"`(enas [^`]*)`", line))

@@ -10,19 +10,25 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import soak
 from documented import DEMOS, ROOT, excluded, makefile, markdown, python_blocks, readme
-from enas import assemble, cli
+from enas import assemble, cli, comparison, jobs
 from enas.commands import COMMANDS
+from enas.data import load
 from enas.presets import PRESETS, micro
 
 SEEDS = (0, 1)
 FEW = "--search.epochs 2 --search.warmup-epochs 1 --search.controller-steps 2 --search.architectures 2 --derive.samples 4"
-FEW += " --derive.keep 2 --derive.uniform 3 --retrain.epochs 1"
+FEW += " --derive.keep 2 --derive.uniform 3 --retrain.epochs 1 --threads 1"  # tests run side by side: threads would wait
 IMAGES = "--data.train 60 --data.validation 40 --task.batch-size 20 --task.reward-batch 20 --retrain.task.batch-size 20"
 IMAGES += " --network.filters 4 --retrain.network.filters 4"
 WORDS = "--data.train 2000 --network.hidden 8 --retrain.network.hidden 8 --retrain.task.test-batch 64 --space.num-nodes 2"
@@ -47,6 +53,7 @@ REPLACED = (
     (r"--seeds \d+", "--seeds 2"),
     (r"--highest-filters 512", "--highest-filters 16"),
 )
+SCORED = {"cifar10": 200, "ptb": 2000}  # of the validation and the test part, images or tokens: the first so many
 TABLES = {"FILE": "nasbench201.csv.gz", "JSON": "nasbench_macro_cifar10.json.gz"}
 NEEDS_DERIVED = ("retrain", "compare", "oracle")
 
@@ -65,16 +72,40 @@ def enas(line: str) -> None:
     assert status == 0, line
 
 
+@functools.cache
+def load_few(name: str, folder: Path | None = None, **settings: Any) -> Any:
+    """A data set whose large parts are SCORED long; what several commands read is read once."""
+    data = load(name, folder, **settings)
+    few = SCORED.get(name)
+    return dataclasses.replace(data, validation=data.validation[:few], test=data.test[:few]) if few else data
+
+
+def retrain_here(
+    plan: assemble.Setup,
+    wanted: Sequence[tuple[Any, Path, int]],
+    *,
+    workers: int,
+    listen: Callable[[Any], None],
+    stop: Callable[[], str | None],
+) -> tuple[list[dict[str, Any] | None], str | None]:
+    """`jobs.retrain_many` without processes, each of which would read all of the data again."""
+    config = plan.to_dict("retrain")
+    return [jobs._job(config, what.to_dict(), str(place), seed) for what, place, seed in wanted], None
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder; a data set that several commands read is read once."""
-    monkeypatch.setattr(assemble, "load_data", functools.lru_cache(assemble.load_data))
+    """An empty working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def with_data(folder: Path, request: pytest.FixtureRequest) -> None:
     """The folder `data` that the README downloads into, and the tables of the benchmarks, FILE and JSON."""
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    monkeypatch.setattr(assemble, "load_data", load_few)
+    monkeypatch.setattr(comparison, "retrain_many", retrain_here)
+    monkeypatch.setattr(jobs, "_halt", threading.Event())
     data_dir: Path = request.getfixturevalue("data_dir")
     cifar10: Path = request.getfixturevalue("cifar10_dir")
     (folder / "data").mkdir()
@@ -166,9 +197,39 @@ def test_every_line_is_run_or_excluded_for_a_reason() -> None:
     for target in DEMOS:
         assert all(line.startswith(("enas ", "rm -rf runs/")) for line in makefile(target))
     assert sum(map(len, SCENARIOS.values())) > 20
-    searches = [line for lines in SCENARIOS.values() for line in lines if line.startswith("enas search")]
-    for line in searches:
-        assert "--config" in line or any(re.match(pattern, line) for pattern, _ in REDUCED), f"'{line}' is not made small"
+    # What begins at nothing is made small; what is done with a run is as small as the run.
+    begins = re.compile(r"enas (search (?!--config)|(retrain|compare|oracle) (?!RUN|runs/))")
+    for line in [line for lines in SCENARIOS.values() for line in lines if begins.match(line)]:
+        assert any(re.match(pattern, line) for pattern, _ in REDUCED), f"'{line}' is not made small"
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_soak_runs_every_line_or_names_it(
+    real: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All subprocesses of `make soak` stood in for: what would run, and what it says in the end."""
+    ran: list[list[str]] = []
+
+    def stand_in(command: list[str], **how: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command[3:] if command[1] == "-m" else command)
+        return subprocess.CompletedProcess(command, 1 if command[3:4] == ["report"] else 0)
+
+    monkeypatch.setattr(soak, "prepare", lambda: real)
+    monkeypatch.setattr(soak.subprocess, "run", stand_in)
+    monkeypatch.setattr(sys, "argv", ["soak.py", "7"])
+    assert soak.main() == 1, "a report ended with status 1"
+    said = capsys.readouterr().out.split("seconds  status  command\n")[1].splitlines()
+    lines = [line for section in readme().values() for line in section if not excluded(line)]
+    demos = [line for demo in DEMOS for seed in SEEDS for line in makefile(demo, SEED=seed)]
+    left_out = [line for line in said if line.startswith("left out")]
+    assert len(said) == len(demos) + len(lines)
+    assert bool(left_out) != real
+    assert all(re.search(r"--data data|FILE|JSON|runs/|RUN", line) for line in left_out)
+    assert all("--max-time" not in line for line in said[: len(demos)]), "demos run to their ends"
+    limited = [line for line in said[len(demos) :] if re.search(r"\d  enas (search|retrain) (?!.*--help)", line)]
+    assert len(limited) > (3 if real else -1)
+    assert all(line.endswith("--max-time 7m") for line in limited)
+    assert all(command[:1] == ["rm"] or command[0] in COMMANDS for command in ran)
 
 
 @pytest.mark.parametrize("path", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda path: path.name)
