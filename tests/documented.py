@@ -34,8 +34,8 @@ def excluded(line: str) -> str | None:
 
 
 def markdown(path: Path) -> dict[str, list[str]]:
-    """The command lines below each heading, in order: all lines of fenced blocks of the shell, lines of indented blocks that
-    begin with a program, and `enas ...` within a text."""
+    """The command lines below each heading, in order: all lines of fenced blocks of the shell, those of indented blocks
+    that begin with a program, and `enas ...` within a text."""
     found: dict[str, list[str]] = {}
     heading, fence = "", None
     for line in path.read_text().splitlines():
