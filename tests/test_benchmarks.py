@@ -14,9 +14,9 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import gpu  # noqa: E402
+from benchmarks import gpu, steps  # noqa: E402
 
-from enas import presets  # noqa: E402
+from enas import cli, presets  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,28 @@ def test_traffic_counts_what_is_read_and_written() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["gpu --toy", "share digits-micro --epochs 1"])
+def test_the_losses_of_steps_are_those_of_the_training(tmp_path: Path) -> None:
+    command = ["retrain", "enas_micro", "--preset", "digits-micro", "--retrain.epochs", "1"]
+    command += ["--retrain.network.filters", "2", "--retrain.task.batch-size", "20"]  # 20 steps an epoch
+    found = steps.first_losses(20, command)
+    assert cli.main([*command, "--out", str(tmp_path / "run")]) == 0
+    (epoch,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert found["loss_last_20_mean"] == pytest.approx(epoch["train_loss"], rel=1e-6)
+    assert found["loss_first"] <= found["loss_largest"]
+    assert found["rolled_back"] == 0
+    with pytest.raises(SystemExit, match="after 20 of 21 losses"):
+        steps.first_losses(21, command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module",
+    [
+        "gpu --toy",
+        "share digits-micro --epochs 1",
+        "steps 20 search digits-micro --network.filters 4",
+    ],
+)
 def test_scripts_run(module: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     name, *options = module.split()

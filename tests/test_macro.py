@@ -239,6 +239,22 @@ def test_the_released_network_and_its_width() -> None:
     assert small.num_parameters() == count(arch, 6)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_merge_without_a_norm_starts_by_hes_rule_for_all_its_sources(form: str) -> None:
+    """Variance 2 / fan-in, where the fan-in is that of the concat; each merging 1x1 holds one source's part of it."""
+    space = conv_macro(ConvMacroSettings(form=form, num_layers=4))
+    arch = of(space, ["max_pool_3x3"] * 4, "all")
+    for norm in (False, True):
+        net = network(space, replace(SMALL, filters=48, merge_norm=norm), only=arch)
+        weights = {name: p.detach() for name, p in net.named_parameters() if p.ndim == 4}
+        for node in wire(space, arch)["network"].nodes:
+            parts = [weight for name, weight in weights.items() if f"merge.{node.name}." in name]
+            assert len(parts) == len(node.skips) + (form == "released" and bool(node.skips))
+            for part in parts:
+                fan_in = part.shape[1] * (1 if norm else len(parts))
+                assert float(part.std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
+
+
 @pytest.mark.parametrize("name", LAYER_OPS)
 def test_layer_ops_keep_the_size_and_refuse_unknown_names(name: str) -> None:
     x = torch.randn(2, 6, 8, 8).contiguous(memory_format=torch.channels_last)

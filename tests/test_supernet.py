@@ -402,21 +402,28 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean() -> None:
 NORMAL, REDUCE = "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1", "1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"
 
 
-@pytest.mark.parametrize(("extra", "golden"), [(False, 4_224_288), (True, 4_389_240)])
-def test_the_size_of_the_released_network(extra: bool, golden: int) -> None:
-    """17 cells, 36 filters, auxiliary head; beside it the count by hand. Normal cell: 2 separable convolutions 3x3, 4 of
-    5x5, 5 loose ends; reduction cell: 3 and 3, one identity at stride 2, 4 loose ends; both read both inputs."""
+@pytest.mark.parametrize(
+    ("cells", "extra", "golden", "without_aux"),
+    [
+        (5, False, 4_224_288, 3_729_430),
+        (5, True, 4_389_240, 3_894_382),
+        (6, True, 5_082_240, 4_587_382),  # the paper's 4.6 M
+    ],
+)
+def test_the_size_of_the_released_network(cells: int, extra: bool, golden: int, without_aux: int) -> None:
+    """36 filters; beside it the count by hand. Normal cell: 2 separable convolutions 3x3, 4 of 5x5, 5 loose ends;
+    reduction cell: 3 and 3, one identity at stride 2, 4 loose ends; both read both inputs."""
 
     def separable(c: int, k: int) -> int:
         return 2 * (k * k * c + c * c + 2 * c)
 
-    settings = MicroSettings(filters=36, cells=5, aux_weight=0.4, extra_calibration=extra)
+    settings = MicroSettings(filters=36, cells=cells, aux_weight=0.4, extra_calibration=extra)
     arch = from_tokens(NORMAL, REDUCE)
     net = MicroNetwork(conv_micro(), settings, 3, 32, 10, only=arch)
     total = 3 * 9 * 108 + 2 * 108  # stem
     outs, width = [108, 108], 36  # channels of the two cells before
-    for position in range(17):
-        reduction = position in (5, 11)
+    for position in range(3 * cells + 2):
+        reduction = position in (cells, 2 * cells + 1)
         width *= 1 + reduction
         total += sum(c * width + 2 * width for c in outs)  # calibrations; as factorized reductions the same
         total += extra * (width * width + 2 * width)
@@ -425,7 +432,7 @@ def test_the_size_of_the_released_network(extra: bool, golden: int) -> None:
         outs = [outs[1], (4 if reduction else 5) * width]
     total += 5 * 144 * 10 + 10
     aux = 5 * 144 * 128 + 2 * 128 + 128 * 768 * 2 * 2 + 2 * 768 + 768 * 10 + 10  # 8x8, pooled to 2x2
-    assert net.num_parameters(aux=False) == total
+    assert net.num_parameters(aux=False) == total == without_aux
     assert net.num_parameters() == sum(p.numel() for p in net.parameters()) == total + aux == golden
 
 
