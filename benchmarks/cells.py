@@ -30,19 +30,20 @@ from benchmarks.timing import (
     ratio,
     share_of_peak,
 )
-from enas import fast
-from enas.architecture import Architecture
-from enas.backbones.micro import MicroNetwork, MicroSettings
-from enas.backbones.nasbench201 import NasBench201Network, NasBench201NetworkSettings
-from enas.backbones.recurrent import RecurrentNetwork, RecurrentSettings
-from enas.space import SearchSpace
+from enas.networks import kernels
+from enas.networks.micro import MicroNetwork, MicroSettings
+from enas.networks.nasbench201 import NasBench201Network, NasBench201NetworkSettings
+from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
+from enas.networks.supernet import Supernet
+from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.spaces.architecture import Architecture
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 from enas.spaces.nasbench201 import from_string, nasbench201
+from enas.spaces.published import named
 from enas.spaces.rnn_cell import rnn_cell
+from enas.spaces.space import SearchSpace
+from enas.state import seeded
 from enas.strategies.reinforce import Reinforce
-from enas.supernet import Supernet
-from enas.training import OptimizerSettings, make_optimizer, seeded, update
-from enas.zoo import named
 
 BATCH = 64
 T, V = 35, 10_000
@@ -55,7 +56,7 @@ class Ours:
     updates = 10  # architectures a controller's step, as in the released code
 
     def __init__(self, network: Supernet, x: torch.Tensor, y: torch.Tensor, clip: float = 0.0):
-        fast.keep_memory()  # as the command line does
+        kernels.keep_memory()  # as the command line does
         self.network, self.x, self.y, self.clip = network.train(), x, y, clip
         self.optimizer = make_optimizer(list(network.parameters()), OptimizerSettings())
         self.strategy = Reinforce(network.space)

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.cells import all_sep_3x3, micro, recurrent
 from benchmarks.timing import Program, emit, options
-from enas.zoo import named
+from enas.spaces.published import named
 
 
 def both(programs: list[Program]) -> float:

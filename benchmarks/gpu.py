@@ -31,17 +31,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from enas.architecture import Architecture
-from enas.backbones import recorded, recurrence
-from enas.backbones.macro import MacroNetwork, MacroSettings
-from enas.backbones.micro import MicroNetwork, MicroSettings
-from enas.backbones.recurrent import RecurrentNetwork, RecurrentSettings
+from enas.networks.macro import MacroNetwork, MacroSettings
+from enas.networks.micro import MicroNetwork, MicroSettings
+from enas.networks.recurrence import recorded, static
+from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
+from enas.networks.supernet import Supernet
+from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.spaces.architecture import Architecture
 from enas.spaces.conv_macro import conv_macro
 from enas.spaces.conv_micro import conv_micro
 from enas.spaces.rnn_cell import rnn_cell
 from enas.strategies.reinforce import Reinforce, ReinforceSettings
-from enas.supernet import Supernet
-from enas.training import OptimizerSettings, make_optimizer, update
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -210,7 +210,7 @@ def recurrent_steps(bench: Bench, device: str, most: float, toy: bool, compiled:
     """Training steps of the recurrent network, by how its cell runs; the network's own way, `recorded`, is in the table."""
     net = bench.net
     assert isinstance(net, RecurrentNetwork)
-    usual, step = net.settings, recurrence.static_step
+    usual, step = net.settings, static.static_step
     found: dict[str, Any] = {}
     ways = ["plain", "static", "static, compiled", "recorded, not fused"]
     for way in ways:
@@ -221,14 +221,14 @@ def recurrent_steps(bench: Bench, device: str, most: float, toy: bool, compiled:
             continue
         try:
             net.settings = replace(usual, computation=way.split(",")[0])
-            recurrence.static_step = torch.compile(step) if "compiled" in way else step
+            static.static_step = torch.compile(step) if "compiled" in way else step
             recorded.COMPILE = "not fused" not in way
             recorded.forget()
             found[way] = seconds(bench.train, device, most)
         except Exception as error:  # which of them a card and a torch can do is what is asked here
             found[way] = f"not run: {type(error).__name__}: {str(error).splitlines()[0][:90]}"
         finally:
-            net.settings, recurrence.static_step, recorded.COMPILE = usual, step, True
+            net.settings, static.static_step, recorded.COMPILE = usual, step, True
             recorded.forget()
     return found
 

@@ -18,10 +18,11 @@ from torch import nn
 
 from benchmarks.plain_macro import PlainMacroChild
 from benchmarks.timing import emit, paired, ratio
-from enas.backbones.macro import MacroNetwork, MacroSettings
-from enas.space import wire
+from enas.networks.macro import MacroNetwork, MacroSettings
+from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
 from enas.spaces.conv_macro import conv_macro
-from enas.training import OptimizerSettings, make_optimizer, seeded, update
+from enas.spaces.space import wire
+from enas.state import seeded
 
 SIZES = {
     "quick": (MacroSettings(filters=12, double_filters=True, stem_stride=2, dropout=0.0), 64),

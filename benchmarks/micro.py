@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from benchmarks.cells import all_sep_3x3
 from benchmarks.plain_micro import PlainChild
 from benchmarks.timing import emit, paired, ratio
-from enas.architecture import Architecture
-from enas.backbones.micro import MicroNetwork, MicroSettings
-from enas.controller import Controller, ControllerSettings
+from enas.networks.micro import MicroNetwork, MicroSettings
+from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.spaces.architecture import Architecture
 from enas.spaces.conv_micro import conv_micro
-from enas.training import OptimizerSettings, make_optimizer, seeded, update
-from enas.zoo import named
+from enas.spaces.published import named
+from enas.state import seeded
+from enas.strategies.controller import Controller, ControllerSettings
 
 SIZES = {
     "20 filters, 8 cells": (MicroSettings(filters=20, cells=2, dropout=0.0), 64),

@@ -26,11 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from enas.architecture import Architecture
-from enas.backbones.recurrence import Program
-from enas.space import wire
+from enas.networks.recurrence.program import Program
+from enas.spaces.architecture import Architecture
 from enas.spaces.nasbench201 import OPS as NB201_OPS
 from enas.spaces.rnn_cell import rnn_cell
+from enas.spaces.space import wire
 
 Step = Callable[[], Any]
 

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from enas.architecture import Architecture
-from enas.backbones.macro import MacroNetwork
-from enas.ops import FactorizedReduction
-from enas.space import wire
+from enas.networks.macro import MacroNetwork
+from enas.networks.ops import FactorizedReduction
+from enas.spaces.architecture import Architecture
+from enas.spaces.space import wire
 
 
 def op(name: str, width: int) -> nn.Module:

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from enas.architecture import Architecture
-from enas.backbones.micro import MicroNetwork
-from enas.ops import FactorizedReduction
-from enas.space import WiredCell, wire
+from enas.networks.micro import MicroNetwork
+from enas.networks.ops import FactorizedReduction
+from enas.spaces.architecture import Architecture
+from enas.spaces.cells import WiredCell
+from enas.spaces.space import wire
 
 
 def conv_norm(channels_in: int, channels_out: int) -> nn.Sequential:

@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import emit, paired, ratio
-from enas.backbones.recurrent import RecurrentNetwork, RecurrentSettings
+from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
+from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.spaces.published import named
 from enas.spaces.rnn_cell import rnn_cell
-from enas.training import OptimizerSettings, make_optimizer, seeded, update
-from enas.zoo import named
+from enas.state import seeded
 
 T, B, V = 35, 64, 10_000
 OPTIMIZER = OptimizerSettings(learning_rate=20.0, momentum=0.0, weight_decay=1e-7, grad_clip=0.25)

@@ -21,12 +21,12 @@ from matplotlib.figure import Figure
 
 from benchmarks.cells import Ours, images, micro, recurrent
 from benchmarks.timing import emit, options, paired
-from enas.backbones.macro import MacroNetwork, MacroSettings
-from enas.backbones.recurrent import RecurrentNetwork, RecurrentSettings
-from enas.report_charts import charting
+from enas.networks.macro import MacroNetwork, MacroSettings
+from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
+from enas.reports.charts import charting
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell
-from enas.training import seeded
+from enas.state import seeded
 
 CHILDREN = 4
 

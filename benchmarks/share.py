@@ -21,8 +21,12 @@ from typing import Any
 
 import torch
 
-from enas import cli, drive, fast, run, search
-from enas.search import Search
+from enas.cli.main import main as main_run
+from enas.networks import kernels
+from enas.procedures import search
+from enas.procedures.search import Search
+from enas.runs import search as runs_search
+from enas.runs.folder import RunFolder
 from enas.strategies.random_search import RandomSearch
 from enas.strategies.reinforce import Reinforce
 from enas.tasks.image_classification import ImageClassification
@@ -72,12 +76,12 @@ def main() -> None:
         for name in ("ask", "tell"):
             watch.around(strategy, name, "strategy")
     watch.around(search, "update", "optimiser")
-    watch.around(run.RunFolder, "packed", "checkpoints and logs")
+    watch.around(RunFolder, "packed", "checkpoints and logs")
     for name in ("append", "append_architecture", "clock", "keep"):
-        watch.around(run.RunFolder, name, "checkpoints and logs")
+        watch.around(RunFolder, name, "checkpoints and logs")
     watch.around(Search, "preview", "preview of the cost")
     whole: list[float] = []
-    original = drive._search
+    original = runs_search.run_search
 
     def searched(*args: Any) -> None:
         watch.seconds.clear()  # data and weights are there: the search begins
@@ -85,10 +89,10 @@ def main() -> None:
         original(*args)
         whole.append(time.perf_counter() - start)
 
-    drive._search = searched
-    fast.keep_memory()
+    runs_search.run_search = searched
+    kernels.keep_memory()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        status = cli.main(["search", known.preset, "--out", str(Path(folder) / "run"), *rest])
+        status = main_run(["search", known.preset, "--out", str(Path(folder) / "run"), *rest])
     if status:
         raise SystemExit(status)
     parts = {part: round(seconds, 2) for part, seconds in watch.seconds.most_common()}

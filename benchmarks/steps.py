@@ -19,10 +19,9 @@ from statistics import fmean
 from typing import Any
 from unittest.mock import patch
 
-from enas import cli
-from enas.display import Display
-from enas.retrain import TrainStep
-from enas.search import Step
+from enas.cli.display import Display
+from enas.cli.main import main as main_run
+from enas.procedures.events import Step, TrainStep
 
 MEAN_OF = 20  # losses, at either end
 
@@ -54,9 +53,9 @@ class Losses(Display):
 def first_losses(steps: int, command: list[str]) -> dict[str, Any]:
     """Runs `command` in a folder that is deleted afterwards, until it has made `steps` losses."""
     listener, start = Losses(steps), time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, patch("enas.display.Display", lambda: listener):
+    with tempfile.TemporaryDirectory() as folder, patch("enas.cli.display.Display", lambda: listener):
         try:
-            status = cli.main([*command, "--out", str(Path(folder) / "run")])
+            status = main_run([*command, "--out", str(Path(folder) / "run")])
         except Enough:
             status = 0
     if status or len(listener.losses) < steps:

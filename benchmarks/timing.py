@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from enas import fast
+from enas.networks import kernels
 
 PEAK = 2048  # rows of the square matrices whose product is the peak
 GIGA = 2e-9 * PEAK**3  # billions of operations in it
@@ -151,4 +151,4 @@ def begin(args: argparse.Namespace) -> None:
     """As the command line does."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    fast.keep_memory()
+    kernels.keep_memory()

@@ -1,7 +1,7 @@
 """The command lines that a stranger reads and types: from the README, the docs and the Makefile, as they stand there.
 
-`tests/test_commands.py` runs each at a reduced size, `make soak` (tests/soak.py) at full size. A line that is neither run
-nor excluded with a reason makes the test fail, so none that is new goes untested.
+`tests/cli/test_commands.py` runs each at a reduced size, `make soak` (tests/soak.py) at full size. A line that is neither
+run nor excluded with a reason makes the test fail, so none that is new goes untested.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXCLUDED = {
     r"make demo\b|make demo-text\b": "its lines are read from the Makefile and run",
     r"make (test|check|install|bench|soak)\b": "it is what runs these tests, or too long for them",
     r"pip install": "continuous integration installs the package",
-    r"enas data get": "tests/test_data.py gets both data sets from a server of its own, and checks them",
+    r"enas data get": "tests/data/test_data.py gets both data sets from a server of its own, and checks them",
     r"ENAS_BENCH_": "needs other programs' files",
     r"PYTHONPATH=src python -m benchmarks\.gpu": "needs a GPU; tests/test_benchmarks.py runs it on a CPU with --toy",
 }

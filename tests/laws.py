@@ -5,28 +5,20 @@ No torch in here, so that the tests of the value layer run without it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import pytest
 from scipy import stats
 
-from enas.architecture import Architecture
-from enas.space import (
-    Anchor,
-    Cell,
-    Decision,
-    Edge,
-    InputChoice,
-    Node,
-    OpChoice,
-    SearchSpace,
-    SubsetChoice,
-    When,
-    WiredEdge,
-)
-from enas.spaces import SPACES
+from enas.spaces.architecture import Architecture
+from enas.spaces.cells import Cell, Edge, Node, WiredEdge
+from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice, When
+from enas.spaces.registry import SPACES
+from enas.spaces.space import SearchSpace
 
 
 def plain_address(edge: WiredEdge, position: int) -> str:
@@ -154,3 +146,15 @@ def p_value(drawn: Iterable[Architecture], probability: Mapping[Architecture, fl
         return 1.0
     total = sum(expected for _, expected in pairs)
     return float(stats.chisquare([seen for seen, _ in pairs], [n * expected / total for _, expected in pairs]).pvalue)
+
+
+@contextlib.contextmanager
+def one_line(kind: type[Exception], *words: str) -> Iterator[None]:
+    """The error is of this kind, in one line, and says these words."""
+    with pytest.raises(kind) as caught:
+        yield
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text
+    for word in words:
+        assert word in text

@@ -16,7 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import gpu, steps  # noqa: E402
 
-from enas import cli, presets  # noqa: E402
+from enas.cli.main import main
+from enas.runs.presets import registry as presets  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_the_losses_of_steps_are_those_of_the_training(tmp_path: Path) -> None:
     command = ["retrain", "enas_micro", "--preset", "digits-micro", "--retrain.epochs", "1"]
     command += ["--retrain.network.filters", "2", "--retrain.task.batch-size", "20"]  # 20 steps an epoch
     found = steps.first_losses(20, command)
-    assert cli.main([*command, "--out", str(tmp_path / "run")]) == 0
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
     (epoch,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert found["loss_last_20_mean"] == pytest.approx(epoch["train_loss"], rel=1e-6)
     assert found["loss_first"] <= found["loss_largest"]

@@ -1,3 +1,74 @@
-"""Efficient neural architecture search with shared weights (ENAS, Pham et al. 2018) that grades its own search."""
+"""Efficient neural architecture search with shared weights (ENAS, Pham et al. 2018) that grades its own search.
+
+The public names are loaded when they are first asked for, and torch with those that need it. `from enas import api` gives
+this module.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from enas.grading.compare import compare
+    from enas.reports.page import write_report as report
+    from enas.runs.derive import derive
+    from enas.runs.models import architecture_of, best_of, marks_of, reference_for, sizes
+    from enas.runs.plan import Setup, setup, with_space
+    from enas.runs.resume import resume
+    from enas.runs.retrain import retrain, retrain_best
+    from enas.runs.search import search
+    from enas.spaces.architecture import Architecture
 
 __version__ = "0.1.0.dev0"
+__all__ = [
+    "Architecture",
+    "Setup",
+    "architecture_of",
+    "best_of",
+    "compare",
+    "derive",
+    "marks_of",
+    "reference_for",
+    "report",
+    "resume",
+    "retrain",
+    "retrain_best",
+    "search",
+    "setup",
+    "sizes",
+    "with_space",
+]
+
+PUBLIC = {
+    "Architecture": "enas.spaces.architecture:Architecture",
+    "search": "enas.runs.search:search",
+    "resume": "enas.runs.resume:resume",
+    "derive": "enas.runs.derive:derive",
+    "retrain": "enas.runs.retrain:retrain",
+    "retrain_best": "enas.runs.retrain:retrain_best",
+    "compare": "enas.grading.compare:compare",
+    "report": "enas.reports.page:write_report",
+    "architecture_of": "enas.runs.models:architecture_of",
+    "best_of": "enas.runs.models:best_of",
+    "marks_of": "enas.runs.models:marks_of",
+    "reference_for": "enas.runs.models:reference_for",
+    "sizes": "enas.runs.models:sizes",
+    "Setup": "enas.runs.plan:Setup",
+    "setup": "enas.runs.plan:setup",
+    "with_space": "enas.runs.plan:with_space",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "api":
+        return sys.modules[__name__]
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'enas' has no attribute '{name}'")
+    module, _, attribute = PUBLIC[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PUBLIC, "api"})

@@ -18,8 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from enas.architecture import Architecture
-from enas.space import NONE, Cell, Edge, Node, OpChoice, SearchSpace, SubsetChoice, WiredEdge
+from enas.spaces.architecture import Architecture
+from enas.spaces.cells import NONE, Cell, Edge, Node, WiredEdge
+from enas.spaces.decisions import OpChoice, SubsetChoice
+from enas.spaces.space import SearchSpace
 
 OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")  # numbered so as released
 STEM, CELL = "stem", "network"

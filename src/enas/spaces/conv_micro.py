@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from enas.architecture import Architecture
-from enas.space import NONE, Cell, Edge, InputChoice, Node, OpChoice, SearchSpace, WiredEdge
+from enas.spaces.architecture import Architecture
+from enas.spaces.cells import NONE, Cell, Edge, Node, WiredEdge
+from enas.spaces.decisions import InputChoice, OpChoice
+from enas.spaces.space import SearchSpace
 
 OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # numbered so in the released code
 INPUTS = ("prev_prev", "prev")  # outputs of the cell before the last and of the last cell: released indices 0 and 1

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from enas.architecture import Architecture
-from enas.space import Cell, Edge, Node, OpChoice, SearchSpace, WiredEdge
+from enas.spaces.architecture import Architecture
+from enas.spaces.cells import Cell, Edge, Node, WiredEdge
+from enas.spaces.decisions import OpChoice
+from enas.spaces.space import SearchSpace
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # as published, and in that order
 INPUT = "n0"  # node 0 of the publication: the cell's input

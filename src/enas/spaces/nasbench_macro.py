@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from enas.architecture import Architecture
-from enas.space import NONE, Cell, Edge, Node, OpChoice, SearchSpace, WiredEdge
+from enas.spaces.architecture import Architecture
+from enas.spaces.cells import NONE, Cell, Edge, Node, WiredEdge
+from enas.spaces.decisions import OpChoice
+from enas.spaces.space import SearchSpace
 
 OPS = ("identity", "mb3_k3", "mb6_k5")  # the digits 0, 1 and 2 of the published form
 STEM, CELL = "stem", "network"

@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from enas.architecture import Architecture
-from enas.space import Cell, Edge, InputChoice, Node, OpChoice, SearchSpace, WiredEdge
+from enas.spaces.architecture import Architecture
+from enas.spaces.cells import Cell, Edge, Node, WiredEdge
+from enas.spaces.decisions import InputChoice, OpChoice
+from enas.spaces.space import SearchSpace
 
 OPS = ("tanh", "relu", "identity", "sigmoid")  # numbered so in the first release
 CORRECTED_OPS = ("tanh", "relu", "sigmoid", "identity")  # and so in the corrected one

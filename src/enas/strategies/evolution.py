@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from enas.architecture import Answer, Architecture
-from enas.space import Decision, SearchSpace, SubsetChoice
-from enas.training import State, seed_of
+from enas.spaces.architecture import Answer, Architecture
+from enas.spaces.decisions import Decision, SubsetChoice
+from enas.spaces.space import SearchSpace
+from enas.state import State, seed_of
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from enas.architecture import Architecture
-from enas.space import SearchSpace
-from enas.training import State, seed_of
+from enas.spaces.architecture import Architecture
+from enas.spaces.space import SearchSpace
+from enas.state import State, seed_of
 
 
 @dataclass(frozen=True)

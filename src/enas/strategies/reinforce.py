@@ -19,10 +19,11 @@ from typing import Literal
 
 import torch
 
-from enas.architecture import Architecture
-from enas.controller import Controller, ControllerSettings
-from enas.space import SearchSpace, SubsetChoice
-from enas.training import State, load_optimizer, optimizer_tensors, seed_of
+from enas.spaces.architecture import Architecture
+from enas.spaces.decisions import SubsetChoice
+from enas.spaces.space import SearchSpace
+from enas.state import State, load_optimizer, optimizer_tensors, seed_of
+from enas.strategies.controller import Controller, ControllerSettings
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from enas.architecture import Architecture
-from enas.data.images import ImageData, augment
-from enas.metrics import METRICS
-from enas.supernet import Outputs
+from enas.data.augment import augment
+from enas.data.images import ImageData
+from enas.networks.supernet import Outputs
+from enas.spaces.architecture import Architecture
+from enas.state import seed_of
+from enas.tasks.metrics import METRICS
 from enas.tasks.task import Task
-from enas.training import seed_of
 
 Part = Literal["train", "validation", "test"]
 

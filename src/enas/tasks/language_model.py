@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from enas.architecture import Architecture
-from enas.backbones.softmax import TiedSoftmax
 from enas.data.text import PARTS, Part, TextData
-from enas.metrics import METRICS
+from enas.networks.softmax import TiedSoftmax
+from enas.spaces.architecture import Architecture
+from enas.state import State, seed_of
+from enas.tasks.metrics import METRICS
 from enas.tasks.task import Task
-from enas.training import State, seed_of
 
 IGNORED = -100  # a target that no loss counts
 SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05  # of random lengths: 5 and 5 at 35 steps (Merity et al. 2018)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from enas.architecture import Architecture
-from enas.metrics import Metric
-from enas.training import State
+from enas.spaces.architecture import Architecture
+from enas.state import State
+from enas.tasks.metrics import Metric
 
 
 class Task(Protocol):

@@ -1,0 +1,49 @@
+"""`enas list`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from enas.cli.commands import command, parse
+
+
+@dataclass(frozen=True)
+class ListFlags:
+    """Everything that is registered: spaces, ops, strategies, tasks, data sets, named architectures."""
+
+    json: bool = False
+    """As JSON."""
+
+
+@command("list", "everything that is registered, and the named architectures")
+def list_command(args: list[str]) -> int:
+    flags = parse(ListFlags, args, "list")
+    from enas.data.registry import DATASETS
+    from enas.networks.ops import LAYER_OPS, NB201_OPS, NBMACRO_OPS, OPS
+    from enas.networks.recurrence.program import ACTIVATIONS
+    from enas.networks.references.registry import REFERENCES
+    from enas.runs.presets.registry import PRESETS
+    from enas.spaces.published import NAMED
+    from enas.spaces.registry import SPACES
+    from enas.strategies.registry import STRATEGIES
+    from enas.tasks.registry import TASKS
+
+    registries: dict[str, Iterable[str]] = {
+        "presets": PRESETS,
+        "spaces": SPACES,
+        "ops": dict.fromkeys((*OPS, *LAYER_OPS, *NB201_OPS, *NBMACRO_OPS, *ACTIVATIONS)),
+        "strategies": STRATEGIES,
+        "tasks": TASKS,
+        "data sets": DATASETS,
+        "architectures": NAMED,
+        "references": REFERENCES,
+    }
+    names = {kind: list(entries) for kind, entries in registries.items()}
+    if flags.json:
+        print(json.dumps(names, indent=1))
+    else:
+        for kind, entries in names.items():
+            print(f"{kind:14} {', '.join(entries)}")
+    return 0

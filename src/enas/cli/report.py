@@ -1,0 +1,33 @@
+"""`enas report`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from enas.cli.commands import command, parse
+
+
+@dataclass(frozen=True)
+class ReportFlags:
+    """One self-contained page about a run: curves, ops over time, the cells drawn, the ranked list, the verdict.
+
+    enas report runs/mine
+    """
+
+    run: Positional[Path]
+    """Run folder of a search, at any stage."""
+
+
+@command("report", "one page about a run: curves, drawings, ranking, verdict")
+def report(args: list[str]) -> int:
+    flags = parse(ReportFlags, args, "report")
+    from enas.reports.page import write_report
+    from enas.runs.files import read_json
+
+    print(f"wrote {write_report(flags.run)}")
+    if (flags.run / "compare.json").exists():
+        print(f"verdict: {read_json(flags.run / 'compare.json')['verdict']}")
+    return 0

@@ -1,0 +1,262 @@
+"""Reproduce: the paper's experiments beside ours (`enas reproduce`).
+
+A row for each experiment of paper.py. Every figure of ours is a finding in a run folder (findings.py), so there is
+none without one. Figures of equal settings stand together; each line says which of its settings of size are below the
+recipe `paper`. No torch in here: the recipes are the caller's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from enas.grading.findings import Found, Settings, findings
+from enas.grading.paper import EXPERIMENTS, Experiment
+from enas.runs.files import Damaged
+
+# A setting of size, by its last name; the larger the fuller, but for the stem's stride.
+SIZES = (
+    "epochs", "train", "filters", "double_filters", "cells", "hidden", "layers", "num_nodes", "num_layers", "stem_stride",
+)  # fmt: skip
+WIDTHS = ("filters", "double_filters", "cells", "hidden", "layers")  # of networks of ours: a reference has a budget
+LEAST = 0.95  # of the paper's parameters, in a network that is as large as the paper's
+SHORT = {"data.train": "training data", "space.num_nodes": "nodes", "space.num_layers": "layers"}
+# Settings that a figure of a kind depends on.
+READ_BY = {
+    "derived": ("",),
+    "local": ("",),
+    "uniform": ("space.", "data.", "retrain."),
+    "reference": ("data.", "retrain."),
+    "disabled": ("space.", "data.", "network.", "task.", "search."),
+    "ensemble": ("space.", "data.", "network.", "task.", "search."),
+}
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Figures of equal settings, together."""
+
+    value: float | None  # None: every training diverged
+    spread: float | None
+    over: str  # what the spread is over, and how many
+    extreme: float | None  # the best of the uniform ones; the largest increase of a study
+    parameters: tuple[int, ...]
+    preset: str
+    recipe: str
+    smaller: tuple[str, ...]  # settings of size below the paper's
+    differs: Mapping[str, tuple[Any, Any]]  # all that differ from the recipe `paper`: ours, the paper's
+    files: tuple[Path, ...]
+    apart: tuple[str, ...] = ()  # settings that tell it from lines of the same sizes
+
+    @property
+    def full(self) -> bool:
+        """No setting of size is below that of the recipe `paper`, and parameters not below the paper's own."""
+        return not self.smaller
+
+
+@dataclass(frozen=True)
+class Row:
+    section: str
+    experiment: Experiment
+    ours: tuple[Ours, ...] = ()  # the fullest first
+
+    @property
+    def status(self) -> str:
+        if self.ours:
+            return "run"
+        return "others' method, not in this package" if self.experiment.kind == "others" else "not run"
+
+
+@dataclass
+class Survey:
+    """The whole table, the folders that could not be read and why, and what was found that no row is about."""
+
+    rows: list[Row] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    runs: int = 0
+
+
+def survey(folders: Sequence[Path], papers: Mapping[str, Settings], scan: Path | None = None) -> Survey:
+    """Every row, with what the runs in `folders` (each a run, or a folder of them) and those below `scan` hold.
+
+    papers: settings of the recipe `paper` by preset. ValueError where one of `folders` is neither, or is a run that is
+    damaged; what is found by looking is skipped and named.
+    """
+    table, found = Survey(), dict[Path, list[Found]]()
+    for folder in (*folders, *([scan] if scan else [])):
+        named = (folder / "config.json").exists()
+        runs = [folder] if named else list(_runs_below(folder))
+        if not runs and folder is not scan:
+            raise ValueError(f"a run is a folder with a config.json; '{folder}' has none, nor a run in it")
+        for run in runs:
+            if (key := run.resolve()) in found:
+                continue
+            found[key] = []
+            try:
+                found[key], unused = findings(run)
+                table.unused += [f"{run}: {why}" for why in unused]
+            except (Damaged, OSError) as error:
+                if named and folder is not scan:
+                    raise
+                table.skipped.append(f"{run}: {error}")
+    table.runs = len(found)
+    everything = [one for some in found.values() for one in some]
+    table.rows = [
+        Row(section, experiment, tuple(_ours(experiment, everything, papers)))
+        for section, experiments in EXPERIMENTS.items()
+        for experiment in experiments
+    ]
+    return table
+
+
+def _runs_below(folder: Path) -> Iterator[Path]:
+    """Folders with a config.json, outermost only: what is inside a run belongs to it."""
+    for path, folders, files in os.walk(folder):
+        folders.sort()
+        if "config.json" in files:
+            folders.clear()
+            yield Path(path)
+
+
+# --------------------------------------------------------------------------------------------------- which row, together
+def _ours(experiment: Experiment, found: Iterable[Found], papers: Mapping[str, Settings]) -> list[Ours]:
+    """Its lines: one for each set of equal settings."""
+    groups: dict[str, list[Found]] = {}
+    for one in found:
+        if _is_of(one, experiment, papers[one.preset]):
+            read_by = sorted((name, v) for name, v in one.settings.items() if name.startswith(READ_BY[one.kind]))
+            key = json.dumps([one.preset, one.recipe, one.budget, one.kind == "derived" and one.note, read_by])
+            groups.setdefault(key, []).append(one)
+    lines = [_together(_once(group), experiment, papers[group[0].preset]) for group in groups.values()]
+    return sorted((_told_apart(line, lines) for line in lines), key=lambda line: (len(line.smaller), len(line.differs)))
+
+
+def _once(group: Sequence[Found]) -> list[Found]:
+    """A search or training that was repeated by the same seeds is no second sample: the larger of them counts."""
+    return list({one.seeds: one for one in sorted(group, key=lambda one: one.n)}.values())
+
+
+def _told_apart(line: Ours, lines: Sequence[Ours]) -> Ours:
+    """With the settings in which it is unlike the lines that would read the same."""
+    alike = [o for o in lines if (o.preset, o.recipe, o.smaller) == (line.preset, line.recipe, line.smaller)]
+    names = dict.fromkeys(name for other in alike for name in other.differs)
+    mixed = [name for name in names if len({str(other.differs.get(name)) for other in alike}) > 1]
+    parts = (
+        f"{name.removeprefix('retrain.')} {line.differs[name][0] if name in line.differs else 'as in paper'}"
+        for name in mixed
+    )
+    return replace(line, apart=tuple(parts))
+
+
+def _is_of(one: Found, experiment: Experiment, paper: Settings) -> bool:
+    asked = (experiment.kind, experiment.data, experiment.space, experiment.of)
+    if (one.kind, one.data, one.space, one.of) != asked:
+        return False
+    if one.kind == "reference" or (one.kind == "derived" and one.space == "conv_micro"):
+        return bool(one.settings.get("retrain.task.cutout")) == ("retrain.task.cutout" in experiment.changes)
+    if one.kind == "derived" and one.space == "conv_macro":
+        return _wider(one, paper) == ("retrain.network.filters" in experiment.changes)
+    return True
+
+
+def _wider(one: Found, paper: Settings) -> bool:
+    """More filters than the run's own recipe and nothing else changed, or than the recipe `paper` has."""
+
+    def highest(settings: Settings) -> int:
+        width = int(settings.get("retrain.network.filters", 0))
+        return width * 4 if settings.get("retrain.network.double_filters") else width
+
+    changed = {name for name, value in one.own.items() if name.startswith("retrain.") and one.settings.get(name) != value}
+    more = changed == {"retrain.network.filters"} and highest(one.settings) > highest(one.own)
+    return more or highest(one.settings) > highest(paper)
+
+
+def _together(group: Sequence[Found], experiment: Experiment, paper: Settings) -> Ours:
+    first = group[0]
+    alive = [one for one in group if one.n]
+    notes = list(dict.fromkeys(one.note for one in group if one.note))
+    if alive and (lost := len(group) - len(alive)):
+        notes.append(f"{lost} more diverged")
+    value, spread, over = _statistics(alive) if alive else (None, None, f"n = {len(group)}")
+    extremes = [one.extreme for one in alive if one.extreme is not None]
+    smaller, differs = _against(first, experiment, {**paper, **experiment.changes})
+    return Ours(
+        value,
+        spread,
+        ", ".join([over, *notes]),
+        None if not extremes else max(extremes) if first.kind == "local" else min(extremes),
+        tuple(sorted(p for one in group for p in one.parameters)),
+        first.preset,
+        first.recipe,
+        smaller,
+        differs,
+        tuple(one.file for one in group),
+    )
+
+
+def _statistics(group: Sequence[Found]) -> tuple[float, float | None, str]:
+    """Mean, spread, and what it is over. Of several searches, over their means: one more search is one more sample."""
+    first, values, n = group[0], [one.value for one in group], sum(one.n for one in group)
+    searches = list(dict.fromkeys(one.run for one in group))
+    if first.kind == "uniform":  # all together: a spread over architectures, whichever search they were drawn beside
+        value = sum(one.n * one.value for one in group) / n
+        squares = sum((one.n - 1) * (one.spread or 0.0) ** 2 + one.n * (one.value - value) ** 2 for one in group)
+        return value, math.sqrt(squares / (n - 1)) if n > 1 else None, f"n = {n} architectures"
+    if first.kind == "reference" or (first.kind == "derived" and len(searches) == 1):
+        return mean(values), stdev(values) if n > 1 else None, f"n = {n} seed{'s' * (n > 1)}"
+    many = {"derived": "trainings", "local": f"network{'s' * (n > 1)}"}.get(first.kind, "configurations")
+    if len(searches) > 1:
+        means = [mean(one.value for one in group if one.run == run) for run in searches]
+        return mean(means), stdev(means), f"n = {len(means)} searches, {n} {many}"
+    interval = ", 95 % interval" if first.kind == "local" and first.spread is not None else ""
+    return first.value, first.spread, f"n = {n} {many}{interval}"
+
+
+# -------------------------------------------------------------------------------------------------- against the paper's
+def _against(one: Found, experiment: Experiment, paper: Settings) -> tuple[tuple[str, ...], dict[str, tuple[Any, Any]]]:
+    """The settings of size that are below the recipe `paper`, in words, those of the search last; and all that differ."""
+    alone: list[str] = []
+    searching: list[str] = []
+    differs: dict[str, tuple[Any, Any]] = {}
+    for name, ours in one.settings.items():
+        last, theirs = name.rsplit(".", 1)[-1], paper.get(name, ours)
+        matters = (
+            name.startswith(READ_BY[one.kind]) and not name.startswith("retrain.task.reward") and last != "computation"
+        )
+        if not matters or ours == theirs or (one.budget and ".network." in name and last in WIDTHS):
+            continue
+        differs[name] = (ours, theirs)
+        if last in SIZES and not name.startswith("reinforce.") and _below(last, ours, theirs):
+            of_search = name.startswith(("search.", "network."))
+            text = SHORT.get(name, f"{'search ' if of_search else ''}{last.replace('_', ' ')}")
+            (searching if of_search else alone).append(f"{text} {_count(ours)} of {_count(theirs)}")
+    wanted = experiment.parameters or 0.0
+    size = one.budget or (max(one.parameters) if one.kind == "derived" and one.parameters else 0)
+    if size and size < LEAST * 1e6 * wanted:
+        alone.append(f"parameters {millions((size,))} of {wanted:g} M")
+    return (*alone, *searching), differs
+
+
+def _below(name: str, ours: Any, theirs: Any) -> bool:
+    if name == "stem_stride":
+        return bool(ours > theirs)
+    return ours is not None and (theirs is None or bool(ours < theirs))  # None: all of the data
+
+
+def _count(value: Any) -> str:
+    return (
+        "all" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    )
+
+
+def millions(parameters: Sequence[int]) -> str:
+    """`24.0 M`, `0.0166 to 0.0684 M`; nothing for none."""
+    ends = dict.fromkeys(f"{p / 1e6:#.3g}" for p in (*parameters[:1], *parameters[-1:]))
+    return f"{' to '.join(ends)} M" if ends else ""

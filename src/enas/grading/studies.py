@@ -1,0 +1,171 @@
+"""Changes to an architecture that ask whether it is a local optimum: the paper's own (3.1, 3.2), and every single one.
+
+A study draws changed architectures. Which studies a space has is the registry below; `single_changes` needs no entry, it is
+made of a space's decisions. Two architectures that build the same network count as one. No torch in here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from enas.spaces.architecture import Answer, Architecture
+from enas.spaces.decisions import Decision, InputChoice, OpChoice, SubsetChoice
+from enas.spaces.space import SearchSpace, wire
+
+Change = Callable[[SearchSpace, Architecture, random.Random], Architecture | None]
+SINGLE = "single_changes"
+TRIES = 200  # draws before a study is taken to have no more different networks
+
+
+@dataclass(frozen=True)
+class Study:
+    """`change` draws one changed architecture, None where there is nothing to change."""
+
+    name: str
+    about: str
+    paper: str  # what the paper found
+    change: Change
+    equal_parameters: bool = False
+    """The changed network is made as large as the unchanged one, by its width."""
+
+
+# ------------------------------------------------------------------------------------------------------- every change
+def single_changes(space: SearchSpace, arch: Architecture) -> Iterator[tuple[str, Architecture]]:
+    """Every other network that differs in one answer, and what was changed; of a subset, in one member. In the order of the
+    decisions; a decision that becomes active by a change is no second change only if it has one answer."""
+    same = wire(space, arch)
+    for decision in space.decisions:
+        if decision.name not in arch.choices:
+            continue
+        now = arch.choices[decision.name]
+        for answer in _one_step(decision, now):
+            changed = _with(space, arch, {decision.name: answer})
+            if changed is not None and wire(space, changed) != same:
+                yield _said(decision.name, now, answer), changed
+
+
+def _one_step(decision: Decision, now: Answer) -> Iterator[Answer]:
+    if not isinstance(decision, SubsetChoice):
+        yield from (answer for answer in decision.answers() if answer != now)
+        return
+    chosen = set(now)
+    distance = 1 if decision.k is None else 2  # of exactly k members, one is exchanged for another
+    yield from (answer for answer in decision.answers() if len(chosen ^ set(answer)) == distance)
+
+
+def _with(space: SearchSpace, arch: Architecture, changes: dict[str, Answer]) -> Architecture | None:
+    try:
+        return space.architecture({**arch.choices, **changes})
+    except ValueError:  # another decision became active, or is not any more
+        return None
+
+
+def _said(name: str, before: Answer, after: Answer) -> str:
+    def text(answer: Answer) -> str:
+        return answer if isinstance(answer, str) else "+".join(answer) or "nothing"
+
+    return f"{name}: {text(before)} to {text(after)}"
+
+
+# ------------------------------------------------------------------------------------------------- the paper's changes
+def _some(names: list[str], rng: random.Random) -> list[str]:
+    """Each with probability one half, at least one."""
+    return [name for name in names if rng.random() < 0.5] or [rng.choice(names)]
+
+
+def _ops(space: SearchSpace, arch: Architecture) -> dict[str, OpChoice]:
+    return {d.name: d for d in space.decisions if isinstance(d, OpChoice) and d.name in arch.choices}
+
+
+def _switched(to: Callable[[str, random.Random], str | None]) -> Change:
+    """Ops of some nodes switched to what `to` says, of those it says something of."""
+
+    def change(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
+        able = {
+            name: new
+            for name, decision in _ops(space, arch).items()
+            if (new := to(str(arch.choices[name]), rng)) is not None and new in decision.options
+        }
+        if not able:
+            return None
+        return _with(space, arch, {name: able[name] for name in _some(list(able), rng)})
+
+    return change
+
+
+def _to_identity_or_sigmoid(op: str, rng: random.Random) -> str | None:
+    return rng.choice([new for new in ("identity", "sigmoid") if new != op])
+
+
+def _relu_and_tanh(op: str, rng: random.Random) -> str | None:
+    return {"relu": "tanh", "tanh": "relu"}.get(op)
+
+
+def _connections(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
+    """Three inputs, or as many as there are, read from elsewhere."""
+    able = [d for d in space.decisions if isinstance(d, InputChoice) and d.name in arch.choices and len(d.options) > 1]
+    if not able:
+        return None
+    changed = rng.sample(able, min(3, len(able)))
+    return _with(space, arch, {d.name: rng.choice([o for o in d.options if o != arch.choices[d.name]]) for d in changed})
+
+
+def _plain(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
+    """Every separable convolution becomes a plain one of its kernel."""
+    to = {name: str(arch.choices[name]).removeprefix("sep_") for name in _ops(space, arch)}
+    to = {name: op for name, op in to.items() if op != arch.choices[name]}
+    return _with(space, arch, dict(to)) if to else None
+
+
+STUDIES: dict[str, tuple[Study, ...]] = {
+    "rnn_cell": (
+        Study(
+            "identity_sigmoid",
+            "some nodes' activations become identity or sigmoid",
+            "up to 8 perplexity worse (3.1)",
+            _switched(_to_identity_or_sigmoid),
+        ),
+        Study(
+            "relu_tanh",
+            "some nodes' ReLU become tanh, and tanh ReLU",
+            "up to 3 perplexity worse (3.1)",
+            _switched(_relu_and_tanh),
+        ),
+    ),
+    "conv_micro": (Study("connections", "three connections are drawn anew", "2.1 points worse (3.2)", _connections),),
+    "conv_macro": (
+        Study(
+            "plain_convolutions",
+            "all separable convolutions become plain ones, at as many parameters",
+            "1.7 points worse (3.2)",
+            _plain,
+            equal_parameters=True,
+        ),
+    ),
+}
+
+
+# -------------------------------------------------------------------------------------------------------------- drawing
+def drawn(
+    study: Study, space: SearchSpace, arch: Architecture, n: int, rng: random.Random
+) -> list[tuple[str, Architecture]]:
+    """Up to n different changed networks, and what was changed in each; fewer where there are no more."""
+    seen = [wire(space, arch)]
+    out: list[tuple[str, Architecture]] = []
+    for _ in range(TRIES):
+        changed = study.change(space, arch, rng) if len(out) < n else None
+        if changed is None:
+            break
+        network = wire(space, changed)
+        if network not in seen:
+            seen.append(network)
+            out.append((difference(space, arch, changed), changed))
+    return out
+
+
+def difference(space: SearchSpace, before: Architecture, after: Architecture) -> str:
+    """What was changed, in words."""
+    names = [d.name for d in space.decisions if before.choices.get(d.name) != after.choices.get(d.name)]
+    return "; ".join(_said(name, before.choices.get(name, ()), after.choices.get(name, ())) for name in names)

@@ -1,0 +1,358 @@
+"""The network that micro cells are put into (paper 2.4, Fig. 4): stem, blocks of cells, pooling, classifier.
+
+    stem 3x3 -> [N normal cells, reduction cell] x 2 -> N normal cells (-> reduction cell) -> ReLU, average, linear
+
+Shapes: x (B, channels, S, S); a cell at `filters` C gives its loose ends, concatenated: (B, loose ends x C, s, s). Filters
+double and the size halves at a reduction cell, where edges that read a cell input have stride 2 (the paper says all ops;
+nodes inside could not be halved again).
+
+Each cell that reads another cell owns the 1x1 convolution that brings it to C channels ("calibration"): one weight matrix a
+loose end, run as one convolution over their concatenation, after a ReLU and before a batch norm; where the input is twice
+as large it is a factorized reduction. So search and final network are the same thing. Classifier and auxiliary head are
+readers too. Cells that no output needs are not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from enas.networks import kernels
+from enas.networks.ops import Norm, Read, Statistics, batch_norm, factorized, make_op, make_stem
+from enas.networks.supernet import Outputs, Supernet, he_initialise, he_normal
+from enas.spaces.architecture import Architecture
+from enas.spaces.cells import WiredCell, WiredEdge
+from enas.spaces.space import SearchSpace, possible_edges, wire
+
+STEM = -1  # the position that the first two cells read
+
+
+@dataclass(frozen=True)
+class MicroSettings:
+    """Size and regularisation of the network around the cells."""
+
+    filters: int = 20
+    """Channels of the first block; doubled at each reduction (released code: 20 in search, 36 alone)."""
+    cells: int = 6
+    """Normal cells a block, N; three blocks (paper 3.2: 6; released code: 2 in search, 5 alone)."""
+    reductions: int = 2
+    """Reduction cells: 2, between the blocks (released code), or 3, after each block (paper Fig. 4); 1: two blocks only,
+    for small images."""
+    stem_multiplier: int = 3
+    """The stem has filters x this many channels (released code)."""
+    stem_stride: int = 1
+    """2 halves the image before the first cell: a quarter of the cost; not in the paper."""
+    dropout: float = 0.1
+    """Dropout before the classifier (released code: 0.1 in search, 0.2 alone; the paper does not say)."""
+    drop_path: float = 0.0
+    """Probability that an edge's op is dropped for an image, at the last cell at the end of training; grows linearly with
+    depth and time; not on identity (released code: 0.4 alone)."""
+    aux_weight: float = 0.0
+    """Weight of the auxiliary head's loss; the head stands on the cell after the second (or only) reduction; 0: no head
+    (released code: 0.4; the paper does not speak of one)."""
+    extra_calibration: bool = False
+    """A second ReLU, 1x1, batch norm on the previous cell's output (released code's final network; not in the paper)."""
+    merge_norm: bool = True
+    """Batch norm after the 1x1 convolutions that calibrate a cell's inputs. Appendix B finds that norm removable after
+    the merges of the macro space, not here: without it 20 cells are not finite (docs/log.md, 2026-11-27)."""
+    head_norm: bool = False
+    """Batch norm of each loose end before the classifier, the one reader of a cell that has none: children differ in the
+    scale of their outputs (not in the paper; docs/log.md says what it brought on digits)."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, filters=1, cells=1, stem_multiplier=1)
+        for name, allowed in (("reductions", (1, 2, 3)), ("stem_stride", (1, 2))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"network.{name} is {' or '.join(map(str, allowed))}; got {getattr(self, name)}")
+        for name in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"network.{name} is at least 0 and below 1; got {getattr(self, name)}")
+        if self.aux_weight < 0:
+            raise ValueError(f"network.aux_weight is at least 0; got {self.aux_weight}")
+
+    def widened(self, highest: int) -> Self:
+        """All widths scaled so that the highest layer has so many filters (paper 3.2: 512). ValueError where they do not
+        come out whole."""
+        times = 2**self.reductions
+        if highest < times or highest % times:
+            raise ValueError(
+                f"filters of the highest layer are a multiple of {times}, as the stem has 1/{times} of them; got {highest}"
+            )
+        return replace(self, filters=highest // times)
+
+
+def _at_least(settings: MicroSettings, **bounds: int) -> None:
+    for name, bound in bounds.items():
+        if getattr(settings, name) < bound:
+            raise ValueError(f"network.{name} is at least {bound}; got {getattr(settings, name)}")
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the stack: which cell stands there, its channels and the size (pixels) of its output."""
+
+    index: int
+    cell: str
+    channels: int
+    size: int
+
+
+def stack(settings: MicroSettings, image_size: int) -> tuple[Position, ...]:
+    """All positions, in order: N normal cells, a reduction cell, and so on."""
+    kinds: list[str] = []
+    for block in range(max(2, min(3, settings.reductions + 1))):
+        kinds += ["normal"] * settings.cells
+        kinds += ["reduce"] if block < settings.reductions else []
+    channels, size = settings.filters, -(-image_size // settings.stem_stride)
+    positions = []
+    for index, kind in enumerate(kinds):
+        if kind == "reduce":
+            channels, size = channels * 2, -(-size // 2)
+        positions.append(Position(index, kind, channels, size))
+    return tuple(positions)
+
+
+class MicroNetwork(Supernet):
+    """Supernet of the micro space, or with `only` the child model of one architecture."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        settings: MicroSettings,
+        channels: int,
+        image_size: int,
+        classes: int,
+        only: Architecture | None = None,
+        statistics: Statistics = "batch",
+    ):
+        super().__init__(space, only, statistics)
+        self.settings, self.channels, self.image_size, self.classes = settings, channels, image_size, classes
+        self.aux_weight = settings.aux_weight
+        self.positions = stack(settings, image_size)
+        last_size = self.positions[-1].size
+        if last_size < 1 or self.positions[0].size < 4:
+            raise ValueError(f"the first cell needs at least 4x4 pixels; got {self.positions[0].size}")
+        reductions = [p.index for p in self.positions if p.cell == "reduce"]
+        self.aux_position = min(reductions[:2][-1] + 1, len(self.positions) - 1)
+        self._build(set(self.addresses(only, aux=self.aux_weight > 0)) if only is not None else None)
+        he_initialise(self)
+        with torch.no_grad():  # the classifier reads all loose ends at once: its fan-in is theirs together
+            for address, module in self._at.items():
+                if address.startswith("classifier.") and isinstance(module, nn.Linear):
+                    module.weight.div_(len(self.space.cells[0].nodes) ** 0.5)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    # ---------------------------------------------------------------------------------------------- structure
+    def _sources(self, index: int) -> dict[str, int]:
+        """Cell input to the position it comes from; the stem stands before everything."""
+        return {"prev_prev": max(index - 2, STEM), "prev": max(index - 1, STEM)}
+
+    def _channels(self, position: int) -> int:
+        stem = self.settings.filters * self.settings.stem_multiplier
+        return stem if position == STEM else self.positions[position].channels
+
+    def _size(self, position: int) -> int:
+        return -(-self.image_size // self.settings.stem_stride) if position == STEM else self.positions[position].size
+
+    def _halves(self, index: int, source: int) -> bool:
+        """Must the calibration of this input also halve its size? (The cell before a reduction cell, seen from after.)"""
+        entry = self._size(self._sources(index)["prev"])  # the size at which this cell reads its inputs
+        return self._size(source) != entry
+
+    def _ends(self, position: int, arch: Architecture) -> tuple[str, ...]:
+        """Loose ends that leave the cell at `position`."""
+        return ("stem",) if position == STEM else wire(self.space, arch)[self.positions[position].cell].outputs
+
+    def _build(self, needed: set[str] | None) -> None:
+        norm = partial(batch_norm, statistics=self.statistics)
+
+        def provide_readers(prefix: str, source: int, make: Callable[[], nn.Module]) -> None:
+            names = ("stem",) if source == STEM else tuple(node.name for node in self.space.cells[0].nodes)
+            for name in names:
+                self.provide(f"{prefix}.{name}", make, needed)
+
+        settings = self.settings
+        stem = settings.filters * settings.stem_multiplier
+        self.provide("stem", partial(make_stem, self.channels, stem, settings.stem_stride, norm), needed)
+        cells = {cell.name: cell for cell in self.space.cells}
+        for position in self.positions:
+            index, width = position.index, position.channels
+            for slot, source in self._sources(index).items():
+                width_in, halves = self._channels(source), self._halves(index, source)
+                prefix = f"cells.{index}.calibrate.{slot}"
+                provide_readers(prefix, source, partial(_Calibration, width_in, width, halves))
+                if settings.merge_norm:
+                    self.provide(f"{prefix}.norm", partial(norm, width), needed)
+                if settings.extra_calibration and slot == "prev":
+                    self.provide(f"{prefix}.again", partial(_relu_conv_norm, width, norm), needed)
+            for edge in possible_edges(cells[position.cell]):
+                stride = self._stride(position, edge)
+                self.provide(self._address(edge, index), partial(make_op, edge.op, width, stride, norm), needed)
+        last = self.positions[-1]
+        provide_readers("classifier", last.index, partial(nn.Linear, last.channels, self.classes, bias=False))
+        self.provide("classifier.bias", partial(_Bias, self.classes), needed)
+        if settings.head_norm:
+            provide_readers("classifier_norm", last.index, partial(norm, last.channels))
+        if self.aux_weight > 0:
+            place = self.positions[self.aux_position]
+            provide_readers("aux_head.reduce", place.index, partial(nn.Conv2d, place.channels, 128, 1, bias=False))
+            self.provide("aux_head.body", partial(_aux_body, place.size, self.classes, norm), needed)
+
+    def _stride(self, position: Position, edge: WiredEdge) -> int:
+        return 2 if position.cell == "reduce" and edge.input in ("prev", "prev_prev") else 1
+
+    def _address(self, edge: WiredEdge, index: int) -> str:
+        assert self.space.address is not None
+        return self.space.address(edge, index)
+
+    def live(self, arch: Architecture, aux: bool) -> list[int]:
+        """Positions that the classifier (and with `aux` the auxiliary head) needs, in order."""
+        wired = wire(self.space, arch)
+        live = {len(self.positions) - 1} | ({self.aux_position} if aux else set())
+        for position in reversed(self.positions):
+            if position.index in live:
+                sources = self._sources(position.index)
+                live.update(sources[name] for name in wired[position.cell].inputs)
+        return sorted(live - {STEM})
+
+    def addresses(self, arch: Architecture, aux: bool) -> list[str]:
+        wired = wire(self.space, arch)
+        out = ["stem"]
+        for index in self.live(arch, aux):
+            cell = wired[self.positions[index].cell]
+            for slot in cell.inputs:
+                prefix = f"cells.{index}.calibrate.{slot}"
+                out += [f"{prefix}.{name}" for name in self._ends(self._sources(index)[slot], arch)]
+                out += [f"{prefix}.norm"] if self.settings.merge_norm else []
+                out += [f"{prefix}.again"] if self.settings.extra_calibration and slot == "prev" else []
+            out += [self._address(edge, index) for node in cell.nodes for edge in node.edges]
+        ends = self._ends(len(self.positions) - 1, arch)
+        out += [f"classifier.{name}" for name in ends] + ["classifier.bias"]
+        out += [f"classifier_norm.{name}" for name in ends] if self.settings.head_norm else []
+        if aux:
+            out += [f"aux_head.reduce.{name}" for name in self._ends(self.aux_position, arch)] + ["aux_head.body"]
+        return out
+
+    def rebuilt(self, only: Architecture | None, statistics: Statistics) -> MicroNetwork:
+        return MicroNetwork(self.space, self.settings, self.channels, self.image_size, self.classes, only, statistics)
+
+    # ------------------------------------------------------------------------------------------------ forward
+    def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor | Outputs:
+        """Logits (B, classes); in training with an auxiliary head `Outputs`. `progress` in 0..1 is how much of the
+        training is over: drop-path grows with it."""
+        arch = self.architecture(arch)
+        wired = wire(self.space, arch)
+        aux_now = self.training and self.aux_weight > 0
+        # Every reader of a cell takes a ReLU of it first, so it is applied once, where the output is made.
+        stem = self.once(x, "stem", lambda: F.relu(self.at("stem")(x.contiguous(memory_format=torch.channels_last))))
+        outputs: dict[int, Tensor] = {STEM: stem}
+        aux = None
+        for index in self.live(arch, aux_now):
+            outputs[index] = self._cell(index, wired[self.positions[index].cell], outputs, arch, progress)
+            if aux_now and index == self.aux_position:
+                aux = self._aux(outputs[index], arch)
+        pooled = outputs[len(self.positions) - 1].mean((2, 3))
+        if self.settings.head_norm:
+            ends = self._ends(len(self.positions) - 1, arch)
+            parts = zip(ends, pooled[:, :, None, None].chunk(len(ends), 1), strict=True)
+            pooled = torch.cat([self.at(f"classifier_norm.{end}")(part) for end, part in parts], 1)[:, :, 0, 0]
+        if self.training and self.settings.dropout:
+            pooled = F.dropout(pooled, self.settings.dropout)
+        weight = self._gathered("classifier", len(self.positions) - 1, arch)
+        logits = F.linear(pooled, weight, self.at("classifier.bias").bias)
+        return Outputs(logits, aux) if aux is not None else logits
+
+    def _gathered(self, prefix: str, source: int, arch: Architecture, name: str = "weight") -> Tensor:
+        """The weight of a reader over all loose ends of `source`: (C_out, loose ends x C, ...)."""
+        weights = [getattr(self.at(f"{prefix}.{end}"), name) for end in self._ends(source, arch)]
+        return weights[0] if len(weights) == 1 else torch.cat(weights, 1)
+
+    def _calibrated(self, index: int, slot: str, outputs: dict[int, Tensor], arch: Architecture) -> Tensor:
+        if self._sources(index)[slot] == STEM:  # the same for all architectures
+            stem = outputs[STEM]
+            return self.once(stem, ("calibrate", index, slot), lambda: self._calibration(index, slot, stem, arch))
+        return self._calibration(index, slot, outputs[self._sources(index)[slot]], arch)
+
+    def _calibration(self, index: int, slot: str, value: Tensor, arch: Architecture) -> Tensor:
+        source = self._sources(index)[slot]
+        prefix = f"cells.{index}.calibrate.{slot}"
+        even = self._gathered(prefix, source, arch)
+        if self._halves(index, source):
+            x = factorized(value, even, self._gathered(prefix, source, arch, "odd"))
+        else:
+            x = F.conv2d(value, even)
+        x = self.at(f"{prefix}.norm")(x) if self.settings.merge_norm else x
+        return self.at(f"{prefix}.again")(x) if self.settings.extra_calibration and slot == "prev" else x
+
+    def _cell(self, index: int, cell: WiredCell, outputs: dict[int, Tensor], arch: Architecture, progress: float) -> Tensor:
+        values = {slot: self._calibrated(index, slot, outputs, arch) for slot in cell.inputs}
+        read = Read(values)
+        drop = self.settings.drop_path * (index + 1) / len(self.positions) * progress if self.training else 0.0
+        for node in cell.nodes:
+            total: Tensor | None = None
+            for edge in node.edges:
+                y = read.by(self.at(self._address(edge, index)), edge.input)
+                if drop and edge.op != "identity":
+                    y = drop_path(y, drop)
+                total = y if total is None else total + y
+            assert total is not None
+            values[node.name] = total
+        ends = [values[name] for name in cell.outputs]
+        return kernels.concatenated(ends, relu=True)
+
+    def _aux(self, x: Tensor, arch: Architecture) -> Tensor:
+        x = F.avg_pool2d(x, min(5, x.shape[2]), 3)
+        return self.at("aux_head.body")(F.conv2d(x, self._gathered("aux_head.reduce", self.aux_position, arch)))
+
+
+def drop_path(x: Tensor, p: float) -> Tensor:
+    """`x` (B, C, H, W) set to zero for each image with probability p, else divided by 1 - p."""
+    keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype) >= p
+    return x * keep / (1 - p)
+
+
+class _Bias(nn.Module):
+    def __init__(self, size: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(size))
+
+
+class _Calibration(nn.Module):
+    """The weights one loose end has in a reader's 1x1 convolution; `odd` is the shifted half of a factorized reduction."""
+
+    def __init__(self, channels_in: int, channels_out: int, halves: bool):
+        super().__init__()
+        half = channels_out // 2 if halves else 0
+        self.weight = nn.Parameter(_he(channels_out - half, channels_in))
+        if half:
+            self.odd = nn.Parameter(_he(half, channels_in))
+
+
+def _he(rows: int, columns: int) -> Tensor:
+    weight = torch.empty(rows, columns, 1, 1)
+    he_normal(weight)
+    return weight
+
+
+def _relu_conv_norm(channels: int, norm: Norm) -> nn.Module:
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels, 1, bias=False), norm(channels))
+
+
+def _aux_body(size: int, classes: int, norm: Norm) -> nn.Module:
+    """The auxiliary head after its 1x1 convolution, as released: a convolution over the whole (pooled) map, then linear."""
+    pooled = (size - min(5, size)) // 3 + 1
+    return nn.Sequential(
+        norm(128),
+        nn.ReLU(),
+        nn.Conv2d(128, 768, pooled, bias=False),
+        norm(768),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(768, classes),
+    )

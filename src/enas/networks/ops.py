@@ -1,0 +1,223 @@
+"""The ops an edge of a convolutional cell can choose from, and their registry (paper 2.4 and appendix B).
+
+Shapes: every op maps (B, C, H, W) to (B, C, H / stride, W / stride); the channel count stays. Convolutions run in the order
+ReLU, convolution, batch norm, and a separable convolution is applied twice (appendix B). Pooling and identity hold no
+weights at stride 1. Everything works in channels_last, which is what makes depthwise convolution and pooling fast on a CPU.
+The layers of NAS-Bench-Macro are apart: they may change the channel count, and their convolutions come before the ReLU.
+
+To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges of cells) or `LAYER_OPS`
+(layers of whole networks): spaces name it, laws test it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import islice
+from typing import Literal, TypeVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from enas.networks import kernels
+
+Statistics = Literal["batch", "running"]
+Norm = Callable[[int], nn.Module]
+T = TypeVar("T")
+
+
+def batch_norm(channels: int, statistics: Statistics = "running") -> nn.BatchNorm2d:
+    """Batch norm that scores with its running statistics, or always with those of the batch at hand.
+
+    A supernet uses the batch's: running ones would mix all children (the measured cause of collapsed searches).
+    """
+    return kernels.BatchNorm(channels, track_running_stats=statistics == "running")
+
+
+class AfterRelu(nn.Sequential):
+    """An op whose first layer is a ReLU. Edges that read one value can share it: `op.body(relu(x))` is `op(x)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(F.relu(x))
+
+    def body(self, x: Tensor) -> Tensor:
+        for layer in islice(self, 1, None):
+            x = layer(x)
+        return x
+
+
+class Read:
+    """The named values of a cell, and a ReLU of each that some op begins with, made once."""
+
+    def __init__(self, values: Mapping[str, Tensor]):
+        self.values = values
+        self.relus: dict[str, Tensor] = {}
+
+    def by(self, op: nn.Module, name: str) -> Tensor:
+        """The op applied to the value."""
+        if not isinstance(op, AfterRelu) or not kernels.on("relu"):
+            out: Tensor = op(self.values[name])
+            return out
+        if name not in self.relus:
+            self.relus[name] = F.relu(self.values[name])
+        return op.body(self.relus[name])
+
+
+class SeparableConv(AfterRelu):
+    """(ReLU, depthwise k x k, pointwise 1x1, batch norm), twice in cells (appendix B); the stride is in the first."""
+
+    def __init__(self, channels: int, stride: int, norm: Norm, kernel: int, times: int = 2):
+        layers: list[nn.Module] = []
+        for time in range(times):
+            layers += [
+                nn.ReLU(inplace=time > 0),
+                kernels.Depthwise(channels, kernel, stride if time == 0 else 1),
+                nn.Conv2d(channels, channels, 1, bias=False),
+                norm(channels),
+            ]
+        super().__init__(*layers)
+
+
+class FactorizedReduction(nn.Module):
+    """Half the size: two 1x1 convolutions of stride 2, one a pixel further down and right, side by side; then batch norm.
+    Together they read half of the pixels, as released: those of even row and column, and those of odd row and column.
+    Input (B, C_in, H, W), output (B, C_out, ceil(H/2), ceil(W/2)). Reads its input as it is: a ReLU, where one is wanted,
+    comes before."""
+
+    def __init__(self, channels_in: int, channels_out: int, norm: Norm):
+        super().__init__()
+        self.even = nn.Conv2d(channels_in, channels_out - channels_out // 2, 1, 2, bias=False)
+        self.odd = nn.Conv2d(channels_in, channels_out // 2, 1, 2, bias=False)
+        self.norm = norm(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(factorized(x, self.even.weight, self.odd.weight))
+
+
+def factorized(x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
+    """The two stride-2 products of a factorized reduction, concatenated; at odd sizes zeros stand for the pixels of odd row
+    and column that are not there, so that a stride of 2 keeps ceil(H/2).
+
+    Pixels are picked before the product, not by its stride: on x86 a 1x1 convolution of stride 2 in channels_last with
+    fewer than 8 input channels writes past its memory (torch 2.13, oneDNN; docs/log.md)."""
+    picked = kernels.diagonals(x, both=odd.shape[0] > 0)
+    return kernels.concatenated([F.conv2d(part, weight) for part, weight in zip(picked, (even, odd), strict=False)])
+
+
+class Conv(AfterRelu):
+    """ReLU, k x k, batch norm (appendix B)."""
+
+    def __init__(self, channels: int, stride: int, norm: Norm, kernel: int):
+        conv = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False)
+        super().__init__(nn.ReLU(), conv, norm(channels))
+
+
+def identity(channels: int, stride: int, norm: Norm) -> nn.Module:
+    if stride == 1:
+        return nn.Identity()
+    return AfterRelu(nn.ReLU(), FactorizedReduction(channels, channels, norm))
+
+
+def avg_pool(channels: int, stride: int, norm: Norm) -> nn.Module:
+    # Padding does not count as pixels, as in the released code's framework.
+    return kernels.AvgPool(stride)
+
+
+def max_pool(channels: int, stride: int, norm: Norm) -> nn.Module:
+    return kernels.MaxPool(stride)
+
+
+OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
+    "identity": identity,
+    "sep_conv_3x3": partial(SeparableConv, kernel=3),
+    "sep_conv_5x5": partial(SeparableConv, kernel=5),
+    "avg_pool_3x3": avg_pool,
+    "max_pool_3x3": max_pool,
+}
+
+
+# What a layer of a whole network chooses from (paper 2.3): separable convolutions are applied once there.
+LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
+    "conv_3x3": partial(Conv, kernel=3),
+    "conv_5x5": partial(Conv, kernel=5),
+    "sep_conv_3x3": partial(SeparableConv, kernel=3, times=1),
+    "sep_conv_5x5": partial(SeparableConv, kernel=5, times=1),
+    "avg_pool_3x3": avg_pool,
+    "max_pool_3x3": max_pool,
+}
+
+
+def make_stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Module:
+    """What an image meets first: 3x3 and batch norm."""
+    return nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), norm(channels))
+
+
+# What an edge of a NAS-Bench-201 cell chooses from beside `none`, by their published names (Dong & Yang 2020, 2.2).
+NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
+    "skip_connect": identity,
+    "nor_conv_1x1": partial(Conv, kernel=1),
+    "nor_conv_3x3": partial(Conv, kernel=3),
+    "avg_pool_3x3": avg_pool,
+}
+
+
+class InvertedResidual(nn.Module):
+    """1x1 to `expansion` times the channels, ReLU, depthwise k x k, ReLU, 1x1; batch norm after each convolution; added to
+    its input where shape stays (Sandler et al. 2018, its ReLU6 a ReLU as in NAS-Bench-Macro). (B, C_in, H, W) to
+    (B, C_out, H / stride, W / stride)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm, expansion: int, kernel: int):
+        super().__init__()
+        hidden = expansion * channels_in
+        self.expand = nn.Sequential(nn.Conv2d(channels_in, hidden, 1, bias=False), norm(hidden))
+        self.depthwise = nn.Sequential(kernels.Depthwise(hidden, kernel, stride), norm(hidden))
+        self.project = nn.Sequential(nn.Conv2d(hidden, channels_out, 1, bias=False), norm(channels_out))
+        self.adds = stride == 1 and channels_in == channels_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(F.relu(self.depthwise(F.relu(self.expand(x)))))
+        return x + y if self.adds else y
+
+
+class Shortcut(nn.Module):
+    """1x1 and batch norm, of the pixels of even row and column at stride 2: picked before the product (see `factorized`).
+    Shapes as of `InvertedResidual`."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm):
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv2d(channels_in, channels_out, 1, bias=False)
+        self.norm = norm(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (x,) = kernels.diagonals(x, both=False) if self.stride == 2 else (x,)
+        out: Tensor = self.norm(self.conv(x))
+        return out
+
+
+def identity_or_shortcut(channels_in: int, channels_out: int, stride: int, norm: Norm) -> nn.Module:
+    if stride == 1 and channels_in == channels_out:
+        return nn.Identity()
+    return Shortcut(channels_in, channels_out, stride, norm)
+
+
+# What a layer of NAS-Bench-Macro chooses from (Su et al. 2021): from channels in, channels out, stride and norm.
+NBMACRO_OPS: dict[str, Callable[[int, int, int, Norm], nn.Module]] = {
+    "identity": identity_or_shortcut,
+    "mb3_k3": partial(InvertedResidual, expansion=3, kernel=3),
+    "mb6_k5": partial(InvertedResidual, expansion=6, kernel=5),
+}
+
+
+def registered(name: str, ops: Mapping[str, T]) -> T:
+    """What makes the op of this name; ValueError where there is none."""
+    if name not in ops:
+        raise ValueError(f"an op is one of {', '.join(ops)}; got '{name}'")
+    return ops[name]
+
+
+def make_op(
+    name: str, channels: int, stride: int, norm: Norm, ops: Mapping[str, Callable[[int, int, Norm], nn.Module]] = OPS
+) -> nn.Module:
+    """A registered op for (B, channels, H, W); ValueError for an unknown name."""
+    return registered(name, ops)(channels, stride, norm)

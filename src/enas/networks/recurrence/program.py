@@ -1,0 +1,129 @@
+"""What a recurrent cell computes over a window, three times: to be read (`plain`), to be fast (`fused`), and as one program
+for all cells (`static`). A law holds them equal.
+
+    a node:    a = mask * s[source];   [c | f] = a W,  c through a sigmoid, f through the node's activation
+               s[node] = c * f + (1 - c) * s[source]          (paper, appendix A, Eq. 2 to 5)
+               s[node] = f, where there is no highway gate     (paper 2.1, Fig. 1)
+    the first node adds x Wx to the product, and its source is the state that the step before left
+    the state: mean of s over the outputs, batch norm where there is one
+
+Shapes: T steps, B streams, E size of x, H hidden units, G columns of a node's product (2 H with a gate, else H); x (T, B,
+E), state and mask (B, H), Wx (E, G), W (H, G), with the gate's columns first. The result is a state a step (T, B, H), and
+the batch norm's statistics over the streams, mean and unbiased variance (H,), averaged over steps; None without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from enas.spaces.cells import WiredCell
+
+ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda x: x}
+STATE = -1  # the source of the first node
+_aten = torch.ops.aten
+
+
+BOUND = 3.0
+"""With running statistics a normalised value is held within so many standard deviations. The statistics of a
+batch bound a state by themselves; running ones do not, and a cell of ReLUs that trained well can grow
+without end on text that it has not seen (docs/log.md, 2026-11-27)."""
+
+
+class Norm(NamedTuple):
+    """Batch norm over the streams at every step: with the batch's statistics, or with the running `mean` and
+    `var`, and then held within `BOUND`."""
+
+    weight: Tensor  # (H,)
+    bias: Tensor
+    mean: Tensor | None = None
+    var: Tensor | None = None
+    eps: float = 1e-5
+
+
+class Group(NamedTuple):
+    """The nodes that read one source: one product serves them all. Nodes of one activation stand together."""
+
+    source: int
+    nodes: tuple[int, ...]
+    runs: tuple[tuple[str, int, int], ...]  # activation, its first place and the place after its last
+
+
+@dataclass(frozen=True)
+class Program:
+    """A cell as numbers: nodes are 0, 1, ... in an order in which each comes after what it reads."""
+
+    sources: tuple[int, ...]
+    ops: tuple[str, ...]
+    outputs: tuple[int, ...]
+    highway: bool = True
+
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def of(cell: WiredCell, highway: bool = True) -> Program:
+        """ValueError for an activation that is none, and for a cell that is not a tree below one first node."""
+        number = {name: i for i, name in enumerate([node.name for node in cell.nodes])}
+        number |= dict.fromkeys(cell.inputs, STATE)
+        edges = [node.edges[0] for node in cell.nodes]
+        for node in cell.nodes:
+            if len(node.edges) != 1 or node.skips or (node.edges[0].input in cell.inputs) != (number[node.name] == 0):
+                raise ValueError(f"a recurrent node has one edge, and only the first reads the word; got '{node.name}'")
+            if node.edges[0].op not in ACTIVATIONS:
+                raise ValueError(f"an activation is one of {', '.join(ACTIVATIONS)}; got '{node.edges[0].op}'")
+        outputs = tuple(number[name] for name in cell.outputs)
+        return Program(tuple(number[e.input] for e in edges), tuple(e.op for e in edges), outputs, highway)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """In an order in which each comes after the node that it reads."""
+        out = []
+        for source in sorted(set(self.sources)):
+            nodes = sorted((i for i, s in enumerate(self.sources) if s == source), key=lambda i: (self.ops[i], i))
+            runs, start = [], 0
+            for op, run in groupby(nodes, key=lambda i: self.ops[i]):
+                end = start + len(list(run))
+                runs.append((op, start, end))
+                start = end
+            out.append(Group(source, tuple(nodes), tuple(runs)))
+        return tuple(out)
+
+
+Statistics = tuple[Tensor, Tensor]
+Result = tuple[Tensor, Statistics | None]
+
+
+def _normalise(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns x (B, H) normalised, and the mean and inverse deviation that the backward wants (empty where
+    running statistics are given)."""
+    if norm.mean is None or norm.var is None:
+        return torch.native_batch_norm(x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps)
+    held = ((x - norm.mean) * (norm.var + norm.eps).rsqrt()).clamp(-BOUND, BOUND)
+    return held * norm.weight + norm.bias, x.new_empty(0), x.new_empty(0)
+
+
+def _normalise_backward(
+    norm: Norm, grad: Tensor, x: Tensor, mean: Tensor | None, deviation: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the gradients of x (B, H), weight and bias (H,), from that of what `_normalise` gave."""
+    if norm.mean is None or norm.var is None:
+        wanted = [True, True, True]
+        return _aten.native_batch_norm_backward(grad, x, norm.weight, None, None, mean, deviation, True, norm.eps, wanted)
+    inverse = (norm.var + norm.eps).rsqrt()
+    normal = (x - norm.mean) * inverse
+    held = normal.clamp(-BOUND, BOUND)
+    return grad * norm.weight * inverse * (normal == held), (grad * held).sum(0), grad.sum(0)
+
+
+@torch.no_grad()
+def _statistics(norm: Norm | None, saved: Sequence[tuple[Tensor, Tensor]], B: int) -> Statistics | None:
+    """From the means and inverse deviations of all steps."""
+    if norm is None or norm.mean is not None:
+        return None
+    means, deviations = (torch.stack(parts) for parts in zip(*saved, strict=True))
+    return means.mean(0), (deviations.pow(-2).mean(0) - norm.eps) * (B / max(1, B - 1))

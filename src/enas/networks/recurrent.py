@@ -1,0 +1,278 @@
+"""The language model that recurrent cells are put into (paper 2.1, 3.1, appendix A).
+
+    words -> embedding -> one or more layers of the cell -> softmax, tied to the embedding (Inan et al. 2017)
+
+All layers run the same cell, each with weights of its own. Dropout is variational: one mask for a whole window (Gal &
+Ghahramani 2016); the mask of the states is shared by all nodes.
+
+Shapes: T steps, B streams, V words, H hidden units (also of an embedding); x (T, B) int64; logits (T, B, V); outputs and
+dropped (T, B, H), of the last layer, before and after its dropout; a state (B, H) a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from enas.networks.ops import Statistics
+from enas.networks.recurrence.fused import fused
+from enas.networks.recurrence.plain import plain
+from enas.networks.recurrence.program import Norm, Program
+from enas.networks.recurrence.recorded import recorded
+from enas.networks.recurrence.static import static
+from enas.networks.softmax import LanguageModelOutputs, TiedSoftmax
+from enas.networks.supernet import Supernet
+from enas.networks.width import widest
+from enas.spaces.architecture import Architecture
+from enas.spaces.cells import WiredCell
+from enas.spaces.space import SearchSpace, possible_edges, wire
+
+States = tuple[Tensor, ...]
+Computation = Literal["auto", "plain", "fused", "static", "recorded"]
+COMPUTATIONS: dict[str, Any] = {"plain": plain, "fused": fused, "static": static, "recorded": recorded}
+DROPOUTS = ("word_dropout", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
+
+
+@dataclass(frozen=True)
+class RecurrentSettings:
+    """Size and regularisation of the language model."""
+
+    hidden: int = 720
+    """Hidden units, H, also of an embedding (released code: 720 in the first search, 200 in the corrected one; the paper
+    does not say)."""
+    layers: int = 1
+    """Recurrent layers (the paper searches one; appendix A names higher ones)."""
+    highway: bool = True
+    """A gate on every node that lets what it reads pass (paper 3.1, appendix A; its Fig. 1 has none)."""
+    batch_norm: bool = True
+    """Batch norm of a cell's output (appendix A: in the search, removable when a cell trains from scratch)."""
+    batch_norm_eps: float = 0.1
+    """Added to its variance. Cells of sigmoids differ little between streams, and 1e-5 would blow that up at every step
+    (docs/log.md, 2026-11-27; released code: 1.0 in the first search; the paper does not say)."""
+    word_dropout: float = 0.0
+    """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani; released code: 0.1 in
+    the corrected search)."""
+    embedding_dropout: float = 0.0
+    """Of the embeddings, one mask for the whole window, as all that follow (released code: 0.2)."""
+    input_dropout: float = 0.0
+    """Of what a layer reads (released code: 0.75)."""
+    hidden_dropout: float = 0.0
+    """Of the state and the nodes, where nodes read them (released code: 0.25)."""
+    output_dropout: float = 0.0
+    """Of what the softmax reads (released code: 0.75)."""
+    weight_dropout: float = 0.0
+    """Of the weights that read the state before (Merity et al. 2018; released code: 0)."""
+    init_range: float = 0.025
+    """Weights begin uniform in +- this (appendix A: 0.025 in the search, 0.04 alone)."""
+    softmax_bias: bool = True
+    """A bias for each word (the paper does not say; released code: none)."""
+    computation: Computation = "auto"
+    """How a window is computed; all give the same numbers. auto: fused on a CPU, recorded on a GPU."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"network.{name} is at least 1; got {getattr(self, name)}")
+        for name in DROPOUTS:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"network.{name} is at least 0 and below 1; got {getattr(self, name)}")
+        if self.batch_norm_eps <= 0:
+            raise ValueError(f"network.batch_norm_eps is above 0; got {self.batch_norm_eps}")
+        if self.init_range <= 0:
+            raise ValueError(f"network.init_range is above 0; got {self.init_range}")
+        if self.computation not in get_args(Computation):
+            raise ValueError(f"network.computation is {', '.join(get_args(Computation))}; got '{self.computation}'")
+
+
+class RecurrentNetwork(Supernet):
+    """Supernet of the recurrent space, or with `only` the child model of one cell."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        settings: RecurrentSettings,
+        vocabulary: int,
+        only: Architecture | None = None,
+        statistics: Statistics = "batch",
+    ):
+        super().__init__(space, only, statistics)
+        self.settings, self.vocabulary = settings, vocabulary
+        (self.cell,) = space.cells
+        self._build(set(self.addresses(only, aux=False)) if only is not None else None)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if parameter.ndim > 1:
+                    parameter.uniform_(-settings.init_range, settings.init_range)
+                elif name.endswith("bias"):
+                    parameter.zero_()
+
+    # ---------------------------------------------------------------------------------------------- structure
+    def _build(self, needed: set[str] | None) -> None:
+        s = self.settings
+        columns = s.hidden * (2 if s.highway else 1)
+        self.provide("words", partial(_Matrix, self.vocabulary, s.hidden), needed)
+        if s.softmax_bias:
+            self.provide("softmax", partial(_Bias, self.vocabulary), needed)
+        for layer in range(s.layers):
+            for edge in possible_edges(self.cell):
+                make: Callable[[], nn.Module] = partial(_Matrix, s.hidden, columns)
+                if edge.input in self.cell.inputs:
+                    make = partial(_FirstNode, s.hidden, columns)
+                self.provide(self._address(edge, layer), make, needed)
+            if s.batch_norm:
+                self.provide(
+                    f"layers.{layer}.norm",
+                    partial(StepNorm, s.hidden, self.statistics == "running", s.batch_norm_eps),
+                    needed,
+                )
+
+    def _address(self, edge: object, layer: int) -> str:
+        assert self.space.address is not None
+        return self.space.address(edge, layer)  # type: ignore[arg-type]
+
+    def _wired(self, arch: Architecture) -> WiredCell:
+        return wire(self.space, arch)[self.cell.name]
+
+    def addresses(self, arch: Architecture, aux: bool) -> list[str]:
+        out = ["words"]
+        for layer in range(self.settings.layers):
+            out += [self._address(node.edges[0], layer) for node in self._wired(arch).nodes]
+            out += [f"layers.{layer}.norm"] if self.settings.batch_norm else []
+        return [*out, "softmax"] if self.settings.softmax_bias else out
+
+    def rebuilt(self, only: Architecture | None, statistics: Statistics) -> RecurrentNetwork:
+        return RecurrentNetwork(self.space, self.settings, self.vocabulary, only, statistics)
+
+    def initial_state(self, batch: int) -> States:
+        """Zeros, a tensor a layer."""
+        words = self.at("words").weight
+        return tuple(words.new_zeros(batch, self.settings.hidden) for _ in range(self.settings.layers))
+
+    # ------------------------------------------------------------------------------------------------ forward
+    def forward(
+        self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
+    ) -> tuple[LanguageModelOutputs, States]:
+        """A state of None is zero; nothing depends on `progress`."""
+        s, wired = self.settings, self._wired(self.architecture(arch))
+        program = Program.of(wired, s.highway)
+        name = s.computation if s.computation != "auto" else "recorded" if x_TB.is_cuda else "fused"
+        words = self.at("words").weight
+        state = self.initial_state(x_TB.shape[1]) if state is None else state
+        x = F.embedding(x_TB, words)
+        if self.training and s.word_dropout:
+            x = x * self._mask(s.word_dropout, self.vocabulary, 1)[x_TB]
+        x = self._drop(x, s.embedding_dropout)
+        after = []
+        for layer, before in enumerate(state):
+            first, *others = (self.at(self._address(node.edges[0], layer)) for node in wired.nodes)
+            from_state = first.weight
+            if self.training and s.weight_dropout:
+                from_state = F.dropout(from_state, s.weight_dropout)
+            mask = self._mask(s.hidden_dropout, *before.shape) if self.training and s.hidden_dropout else None
+            norm = self.at(f"layers.{layer}.norm") if s.batch_norm else None
+            x, statistics = COMPUTATIONS[name](
+                program,
+                self._drop(x, s.input_dropout),
+                before,
+                mask,
+                norm.norm() if norm else None,
+                first.from_x,
+                [from_state, *(node.weight for node in others)],
+            )
+            if norm:
+                norm.seen(statistics)
+            after.append(x[-1])
+        dropped = self._drop(x, s.output_dropout)
+        bias = self.at("softmax").bias if s.softmax_bias else None
+        return LanguageModelOutputs(TiedSoftmax(dropped, words, bias), x, dropped), tuple(after)
+
+    def _mask(self, share: float, *shape: int) -> Tensor:
+        """Zeros with probability `share`, the others larger by what is lost."""
+        words: Tensor = self.at("words").weight
+        return words.new_empty(shape).bernoulli_(1 - share).div_(1 - share)
+
+    def _drop(self, x_TBH: Tensor, share: float) -> Tensor:
+        return x_TBH * self._mask(share, *x_TBH.shape[1:]) if self.training and share else x_TBH
+
+
+def hidden_for(
+    parameters: int, space: SearchSpace, arch: Architecture, settings: RecurrentSettings, vocabulary: int
+) -> int:
+    """The most hidden units with which a child has at most so many parameters (paper 3.1: 24 M). ValueError where even one
+    is too many."""
+
+    def size(hidden: int) -> int:
+        with torch.device("meta"):
+            return RecurrentNetwork(space, replace(settings, hidden=hidden), vocabulary, arch).num_parameters()
+
+    return widest(size, parameters, "a cell of one hidden unit")
+
+
+class StepNorm(nn.Module):
+    """The batch norm of a cell's output, its parameters and, where a network trains alone, its running statistics: they
+    move once a window, by the mean over its steps."""
+
+    num_batches_tracked: Tensor
+
+    def __init__(self, hidden: int, running: bool, eps: float, momentum: float | None = 0.1):
+        """momentum: as of torch's batch norms; None: a plain average over windows."""
+        super().__init__()
+        self.eps = eps
+        self.weight, self.bias = nn.Parameter(torch.ones(hidden)), nn.Parameter(torch.zeros(hidden))
+        self.momentum, self.running = momentum, running
+        self.running_mean: Tensor | None
+        self.running_var: Tensor | None
+        self.register_buffer("running_mean", torch.zeros(hidden) if running else None)
+        self.register_buffer("running_var", torch.ones(hidden) if running else None)
+        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long) if running else None)
+
+    def reset_running_stats(self) -> None:
+        """As before the first window."""
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+            self.num_batches_tracked.zero_()
+
+    def norm(self) -> Norm:
+        """What a computation is given."""
+        if self.running and not self.training:
+            return Norm(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
+        return Norm(self.weight, self.bias, eps=self.eps)
+
+    @torch.no_grad()
+    def seen(self, statistics: tuple[Tensor, Tensor] | None) -> None:
+        """Tell what a computation found."""
+        if statistics is None or self.running_mean is None or self.running_var is None or not self.training:
+            return
+        self.num_batches_tracked += 1
+        share = self.momentum if self.momentum is not None else 1 / int(self.num_batches_tracked)
+        self.running_mean.lerp_(statistics[0], share)
+        self.running_var.lerp_(statistics[1], share)
+
+
+class _Matrix(nn.Module):
+    """Weights that one node has for one input, gates first; or the embeddings."""
+
+    def __init__(self, rows: int, columns: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, columns))
+
+
+class _FirstNode(_Matrix):
+    """The first node reads the state before, and by `from_x` the word."""
+
+    def __init__(self, hidden: int, columns: int):
+        super().__init__(hidden, columns)
+        self.from_x = nn.Parameter(torch.empty(hidden, columns))
+
+
+class _Bias(nn.Module):
+    def __init__(self, size: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.empty(size))

@@ -1,0 +1,18 @@
+"""What a registered reference model says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class ReferenceEntry:
+    make: Callable[[Mapping[str, int], Any, int], nn.Module]
+    """From the dimensions of a task, the network settings of a recipe, and the most parameters it may have."""
+    task: str
+    parameters: int  # of the published model
+    about: str

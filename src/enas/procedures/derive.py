@@ -1,0 +1,219 @@
+"""Derive: pick architectures after the search (paper 2.2).
+
+Samples from the trained policy are scored with the shared weights on one validation minibatch; the paper takes the best of
+these. By default here the best k are then scored on the full validation set, because a minibatch of 128 tells little about
+differences of a few points. Beside the policy's samples, uniform architectures are scored on the same shared weights and
+the same minibatch: whether the policy knows more than chance. Every such figure is of shared weights: it ranks, it is not
+what a network reaches alone. Where that is not enough, the best can be trained alone for a short time before the last word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from statistics import fmean, median
+from typing import Any, Literal
+
+import torch
+
+from enas.networks.ops import Statistics
+from enas.networks.supernet import Supernet
+from enas.procedures.events import Scored
+from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.spaces.architecture import Architecture
+from enas.state import State, seeded
+from enas.strategies.strategy import Strategy
+from enas.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class DeriveSettings:
+    """How the architecture is picked."""
+
+    samples: int = 100
+    """Architectures drawn from the policy (the paper: "several"; released code: 10)."""
+    score_on: Literal["validation", "minibatch"] = "validation"
+    """Final score: the full validation set for the best `keep`, or the one minibatch (paper 2.2)."""
+    keep: int = 10
+    """Architectures that go on to the full validation set, and that `best.json` ranks."""
+    uniform: int = 30
+    """Uniform architectures to score beside the policy's, on the same minibatch (not in the paper); 0: none."""
+    statistics: Literal["batch", "recalibrated"] = "batch"
+    """Batch-norm statistics when scoring: of the batch at hand, or measured anew for each child on training batches."""
+    recalibration_steps: int = 10
+    """Training batches to measure them on."""
+    draw: Literal["policy", "uniform", "both"] = "policy"
+    """Who draws the samples: the policy, all alike (random search with weight sharing), or half of them each; then half of
+    the finalists are from either, whatever the shared weights say of them."""
+    shortlist: int = 0
+    """Of the samples, so many with most parameters are scored; 0: all (not in the paper: on NAS-Bench-201 that count, for
+    nothing, ranks better than shared weights; docs/log.md)."""
+    finalists: int = 0
+    """The best so many are trained alone for a short time, again and again half of them, down to one; 0: none (successive
+    halving; not in the paper)."""
+    finalist_steps: int = 150
+    """Training steps of each in a round; the rate falls from its largest to zero in each."""
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "keep", "recalibration_steps", "finalist_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"derive.{name} is at least 1; got {getattr(self, name)}")
+        for name in ("uniform", "shortlist", "finalists"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"derive.{name} is at least 0; got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Alone:
+    """How finalists are trained: `build` makes the child of an architecture, with fresh weights."""
+
+    build: Callable[[Architecture], Supernet]
+    task: Task
+    optimizer: OptimizerSettings
+    seed: int = 0
+    batches: int = 8
+    """Validation minibatches that score one."""
+
+
+def derive(
+    settings: DeriveSettings,
+    task: Task,
+    supernet: Supernet,
+    strategy: Strategy,
+    uniform: Strategy,
+    alone: Alone | None = None,
+) -> Iterator[Scored]:
+    """Yields each score as it comes; rank them with `ranked`. `strategy` draws what is ranked, `uniform` what to compare
+    it with. `alone`: needed where there are finalists."""
+    batch = task.reward_batch(0)
+    first: list[Scored] = []
+    who = {"policy": [strategy], "uniform": [uniform], "both": [strategy, uniform]}[settings.draw]
+    asked = [source.ask(n) for source, n in zip(who, _shares(settings.samples, len(who)), strict=True)]
+    sources = [set(archs) for archs in asked]
+    drawn = {"minibatch": _largest(supernet, list(dict.fromkeys(chain(*asked))), settings.shortlist)}
+    if settings.uniform:
+        drawn["uniform"] = uniform.ask(settings.uniform)
+    for stage, archs in drawn.items():
+        for i, arch in enumerate(archs):
+            model, given = _scorer(settings, task, supernet, arch)
+            scored = Scored(arch, stage, {"reward": task.reward(model, given, batch)}, i + 1, len(archs))
+            first += [scored] if stage == "minibatch" else []
+            yield scored
+    first = _best_first(first)
+    best = first
+    if settings.score_on == "validation":
+        again, second = first[: settings.keep], []
+        for i, scored in enumerate(again):
+            model, given = _scorer(settings, task, supernet, scored.arch)
+            second.append(Scored(scored.arch, "validation", task.evaluate(model, given, "validation"), i + 1, len(again)))
+            yield second[-1]
+        best = _best_first(second) + first[settings.keep :]
+    if settings.finalists:
+        assert alone is not None
+        yield from _finals(settings, alone, _from_each([scored.arch for scored in best], sources, settings.finalists))
+
+
+def _shares(n: int, parts: int) -> list[int]:
+    """n in equal parts, the first ones larger by one where they are not."""
+    return [n // parts + (i < n % parts) for i in range(parts)]
+
+
+def _from_each(ranked: list[Architecture], sources: list[set[Architecture]], n: int) -> list[Architecture]:
+    """The first n of `ranked`, as many from each source, in that order; where one has too few, others' follow."""
+    chosen: list[Architecture] = []
+    for source, share in zip(sources, _shares(n, len(sources)), strict=True):
+        chosen += [arch for arch in ranked if arch in source and arch not in chosen][:share]
+    chosen += [arch for arch in ranked if arch not in chosen][: n - len(chosen)]
+    return sorted(chosen, key=ranked.index)
+
+
+def _largest(supernet: Supernet, archs: list[Architecture], n: int) -> list[Architecture]:
+    """The n with most parameters, where n is not 0."""
+    return sorted(archs, key=lambda arch: -supernet.num_parameters(arch))[:n] if n else archs
+
+
+def _finals(settings: DeriveSettings, alone: Alone, archs: list[Architecture]) -> Iterator[Scored]:
+    """Successive halving: every round trains those that are left for as many steps more, and the better half goes on."""
+    models = {arch: alone.build(arch) for arch in archs}
+    optimizers = {arch: make_optimizer(list(model.parameters()), alone.optimizer) for arch, model in models.items()}
+    left, done, round_ = archs, 0, 0
+    while left:
+        scores: dict[Architecture, float] = {}
+        for i, arch in enumerate(left):
+            task, steps = alone.task, settings.finalist_steps
+            remembered = task.state()
+            task.load(State())  # what it remembers of a batch before is of another network
+            models[arch].train()
+            diverged = False
+            for step in range(steps):
+                epoch, at = divmod(done + step, task.train_steps)
+                with seeded(alone.seed, "finals", done + step):
+                    loss = task.loss(models[arch], None, task.train_batch(epoch, at))
+                    loss.backward()
+                rate = 0.5 * alone.optimizer.learning_rate * (1 + math.cos(math.pi * step / steps))
+                rate *= min(1.0, (step + 1) / (0.1 * steps)) * task.rate_scale(epoch, at)
+                norm = update(optimizers[arch], list(models[arch].parameters()), rate, alone.optimizer.grad_clip)
+                if diverged := task.diverged(float(loss.detach())) or not math.isfinite(norm):
+                    break
+            task.load(remembered)
+            rewards = [task.reward(models[arch], None, task.reward_batch(batch)) for batch in range(alone.batches)]
+            scores[arch] = task.worst_reward if diverged else fmean(rewards)
+            yield Scored(arch, "alone", {"reward": scores[arch], "round": round_ + 1.0}, i + 1, len(left))
+        done += settings.finalist_steps
+        round_ += 1
+        kept = sorted(left, key=lambda arch: -scores[arch])[: len(left) // 2]
+        left = kept if len(left) > 2 else []
+
+
+def ranked(scores: list[Scored], keep: int) -> list[Scored]:
+    """The best `keep` by their last stage's reward, best first; of finalists, those first that were trained longest."""
+    alone = {s.arch: s for s in scores if s.stage == "alone"}  # the last of each
+    if alone:
+        order = sorted(alone.values(), key=lambda s: (-s.metrics["round"], -s.metrics["reward"]))
+        return order[:keep]
+    last = [s for s in scores if s.stage == "validation"] or [s for s in scores if s.stage == "minibatch"]
+    return _best_first(last)[:keep]
+
+
+def _best_first(scores: list[Scored]) -> list[Scored]:
+    return sorted(scores, key=lambda scored: -scored.metrics["reward"])
+
+
+def learned(scores: list[Scored], settings: DeriveSettings) -> dict[str, float] | None:
+    """Median rewards of the policy's and of uniform architectures on one minibatch, and how likely a uniform one is beaten
+    by one of the policy's (0.5: the policy knows no more than chance). None where no uniform ones were scored, and where
+    what was scored is not the policy's alone, or was picked by size."""
+    if settings.draw != "policy" or settings.shortlist:
+        return None
+    policy, uniform = ([s.metrics["reward"] for s in scores if s.stage == stage] for stage in ("minibatch", "uniform"))
+    if not uniform:
+        return None
+    wins = sum((a > b) + 0.5 * (a == b) for a in policy for b in uniform) / (len(policy) * len(uniform))
+    return {"policy_median": median(policy), "uniform_median": median(uniform), "policy_beats_uniform": wins}
+
+
+def _scorer(
+    settings: DeriveSettings, task: Task, supernet: Supernet, arch: Architecture
+) -> tuple[Supernet, Architecture | None]:
+    """Who scores `arch`: the supernet itself, or its child with batch-norm statistics of its own."""
+    if settings.statistics == "batch":
+        return supernet, arch
+    return recalibrated(task, supernet, arch, settings.recalibration_steps), None
+
+
+@torch.no_grad()
+def recalibrated(task: Task, supernet: Supernet, arch: Architecture, steps: int) -> Supernet:
+    """The child of `arch` with shared weights, and running statistics averaged over `steps` training batches."""
+    statistics: Statistics = "running"
+    child = supernet.child(arch, statistics).train()
+    norms: list[Any] = [m for m in child.modules() if hasattr(m, "reset_running_stats")]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average
+    remembered = task.state()
+    for step in range(min(steps, task.train_steps)):
+        task.loss(child, None, task.train_batch(0, step))
+    task.load(remembered)
+    return child.eval()

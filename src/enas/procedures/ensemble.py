@@ -1,0 +1,56 @@
+"""The disabled controller (paper 3.3): shared weights trained on architectures of a controller that never learns, scored
+one architecture at a time and as an ensemble of many, whose probabilities are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from enas.networks.supernet import Supernet
+from enas.procedures.events import Member
+from enas.spaces.architecture import Architecture
+from enas.state import State
+from enas.tasks.metrics import Metric
+from enas.tasks.task import Task
+
+
+class Ensemble:
+    """Scores architectures with shared weights on a part, one by one; `state` holds what is done."""
+
+    def __init__(self, task: Task, net: Supernet, archs: Sequence[Architecture], part: Any = "test"):
+        """ValueError with fewer than two: there is no spread."""
+        if len(archs) < 2:
+            raise ValueError(f"an ensemble has at least 2 architectures; got {len(archs)}")
+        self.task, self.net, self.archs, self.part = task, net, list(archs), part
+        self.single: list[float] = []  # the task's metric of each
+        self.sum: torch.Tensor | None = None
+
+    def run(self) -> Iterator[Member]:
+        """From where the state is to the end."""
+        for arch in self.archs[len(self.single) :]:
+            found = self.task.probabilities(self.net, arch, self.part)
+            self.single.append(self.task.judged(found, self.part)[self.task.metric.name])
+            self.sum = found if self.sum is None else self.sum.to(found.device) + found
+            yield Member(len(self.single), len(self.archs))
+
+    def state(self) -> State:
+        return State({} if self.sum is None else {"sum": self.sum}, {"single": self.single})
+
+    def load(self, state: State) -> None:
+        self.single, self.sum = list(state.values["single"]), state.tensors.get("sum")
+
+    def result(self, metric: Metric) -> dict[str, Any]:
+        """Figures as they are shown: mean and spread of single architectures, and the ensemble's."""
+        assert self.sum is not None
+        whole = self.task.judged(self.sum / len(self.single), self.part)
+        single = [metric.shown(value) for value in self.single]
+        return {
+            "metric": metric.name,
+            "mean": mean(single),
+            "spread": stdev(single),
+            "ensemble": metric.shown(whole[metric.name]),
+            "configurations": len(single),
+        }

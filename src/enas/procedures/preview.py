@@ -1,0 +1,38 @@
+"""What the rest of a search will cost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import median
+
+from enas.spaces.architecture import Architecture
+from enas.state import copied
+from enas.strategies.strategy import Strategy
+
+
+def seconds_of_a_tell(strategy: Strategy, archs: list[Architecture]) -> float:
+    """Time of one ask and tell; the strategy is put back as it was."""
+    before = copied(strategy.state())
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        strategy.ask(len(archs))
+        strategy.tell(archs, [0.0] * len(archs))
+        seconds.append(time.perf_counter() - start)
+    strategy.load(before)
+    return median(seconds)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Steps to come and seconds each takes."""
+
+    shared_steps: int
+    controller_steps: int
+    shared_seconds: float
+    controller_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.shared_steps * self.shared_seconds + self.controller_steps * self.controller_seconds

@@ -1,0 +1,362 @@
+"""The search: two phases that alternate (paper 2.2).
+
+    phase 1, shared weights: over a whole pass of the training data, each step trains M children drawn from the strategy,
+             all on the same minibatch (Eq. 1)
+    phase 2, controller: a number of steps, each scoring n architectures by their reward on a validation minibatch and
+             telling the strategy
+
+`run` yields an event after every step, and at every event `state` is complete: a search that is stopped there and loaded
+again continues bit for bit. It knows no concrete space, network, task or strategy, and writes no files.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Literal
+
+import torch
+
+from enas.networks.supernet import Supernet
+from enas.procedures.alarms import alarms, probed
+from enas.procedures.events import Diverged, EpochEnd, Step
+from enas.procedures.optimizer import (
+    GradientNorms,
+    OptimizerSettings,
+    forget_gradients,
+    learning_rate,
+    make_optimizer,
+    update,
+)
+from enas.procedures.preview import Cost, seconds_of_a_tell
+from enas.spaces.architecture import Architecture
+from enas.spaces.decisions import OpChoice, SubsetChoice
+from enas.state import State, copied, load_optimizer, module_state, optimizer_tensors, seed_of, seeded
+from enas.strategies.random_search import RandomSearch
+from enas.strategies.strategy import Strategy
+from enas.tasks.task import Task
+
+MOST_ASKED = 512  # children drawn in one walk in phase 1, where the policy stands still
+SKIPPED_WITHOUT_QUESTION = 3  # steps of an epoch that may be skipped however few steps it has
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Length and rhythm of the search."""
+
+    epochs: int = 310
+    """Passes over the training data (paper 3.2: 310; released micro code: 150)."""
+    warmup_epochs: int = 0
+    """First epochs in which children are uniform and the controller rests (not in the paper)."""
+    children: int = 1
+    """M, children that train on each minibatch (paper 2.2: 1)."""
+    controller_steps: int = 2000
+    """Steps of the controller between passes (paper 2.2: 2,000; released micro code: 30)."""
+    architectures: int = 1
+    """n, architectures scored in each of these steps (the paper does not say; released code: 10)."""
+    probes: int = 8
+    """Architectures of the strategy and uniform ones, scored side by side after an epoch in which it learned: does it learn
+    anything, do the shared weights rank? Changes nothing else (not in the paper); 0: none, otherwise at least 3."""
+    max_skipped: float = 0.1
+    """Largest share of an epoch's training steps that may be skipped, because a loss is far off or a gradient is not
+    finite; three are always allowed, and all of them never. Beyond it the search ends (not in the paper)."""
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_skipped <= 1:
+            raise ValueError(f"search.max_skipped is between 0 and 1; got {self.max_skipped}")
+        if self.probes in (1, 2):
+            raise ValueError(f"search.probes is 0 or at least 3; got {self.probes}")
+        for name, low in (
+            ("probes", 0),
+            ("epochs", 1),
+            ("children", 1),
+            ("architectures", 1),
+            ("controller_steps", 0),
+            ("warmup_epochs", 0),
+        ):
+            if getattr(self, name) < low:
+                raise ValueError(f"search.{name} is at least {low}; got {getattr(self, name)}")
+
+
+class Skipped:
+    """The training steps of an epoch that were skipped, and the architectures concerned."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()  # "loss" or "gradient"
+        self.ops: Counter[str] = Counter()  # of the architectures concerned
+        self.architectures: set[str] = set()  # their ids
+
+    @property
+    def steps(self) -> int:
+        return self.reasons.total()
+
+    def metrics(self) -> dict[str, Any]:
+        """Returns what `metrics.jsonl` says of them; nothing where no step was skipped."""
+        if not self.steps:
+            return {}
+        return {
+            "skipped_steps": self.steps,
+            "skipped_for": dict(sorted(self.reasons.items())),
+            "skipped_ops": _shares(self.ops),
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "reasons": dict(self.reasons),
+            "ops": dict(self.ops),
+            "architectures": sorted(self.architectures),
+        }
+
+    def load(self, values: Mapping[str, Any]) -> None:
+        self.reasons, self.ops = Counter(values["reasons"]), Counter(values["ops"])
+        self.architectures = set(values["architectures"])
+
+
+def _shares(counts: Counter[str]) -> dict[str, float]:
+    return {name: n / counts.total() for name, n in sorted(counts.items())}
+
+
+class Search:
+    def __init__(self, settings: SearchSettings, task: Task, supernet: Supernet, strategy: Strategy, seed: int = 0):
+        self.settings, self.task, self.supernet, self.strategy, self.seed = settings, task, supernet, strategy, seed
+        self.uniform = RandomSearch(supernet.space, seed=seed)
+        self._named = dict(supernet.named_parameters())
+        self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
+        self.epoch, self.phase, self.step = 0, "shared", 0
+        self.controller_step = 0  # over the whole search: which validation minibatch is next
+        self.pending: list[Architecture] = []
+        self.sums: dict[str, float] = {}
+        self.ops: Counter[str] = Counter()
+        self.norms, self.skipped = GradientNorms(settings.optimizer.grad_clip), Skipped()
+
+    # ----------------------------------------------------------------------------------------------- the loop
+    def run(self) -> Iterator[Step | EpochEnd]:
+        """Go on from where the state is, to the end."""
+        while self.epoch < self.settings.epochs:
+            if self.phase == "shared":
+                while self.step < self.task.train_steps:
+                    yield self._shared_step()
+                self.phase, self.step = "controller", 0
+            while self.step < self.controller_steps(self.epoch):
+                yield self._controller_step()
+            yield self._epoch_end()
+
+    def controller_steps(self, epoch: int) -> int:
+        """Steps of phase 2 in this epoch: none while warming up, and none where the strategy learns nothing."""
+        return self.settings.controller_steps if self.strategy.learns and epoch >= self.settings.warmup_epochs else 0
+
+    def _asked(self) -> Strategy:
+        """Who draws the children of phase 1."""
+        return self.uniform if self.epoch < self.settings.warmup_epochs else self.strategy
+
+    def _shared_step(self) -> Step:
+        M, steps = self.settings.children, self.task.train_steps
+        if not self.pending:  # the policy stands still in this phase: many children in one walk
+            self.pending = self._asked().ask(M * min(steps - self.step, max(1, MOST_ASKED // M)))
+        archs, self.pending = self.pending[:M], self.pending[M:]
+        batch = self.task.train_batch(self.epoch, self.step)
+        rate = learning_rate(self.settings.optimizer, self.epoch, self.step, steps, self.settings.epochs)
+        rate *= self.task.rate_scale(self.epoch, self.step)
+        losses = self._gradients(archs, batch, (self.seed, "shared", self.epoch, self.step))
+        used = list(dict.fromkeys(p for arch in archs for p in self.supernet.parameters_of(arch)))
+        skipped: Literal["loss", "gradient"] | None = None
+        if failing := [child for child, loss in enumerate(losses) if self.task.diverged(loss)]:
+            skipped = "loss"
+            forget_gradients(used)
+        else:
+            norm = update(self.optimizer, used, rate, self.settings.optimizer.grad_clip)
+            if not math.isfinite(norm):
+                skipped, failing = "gradient", list(range(M))
+        if skipped:
+            self._skip(skipped, failing, archs, losses)
+        else:
+            self.norms.norms.append(norm)
+            self._add("shared_loss", sum(losses) / M)
+        self.step += 1
+        for arch in archs:
+            self.ops.update(self._op_names(arch))
+        return Step("shared", self.epoch, self.step, steps, archs, losses, {"learning_rate": rate}, skipped)
+
+    def _skip(
+        self, why: Literal["loss", "gradient"], failing: list[int], archs: list[Architecture], losses: list[float]
+    ) -> None:
+        """Notes a step that changes no weights; `Diverged` where there are too many of them. `failing`: the children
+        concerned."""
+        skipped, steps = self.skipped, self.task.train_steps
+        skipped.reasons[why] += 1
+        for child in failing:
+            self.task.forget(child)
+            skipped.architectures.add(archs[child].id)
+            skipped.ops.update(self._op_names(archs[child]))
+        if skipped.steps > min(steps - 1, max(SKIPPED_WITHOUT_QUESTION, self.settings.max_skipped * steps)):
+            ops = " and ".join(name for name, _ in skipped.ops.most_common(2))
+            last = f"the loss of {archs[failing[0]].id} is {losses[failing[0]]:.4g}"
+            last = last if why == "loss" else f"the gradient of {' and '.join(arch.id for arch in archs)} is not finite"
+            raise Diverged.at(
+                f"{skipped.steps} of {steps} steps were skipped (search.max_skipped is {self.settings.max_skipped:g}),"
+                f" most often of architectures with {ops}, and {last}",
+                self.epoch,
+                self.step,
+                "search",
+                self.settings.optimizer,
+                gradient=skipped.reasons["gradient"] > skipped.reasons["loss"],
+            )
+
+    def _gradients(self, archs: list[Architecture], batch: Any, key: tuple[object, ...]) -> list[float]:
+        """Adds the mean of the children's gradients (Eq. 1) to the shared weights; the losses."""
+        self.supernet.train()
+        progress = self.epoch / self.settings.epochs
+        losses = []
+        for child, arch in enumerate(archs):
+            with seeded(*key, child):
+                loss = self.task.loss(self.supernet, arch, batch, progress, child)
+                (loss / len(archs)).backward()
+            losses.append(loss.detach())
+        return [float(loss) for loss in losses]
+
+    def _controller_step(self) -> Step:
+        archs = self.strategy.ask(self.settings.architectures)
+        batch = self.task.reward_batch(self.controller_step)
+        rewards = self.task.rewards(self.supernet, archs, batch)
+        failed = self.skipped.architectures
+        rewards = [
+            self.task.worst_reward if arch.id in failed else reward for arch, reward in zip(archs, rewards, strict=True)
+        ]
+        metrics = self.strategy.tell(archs, rewards)
+        self.step += 1
+        self.controller_step += 1
+        for name, value in metrics.items():
+            self._add(name, value)
+        steps = self.controller_steps(self.epoch)
+        return Step("controller", self.epoch, self.step, steps, archs, rewards, metrics)
+
+    def _epoch_end(self) -> EpochEnd:
+        counts = {key[2:]: n for key, n in self.sums.items() if key.startswith("n:")}
+        metrics: dict[str, Any] = {"epoch": self.epoch + 1}
+        metrics |= {name: self.sums[name] / n for name, n in counts.items()}
+        metrics |= {"ops": _shares(self.ops), **self.norms.summary(), **self.skipped.metrics()}
+        metrics |= self._probed()
+        if wrong := alarms(metrics, self.supernet.space):
+            metrics["alarms"] = wrong
+        self.epoch += 1
+        self.phase, self.step, self.pending = "shared", 0, []
+        self.sums, self.ops = {}, Counter()
+        self.norms, self.skipped = GradientNorms(self.settings.optimizer.grad_clip), Skipped()
+        return EpochEnd(self.epoch, metrics)
+
+    def _probed(self) -> dict[str, float]:
+        """The strategy's architectures beside uniform ones, pair by pair on the next validation minibatches. Leaves the
+        strategy and the weights as they are."""
+        n = self.settings.probes
+        if not n or not self.controller_steps(self.epoch):
+            return {}
+        before = copied(self.strategy.state())
+        mine = self.strategy.ask(n)
+        self.strategy.load(before)
+        others = RandomSearch(self.supernet.space, seed=seed_of(self.seed, "probe", self.epoch)).ask(n)
+        policy, uniform = [], []
+        for i, pair in enumerate(zip(mine, others, strict=True)):
+            a, b = self.task.rewards(self.supernet, pair, self.task.reward_batch(self.controller_step + i))
+            policy.append(a)
+            uniform.append(b)
+        again = self.task.rewards(self.supernet, others, self.task.reward_batch(self.controller_step + n))
+        return probed(policy, uniform, again)
+
+    def _add(self, name: str, value: float) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + value
+        self.sums[f"n:{name}"] = self.sums.get(f"n:{name}", 0) + 1
+
+    def _op_names(self, arch: Architecture) -> Iterator[str]:
+        """What the histogram counts: `cell.op` for ops, `cell.skip` for each skip taken."""
+        for decision in self.supernet.space.decisions:
+            answer = arch.choices.get(decision.name)
+            cell = decision.name.split(".")[0]
+            if isinstance(decision, OpChoice) and answer is not None:
+                yield f"{cell}.{answer}"
+            elif isinstance(decision, SubsetChoice):
+                yield from (f"{cell}.skip" for _ in answer or ())
+
+    # -------------------------------------------------------------------------------------------------- state
+    def state(self) -> State:
+        """Complete at every event. Choices of children drawn but not yet trained are kept as their answers in order."""
+        names = [decision.name for decision in self.supernet.space.decisions]
+        values = {
+            "epoch": self.epoch,
+            "phase": self.phase,
+            "step": self.step,
+            "controller_step": self.controller_step,
+            "pending": [[arch.choices.get(name) for name in names] for arch in self.pending],
+            "sums": self.sums,
+            "ops": dict(self.ops),
+            "gradient_norms": self.norms.norms,
+            "skipped": self.skipped.state(),
+        }
+        return State.nested(
+            values,
+            weights=module_state(self.supernet),
+            optimizer=State(optimizer_tensors(self.optimizer, self._named, "")),
+            strategy=self.strategy.state(),
+            uniform=self.uniform.state(),
+            task=self.task.state(),
+        )
+
+    def load(self, state: State) -> None:
+        values = state.values
+        self.epoch, self.phase, self.step = values["epoch"], values["phase"], values["step"]
+        self.controller_step, self.sums, self.ops = values["controller_step"], dict(values["sums"]), Counter(values["ops"])
+        self.norms.norms = list(values.get("gradient_norms", ()))  # earlier checkpoints have neither
+        self.skipped.load(values.get("skipped", Skipped().state()))
+        space = self.supernet.space
+        self.pending = [
+            space.architecture({d.name: a for d, a in zip(space.decisions, answers, strict=True) if a is not None})
+            for answers in values["pending"]
+        ]
+        self.supernet.load_state_dict(dict(state.under("weights").tensors))
+        load_optimizer(self.optimizer, self._named, state.under("optimizer").tensors, "")
+        self.strategy.load(state.under("strategy"))
+        self.uniform.load(state.under("uniform"))
+        if "task" in values:  # checkpoints of before tasks remembered anything have none
+            self.task.load(state.under("task"))
+
+    # ------------------------------------------------------------------------------------------------ preview
+    def preview(self, children: int = 8, warm: int = 2, seconds: float = 3.0, most: int = 48) -> Cost:
+        """What the rest of the search will take, measured on a few uniform children: `children` after `warm`, and more, up
+        to `most`, while `seconds` are not over, because they differ. Changes nothing."""
+        asked = RandomSearch(self.supernet.space, seed=self.seed).ask(warm + max(children, most))
+        began = time.perf_counter()
+        buffers, remembered = {name: b.clone() for name, b in self.supernet.named_buffers()}, self.task.state()
+        batch, reward_batch = self.task.train_batch(0, 0), self.task.reward_batch(0)
+        train, reward = [], []
+        for i, arch in enumerate(asked):
+            start = time.perf_counter()
+            if i >= warm + children and start - began >= seconds:
+                break
+            self.task.train_batch(0, i % self.task.train_steps)
+            self._gradients([arch], batch, (self.seed, "preview"))
+            between = time.perf_counter()
+            self.task.reward(self.supernet, arch, reward_batch)
+            if i >= warm:
+                train.append(between - start)
+                reward.append(time.perf_counter() - between)
+            for parameter in self.supernet.parameters_of(arch):
+                parameter.grad = None
+        with torch.no_grad():
+            for name, b in self.supernet.named_buffers():
+                b.copy_(buffers[name])
+        self.task.load(remembered)
+        think = 0.0
+        if self.strategy.learns and self.settings.controller_steps:
+            archs, n = asked[:1] * self.settings.architectures, self.settings.architectures
+            think = seconds_of_a_tell(self.strategy, archs)
+            think += n * median(reward)
+        shared_steps = (self.settings.epochs - self.epoch) * self.task.train_steps
+        shared_steps -= self.step if self.phase == "shared" else min(shared_steps, self.task.train_steps)
+        controller_steps = sum(self.controller_steps(e) for e in range(self.epoch, self.settings.epochs))
+        controller_steps -= self.step if self.phase == "controller" else 0
+        mean = sum(train) / len(train)
+        return Cost(shared_steps, controller_steps, self.settings.children * mean, think)

@@ -1,0 +1,179 @@
+"""The charts of a run's report: SVG that holds everything itself, as wide as a phone."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from statistics import mean
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from enas.reports.drawing import boxes
+from enas.runs.files import Record
+from enas.tasks.metrics import Metric
+
+BLUE, BROWN, GREY, FAINT = boxes.COLOURS["conv"][1], boxes.COLOURS["pool"][1], "#737c87", "#b9c0c8"
+SHARED = '<span class="shared">shared weights</span>'
+
+
+@contextmanager
+def charting() -> Iterator[None]:
+    """Within, a user's matplotlib settings do not count, text stays text, and equal figures are equal SVG."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "enas", "text.parse_math": False})
+        matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY})
+        matplotlib.rcParams.update({"axes.grid": True, "grid.color": "#e9ecef", "axes.axisbelow": True, "font.size": 9.5})
+        matplotlib.rcParams.update({"legend.frameon": False, "legend.fontsize": 8.5})
+        yield
+
+
+def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, float] = (4.4, 2.7)) -> tuple[Figure, Axes]:
+    """Over epochs, those of the warm-up shaded. Hardly wider than a phone, so that labels stay readable there."""
+    fig = Figure(figsize=size, layout="constrained")
+    axes = fig.add_subplot(xlabel="epoch", ylabel=ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=epochs > 0))
+    axes.tick_params(color=GREY, labelcolor=boxes.INK)
+    if epochs:
+        axes.set_xlim(0.5, epochs + 0.5)
+    if end := min(epochs, warm_up):
+        axes.axvspan(0.5, end + 0.5, color="#f0f1f3", linewidth=0, zorder=0)
+        axes.axvline(end + 0.5, color=boxes.INK, linewidth=0.8, linestyle=":")
+        axes.text(end / 2 + 0.5, 1.01, "warm-up", transform=axes.get_xaxis_transform(), ha="center", color=GREY, size=8.5)
+    return fig, axes
+
+
+def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> str:
+    """HTML of a figure. `title` and `about` are HTML, `alt` is text; `name` keeps the ids of several figures apart."""
+    file = io.StringIO()
+    fig.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    attributes, _, body = file.getvalue().partition("<svg")[2].partition(">")
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', body))
+    body = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
+    body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
+    body = re.sub(r' d="[^"]*"', lambda m: re.sub(r"(\.\d)\d+", r"\1", m[0]), body)  # a tenth of a point is enough
+    [box] = re.findall(r'viewBox="[^"]*"', attributes)
+    svg = f'<svg role="img" aria-label="{escape(alt)}" {box}>{body}'
+    return f"<figure>\n<figcaption><b>{title}</b> {about}</figcaption>\n{svg}</figure>\n"
+
+
+Line = tuple[Sequence[tuple[float, float]], str, str]  # points, colour, label
+
+
+def series(records: Sequence[Record], key: str, scale: float = 1.0) -> list[tuple[float, float]]:
+    """(epoch, value) where there is one."""
+    return [(float(record["epoch"]), scale * float(record[key])) for record in records if key in record]
+
+
+def line_chart(
+    name: str, title: str, about: str, ylabel: str, lines: Sequence[Line], warm_up: int = 0, logarithmic: bool = False
+) -> str:
+    """Numbers over epochs, the last line on top."""
+    fig, axes = _axes(ylabel, max((x for points, *_ in lines for x, _ in points), default=1), warm_up)
+    says = [f"{re.sub('<.*?>', '', title)} over the epochs, {ylabel}"]
+    for points, colour, label in lines:
+        xs, ys = np.reshape(points, (-1, 2)).T
+        axes.plot(xs, ys, color=colour, label=label, linewidth=1.6, marker="o" if len(xs) == 1 else None)
+        says += [f"{label} from {points[0][1]:.3f} to {points[-1][1]:.3f}"] if points and label else []
+    if len(says) > 2:
+        axes.legend()
+    if logarithmic:
+        axes.set_yscale("log")
+    return _figure(name, fig, title, about, "; ".join(says))
+
+
+def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> str:
+    """Stacked shares of a cell's ops over the epochs, in the colours of the drawings, lighter for a second op of a kind."""
+    found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
+    kind = {op: boxes.op_kind(op) for op in found - {"skip"}}
+    ops, colours = sorted(kind, key=lambda op: (kind[op], op)), []
+    for i, op in enumerate(ops):
+        strength = 0.55 ** sum(kind[other] == kind[op] for other in ops[:i])
+        red, green, blue = (1 - strength * (1 - part) for part in to_rgb(boxes.COLOURS[kind[op]][1]))
+        colours.append((red, green, blue))
+    counts = np.array([[float(record["ops"].get(f"{cell}.{op}", 0)) for record in metrics] for op in ops])
+    shares = counts / np.maximum(counts.sum(axis=0), 1e-12)
+    epochs = [float(record["epoch"]) for record in metrics]
+    edges = [epochs[0] - 0.5, *epochs, epochs[-1] + 0.5]  # so that a single epoch shows too
+    fig, axes = _axes("share of sampled ops", epochs[-1], warm_up, (4.4, 3.0))
+    areas = axes.stackplot(edges, np.pad(shares, ((0, 0), (1, 1)), "edge"), colors=colours, edgecolor="white", lw=0.8)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    labels = [boxes.op_title(op) for op in ops]
+    fig.legend(areas, labels, loc="outside lower center", ncols=3)
+    last = ", ".join(f"{label} {share:.0%}" for label, share in zip(labels, shares[:, -1], strict=True))
+    title, about = f"Ops of the {boxes.cell_title(cell)}", "as sampled while the shared weights were trained."
+    return _figure(name, fig, f"{escape(title)} {SHARED}", about, f"{title}, shares in the last epoch: {last}")
+
+
+def strip_plot(
+    derived: Sequence[float], cells: Sequence[Sequence[float]], references: Mapping[str, Sequence[float]], metric: Metric
+) -> str:
+    """Test figures: a dot a seed of the derived architecture or of a reference, a dot a uniform one (its mean over seeds);
+    bars are means."""
+    fig, axes = _axes("", size=(3.7, 1.6 + 0.5 * len(references)))
+    means = [mean(cell) for cell in cells]
+    rows = [(f"derived,\n{len(derived)} seeds", derived, BLUE), (f"uniform,\n{len(cells)} drawn", means, GREY)]
+    rows += [(f"{name},\n{len(scores)} seeds", scores, BROWN) for name, scores in references.items()]
+    for y, (_, values, colour) in enumerate(rows):
+        for i, x in enumerate(sorted(values)):  # neighbours at different heights, as they may be equal
+            axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=6, markeredgecolor="white")
+        axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
+    axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
+    unit = metric.unit.strip() or "lower is better"
+    axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel=f"test {metric.name}, {unit}")
+    axes.grid(visible=False, axis="y")
+    axes.ticklabel_format(axis="x", useOffset=False)
+    about = "A dot is a seed of the derived architecture, or a uniform one; all trained alone, alike. Bars are means."
+    says = "; ".join(f"{label.partition(',')[0]}: {', '.join(f'{x:.2f}' for x in values)}" for label, values, _ in rows)
+    title, measure = f"Test {metric.name}", f" in {metric.unit.strip()}" if metric.unit else ""
+    return _figure("strip", fig, f"{title}.", about, f"{title}{measure}; {says}")
+
+
+def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> None:
+    """Regret (S seeds, Q queries) of strategies: mean over seeds with its 95 % interval, both axes logarithmic."""
+    colours = dict(zip(regrets, (BLUE, BROWN, GREY), strict=False))
+    with charting():
+        fig = Figure(figsize=(6.2, 3.8), layout="constrained")
+        axes = fig.subplots()
+        for name, values in regrets.items():
+            queries = np.arange(1, values.shape[1] + 1)
+            middle, error = values.mean(0), 1.96 * values.std(0, ddof=1) / np.sqrt(len(values))
+            axes.plot(queries, middle, color=colours.get(name, FAINT), label=name)
+            low, high = np.maximum(middle - error, 1e-3), middle + error
+            axes.fill_between(queries, low, high, color=colours.get(name, FAINT), alpha=0.18, linewidth=0)
+        axes.set(xscale="log", yscale="log", xlabel="queries", ylabel="regret, points (best of all less best so far)")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.legend()
+        fig.savefig(out, metadata={"Date": None})
+
+
+def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], metric: Metric) -> str:
+    """Test figures of the derived architecture, a dot a seed, and of changed ones, a dot each; bars are means."""
+    fig, axes = _axes("", size=(4.4, 1.2 + 0.62 * len(studies)))
+    rows = [("unchanged", base, BLUE), *((name, values, GREY) for name, values in studies.items())]
+    for y, (_, values, colour) in enumerate(rows):
+        for i, x in enumerate(sorted(values)):
+            axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=5, markeredgecolor="white")
+        axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
+    axes.axvline(mean(base), color=BLUE, linewidth=0.8, linestyle=":", zorder=0)
+    axes.set_yticks(range(len(rows)), [textwrap.fill(label, 22) for label, *_ in rows])
+    unit = metric.unit.strip() or "lower is better"
+    axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel=f"test {metric.name}, {unit}")
+    axes.grid(visible=False, axis="y")
+    axes.ticklabel_format(axis="x", useOffset=False)
+    about = "A dot is a seed of the derived architecture, or a changed one; all trained alone, alike. Bars are means."
+    says = "; ".join(f"{label}: {', '.join(f'{x:.2f}' for x in values)}" for label, values, _ in rows)
+    return _figure("studies", fig, f"Changed a little, test {metric.name}.", about, says)

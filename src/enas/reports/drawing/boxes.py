@@ -1,0 +1,119 @@
+"""What drawings are made of: boxes, arrows, lengths and colours, shared by `cell`, `chain` and `render`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
+
+TITLES = {"network": "whole network", "prev": "previous cell", "prev_prev": "two cells back", "reduce": "reduction"}
+TITLES |= {"x_and_h": "word and state before", "cell": "recurrent cell"}
+OUTPUT = "cell output"  # name of the output's box; no node is called so
+
+# Fill and line of each kind of box: tints of Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = {
+    "input": ("#ffffff", "#5b6470"),
+    "conv": ("#d3e7f7", "#0072b2"),
+    "dense": ("#f5dfeb", "#a3336f"),  # a convolution over all channels, where others are separable
+    "pool": ("#fde8c4", "#b87700"),
+    "identity": ("#eeeeee", "#8a8a8a"),
+    "op": ("#d5efe6", "#00815f"),
+    "tanh": ("#d3e7f7", "#0072b2"),
+    "relu": ("#fde8c4", "#b87700"),
+    "sum": ("#ffffff", "#2b3138"),
+    "output": ("#454d57", "#454d57"),
+    "panel": ("#f6f7f9", "#e3e6ea"),
+}
+ARROW, INK = "#5b6470", "#1c2127"
+
+FAMILY = ["DejaVu Sans", "sans-serif"]  # the first comes with matplotlib, so labels are as wide on every machine
+FONT = FontProperties(family=FAMILY, size=9)
+BOLD = FontProperties(family=FAMILY, size=11, weight="bold")
+
+# All lengths are in points (1/72 inch).
+BOX_H = 22.0  # height of a box
+BOX_PAD = 8.0  # from a label to the border of its box
+MARGIN = 16.0
+TITLE_H = 26.0
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box. `x`, `y` is its upper left corner; y grows downward. All 0 until `layout` gives it a place."""
+
+    name: str
+    label: str
+    kind: str  # a key of COLOURS
+    x: float = 0.0
+    y: float = 0.0
+    w: float = 0.0
+    h: float = BOX_H
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """An arrow from box to box, by name. `curve(points)` is the line that is drawn."""
+
+    source: str
+    target: str
+    points: tuple[tuple[float, float], ...] = ()
+    ink: str = ARROW
+
+
+@dataclass(frozen=True)
+class Dot:
+    """Where an arrow branches off a line."""
+
+    x: float
+    y: float
+    ink: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Text beside a box; `x` is its right end, `y` its middle."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A cell with all places known. `panels` are the grounds that hold the boxes of a node together."""
+
+    title: str
+    width: float
+    height: float
+    boxes: tuple[Box, ...]
+    arrows: tuple[Arrow, ...]
+    panels: tuple[Box, ...]
+    dots: tuple[Dot, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+def op_title(op: str) -> str:
+    return op.replace("sep_conv", "sep").replace("_", " ")
+
+
+def op_kind(op: str) -> str:
+    if op in ("identity", "skip_connect"):
+        return "identity"
+    if op in ("tanh", "relu"):
+        return op
+    if op.startswith("conv"):
+        return "dense"
+    return "conv" if "conv" in op else "pool" if "pool" in op else "op"
+
+
+def cell_title(name: str) -> str:
+    title = TITLES.get(name, name.replace("_", " "))
+    return title if title.endswith(("cell", "network")) else f"{title} cell"
+
+
+@cache
+def text_width(text: str, bold: bool = False) -> float:
+    """Width of a label in points, as matplotlib draws it."""
+    return float(TextToPath().get_text_width_height_descent(text, BOLD if bold else FONT, ismath=False)[0])

@@ -1,0 +1,228 @@
+"""Drawings of an architecture: SVG, PNG, PDF, Graphviz DOT, and text for the terminal.
+
+`cell` and `chain` give boxes and arrows their places; `save`, `svg`, `to_dot` and `to_text` write them down.
+
+Left out: the network that cells are stacked into, and the weights.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from xml.sax.saxutils import quoteattr
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
+from matplotlib.path import Path as Curve
+from matplotlib.transforms import Affine2D, Transform
+
+from enas.reports.drawing.boxes import (
+    BOLD,
+    BOX_H,
+    COLOURS,
+    FONT,
+    INK,
+    MARGIN,
+    Box,
+    Drawing,
+    cell_title,
+    op_title,
+    text_width,
+)
+from enas.reports.drawing.cell import graph, layout
+from enas.reports.drawing.chain import chain
+from enas.spaces.architecture import Architecture
+from enas.spaces.cells import Cell, WiredCell
+from enas.spaces.space import SearchSpace, wire
+
+SUFFIXES = (".svg", ".png", ".pdf", ".dot", ".txt")
+NO_MARKS: Mapping[str, str] = MappingProxyType({})
+PAGE_W = 720.0  # cells stand side by side up to this width, else one below the other
+
+
+# --------------------------------------------------------------------------------------------------------- rendering
+def curve(points: Sequence[tuple[float, float]]) -> Curve:
+    """The line an arrow is drawn as. It leaves and enters vertically, and between two points it never leaves the
+    rectangle that they span."""
+    vertices, codes = [points[0]], [Curve.MOVETO]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if abs(x0 - x1) < 1 or y0 == y1:
+            vertices.append((x1, y1))
+            codes.append(Curve.LINETO)
+        else:
+            vertices += [(x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2), (x1, y1)]
+            codes += [Curve.CURVE4] * 3
+    return Curve(vertices, codes)
+
+
+def _figure(parts: Sequence[Drawing]) -> Figure:
+    """The cells on one page: side by side if they fit, else one below the other."""
+    beside = sum(part.width for part in parts) <= PAGE_W
+    total, most = (sum, max) if beside else (max, sum)
+    width, height = total(part.width for part in parts), most(part.height for part in parts)
+    fig = Figure(figsize=(width / 72, height / 72), facecolor="white")
+    dx = dy = 0.0
+    for part in parts:
+        corner = Affine2D().translate(dx if beside else (width - part.width) / 2, dy - height)
+        _paint(fig, part, corner.scale(1 / 72, -1 / 72) + fig.dpi_scale_trans)
+        dx, dy = (dx + part.width, 0.0) if beside else (0.0, dy + part.height)
+    return fig
+
+
+def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
+    """Straight onto the figure: axes would only add limits, clip paths and time."""
+
+    def rounded(box: Box, radius: float) -> None:
+        fill, line = COLOURS[box.kind]
+        style = f"round,pad=0,rounding_size={radius}"
+        fig.add_artist(FancyBboxPatch((box.x, box.y), box.w, box.h, style, fc=fill, ec=line, lw=0.9, transform=place))
+
+    def text(x: float, y: float, label: str, font: FontProperties, ink: str = INK) -> None:
+        centred = {"ha": "center", "va": "center_baseline"}
+        fig.text(x, y, label, fontproperties=font, color=ink, parse_math=False, transform=place, fontdict=centred)
+
+    text(drawing.width / 2, MARGIN + 6, drawing.title, BOLD)
+    for panel in drawing.panels:
+        rounded(panel, 6)
+    drawn = set()
+    for arrow in drawing.arrows:
+        (x, y), before = arrow.points[-1], arrow.points[-2]
+        sideways = before[1] == y
+        end = (x + 3, y) if sideways else (x, y - 3)
+        for piece in pairwise((*arrow.points[:-1], end)):  # the line ends within the head
+            if piece not in drawn:  # a trunk is drawn once: twice would be darker
+                drawn.add(piece)
+                fig.add_artist(PathPatch(curve(piece), fc="none", ec=arrow.ink, lw=1.0, capstyle="round", transform=place))
+        head = [(x, y), *((x + 5.5, y + d) if sideways else (x + d, y - 5.5) for d in (-2.6, 2.6))]
+        fig.add_artist(Polygon(head, fc=arrow.ink, lw=0, transform=place))
+    for dot in drawing.dots:
+        fig.add_artist(Circle((dot.x, dot.y), 2.0, fc=dot.ink, lw=0, transform=place))
+    for note in drawing.notes:
+        fig.text(
+            note.x,
+            note.y,
+            note.text,
+            fontproperties=FONT,
+            color=INK,
+            parse_math=False,
+            transform=place,
+            ha="right",
+            va="center_baseline",
+        )
+    for box in drawing.boxes:
+        rounded(box, BOX_H / 2 if box.kind in ("input", "sum", "output") else 4)
+        text(box.x + box.w / 2, box.y + box.h / 2, box.label, FONT, "white" if box.kind == "output" else INK)
+
+
+def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
+    """A column of layers where the last one is the output, else a graph in ranks."""
+    if whole.output == "last":
+        return chain(cell, cell_title(cell.name), text_width, marks)
+    return layout(cell)
+
+
+def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[str, str]) -> bytes:
+    """The one renderer. A user's matplotlib settings do not reach it; without dates and versions, equal drawings are
+    equal files."""
+    none = {
+        "svg": ("Creator", "Date", "Format", "Type"),
+        "png": ("Software",),
+        "pdf": ("Creator", "Producer", "CreationDate"),
+    }
+    file = io.BytesIO()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: small, searchable, read aloud
+        matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", "Verdana", "Arial"]  # who reads an SVG may not have it
+        fig = _figure([_layout(cell, wire(space, arch)[cell.name], marks) for cell in space.cells])
+        fig.savefig(file, format=kind, dpi=200, metadata=dict.fromkeys(none[kind]))
+    return file.getvalue()
+
+
+def svg(space: SearchSpace, arch: Architecture, marks: Mapping[str, str] = NO_MARKS) -> str:
+    """An `<svg>` element, for a file or for a page that holds several: no prolog, no ids, no style sheet, and it shrinks
+    to the width there is. `marks`: notes beside layers, by name."""
+    text = _render(space, arch, "svg", marks).decode()
+    text = text[text.index("<svg ") :]
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # a "<" of a label is escaped, so this is never within a label
+    label = quoteattr(f"cells of architecture {arch.id}")
+    style = "max-width:100%;height:auto;stroke-linejoin:round;stroke-linecap:butt"
+    return text.replace("<svg ", f'<svg role="img" aria-label={label} style="{style}" ', 1)
+
+
+# -------------------------------------------------------------------------------------------------------------- text
+def to_dot(space: SearchSpace, arch: Architecture) -> str:
+    """The same graph as Graphviz DOT text, a cluster a cell."""
+
+    def quoted(*names: str) -> str:
+        return '"' + ".".join(names).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    lines = [f"digraph {quoted(arch.id)} {{", '  node [shape=box, style="rounded,filled", fontname="sans-serif"];']
+    for cell in wire(space, arch).values():
+        boxes, arrows = graph(cell)
+        lines += [f"  subgraph {quoted('cluster_' + cell.name)} {{", f"    label={quoted(cell_title(cell.name))};"]
+        for box in boxes:
+            fill, line = COLOURS[box.kind]
+            ink = "white" if box.kind == "output" else INK
+            lines.append(
+                f"    {quoted(cell.name, box.name)} [label={quoted(box.label)}, fillcolor={quoted(fill)},"
+                f" color={quoted(line)}, fontcolor={quoted(ink)}];"
+            )
+        lines += [f"    {quoted(cell.name, a.source)} -> {quoted(cell.name, a.target)};" for a in arrows]
+        lines.append("  }")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def to_text(space: SearchSpace, arch: Architecture) -> str:
+    """A line a node: `n3 = sep 3x3(prev) + identity(n2)`; what no output needs is named last."""
+    lines: list[str] = []
+    wired = wire(space, arch)
+    for whole in space.cells:
+        cell = wired[whole.name]
+        rows = {
+            node.name: " + ".join(
+                [f"{op_title(edge.op)}({', '.join(node.skips) if node.merged else edge.input})" for edge in node.edges]
+                + ([] if node.merged else list(node.skips))
+            )
+            for node in cell.nodes
+        }
+        outputs = ", ".join(cell.outputs)
+        rows["out"] = f"{cell.combine}({outputs})" if len(cell.outputs) > 1 else outputs
+        pad = max(len(name) for name in rows)
+        lines += ["", cell_title(cell.name), *(f"  {name:{pad}} = {row}" for name, row in rows.items())]
+        unused = [n for n in (*whole.inputs, *(node.name for node in whole.nodes)) if n not in (*cell.inputs, *rows)]
+        lines += [f"  unused: {', '.join(unused)}"] if unused else []
+    return "\n".join(lines[1:]) + "\n"
+
+
+def save(space: SearchSpace, arch: Architecture, path: str | Path, marks: Mapping[str, str] = NO_MARKS) -> Path:
+    """Write a drawing in the format that the suffix names; `marks`: notes beside layers, by name, where the format has
+    room for them. ValueError for another suffix."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"a drawing is written as {', '.join(SUFFIXES)}; got '{path.suffix or path.name}'")
+    if suffix in (".png", ".pdf"):
+        data = _render(space, arch, suffix[1:], marks)
+    elif suffix == ".svg":
+        data = svg(space, arch, marks).encode()
+    else:
+        data = (to_dot if suffix == ".dot" else to_text)(space, arch).encode()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

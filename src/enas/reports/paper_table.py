@@ -1,0 +1,176 @@
+"""The table of `enas reproduce` in its forms: terminal, Markdown, JSON, one HTML page. No torch in here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from enas.grading.paper import Experiment
+from enas.grading.reproduce import Ours, Row, Survey, millions
+from enas.reports.page import STYLE
+
+COLUMNS = ("experiment", "paper", "ours", "size and recipe of ours", "full size?", "command at full size")
+APART = 3  # settings that set a line apart, in words
+LEGEND = (
+    "Perplexities and errors (in percent) on the test part: lower is better. Ours: mean +- spread and over what. Full size:"
+    " no setting of size (passes, widths, depth, data) is below the recipe `paper`, and the network has at least 95 % of"
+    " the parameters that the paper states; what is not of full size is no reproduction of the paper's figure. Every figure"
+    " of ours is read from a run folder."
+)
+
+
+def figure(ours: Ours, experiment: Experiment) -> str:
+    """`50.04 % +- 0.19 (n = 2 seeds)`."""
+    local = experiment.kind == "local"
+    unit, sign = " %" if experiment.data == "cifar10" else "", "+" if local else ""
+    if ours.value is None:
+        return f"diverged ({ours.over})"
+    spread = "" if ours.spread is None else f" +- {ours.spread:.2f}"
+    text = f"{ours.value:{sign}.2f}{unit}{spread}"
+    if experiment.most and ours.extreme is not None:
+        return f"up to {ours.extreme:+.2f}{unit}; mean {text} ({ours.over})"
+    more = "" if ours.extreme is None else f", {'worst' if local else 'best'} {ours.extreme:{sign}.2f}{unit}"
+    return f"{text} ({ours.over}{more})"
+
+
+def about(ours: Ours) -> str:
+    """Parameters, preset and recipe, and in what they are below or beside the paper's."""
+    alone = [part for part in ours.smaller if not part.startswith("search ")]
+    searching = [part.removeprefix("search ") for part in ours.smaller if part.startswith("search ")]
+    others = len(ours.differs) - sum(not part.startswith("parameters") for part in ours.smaller)
+    parts = [f"{millions(ours.parameters)}, {ours.preset} {ours.recipe}".removeprefix(", ")]
+    parts += [", ".join(alone)] if alone else []
+    parts += [f"search: {', '.join(searching)}"] if searching else []
+    parts += [", ".join((*ours.apart[:APART], *(["..."] if len(ours.apart) > APART else [])))] if ours.apart else []
+    parts += [f"{others} other setting{'s' * (others > 1)} not as in paper"] if others else []
+    return "; ".join(parts)
+
+
+def paper(experiment: Experiment) -> str:
+    return experiment.text + (f", {experiment.parameters:g} M" if experiment.parameters else "")
+
+
+def command(experiment: Experiment) -> str:
+    after = f"after that of '{experiment.after}': " if experiment.after else ""
+    return after + experiment.command
+
+
+def lines(row: Row) -> Iterator[tuple[str, str, str]]:
+    """Ours, its size and recipe, and whether that is full size; a line for each set of equal settings."""
+    for ours in row.ours:
+        yield figure(ours, row.experiment), about(ours), "yes" if ours.full else "no"
+    if not row.ours:
+        yield row.status, "", ""
+
+
+def remarks(survey: Survey) -> list[str]:
+    """What was looked through, and what is not in the table."""
+    said = [f"read {survey.runs} run folder{'s' * (survey.runs != 1)}"]
+    said += [f"skipped {text}" for text in survey.skipped]
+    return said + [f"in no row: {text}" for text in survey.unused]
+
+
+# ------------------------------------------------------------------------------------------------------------- terminal
+def terminal(survey: Survey) -> tuple[list[Table], list[str]]:
+    """A table a section, of equal columns, their commands by number; and the lines that stand below."""
+    tables: dict[str, Table] = {}
+    commands: dict[str, int] = {}
+    for row in survey.rows:
+        if row.section not in tables:
+            tables[row.section] = Table(
+                title=row.section,
+                title_justify="left",
+                box=box.SIMPLE_HEAD,
+                padding=(0, 1, 0, 0),
+                pad_edge=False,
+                expand=True,
+            )  # fmt: skip
+            for name, width in zip((*COLUMNS[:4], "full size?", "run"), (23, 14, 22, 28, 5, 3), strict=True):
+                fixed = width if width < 20 else None
+                tables[row.section].add_column(name, overflow="fold", width=fixed, ratio=None if fixed else width)
+        e = row.experiment
+        number = str(commands.setdefault(command(e), len(commands) + 1)) if e.command else ""
+        for i, cells in enumerate(lines(row)):
+            texts = (e.name, paper(e), *cells, number) if i == 0 else ("", "", *cells, "")
+            tables[row.section].add_row(*map(Text, texts))
+    below = [LEGEND, "", "to run them at full size:", *(f"{number:>3}  {text}" for text, number in commands.items()), ""]
+    return list(tables.values()), below + remarks(survey)
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+def markdown(survey: Survey) -> str:
+    def cell(text: str) -> str:
+        return text.replace("|", "\\|")
+
+    out = ["# The paper's experiments, and ours", "", LEGEND, ""]
+    section = ""
+    for row in survey.rows:
+        if row.section != section:
+            section = row.section
+            out += ["", f"## {section}", "", f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+        e = row.experiment
+        for i, cells in enumerate(lines(row)):
+            run = command(e).replace(e.command, f"`{e.command}`") if e.command else ""
+            texts = (e.name, paper(e), *cells, run) if i == 0 else ("", "", *cells, "")
+            out.append(f"| {' | '.join(map(cell, texts))} |")
+    return "\n".join([*out, "", *(f"- {text}" for text in remarks(survey))]) + "\n"
+
+
+def as_json(survey: Survey) -> str:
+    def ours_of(ours: Ours) -> dict[str, Any]:
+        return {
+            "mean": ours.value, "spread": ours.spread, "over": ours.over, "extreme": ours.extreme, "full_size": ours.full,
+            "parameters": sorted(set(ours.parameters)), "preset": ours.preset, "recipe": ours.recipe,
+            "below_paper": list(ours.smaller),
+            "differs_from_paper": {name: list(both) for name, both in ours.differs.items()},
+            "files": [str(file) for file in ours.files],
+        }  # fmt: skip
+
+    def row_of(row: Row) -> dict[str, Any]:
+        e = row.experiment
+        kind = "perplexity" if e.data == "ptb" else "error in percent"
+        claim = {"source": e.source, "figure": e.figure, "text": e.text, "millions_of_parameters": e.parameters}
+        return {
+            "experiment": e.name, "figure": f"increase of {kind}" if e.kind == "local" else kind, "paper": claim,
+            "status": row.status, "ours": [ours_of(ours) for ours in row.ours], "after": e.after or None,
+            "command": e.command or None,
+        }  # fmt: skip
+
+    whole = {"rows": [row_of(row) for row in survey.rows], "runs": survey.runs}
+    return json.dumps({**whole, "skipped": survey.skipped, "unused": survey.unused}, indent=1) + "\n"
+
+
+def html(survey: Survey) -> str:
+    """One page that needs nothing else: no script, no network."""
+    body, section = "", ""
+    for row in survey.rows:
+        if row.section != section:
+            body += f"{'</table></div>' if section else ''}<h2>{escape(row.section)}</h2>\n<div class='wide'><table><tr>"
+            body += "".join(f'<th scope="col">{name}</th>' for name in COLUMNS) + "</tr>\n"
+            section = row.section
+        e, found = row.experiment, list(lines(row))
+        span = f' rowspan="{len(found)}"'
+        run = escape(command(e)).replace(escape(e.command), f"<code>{escape(e.command)}</code>") if e.command else ""
+        for i, cells in enumerate(found):
+            middle = "".join(f"<td>{escape(text)}</td>" for text in cells).replace("+-", "±")
+            name = f"<th scope='row'{span}>{escape(e.name)}<br><span class='soft'>{escape(e.source)}</span></th>"
+            start = f"{name}<td{span}>{escape(paper(e))}</td>" if i == 0 else ""
+            body += f"<tr>{start}{middle}{f'<td{span}>{run}</td>' if i == 0 else ''}</tr>\n"
+    notes = "".join(f"<li>{escape(text)}</li>" for text in remarks(survey))
+    wide = "main{max-width:90rem}th,td{vertical-align:top}td code{white-space:normal}"
+    legend = escape(LEGEND).replace("+-", "±")
+    return f"""<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>enas reproduce</title>\n<style>{STYLE}{wide}</style>\n</head>\n<body><main>
+<h1>The paper's experiments, and ours</h1>\n<p>{legend}</p>
+{body}</table></div>\n<ul class="soft">{notes}</ul>\n</main></body>\n</html>\n"""
+
+
+FORMS = {".md": markdown, ".json": as_json, ".html": html}

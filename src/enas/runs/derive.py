@@ -1,0 +1,71 @@
+"""Derives architectures of a run, and writes `best.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from enas.procedures import derive as derive_procedure
+from enas.procedures.events import Done
+from enas.reports.drawing import render
+from enas.runs.files import write_json
+from enas.runs.folder import RunFolder
+from enas.runs.loop import Listener, silent
+from enas.runs.plan import Setup
+from enas.runs.process import versions
+from enas.runs.settings import to_dict
+
+
+def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) -> Path:
+    """Rank architectures of a search by its shared weights; writes and returns `best.json`, with drawings beside it."""
+    path = Path(run)
+    folder = RunFolder.open(path)
+    if folder.config["command"] != "search":
+        raise ValueError(f"architectures are derived from a search; '{path}' is a {folder.config['command']}")
+    plan = Setup.of(folder.config)
+    settings = settings or plan.settings.derive
+    procedure = plan.search()
+    procedure.load(folder.read_checkpoint())
+    network = plan.settings.retrain.network
+    alone = derive_procedure.Alone(
+        lambda arch: plan.network(network, procedure.task, arch), procedure.task, plan.settings.retrain.optimizer, plan.seed
+    )
+    scores = []
+    for scored in derive_procedure.derive(
+        settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform, alone
+    ):
+        scores.append(scored)
+        listen(scored)
+    best = derive_procedure.ranked(scores, settings.keep)
+    first = {s.arch: s.metrics["reward"] for s in scores if s.stage == "minibatch"}
+    origin = {"run": path.name, "preset": plan.preset, "recipe": plan.recipe, "seed": plan.seed, "epochs": procedure.epoch}
+    size = plan.network(plan.settings.retrain.network, procedure.task, best[0].arch)
+    ranked = []
+    for rank, scored in enumerate(best, 1):
+        arch = scored.arch.with_provenance(**origin, rank=rank, enas=versions()["enas"])
+        child = size if rank == 1 else plan.network(plan.settings.retrain.network, procedure.task, scored.arch)
+        shared = {"minibatch_reward": first[scored.arch]}
+        if scored.stage == "validation":
+            shared |= {f"validation_{key}": value for key, value in scored.metrics.items()}
+        elif scored.stage == "alone":
+            shared |= {f"alone_{key}": value for key, value in scored.metrics.items()}
+        parameters = child.num_parameters(aux=False)
+        ranked.append({"rank": rank, "id": arch.id, "shared_weights": shared, "parameters": parameters, **arch.to_dict()})
+    write_json(
+        path / "best.json",
+        {
+            "note": "scores are of shared weights: they rank, they are not what a network reaches alone (`enas retrain`)",
+            "searched_epochs": procedure.epoch,
+            "search_finished": procedure.epoch >= plan.settings.search.epochs,
+            "samples": len(first),
+            "score_on": settings.score_on,
+            "policy_against_uniform": derive_procedure.learned(scores, settings),
+            "settings": to_dict(settings),
+            "marks": size.marks(),
+            "ranked": ranked,
+        },
+    )
+    render.save(plan.space, best[0].arch, path / "best.svg", size.marks())
+    render.save(plan.space, best[0].arch, path / "best.png", size.marks())
+    listen(Done(path, ranked))
+    return path / "best.json"

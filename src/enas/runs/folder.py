@@ -1,0 +1,180 @@
+"""The run folder: turns the events of a procedure into files that survive a crash at any instant (design 8).
+
+    config.json             every setting, versions, seed
+    metrics.jsonl           a line an epoch, no clock time: equal runs leave equal files
+    architectures.jsonl     a line a sampled child: where, id, loss or reward; choices at its first appearance
+    timing.jsonl            the clock
+    checkpoint.safetensors  all tensors, and the rest of the state as JSON in its header: one file, so never half of it
+    tensorboard/            the same curves as metrics.jsonl
+
+Whole files are written to a temporary name, synced and renamed. Logs are appended to, and a checkpoint records how long
+they were: `restore` cuts off what a dead process wrote after it, so that it is written again, the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from enas.runs.files import read_json, read_lines, write_atomically, write_json
+from enas.spaces.architecture import Architecture
+from enas.state import State
+
+LOGS = ("metrics", "architectures")
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class RunFolder:
+    """One folder of one search or one training. Open with `create` or `open`; close it, or use it as a context."""
+
+    def __init__(self, path: Path, config: dict[str, Any]):
+        self.path, self.config = path, config
+        self._logs: dict[str, BinaryIO] = {}
+        self._seen: set[str] = set()
+        self._lock: BinaryIO | None = None
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
+        """A new folder; ValueError where a run is there already."""
+        if (path / "config.json").exists():
+            raise ValueError(
+                f"a new run needs a folder without one; '{path}' holds a run: continue it with `enas resume {path}`, or"
+                " choose another --out"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "config.json", config)
+        return cls(path, dict(config))
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run; ValueError where there is none."""
+        if not (path / "config.json").is_file():
+            raise ValueError(f"a run is a folder with a config.json; '{path}' has none (`enas search` makes one)")
+        config = read_json(path / "config.json")
+        if not isinstance(config, dict) or "command" not in config:
+            raise ValueError(f"'{path / 'config.json'}' was not written by enas: it has no \"command\"")
+        return cls(path, config)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for log in self._logs.values():
+            with contextlib.suppress(OSError):  # a full disk was reported when it was met
+                log.close()
+        self._logs.clear()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def lock(self) -> None:
+        """Only one process may write to a run; ValueError while another does. Ends with the process."""
+        self._lock = open(self.path / ".lock", "wb")  # noqa: SIM115 (held until close)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            self._lock = None
+            raise ValueError(f"one process at a time writes to a run; another is writing to '{self.path}'") from None
+
+    # ------------------------------------------------------------------------------------------------ logging
+    def append(self, log: str, record: Mapping[str, Any]) -> None:
+        """A line to `metrics.jsonl`, `architectures.jsonl` or `timing.jsonl`; on disk at the next checkpoint."""
+        if log not in self._logs:
+            self._logs[log] = open(self.path / f"{log}.jsonl", "ab")  # noqa: SIM115 (held until close)
+        self._logs[log].write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+
+    def append_architecture(self, arch: Architecture, record: Mapping[str, Any]) -> None:
+        record = {**record, "id": arch.id}
+        if arch.id not in self._seen:
+            self._seen.add(arch.id)
+            record["choices"] = dict(arch.choices)
+        self.append("architectures", record)
+
+    def clock(self, event: str, **values: Any) -> None:
+        self.append("timing", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **values})
+
+    # --------------------------------------------------------------------------------------------- checkpoint
+    def checkpoint(self, state: State) -> None:
+        """Logs to disk, then the state with their lengths, at once or not at all."""
+        self.keep(self.packed(state))
+
+    def packed(self, state: State) -> bytes:
+        """Logs to disk; what a checkpoint of now will hold, to be kept later."""
+        lengths = {}
+        for name, log in self._logs.items():
+            log.flush()
+            os.fsync(log.fileno())
+            lengths[name] = log.tell()
+        for name in LOGS:
+            path = self.path / f"{name}.jsonl"
+            lengths.setdefault(name, path.stat().st_size if path.exists() else 0)
+        # Dense copies in a plain layout: the file format knows no strides, so channels_last is noted beside it.
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.tensors.items()}
+        header = {"state": json.dumps(dict(state.values)), "logs": json.dumps(lengths)}
+        return save(tensors, header)
+
+    def keep(self, packed: bytes) -> None:
+        """Make that the checkpoint, at once or not at all."""
+        write_atomically(self.path / CHECKPOINT, packed)
+
+    def has_checkpoint(self) -> bool:
+        return (self.path / CHECKPOINT).exists()
+
+    def read_checkpoint(self) -> State:
+        """The last state; ValueError where there is none or it is damaged. Logs are left alone."""
+        return self._read()[0]
+
+    def restore(self) -> State | None:
+        """The last state, with the logs cut to where they were then; None (and empty logs) before the first one."""
+        assert not self._logs
+        state, lengths = self._read() if self.has_checkpoint() else (None, dict.fromkeys(LOGS, 0))
+        for name in LOGS:
+            path = self.path / f"{name}.jsonl"
+            if path.exists():
+                os.truncate(path, min(lengths[name], path.stat().st_size))
+        self._seen = {record["id"] for record in read_lines(self.path / "architectures.jsonl")}
+        return state
+
+    def roll_back(self) -> None:
+        """To the last checkpoint, or to the beginning: the logs forget what came to nothing since."""
+        for log in self._logs.values():
+            log.close()
+        self._logs.clear()
+        self.restore()
+
+    def _read(self) -> tuple[State, dict[str, int]]:
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            raise ValueError(f"'{self.path}' has no checkpoint yet: run `enas resume {self.path}` first")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            return State(tensors, json.loads(header["state"])), json.loads(header["logs"])
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise ValueError(f"'{path}' is damaged or not a checkpoint of enas: {error}") from None
+
+
+@contextlib.contextmanager
+def tensorboard(folder: Path, epoch: int) -> Iterator[Any]:
+    """A SummaryWriter on `folder/tensorboard`; what a dead process wrote from `epoch` on is hidden."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
+    try:
+        yield writer
+    finally:
+        writer.close()

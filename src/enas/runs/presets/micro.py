@@ -1,0 +1,154 @@
+"""Recipes of convolutional cells: `cifar10-micro`, `digits-micro` (paper 2.4, 3.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from enas.data.images import DataSettings
+from enas.networks.micro import MicroSettings
+from enas.procedures.derive import DeriveSettings
+from enas.procedures.optimizer import OptimizerSettings
+from enas.procedures.search import SearchSettings
+from enas.runs.settings import Config, RetrainConfig
+from enas.spaces.conv_micro import ConvMicroSettings
+from enas.strategies.controller import ControllerSettings
+from enas.strategies.reinforce import ReinforceSettings
+from enas.tasks.image_classification import ImageClassificationSettings
+
+MicroConfig = Config[ConvMicroSettings, DataSettings, MicroSettings, ImageClassificationSettings]
+
+
+# ------------------------------------------------------------------------------------------------ cifar10-micro
+def cifar10_micro_paper() -> MicroConfig:
+    """Paper 2.2, 2.4, 3.2; where the text is silent, the released code's value."""
+    optimizer = OptimizerSettings()
+    network = MicroSettings(filters=20, cells=6, dropout=0.1)
+    task = ImageClassificationSettings(batch_size=128, reward_batch=128)
+    return Config(
+        space=ConvMicroSettings(),
+        network=network,
+        data=DataSettings(),
+        task=task,
+        search=SearchSettings(optimizer=optimizer),
+        reinforce=ReinforceSettings(controller=ControllerSettings(after_anchor="previous"), entropy="mean"),
+        derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
+        retrain=RetrainConfig(
+            epochs=310,
+            train_on="train",
+            optimizer=optimizer,
+            network=dataclasses.replace(network, filters=36, dropout=0.2),
+            task=task,
+        ),
+    )
+
+
+def cifar10_micro_released() -> MicroConfig:
+    """Scripts cifar10_micro_search.sh and cifar10_micro_final.sh of the released code, and the values in its sources."""
+    search_optimizer = OptimizerSettings(min_learning_rate=0.0005, per_epoch=True, weight_decay=2e-4)
+    task = ImageClassificationSettings(batch_size=160, reward_batch=160)
+    return Config(
+        space=ConvMicroSettings(prior="released"),
+        network=MicroSettings(filters=20, cells=2, dropout=0.1, aux_weight=0.4),
+        data=DataSettings(),
+        task=task,
+        search=SearchSettings(epochs=150, controller_steps=30, architectures=10, optimizer=search_optimizer),
+        reinforce=ReinforceSettings(
+            controller=ControllerSettings(
+                hidden=64, temperature=1.0, tanh_constant=1.1, op_tanh_constant=0.44, lstm_bias=False
+            ),
+            learning_rate=0.0035,
+            adam_beta1=0.0,
+            adam_eps=1e-3,
+            entropy_weight=1e-4,
+            baseline_start=0.0,
+        ),
+        derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
+        retrain=RetrainConfig(
+            epochs=630,
+            train_on="train+validation",
+            optimizer=OptimizerSettings(min_learning_rate=0.0001, per_epoch=True, weight_decay=4e-4),
+            network=MicroSettings(filters=36, cells=5, dropout=0.2, drop_path=0.4, aux_weight=0.4, extra_calibration=True),
+            task=dataclasses.replace(task, batch_size=144),
+        ),
+    )
+
+
+def cifar10_micro_modern() -> MicroConfig:
+    """Departures from `paper` that are thought to matter, none measured at this size yet (docs/decisions.md)."""
+    optimizer = OptimizerSettings(schedule="cosine", min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0)
+    return Config(
+        space=ConvMicroSettings(),
+        network=MicroSettings(filters=20, cells=2, dropout=0.1, aux_weight=0.4),
+        data=DataSettings(),
+        task=ImageClassificationSettings(batch_size=128, reward="loss", reward_batch=256),
+        search=SearchSettings(epochs=150, warmup_epochs=50, controller_steps=100, architectures=10, optimizer=optimizer),
+        reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-3, normalise=True),
+        derive=DeriveSettings(samples=200, score_on="validation", keep=20),
+        retrain=RetrainConfig(
+            epochs=600,
+            train_on="train",
+            optimizer=optimizer,
+            network=MicroSettings(filters=36, cells=6, dropout=0.2, drop_path=0.2, aux_weight=0.4),
+            task=ImageClassificationSettings(batch_size=96, cutout=16, label_smoothing=0.1),
+        ),
+    )
+
+
+def cifar10_micro_quick() -> MicroConfig:
+    """B = 7, a small and shallow network: search, derivation and retraining within half an hour on two cores."""
+    optimizer = OptimizerSettings(
+        schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=200, grad_clip=5.0
+    )
+    network = MicroSettings(filters=12, cells=1, stem_stride=2, dropout=0.0, head_norm=True)
+    task = ImageClassificationSettings(batch_size=64, reward="loss", reward_batch=128)
+    return Config(
+        space=ConvMicroSettings(),
+        network=network,
+        data=DataSettings(),
+        task=task,
+        search=SearchSettings(epochs=4, warmup_epochs=2, controller_steps=30, architectures=10, optimizer=optimizer),
+        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        derive=DeriveSettings(samples=50, score_on="validation", keep=5),
+        retrain=RetrainConfig(
+            epochs=6,
+            train_on="train",
+            optimizer=optimizer,
+            network=dataclasses.replace(network, filters=16),
+            task=dataclasses.replace(task, reward="accuracy"),
+        ),
+    )
+
+
+# ------------------------------------------------------------------------------------------------- digits-micro
+def digits_micro_quick() -> MicroConfig:
+    """400 of scikit-learn's 8x8 digits train, 400 validate, 997 test: small enough that a difference can show. The last
+    word has a short training alone, of the policy's best and of uniform ones: shared weights favour pools here
+    (docs/log.md)."""
+    optimizer = OptimizerSettings(
+        schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0
+    )
+    network = MicroSettings(filters=8, cells=1, reductions=1, stem_multiplier=1, dropout=0.0, head_norm=True)
+    task = ImageClassificationSettings(batch_size=50, pad=1, flip=False, reward="loss", reward_batch=100)
+    return Config(
+        space=ConvMicroSettings(),
+        network=network,
+        data=DataSettings(dataset="digits", train=400, validation=400),
+        task=task,
+        search=SearchSettings(
+            epochs=48,
+            warmup_epochs=36,
+            children=2,
+            controller_steps=6,
+            architectures=8,
+            optimizer=dataclasses.replace(optimizer, learning_rate=0.3),
+        ),
+        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        derive=DeriveSettings(samples=40, draw="both", keep=10, uniform=0, finalists=8, finalist_steps=64),
+        retrain=RetrainConfig(
+            epochs=20,
+            train_on="train",
+            optimizer=optimizer,
+            network=network,
+            task=dataclasses.replace(task, reward="accuracy"),
+        ),
+    )

@@ -1,0 +1,91 @@
+"""Recipes of NAS-Bench-201 cells on CIFAR-10, half of whose 50,000 training images validate (Dong & Yang 2020)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from enas.data.images import DataSettings
+from enas.networks.nasbench201 import NasBench201NetworkSettings
+from enas.procedures.derive import DeriveSettings
+from enas.procedures.optimizer import OptimizerSettings
+from enas.procedures.search import SearchSettings
+from enas.runs.settings import Config, RetrainConfig
+from enas.spaces.nasbench201 import NasBench201Settings
+from enas.strategies.controller import ControllerSettings
+from enas.strategies.reinforce import ReinforceSettings
+from enas.tasks.image_classification import ImageClassificationSettings
+
+NasBench201Config = Config[NasBench201Settings, DataSettings, NasBench201NetworkSettings, ImageClassificationSettings]
+HALVES = DataSettings(train=25_000, validation=25_000)
+
+
+def nasbench201_paper() -> NasBench201Config:
+    """As published with the benchmark: its training of a cell, and its ENAS search."""
+    network = NasBench201NetworkSettings()
+    return Config(
+        space=NasBench201Settings(),
+        network=network,
+        data=HALVES,
+        task=ImageClassificationSettings(batch_size=64, reward_batch=512),
+        search=SearchSettings(
+            epochs=250,
+            controller_steps=50,
+            architectures=20,
+            optimizer=OptimizerSettings(schedule="cosine", learning_rate=0.025, weight_decay=5e-4),
+        ),
+        reinforce=ReinforceSettings(
+            controller=ControllerSettings(hidden=32, temperature=5.0, tanh_constant=2.5),
+            learning_rate=1e-3,
+            entropy_weight=1e-4,
+        ),
+        derive=DeriveSettings(samples=100, score_on="minibatch", keep=10),
+        retrain=RetrainConfig(
+            epochs=200,
+            train_on="train+validation",
+            optimizer=OptimizerSettings(schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=5e-4),
+            network=network,
+            task=ImageClassificationSettings(batch_size=256),
+        ),
+    )
+
+
+def nasbench201_modern() -> NasBench201Config:
+    """What earned its place against the truth within ten core-minutes (docs/log.md): uniform children all through, a
+    shortlist by number of parameters, and the last word to short trainings alone, by successive halving."""
+    quick = nasbench201_quick()
+    retrain = dataclasses.replace(
+        quick.retrain, network=NasBench201NetworkSettings(filters=16, cells=1, stem_stride=2), task=quick.task
+    )
+    return dataclasses.replace(
+        quick,
+        search=dataclasses.replace(quick.search, epochs=8, warmup_epochs=8),
+        derive=DeriveSettings(
+            samples=1000, draw="uniform", shortlist=64, score_on="minibatch", uniform=0, finalists=16, finalist_steps=150
+        ),
+        retrain=retrain,
+    )
+
+
+def nasbench201_quick() -> NasBench201Config:
+    """One cell a stage at 8 channels on images of half the size: ten minutes on two cores."""
+    optimizer = OptimizerSettings(
+        schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=100, grad_clip=5.0
+    )
+    network = NasBench201NetworkSettings(filters=8, cells=1, stem_stride=2)
+    task = ImageClassificationSettings(batch_size=128, reward="loss", reward_batch=256)
+    return Config(
+        space=NasBench201Settings(),
+        network=network,
+        data=HALVES,
+        task=task,
+        search=SearchSettings(epochs=16, warmup_epochs=12, controller_steps=20, architectures=10, optimizer=optimizer),
+        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        derive=DeriveSettings(samples=100, score_on="validation", keep=10),
+        retrain=RetrainConfig(
+            epochs=6,
+            train_on="train",
+            optimizer=optimizer,
+            network=dataclasses.replace(network, filters=16),
+            task=dataclasses.replace(task, reward="accuracy"),
+        ),
+    )

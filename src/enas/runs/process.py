@@ -1,0 +1,75 @@
+"""The process that a run lives in: its threads, cores, signals, versions and machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+
+def versions() -> dict[str, str]:
+    """What a run ran with."""
+    import platform
+
+    import enas
+
+    return {"enas": enas.__version__, "python": platform.python_version(), "torch": torch.__version__}
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Where a run runs."""
+    import platform
+
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    found = {"cpu": cpu, "cores": os.cpu_count()}
+    return {**found, "gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else found
+
+
+def prepare(device: str, threads: int) -> None:
+    """Before a procedure: so many CPU threads, and on a GPU products that round to 19 bits (tf32), as torch's convolutions
+    do by default; `NVIDIA_TF32_OVERRIDE=0` in the environment forbids it."""
+    torch.set_num_threads(threads)
+    if device.startswith("cuda"):
+        torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Signals:
+    """Ctrl-C and SIGTERM, remembered until the step at hand is whole. A second Ctrl-C does not wait."""
+
+    def __init__(self) -> None:
+        self.why: str | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.why is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.why = "interrupted" if number == signal.SIGINT else "terminated"
+
+
+@contextmanager
+def signals() -> Iterator[_Signals]:
+    caught = _Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = {number: signal.signal(number, caught) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

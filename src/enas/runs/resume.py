@@ -1,0 +1,33 @@
+"""Continues a search or a retraining from its run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from enas.procedures.events import Begun
+from enas.runs.folder import RunFolder
+from enas.runs.loop import Listener, after, silent
+from enas.runs.plan import Setup
+from enas.runs.retrain import run_retrain
+from enas.runs.search import run_search
+from enas.spaces.architecture import model_from_dict
+
+
+def resume(run: str | Path, *, max_seconds: float | None = None, listen: Listener = silent) -> Path:
+    """Continue a search or a retraining from its last checkpoint, as if it had never stopped."""
+    path = Path(run)
+    with RunFolder.open(path) as folder:
+        folder.lock()
+        plan = Setup.of(folder.config)
+        if folder.config["command"] == "retrain":
+            arch = model_from_dict(folder.config["architecture"])
+            run_retrain(folder, plan, arch, folder.config["train_seed"], listen, after(max_seconds))
+            return path
+        procedure = plan.search()
+        state = folder.restore()
+        if state is not None:
+            procedure.load(state)
+        folder.clock("resume", epoch=procedure.epoch, phase=procedure.phase, step=procedure.step)
+        listen(Begun(path, procedure.preview(), procedure.epoch, procedure.task.about))
+        run_search(folder, procedure, listen, after(max_seconds))
+    return path

@@ -1,0 +1,86 @@
+"""A search with its run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from enas.procedures.events import Begun, Done, EpochEnd, Step, Stopped
+from enas.procedures.search import Search
+from enas.runs.folder import RunFolder, tensorboard
+from enas.runs.loop import Listener, after, drive, silent
+from enas.runs.plan import Setup, setup
+
+
+def search_plan(
+    plan: Setup,
+    *,
+    out: str | Path | None = None,
+    epochs: int | None = None,
+    max_seconds: float | None = None,
+    listen: Listener = silent,
+) -> Path:
+    """Search by `plan`; the run folder. ValueError before anything is written where an input is bad."""
+    if epochs is not None:
+        changed = dataclasses.replace(plan.settings.search, epochs=epochs)
+        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, search=changed))
+    path = Path(out) if out is not None else Path("runs") / f"{plan.preset}-{plan.recipe}" / f"seed{plan.seed}"
+    if (path / "config.json").exists():
+        RunFolder.create(path, {})  # raises, before minutes are spent on the data
+    procedure = plan.search()
+    cost = procedure.preview()
+    with RunFolder.create(path, plan.to_dict("search")) as folder:
+        folder.lock()
+        folder.clock("begin", threads=plan.threads, estimated_seconds=round(cost.seconds, 1))
+        listen(Begun(path, cost, data=procedure.task.about))
+        run_search(folder, procedure, listen, after(max_seconds))
+    return path
+
+
+def run_search(folder: RunFolder, procedure: Search, listen: Listener, stop: Callable[[], str | None]) -> None:
+    began = time.perf_counter()
+
+    with tensorboard(folder.path, procedure.epoch) as writer:
+
+        def record(event: Any) -> None:
+            nonlocal began
+            if isinstance(event, Step):
+                for child, (arch, value) in enumerate(zip(event.archs, event.values, strict=True)):
+                    where = {"phase": event.phase, "epoch": event.epoch + 1, "step": event.step, "child": child}
+                    where |= {"skipped": event.skipped} if event.skipped else {}
+                    figure = value if math.isfinite(value) else None  # JSON has no other numbers
+                    folder.append_architecture(arch, {**where, "loss" if event.phase == "shared" else "reward": figure})
+            elif isinstance(event, EpochEnd):
+                folder.append("metrics", event.metrics)
+                folder.clock("epoch", epoch=event.epoch, seconds=round(time.perf_counter() - began, 3))
+                began = time.perf_counter()
+                for name, value in event.metrics.items():
+                    if isinstance(value, float):
+                        writer.add_scalar(f"search/{name}", value, event.epoch)
+
+        why = drive(folder, procedure, record, listen, stop)
+    folder.clock("end", why=why or "finished")
+    listen(Stopped(folder.path, why) if why else Done(folder.path))
+
+
+def search(
+    preset: str,
+    recipe: str | None = None,
+    *,
+    settings: Any = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    epochs: int | None = None,
+    max_seconds: float | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    listen: Listener = silent,
+) -> Path:
+    """Search a preset's space; the run folder. `settings`: from `presets.config_of`, changed as you like."""
+    plan = setup(preset, recipe, settings, seed, data, device, threads)
+    return search_plan(plan, out=out, epochs=epochs, max_seconds=max_seconds, listen=listen)

@@ -1,0 +1,150 @@
+"""The settings of a run as one value, and as plain values that JSON, a command line and a table can hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from docstring_parser import parse_from_object
+
+from enas.procedures.derive import DeriveSettings
+from enas.procedures.retrain import RetrainSettings
+from enas.procedures.search import SearchSettings
+from enas.strategies.reinforce import ReinforceSettings
+
+S = TypeVar("S")
+D = TypeVar("D")
+N = TypeVar("N")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RetrainConfig(RetrainSettings, Generic[N, T]):
+    """The network and batches of the training alone."""
+
+    network: N = field(kw_only=True)
+    """The network that the architecture is built into."""
+    task: T = field(kw_only=True)
+    """Batches and augmentation."""
+
+
+@dataclass(frozen=True)
+class Config(Generic[S, D, N, T]):
+    """Every setting of a run."""
+
+    space: S
+    """What there is to choose from."""
+    network: N
+    """The supernet around the cells."""
+    data: D
+    """Which data."""
+    task: T
+    """Batches, augmentation and reward."""
+    search: SearchSettings
+    """The two phases."""
+    reinforce: ReinforceSettings
+    """The controller's learning; without effect for other strategies."""
+    derive: DeriveSettings
+    """Choice of the architecture after the search."""
+    retrain: RetrainConfig[N, T]
+    """Training of the architecture alone."""
+    strategy: Literal["reinforce", "random"] = "reinforce"
+    """Who draws architectures: the LSTM controller, or uniform random search."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named combination; `recipes` make its settings. `threads`: CPU threads where more do not pay; None: all cores."""
+
+    about: str
+    space: str
+    task: str
+    config: Any  # the concrete type of its settings, for the command line
+    recipes: Mapping[str, Callable[[], Any]]
+    default: str = "quick"
+    threads: int | None = None
+
+
+# ------------------------------------------------------------------------------------- settings as plain values
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Nested dataclasses as nested dicts that JSON can hold."""
+    return dataclasses.asdict(settings)
+
+
+# What the code did before a setting existed, where the setting's default is something else.
+BEFORE = {"batch_norm_eps": 1e-5}
+
+
+def as_recorded(like: Any, data: Mapping[str, Any]) -> Any:
+    """The settings that a run recorded, of the types of `like`. One that is missing did not exist when the run was made:
+    it gets what the code did then, the default of its class, whatever today's recipe holds."""
+
+    def earlier(settings: Any, recorded: Any) -> Any:
+        recorded = recorded if isinstance(recorded, Mapping) else {}  # from_dict says what is wrong
+        values = {}
+        for f in dataclasses.fields(settings):
+            value = getattr(settings, f.name)
+            default = BEFORE.get(f.name, f.default)
+            if dataclasses.is_dataclass(value):
+                values[f.name] = earlier(value, recorded.get(f.name))
+            elif f.name not in recorded and default is not dataclasses.MISSING:
+                values[f.name] = default
+        return dataclasses.replace(settings, **values)
+
+    return from_dict(earlier(like, data), data)
+
+
+def from_dict(like: Any, data: Any, where: str = "") -> Any:
+    """`like` (a dataclass instance) with the values of `data`; ValueError for unknown settings and wrong types."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {data!r}")
+    known = {f.name: getattr(like, f.name) for f in dataclasses.fields(like)}
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        path = f"{where}.{name}" if where else name
+        if name not in known:
+            raise ValueError(f"there is no setting '{path}'; there are {', '.join(known)}")
+        old = known[name]
+        if dataclasses.is_dataclass(old):
+            values[name] = from_dict(old, value, path)
+        elif isinstance(old, tuple) and isinstance(value, list):
+            values[name] = tuple(value)
+        elif isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+            values[name] = float(value)
+        elif old is not None and value is not None and type(value) is not type(old):
+            raise ValueError(f"setting '{path}' is of type {type(old).__name__}; got {value!r}")
+        else:
+            values[name] = value
+    return dataclasses.replace(like, **values)
+
+
+def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every setting, in order."""
+    for f in dataclasses.fields(settings):
+        value = getattr(settings, f.name)
+        name = f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value):
+            yield from flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def described(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Dotted name, value, and what the docstring says of every setting: meaning, unit, source."""
+    classes = [c for c in reversed(type(settings).__mro__) if dataclasses.is_dataclass(c)]
+    said = {p.arg_name: p.description or "" for c in classes for p in parse_from_object(c).params}
+    for f in dataclasses.fields(settings):
+        value = getattr(settings, f.name)
+        name = f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value):
+            yield from described(value, f"{name}.")
+        else:
+            yield name, value, " ".join(said.get(f.name, "").split())
+
+
+def difference(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
+    """Settings in which two recipes differ."""
+    other = dict(flat(b))
+    return [(name, value, other[name]) for name, value in flat(a) if value != other[name]]

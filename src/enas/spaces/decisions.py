@@ -1,0 +1,126 @@
+"""What can be decided: one op of several, one earlier node, or a subset of earlier nodes (design,
+section 3)."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from enas.spaces.architecture import Answer
+
+
+@dataclass(frozen=True)
+class When:
+    """A condition: the decision is asked only where `decision` was answered with (or its subset contains) `answer`."""
+
+    decision: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One question. `options` are its possible names, in order; `name` is given by the place where it stands.
+
+    `prior` is a fixed number an option, added to the controller's logit after all scaling (for a subset: to the logit of
+    "yes"): a space's known preference, as data. `when` makes the decision conditional.
+    """
+
+    options: tuple[str, ...]
+    prior: tuple[float, ...] | None = None
+    when: When | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if len(set(self.options)) != len(self.options) or not self.options:
+            raise ValueError(f"options are distinct names, at least one; got {list(self.options)}")
+        if self.prior is not None and len(self.prior) != len(self.options):
+            raise ValueError(f"a prior has one number an option ({len(self.options)}); got {len(self.prior)}")
+
+    def answers(self) -> Iterator[Answer]:
+        """All possible answers, in order."""
+        yield from self.options
+
+    def contains(self, answer: Answer, option: str) -> bool:
+        """Does `answer` take `option`?"""
+        return answer == option
+
+    def draw(self, rng: random.Random) -> Answer:
+        """A random answer, each equally likely unless the kind of decision says otherwise; the prior is not looked at."""
+        return rng.choice(self.options)
+
+    def check(self, answer: Any) -> Answer:
+        """The answer in canonical form, or ValueError with the rule."""
+        if not isinstance(answer, str) or answer not in self.options:
+            raise ValueError(f"decision '{self.name}' takes one of {', '.join(self.options)}; got {answer!r}")
+        return answer
+
+
+@dataclass(frozen=True)
+class OpChoice(Decision):
+    """Exactly one op. `bias`: where the controller's logits have a learnable bias, its first values, one per option;
+    all choices of equal options share it."""
+
+    bias: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bias is not None and len(self.bias) != len(self.options):
+            raise ValueError(f"a bias has one number per option ({len(self.options)}); got {len(self.bias)}")
+
+
+class InputChoice(Decision):
+    """Exactly one earlier node of the same cell."""
+
+
+@dataclass(frozen=True)
+class SubsetChoice(Decision):
+    """Any subset of the options (earlier nodes), or exactly `k` of them: a walk of yes/no over the options.
+
+    `rate`: the probability with which a random architecture takes an option of a free subset; only 0.5 makes all
+    subsets equally likely.
+    """
+
+    k: int | None = None
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"the rate of a subset is between 0 and 1; got {self.rate}")
+        if self.k is not None and not 0 <= self.k <= len(self.options):
+            raise ValueError(f"k of a subset is between 0 and the number of options ({len(self.options)}); got {self.k}")
+
+    def answers(self) -> Iterator[Answer]:
+        for bits in itertools.product((False, True), repeat=len(self.options)):
+            if self.k is None or sum(bits) == self.k:
+                yield tuple(itertools.compress(self.options, bits))
+
+    def contains(self, answer: Answer, option: str) -> bool:
+        return option in answer
+
+    def draw(self, rng: random.Random) -> Answer:
+        if self.k is None:
+            return tuple(option for option in self.options if rng.random() < self.rate)
+        chosen = set(rng.sample(self.options, self.k))
+        return tuple(option for option in self.options if option in chosen)
+
+    def check(self, answer: Any) -> Answer:
+        if not isinstance(answer, str | list | tuple):
+            raise ValueError(f"decision '{self.name}' takes a list of names; got {answer!r}")
+        given = (answer,) if isinstance(answer, str) else tuple(answer)
+        unknown = [name for name in given if name not in self.options]
+        if unknown or len(set(given)) != len(given):
+            raise ValueError(f"decision '{self.name}' takes a subset of {', '.join(self.options)}; got {list(given)!r}")
+        if self.k is not None and len(given) != self.k:
+            raise ValueError(f"decision '{self.name}' takes exactly {self.k} names; got {len(given)}: {list(given)!r}")
+        return tuple(option for option in self.options if option in given)
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A point of the walk that later decisions can refer to: a cell input or a finished node, `normal.n2`."""
+
+    name: str

@@ -1,0 +1,104 @@
+"""The registered search spaces. A space is one file; add a line here and every law test runs on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from enas.spaces.architecture import Architecture
+from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
+from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
+from enas.spaces.nasbench201 import NasBench201Settings, nasbench201
+from enas.spaces.nasbench201 import from_string as nasbench201_of
+from enas.spaces.nasbench_macro import NasBenchMacroSettings, nasbench_macro
+from enas.spaces.nasbench_macro import from_string as nasbench_macro_of
+from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell
+from enas.spaces.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A published table of what every architecture of a space, at its default settings, reaches when it trains alone."""
+
+    parse: Callable[[str], Architecture]  # the published form of an architecture
+    form: Literal["csv", "json"]  # of the table's file (enas.grading.oracle.read_table)
+    reward: str  # column that is told as the reward, unless another is asked for
+    score: str  # column that counts, likewise
+    note: str = ""  # what a reader of its figures has to know
+
+
+@dataclass(frozen=True)
+class SpaceEntry:
+    make: Callable[[Any], SearchSpace]
+    settings: type[Any]
+    small: tuple[Any, ...]  # instances small enough to enumerate, for tests
+    benchmark: Benchmark | None = None
+
+
+SPACES: dict[str, SpaceEntry] = {
+    "conv_micro": SpaceEntry(
+        conv_micro,
+        ConvMicroSettings,
+        small=(ConvMicroSettings(num_nodes=1, ops=("sep_conv_3x3", "max_pool_3x3")),),
+    ),
+    "conv_macro": SpaceEntry(
+        conv_macro,
+        ConvMacroSettings,
+        small=(
+            ConvMacroSettings(num_layers=3, ops=("conv_3x3", "max_pool_3x3")),
+            ConvMacroSettings(num_layers=3, ops=("sep_conv_5x5", "avg_pool_3x3"), form="released"),
+        ),
+    ),
+    "rnn_cell": SpaceEntry(
+        rnn_cell,
+        RnnCellSettings,
+        small=(
+            RnnCellSettings(num_nodes=3, ops=("tanh", "identity")),
+            RnnCellSettings(num_nodes=2, fixed_input=True, output="all", sharing="edge_op"),
+        ),
+    ),
+    "nasbench201": SpaceEntry(
+        nasbench201,
+        NasBench201Settings,
+        small=(NasBench201Settings(num_nodes=3, ops=("none", "skip_connect", "nor_conv_3x3")),),
+        benchmark=Benchmark(nasbench201_of, "csv", reward="cifar10_valid_ep12", score="cifar10_test_ep200"),
+    ),
+    "nasbench_macro": SpaceEntry(
+        nasbench_macro,
+        NasBenchMacroSettings,
+        small=(NasBenchMacroSettings(num_layers=4), NasBenchMacroSettings(num_layers=2, ops=("identity", "mb6_k5"))),
+        benchmark=Benchmark(
+            nasbench_macro_of,
+            "json",
+            reward="test_acc_1",
+            score="mean_acc",
+            note="NAS-Bench-Macro publishes test accuracy only: every column, that of rewards too, is of test images,"
+            " which no search with shared weights here sees",
+        ),
+    ),
+}
+
+
+def space_of(spec: Mapping[str, Any]) -> SearchSpace:
+    """The space an architecture names: `space_of(arch.space)`. ValueError for an unknown name or setting."""
+    settings = settings_of(spec)
+    return SPACES[spec["name"]].make(settings)
+
+
+def settings_of(spec: Mapping[str, Any]) -> Any:
+    """The settings of the space an architecture names. ValueError for an unknown name or setting."""
+    name = spec.get("name")
+    if name not in SPACES:
+        raise ValueError(f"the space of an architecture is one of {', '.join(SPACES)}; got {name!r}")
+    entry = SPACES[name]
+    settings = {key: tuple(v) if isinstance(v, list | tuple) else v for key, v in spec.items() if key != "name"}
+    known = {f.name: f for f in dataclasses.fields(entry.settings)}
+    for key, value in settings.items():
+        if key not in known:
+            raise ValueError(f"space '{name}' has settings {', '.join(known)}; got '{key}'")
+        expected = type(known[key].default)
+        if not isinstance(value, expected):
+            raise ValueError(f"setting '{key}' of space '{name}' is of type {expected.__name__}; got {value!r}")
+    return entry.settings(**settings)

@@ -1,0 +1,276 @@
+"""Search spaces as values: decisions, the cells they stand in, and the sharing rule. No torch in here.
+
+Paper section 2: every architecture of a space is a subgraph of one graph. A space is written as cells whose edges take
+their input and their op from a *decision* (`OpChoice`, `InputChoice`, `SubsetChoice`) or from a fixed name. From the cells
+follow the order in which a controller answers the decisions (`SearchSpace.walk`), the graph an architecture means (`wire`)
+and the weights it uses (`SearchSpace.address`).
+
+Left out: which network the cells are put into (that is a backbone's, `enas.networks.registry`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+from enas.spaces.architecture import Answer, Architecture
+from enas.spaces.cells import MERGED, NONE, Cell, Edge, Node, WiredCell, WiredEdge, WiredNode
+from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice, When
+
+
+@dataclass(frozen=True, eq=False)
+class SearchSpace:
+    """An ordered list of decisions and the sharing rule.
+
+    `settings` are the arguments the space was made from (they are written into every architecture); `backbone` names the
+    network its cells go into; `address(edge, position)` names the weight an edge uses when its cell stands at `position`
+    of the network: equal names share. `paper_size` is the paper's own count where that counts otherwise.
+    """
+
+    name: str
+    walk: tuple[Decision | Anchor, ...]
+    cells: tuple[Cell, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
+    backbone: str = ""
+    address: Callable[[WiredEdge, int], str] | None = None
+    paper_size: int | None = None
+    _index: dict[str, Decision] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        index: dict[str, Decision] = {}
+        for step in self.walk:
+            if isinstance(step, Anchor):
+                continue
+            if step.name in index:
+                raise ValueError(f"names of decisions are distinct; '{step.name}' stands twice in space '{self.name}'")
+            if step.when is not None:
+                parent = index.get(step.when.decision)
+                if parent is None or step.when.answer not in parent.options:
+                    raise ValueError(
+                        f"decision '{step.name}' may depend on an option of an earlier decision; got {step.when}"
+                    )
+            index[step.name] = step
+        object.__setattr__(self, "_index", index)
+
+    @classmethod
+    def of_cells(
+        cls,
+        name: str,
+        cells: tuple[Cell, ...],
+        *,
+        settings: Mapping[str, Any],
+        backbone: str,
+        address: Callable[[WiredEdge, int], str],
+        paper_size: int | None = None,
+    ) -> SearchSpace:
+        """A space from cells. The one rule of order: per node its inputs, then its ops, then its subset."""
+        placed: list[Cell] = []
+        walk: list[Decision | Anchor] = []
+        for cell in cells:
+            walk += [Anchor(f"{cell.name}.{name}") for name in cell.inputs]
+            nodes: list[Node] = []
+            for node in cell.nodes:
+                earlier = (*cell.inputs, *(n.name for n in nodes))
+                node = _placed_node(cell.name, node, earlier)
+                nodes.append(node)
+                walk += [edge.input for edge in node.edges if isinstance(edge.input, Decision)]
+                walk += [edge.op for edge in node.edges if isinstance(edge.op, Decision)]
+                walk += [node.skips] if node.skips is not None else []
+                walk.append(Anchor(f"{cell.name}.{node.name}"))
+            placed.append(replace(cell, nodes=tuple(nodes)))
+        return cls(name, tuple(walk), tuple(placed), tuple(settings.items()), backbone, address, paper_size)
+
+    @cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        return tuple(step for step in self.walk if isinstance(step, Decision))
+
+    @cached_property
+    def num_answers(self) -> int:
+        """How many questions a controller answers: one per decision, and one per member of a subset."""
+        return sum(len(d.options) if isinstance(d, SubsetChoice) else 1 for d in self.decisions)
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """Name and settings, as every architecture of the space records them."""
+        return {"name": self.name, **dict(self.settings)}
+
+    def active(self, decision: Decision, choices: Mapping[str, Answer]) -> bool:
+        """Is `decision` asked, given the choices made before it?"""
+        when = decision.when
+        if when is None:
+            return True
+        return when.decision in choices and self._index[when.decision].contains(choices[when.decision], when.answer)
+
+    def architecture(self, choices: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> Architecture:
+        """An architecture of this space, checked: ValueError says which decision, the rule and what came."""
+        unknown = [name for name in choices if name not in self._index]
+        if unknown:
+            raise ValueError(
+                f"space '{self.name}' has no decision '{unknown[0]}'; its decisions are like '{self.decisions[0].name}'"
+                f" ({len(self.decisions)} of them)"
+            )
+        checked: dict[str, Answer] = {}
+        for decision in self.decisions:
+            if self.active(decision, checked):
+                if decision.name not in choices:
+                    raise ValueError(
+                        f"an architecture of '{self.name}' answers every decision; '{decision.name}' is missing"
+                        f" (one of {', '.join(decision.options)})"
+                    )
+                checked[decision.name] = decision.check(choices[decision.name])
+            elif decision.name in choices:
+                raise ValueError(f"decision '{decision.name}' is not asked here: it depends on {decision.when}")
+        return Architecture.of(self.spec, checked, provenance)
+
+    def check(self, arch: Architecture) -> Architecture:
+        """`arch` if it is one of this space (its subsets put in the order of the options), else ValueError."""
+        if arch.space_items != self._spec_items:
+            raise ValueError(
+                f"this needs an architecture of space {_spec_text(self.spec)}; got one of {_spec_text(arch.space)}"
+            )
+        checked = self.architecture(arch.choices, dict(arch.provenance))
+        return arch if checked == arch else checked
+
+    @cached_property
+    def _spec_items(self) -> tuple[tuple[str, Any], ...]:
+        return Architecture.of(self.spec, {}).space_items
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """A random architecture: each active decision is answered by its own `draw`, in order. What "random" means is
+        said here once, for random search, warm-up, probes, and what a search is compared with."""
+        choices: dict[str, Answer] = {}
+        for decision in self.decisions:
+            if self.active(decision, choices):
+                choices[decision.name] = decision.draw(rng)
+        return Architecture.of(self.spec, choices)
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every architecture once. Only for small spaces: see `size`."""
+
+        def rest(i: int, choices: dict[str, Answer]) -> Iterator[dict[str, Answer]]:
+            if i == len(self.decisions):
+                yield choices
+            elif not self.active(self.decisions[i], choices):
+                yield from rest(i + 1, choices)
+            else:
+                for answer in self.decisions[i].answers():
+                    yield from rest(i + 1, {**choices, self.decisions[i].name: answer})
+
+        return (Architecture.of(self.spec, choices) for choices in rest(0, {}))
+
+    def size(self) -> int:
+        """The number of architectures, every active decision counted."""
+        children: dict[When, list[Decision]] = {}
+        for decision in self.decisions:
+            if decision.when is not None:
+                children.setdefault(decision.when, []).append(decision)
+
+        def below(name: str, option: str) -> int:
+            return math.prod(count(d) for d in children.get(When(name, option), []))
+
+        def count(decision: Decision) -> int:
+            if not isinstance(decision, SubsetChoice):
+                return sum(below(decision.name, option) for option in decision.options)
+            by_taken = [1]  # number of ways to take j of the options seen so far
+            for option in decision.options:
+                ways = below(decision.name, option)
+                by_taken = [a + ways * b for a, b in zip([*by_taken, 0], [0, *by_taken], strict=True)]
+            return sum(by_taken) if decision.k is None else by_taken[decision.k]
+
+        return math.prod(count(d) for d in self.decisions if d.when is None)
+
+
+def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
+    """Every edge that some architecture wires in this cell: what a supernet holds weights for."""
+    for node in cell.nodes:
+        for slot, edge in enumerate(node.edges):
+            inputs = edge.input.options if isinstance(edge.input, Decision) else (edge.input,)
+            inputs += (MERGED,) if node.skips is not None and node.merge == "before" else ()
+            ops = edge.op.options if isinstance(edge.op, Decision) else (edge.op,)
+            for source, op in itertools.product(inputs, (op for op in ops if op != NONE)):
+                yield WiredEdge(cell.name, node.name, slot, source, op)
+
+
+def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
+    """The node with its decisions named after their place, and its inputs checked against what comes earlier."""
+
+    def check(names: tuple[str, ...]) -> None:
+        for name in names:
+            if name not in earlier:
+                raise ValueError(f"node '{node.name}' takes input '{name}', which does not come earlier; it may take"
+                                 f" {' or '.join(earlier)}")  # fmt: skip
+
+    edges: list[Edge] = []
+    for slot, edge in enumerate(node.edges):
+        check(edge.input.options if isinstance(edge.input, Decision) else (edge.input,))
+        source, op = edge.input, edge.op
+        if isinstance(source, InputChoice):
+            source = replace(source, name=f"{cell}.{node.name}.input{slot}")
+        if isinstance(op, OpChoice):
+            op = replace(op, name=f"{cell}.{node.name}.op{slot}")
+        edges.append(Edge(source, op))
+    skips = node.skips
+    if skips is not None:
+        check(skips.options)
+        skips = replace(skips, name=f"{cell}.{node.name}.skips")
+    return Node(node.name, tuple(edges), skips, node.merge)
+
+
+def _spec_text(spec: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{key}={value}" for key, value in spec.items() if key != "name")
+    return f"{spec['name']}({settings})"
+
+
+# -------------------------------------------------------------------------------------------------------------- wire
+@lru_cache(maxsize=4096)
+def wire(space: SearchSpace, arch: Architecture) -> dict[str, WiredCell]:
+    """Cell name to the graph `arch` makes of it. The only reader of raw choices: forward passes, drawings, counts and
+    tests read what it returns. What no output needs is pruned. The result is shared: do not change it.
+
+    ValueError where `arch` is not one of `space`."""
+    choices = space.check(arch).choices
+
+    def answer(part: str | Decision) -> str:
+        return str(choices[part.name]) if isinstance(part, Decision) else part
+
+    wired: dict[str, WiredCell] = {}
+    for cell in space.cells:
+        nodes: list[WiredNode] = []
+        empty: set[str] = set()  # nodes that nothing reaches
+        for node in cell.nodes:
+            skips = choices[node.skips.name] if node.skips is not None else ()
+            merged = bool(skips) and node.merge == "before"
+            edges = tuple(
+                WiredEdge(cell.name, node.name, slot, MERGED if merged else answer(edge.input), answer(edge.op))
+                for slot, edge in enumerate(node.edges)
+            )
+            edges = tuple(edge for edge in edges if edge.op != NONE and edge.input not in empty)
+            if edges or skips:
+                nodes.append(WiredNode(node.name, edges, tuple(skips)))
+            else:
+                empty.add(node.name)
+        read = {name for node in nodes for name in node.reads}
+        if cell.output == "last":
+            outputs: tuple[str, ...] = (cell.nodes[-1].name,)
+        elif cell.output == "loose_ends":
+            outputs = tuple(n.name for n in nodes if n.name not in read)
+        else:
+            outputs = cell.output
+        outputs = tuple(name for name in outputs if name not in empty)
+        live = set(outputs)
+        for wired_node in reversed(nodes):
+            if wired_node.name in live:
+                live.update(wired_node.reads)
+        wired[cell.name] = WiredCell(
+            cell.name,
+            tuple(name for name in cell.inputs if name in live),
+            tuple(node for node in nodes if node.name in live),
+            outputs,
+            cell.combine,
+        )
+    return wired

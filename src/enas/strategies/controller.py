@@ -1,0 +1,389 @@
+"""The controller: an LSTM policy over the decisions of any search space (paper 2.2, 3.1, 3.2).
+
+It walks over `space.walk`, one LSTM step for each decision and for each anchor (a cell input or a finished node that later
+decisions can refer to). The answer to one decision is fed back as the input of the next step, beginning with an empty
+embedding. Heads go by the kind of decision, so one controller serves every space:
+
+- OpChoice: softmax over a linear layer, one for each distinct list of ops;
+- InputChoice: softmax over attention between the LSTM state and the anchors of earlier nodes (released code), or over a
+  linear layer (paper's words: "softmax classifiers");
+- SubsetChoice: a yes/no for each earlier node, on attention likewise.
+
+One walk handles any number of architectures at once, and both samples and scores: given answers are replayed, so that
+log-probabilities come from plain architectures, with a graph, whenever they are needed.
+
+Shapes: M architectures, H hidden units, K options of a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from enas.spaces.architecture import Answer, Architecture
+from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice
+from enas.spaces.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class ControllerSettings:
+    """The policy network."""
+
+    hidden: int = 100
+    """LSTM units (paper 2.2: 100; released code: 64)."""
+    temperature: float = 5.0
+    """Logits are divided by it (paper 3.1 and 3.2: 5.0; released CIFAR-10 code: none, that is 1)."""
+    tanh_constant: float = 2.5
+    """Logits are then c tanh(logit) (paper 3.1 and 3.2: 2.5; released micro code: 1.1). 0: no tanh."""
+    init_range: float = 0.1
+    """All parameters start uniform in +- this (paper 3.2: 0.1)."""
+    input_head: Literal["attention", "softmax"] = "attention"
+    """How an input is chosen: attention over anchors (released code) or a linear softmax (paper 2.2)."""
+    op_tanh_constant: float | None = None
+    """c of the logits of ops, where it differs (released micro code: 0.44)."""
+    after_anchor: Literal["empty", "previous"] = "empty"
+    """What the LSTM reads after a finished node. empty: one step more, whose output later decisions attend to, and then
+    the empty embedding (released micro code). previous: no such step; they attend to what the node's last decision left,
+    and the next input is that decision (paper 2.2; released macro code)."""
+    near_feedback: bool = False
+    """Divide a chosen input, where it is fed back, by 0.1 + its distance (corrected release)."""
+    lstm_bias: bool = True
+    """Biases in the LSTM (released code: none)."""
+
+    def __post_init__(self) -> None:
+        if self.after_anchor not in ("empty", "previous"):
+            raise ValueError(f"controller.after_anchor is empty or previous; got '{self.after_anchor}'")
+        if self.op_tanh_constant is not None and self.op_tanh_constant < 0:
+            raise ValueError(f"controller.op_tanh_constant is at least 0; got {self.op_tanh_constant}")
+        for name, low in (("hidden", 1), ("temperature", 1e-6), ("tanh_constant", 0), ("init_range", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"controller.{name} is at least {low}; got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What a walk found. Tensors of M rows; `answers` a decision: (M,) indices, or (M, K) booleans for a subset."""
+
+    answers: list[Tensor]
+    log_prob: Tensor  # (M,) log-probability of the whole architecture, nats
+    entropy: Tensor  # (M,) sum of the entropies of the decisions along the way, nats
+    log_ratio: Tensor  # (M,) mean over the space's skips of log(p(bit) / rho(bit)); one not asked or forced counts 0
+    divergence: Tensor  # (M,) mean over the space's skips of KL(p || rho), likewise
+
+
+class Controller(nn.Module):
+    """LSTM policy for `space`; parameters are drawn from `generator`. `skip_rate`: rho, the prior belief in a skip."""
+
+    def __init__(
+        self, space: SearchSpace, settings: ControllerSettings, generator: torch.Generator, skip_rate: float = 0.4
+    ):
+        super().__init__()
+        self.space, self.settings, self.skip_rate = space, settings, skip_rate
+        H = settings.hidden
+        self.cell = nn.LSTMCell(H, H, bias=settings.lstm_bias)
+        self.empty = nn.Parameter(torch.empty(1, H))
+        op_lists = list(dict.fromkeys(d.options for d in space.decisions if isinstance(d, OpChoice)))
+        self._head_of = {options: f"ops{i}" for i, options in enumerate(op_lists)}
+        self.op_heads = nn.ModuleDict({self._head_of[o]: nn.Linear(H, len(o), bias=False) for o in op_lists})
+        self.op_embeddings = nn.ModuleDict({self._head_of[o]: nn.Embedding(len(o), H) for o in op_lists})
+        self.attention = nn.ModuleDict()
+        widest = max((len(d.options) for d in space.decisions if isinstance(d, InputChoice)), default=0)
+        if widest and settings.input_head == "softmax":
+            self.input_head = nn.Linear(H, widest, bias=False)
+            self.input_embedding = nn.Embedding(widest, H)
+        elif widest:
+            self.attention["input"] = _Attention(H)
+        if any(isinstance(d, SubsetChoice) for d in space.decisions):
+            self.attention["subset"] = _Attention(H)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.uniform_(-settings.init_range, settings.init_range, generator=generator)
+        biases = {d.options: d.bias for d in space.decisions if isinstance(d, OpChoice) and d.bias is not None}
+        self.op_biases = nn.ParameterDict(
+            {self._head_of[options]: nn.Parameter(torch.tensor(bias)) for options, bias in biases.items()}
+        )
+        self._position = {d.name: i for i, d in enumerate(space.decisions)}
+        subsets = [len(d.options) for d in space.decisions if isinstance(d, SubsetChoice)]
+        self.skips, self.skip_layers = sum(subsets), len(subsets)  # yes/no questions, and decisions they stand in
+
+    # --------------------------------------------------------------------------------------------- for users
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator) -> list[Architecture]:
+        """n architectures drawn from the policy, in one walk."""
+        return self.decode(self.walk(n, generator=generator, scored=False).answers)
+
+    def score(self, archs: Sequence[Architecture]) -> Walk:
+        """The walk over given architectures, with a graph: log-probabilities (M,), entropies and skip terms."""
+        return self.walk(len(archs), given=self.encode(archs))
+
+    def encode(self, archs: Sequence[Architecture]) -> list[Tensor]:
+        """Answers as indices, a tensor for each decision of the space. Inactive decisions hold 0. ValueError for an
+        architecture of another space."""
+        archs = [self.space.check(arch) for arch in archs]
+        out: list[Tensor] = []
+        device = self.empty.device
+        for decision in self.space.decisions:
+            answers = [arch.choices.get(decision.name) for arch in archs]
+            if isinstance(decision, SubsetChoice):
+                rows = [[option in (answer or ()) for option in decision.options] for answer in answers]
+                out.append(torch.tensor(rows, dtype=torch.bool, device=device))
+            else:
+                index = {option: i for i, option in enumerate(decision.options)}
+                out.append(torch.tensor([0 if a is None else index[str(a)] for a in answers], device=device))
+        return out
+
+    def decode(self, answers: list[Tensor]) -> list[Architecture]:
+        """The inverse of `encode`; inactive decisions are left out."""
+        rows = [answer.tolist() for answer in answers]
+        archs = []
+        for m in range(len(rows[0])):
+            choices: dict[str, Answer] = {}
+            for decision, row in zip(self.space.decisions, rows, strict=True):
+                if not self.space.active(decision, choices):
+                    continue
+                if isinstance(decision, SubsetChoice):
+                    choices[decision.name] = tuple(o for o, bit in zip(decision.options, row[m], strict=True) if bit)
+                else:
+                    choices[decision.name] = decision.options[row[m]]
+            archs.append(Architecture.of(self.space.spec, choices))
+        return archs
+
+    # ---------------------------------------------------------------------------------------------- the walk
+    def walk(
+        self, n: int, given: list[Tensor] | None = None, generator: torch.Generator | None = None, scored: bool = True
+    ) -> Walk:
+        """One pass over all decisions for n architectures: drawn with `generator`, or replayed where `given`. The states
+        come one after the other; what they say of the answers is computed afterwards, a head at a time. `scored=False`:
+        answers alone, everything else is zero."""
+        assert (given is None) != (generator is None)
+        x = self.empty.expand(n, self.settings.hidden)
+        h = c = torch.zeros_like(x)
+        seen = _Seen(self)
+        previous, decided = self.settings.after_anchor == "previous", False  # decided: the step before was a decision
+        for step in self.space.walk:
+            if isinstance(step, Anchor) and previous and decided:
+                seen.anchors[step.name], decided = h, False
+                continue
+            h_new, c_new = self.cell(x, (h, c))
+            decided = not isinstance(step, Anchor)
+            if isinstance(step, Anchor):
+                seen.anchors[step.name] = h = h_new
+                c, x = c_new, x if previous else self.empty.expand_as(x)
+                continue
+            active = self._active(step, seen.answers)
+            answer = given[len(seen.answers)] if given is not None else self._draw(step, h_new, seen, generator)
+            x_new = self._fed_back(step, answer, seen)
+            seen.states.append(h_new)
+            seen.answers.append(answer)
+            seen.active.append(active)
+            if active is None:
+                h, c, x = h_new, c_new, x_new
+            else:  # a decision that is not asked leaves the state as it was
+                h, c, x = (torch.where(active[:, None], a, b) for a, b in ((h_new, h), (c_new, c), (x_new, x)))
+        return self._scored(seen, n) if scored else Walk(seen.answers, *torch.zeros(4, n, device=x.device).unbind(0))
+
+    def _active(self, decision: Decision, answers: list[Tensor]) -> Tensor | None:
+        """(M,) where the decision is asked; None: everywhere."""
+        if decision.when is None:
+            return None
+        position = self._position[decision.when.decision]
+        parent = self.space.decisions[position]
+        option = parent.options.index(decision.when.answer)
+        answer = answers[position]
+        here = answer[:, option] if isinstance(parent, SubsetChoice) else answer == option
+        above = self._active(parent, answers)
+        return here if above is None else here & above
+
+    def _scaled(self, logits: Tensor, prior: Tensor | None, constant: float) -> Tensor:
+        logits = logits / self.settings.temperature
+        if constant:
+            logits = constant * torch.tanh(logits)
+        return logits if prior is None else logits + prior
+
+    def _kind(self, decision: Decision) -> str:
+        """The head that answers a decision."""
+        if isinstance(decision, OpChoice):
+            return self._head_of[decision.options]
+        if isinstance(decision, SubsetChoice):
+            return "subset"
+        return "input" if self.settings.input_head == "attention" else "place"
+
+    def _fed_back(self, decision: Decision, answer: Tensor, seen: _Seen) -> Tensor:
+        """The next LSTM input (M, H): an embedding of the answer, its anchor, or the mean of its anchors."""
+        kind = self._kind(decision)
+        if kind == "place":
+            out: Tensor = self.input_embedding(answer)
+        elif kind == "input":
+            out = seen.of(decision)[answer, torch.arange(len(answer), device=answer.device)]
+            if self.settings.near_feedback:
+                out = out / (0.1 + len(decision.options) - answer[:, None])
+        elif kind == "subset":
+            weight = answer.to(self.empty.dtype)
+            out = (weight.t()[:, :, None] * seen.of(decision)).sum(0) / (1 + weight.sum(1, keepdim=True))
+        else:
+            out = self.op_embeddings[kind](answer)
+        return out
+
+    # ---------------------------------------------------------------------------------------------- drawing
+    @torch.no_grad()
+    def _draw(self, decision: Decision, h: Tensor, seen: _Seen, generator: torch.Generator | None) -> Tensor:
+        """(M,) indices, or (M, K) booleans for a subset."""
+        logits = self._logits([decision], h[None], seen)[0][:, : len(decision.options)]
+        if not isinstance(decision, SubsetChoice):
+            # Gumbel's trick: one exponential draw an option, no normalisation needed.
+            noise = torch.empty_like(logits).exponential_(generator=generator).log()
+            return (logits.log_softmax(1) - noise).argmax(1)
+        M, K = logits.shape
+        yes = logits.sigmoid()
+        bits: list[Tensor] = []
+        taken = torch.zeros(M, dtype=torch.long, device=h.device)
+        for j in range(K):
+            bit = torch.rand(M, generator=generator, device=h.device) < yes[:, j]
+            if decision.k is not None:  # with exactly k, what the count so far forces has probability 1
+                must, full = decision.k - taken == K - j, taken == decision.k
+                bit = torch.where(must | full, must, bit)
+            taken = taken + bit
+            bits.append(bit)
+        return torch.stack(bits, 1)
+
+    # ---------------------------------------------------------------------------------------------- scoring
+    def _logits(self, decisions: Sequence[Decision], h: Tensor, seen: _Seen) -> Tensor:
+        """Of decisions of one head, h (D, M, H): scaled, (D, M, K); K of the longest, options that are none far below."""
+        kind = self._kind(decisions[0])
+        lengths = [len(d.options) for d in decisions]
+        K = max(lengths)
+        if kind == "place":
+            logits = self.input_head(h)[..., :K]
+        elif kind in ("input", "subset"):
+            attention = self.attention[kind]
+            assert isinstance(attention, _Attention)
+            logits = attention(h, seen.keys(kind, attention), [seen.places(d, K) for d in decisions])
+        else:
+            logits = self.op_heads[kind](h)
+            if kind in self.op_biases:
+                logits = logits + self.op_biases[kind]
+        constant = self.settings.tanh_constant
+        if kind in self.op_heads and self.settings.op_tanh_constant is not None:
+            constant = self.settings.op_tanh_constant
+        prior = None
+        if any(d.prior is not None for d in decisions):
+            rows = [[*(d.prior or [0.0] * n), *[0.0] * (K - n)] for d, n in zip(decisions, lengths, strict=True)]
+            prior = torch.tensor(rows, dtype=h.dtype, device=h.device)[:, None]
+        logits = self._scaled(logits, prior, constant)
+        if min(lengths) < K:
+            none = torch.arange(K, device=h.device) >= torch.tensor(lengths, device=h.device)[:, None]
+            logits = logits.masked_fill(none[:, None], FAR_BELOW)
+        return logits
+
+    def _scored(self, seen: _Seen, n: int) -> Walk:
+        device = self.empty.device
+        kinds: dict[str, list[int]] = {}
+        for i, decision in enumerate(self.space.decisions):
+            kinds.setdefault(self._kind(decision), []).append(i)
+        log_prob = entropy = log_ratio = divergence = torch.zeros(n, device=device)
+        for kind, places in kinds.items():
+            decisions = [self.space.decisions[i] for i in places]
+            logits = self._logits(decisions, torch.stack([seen.states[i] for i in places]), seen)  # (D, M, K)
+            everywhere = torch.ones(n, dtype=torch.bool, device=device)
+            active = [everywhere if seen.active[i] is None else seen.active[i] for i in places]
+            asked = torch.stack([a for a in active if a is not None])  # (D, M)
+            answers = [seen.answers[i] for i in places]
+            if kind == "subset":
+                terms = self._bits(decisions, logits, answers, asked)
+                log_prob, entropy = log_prob + terms[0], entropy + terms[1]
+                log_ratio, divergence = log_ratio + terms[2], divergence + terms[3]
+                continue
+            log_p = logits.log_softmax(2)
+            chosen = log_p.gather(2, torch.stack(answers)[:, :, None])[:, :, 0]
+            log_prob = log_prob + torch.where(asked, chosen, 0).sum(0)
+            entropy = entropy - torch.where(asked, (log_p.exp() * log_p).sum(2), 0).sum(0)
+        # Divided by a number that does not depend on what was drawn: only so are both means of equal expectation.
+        skips = max(self.skips, 1)
+        return Walk(seen.answers, log_prob, entropy, log_ratio / skips, divergence / skips)
+
+    def _bits(
+        self, decisions: Sequence[Decision], logits: Tensor, answers: list[Tensor], asked: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho). One that is not asked, or that
+        the number to take forces, counts nothing."""
+        K = logits.shape[2]
+        bits = torch.stack([F.pad(answer, (0, K - answer.shape[1])) for answer in answers])  # (D, M, K)
+        free = []
+        for decision, answer in zip(decisions, answers, strict=True):
+            assert isinstance(decision, SubsetChoice)
+            left = torch.ones_like(answer)
+            if decision.k is not None:
+                taken = answer.long().cumsum(1) - answer.long()  # before each
+                to_come = len(decision.options) - torch.arange(len(decision.options), device=answer.device)
+                left = (decision.k - taken != to_come) & (taken != decision.k)
+            free.append(F.pad(left, (0, K - answer.shape[1])))
+        counted = torch.stack(free) & asked[:, :, None]
+        logits = torch.where(counted, logits, 0)
+        yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)  # log p(1), log p(0)
+        p = logits.sigmoid()
+        log_p = torch.where(bits, yes, no)
+        rho = torch.tensor([1 - self.skip_rate, self.skip_rate], dtype=logits.dtype, device=logits.device).log()
+        ratio = log_p - rho[bits.long()]
+        divergence = p * (yes - rho[1]) + (1 - p) * (no - rho[0])
+        terms = (log_p, -(p * yes + (1 - p) * no), ratio, divergence)
+        a, b, c, d = (torch.where(counted, term, 0).sum((0, 2)) for term in terms)
+        return a, b, c, d
+
+
+FAR_BELOW = -1e9  # a logit of probability 0 that is still a number
+
+
+class _Seen:
+    """A walk so far: what each decision and each anchor found the LSTM in."""
+
+    def __init__(self, controller: Controller):
+        self.anchors: dict[str, Tensor] = {}  # full name to LSTM output (M, H)
+        self.states: list[Tensor] = []  # of each decision, (M, H)
+        self.answers: list[Tensor] = []
+        self.active: list[Tensor | None] = []  # (M,) where the decision is asked; None: everywhere
+        self._keys: dict[str, list[Tensor]] = {}
+
+    def of(self, decision: Decision) -> Tensor:
+        """The anchors that a decision chooses from, (K, M, H)."""
+        return torch.stack([self.anchors[name] for name in self._names(decision)])
+
+    def places(self, decision: Decision, K: int) -> list[int]:
+        """Their numbers among the anchors so far, filled up to K."""
+        order = {name: i for i, name in enumerate(self.anchors)}
+        found = [order[name] for name in self._names(decision)]
+        return found + found[:1] * (K - len(found))
+
+    def keys(self, kind: str, attention: _Attention) -> Tensor:
+        """Of all anchors so far, (A, M, H). Those of a walk that draws are made one by one, as anchors come."""
+        anchors = list(self.anchors.values())
+        if torch.is_grad_enabled():
+            out: Tensor = attention.key(torch.stack(anchors))
+            return out
+        made = self._keys.setdefault(kind, [])
+        made += [attention.key(anchor) for anchor in anchors[len(made) :]]
+        return torch.stack(made)
+
+    @staticmethod
+    def _names(decision: Decision) -> list[str]:
+        return [f"{decision.name.split('.')[0]}.{option}" for option in decision.options]
+
+
+class _Attention(nn.Module):
+    """score = v tanh(W_key anchor + W_query h)."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.key = nn.Linear(hidden, hidden, bias=False)
+        self.query = nn.Linear(hidden, hidden, bias=False)
+        self.score = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, h: Tensor, keys: Tensor, places: list[list[int]]) -> Tensor:
+        """h (D, M, H), keys of all anchors (A, M, H), the K of them that each decision reads; scores (D, M, K)."""
+        index = torch.tensor(places, device=h.device)
+        read = keys[index]  # (D, K, M, H)
+        return self.score(torch.tanh(read + self.query(h)[:, None])).squeeze(3).transpose(1, 2)

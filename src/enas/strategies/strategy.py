@@ -1,0 +1,30 @@
+"""Search strategies behind one contract; a strategy is one file and a line here.
+
+    ask(n) -> [Architecture]            n architectures to train or to score
+    tell(archs, rewards) -> metrics     what became of them (larger is better)
+    state() / load(state)               everything that a resumed run needs
+
+`ask` keeps no graph and remembers nothing about what it gave out: `tell` may be called with any architectures of the space.
+Random numbers come from the strategy's seed and a counter, so a strategy's future is a function of its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from enas.spaces.architecture import Architecture
+from enas.state import State
+
+
+class Strategy(Protocol):
+    learns: bool
+    """False where `tell` changes nothing: a search then spends nothing on rewards."""
+
+    def ask(self, n: int) -> list[Architecture]: ...
+
+    def tell(self, archs: Sequence[Architecture], rewards: Sequence[float]) -> dict[str, float]: ...
+
+    def state(self) -> State: ...
+
+    def load(self, state: State) -> None: ...

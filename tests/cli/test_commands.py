@@ -1,0 +1,245 @@
+"""Every command line of the README, the docs and the Makefile runs to its end, at a reduced size, with two seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gzip
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import soak
+from documented import DEMOS, ROOT, excluded, makefile, markdown, python_blocks, readme
+from enas.cli.commands import COMMANDS
+from enas.cli.main import main, usage
+from enas.data.registry import load
+from enas.grading import compare
+from enas.runs import jobs
+from enas.runs.plan import Setup
+from enas.runs.presets import micro
+from enas.runs.presets.registry import PRESETS
+
+SEEDS = (0, 1)
+FEW = "--search.epochs 2 --search.warmup-epochs 1 --search.controller-steps 2 --search.architectures 2 --derive.samples 4"
+FEW += " --derive.keep 2 --derive.uniform 3 --retrain.epochs 1 --threads 1"  # tests run side by side: threads would wait
+IMAGES = "--data.train 60 --data.validation 40 --task.batch-size 20 --task.reward-batch 20 --retrain.task.batch-size 20"
+IMAGES += " --network.filters 4 --retrain.network.filters 4"
+WORDS = "--data.train 2000 --network.hidden 8 --retrain.network.hidden 8 --retrain.task.test-batch 64 --space.num-nodes 2"
+FINALS = "--derive.finalists 2 --derive.finalist-steps 3"
+
+# What makes a line small: a pattern, and the flags that are added where it matches.
+REDUCED = (
+    (r"enas search (digits|cifar10)-micro", f"{FEW} {IMAGES} --space.num-nodes 2"),
+    (r"enas search digits-micro|enas search text-rnn", FINALS),
+    (r"enas search (digits|cifar10)-macro", f"{FEW} {IMAGES} --space.num-layers 3"),
+    (r"enas search nasbench201", f"{FEW} {IMAGES}"),
+    (r"enas search (text|ptb)-rnn", f"{FEW} {WORDS}"),
+    (r"enas compare .*--all", "--disabled 2 --local 2 --single 2"),
+    (r"enas compare (?!.*--cells)", "--cells 2"),
+    (r"enas compare (?!.*--seeds)", "--seeds 2"),
+    (r"enas oracle nasbench", "--seeds 2 --queries 10"),
+    (r"enas oracle runs", "--cells 6"),
+)
+# What stands for something else in the text, or is too large.
+REPLACED = (
+    (r"--cells \d+", "--cells 2"),
+    (r"--seeds \d+", "--seeds 2"),
+    (r"--highest-filters 512", "--highest-filters 16"),
+)
+SCORED = {"cifar10": 200, "ptb": 2000}  # of the validation and the test part, images or tokens: the first so many
+TABLES = {"FILE": "nasbench201.csv.gz", "JSON": "nasbench_macro_cifar10.json.gz"}
+NEEDS_DERIVED = ("retrain", "compare", "oracle")
+
+LISTED = {f"README, {heading}": lines for heading, lines in readme().items()}
+LISTED |= {f"benchmarks, {heading}": lines for heading, lines in markdown(ROOT / "benchmarks" / "README.md").items()}
+LISTED |= {"help": [line.strip() for text in usage().splitlines() if "  enas " in text for line in text.split("&&")]}
+SCENARIOS = {name: [line for line in lines if not excluded(line)] for name, lines in LISTED.items()}
+SCENARIOS = {name: lines for name, lines in SCENARIOS.items() if lines}
+
+
+def enas(line: str) -> None:
+    try:
+        status = main(shlex.split(line)[1:])
+    except SystemExit as end:  # of --help
+        status = end.code or 0  # type: ignore[assignment]
+    assert status == 0, line
+
+
+@functools.cache
+def load_few(name: str, folder: Path | None = None, **settings: Any) -> Any:
+    """A data set whose large parts are SCORED long; what several commands read is read once."""
+    data = load(name, folder, **settings)
+    few = SCORED.get(name)
+    return dataclasses.replace(data, validation=data.validation[:few], test=data.test[:few]) if few else data
+
+
+def retrain_here(
+    plan: Setup,
+    wanted: Sequence[tuple[Any, Path, int]],
+    *,
+    workers: int,
+    listen: Callable[[Any], None],
+    stop: Callable[[], str | None],
+) -> tuple[list[dict[str, Any] | None], str | None]:
+    """`jobs.retrain_many` without processes, each of which would read all of the data again."""
+    config = plan.to_dict("retrain")
+    return [jobs._job(config, what.to_dict(), str(place), seed) for what, place, seed in wanted], None
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def with_data(folder: Path, request: pytest.FixtureRequest) -> None:
+    """The folder `data` that the README downloads into, and the tables of the benchmarks, FILE and JSON."""
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    monkeypatch.setattr("enas.runs.plan.load_data", load_few)
+    monkeypatch.setattr(compare, "retrain_many", retrain_here)
+    monkeypatch.setattr(jobs, "_halt", threading.Event())
+    data_dir: Path = request.getfixturevalue("data_dir")
+    cifar10: Path = request.getfixturevalue("cifar10_dir")
+    (folder / "data").mkdir()
+    os.symlink(cifar10 / "cifar-10-batches-py", folder / "data" / "cifar-10-batches-py")
+    for part in ("train", "valid", "test"):
+        shutil.copy(data_dir / "ptb" / f"{part}.txt", folder / "data")
+    for name, table in TABLES.items():
+        (folder / name).write_bytes(gzip.decompress((data_dir / "nasbench" / table).read_bytes()))
+
+
+def small(line: str, seed: int) -> str:
+    for pattern, other in REPLACED:
+        line = re.sub(pattern, other, line)
+    line += "".join(f" {flags}" for pattern, flags in REDUCED if re.match(pattern, line))
+    if line.startswith("enas search") and "--config" not in line and "--seed" not in line:
+        line += f" --seed {seed}"
+    return line
+
+
+def run(lines: list[str], seed: int) -> None:
+    """All lines in order; RUN is the last search's folder, and what needs a derived run gets one."""
+    last: Path | None = None
+    for text in lines:
+        line = small(text.replace("RUN", str(last)), seed)
+        words = shlex.split(line)
+        if words[0] == "rm":
+            shutil.rmtree(words[-1], ignore_errors=True)
+            continue
+        of_run = last is not None and str(last) in words
+        if words[1] in NEEDS_DERIVED and of_run and last is not None and not (last / "best.json").exists():
+            enas(f"enas derive {last}")
+        enas(line)
+        if words[1] == "search" and "--help" not in words:
+            named = Path(words[words.index("--out") + 1]) if "--out" in words else Path(f"runs/{words[2]}-quick/seed{seed}")
+            assert (named / "checkpoint.safetensors").exists(), line
+            last = named if "--config" not in words else last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("demo", DEMOS)
+def test_a_demo_ends_with_a_picture_and_a_verdict(
+    demo: str, seed: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(makefile(demo, SEED=seed), seed)
+    out = capsys.readouterr().out
+    assert re.search(r"^verdict: .*\d", out, re.MULTILINE)
+    assert (folder / "runs" / demo / "best.svg").stat().st_size > 1000
+    assert (folder / "runs" / demo / "report.html").stat().st_size > 10_000
+    assert json.loads((folder / "runs" / demo / "config.json").read_text())["seed"] == seed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_documented_commands_run_to_their_end(name: str, seed: int, folder: Path, request: pytest.FixtureRequest) -> None:
+    lines = SCENARIOS[name]
+    if any("--data data" in line or "FILE" in line for line in lines):
+        with_data(folder, request)
+    run(lines, seed)
+
+
+@pytest.mark.slow
+def test_python_of_the_readme_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def few_finalists() -> Any:
+        settings = micro.digits_micro_quick()
+        network = dataclasses.replace(settings.network, filters=4)
+        retrain = dataclasses.replace(settings.retrain, network=network, epochs=2)
+        derive = dataclasses.replace(settings.derive, finalists=2, finalist_steps=3)
+        return dataclasses.replace(settings, network=network, retrain=retrain, derive=derive)
+
+    preset = dataclasses.replace(PRESETS["digits-micro"], recipes={"quick": few_finalists})
+    monkeypatch.setitem(PRESETS, "digits-micro", preset)
+    blocks = python_blocks(ROOT / "README.md")
+    assert blocks
+    for block in blocks:
+        for pattern, other in ((r"epochs=\d+", "epochs=1"), (r"cells=\d+", "cells=2"), (r"seeds=\d+", "seeds=2")):
+            block = re.sub(pattern, other, block)
+        exec(compile(block, "README.md", "exec"), {})
+    assert "the mean" in capsys.readouterr().out
+
+
+def test_every_line_is_run_or_excluded_for_a_reason() -> None:
+    for name, lines in LISTED.items():
+        for line in lines:
+            assert excluded(line) or line.startswith("enas "), f"{name}: '{line}' is neither run nor excluded"
+    for target in DEMOS:
+        assert all(line.startswith(("enas ", "rm -rf runs/")) for line in makefile(target))
+    assert sum(map(len, SCENARIOS.values())) > 20
+    # What begins at nothing is made small; what is done with a run is as small as the run.
+    begins = re.compile(r"enas (search (?!--config)|(retrain|compare|oracle) (?!RUN|runs/))")
+    for line in [line for lines in SCENARIOS.values() for line in lines if begins.match(line)]:
+        assert any(re.match(pattern, line) for pattern, _ in REDUCED), f"'{line}' is not made small"
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_soak_runs_every_line_or_names_it(
+    real: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All subprocesses of `make soak` stood in for: what would run, and what it says in the end."""
+    ran: list[list[str]] = []
+
+    def stand_in(command: list[str], **how: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command[3:] if command[1] == "-m" else command)
+        return subprocess.CompletedProcess(command, 1 if command[3:4] == ["report"] else 0)
+
+    monkeypatch.setattr(soak, "prepare", lambda: real)
+    monkeypatch.setattr(soak.subprocess, "run", stand_in)
+    monkeypatch.setattr(sys, "argv", ["soak.py", "7"])
+    assert soak.main() == 1, "a report ended with status 1"
+    said = capsys.readouterr().out.split("seconds  status  command\n")[1].splitlines()
+    lines = [line for section in readme().values() for line in section if not excluded(line)]
+    demos = [line for demo in DEMOS for seed in SEEDS for line in makefile(demo, SEED=seed)]
+    left_out = [line for line in said if line.startswith("left out")]
+    assert len(said) == len(demos) + len(lines)
+    assert bool(left_out) != real
+    assert all(re.search(r"--data data|FILE|JSON|runs/|RUN", line) for line in left_out)
+    assert all("--max-time" not in line for line in said[: len(demos)]), "demos run to their ends"
+    limited = [line for line in said[len(demos) :] if re.search(r"\d  enas (search|retrain) (?!.*--help)", line)]
+    assert len(limited) > (3 if real else -1)
+    assert all(line.endswith("--max-time 7m") for line in limited)
+    assert all(command[:1] == ["rm"] or command[0] in COMMANDS for command in ran)
+
+
+@pytest.mark.parametrize("path", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda path: path.name)
+def test_commands_named_in_the_docs_exist(path: Path) -> None:
+    for lines in markdown(path).values():
+        for line in lines:
+            words = line.split()
+            if words[0] == "enas" and len(words) > 1 and not words[1].startswith("-"):
+                assert words[1] in COMMANDS or words[1] == "COMMAND", line

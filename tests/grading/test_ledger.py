@@ -1,0 +1,48 @@
+"""What a search and its trainings cost: clocks, pauses, and the ratio, counted by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from enas.grading.ledger import ledger, seconds_at_work
+
+
+def clock(folder: Path, *events: tuple[str, int]) -> Path:
+    folder.mkdir(parents=True)
+    lines = [json.dumps({"time": f"2026-01-01T00:{s // 60:02}:{s % 60:02}+0000", "event": event}) for event, s in events]
+    (folder / "timing.jsonl").write_text("\n".join(lines) + "\n" + '{"time": "2026-0')  # cut by a crash
+    return folder
+
+
+def test_pauses_do_not_count(tmp_path: Path) -> None:
+    run = clock(tmp_path / "run", ("begin", 0), ("epoch", 10), ("resume", 500), ("epoch", 530), ("end", 531))
+    assert seconds_at_work(run) == 10 + 31
+    assert seconds_at_work(tmp_path) == 0
+
+
+def test_the_ratio_by_hand(tmp_path: Path) -> None:
+    run = clock(tmp_path / "run", ("begin", 0), ("end", 40))
+    seen = [{"id": name} for name in ("a", "b", "a", "c")]
+    (run / "architectures.jsonl").write_text("".join(json.dumps(record) + "\n" for record in seen))
+    first, second = (clock(run / "retrain" / str(i), ("begin", 0), ("end", 20 + 40 * i)) for i in (0, 1))
+    found = ledger(run, [first, second, first])
+    assert found is not None
+    assert (found.search_seconds, found.trainings, found.training_seconds, found.children) == (40, 2, 80, 3)
+    assert found.times_cheaper == pytest.approx(3 * 40 / 40)
+    assert "saw 3 children" in str(found)
+    assert "3 times as much" in str(found)
+
+
+def test_without_clocks_there_is_none(tmp_path: Path) -> None:
+    assert ledger(tmp_path, [tmp_path]) is None
+    assert ledger(clock(tmp_path / "run", ("begin", 0), ("end", 9)), []) is None
+
+
+def test_a_search_within_a_second_counts_as_one(tmp_path: Path) -> None:
+    run = clock(tmp_path / "run", ("begin", 0), ("end", 0))
+    found = ledger(run, [clock(run / "retrain" / "a", ("begin", 0), ("end", 0))])
+    assert found is not None
+    assert (found.search_seconds, found.training_seconds) == (1.0, 1.0)

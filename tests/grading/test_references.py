@@ -1,0 +1,217 @@
+"""Hand-designed models: of as many parameters as they may have, trained and compared by the recipe of an architecture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from enas import api
+from enas.cli.main import main
+from enas.grading.verdict import uniform_architectures, verdict
+from enas.networks.macro import MacroSettings
+from enas.networks.micro import MicroSettings
+from enas.networks.references.registry import REFERENCES
+from enas.procedures.events import Diverged
+from enas.runs.folder import RunFolder
+from enas.runs.plan import setup
+from enas.spaces.architecture import Reference, model_from_dict
+from enas.spaces.published import named
+
+IMAGES = {"channels": 3, "image_size": 32, "classes": 10}
+IMAGE_MODELS = [name for name, entry in REFERENCES.items() if entry.task == "image_classification"]
+SMALL = [
+    *("--space.num-nodes", "2", "--network.filters", "4", "--data.train", "60", "--data.validation", "40"),
+    *("--task.batch-size", "20", "--search.epochs", "1", "--search.warmup-epochs", "1", "--derive.samples", "3"),
+    *("--derive.draw", "policy", "--derive.finalists", "0"),
+    *("--retrain.epochs", "1", "--retrain.network.filters", "4", "--retrain.task.batch-size", "20"),
+]
+SMALL_TEXT = [
+    *("--data.train", "1500", "--space.num-nodes", "3", "--network.hidden", "8", "--search.epochs", "2"),
+    *("--search.warmup-epochs", "1", "--search.controller-steps", "2", "--derive.samples", "3"),
+    *("--retrain.epochs", "2", "--retrain.network.hidden", "8"),
+]
+
+
+def enas(*args: object) -> int:
+    return main([str(arg) for arg in args])
+
+
+@pytest.mark.parametrize("name", IMAGE_MODELS)
+def test_as_wide_as_the_budget_allows(name: str) -> None:
+    entry = REFERENCES[name]
+    for budget in (60_000, 4_600_000):
+        with torch.device("meta"):
+            model: Any = entry.make(IMAGES, MicroSettings(), budget)
+        count = sum(p.numel() for p in model.parameters())
+        assert model.num_parameters() == count
+        assert 0.75 * budget < count <= budget
+    with pytest.raises(ValueError, match=f"reference model '{name}' has at least .* parameters; got 10"):
+        entry.make(IMAGES, MicroSettings(), 10)
+
+
+def test_the_published_sizes() -> None:
+    """DenseNet-BC of 190 layers and growth 40 has 25.6 M parameters (Huang et al. 2017); at 100 and 12, 0.8 M. ResNet-20
+    has 0.27 M (He et al. 2016)."""
+    from enas.networks.references.images import densenet_bc, resnet
+
+    about = {"channels": 3, "classes": 10, "stem_stride": 1, "dropout": 0.0}
+    with torch.device("meta"):
+        assert densenet_bc(40, **about, depth=190).num_parameters() == pytest.approx(25.6e6, rel=0.01)
+        assert densenet_bc(12, **about, depth=100).num_parameters() == pytest.approx(0.8e6, rel=0.05)
+        assert resnet(16, **about).num_parameters() == pytest.approx(0.27e6, rel=0.02)
+
+
+@pytest.mark.parametrize("name", IMAGE_MODELS)
+@pytest.mark.parametrize("size", [8, 9])
+def test_image_references_train(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    model = REFERENCES[name].make({**IMAGES, "image_size": size}, MacroSettings(stem_stride=2, dropout=0.1), 40_000)
+    x, y = torch.randn(6, 3, size, size), torch.arange(6)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    losses = []
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model.train()(x, None, progress=0.5), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(x[:1]), model(x)[:1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_reference_is_a_value() -> None:
+    reference = Reference("lstm", 1000)
+    assert model_from_dict(json.loads(json.dumps(reference.to_dict()))) == reference
+    assert model_from_dict(named("enas_rnn").to_dict()) == named("enas_rnn")
+    assert reference.id == "lstm-1000"
+
+
+def test_which_preset_trains_a_reference(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    plan = setup("ptb-rnn", "paper")
+    assert api.reference_for(plan, "lstm") == Reference("lstm", 24_000_000)
+    assert api.reference_for(plan, "rhn", parameters=9) == Reference("rhn", 9)
+    for args, says in (
+        (["--arch", "gru"], "a reference model is one of lstm, rhn, resnet, densenet_bc; got 'gru'"),
+        (["--arch", "resnet", "--preset", "ptb-rnn"], "for language model is one of lstm, rhn; got 'resnet'"),
+        (["--arch", "lstm", "--preset", "text-rnn", "--parameters", "0"], "--parameters is at least 1; got 0"),
+        (["enas_rnn", "--arch", "lstm"], "--arch names a hand-designed model, beside a run or nothing; got 'enas_rnn'"),
+        (["enas_rnn", "--preset", "text-rnn", "--parameters", "9"], "name it with --arch"),
+        (["enas_rnn", "--preset", "text-rnn", "--cutout", "4"], "--cutout blanks squares of images"),
+        (["enas_rnn", "--preset", "text-rnn", "--highest-filters", "512"], "--highest-filters widens convolutional"),
+        (["enas_macro", "--preset", "digits-macro", "--highest-filters", "0"], "a multiple of 1"),
+    ):
+        assert enas("retrain", *args, "--out", tmp_path / "no") == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert says in err, err
+
+
+@pytest.mark.slow
+def test_images_beside_a_resnet(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
+    assert enas("derive", run) == 0
+    assert enas("compare", run, "--cells", 2, "--seeds", 2, "--references", "resnet", "--workers", 1) == 0
+    found = json.loads((run / "compare.json").read_text())
+    best = json.loads((run / "best.json").read_text())["ranked"][0]
+    assert found["parameters"]["resnet"] <= best["parameters"] == found["parameters"][best["id"]]
+    assert len(found["test_accuracy"]["resnet"]) == 2
+    assert len(found["parameters"]) == 4
+    assert "; resnet " in found["verdict"]
+    before = sorted((run / "retrain").iterdir())
+    assert enas("retrain", run, "--arch", "resnet") == 0  # is there already
+    assert sorted((run / "retrain").iterdir()) == before
+
+
+def test_text_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert enas("search", "text-rnn", "--out", run, *SMALL_TEXT) == 0
+    assert enas("derive", run) == 0
+    assert enas("retrain", run) == 0
+    assert enas("retrain", run, "--arch", "lstm") == 0
+    assert enas("report", run) == 0
+    assert enas("show", run) == 0
+    assert "recurrent cell\n  h1" in capsys.readouterr().out
+    result = json.loads((run / "retrained.json").read_text())["trainings"][0]
+    assert 1 < result["test_perplexity"] < 2000
+    (lstm,) = (run / "retrain").glob("lstm-*-seed0")
+    assert json.loads((lstm / "result.json").read_text())["parameters"] <= result["parameters"]
+    config = json.loads((run / "config.json").read_text())
+    assert len(config["source"]["sha256"]) == 64
+
+
+def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
+    assert enas("derive", run) == 0
+    good = {"test_accuracy": 0.5, "parameters": 7, "rollbacks": 2}
+
+    def results(lost: Callable[[Any, int], bool]) -> Any:
+        return lambda plan, jobs, **_: ([{"diverged": "so"} if lost(*job[::2]) else good for job in jobs], None)
+
+    best = api.best_of(run)[0]
+    space = api.Setup.of(RunFolder.open(run).config).space
+    second = uniform_architectures(space, 3, 0, without=best)[1]
+    monkeypatch.setattr("enas.grading.compare.retrain_many", results(lambda what, seed: what == second))
+    answer = api.compare(run, cells=3, seeds=2)
+    assert answer is not None
+    assert (answer.cells, answer.diverged) == (2, 1)
+    assert "1 more uniform diverged" in str(answer)
+    back = json.loads((run / "compare.json").read_text())["rolled_back"]  # trained at a lower rate: that is said
+    assert len(back) == 2 + 2
+    assert set(back.values()) == {2}
+    monkeypatch.setattr(
+        "enas.grading.compare.retrain_many", results(lambda what, seed: getattr(what, "name", "") == "resnet" and seed == 1)
+    )
+    answer = api.compare(run, cells=3, seeds=2, references=["resnet", "densenet_bc"])
+    assert answer is not None
+    assert list(answer.references) == ["densenet_bc"]
+    assert str(answer).endswith("; densenet_bc 50.00 %, spread 0.00; resnet diverged")
+    monkeypatch.setattr("enas.grading.compare.retrain_many", results(lambda what, seed: what == best and seed == 0))
+    with pytest.raises(Diverged, match="came to nothing, and without it there is no verdict: so"):
+        api.compare(run, cells=3, seeds=2)
+
+
+def test_a_figure_that_is_no_number_came_to_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A perplexity may overflow after a training that went to its end."""
+    run = tmp_path / "run"
+    assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
+    assert enas("derive", run) == 0
+    best = api.best_of(run)[0]
+    bad, good = {"test_accuracy": math.inf, "parameters": 7}, {"test_accuracy": 0.5, "parameters": 7}
+    lost = best
+
+    def results(plan: Any, jobs: Any, **_: Any) -> Any:
+        return [bad if job[0] == lost else good for job in jobs], None
+
+    monkeypatch.setattr("enas.grading.compare.retrain_many", results)
+    with pytest.raises(Diverged, match="its test accuracy is inf with seed 0"):
+        api.compare(run, cells=3, seeds=2)
+    lost = uniform_architectures(api.Setup.of(RunFolder.open(run).config).space, 3, 0, without=best)[1]
+    answer = api.compare(run, cells=3, seeds=2)
+    assert answer is not None
+    assert (answer.cells, answer.diverged) == (2, 1)
+
+
+def test_references_in_a_verdict() -> None:
+    text = str(verdict([90.0, 91.0], [[89.0], [90.0]], references={"resnet": [92.0, 93.0]}))
+    assert text.endswith("rank 1 of 3; resnet 92.50 %, spread 0.71")
+
+
+def test_widths_scale_to_the_highest_layer() -> None:
+    """Paper 3.2: 512 filters in the highest layer; 38.0 M / 21.3 M = (512 / 384)^2."""
+    narrow = MacroSettings(filters=96, double_filters=True)
+    assert narrow.widened(512).filters == 128
+    assert MacroSettings(filters=36).widened(512).filters == 512
+    assert MicroSettings(filters=36).widened(512).filters == 128
+    for wrong in (0, 510):
+        with pytest.raises(ValueError, match=f"filters of the highest layer are a multiple of 4, .*; got {wrong}"):
+            narrow.widened(wrong)

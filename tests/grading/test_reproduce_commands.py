@@ -1,0 +1,112 @@
+"""Every command line that `enas reproduce` prints runs to its end, as printed but for flags that make it small: the recipe
+`paper`, networks of its own depth with few filters, a few training steps. What comes out fills the row it belongs to."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from enas.cli.main import main
+from enas.cli.reproduce import paper_settings
+from enas.data.images import ImageData, ImagePart
+from enas.data.text import TextData
+from enas.grading.paper import EXPERIMENTS, RUNS, Experiment
+from enas.grading.reproduce import survey
+from enas.runs import jobs
+from enas.runs.files import flat, read_json
+
+ROWS = [experiment for table in EXPERIMENTS.values() for experiment in table if experiment.command]
+STEPS, BATCH, VOCABULARY = 3, 6, 200  # of a training from scratch; images; words
+OF_TRAINING = "--retrain.epochs 1"
+OF_SEARCH = "--search.epochs 1 --search.controller-steps 2 --derive.samples 2 --derive.uniform 2 --derive.keep 2"
+SIZES = {
+    "cifar10": (
+        f"--task.batch-size {BATCH} --task.reward-batch {BATCH} --network.filters 4",
+        f"--retrain.task.batch-size {BATCH} --retrain.network.filters 4",
+    ),
+    "ptb": ("--network.hidden 8", "--retrain.network.hidden 8"),
+}
+LARGER = 1000  # times the parameters that a reference has here, where the paper's row says its size
+SMALLER = {  # figures of a printed line that are large, and what stands there instead
+    r"--parameters \d+": "",
+    r"--disabled \d+": "--disabled 2",
+    r"--local \d+": "--local 1",
+    r"--highest-filters \d+": "--highest-filters 20",
+}
+
+
+def little_data(name: str, folder: Path | None = None, **_: Any) -> ImageData | TextData:
+    generator = torch.Generator().manual_seed(0)
+    if name == "ptb":
+        words = [torch.randint(VOCABULARY, (n,), generator=generator) for n in (64 * 35 * STEPS, 640, 100)]
+        return TextData("ptb", *words, tuple(map(str, range(VOCABULARY))))
+
+    def part(size: int) -> ImagePart:
+        images = torch.randint(256, (size, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        return ImagePart(images, torch.arange(size) % 10)
+
+    return ImageData("cifar10", part(STEPS * BATCH), part(10), part(10), tuple("abcdefghij"))
+
+
+class InThisProcess(concurrent.futures.Executor):
+    """In place of a pool of processes, which would not see the little data."""
+
+    def __init__(self, workers: int, context: Any, initializer: Any, initargs: tuple[Any, ...]):
+        jobs._halt = initargs[0]
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def small(line: str, experiment: Experiment) -> list[str]:
+    """The words of a printed line after `enas`, made small."""
+    for pattern, other in SMALLER.items():
+        line = re.sub(pattern, other, line)
+    program, command, *words = shlex.split(line)
+    assert program == "enas"
+    searching, training = SIZES[experiment.data]
+    if command == "search":
+        words += shlex.split(f"{OF_SEARCH} {searching} {OF_TRAINING} {training}")
+    elif experiment.kind == "reference":
+        budget = round(1e6 * (experiment.parameters or 0)) // LARGER
+        words += shlex.split(f"{OF_TRAINING} --parameters {budget}")
+        words += ["--retrain.task.batch-size", str(BATCH)] if experiment.data == "cifar10" else []
+    elif command == "compare":
+        words += ["--cells", "2", "--seeds", "2"]
+    return [command, *words]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", [*RUNS, "references"])
+def test_what_reproduce_prints_runs_to_its_end(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("enas.runs.plan.load_data", little_data)
+    monkeypatch.setattr(jobs, "ProcessPoolExecutor", InThisProcess)
+    (tmp_path / "data").mkdir()
+    rows = [row for row in ROWS if (row.space or "references") == what]
+    assert rows
+    done: set[str] = set()
+    for row in rows:
+        for line in row.command.split(" && "):
+            if line not in done:
+                assert main(small(line, row)) == 0, line
+                done.add(line)
+    runs = [path.parent for path in sorted(tmp_path.glob("runs/*/seed0/config.json"))]
+    assert {flat(read_json(run / "config.json")["settings"])["retrain.epochs"] for run in runs} == {1}
+    table = survey(runs, paper_settings())
+    for row in rows:
+        [found] = [found for found in table.rows if found.experiment == row]
+        if row.kind == "local" and not found.ours:  # a random cell may have nothing that this study changes
+            studies = read_json(tmp_path / RUNS[row.space] / "compare.json")["local"]["studies"]
+            assert [study["changed"] for study in studies if study["name"] == row.of] == [[]]
+        else:
+            assert found.ours, row.name
+            assert not any(ours.full for ours in found.ours)

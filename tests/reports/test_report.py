@@ -1,0 +1,429 @@
+"""The report page: what it says at each stage of a run, that it is whole, safe and the same again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enas.reports.page import write_report
+from enas.runs.files import read_json
+from enas.spaces.conv_micro import OPS, ConvMicroSettings, conv_micro
+
+SPACE = conv_micro(ConvMicroSettings(num_nodes=3))
+RNG = random.Random(0)
+ARCHS = [SPACE.sample(RNG) for _ in range(8)]
+VERDICT = (
+    "the derived cell beats the mean uniform cell by 1.63 +- 0.71 points (derived 97.75 %, spread 0.26 over 4 seeds;"
+    " uniform 96.12 %, spread 0.83 over 4 cells, best 97.00 %); rank 1 of 5"
+)
+STAGES = ("begun", "half", "searched", "derived", "retrained", "compared")
+WARM_UP, EPOCHS = 5, 12
+
+
+def put(path: Path, *records: Any) -> None:
+    """A .json or a .jsonl file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.suffix == ".jsonl"
+    path.write_text("".join(f"{json.dumps(record, indent=None if lines else 1)}\n" for record in records))
+
+
+def epoch(number: int, learns: bool, epochs: int = EPOCHS) -> dict[str, Any]:
+    """A line of metrics.jsonl, with curves that look like some."""
+    rng, t = random.Random(number), number / epochs
+    record: dict[str, Any] = {"epoch": number, "shared_loss": 2.3 * (1 - t) ** 2 + 0.2 + 0.05 * rng.random()}
+    record |= {
+        "gradient_norm_median": 1.0 + t,
+        "gradient_norm_p99": 9.0,
+        "gradient_norm_largest": 1e6,
+        "clipped_share": 0.25,
+    }
+    if number == 2:
+        record |= {"skipped_steps": 3, "skipped_for": {"loss": 3}, "skipped_ops": {"normal.identity": 1.0}}
+    if learns:
+        reward = 0.3 + 0.5 * t + 0.02 * rng.random()
+        record |= {
+            "reward": reward,
+            "reward_best": reward + 0.1,
+            "entropy": 40 - 18 * t,
+            "baseline": reward + 0.03,
+            "advantage": 0.0,
+        }
+    weights = {
+        f"{cell}.{op}": 1 + (4 * t * i if learns else 0.1 * rng.random())
+        for cell in ("normal", "reduce")
+        for i, op in enumerate(OPS)
+    }
+    record["ops"] = {name: weight / sum(weights.values()) for name, weight in sorted(weights.items())}
+    return record
+
+
+def config_of(
+    command: str = "search", strategy: str = "reinforce", epochs: int = EPOCHS, warm_up: int = WARM_UP, **more: Any
+) -> dict[str, Any]:
+    optimizer = {"schedule": "cosine", "learning_rate": 0.1, "grad_clip": 5.0}
+    return {
+        "command": command, "preset": "digits-micro", "recipe": "quick", "seed": 0, "data": None, "device": "cpu",
+        "threads": 2, **more,
+        "versions": {"enas": "0.1", "python": "3.12.1", "torch": "2.9.0"},
+        "settings": {
+            "space": {"num_nodes": 3, "ops": list(OPS)},
+            "task": {"batch_size": 50, "reward": "loss"},
+            "search": {"epochs": epochs, "warmup_epochs": warm_up, "optimizer": optimizer},
+            "derive": {"samples": 50, "score_on": "validation"},
+            "retrain": {"epochs": 4, "train_on": "train", "optimizer": optimizer},
+            "strategy": strategy,
+        },
+    }  # fmt: skip
+
+
+def a_run(path: Path, stage: str, strategy: str = "reinforce", epochs: int = EPOCHS, warm_up: int = WARM_UP) -> Path:
+    """A run folder as the commands leave it after `stage`."""
+    level = STAGES.index(stage)
+    put(path / "config.json", config_of(strategy=strategy, epochs=epochs, warm_up=warm_up))
+    done = (0, epochs // 2)[level] if level < 2 else epochs
+    learns = [strategy == "reinforce" and e > warm_up for e in range(1, done + 1)]
+    put(path / "metrics.jsonl", *(epoch(e, x, epochs) for e, x in enumerate(learns, 1)))
+    clock = [{"time": "2024-05-01T10:00:00+0000", "event": "begin", "threads": 2}]
+    clock += [
+        {"time": f"2024-05-01T10:{e // 2:02}:{e % 2 * 30:02}+0000", "event": "epoch", "epoch": e}
+        for e in range(1, done + 1)
+    ]
+    put(path / "timing.jsonl", *clock)
+    if level >= 3:
+        ranked = [
+            {
+                "rank": rank, "id": arch.id,
+                "shared_weights": {"minibatch_reward": 0.8 - rank / 50, "validation_accuracy": 0.9 - rank / 90,
+                                   "validation_loss": 0.4 + rank / 90, "validation_reward": 0.7 - rank / 90},
+                "parameters": 12345 + 678 * rank, **arch.to_dict(),
+            } for rank, arch in enumerate(ARCHS[:4], 1)
+        ]  # fmt: skip
+        put(path / "best.json", {"searched_epochs": done, "samples": 50, "score_on": "validation", "ranked": ranked})
+    trainings = [(ARCHS[0], 0)] if level >= 4 else []
+    if level >= 5:
+        trainings += [(ARCHS[0], 1), (ARCHS[0], 2), (ARCHS[0], 3), *((arch, 0) for arch in ARCHS[4:])]
+    for i, (arch, seed) in enumerate(trainings):
+        folder = path / "retrain" / f"{arch.id}-seed{seed}"
+        put(folder / "config.json", config_of("retrain", train_seed=seed, architecture=arch.to_dict()))
+        rows = [
+            {"epoch": e, "train_loss": 2 / e + i / 30, "validation_accuracy": 0.98 - 0.5 / e**2 - i / 300}
+            for e in range(1, 5)
+        ]
+        put(folder / "metrics.jsonl", *rows)
+        put(folder / "result.json", {"test_accuracy": 0.977, "parameters": 12345})
+    if level >= 4:
+        row = {"rank": 1, "id": ARCHS[0].id, "folder": f"retrain/{ARCHS[0].id}-seed0", "parameters": 12345}
+        row |= {"test_accuracy": 0.9774, "test_loss": 0.1, "validation_accuracy": 0.9825}
+        put(path / "retrained.json", {"train_on": "train", "chosen": ARCHS[0].id, "trainings": [row]})
+    if level >= 5:
+        scores = {arch.id: [score] for arch, score in zip(ARCHS[4:], (95.1, 97.0, 96.0, 96.4), strict=True)}
+        put(path / "compare.json", {
+            "verdict": VERDICT, "difference": 1.63, "half_width": 0.71, "derived_id": ARCHS[0].id, "seeds": 4, "cells": 4,
+            "test_accuracy": {"derived": [97.4, 97.8, 97.8, 98.0], **scores},
+        })  # fmt: skip
+    return path
+
+
+# ------------------------------------------------------------------------------------------------- what a browser reads
+VOID = ("meta", "br", "link", "img", "input", "hr")
+
+
+class Reader(HTMLParser):
+    """Holds tags to be closed in order; collects text, attributes, and the text of figures."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.texts: dict[str, str] = {}  # by tag: all that stands in such a one
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        for tag in set(self.open):
+            self.texts[tag] = self.texts.get(tag, "") + " " + data
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts["main"].split())
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The page of a run at each stage, written as `enas report STAGE` does."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("runs"))
+    chance = {"strategy": "random", "warm_up": 0}
+    special: dict[str, Any] = {"searched": chance, "derived": {"epochs": 1, "warm_up": 0}, "retrained": chance}
+    try:
+        return {s: write_report(a_run(Path(s), s, **special.get(s, {}))).read_text(encoding="utf-8") for s in STAGES}
+    finally:
+        os.chdir(before)
+
+
+# ---------------------------------------------------------------------------------------------------------------- laws
+def test_every_page_is_whole_and_holds_everything_itself(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        reader = Reader(page)
+        assert not reader.tags & {"script", "link", "img", "iframe", "object", "image"}
+        links = [value for name, value in reader.attributes if name in ("src", "href", "xlink:href", "action")]
+        assert all(link.startswith("#") for link in links)
+        assert not re.search(r"url\((?!#)|@import", page)
+        ids = [value for name, value in reader.attributes if name == "id"]
+        assert len(ids) == len(set(ids))
+        assert {link[1:] for link in links} | set(re.findall(r"url\(#([^)]+)\)", page)) == set(ids)
+        assert len(page) < 300_000
+
+
+def test_every_picture_and_table_says_what_it_shows(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        assert page.count("<svg ") == page.count('<svg role="img" aria-label="')
+        assert page.count("<th ") == page.count('<th scope="')
+
+
+def test_shares_of_ops_are_of_their_cell(pages: dict[str, str]) -> None:
+    labels = [label for label in re.findall('aria-label="([^"]*)"', pages["compared"]) if label.startswith("Ops of")]
+    assert len(labels) == 2
+    for label in labels:
+        shares = [int(share) for share in re.findall(r"(\d+)%", label)]
+        assert len(shares) == len(OPS)
+        assert sum(shares) == pytest.approx(100, abs=2)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_missing_is_named_with_its_command(pages: dict[str, str], stage: str) -> None:
+    level = STAGES.index(stage)
+    commands = {"resume": 2, "derive": 3, "retrain": 4, "compare": 5}
+    assert set(re.findall(r"<code>(enas .*?)</code>", pages[stage])) == {
+        f"enas {verb} {stage}" for verb, there in commands.items() if level < there
+    }
+    again = [f"enas search --config {stage}/config.json --out {stage}-again"]
+    again += [f"enas derive {stage}-again"] if level >= 3 else []
+    again += [f"enas retrain {stage}-again --top 1 --seed 0"] if level >= 4 else []
+    again += [f"enas compare {stage}-again --cells 4 --seeds 4 --cell-seeds 1"] if level >= 5 else []
+    assert re.findall(r"^(?:<pre>)?(enas [^<]*?)(?:</pre>)?$", pages[stage], re.MULTILINE) == again
+
+
+def test_the_verdict_and_the_results_come_first(pages: dict[str, str]) -> None:
+    text = Reader(pages["compared"]).text
+    parts = (
+        ["60 of 60"] if EPOCHS == 60 else [f"{EPOCHS} of {EPOCHS} epochs, begun 2024-05-01 10:00, 6:00 min of searching"]
+    )
+    parts += [
+        "beats the mean uniform cell by 1.63 ± 0.71 points",
+        "rank 1 of 5",
+        "97.74 % test accuracy",
+        "98.25 % validation",
+    ]
+    parts += [
+        "13,023 parameters",
+        "n2 =",
+        "they rank, they are not results",
+        "Training loss",
+        "8 of 8 trainings",
+        "All 17 settings",
+    ]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert '<div class="verdict better">' in pages["compared"]
+    assert "derived: 97.40, 97.80, 97.80, 98.00; uniform: 95.10, 97.00, 96.00, 96.40" in pages["compared"]
+
+
+def test_figures_of_shared_weights_say_so(pages: dict[str, str]) -> None:
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", pages["compared"], re.DOTALL)
+    shared = [
+        caption.startswith(("<b>Training loss <span", "<b>Gradient", "<b>Reward", "<b>Ops of")) for caption in captions
+    ]
+    assert [">shared weights<" in caption for caption in captions] == shared
+    assert sum(shared) == 5
+    heads = re.findall(r'<th scope="col">(.*?)</th>', pages["compared"])
+    assert [">shared weights<" in name for name in heads] == [False, False, True, True, True, False, False, False]
+
+
+def test_a_strategy_that_learns_nothing_has_no_rewards(pages: dict[str, str]) -> None:
+    assert "drawn at random" in pages["searched"]
+    assert "Policy entropy" not in pages["searched"]
+    assert "Policy entropy" in pages["derived"]
+    assert "the controller rests" not in pages["searched"] + pages["derived"]
+
+
+# --------------------------------------------------------------------------------------------------- what could go wrong
+HOSTILE = "<img src=http://x.test/a onerror=alert(1)>\"' & $x_{y}$ --> </svg></pre><script>"
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    name = HOSTILE.replace("/", "\\")
+    run = a_run(tmp_path / name, "compared", epochs=3, warm_up=1)
+    config = config_of(epochs=3, warm_up=1) | {"preset": HOSTILE, "recipe": HOSTILE, "versions": {HOSTILE: HOSTILE}}
+    config["settings"][HOSTILE] = [HOSTILE]
+    put(run / "config.json", config)
+    put(
+        run / "metrics.jsonl",
+        *({**epoch(e, True, 3), "ops": {f"{HOSTILE}.{HOSTILE}": 0.5, f"normal.{HOSTILE}": 0.5}} for e in (1, 2, 3)),
+    )
+    verdict = json.loads((run / "compare.json").read_text())
+    put(run / "compare.json", verdict | {"verdict": f"{HOSTILE} ({HOSTILE}", "derived_id": HOSTILE})
+    retrained = json.loads((run / "retrained.json").read_text())
+    retrained["trainings"][0]["id"] = retrained["chosen"] = HOSTILE
+    put(run / "retrained.json", retrained)
+    reader = Reader(write_report(run).read_text(encoding="utf-8"))
+    assert not reader.tags & {"script", "img"}
+    assert not [name for name, _ in reader.attributes if name.startswith("on")]
+    assert reader.texts["h1"].strip() == name
+    assert reader.text.count(HOSTILE) >= 8
+    assert "does not rank first any more" in reader.text
+    assert "not in best.json any more" in reader.text
+
+
+def test_equal_folders_give_equal_pages(tmp_path: Path, pages: dict[str, str]) -> None:
+    """In another process, with another hash seed and a user's own matplotlib settings; and torch is not needed."""
+    a_run(tmp_path / "compared", "compared")
+    (tmp_path / "matplotlibrc").write_text("axes.facecolor: black\nlines.linewidth: 9\nsvg.fonttype: path\n")
+    code = "import sys; from enas.reports.page import write_report as w; w(sys.argv[1]); assert 'torch' not in sys.modules"
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    subprocess.run([sys.executable, "-c", code, "compared"], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "compared" / "report.html").read_text(encoding="utf-8") == pages["compared"]
+
+
+DAMAGE = {
+    "config.json": ["{", "[]", '{"command": "search"}', '{"command": "search", "settings": 3}'],
+    "metrics.jsonl": ['{"epoch": 1\n', "3\n", '{"shared_loss": 1.0}\n', '{"epoch": 1, "shared_loss": "x", "ops": {}}\n'],
+    "timing.jsonl": ['{"time": "yesterday", "event": "begin"}\n', "{}\n"],
+    "best.json": ["", "{}", '{"ranked": [{"id": 1}], "searched_epochs": 3}', '{"ranked": 4, "searched_epochs": 3}'],
+    "retrained.json": ["{}", '{"trainings": [], "chosen": "a"}'],
+    "compare.json": ["[1]", '{"verdict": 3}', '{"verdict": "a", "difference": 1, "half_width": 2, "test_accuracy": {}}'],
+    f"retrain/{ARCHS[0].id}-seed0/metrics.jsonl": ["[]\n", '{"train_loss": 1.0}\n'],
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in DAMAGE.items() for text in texts])
+def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, name: str, text: str) -> None:
+    run = a_run(tmp_path / "run", "retrained", epochs=1, warm_up=0)
+    (run / name).write_text(text)
+    if not name.startswith("metrics"):
+        (run / "metrics.jsonl").unlink()
+    with pytest.raises(ValueError, match=re.escape(f"'{run / name}' is damaged")) as error:
+        write_report(run)
+    assert "\n" not in str(error.value)
+    assert sorted(p.name for p in run.iterdir() if "report" in p.name) == []
+
+
+def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", "begun")
+    for log in ("metrics.jsonl", "timing.jsonl"):
+        with (run / log).open("a") as file:
+            file.write('{"epoch": 1, "sha')
+    assert f"0 of {EPOCHS} epochs" in Reader(write_report(run).read_text(encoding="utf-8")).text
+
+
+def test_pauses_do_not_count_as_searching(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", "begun")
+    times = (
+        ("10:00:00", "begin"),
+        ("10:00:40", "epoch"),
+        ("12:00:00", "resume"),
+        ("12:00:30", "end"),
+        ("14:00:00", "resume"),
+    )
+    put(run / "timing.jsonl", *({"time": f"2024-05-01T{time}+0000", "event": event} for time, event in times))
+    assert "1:10 min of searching" in Reader(write_report(run).read_text(encoding="utf-8")).text
+
+
+def test_settings_changed_for_the_retraining_are_in_its_command(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", "retrained", epochs=1)
+    file = run / "retrain" / f"{ARCHS[0].id}-seed0" / "config.json"
+    config = json.loads(file.read_text())
+    config["settings"]["retrain"] |= {
+        "epochs": 9,
+        "optimizer": {"learning_rate": 0.2},
+        "task": {"flip": False, "cutout": 16},
+    }
+    put(file, config)
+    (run / "metrics.jsonl").unlink()
+    flags = "--retrain.epochs 9 --retrain.optimizer.learning-rate 0.2 --retrain.task.no-flip --retrain.task.cutout 16"
+    assert f"run-again --top 1 --seed 0 {flags}\n" in write_report(run).read_text(encoding="utf-8").replace("</pre>", "\n")
+
+
+def test_without_validation_images_none_are_claimed(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", "retrained", epochs=1)
+    for file in (run / "retrained.json", run / "retrain" / f"{ARCHS[0].id}-seed0" / "metrics.jsonl"):
+        file.write_text(re.sub(r'"validation_accuracy"', '"unknown"', file.read_text()))
+    (run / "metrics.jsonl").unlink()
+    text = Reader(write_report(run).read_text(encoding="utf-8")).text
+    assert "– validation accuracy the validation part: trained on as well" in text
+    assert "Validation accuracy of cells" not in text
+
+
+def test_an_old_page_stays_where_a_new_one_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(tmp_path / "run", "begun")
+    before = write_report(run).read_text(encoding="utf-8")
+    put(run / "config.json", config_of() | {"preset": "other"})
+
+    def full(*args: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_report(run)
+    assert [p.name for p in run.iterdir() if "report" in p.name] == ["report.html"]
+    assert (run / "report.html").read_text(encoding="utf-8") == before
+
+
+def test_only_a_search_has_a_report(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a run is a folder with a config"):
+        write_report(tmp_path)
+    put(tmp_path / "config.json", config_of("retrain"))
+    with pytest.raises(ValueError, match=r"a report is of a search; .* is a retrain"):
+        write_report(tmp_path)
+
+
+def test_a_run_judged_by_perplexity_says_so_and_lower_is_better(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", "compared")
+    for file in run.rglob("*.json*"):
+        file.write_text(file.read_text().replace("_accuracy", "_perplexity"))
+    config = config_of()
+    config["settings"]["task"] = {"batch_size": 64, "reward_scale": 80.0}
+    put(run / "config.json", config)
+    put(run / "compare.json", read_json(run / "compare.json") | {"difference": -1.63})
+    page = write_report(run).read_text(encoding="utf-8")
+    text = Reader(page).text
+    assert '<div class="verdict better">' in page
+    assert "0.98 test perplexity" in text
+    assert "test perplexity, lower is better" in text
+    assert "Validation perplexity" in text
+    assert "80 / perplexity" in text
+    assert "accuracy" not in text
+
+
+def test_the_page_shows_the_norms_of_gradients_and_what_was_skipped(tmp_path: Path) -> None:
+    page = write_report(a_run(tmp_path / "run", "searched")).read_text()
+    (about,) = re.findall(r"<b>Gradient norm .*?</figcaption>", page)
+    assert "25% of the steps were clipped; 3 steps were skipped." in about
+    assert re.search(r'aria-label="Gradient norm[^"]*median from 1.083 to 2.000', page)
+    old = a_run(tmp_path / "old", "searched")
+    lines = [json.loads(line) for line in (old / "metrics.jsonl").read_text().splitlines()]
+    put(old / "metrics.jsonl", *({k: v for k, v in line.items() if "norm" not in k and "skip" not in k} for line in lines))
+    assert "Gradient norm" not in write_report(old).read_text()
