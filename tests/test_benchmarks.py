@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import gpu, steps  # noqa: E402
 
-from enas.cli.main import main
+from enas.cli.main import main  # noqa: E402
 from enas.runs.presets import registry as presets  # noqa: E402
 
 

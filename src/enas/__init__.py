@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from enas.grading.compare import compare
+    from enas.reports.derive import derive
     from enas.reports.page import write_report as report
-    from enas.runs.derive import derive
     from enas.runs.models import architecture_of, best_of, marks_of, reference_for, sizes
     from enas.runs.plan import Setup, setup, with_space
     from enas.runs.resume import resume
@@ -45,7 +45,7 @@ PUBLIC = {
     "Architecture": "enas.spaces.architecture:Architecture",
     "search": "enas.runs.search:search",
     "resume": "enas.runs.resume:resume",
-    "derive": "enas.runs.derive:derive",
+    "derive": "enas.reports.derive:derive",
     "retrain": "enas.runs.retrain:retrain",
     "retrain_best": "enas.runs.retrain:retrain_best",
     "compare": "enas.grading.compare:compare",

@@ -153,7 +153,7 @@ def test_every_command_parses(experiment: Experiment, tmp_path: Path, monkeypatc
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("enas.runs.search.search_plan", stub("search"))
-    for name in ("runs.derive.derive", "runs.retrain.retrain_best", "runs.retrain.retrain", "grading.compare.compare"):
+    for name in ("reports.derive.derive", "runs.retrain.retrain_best", "runs.retrain.retrain", "grading.compare.compare"):
         monkeypatch.setattr(f"enas.{name}", stub(name.rpartition(".")[2]))
     monkeypatch.setattr("enas.cli.display.ranking", stub("ranking"))
     if experiment.space:

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from enas.procedures.alarms import alarms
-from enas.procedures.derive import Alone, DeriveSettings, derive, ranked
+from enas.procedures.derive import DeriveSettings, derive, ranked
 from enas.procedures.events import Diverged, EpochEnd, Finished, RolledBack, Step, TrainEpochEnd, TrainStep
+from enas.procedures.halving import Alone
 from enas.procedures.optimizer import GradientNorms, gradient_norm, make_optimizer, update
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search

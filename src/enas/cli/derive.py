@@ -47,7 +47,7 @@ class DeriveFlags:
 def derive(args: list[str]) -> int:
     flags = parse(DeriveFlags, args, "derive")
     from enas.cli.display import Display, ranking
-    from enas.runs.derive import derive as derive_run
+    from enas.reports.derive import derive as derive_run
     from enas.runs.folder import RunFolder
     from enas.runs.plan import Setup
 

@@ -14,7 +14,10 @@ from enas.cli import compare, data, derive, oracle, presets, report, reproduce, 
 from enas.cli import list as list_command  # noqa: F401
 from enas.cli.commands import COMMANDS
 
-ORDER = ("search", "resume", "derive", "retrain", "compare", "report", "show")  # as one comes to need them; then the others
+ORDER = (
+    *("search", "resume", "derive", "retrain", "compare", "report", "show"),  # as one comes to need them; then the others
+    *("presets", "data", "list", "oracle", "reproduce"),
+)
 
 
 def usage() -> str:

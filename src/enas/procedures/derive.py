@@ -9,11 +9,10 @@ what a network reaches alone. Where that is not enough, the best can be trained 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from statistics import fmean, median
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -21,9 +20,8 @@ import torch
 from enas.networks.ops import Statistics
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Scored
-from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.procedures.halving import Alone, finals
 from enas.spaces.architecture import Architecture
-from enas.state import State, seeded
 from enas.strategies.strategy import Strategy
 from enas.tasks.task import Task
 
@@ -65,18 +63,6 @@ class DeriveSettings:
                 raise ValueError(f"derive.{name} is at least 0; got {getattr(self, name)}")
 
 
-@dataclass(frozen=True)
-class Alone:
-    """How finalists are trained: `build` makes the child of an architecture, with fresh weights."""
-
-    build: Callable[[Architecture], Supernet]
-    task: Task
-    optimizer: OptimizerSettings
-    seed: int = 0
-    batches: int = 8
-    """Validation minibatches that score one."""
-
-
 def derive(
     settings: DeriveSettings,
     task: Task,
@@ -112,7 +98,9 @@ def derive(
         best = _best_first(second) + first[settings.keep :]
     if settings.finalists:
         assert alone is not None
-        yield from _finals(settings, alone, _from_each([scored.arch for scored in best], sources, settings.finalists))
+        yield from finals(
+            settings.finalist_steps, alone, _from_each([scored.arch for scored in best], sources, settings.finalists)
+        )
 
 
 def _shares(n: int, parts: int) -> list[int]:
@@ -132,39 +120,6 @@ def _from_each(ranked: list[Architecture], sources: list[set[Architecture]], n: 
 def _largest(supernet: Supernet, archs: list[Architecture], n: int) -> list[Architecture]:
     """The n with most parameters, where n is not 0."""
     return sorted(archs, key=lambda arch: -supernet.num_parameters(arch))[:n] if n else archs
-
-
-def _finals(settings: DeriveSettings, alone: Alone, archs: list[Architecture]) -> Iterator[Scored]:
-    """Successive halving: every round trains those that are left for as many steps more, and the better half goes on."""
-    models = {arch: alone.build(arch) for arch in archs}
-    optimizers = {arch: make_optimizer(list(model.parameters()), alone.optimizer) for arch, model in models.items()}
-    left, done, round_ = archs, 0, 0
-    while left:
-        scores: dict[Architecture, float] = {}
-        for i, arch in enumerate(left):
-            task, steps = alone.task, settings.finalist_steps
-            remembered = task.state()
-            task.load(State())  # what it remembers of a batch before is of another network
-            models[arch].train()
-            diverged = False
-            for step in range(steps):
-                epoch, at = divmod(done + step, task.train_steps)
-                with seeded(alone.seed, "finals", done + step):
-                    loss = task.loss(models[arch], None, task.train_batch(epoch, at))
-                    loss.backward()
-                rate = 0.5 * alone.optimizer.learning_rate * (1 + math.cos(math.pi * step / steps))
-                rate *= min(1.0, (step + 1) / (0.1 * steps)) * task.rate_scale(epoch, at)
-                norm = update(optimizers[arch], list(models[arch].parameters()), rate, alone.optimizer.grad_clip)
-                if diverged := task.diverged(float(loss.detach())) or not math.isfinite(norm):
-                    break
-            task.load(remembered)
-            rewards = [task.reward(models[arch], None, task.reward_batch(batch)) for batch in range(alone.batches)]
-            scores[arch] = task.worst_reward if diverged else fmean(rewards)
-            yield Scored(arch, "alone", {"reward": scores[arch], "round": round_ + 1.0}, i + 1, len(left))
-        done += settings.finalist_steps
-        round_ += 1
-        kept = sorted(left, key=lambda arch: -scores[arch])[: len(left) // 2]
-        left = kept if len(left) > 2 else []
 
 
 def ranked(scores: list[Scored], keep: int) -> list[Scored]:

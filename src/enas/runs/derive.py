@@ -7,7 +7,7 @@ from typing import Any
 
 from enas.procedures import derive as derive_procedure
 from enas.procedures.events import Done
-from enas.reports.drawing import render
+from enas.procedures.halving import Alone
 from enas.runs.files import write_json
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, silent
@@ -17,7 +17,7 @@ from enas.runs.settings import to_dict
 
 
 def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) -> Path:
-    """Rank architectures of a search by its shared weights; writes and returns `best.json`, with drawings beside it."""
+    """Rank architectures of a search by its shared weights; writes and returns `best.json`."""
     path = Path(run)
     folder = RunFolder.open(path)
     if folder.config["command"] != "search":
@@ -27,7 +27,7 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) 
     procedure = plan.search()
     procedure.load(folder.read_checkpoint())
     network = plan.settings.retrain.network
-    alone = derive_procedure.Alone(
+    alone = Alone(
         lambda arch: plan.network(network, procedure.task, arch), procedure.task, plan.settings.retrain.optimizer, plan.seed
     )
     scores = []
@@ -65,7 +65,5 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) 
             "ranked": ranked,
         },
     )
-    render.save(plan.space, best[0].arch, path / "best.svg", size.marks())
-    render.save(plan.space, best[0].arch, path / "best.png", size.marks())
     listen(Done(path, ranked))
     return path / "best.json"

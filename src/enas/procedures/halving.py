@@ -1,0 +1,60 @@
+"""Successive halving: finalists are trained from scratch for a short time, again and again the better half of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import fmean
+
+from enas.networks.supernet import Supernet
+from enas.procedures.events import Scored
+from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.spaces.architecture import Architecture
+from enas.state import State, seeded
+from enas.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Alone:
+    """How finalists are trained: `build` makes the child of an architecture, with fresh weights."""
+
+    build: Callable[[Architecture], Supernet]
+    task: Task
+    optimizer: OptimizerSettings
+    seed: int = 0
+    batches: int = 8
+    """Validation minibatches that score one."""
+
+
+def finals(steps: int, alone: Alone, archs: list[Architecture]) -> Iterator[Scored]:
+    """Successive halving: every round trains those that are left for as many steps more, and the better half goes on."""
+    models = {arch: alone.build(arch) for arch in archs}
+    optimizers = {arch: make_optimizer(list(model.parameters()), alone.optimizer) for arch, model in models.items()}
+    left, done, round_ = archs, 0, 0
+    while left:
+        scores: dict[Architecture, float] = {}
+        for i, arch in enumerate(left):
+            task = alone.task
+            remembered = task.state()
+            task.load(State())  # what it remembers of a batch before is of another network
+            models[arch].train()
+            diverged = False
+            for step in range(steps):
+                epoch, at = divmod(done + step, task.train_steps)
+                with seeded(alone.seed, "finals", done + step):
+                    loss = task.loss(models[arch], None, task.train_batch(epoch, at))
+                    loss.backward()
+                rate = 0.5 * alone.optimizer.learning_rate * (1 + math.cos(math.pi * step / steps))
+                rate *= min(1.0, (step + 1) / (0.1 * steps)) * task.rate_scale(epoch, at)
+                norm = update(optimizers[arch], list(models[arch].parameters()), rate, alone.optimizer.grad_clip)
+                if diverged := task.diverged(float(loss.detach())) or not math.isfinite(norm):
+                    break
+            task.load(remembered)
+            rewards = [task.reward(models[arch], None, task.reward_batch(batch)) for batch in range(alone.batches)]
+            scores[arch] = task.worst_reward if diverged else fmean(rewards)
+            yield Scored(arch, "alone", {"reward": scores[arch], "round": round_ + 1.0}, i + 1, len(left))
+        done += steps
+        round_ += 1
+        kept = sorted(left, key=lambda arch: -scores[arch])[: len(left) // 2]
+        left = kept if len(left) > 2 else []

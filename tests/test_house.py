@@ -1,0 +1,70 @@
+"""The laws of the house: a room imports only rooms above it, a room has no import cycle, and what
+is made of values needs no torch."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import enas
+
+SOURCE = Path(enas.__file__).parent
+ROOMS = ["state", "spaces", "data", "networks", "strategies", "tasks", "procedures", "runs", "grading", "reports", "cli"]
+FACE = {"enas.__init__", "enas.__main__"}  # may name everything
+FILES = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
+MODULES = sorted(set(FILES) - FACE)
+TORCH_FREE = (
+    *("spaces", "reports", "data.download", "data.unpickle", "networks.width", "tasks.metrics"),
+    *("procedures.statistics", "procedures.alarms", "runs.files", "cli.main", "cli.commands"),
+    *("grading.ledger", "grading.studies", "grading.paper", "grading.findings", "grading.reproduce"),
+)
+
+
+def imported(module: str) -> set[str]:
+    """Returns the files of the package that a file imports, wherever in it: in functions and for types too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            both = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in FILES or node.module == "enas" else str(node.module) for name in both}
+    return {name for name in names if name.startswith("enas.")}
+
+
+def room(module: str) -> int:
+    return ROOMS.index(module.split(".")[1])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_only_rooms_above_it(module: str) -> None:
+    for other in sorted(imported(module)):
+        assert room(other) <= room(module), f"{module} imports {other}, which stands below it"
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_has_no_import_cycle(name: str) -> None:
+    inside = {module for module in MODULES if ROOMS[room(module)] == name}
+    graph = {module: imported(module) & inside for module in inside}
+    list(graphlib.TopologicalSorter(graph).static_order())  # CycleError names the cycle
+
+
+def test_what_is_made_of_values_needs_no_torch() -> None:
+    by_name = {name: [m for m in MODULES if f"{m}.".startswith(f"enas.{name}.")] for name in TORCH_FREE}
+    assert all(by_name.values()), by_name
+    free = [module for modules in by_name.values() for module in modules]
+    code = "import importlib, sys; sys.modules['torch'] = None; [importlib.import_module(m) for m in sys.argv[1:]]"
+    done = subprocess.run([sys.executable, "-c", code, "enas", *free], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_packages_say_nothing_themselves() -> None:
+    assert [module for module, path in FILES.items() if path.name == "__init__.py" and path.read_text()] == [
+        "enas.__init__"
+    ]
