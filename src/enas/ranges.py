@@ -1,0 +1,53 @@
+"""Checks of values that a user gives: the range of a number, and a name out of several. No torch in here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may have, and the words for them in an error."""
+
+    rule: str
+    low: float
+    high: float = math.inf
+    includes_low: bool = True
+    includes_high: bool = True
+
+    def contains(self, value: float) -> bool:
+        """Returns whether a number is in the range; nan is in none."""
+        above = self.low <= value if self.includes_low else self.low < value
+        return above and (value <= self.high if self.includes_high else value < self.high)
+
+
+def at_least(low: float) -> Range:
+    return Range(f"at least {low}", low)
+
+
+COUNT = at_least(1)
+NOT_NEGATIVE = at_least(0)
+POSITIVE = Range("above 0", 0, includes_low=False)
+SHARE = Range("between 0 and 1", 0, 1)
+RATE = Range("at least 0 and below 1", 0, 1, includes_high=False)  # dropout, momentum
+
+
+def check_ranges(settings: Any, group: str, **ranges: Range) -> None:
+    """Raises a ValueError for the first attribute of `settings` outside its range; None is not checked.
+
+    `group`: how the flags of these settings begin, such as "search" of `--search.epochs`; "" for flags without a group.
+    """
+    for name, allowed in ranges.items():
+        value = getattr(settings, name)
+        if value is not None and not allowed.contains(value):
+            raise ValueError(f"{group}{'.' if group else ''}{name} is {allowed.rule}; got {value}")
+
+
+def check_name(what: str, name: object, names: Iterable[str]) -> None:
+    """Raises a ValueError that lists the possible names, where `name` is none of them; `what`: "an op", "a preset"."""
+    names = list(names)
+    if name not in names:
+        raise ValueError(f"{what} is one of {', '.join(names)}; got {name!r}")
