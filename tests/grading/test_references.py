@@ -20,7 +20,7 @@ from enas.networks.micro import MicroSettings
 from enas.networks.references.registry import REFERENCES
 from enas.procedures.events import Diverged
 from enas.runs.folder import RunFolder
-from enas.runs.plan import setup
+from enas.runs.plan import make_plan
 from enas.spaces.architecture import Reference, model_from_dict
 from enas.spaces.published import named
 
@@ -95,7 +95,7 @@ def test_a_reference_is_a_value() -> None:
 
 
 def test_which_preset_trains_a_reference(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    plan = setup("ptb-rnn", "paper")
+    plan = make_plan("ptb-rnn", "paper")
     assert api.reference_for(plan, "lstm") == Reference("lstm", 24_000_000)
     assert api.reference_for(plan, "rhn", parameters=9) == Reference("rhn", 9)
     for args, says in (
@@ -158,7 +158,7 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
         return lambda plan, jobs, **_: ([{"diverged": "so"} if lost(*job[::2]) else good for job in jobs], None)
 
     best = api.best_of(run)[0]
-    space = api.Setup.of(RunFolder.open(run).config).space
+    space = api.Plan.of(RunFolder.open(run).config).space
     second = uniform_architectures(space, 3, 0, without=best)[1]
     monkeypatch.setattr("enas.grading.compare.retrain_many", results(lambda what, seed: what == second))
     answer = api.compare(run, cells=3, seeds=2)
@@ -195,7 +195,7 @@ def test_a_figure_that_is_no_number_came_to_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("enas.grading.compare.retrain_many", results)
     with pytest.raises(Diverged, match="its test accuracy is inf with seed 0"):
         api.compare(run, cells=3, seeds=2)
-    lost = uniform_architectures(api.Setup.of(RunFolder.open(run).config).space, 3, 0, without=best)[1]
+    lost = uniform_architectures(api.Plan.of(RunFolder.open(run).config).space, 3, 0, without=best)[1]
     answer = api.compare(run, cells=3, seeds=2)
     assert answer is not None
     assert (answer.cells, answer.diverged) == (2, 1)

@@ -58,7 +58,13 @@ def a_search(
 ) -> Path:
     """A search, derived: `best` ranks first."""
     settings = changed(settings_of(preset, recipe), **changes)
-    put(path / "config.json", {"command": "search", "preset": preset, "recipe": recipe, "settings": settings})
+    names = to_dict(presets.preset(preset).names)
+    if isinstance(settings["strategy"], str):
+        names["strategy"], settings["strategy"] = settings["strategy"], {}
+    put(
+        path / "config.json",
+        {"command": "search", "preset": preset, "recipe": recipe, "names": names, "settings": settings},
+    )
     done = settings["search"]["epochs"] if done is None else done
     put(path / "best.json", {"searched_epochs": done, "ranked": [{"id": "best"}, {"id": "second"}]})
     return path
@@ -153,13 +159,13 @@ def test_every_command_parses(experiment: Experiment, tmp_path: Path, monkeypatc
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("enas.runs.search.search_plan", stub("search"))
-    for name in ("reports.derive.derive", "runs.retrain.retrain_best", "runs.retrain.retrain", "grading.compare.compare"):
+    for name in ("reports.derive.derive", "runs.retrain.retrain_named", "grading.compare.compare"):
         monkeypatch.setattr(f"enas.{name}", stub(name.rpartition(".")[2]))
     monkeypatch.setattr("enas.cli.display.ranking", stub("ranking"))
     if experiment.space:
         preset = experiment.command.split("runs/")[1].split("-paper")[0]
-        assert presets.preset(preset).space == experiment.space
-        put(tmp_path / f"runs/{preset}-paper/seed0/config.json", api.setup(preset, "paper", data=".").to_dict("search"))
+        assert presets.preset(preset).names.space == experiment.space
+        put(tmp_path / f"runs/{preset}-paper/seed0/config.json", api.make_plan(preset, "paper", data=".").to_dict("search"))
     for command in experiment.command.split(" && "):
         program, *args = shlex.split(command)
         assert program == "enas"
@@ -167,7 +173,7 @@ def test_every_command_parses(experiment: Experiment, tmp_path: Path, monkeypatc
         if args[0] == "compare" and (missing := flags - {f.name for f in dataclasses.fields(CompareFlags)}):
             pytest.skip(f"compare has no --{missing.pop()} yet")
         assert main(args) == 0
-    wanted = {"derived": {"retrain_best"}, "reference": {"retrain"}}.get(experiment.kind, {"compare"})
+    wanted = {"derived": {"retrain_named"}, "reference": {"retrain_named"}}.get(experiment.kind, {"compare"})
     assert wanted <= set(calls)
     retrain = next((p.settings.retrain for p in plans if hasattr(p, "settings")), None) or next(
         p for p in plans if hasattr(p, "epochs")

@@ -20,7 +20,7 @@ from enas.grading.studies import STUDIES, Study, drawn, single_changes
 from enas.grading.verdict import verdict
 from enas.procedures.ensemble import Ensemble
 from enas.runs.files import read_json
-from enas.runs.plan import setup
+from enas.runs.plan import make_plan
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Architecture, Reference
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
@@ -116,7 +116,7 @@ def test_studies_are_of_registered_spaces() -> None:
 # ------------------------------------------------------------------------------------------------------------ the ensemble
 def small_task(preset: str) -> Any:
     settings = presets.config_of(preset, "quick")
-    plan = setup(preset, "quick", settings, device="cpu")
+    plan = make_plan(preset, "quick", settings, device="cpu")
     procedure = plan.search()
     return procedure.task, procedure.supernet, procedure.strategy.ask(3)
 
@@ -142,7 +142,7 @@ def test_a_language_models_ensemble_reads_many_streams() -> None:
     settings = presets.config_of("text-rnn", "quick")
     network = dataclasses.replace(settings.network, batch_norm=True)
     settings = dataclasses.replace(settings, network=network, task=dataclasses.replace(settings.task, test_batch=1))
-    procedure = setup("text-rnn", "quick", settings, device="cpu").search()
+    procedure = make_plan("text-rnn", "quick", settings, device="cpu").search()
     with torch.no_grad():
         for parameter in procedure.supernet.parameters():
             parameter *= 4
@@ -153,7 +153,7 @@ def test_a_language_models_ensemble_reads_many_streams() -> None:
 @pytest.mark.parametrize("preset", [pytest.param("text-rnn", marks=pytest.mark.slow), "digits-macro"])
 def test_work_is_counted_alike_however_it_is_computed(preset: str, tmp_path: Path) -> None:
     """What a machine's fast ways hide from the counter is counted; a training step is three forwards."""
-    plan = setup(preset, "quick", presets.config_of(preset, "quick"), device="cpu")
+    plan = make_plan(preset, "quick", presets.config_of(preset, "quick"), device="cpu")
     arch = plan.space.sample(random.Random(0))
     network = plan.settings.retrain.network
     ways = ("fused", "static", "plain", "auto") if hasattr(network, "computation") else ()

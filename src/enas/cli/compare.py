@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from enas.cli.commands import command, parse, seconds, with_recipe
+from enas.cli.commands import command, parse, seconds, with_settings
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,16 @@ def compare(args: list[str]) -> int:
     from enas.grading.studies import STUDIES
     from enas.runs.files import read_json
     from enas.runs.folder import RunFolder
-    from enas.runs.plan import Setup, setup
+    from enas.runs.plan import Plan, preset_plan
     from enas.runs.presets import registry as presets
+    from enas.runs.settings import retrain_types_of
 
     asks_help = any(word in ("-h", "--help") for word in args)
     run = Path(args[0]) if args and not args[0].startswith("-") else None
     if run is None and not asks_help:
         raise ValueError("name the run to compare: enas compare RUN; see `enas compare --help`")
-    plan = setup(next(iter(presets.PRESETS))) if run is None else Setup.of(RunFolder.open(run).config)
-    Flags = with_recipe(CompareFlags, compare.__doc__, plan.preset)
+    plan = preset_plan(next(iter(presets.PRESETS))) if run is None else Plan.of(RunFolder.open(run).config)
+    Flags = with_settings(CompareFlags, compare.__doc__, retrain_types_of(plan.settings), "retrain")
     flags = parse(Flags, args, "compare", Flags(run=run or Path(), settings=plan.settings.retrain))
     recipe = flags.settings if flags.epochs is None else dataclasses.replace(flags.settings, epochs=flags.epochs)
     limit = seconds(flags.max_time) if flags.max_time else None
@@ -81,7 +82,7 @@ def compare(args: list[str]) -> int:
             seeds=flags.seeds,
             cell_seeds=flags.cell_seeds,
             references=flags.references,
-            sharing=flags.sharing or (flags.all and plan.settings.strategy != "random"),
+            sharing=flags.sharing or (flags.all and plan.learns),
             disabled=flags.disabled or 250 * flags.all,
             local=flags.local or 8 * (flags.all and plan.space.name in STUDIES),
             single=flags.single or 16 * flags.all,

@@ -79,10 +79,11 @@ def oracle(args: list[str]) -> int:
 
 def _searched(run: Path) -> str:
     """The space that a run searches."""
+    from enas.runs.before import upgraded
     from enas.runs.folder import RunFolder
-    from enas.runs.presets.registry import preset
 
-    return preset(RunFolder.open(run).config["preset"]).space
+    config = RunFolder.open(run).config
+    return str(upgraded(config)["names"]["space"])
 
 
 @contextmanager
@@ -122,7 +123,7 @@ def _played(flags: OracleFlags, table: Any, space: Any, benchmark: Any) -> int:
     curves: dict[str, Any] = {}
     with _bar(len(STRATEGIES) * flags.seeds) as advance:
         for name, entry in STRATEGIES.items():
-            settings = recipe.reinforce if name == "reinforce" else entry.settings()
+            settings = recipe.strategy if name == "reinforce" else entry.settings()
 
             def make(seed: int, entry: Any = entry, settings: Any = settings) -> Any:
                 return entry.make(space, settings, seed=seed)

@@ -65,4 +65,8 @@ def paper_settings() -> dict[str, dict[str, Any]]:
     from enas.runs.settings import to_dict
 
     names = [name for name, entry in presets.PRESETS.items() if "paper" in entry.recipes]
-    return {name: flat(json.loads(json.dumps(to_dict(presets.config_of(name, "paper"))))) for name in names}
+    return {
+        name: flat(json.loads(json.dumps(to_dict(presets.config_of(name, "paper")))))
+        | {"strategy": presets.PRESETS[name].names.strategy}
+        for name in names
+    }

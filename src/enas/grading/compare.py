@@ -37,7 +37,7 @@ from enas.runs.folder import RunFolder
 from enas.runs.jobs import DIVERGED, retrain_many
 from enas.runs.loop import Listener, after, silent
 from enas.runs.models import best_of, reference_for
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.runs.process import cores, signals
 from enas.runs.resume import resume
 from enas.runs.retrain import retrain_folder
@@ -84,7 +84,7 @@ class Comparison:
     def __init__(
         self,
         run: Path,
-        plan: Setup,
+        plan: Plan,
         best: Architecture,
         reference: Callable[[str], Reference],
         derive: Callable[..., Any],
@@ -107,7 +107,7 @@ class Comparison:
         return None if self.ends is None else max(0.0, self.ends - time.monotonic())
 
     # ------------------------------------------------------------------------------------------------ training
-    def trained(self, plan: Setup, jobs: Sequence[Job]) -> list[float] | None:
+    def trained(self, plan: Plan, jobs: Sequence[Job]) -> list[float] | None:
         """Test figures as they are shown, NaN where a training came to nothing; None where it was stopped."""
         for job in jobs:
             if (found := outcome(job[1])) is not None:
@@ -127,7 +127,7 @@ class Comparison:
         name = f"test_{plan.metric.name}"
         return [plan.metric.shown(self.results[folder].get(name, math.nan)) for _, folder, _ in jobs]
 
-    def job(self, what: Architecture | Reference, seed: int, plan: Setup | None = None) -> Job:
+    def job(self, what: Architecture | Reference, seed: int, plan: Plan | None = None) -> Job:
         return what, retrain_folder(self.run, what, seed, plan or self.plan), seed
 
     # ---------------------------------------------------------------------------------------------------- the parts
@@ -166,8 +166,8 @@ class Comparison:
     def uniform_sharing(self) -> bool:
         """Random search with weight sharing: as long a search with uniform children, derived and trained alike."""
         folder = self.run / "uniform-sharing"
-        plan = Setup.of(RunFolder.open(self.run).config)
-        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, strategy="random"))
+        plan = Plan.of(RunFolder.open(self.run).config)
+        plan = plan.with_strategy("random")
         if not self._searched(plan, folder):
             return False
         alike = from_dict(plan.settings.derive, read_json(self.run / "best.json")["settings"])
@@ -181,9 +181,9 @@ class Comparison:
         """Shared weights of as long a search whose controller never learns (paper 3.3), on the test part; None where it was
         stopped."""
         folder = self.run / "disabled-controller"
-        plan = Setup.of(RunFolder.open(self.run).config)
+        plan = Plan.of(RunFolder.open(self.run).config)
         search = dataclasses.replace(plan.settings.search, controller_steps=0, warmup_epochs=0)
-        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, search=search, strategy="reinforce"))
+        plan = plan.with_settings(search=search).with_strategy("reinforce")
         if not self._searched(plan, folder):
             return None
         procedure = plan.search()
@@ -209,7 +209,7 @@ class Comparison:
                     break
         return ensemble.result(self.plan.metric) if len(ensemble.single) == len(archs) else None
 
-    def _searched(self, plan: Setup, folder: Path) -> bool:
+    def _searched(self, plan: Plan, folder: Path) -> bool:
         """Whether the search in a folder is done, after going on with it."""
 
         def listen(event: Any) -> None:
@@ -267,7 +267,7 @@ class Comparison:
             row["changed"] += [{"id": arch.id, "change": change, "test": test}] if test else []
         return row | worse_by(self.derived, [entry["test"] for entry in row["changed"]], metric)
 
-    def _as_large(self, arch: Architecture) -> Setup:
+    def _as_large(self, arch: Architecture) -> Plan:
         """The plan with the width at which this network has as many parameters as the derived one."""
         parameters = self.results[self.job(self.best, 0)[1]]["parameters"]
         network = self.plan.settings.retrain.network
@@ -282,7 +282,7 @@ class Comparison:
 
         wide = dataclasses.replace(network, filters=widest(size, parameters, "a network of one filter"))
         retrain = dataclasses.replace(self.plan.settings.retrain, network=wide)
-        return dataclasses.replace(self.plan, settings=dataclasses.replace(self.plan.settings, retrain=retrain))
+        return self.plan.with_settings(retrain=retrain)
 
     # --------------------------------------------------------------------------------------------------- the record
     def verdict(self) -> Verdict:
@@ -431,16 +431,16 @@ def compare(
     path = Path(run)
     asked = Wanted(**{**wanted, "references": tuple(wanted.get("references", ()))})
     best = best_of(path)[0]
-    plan = Setup.of(RunFolder.open(path).config)
+    plan = Plan.of(RunFolder.open(path).config)
     if settings is not None:
-        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, retrain=settings))
+        plan = plan.with_settings(retrain=settings)
     for name in asked.references:
         reference_for(plan, name, path)  # a wrong name is said before hours are spent
     if asked.local and plan.space.name not in STUDIES:
         raise ValueError(
             f"the paper has local-optimum studies of {', '.join(STUDIES)}; for '{plan.space.name}' there is single"
         )
-    if asked.sharing and plan.settings.strategy == "random":
+    if asked.sharing and not plan.learns:
         raise ValueError(f"'{path}' is a search with uniform children itself: sharing would repeat it")
     return all_parts(
         Comparison(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from enas.runs.before import flat_settings
 from enas.runs.files import Record, blaming, flat, read_records
 from enas.tasks.metrics import METRICS
 
@@ -75,7 +76,7 @@ def findings(run: Path) -> tuple[list[Found], list[str]]:
     (Damaged) where a file is not what it should be."""
     config = _one(run / "config.json") or {}
     with blaming(run / "config.json"):
-        command, settings = config["command"], flat(config["settings"])
+        command, settings = config["command"], flat_settings(config)
         preset, recipe, data = str(config["preset"]), str(config["recipe"]), settings["data.dataset"]
     if preset not in SPACES or data not in PAPER:
         return [], [f"preset {preset} on data set {data}, which no experiment of the paper is about"]
@@ -96,7 +97,7 @@ def _training(folder: Path, run: Path, own: Settings) -> Found | None:
     """A training alone; None while it has no result."""
     config, result = _one(folder / "config.json") or {}, _one(folder / "result.json")
     with blaming(folder / "config.json"):
-        settings, preset, model = flat(config["settings"]), str(config["preset"]), config["architecture"]
+        settings, preset, model = flat_settings(config), str(config["preset"]), config["architecture"]
         reference = str(model["reference"]) if "reference" in model else ""
         one = Found(
             run,

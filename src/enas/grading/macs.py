@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from enas.networks import kernels
 from enas.runs.files import read_lines
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.spaces.architecture import Architecture, Reference
 
 SAMPLE = 16  # architectures of a search that are counted; the others are taken to be like them
@@ -36,7 +36,7 @@ def _countable(network: Any) -> Any:
     return dataclasses.replace(network, computation="plain") if hasattr(network, "computation") else network
 
 
-def of_search(run: Path, plan: Setup) -> float:
+def of_search(run: Path, plan: Plan) -> float:
     """Of all that the search in a folder has trained and scored so far, estimated from a sample of it."""
     settings = dataclasses.replace(plan.settings, network=_countable(plan.settings.network))
     plan = dataclasses.replace(plan, settings=settings)
@@ -59,7 +59,7 @@ def of_search(run: Path, plan: Setup) -> float:
     return total
 
 
-def of_trainings(plan: Setup, models: Sequence[Architecture | Reference]) -> float:
+def of_trainings(plan: Plan, models: Sequence[Architecture | Reference]) -> float:
     """Of training each of these alone, to the end, by the plan's recipe; one that is named twice counts twice."""
     settings = plan.settings.retrain
     task = plan.task(plan.load_data(), settings.task, settings.train_on)

@@ -19,7 +19,7 @@ from enas.procedures.statistics import rank
 from enas.runs.files import read_json
 from enas.runs.folder import RunFolder
 from enas.runs.loop import silent
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace, wire
 from enas.tasks.metrics import Metric
@@ -35,7 +35,7 @@ def grade(
     `listen` is called with a text after each architecture. ValueError for a run of another space."""
     path = Path(run)
     folder = RunFolder.open(path)
-    plan = Setup.of(folder.config)
+    plan = Plan.of(folder.config)
     if not truth or next(iter(truth)).space != plan.space.spec:
         raise ValueError(f"the table is of another space than '{path}', which searches {plan.space.name}")
     procedure = plan.search()
@@ -116,7 +116,7 @@ def ranked_alone(
     if len(archs) < 6:
         return []
     folder = RunFolder.open(Path(run))
-    procedure = Setup.of(folder.config).search()
+    procedure = Plan.of(folder.config).search()
     procedure.load(folder.read_checkpoint())
     net, task = procedure.supernet, procedure.task
     found = [task.evaluate(net, arch, "validation") for arch in archs]

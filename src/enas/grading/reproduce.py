@@ -233,7 +233,7 @@ def _against(one: Found, experiment: Experiment, paper: Settings) -> tuple[tuple
         if not matters or ours == theirs or (one.budget and ".network." in name and last in WIDTHS):
             continue
         differs[name] = (ours, theirs)
-        if last in SIZES and not name.startswith("reinforce.") and _below(last, ours, theirs):
+        if last in SIZES and not name.startswith("strategy.") and _below(last, ours, theirs):
             of_search = name.startswith(("search.", "network."))
             text = SHORT.get(name, f"{'search ' if of_search else ''}{last.replace('_', ' ')}")
             (searching if of_search else alone).append(f"{text} {_count(ours)} of {_count(theirs)}")

@@ -23,6 +23,7 @@ from enas.grading.ledger import Ledger, seconds_at_work
 from enas.reports.charts import BLUE, BROWN, FAINT, GREY, SHARED, Line, charting, line_chart, op_chart, series, strip_plot
 from enas.reports.drawing import render
 from enas.reports.experiments import disabled, local
+from enas.runs.before import flat_settings
 from enas.runs.files import Record, blaming, flat, read_records
 from enas.spaces.architecture import Architecture
 from enas.spaces.registry import space_of
@@ -69,7 +70,7 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"a run is a folder with a config.json; '{path}' has none (`enas search` makes one)")
     [config] = read_records(path / "config.json")
     with blaming(path / "config.json"):
-        command, settings = config["command"], flat(config["settings"])
+        command, settings = config["command"], flat_settings(config)
     if command != "search":
         raise ValueError(f"a report is of a search; '{path}' is a {command}")
     with blaming(path / "best.json"):

@@ -13,7 +13,7 @@ from enas.networks.kernels import keep_memory
 from enas.procedures.events import Diverged, Trained
 from enas.runs.files import read_lines
 from enas.runs.loop import Listener, never, silent
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.runs.process import signals
 from enas.runs.retrain import retrain
 from enas.spaces.architecture import Architecture, Reference, model_from_dict
@@ -22,7 +22,7 @@ DIVERGED = "diverged"
 
 
 def retrain_many(
-    plan: Setup,
+    plan: Plan,
     jobs: Sequence[tuple[Architecture | Reference, Path, int]],
     *,
     workers: int,
@@ -78,6 +78,6 @@ def _job(config: dict[str, Any], arch: dict[str, Any], folder: str, seed: int) -
         return "stopped" if _halt.is_set() else None
 
     try:
-        return retrain(Setup.of(config), model_from_dict(arch), folder, seed=seed, stop=stop)
+        return retrain(Plan.of(config), model_from_dict(arch), folder, seed=seed, stop=stop)
     except Diverged as error:
         return {DIVERGED: str(error)}

@@ -13,7 +13,7 @@ from enas.networks.recurrent import RecurrentSettings, hidden_for
 from enas.networks.registry import BACKBONES
 from enas.runs.files import read_json
 from enas.runs.folder import RunFolder
-from enas.runs.plan import Setup, reference_entry, setup, with_space
+from enas.runs.plan import Plan, make_plan, reference_entry
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Architecture, Reference
 from enas.spaces.published import NAMED, named
@@ -29,10 +29,10 @@ def best_of(run: str | Path) -> list[Architecture]:
     return [Architecture.from_dict(entry) for entry in read_json(path)["ranked"]]
 
 
-def reference_for(plan: Setup, name: str, run: str | Path | None = None, parameters: int | None = None) -> Reference:
+def reference_for(plan: Plan, name: str, run: str | Path | None = None, parameters: int | None = None) -> Reference:
     """A hand-designed model to compare with: of `parameters` at most, or as many as the run's best architecture has, or as
     the published model had. ValueError where it is none, or is for another task."""
-    entry = reference_entry(name, presets.preset(plan.preset).task)
+    entry = reference_entry(name, plan.names.task)
     if parameters is None and run is not None:
         best_of(run)
         parameters = read_json(Path(run) / "best.json")["ranked"][0]["parameters"]
@@ -44,10 +44,10 @@ def reference_for(plan: Setup, name: str, run: str | Path | None = None, paramet
 def sizes(arch: Architecture) -> dict[str, int]:
     """Parameters that the architecture has when it is trained alone, by recipe of the paper's data for its space; and the
     hidden units of a recurrent cell of the paper's 24 M. Nothing is allocated."""
-    plan = setup(presets.preset_for(arch.space["name"]), data=".", device="cpu")
+    plan = make_plan(presets.preset_for(arch.space["name"]), data=".", device="cpu")
     out = {}
     for recipe in presets.preset(plan.preset).recipes:
-        here = with_space(dataclasses.replace(plan, settings=presets.config_of(plan.preset, recipe)), arch.space)
+        here = dataclasses.replace(plan, settings=presets.config_of(plan.preset, recipe)).with_space(arch.space)
         network = here.settings.retrain.network
         dimensions = DATASETS[here.settings.data.dataset].dimensions
         with torch.device("meta"):
@@ -66,7 +66,7 @@ def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
         found: dict[str, str] = read_json(Path(what) / "best.json").get("marks", {})
         return found
     name = presets.preset_for(arch.space["name"])
-    plan = with_space(setup(name, "paper", data=".", device="cpu"), arch.space)
+    plan = make_plan(name, "paper", data=".", device="cpu").with_space(arch.space)
     dimensions = DATASETS[plan.settings.data.dataset].dimensions
     with torch.device("meta"):
         model = BACKBONES[plan.space.backbone].make(plan.space, plan.settings.retrain.network, **dimensions, only=arch)

@@ -7,7 +7,7 @@ from pathlib import Path
 from enas.procedures.events import Begun
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, after, silent
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.runs.retrain import run_retrain
 from enas.runs.search import run_search
 from enas.spaces.architecture import model_from_dict
@@ -18,7 +18,7 @@ def resume(run: str | Path, *, max_seconds: float | None = None, listen: Listene
     path = Path(run)
     with RunFolder.open(path) as folder:
         folder.lock()
-        plan = Setup.of(folder.config)
+        plan = Plan.of(folder.config)
         if folder.config["command"] == "retrain":
             arch = model_from_dict(folder.config["architecture"])
             run_retrain(folder, plan, arch, folder.config["train_seed"], listen, after(max_seconds))

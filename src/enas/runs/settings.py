@@ -5,24 +5,33 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from docstring_parser import parse_from_object
 
+from enas.networks.registry import BACKBONES
+from enas.plugins import NoSettings, entry_of
 from enas.procedures.derive import DeriveSettings
 from enas.procedures.retrain import RetrainSettings
 from enas.procedures.search import SearchSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.runs.before import DEFAULTS
+from enas.spaces.registry import SPACES
+from enas.strategies.registry import STRATEGIES
+from enas.tasks.registry import TASKS, TaskEntry
 
-S = TypeVar("S")
-D = TypeVar("D")
-N = TypeVar("N")
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+S = TypeVar("S", bound="DataclassInstance")
+N = TypeVar("N", bound="DataclassInstance")
+D = TypeVar("D", bound="DataclassInstance")
+T = TypeVar("T", bound="DataclassInstance")
+P = TypeVar("P", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
 class RetrainConfig(RetrainSettings, Generic[N, T]):
-    """The network and batches of the training alone."""
+    """The training from scratch, with its own network and batches."""
 
     network: N = field(kw_only=True)
     """The network that the architecture is built into."""
@@ -31,7 +40,7 @@ class RetrainConfig(RetrainSettings, Generic[N, T]):
 
 
 @dataclass(frozen=True)
-class Config(Generic[S, D, N, T]):
+class Config(Generic[S, N, D, T, P]):
     """Every setting of a run."""
 
     space: S
@@ -44,14 +53,40 @@ class Config(Generic[S, D, N, T]):
     """Batches, augmentation and reward."""
     search: SearchSettings
     """The two phases."""
-    reinforce: ReinforceSettings
-    """The controller's learning; without effect for other strategies."""
+    strategy: P
+    """How the strategy draws architectures, and learns."""
     derive: DeriveSettings
     """Choice of the architecture after the search."""
     retrain: RetrainConfig[N, T]
-    """Training of the architecture alone."""
-    strategy: Literal["reinforce", "random"] = "reinforce"
-    """Who draws architectures: the LSTM controller, or uniform random search."""
+    """Training of the architecture from scratch."""
+
+
+Settings = Config[Any, Any, Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a run is put together from: registered names, or `package.module:thing`."""
+
+    space: str
+    network: str
+    task: str
+    strategy: str = "reinforce"
+
+    def settings(self) -> Settings:
+        """Returns settings of the right types, every one at the default of its class."""
+        network, task = entry_of("a network", self.network, BACKBONES), entry_of("a task", self.task, TASKS)
+        data = task.data if isinstance(task, TaskEntry) else NoSettings
+        return Config(
+            space=entry_of("a space", self.space, SPACES).settings(),
+            network=network.settings(),
+            data=data(),
+            task=task.settings(),
+            search=SearchSettings(),
+            strategy=entry_of("a strategy", self.strategy, STRATEGIES).settings(),
+            derive=DeriveSettings(),
+            retrain=RetrainConfig(network=network.settings(), task=task.settings()),
+        )
 
 
 @dataclass(frozen=True)
@@ -59,22 +94,27 @@ class Preset:
     """A named combination; `recipes` make its settings. `threads`: CPU threads where more do not pay; None: all cores."""
 
     about: str
-    space: str
-    task: str
-    config: Any  # the concrete type of its settings, for the command line
-    recipes: Mapping[str, Callable[[], Any]]
+    names: Names
+    recipes: Mapping[str, Callable[[], Settings]]
     default: str = "quick"
     threads: int | None = None
+
+
+def types_of(settings: Settings) -> Any:
+    """Returns the type of these settings with the types of their parts, from which a command line can be made."""
+    s = settings
+    return Config[type(s.space), type(s.network), type(s.data), type(s.task), type(s.strategy)]  # type: ignore[misc]
+
+
+def retrain_types_of(settings: Settings) -> Any:
+    """Returns the same of the settings of the training from scratch."""
+    return RetrainConfig[type(settings.retrain.network), type(settings.retrain.task)]  # type: ignore[misc]
 
 
 # ------------------------------------------------------------------------------------- settings as plain values
 def to_dict(settings: Any) -> dict[str, Any]:
     """Nested dataclasses as nested dicts that JSON can hold."""
     return dataclasses.asdict(settings)
-
-
-# What the code did before a setting existed, where the setting's default is something else.
-BEFORE = {"batch_norm_eps": 1e-5}
 
 
 def as_recorded(like: Any, data: Mapping[str, Any]) -> Any:
@@ -86,7 +126,7 @@ def as_recorded(like: Any, data: Mapping[str, Any]) -> Any:
         values = {}
         for f in dataclasses.fields(settings):
             value = getattr(settings, f.name)
-            default = BEFORE.get(f.name, f.default)
+            default = DEFAULTS.get(f.name, f.default)
             if dataclasses.is_dataclass(value):
                 values[f.name] = earlier(value, recorded.get(f.name))
             elif f.name not in recorded and default is not dataclasses.MISSING:

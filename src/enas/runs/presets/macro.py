@@ -16,7 +16,7 @@ from enas.strategies.controller import ControllerSettings
 from enas.strategies.reinforce import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
-MacroConfig = Config[ConvMacroSettings, DataSettings, MacroSettings, ImageClassificationSettings]
+MacroConfig = Config[ConvMacroSettings, MacroSettings, DataSettings, ImageClassificationSettings, ReinforceSettings]
 
 
 # ------------------------------------------------------------------------------------------------ cifar10-macro
@@ -30,7 +30,7 @@ def cifar10_macro_paper() -> MacroConfig:
         data=DataSettings(),
         task=task,
         search=SearchSettings(optimizer=optimizer),
-        reinforce=ReinforceSettings(controller=ControllerSettings(after_anchor="previous"), entropy="mean"),
+        strategy=ReinforceSettings(controller=ControllerSettings(after_anchor="previous"), entropy="mean"),
         derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
         retrain=RetrainConfig(
             epochs=310,
@@ -57,7 +57,7 @@ def cifar10_macro_released() -> MacroConfig:
             architectures=20,
             optimizer=OptimizerSettings(min_learning_rate=0.0005, per_epoch=True, weight_decay=5e-4),
         ),
-        reinforce=ReinforceSettings(
+        strategy=ReinforceSettings(
             controller=ControllerSettings(
                 hidden=64, temperature=1.0, tanh_constant=1.5, after_anchor="previous", lstm_bias=False
             ),
@@ -89,7 +89,7 @@ def cifar10_macro_modern() -> MacroConfig:
         data=like.data,
         task=like.task,
         search=like.search,
-        reinforce=like.reinforce,
+        strategy=like.strategy,
         derive=like.derive,
         retrain=RetrainConfig(
             epochs=310,
@@ -111,7 +111,7 @@ def cifar10_macro_quick() -> MacroConfig:
         data=like.data,
         task=like.task,
         search=like.search,
-        reinforce=like.reinforce,
+        strategy=like.strategy,
         derive=like.derive,
         retrain=RetrainConfig(
             epochs=10,
@@ -139,7 +139,7 @@ def digits_macro_quick() -> MacroConfig:
             epochs=40,
             warmup_epochs=28,
         ),
-        reinforce=like.reinforce,
+        strategy=like.strategy,
         derive=DeriveSettings(samples=50, score_on="validation", keep=10),
         retrain=RetrainConfig(
             epochs=20, train_on="train", optimizer=like.retrain.optimizer, network=network, task=like.retrain.task

@@ -15,7 +15,7 @@ from enas.strategies.controller import ControllerSettings
 from enas.strategies.reinforce import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
-MicroConfig = Config[ConvMicroSettings, DataSettings, MicroSettings, ImageClassificationSettings]
+MicroConfig = Config[ConvMicroSettings, MicroSettings, DataSettings, ImageClassificationSettings, ReinforceSettings]
 
 
 # ------------------------------------------------------------------------------------------------ cifar10-micro
@@ -30,7 +30,7 @@ def cifar10_micro_paper() -> MicroConfig:
         data=DataSettings(),
         task=task,
         search=SearchSettings(optimizer=optimizer),
-        reinforce=ReinforceSettings(controller=ControllerSettings(after_anchor="previous"), entropy="mean"),
+        strategy=ReinforceSettings(controller=ControllerSettings(after_anchor="previous"), entropy="mean"),
         derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
         retrain=RetrainConfig(
             epochs=310,
@@ -52,7 +52,7 @@ def cifar10_micro_released() -> MicroConfig:
         data=DataSettings(),
         task=task,
         search=SearchSettings(epochs=150, controller_steps=30, architectures=10, optimizer=search_optimizer),
-        reinforce=ReinforceSettings(
+        strategy=ReinforceSettings(
             controller=ControllerSettings(
                 hidden=64, temperature=1.0, tanh_constant=1.1, op_tanh_constant=0.44, lstm_bias=False
             ),
@@ -82,7 +82,7 @@ def cifar10_micro_modern() -> MicroConfig:
         data=DataSettings(),
         task=ImageClassificationSettings(batch_size=128, reward="loss", reward_batch=256),
         search=SearchSettings(epochs=150, warmup_epochs=50, controller_steps=100, architectures=10, optimizer=optimizer),
-        reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-3, normalise=True),
+        strategy=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=200, score_on="validation", keep=20),
         retrain=RetrainConfig(
             epochs=600,
@@ -107,7 +107,7 @@ def cifar10_micro_quick() -> MicroConfig:
         data=DataSettings(),
         task=task,
         search=SearchSettings(epochs=4, warmup_epochs=2, controller_steps=30, architectures=10, optimizer=optimizer),
-        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        strategy=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=50, score_on="validation", keep=5),
         retrain=RetrainConfig(
             epochs=6,
@@ -142,7 +142,7 @@ def digits_micro_quick() -> MicroConfig:
             architectures=8,
             optimizer=dataclasses.replace(optimizer, learning_rate=0.3),
         ),
-        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        strategy=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=40, draw="both", keep=10, uniform=0, finalists=8, finalist_steps=64),
         retrain=RetrainConfig(
             epochs=20,

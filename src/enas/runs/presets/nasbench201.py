@@ -15,7 +15,9 @@ from enas.strategies.controller import ControllerSettings
 from enas.strategies.reinforce import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
-NasBench201Config = Config[NasBench201Settings, DataSettings, NasBench201NetworkSettings, ImageClassificationSettings]
+NasBench201Config = Config[
+    NasBench201Settings, NasBench201NetworkSettings, DataSettings, ImageClassificationSettings, ReinforceSettings
+]
 HALVES = DataSettings(train=25_000, validation=25_000)
 
 
@@ -33,7 +35,7 @@ def nasbench201_paper() -> NasBench201Config:
             architectures=20,
             optimizer=OptimizerSettings(schedule="cosine", learning_rate=0.025, weight_decay=5e-4),
         ),
-        reinforce=ReinforceSettings(
+        strategy=ReinforceSettings(
             controller=ControllerSettings(hidden=32, temperature=5.0, tanh_constant=2.5),
             learning_rate=1e-3,
             entropy_weight=1e-4,
@@ -79,7 +81,7 @@ def nasbench201_quick() -> NasBench201Config:
         data=HALVES,
         task=task,
         search=SearchSettings(epochs=16, warmup_epochs=12, controller_steps=20, architectures=10, optimizer=optimizer),
-        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        strategy=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=100, score_on="validation", keep=10),
         retrain=RetrainConfig(
             epochs=6,
