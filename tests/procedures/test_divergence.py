@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from enas.procedures.alarms import alarms
-from enas.procedures.derive import DeriveSettings, derive, ranked
+from enas.procedures.derive import derive, ranked
 from enas.procedures.events import Diverged, EpochEnd, Finished, RolledBack, Step, TrainEpochEnd, TrainStep
 from enas.procedures.halving import Alone
 from enas.procedures.optimizer import GradientNorms, gradient_norm, make_optimizer, update
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
+from enas.procedures.settings import DeriveSettings
 from enas.runs.files import read_lines
 from enas.runs.plan import Plan, make_plan
 from enas.runs.search import search_plan

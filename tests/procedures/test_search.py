@@ -17,12 +17,12 @@ import torch.nn.functional as F
 
 from enas.cli.derive import DeriveFlags
 from enas.networks.supernet import Supernet
-from enas.procedures.derive import DeriveSettings, derive, learned, ranked
+from enas.procedures.derive import derive, learned, ranked
 from enas.procedures.events import Begun, EpochEnd, Finished, Scored, Step, TrainEpochEnd
 from enas.procedures.halving import Alone
-from enas.procedures.optimizer import OptimizerSettings
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
+from enas.procedures.settings import DeriveSettings, OptimizerSettings
 from enas.runs.files import read_lines
 from enas.runs.folder import RunFolder
 from enas.runs.loop import silent

@@ -26,9 +26,10 @@ from enas.networks.ops import Statistics
 from enas.networks.references.text import KINDS, HighwayReference, LSTMReference, ReferenceSettings, make_reference
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Diverged, Finished, Step, TrainEpochEnd
-from enas.procedures.optimizer import AveragedWeights, OptimizerSettings, learning_rate
-from enas.procedures.retrain import Retrain, RetrainSettings
-from enas.procedures.search import Search, SearchSettings
+from enas.procedures.optimizer import AveragedWeights, learning_rate
+from enas.procedures.retrain import Retrain
+from enas.procedures.search import Search
+from enas.procedures.settings import OptimizerSettings, RetrainSettings, SearchSettings
 from enas.runs.files import read_lines
 from enas.runs.folder import RunFolder
 from enas.runs.loop import drive, never, silent

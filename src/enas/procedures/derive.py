@@ -10,10 +10,9 @@ what a network reaches alone. Where that is not enough, the best can be trained 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -21,46 +20,10 @@ from enas.networks.ops import Statistics
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Scored
 from enas.procedures.halving import Alone, finals
+from enas.procedures.settings import DeriveSettings
 from enas.spaces.architecture import Architecture
 from enas.strategies.strategy import Strategy
 from enas.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class DeriveSettings:
-    """How the architecture is picked."""
-
-    samples: int = 100
-    """Architectures drawn from the policy (the paper: "several"; released code: 10)."""
-    score_on: Literal["validation", "minibatch"] = "validation"
-    """Final score: the full validation set for the best `keep`, or the one minibatch (paper 2.2)."""
-    keep: int = 10
-    """Architectures that go on to the full validation set, and that `best.json` ranks."""
-    uniform: int = 30
-    """Uniform architectures to score beside the policy's, on the same minibatch (not in the paper); 0: none."""
-    statistics: Literal["batch", "recalibrated"] = "batch"
-    """Batch-norm statistics when scoring: of the batch at hand, or measured anew for each child on training batches."""
-    recalibration_steps: int = 10
-    """Training batches to measure them on."""
-    draw: Literal["policy", "uniform", "both"] = "policy"
-    """Who draws the samples: the policy, all alike (random search with weight sharing), or half of them each; then half of
-    the finalists are from either, whatever the shared weights say of them."""
-    shortlist: int = 0
-    """Of the samples, so many with most parameters are scored; 0: all (not in the paper: on NAS-Bench-201 that count, for
-    nothing, ranks better than shared weights; docs/log.md)."""
-    finalists: int = 0
-    """The best so many are trained alone for a short time, again and again half of them, down to one; 0: none (successive
-    halving; not in the paper)."""
-    finalist_steps: int = 150
-    """Training steps of each in a round; the rate falls from its largest to zero in each."""
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "keep", "recalibration_steps", "finalist_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"derive.{name} is at least 1; got {getattr(self, name)}")
-        for name in ("uniform", "shortlist", "finalists"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"derive.{name} is at least 0; got {getattr(self, name)}")
 
 
 def derive(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from enas.procedures.optimizer import OptimizerSettings
 from enas.procedures.preview import Cost
+from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
 
 

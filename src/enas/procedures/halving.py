@@ -9,7 +9,8 @@ from statistics import fmean
 
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Scored
-from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.procedures.optimizer import make_optimizer, update
+from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
 from enas.state import State, seeded
 from enas.tasks.task import Task

@@ -5,64 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from statistics import median
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from enas.procedures.settings import OptimizerSettings
 from enas.state import State
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """SGD: with Nesterov momentum on a cosine schedule (paper 3.2), or plain, its rate decaying (paper 3.1)."""
-
-    learning_rate: float = 0.05
-    """The largest, l_max (paper 3.2)."""
-    min_learning_rate: float = 0.001
-    """The smallest, l_min (paper 3.2: 0.001; released code: 0.0005 in search)."""
-    schedule: Literal["cosine_restarts", "cosine", "decay", "constant"] = "cosine_restarts"
-    """With restarts (paper 3.2, Loshchilov & Hutter 2017), one cosine over all epochs, a factor an epoch (3.1), or none."""
-    restart_epochs: int = 10
-    """Length of the first cosine in epochs, T0 (paper 3.2)."""
-    restart_factor: int = 2
-    """Each next cosine is longer by this, Tmul (paper 3.2)."""
-    decay: float = 0.96
-    """Of schedule "decay": the rate is multiplied by this after every epoch from `decay_start` on (paper 3.1: 0.96)."""
-    decay_start: int = 15
-    """The first epoch, counted from 1, after which the rate decays (paper 3.1: 15)."""
-    per_epoch: bool = False
-    """Step the schedule once an epoch (released code) rather than at every batch (Loshchilov & Hutter)."""
-    warmup_steps: int = 0
-    """The rate rises linearly over the first steps (not in the paper)."""
-    momentum: float = 0.9
-    """Nesterov's; 0: plain SGD (released code; the paper names no value)."""
-    weight_decay: float = 1e-4
-    """l2 as torch counts it: gradient += weight_decay x weight (paper 3.2: 1e-4; the released flag is half of torch's)."""
-    grad_clip: float = 0.0
-    """Largest norm of the gradient; 0: no clipping (paper 3.1: 0.25; the released flag of 5.0 for images clips nothing)."""
-
-    def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or not 0 <= self.min_learning_rate <= self.learning_rate:
-            raise ValueError(
-                "learning rates obey 0 <= min_learning_rate <= learning_rate, learning_rate > 0; got"
-                f" {self.min_learning_rate} and {self.learning_rate}"
-            )
-        if self.restart_epochs < 1 or self.restart_factor < 1:
-            raise ValueError(
-                f"restart_epochs and restart_factor are at least 1; got {self.restart_epochs}, {self.restart_factor}"
-            )
-        if not 0 < self.decay <= 1 or self.decay_start < 1:
-            raise ValueError(
-                f"decay is above 0 and at most 1, decay_start at least 1; got {self.decay} and {self.decay_start}"
-            )
-        for name in ("weight_decay", "grad_clip", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is at least 0; got {getattr(self, name)}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is at least 0 and below 1; got {self.momentum}")
 
 
 def learning_rate(settings: OptimizerSettings, epoch: int, step: int, steps: int, epochs: int) -> float:

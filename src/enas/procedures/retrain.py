@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -20,49 +19,14 @@ from enas.procedures.events import Diverged, Finished, RolledBack, TrainEpochEnd
 from enas.procedures.optimizer import (
     AveragedWeights,
     GradientNorms,
-    OptimizerSettings,
     forget_gradients,
     learning_rate,
     make_optimizer,
     update,
 )
+from enas.procedures.settings import RetrainSettings
 from enas.state import State, load_optimizer, module_state, optimizer_tensors, seeded
 from enas.tasks.task import Task
-
-TrainOn = Literal["train", "train+validation"]
-
-
-@dataclass(frozen=True)
-class RetrainSettings:
-    """Length and optimiser of the training alone."""
-
-    epochs: int = 310
-    """Passes over the training data (paper 3.2: as in the search, 310; released micro code: 630)."""
-    train_on: TrainOn = "train"
-    """The training part, with validation figures to choose by; or all data, with none left (released code for images)."""
-    average: Literal["none", "nt_asgd"] = "none"
-    """Score the weights as they are, or their mean since validation stopped improving (Merity et al. 2018; released code
-    for text; not in the paper)."""
-    average_interval: int = 5
-    """n of that trigger: validation is worse than the best of more than n epochs ago (Merity et al.: 5; released: 10)."""
-    rollbacks: int = 3
-    """How often a training that diverges goes back to the start of its epoch and on at a lower rate, before it ends
-    (not in the paper; released code for text: to the last checkpoint, at the same rate)."""
-    rollback_factor: float = 0.5
-    """The learning rate is multiplied by this at each of them, for the rest of the training."""
-    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-
-    def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("average_interval", 1), ("rollbacks", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"retrain.{name} is at least {low}; got {getattr(self, name)}")
-        if not 0 < self.rollback_factor < 1:
-            raise ValueError(f"retrain.rollback_factor is between 0 and 1; got {self.rollback_factor}")
-        if self.average != "none" and self.train_on != "train":
-            raise ValueError(
-                f"retrain.average {self.average} begins by validation figures, and retrain.train_on {self.train_on} leaves"
-                " none: train on 'train'"
-            )
 
 
 class Retrain:

@@ -11,9 +11,7 @@ from docstring_parser import parse_from_object
 
 from enas.networks.registry import BACKBONES
 from enas.plugins import NoSettings, entry_of
-from enas.procedures.derive import DeriveSettings
-from enas.procedures.retrain import RetrainSettings
-from enas.procedures.search import SearchSettings
+from enas.procedures.settings import DeriveSettings, RetrainSettings, SearchSettings
 from enas.runs.before import DEFAULTS
 from enas.spaces.registry import SPACES
 from enas.strategies.registry import STRATEGIES

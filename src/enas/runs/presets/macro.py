@@ -6,9 +6,7 @@ import dataclasses
 
 from enas.data.images import DataSettings
 from enas.networks.macro import MacroSettings
-from enas.procedures.derive import DeriveSettings
-from enas.procedures.optimizer import OptimizerSettings
-from enas.procedures.search import SearchSettings
+from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.presets.micro import cifar10_micro_modern, cifar10_micro_quick, digits_micro_quick
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.conv_macro import ConvMacroSettings

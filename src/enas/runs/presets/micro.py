@@ -6,9 +6,7 @@ import dataclasses
 
 from enas.data.images import DataSettings
 from enas.networks.micro import MicroSettings
-from enas.procedures.derive import DeriveSettings
-from enas.procedures.optimizer import OptimizerSettings
-from enas.procedures.search import SearchSettings
+from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.conv_micro import ConvMicroSettings
 from enas.strategies.controller import ControllerSettings

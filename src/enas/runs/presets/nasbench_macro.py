@@ -6,7 +6,7 @@ import dataclasses
 
 from enas.data.images import DataSettings
 from enas.networks.nasbench_macro import NasBenchMacroNetworkSettings
-from enas.procedures.optimizer import OptimizerSettings
+from enas.procedures.settings import OptimizerSettings
 from enas.runs.presets.nasbench201 import nasbench201_paper, nasbench201_quick
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.nasbench_macro import NasBenchMacroSettings

@@ -6,9 +6,7 @@ import dataclasses
 
 from enas.data.text import TextSettings
 from enas.networks.recurrent import RecurrentSettings
-from enas.procedures.derive import DeriveSettings
-from enas.procedures.optimizer import OptimizerSettings
-from enas.procedures.search import SearchSettings
+from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.rnn_cell import CORRECTED_OPS, RnnCellSettings
 from enas.strategies.controller import ControllerSettings
