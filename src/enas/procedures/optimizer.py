@@ -15,7 +15,7 @@ from enas.state import State
 
 
 def learning_rate(settings: OptimizerSettings, epoch: int, step: int, steps: int, epochs: int) -> float:
-    """The rate at batch `step` of `steps` in epoch `epoch` of `epochs`, all from 0."""
+    """Returns the rate at batch `step` of `steps` in epoch `epoch` of `epochs`, all counted from 0."""
     low, high = settings.min_learning_rate, settings.learning_rate
     time = float(epoch) if settings.per_epoch else epoch + step / steps
     if settings.schedule == "constant":
@@ -46,8 +46,10 @@ def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettin
 
 
 def gradient_norm(gradients: list[Tensor]) -> float:
-    """Returns the Euclidean norm of all gradients together: finite where every one of them is. Their squares are
-    not: a gradient of 1e20 is finite, its square overflows float32. inf where there is a gradient that is not."""
+    """Returns the Euclidean norm of all gradients together; inf where one of them is not finite.
+
+    It is finite where all are, although their squares need not be: that of 1e20 overflows float32.
+    """
     norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).double()))
     if math.isfinite(norm):
         return norm
@@ -59,9 +61,12 @@ def gradient_norm(gradients: list[Tensor]) -> float:
 
 
 def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate: float, clip: float) -> float:
-    """One step on the parameters that the children of this step used; every other stays untouched (no decay, no
-    momentum). Clears their gradients. Returns the gradient's norm before clipping; where it is not finite there
-    is no step."""
+    """Makes one step on the parameters that the children of this step used, and clears their
+    gradients.
+
+    Every other parameter stays untouched: no decay, no momentum. Returns the gradient's norm before
+    clipping; where that is not finite, no step is made.
+    """
     gradients = [parameter.grad for parameter in used if parameter.grad is not None]
     norm = gradient_norm(gradients)
     if not math.isfinite(norm):
@@ -88,35 +93,36 @@ def forget_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 class GradientNorms:
-    """The norms of an epoch's gradients before clipping, and what `metrics.jsonl` says of them."""
+    """The norms of an epoch's gradients before clipping, and what metrics.jsonl says of them."""
 
     def __init__(self, clip: float):
         self.clip = clip  # the largest norm that is not clipped; 0: none is
         self.norms: list[float] = []
 
     def summary(self) -> dict[str, float]:
-        """Returns the median, the 99 % quantile and the largest, and the share that was clipped; nothing where
-        no step was made."""
+        """Returns the median, the 99 % quantile, the largest and the share that was clipped;
+        nothing where no step was made."""
         if not self.norms:
             return {}
         ordered = sorted(self.norms)
-        found = {
+        figures = {
             "gradient_norm_median": median(ordered),
             "gradient_norm_p99": ordered[math.ceil(0.99 * len(ordered)) - 1],
             "gradient_norm_largest": ordered[-1],
         }
         if self.clip:
-            found["clipped_share"] = sum(norm > self.clip for norm in ordered) / len(ordered)
-        return found
+            figures["clipped_share"] = sum(norm > self.clip for norm in ordered) / len(ordered)
+        return figures
 
 
 # -------------------------------------------------------------------------------------------------------- averaging
 class AveragedWeights:
-    """The mean of the weights over the steps since a trigger: averaged SGD with the non-monotone trigger of Merity et al.
-    2018, NT-ASGD. Training itself goes on with the weights as they are; `applied` puts the mean in their place.
+    """The mean of the weights over the steps since a trigger: NT-ASGD, averaged SGD with the
+    non-monotone trigger of Merity et al. 2018.
 
-    named: the weights by name. interval: n; averaging begins at the evaluation whose loss is above the least of those more
-    than n evaluations ago.
+    Training goes on with the weights as they are; `applied` puts the mean in their place. `named`:
+    the weights by name. `interval`: n; averaging begins at the evaluation whose loss is above the
+    least of those more than n evaluations ago.
     """
 
     def __init__(self, named: Mapping[str, nn.Parameter], interval: int):
@@ -126,14 +132,14 @@ class AveragedWeights:
         self.means: dict[str, Tensor] = {}  # none before the trigger
 
     def evaluated(self, loss: float) -> None:
-        """Tell the loss of an evaluation."""
+        """Takes in the loss of an evaluation."""
         if not self.means and len(self.losses) > self.interval and loss > min(self.losses[: -self.interval]):
             self.means = {name: parameter.detach().clone() for name, parameter in self.named.items()}
         self.losses.append(loss)
 
     @torch.no_grad()
     def stepped(self) -> None:
-        """Call after every step of the optimiser."""
+        """Takes in a step of the optimiser."""
         if self.means:
             self.steps += 1
             for name, mean in self.means.items():
@@ -141,7 +147,7 @@ class AveragedWeights:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the weights are their means, where averaging has begun."""
+        """Inside, the weights are their means, if averaging has begun."""
         kept = {name: self.named[name].detach().clone() for name in self.means}
         with torch.no_grad():
             for name, mean in self.means.items():

@@ -1,8 +1,8 @@
-"""Retrain: one architecture alone, from scratch, to the figure that counts (paper 3.2).
+"""Retrain: one architecture from scratch, to the figure that counts (paper 3.2).
 
-By the settings of the search unless the recipe says otherwise. The network keeps running statistics of its own; the
-validation part is scored after every epoch where one was kept back, the test set once, at the end. A training that
-diverges goes back to the start of its epoch and on at a lower rate, a stated number of times.
+The network keeps running statistics of its own. The validation part is scored after every epoch,
+where one was kept back; the test set once, at the end. A training that diverges goes back to the
+start of its epoch and on at a lower rate, at most `rollbacks` times.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from enas.tasks.task import Task
 
 
 class Retrain:
-    """Trains `model`: a child with running statistics, or any module that the task can call as one. As with the search,
-    `state` is complete at every event."""
+    """Trains `model`: a child with running statistics, or any module that the task can call like
+    one. As in a search, `state` is complete at every event."""
 
     def __init__(self, settings: RetrainSettings, task: Task, model: nn.Module, seed: int = 0):
         assert not isinstance(model, Supernet) or (model.only is not None and model.statistics == "running")
-        self.settings, self.task, self.model, self.seed = settings, task, model, seed
+        self.settings, self.seed = settings, seed
+        self.task, self.model = task, model
         self._named = dict(model.named_parameters())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.epoch, self.step, self.loss_sum = 0, 0, 0.0
@@ -99,12 +100,13 @@ class Retrain:
 
     # ---------------------------------------------------------------------------------------------- going back
     def _snapshot(self) -> State:
-        """A copy of the state of now, which later steps do not change."""
+        """Returns a copy of the state, which later steps do not change."""
         state = self._state()
         return State({key: tensor.detach().clone() for key, tensor in state.tensors.items()}, state.values)
 
     def _roll_back(self, why: str, gradient: bool) -> RolledBack:
-        """Back to the start of the epoch, with a lower rate from now on; `Diverged` where it was often enough."""
+        """Goes back to the start of the epoch, with a lower rate from now on; raises `Diverged`
+        where that was done too often."""
         epoch, step, limit = self.epoch, self.step, self.settings.rollbacks
         if self.rolled_back >= limit:
             often = f" after {limit} times at a lower rate," if limit else ""
@@ -116,7 +118,7 @@ class Retrain:
 
     # -------------------------------------------------------------------------------------------------- state
     def state(self) -> State:
-        """The state of now and, within an epoch, the one to go back to."""
+        """Returns the state and, within an epoch, the one to go back to."""
         now = self._state()
         values = {**now.values, "rolled_back": self.rolled_back}
         if not self.step:

@@ -1,12 +1,13 @@
 """The search: two phases that alternate (paper 2.2).
 
-    phase 1, shared weights: over a whole pass of the training data, each step trains M children drawn from the strategy,
-             all on the same minibatch (Eq. 1)
-    phase 2, controller: a number of steps, each scoring n architectures by their reward on a validation minibatch and
-             telling the strategy
+    phase 1, shared weights: a pass over the training data; each step trains M children, drawn from
+             the strategy, on the same minibatch (Eq. 1)
+    phase 2, controller: a number of steps; each scores n architectures by their reward on a
+             validation minibatch and tells the strategy
 
-`run` yields an event after every step, and at every event `state` is complete: a search that is stopped there and loaded
-again continues bit for bit. It knows no concrete space, network, task or strategy, and writes no files.
+`run` yields an event after every step, and at every event `state` is complete: a search that is
+stopped there and loaded again continues bit for bit. It knows no concrete space, network, task or
+strategy, and writes no files.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Means:
         return {"sums": self.sums, "counts": self.counts}
 
     def load(self, values: Mapping[str, Any]) -> None:
-        """Puts back what `state` gave. Earlier checkpoints hold the counts among the sums, as "n:NAME"."""
+        """Puts back what `state` gave. Earlier checkpoints hold the counts among the sums, as
+        "n:NAME"."""
         counts = {name[2:]: n for name, n in values["sums"].items() if name.startswith("n:")}
         self.counts = dict(values.get("counts", counts))
         self.sums = {name: values["sums"][name] for name in self.counts}
@@ -126,7 +128,8 @@ class Search:
             yield self._epoch_end()
 
     def controller_steps(self, epoch: int) -> int:
-        """Returns the steps of phase 2 in an epoch: none while warming up, none where the strategy does not learn."""
+        """Returns the steps of phase 2 in an epoch: none while warming up, none where the strategy
+        does not learn."""
         return self.settings.controller_steps if self.strategy.learns and epoch >= self.settings.warmup_epochs else 0
 
     def _who_draws(self) -> Strategy:
@@ -135,7 +138,7 @@ class Search:
 
     def _shared_step(self) -> Step:
         M, steps = self.settings.children, self.task.train_steps
-        if not self.pending:  # the policy stands still in this phase: many children in one walk
+        if not self.pending:  # the policy stands still in this phase: draw many at once
             self.pending = self._who_draws().ask(M * min(steps - self.step, max(1, MOST_ASKED // M)))
         archs, self.pending = self.pending[:M], self.pending[M:]
         batch = self.task.train_batch(self.epoch, self.step)
@@ -164,7 +167,8 @@ class Search:
     def _skip(
         self, why: Literal["loss", "gradient"], failing: list[int], archs: list[Architecture], losses: list[float]
     ) -> None:
-        """Notes a step that changes no weights; raises `Diverged` where there are too many. `failing`: which children."""
+        """Notes a step that changes no weights; raises `Diverged` where there are too many.
+        `failing`: which children."""
         skipped, steps = self.skipped, self.task.train_steps
         skipped.reasons[why] += 1
         for child in failing:
@@ -186,7 +190,8 @@ class Search:
             )
 
     def _gradients(self, archs: list[Architecture], batch: Any, key: tuple[object, ...]) -> list[float]:
-        """Adds the mean of the children's gradients (Eq. 1) to the shared weights; returns their losses."""
+        """Adds the mean of the children's gradients (Eq. 1) to the shared weights; returns their
+        losses."""
         self.supernet.train()
         progress = self.epoch / self.settings.epochs
         losses = []
@@ -226,8 +231,8 @@ class Search:
         return EpochEnd(self.epoch, metrics)
 
     def _probed(self) -> dict[str, float]:
-        """Returns figures of the strategy's architectures beside random ones, pair by pair on the next validation
-        minibatches. Leaves the strategy and the weights as they are."""
+        """Returns figures of the strategy's architectures beside random ones, pair by pair on the
+        next validation minibatches. Leaves the strategy and the weights as they are."""
         n = self.settings.probes
         if not n or not self.controller_steps(self.epoch):
             return {}
@@ -244,7 +249,8 @@ class Search:
         return probed(policy, uniform, again)
 
     def _op_names(self, arch: Architecture) -> Iterator[str]:
-        """Yields what the histogram counts: `cell.op` for each op, `cell.skip` for each skip that is taken."""
+        """Yields what the histogram counts: `cell.op` for each op, `cell.skip` for each skip that
+        is taken."""
         for decision in self.supernet.space.decisions:
             answer = arch.choices.get(decision.name)
             cell = decision.name.split(".")[0]
@@ -255,7 +261,8 @@ class Search:
 
     # -------------------------------------------------------------------------------------------------- state
     def state(self) -> State:
-        """Returns the whole state at an event. Children that are drawn but not yet trained are kept as their answers."""
+        """Returns the whole state at an event. Children that are drawn but not yet trained are kept
+        as their answers."""
         names = [decision.name for decision in self.supernet.space.decisions]
         values = {
             "epoch": self.epoch,
@@ -298,8 +305,9 @@ class Search:
 
     # ------------------------------------------------------------------------------------------------ preview
     def preview(self, children: int = 8, warm: int = 2, seconds: float = 3.0, most: int = 48) -> Cost:
-        """Measures on random children what the rest of the search will take: on `children` of them after `warm`, and on up
-        to `most` while `seconds` are not over, because they differ. Changes nothing."""
+        """Measures on random children what the rest of the search will take: on `children` of them
+        after `warm`, and on up to `most` while `seconds` are not over, because they differ. Changes
+        nothing."""
         asked = RandomSearch(self.supernet.space, seed=self.seed).ask(warm + max(children, most))
         began = time.perf_counter()
         buffers, remembered = {name: b.clone() for name, b in self.supernet.named_buffers()}, self.task.state()

@@ -1,4 +1,5 @@
-"""Many trainings side by side, in processes of their own, that stop in good order and never do what is done."""
+"""Many trainings side by side, in processes of their own; they stop in good order, and what is done is
+not done again."""
 
 from __future__ import annotations
 
@@ -29,10 +30,12 @@ def retrain_many(
     listen: Listener = silent,
     stop: Callable[[], str | None] = never,
 ) -> tuple[list[dict[str, Any] | None], str | None]:
-    """Train (architecture or reference, folder, seed) each, `workers` at a time, in processes of the plan's number of
-    threads each: a training gives the same figures here as alone. What is done already is only read.
+    """Trains each (architecture or reference, folder, seed), `workers` at a time, in processes of the
+    plan's number of threads each, so that a training gives the same figures as by itself.
 
-    Results in order, None for those that were stopped, and why they were. One that came to nothing is {DIVERGED: how}."""
+    Returns the results in order, None for those that were stopped, and the reason. A training that is
+    done already is only read. One that diverged is {DIVERGED: how}.
+    """
     results: list[dict[str, Any] | None] = [None] * len(jobs)
     why: str | None = None
     context = multiprocessing.get_context("spawn")

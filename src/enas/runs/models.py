@@ -1,5 +1,5 @@
-"""Architectures and reference models by what names them: a run, a file, a name; and what is known of
-them untrained."""
+"""Architectures and reference models by what names them: a run, a file or a name; and their sizes
+before any training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from enas.spaces.registry import space_of
 
 
 def best_of(run: str | Path) -> list[Architecture]:
-    """The ranked architectures of a derived run."""
+    """Returns the ranked architectures of a derived run; ValueError where it has none yet."""
     path = Path(run) / "best.json"
     if not path.exists():
         RunFolder.open(Path(run))
@@ -30,8 +30,9 @@ def best_of(run: str | Path) -> list[Architecture]:
 
 
 def reference_for(plan: Plan, name: str, run: str | Path | None = None, parameters: int | None = None) -> Reference:
-    """A hand-designed model to compare with: of `parameters` at most, or as many as the run's best architecture has, or as
-    the published model had. ValueError where it is none, or is for another task."""
+    """Returns a hand-designed model to compare with, of at most `parameters`; without them, as many as
+    the run's best architecture has, or the published model had. ValueError for a name that is unknown or
+    of another task."""
     entry = reference_entry(name, plan.names.task)
     if parameters is None and run is not None:
         best_of(run)
@@ -42,26 +43,27 @@ def reference_for(plan: Plan, name: str, run: str | Path | None = None, paramete
 
 
 def sizes(arch: Architecture) -> dict[str, int]:
-    """Parameters that the architecture has when it is trained alone, by recipe of the paper's data for its space; and the
-    hidden units of a recurrent cell of the paper's 24 M. Nothing is allocated."""
+    """Returns the number of parameters of the network that is trained from scratch, by recipe, on the
+    paper's data; for a recurrent cell also the hidden units of the paper's 24 M. Allocates nothing."""
     plan = make_plan(presets.preset_for(arch.space["name"]), data=".", device="cpu")
     out = {}
     for recipe in presets.preset(plan.preset).recipes:
-        here = dataclasses.replace(plan, settings=presets.config_of(plan.preset, recipe)).with_space(arch.space)
-        network = here.settings.retrain.network
-        dimensions = DATASETS[here.settings.data.dataset].dimensions
+        other = dataclasses.replace(plan, settings=presets.config_of(plan.preset, recipe)).with_space(arch.space)
+        network = other.settings.retrain.network
+        dimensions = DATASETS[other.settings.data.dataset].dimensions
         with torch.device("meta"):
-            model = BACKBONES[here.space.backbone].make(here.space, network, **dimensions, only=arch)
+            model = BACKBONES[other.names.network].make(other.space, network, **dimensions, only=arch)
         out[f"{plan.preset} {recipe}"] = model.num_parameters(aux=False)
         if recipe == "paper" and isinstance(network, RecurrentSettings):
             out["hidden units of 24 M parameters (paper 3.1)"] = hidden_for(
-                24_000_000, here.space, arch, network, **dimensions
+                24_000_000, other.space, arch, network, **dimensions
             )
     return out
 
 
 def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
-    """Notes for a drawing: sizes of maps and filters in the run's network, or else in that of the recipe `paper`."""
+    """Returns notes for a drawing: sizes of maps and filters in the run's network, or else in that of the
+    recipe `paper`."""
     if Path(what).is_dir() and (Path(what) / "best.json").exists():
         found: dict[str, str] = read_json(Path(what) / "best.json").get("marks", {})
         return found
@@ -69,12 +71,13 @@ def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
     plan = make_plan(name, "paper", data=".", device="cpu").with_space(arch.space)
     dimensions = DATASETS[plan.settings.data.dataset].dimensions
     with torch.device("meta"):
-        model = BACKBONES[plan.space.backbone].make(plan.space, plan.settings.retrain.network, **dimensions, only=arch)
+        model = BACKBONES[plan.names.network].make(plan.space, plan.settings.retrain.network, **dimensions, only=arch)
     return model.marks()
 
 
 def architecture_of(what: str | Path) -> Architecture:
-    """From a run (its best), a JSON file, or the name of a shipped architecture; ValueError where it is none of them."""
+    """Returns the architecture of a run (its best), of a JSON file, or of a published name; ValueError where
+    `what` is none of them."""
     text = str(what)
     if text in NAMED:
         return named(text)
@@ -88,4 +91,4 @@ def architecture_of(what: str | Path) -> Architecture:
         except UnicodeDecodeError:
             raise ValueError(f"an architecture is read from a JSON file; '{path}' is not text") from None
         return space_of(arch.space).architecture(arch.choices, dict(arch.provenance))  # one value, however it was written
-    raise ValueError(f"'{text}' is no run, no architecture file and none of the named ones ({', '.join(NAMED)})")
+    raise ValueError(f"'{text}' is not a run, an architecture file or a published architecture ({', '.join(NAMED)})")

@@ -1,4 +1,4 @@
-"""Continues a search or a retraining from its run folder."""
+"""Continues a search or a training from its run folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from enas.spaces.architecture import model_from_dict
 
 
 def resume(run: str | Path, *, max_seconds: float | None = None, listen: Listener = silent) -> Path:
-    """Continue a search or a retraining from its last checkpoint, as if it had never stopped."""
+    """Continues a search or a training from its last checkpoint, as if it had never stopped."""
     path = Path(run)
     with RunFolder.open(path) as folder:
         folder.lock()

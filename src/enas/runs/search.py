@@ -48,7 +48,7 @@ def search_plan(
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> Path:
-    """Search by `plan`; the run folder. ValueError before anything is written where an input is bad."""
+    """Searches by `plan` and returns the run folder. ValueError for bad input, before anything is written."""
     if epochs is not None:
         plan = plan.with_settings(search=dataclasses.replace(plan.settings.search, epochs=epochs))
     path = Path(out) if out is not None else Path("runs") / f"{plan.preset}-{plan.recipe}" / f"seed{plan.seed}"
@@ -65,6 +65,7 @@ def search_plan(
 
 
 def run_search(folder: RunFolder, procedure: Search, listen: Listener, stop: Callable[[], str | None]) -> None:
+    """Runs a search to its end, or until `stop`, and keeps its logs."""
     began = time.perf_counter()
 
     with tensorboard(folder.path, procedure.epoch) as writer:

@@ -89,7 +89,8 @@ class Names:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named combination; `recipes` make its settings. `threads`: CPU threads where more do not pay; None: all cores."""
+    """A named combination of parts; its `recipes` make its settings. `threads`: the number of CPU threads,
+    where more do not pay; None: all cores."""
 
     about: str
     names: Names
@@ -111,13 +112,13 @@ def retrain_types_of(settings: Settings) -> Any:
 
 # ------------------------------------------------------------------------------------- settings as plain values
 def to_dict(settings: Any) -> dict[str, Any]:
-    """Nested dataclasses as nested dicts that JSON can hold."""
+    """Returns nested dataclasses as nested dicts, which JSON can hold."""
     return dataclasses.asdict(settings)
 
 
 def as_recorded(like: Any, data: Mapping[str, Any]) -> Any:
-    """The settings that a run recorded, of the types of `like`. One that is missing did not exist when the run was made:
-    it gets what the code did then, the default of its class, whatever today's recipe holds."""
+    """Returns the settings that a run recorded, of the types of `like`. A setting that is missing did not
+    exist then: it gets what the code did then, the default of its class."""
 
     def earlier(settings: Any, recorded: Any) -> Any:
         recorded = recorded if isinstance(recorded, Mapping) else {}  # from_dict says what is wrong
@@ -135,7 +136,8 @@ def as_recorded(like: Any, data: Mapping[str, Any]) -> Any:
 
 
 def from_dict(like: Any, data: Any, where: str = "") -> Any:
-    """`like` (a dataclass instance) with the values of `data`; ValueError for unknown settings and wrong types."""
+    """Returns `like`, a dataclass instance, with the values of `data`; ValueError for a setting that is
+    unknown or of the wrong type."""
     if not isinstance(data, Mapping):
         raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {data!r}")
     known = {f.name: getattr(like, f.name) for f in dataclasses.fields(like)}
@@ -159,7 +161,7 @@ def from_dict(like: Any, data: Any, where: str = "") -> Any:
 
 
 def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every setting, in order."""
+    """Yields the dotted name and the value of every setting, in order."""
     for f in dataclasses.fields(settings):
         value = getattr(settings, f.name)
         name = f"{prefix}{f.name}"
@@ -170,19 +172,19 @@ def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def described(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Dotted name, value, and what the docstring says of every setting: meaning, unit, source."""
+    """Yields the dotted name, the value and the docstring of every setting."""
     classes = [c for c in reversed(type(settings).__mro__) if dataclasses.is_dataclass(c)]
-    said = {p.arg_name: p.description or "" for c in classes for p in parse_from_object(c).params}
+    texts = {p.arg_name: p.description or "" for c in classes for p in parse_from_object(c).params}
     for f in dataclasses.fields(settings):
         value = getattr(settings, f.name)
         name = f"{prefix}{f.name}"
         if dataclasses.is_dataclass(value):
             yield from described(value, f"{name}.")
         else:
-            yield name, value, " ".join(said.get(f.name, "").split())
+            yield name, value, " ".join(texts.get(f.name, "").split())
 
 
 def difference(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
-    """Settings in which two recipes differ."""
+    """Returns the settings in which two recipes differ, with both values."""
     other = dict(flat(b))
     return [(name, value, other[name]) for name, value in flat(a) if value != other[name]]

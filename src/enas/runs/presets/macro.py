@@ -41,8 +41,8 @@ def cifar10_macro_paper() -> MacroConfig:
 
 
 def cifar10_macro_released() -> MacroConfig:
-    """Scripts cifar10_macro_search.sh and cifar10_macro_final.sh of the released code, and the values in its sources. The
-    released final network has 24 layers; a search of 12 is retrained with the 12 that it found."""
+    """Scripts cifar10_macro_search.sh and cifar10_macro_final.sh of the released code, and the values in
+    its sources. The released final network has 24 layers; here it has the 12 of the search."""
     task = ImageClassificationSettings(batch_size=128, reward_batch=128)
     return Config(
         space=ConvMacroSettings(form="released"),

@@ -72,7 +72,7 @@ def cifar10_micro_released() -> MicroConfig:
 
 
 def cifar10_micro_modern() -> MicroConfig:
-    """Departures from `paper` that are thought to matter, none measured at this size yet (docs/decisions.md)."""
+    """Departures from `paper` that are thought to matter; none is measured at this size yet."""
     optimizer = OptimizerSettings(schedule="cosine", min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0)
     return Config(
         space=ConvMicroSettings(),
@@ -119,9 +119,9 @@ def cifar10_micro_quick() -> MicroConfig:
 
 # ------------------------------------------------------------------------------------------------- digits-micro
 def digits_micro_quick() -> MicroConfig:
-    """400 of scikit-learn's 8x8 digits train, 400 validate, 997 test: small enough that a difference can show. The last
-    word has a short training alone, of the policy's best and of uniform ones: shared weights favour pools here
-    (docs/log.md)."""
+    """400 of scikit-learn's 8x8 digits train, 400 validate, 997 test: few enough that a difference shows.
+    Shared weights favour pooling here, so short trainings from scratch decide, of the policy's best and
+    of random architectures (docs/log)."""
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0
     )

@@ -50,8 +50,8 @@ def nasbench201_paper() -> NasBench201Config:
 
 
 def nasbench201_modern() -> NasBench201Config:
-    """What earned its place against the truth within ten core-minutes (docs/log.md): uniform children all through, a
-    shortlist by number of parameters, and the last word to short trainings alone, by successive halving."""
+    """What ranked best against the truth within ten core-minutes (docs/log): random children all through,
+    a shortlist by the number of parameters, and short trainings from scratch by successive halving."""
     quick = nasbench201_quick()
     retrain = dataclasses.replace(
         quick.retrain, network=NasBench201NetworkSettings(filters=16, cells=1, stem_stride=2), task=quick.task
@@ -67,7 +67,7 @@ def nasbench201_modern() -> NasBench201Config:
 
 
 def nasbench201_quick() -> NasBench201Config:
-    """One cell a stage at 8 channels on images of half the size: ten minutes on two cores."""
+    """One cell per stage at 8 channels on images of half the size: ten minutes on two cores."""
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=100, grad_clip=5.0
     )

@@ -103,7 +103,7 @@ def ptb_rnn_released() -> TextConfig:
 
 
 def ptb_rnn_modern() -> TextConfig:
-    """Departures from `paper` that are thought to matter, none measured at this size yet (docs/decisions.md)."""
+    """Departures from `paper` that are thought to matter; none is measured at this size yet."""
     like = ptb_rnn_paper()
     return dataclasses.replace(
         like,
