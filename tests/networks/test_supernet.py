@@ -623,12 +623,12 @@ def test_other_schedules() -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"learning_rate": 0.0}, "learning rates obey .* got 0.001 and 0.0"),
-        ({"min_learning_rate": 0.1}, "learning rates obey .* got 0.1 and 0.05"),
-        ({"restart_epochs": 0}, "restart_epochs and restart_factor are at least 1; got 0, 2"),
-        ({"momentum": 1.0}, "momentum is at least 0 and below 1; got 1.0"),
-        ({"weight_decay": -1.0}, "weight_decay is at least 0; got -1.0"),
-        ({"grad_clip": -1.0}, "grad_clip is at least 0; got -1.0"),
+        ({"learning_rate": 0.0}, r"optimizer.learning_rate is above 0; got 0.0"),
+        ({"min_learning_rate": 0.1}, r"optimizer.min_learning_rate is between 0 and learning_rate \(0.05\); got 0.1"),
+        ({"restart_epochs": 0}, "optimizer.restart_epochs is at least 1; got 0"),
+        ({"momentum": 1.0}, "optimizer.momentum is at least 0 and below 1; got 1.0"),
+        ({"weight_decay": -1.0}, "optimizer.weight_decay is at least 0; got -1.0"),
+        ({"grad_clip": -1.0}, "optimizer.grad_clip is at least 0; got -1.0"),
     ],
 )
 def test_wrong_optimizer_settings(wrong: dict[str, Any], says: str) -> None:

@@ -18,6 +18,7 @@ from enas.runs.plan import Plan
 from enas.runs.process import signals
 from enas.runs.retrain import retrain
 from enas.spaces.architecture import Architecture, Reference, model_from_dict
+from enas.state import Record
 
 DIVERGED = "diverged"
 
@@ -29,14 +30,14 @@ def retrain_many(
     workers: int,
     listen: Listener = silent,
     stop: Callable[[], str | None] = never,
-) -> tuple[list[dict[str, Any] | None], str | None]:
+) -> tuple[list[Record | None], str | None]:
     """Trains each (architecture or reference, folder, seed), `workers` at a time, in processes of the
     plan's number of threads each, so that a training gives the same figures as by itself.
 
     Returns the results in order, None for those that were stopped, and the reason. A training that is
     done already is only read. One that diverged is {DIVERGED: how}.
     """
-    results: list[dict[str, Any] | None] = [None] * len(jobs)
+    results: list[Record | None] = [None] * len(jobs)
     why: str | None = None
     context = multiprocessing.get_context("spawn")
     halt = context.Event()
@@ -76,7 +77,7 @@ def _worker(halt: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
 
 
-def _job(config: dict[str, Any], arch: dict[str, Any], folder: str, seed: int) -> dict[str, Any] | None:
+def _job(config: Record, arch: Record, folder: str, seed: int) -> Record | None:
     def stop() -> str | None:
         return "stopped" if _halt.is_set() else None
 

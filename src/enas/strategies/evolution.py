@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.decisions import Decision, SubsetChoice
@@ -100,7 +99,7 @@ def _others(decision: Decision, answer: Answer) -> list[Answer]:
     return [tuple(option for option in decision.options if option in some) for some in sets]
 
 
-def _lists(value: Any) -> Any:
+def _lists(value: object) -> object:
     """As JSON has it, so that a state is the same before and after it was written."""
     if isinstance(value, dict):
         return {key: _lists(v) for key, v in value.items()}
