@@ -268,7 +268,7 @@ def test_layer_ops_keep_the_size_and_refuse_unknown_names(name: str) -> None:
     ("wrong", "says"),
     [
         ({"filters": 0}, "network.filters is at least 1"),
-        ({"reductions": 3}, "network.reductions is 0 or 1 or 2"),
+        ({"reductions": 3}, "network.reductions is one of 0, 1, 2"),
         ({"dropout": 1.0}, "below 1"),
     ],
 )

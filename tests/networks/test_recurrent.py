@@ -169,10 +169,10 @@ def test_wrong_tokens(parse: Any, tokens: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"num_nodes": 0}, "num_nodes of the recurrent space is at least 1; got 0"),
+        ({"num_nodes": 0}, "space.num_nodes is at least 1; got 0"),
         ({"ops": ()}, "distinct names, at least one"),
-        ({"output": "last"}, "output of the recurrent space is loose_ends or all; got 'last'"),
-        ({"sharing": "none"}, "sharing of the recurrent space is edge or edge_op; got 'none'"),
+        ({"output": "last"}, "space.output is one of loose_ends, all; got 'last'"),
+        ({"sharing": "none"}, "space.sharing is one of edge, edge_op; got 'none'"),
     ],
 )
 def test_wrong_space_settings(wrong: dict[str, Any], says: str) -> None:
@@ -194,7 +194,7 @@ def test_an_unknown_activation() -> None:
         ({"layers": 0}, "network.layers is at least 1; got 0"),
         ({"output_dropout": 1.0}, "network.output_dropout is at least 0 and below 1; got 1.0"),
         ({"init_range": 0.0}, "network.init_range is above 0; got 0.0"),
-        ({"computation": "magic"}, "network.computation is auto, plain, fused, static, recorded; got 'magic'"),
+        ({"computation": "magic"}, "network.computation is one of auto, plain, fused, static, recorded; got 'magic'"),
     ],
 )
 def test_wrong_network_settings(wrong: dict[str, Any], says: str) -> None:

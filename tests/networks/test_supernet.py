@@ -285,8 +285,8 @@ def test_models_say_what_they_hold() -> None:
     [
         ({"filters": 0}, "network.filters is at least 1; got 0"),
         ({"cells": 0}, "network.cells is at least 1; got 0"),
-        ({"reductions": 4}, "network.reductions is 1 or 2 or 3; got 4"),
-        ({"stem_stride": 3}, "network.stem_stride is 1 or 2; got 3"),
+        ({"reductions": 4}, "network.reductions is one of 1, 2, 3; got 4"),
+        ({"stem_stride": 3}, "network.stem_stride is one of 1, 2; got 3"),
         ({"dropout": 1.0}, "network.dropout is at least 0 and below 1; got 1.0"),
         ({"drop_path": -0.1}, "network.drop_path is at least 0 and below 1; got -0.1"),
         ({"aux_weight": -1.0}, "network.aux_weight is at least 0; got -1.0"),

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from enas.networks import kernels
 from enas.networks.ops import Norm, Read, Statistics, batch_norm, factorized, make_op, make_stem
 from enas.networks.supernet import Outputs, Supernet, he_initialise, he_normal
+from enas.ranges import COUNT, NOT_NEGATIVE, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, WiredEdge
 from enas.spaces.space import SearchSpace, possible_edges, wire
@@ -66,15 +67,10 @@ class MicroSettings:
     scale of their outputs (not in the paper; docs/log.md says what it brought on digits)."""
 
     def __post_init__(self) -> None:
-        _at_least(self, filters=1, cells=1, stem_multiplier=1)
-        for name, allowed in (("reductions", (1, 2, 3)), ("stem_stride", (1, 2))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"network.{name} is {' or '.join(map(str, allowed))}; got {getattr(self, name)}")
-        for name in ("dropout", "drop_path"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"network.{name} is at least 0 and below 1; got {getattr(self, name)}")
-        if self.aux_weight < 0:
-            raise ValueError(f"network.aux_weight is at least 0; got {self.aux_weight}")
+        check_ranges(self, "network", filters=COUNT, cells=COUNT, stem_multiplier=COUNT)
+        check_ranges(self, "network", dropout=RATE, drop_path=RATE, aux_weight=NOT_NEGATIVE)
+        check_name("network.reductions", self.reductions, (1, 2, 3))
+        check_name("network.stem_stride", self.stem_stride, (1, 2))
 
     def widened(self, highest: int) -> Self:
         """All widths scaled so that the highest layer has so many filters (paper 3.2: 512). ValueError where they do not
@@ -85,12 +81,6 @@ class MicroSettings:
                 f"filters of the highest layer are a multiple of {times}, as the stem has 1/{times} of them; got {highest}"
             )
         return replace(self, filters=highest // times)
-
-
-def _at_least(settings: MicroSettings, **bounds: int) -> None:
-    for name, bound in bounds.items():
-        if getattr(settings, name) < bound:
-            raise ValueError(f"network.{name} is at least {bound}; got {getattr(settings, name)}")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from enas.networks.ops import NBMACRO_OPS, Norm, Statistics, batch_norm, make_stem, registered
 from enas.networks.supernet import Supernet, he_initialise
+from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredEdge, WiredNode
 from enas.spaces.space import SearchSpace, possible_edges, wire
@@ -40,11 +41,8 @@ class NasBenchMacroNetworkSettings:
     """2 halves the image before the first layer: a quarter of the cost; not published."""
 
     def __post_init__(self) -> None:
-        for name in ("filters", "head"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"network.{name} is at least 1; got {getattr(self, name)}")
-        if self.stem_stride not in (1, 2):
-            raise ValueError(f"network.stem_stride is 1 or 2; got {self.stem_stride}")
+        check_ranges(self, "network", filters=COUNT, head=COUNT)
+        check_name("network.stem_stride", self.stem_stride, (1, 2))
 
     def widened(self, highest: int) -> Self:
         """All widths scaled so that the last of three stages has so many filters. ValueError where they do not come out

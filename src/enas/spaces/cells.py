@@ -49,6 +49,14 @@ MERGED = "merged"  # what an edge reads where the chosen nodes are merged before
 NONE = "none"  # the op of an edge that is not there
 
 
+def check_ops(ops: tuple[str, ...], none_allowed: bool = False) -> None:
+    """Raises a ValueError unless the `ops` of a space's settings are distinct names, at least one."""
+    if not ops or len(set(ops)) != len(ops):
+        raise ValueError(f"space.ops are distinct names, at least one; got {list(ops)}")
+    if NONE in ops and not none_allowed:
+        raise ValueError(f"space.ops are ops that compute something; got '{NONE}'")
+
+
 @dataclass(frozen=True)
 class WiredEdge:
     """An edge with its answers filled in: what `address` turns into the name of a weight."""

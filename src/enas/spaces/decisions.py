@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from enas.ranges import SHARE, check_ranges
 from enas.spaces.architecture import Answer
 
 
@@ -88,8 +89,7 @@ class SubsetChoice(Decision):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"the rate of a subset is between 0 and 1; got {self.rate}")
+        check_ranges(self, "", rate=SHARE)
         if self.k is not None and not 0 <= self.k <= len(self.options):
             raise ValueError(f"k of a subset is between 0 and the number of options ({len(self.options)}); got {self.k}")
 

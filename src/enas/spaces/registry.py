@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from enas.ranges import check_name
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
@@ -90,9 +91,8 @@ def space_of(spec: Mapping[str, Any]) -> SearchSpace:
 def settings_of(spec: Mapping[str, Any]) -> Any:
     """The settings of the space an architecture names. ValueError for an unknown name or setting."""
     name = spec.get("name")
-    if name not in SPACES:
-        raise ValueError(f"the space of an architecture is one of {', '.join(SPACES)}; got {name!r}")
-    entry = SPACES[name]
+    check_name("the space of an architecture", name, SPACES)
+    entry = SPACES[str(name)]
     settings = {key: tuple(v) if isinstance(v, list | tuple) else v for key, v in spec.items() if key != "name"}
     known = {f.name: f for f in dataclasses.fields(entry.settings)}
     for key, value in settings.items():

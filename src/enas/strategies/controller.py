@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from enas.ranges import COUNT, NOT_NEGATIVE, at_least, check_name, check_ranges
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice
 from enas.spaces.space import SearchSpace
@@ -56,13 +57,11 @@ class ControllerSettings:
     """Biases in the LSTM (released code: none)."""
 
     def __post_init__(self) -> None:
-        if self.after_anchor not in ("empty", "previous"):
-            raise ValueError(f"controller.after_anchor is empty or previous; got '{self.after_anchor}'")
-        if self.op_tanh_constant is not None and self.op_tanh_constant < 0:
-            raise ValueError(f"controller.op_tanh_constant is at least 0; got {self.op_tanh_constant}")
-        for name, low in (("hidden", 1), ("temperature", 1e-6), ("tanh_constant", 0), ("init_range", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"controller.{name} is at least {low}; got {getattr(self, name)}")
+        group = "strategy.controller"
+        check_ranges(self, group, hidden=COUNT, temperature=at_least(1e-6), tanh_constant=NOT_NEGATIVE)
+        check_ranges(self, group, init_range=NOT_NEGATIVE, op_tanh_constant=NOT_NEGATIVE)
+        check_name(f"{group}.input_head", self.input_head, ("attention", "softmax"))
+        check_name(f"{group}.after_anchor", self.after_anchor, ("empty", "previous"))
 
 
 @dataclass(frozen=True)
