@@ -29,7 +29,7 @@ from enas.procedures.optimizer import OptimizerSettings, learning_rate, make_opt
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro, from_tokens
 from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell
-from enas.spaces.space import SearchSpace, wire
+from enas.spaces.space import SearchSpace
 from enas.state import seed_of, seeded
 from laws import FULL, SMALL, samples
 
@@ -384,7 +384,7 @@ def test_drop_path_grows_with_depth_and_time_and_spares_identity(monkeypatch: py
             [
                 0.5 * (index + 1) / 5 * progress
                 for index in net.live(arch, aux=False)
-                for node in wire(MICRO, arch)[net.positions[index].cell].nodes
+                for node in MICRO.wire(arch)[net.positions[index].cell].nodes
                 for edge in node.edges
                 if edge.op != "identity"
             ]

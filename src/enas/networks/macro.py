@@ -28,8 +28,8 @@ from enas.networks.ops import LAYER_OPS, AfterRelu, FactorizedReduction, Norm, S
 from enas.networks.supernet import Supernet, he_initialise, he_normal
 from enas.ranges import COUNT, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import WiredNode
-from enas.spaces.space import SearchSpace, possible_edges, wire
+from enas.spaces.cells import WiredNode, possible_edges
+from enas.spaces.space import SearchSpace
 
 OP = "op"  # the source that stands for a layer's own op, where skips are merged after it
 
@@ -162,7 +162,7 @@ class MacroNetwork(Supernet):
     def _plan(self, arch: Architecture) -> tuple[tuple[WiredNode, ...], dict[str, int]]:
         """Layers to run, and for each output the deepest level at which it is read."""
         if arch not in self._plans:
-            nodes = wire(self.space, arch)[self.cell.name].nodes
+            nodes = self.space.wire(arch)[self.cell.name].nodes
             deepest = {nodes[-1].name: len(self.cuts)}
             for node in nodes:
                 for name in node.reads:

@@ -28,8 +28,8 @@ from enas.networks.ops import Norm, Read, Statistics, batch_norm, factorized, ma
 from enas.networks.supernet import Outputs, Supernet, he_initialise, he_normal
 from enas.ranges import COUNT, NOT_NEGATIVE, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import WiredCell, WiredEdge
-from enas.spaces.space import SearchSpace, possible_edges, wire
+from enas.spaces.cells import WiredCell, WiredEdge, possible_edges
+from enas.spaces.space import SearchSpace
 
 STEM = -1  # the position that the first two cells read
 
@@ -157,7 +157,7 @@ class MicroNetwork(Supernet):
 
     def _ends(self, position: int, arch: Architecture) -> tuple[str, ...]:
         """Loose ends that leave the cell at `position`."""
-        return ("stem",) if position == STEM else wire(self.space, arch)[self.positions[position].cell].outputs
+        return ("stem",) if position == STEM else self.space.wire(arch)[self.positions[position].cell].outputs
 
     def _build(self, needed: set[str] | None) -> None:
         norm = partial(batch_norm, statistics=self.statistics)
@@ -203,7 +203,7 @@ class MicroNetwork(Supernet):
 
     def live(self, arch: Architecture, aux: bool) -> list[int]:
         """Positions that the classifier (and with `aux` the auxiliary head) needs, in order."""
-        wired = wire(self.space, arch)
+        wired = self.space.wire(arch)
         live = {len(self.positions) - 1} | ({self.aux_position} if aux else set())
         for position in reversed(self.positions):
             if position.index in live:
@@ -212,7 +212,7 @@ class MicroNetwork(Supernet):
         return sorted(live - {STEM})
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
-        wired = wire(self.space, arch)
+        wired = self.space.wire(arch)
         out = ["stem"]
         for index in self.live(arch, aux):
             cell = wired[self.positions[index].cell]
@@ -237,7 +237,7 @@ class MicroNetwork(Supernet):
         """Logits (B, classes); in training with an auxiliary head `Outputs`. `progress` in 0..1 is how much of the
         training is over: drop-path grows with it."""
         arch = self.architecture(arch)
-        wired = wire(self.space, arch)
+        wired = self.space.wire(arch)
         aux_now = self.training and self.aux_weight > 0
         # Every reader of a cell takes a ReLU of it first, so it is applied once, where the output is made.
         stem = self.once(x, "stem", lambda: F.relu(self.at("stem")(x.contiguous(memory_format=torch.channels_last))))

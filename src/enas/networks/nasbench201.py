@@ -22,8 +22,8 @@ from enas.networks.ops import NB201_OPS, AfterRelu, Norm, Read, Statistics, batc
 from enas.networks.supernet import Supernet, he_initialise
 from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import WiredCell, WiredEdge
-from enas.spaces.space import SearchSpace, possible_edges, wire
+from enas.spaces.cells import WiredCell, WiredEdge, possible_edges
+from enas.spaces.space import SearchSpace
 
 STAGES = 3
 
@@ -106,7 +106,7 @@ class NasBench201Network(Supernet):
         return self.space.address(edge, position)
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
-        cell = wire(self.space, arch)[self.cell.name]
+        cell = self.space.wire(arch)[self.cell.name]
         if not cell.outputs:  # zeros reach the head, whatever comes before
             return ["norm", "classifier"]
         edges = [edge for node in cell.nodes for edge in node.edges]
@@ -124,7 +124,7 @@ class NasBench201Network(Supernet):
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
         """Logits (B, classes). `progress` is without meaning here: nothing in this network changes with time."""
         arch = self.architecture(arch)
-        cell = wire(self.space, arch)[self.cell.name]
+        cell = self.space.wire(arch)[self.cell.name]
         if cell.outputs:
             images = x
             x = self.once(images, "stem", lambda: self.at("stem")(images.contiguous(memory_format=torch.channels_last)))

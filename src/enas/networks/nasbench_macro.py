@@ -23,8 +23,8 @@ from enas.networks.ops import NBMACRO_OPS, Norm, Statistics, batch_norm, make_st
 from enas.networks.supernet import Supernet, he_initialise
 from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import WiredEdge, WiredNode
-from enas.spaces.space import SearchSpace, possible_edges, wire
+from enas.spaces.cells import WiredEdge, WiredNode, possible_edges
+from enas.spaces.space import SearchSpace
 
 STAGES = 3
 
@@ -122,7 +122,7 @@ class NasBenchMacroNetwork(Supernet):
         return self.space.address(edge, 0)
 
     def _nodes(self, arch: Architecture) -> tuple[WiredNode, ...]:
-        return wire(self.space, arch)[self.cell.name].nodes
+        return self.space.wire(arch)[self.cell.name].nodes
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
         layers = [self._address(edge) for node in self._nodes(arch) for edge in node.edges]

@@ -31,8 +31,8 @@ from enas.networks.supernet import Supernet
 from enas.networks.width import widest
 from enas.ranges import COUNT, POSITIVE, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import WiredCell
-from enas.spaces.space import SearchSpace, possible_edges, wire
+from enas.spaces.cells import WiredCell, possible_edges
+from enas.spaces.space import SearchSpace
 
 States = tuple[Tensor, ...]
 Computation = Literal["auto", "plain", "fused", "static", "recorded"]
@@ -129,7 +129,7 @@ class RecurrentNetwork(Supernet):
         return self.space.address(edge, layer)  # type: ignore[arg-type]
 
     def _wired(self, arch: Architecture) -> WiredCell:
-        return wire(self.space, arch)[self.cell.name]
+        return self.space.wire(arch)[self.cell.name]
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
         out = ["words"]

@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from enas.ranges import SHARE, check_ranges
@@ -48,6 +49,15 @@ class Decision:
         """Does `answer` take `option`?"""
         return answer == option
 
+    @property
+    def anchors(self) -> tuple[str, ...] | None:
+        """Names of the anchors, one per option, that a controller's head attends to; None: no attention."""
+        return None
+
+    def neighbours(self, answer: Answer) -> list[Answer]:
+        """All answers that differ from `answer` by one change."""
+        return [option for option in self.options if option != answer]
+
     def draw(self, rng: random.Random) -> Answer:
         """A random answer, each equally likely unless the kind of decision says otherwise; the prior is not looked at."""
         return rng.choice(self.options)
@@ -75,6 +85,10 @@ class OpChoice(Decision):
 class InputChoice(Decision):
     """Exactly one earlier node of the same cell."""
 
+    @cached_property
+    def anchors(self) -> tuple[str, ...]:
+        return _anchors(self)
+
 
 @dataclass(frozen=True)
 class SubsetChoice(Decision):
@@ -101,6 +115,20 @@ class SubsetChoice(Decision):
     def contains(self, answer: Answer, option: str) -> bool:
         return option in answer
 
+    @cached_property
+    def anchors(self) -> tuple[str, ...]:
+        return _anchors(self)
+
+    def neighbours(self, answer: Answer) -> list[Answer]:
+        """One member more or less; with exactly k members, one exchanged for another."""
+        taken = set(answer)
+        if self.k is None:
+            sets = [taken ^ {option} for option in self.options]
+        else:
+            left = [option for option in self.options if option not in taken]
+            sets = [taken - {old} | {new} for old in answer for new in left]
+        return [tuple(option for option in self.options if option in members) for members in sets]
+
     def draw(self, rng: random.Random) -> Answer:
         if self.k is None:
             return tuple(option for option in self.options if rng.random() < self.rate)
@@ -117,6 +145,10 @@ class SubsetChoice(Decision):
         if self.k is not None and len(given) != self.k:
             raise ValueError(f"decision '{self.name}' takes exactly {self.k} names; got {len(given)}: {list(given)!r}")
         return tuple(option for option in self.options if option in given)
+
+
+def _anchors(decision: Decision) -> tuple[str, ...]:
+    return tuple(f"{decision.name.split('.')[0]}.{option}" for option in decision.options)
 
 
 @dataclass(frozen=True)
