@@ -101,16 +101,16 @@ TOYS: dict[str, tuple[SearchSpace, int]] = {
         ),
         3 * 2 * 4 * 2**3,
     ),
-    "limited_pairs": (  # two of four, then one of the other two, which below a pool is all that the next may not take
+    "limited_pairs": (  # where c.one is not asked, the limit may leave it no answer
         of_walk(
             "limited_pairs",
             SubsetChoice(ABDE, name="c.skips", k=2),
             OpChoice(OPS, name="c.op"),
-            SubsetChoice(ABDE, name="c.one", k=1, when=When("c.op", "pool")),
+            SubsetChoice(AB, name="c.one", k=1, when=When("c.skips", "d")),
             SubsetChoice(ABDE, name="c.more"),
             limit=no_option_twice,
         ),
-        6 * (2 * 2**2 + 2 * 2**1),
+        3 * (3 * 2**2 + (1 + 1 + 2) * 2**1),  # skips without d; a and d, b and d, d and e
     ),
     "nested_ops": (  # two levels: the kernel is asked where there is a convolution, its order where the kernel is 5
         of_walk(
