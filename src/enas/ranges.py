@@ -45,8 +45,8 @@ def check_ranges(settings: object, group: str, **ranges: Range) -> None:
             raise ValueError(f"{group}{'.' if group else ''}{name} is {allowed.rule}; got {value}")
 
 
-def check_name(what: str, name: object, names: Iterable[str]) -> None:
+def check_name(what: str, name: object, names: Iterable[object]) -> None:
     """Raises a ValueError that lists the possible names, where `name` is none of them; `what`: "an op", "a preset"."""
     names = list(names)
     if name not in names:
-        raise ValueError(f"{what} is one of {', '.join(names)}; got {name!r}")
+        raise ValueError(f"{what} is one of {', '.join(map(str, names))}; got {name!r}")
