@@ -5,7 +5,7 @@ from __future__ import annotations
 from enas.plugins import Entry
 from enas.strategies.evolution import EvolutionSettings
 from enas.strategies.random_search import RandomSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ReinforceSettings
 
 STRATEGIES: dict[str, Entry] = {
     "reinforce": Entry("enas.strategies.reinforce:Reinforce", ReinforceSettings),

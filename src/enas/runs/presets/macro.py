@@ -10,8 +10,7 @@ from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSe
 from enas.runs.presets.micro import cifar10_micro_modern, cifar10_micro_quick, digits_micro_quick
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.conv_macro import ConvMacroSettings
-from enas.strategies.controller import ControllerSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ControllerSettings, ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
 MacroConfig = Config[ConvMacroSettings, MacroSettings, DataSettings, ImageClassificationSettings, ReinforceSettings]

@@ -9,8 +9,7 @@ from enas.networks.micro import MicroSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.conv_micro import ConvMicroSettings
-from enas.strategies.controller import ControllerSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ControllerSettings, ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
 MicroConfig = Config[ConvMicroSettings, MicroSettings, DataSettings, ImageClassificationSettings, ReinforceSettings]

@@ -9,8 +9,7 @@ from enas.networks.nasbench201 import NasBench201NetworkSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.nasbench201 import NasBench201Settings
-from enas.strategies.controller import ControllerSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ControllerSettings, ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
 NasBench201Config = Config[

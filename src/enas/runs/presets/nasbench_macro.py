@@ -10,7 +10,7 @@ from enas.procedures.settings import OptimizerSettings
 from enas.runs.presets.nasbench201 import nasbench201_paper, nasbench201_quick
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.nasbench_macro import NasBenchMacroSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
 NasBenchMacroConfig = Config[

@@ -9,8 +9,7 @@ from enas.networks.recurrent import RecurrentSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.rnn_cell import CORRECTED_OPS, RnnCellSettings
-from enas.strategies.controller import ControllerSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ControllerSettings, ReinforceSettings
 from enas.tasks.language_model import LanguageModelSettings
 
 TextConfig = Config[RnnCellSettings, RecurrentSettings, TextSettings, LanguageModelSettings, ReinforceSettings]
