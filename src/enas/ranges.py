@@ -1,4 +1,5 @@
-"""Checks of values that a user gives: the range of a number, and a name out of several. No torch in here."""
+"""Checks of values that a user gives: the range of a number, and a name out of several. No torch in
+here."""
 
 from __future__ import annotations
 
@@ -46,8 +47,8 @@ def check_ranges(settings: object, group: str, **ranges: Range) -> None:
     """Raises a ValueError for the first attribute of `settings` outside its range, or outside the
     names of its Literal. None is not checked for its range.
 
-    `group`: how the flags of these settings begin, such as "search" of `--search.epochs`; "" for flags
-    without a group.
+    `group`: how the flags of these settings begin, such as "search" of `--search.epochs`; "" for
+    flags without a group.
     """
     prefix = f"{group}." if group else ""
     for name, allowed in ranges.items():
@@ -59,7 +60,8 @@ def check_ranges(settings: object, group: str, **ranges: Range) -> None:
 
 
 def check_name(what: str, name: object, names: Iterable[object]) -> None:
-    """Raises a ValueError that lists the possible names, where `name` is none of them; `what`: "an op", "a preset"."""
+    """Raises a ValueError that lists the possible names, where `name` is none of them; `what`: "an
+    op", "a preset"."""
     names = list(names)
     if name not in names:
         raise ValueError(f"{what} is one of {', '.join(map(str, names))}; got {name!r}")

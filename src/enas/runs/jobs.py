@@ -1,5 +1,5 @@
-"""Many trainings side by side, in processes of their own; they stop in good order, and what is done is
-not done again."""
+"""Many trainings side by side, in processes of their own; they stop in good order, and what is done
+is not done again."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def retrain_many(
     listen: Listener = silent,
     stop: Callable[[], str | None] = never,
 ) -> tuple[list[Record | None], str | None]:
-    """Trains each (architecture or reference, folder, seed), `workers` at a time, in processes of the
-    plan's number of threads each, so that a training gives the same figures as by itself.
+    """Trains each (architecture or reference, folder, seed), `workers` at a time, in processes of
+    the plan's number of threads each, so that a training gives the same figures as by itself.
 
-    Returns the results in order, None for those that were stopped, and the reason. A training that is
-    done already is only read. One that diverged is {DIVERGED: how}.
+    Returns the results in order, None for those that were stopped, and the reason. A training that
+    is done already is only read. One that diverged is {DIVERGED: how}.
     """
     results: list[Record | None] = [None] * len(jobs)
     why: str | None = None

@@ -30,9 +30,9 @@ def best_of(run: str | Path) -> list[Architecture]:
 
 
 def reference_for(plan: Plan, name: str, run: str | Path | None = None, parameters: int | None = None) -> Reference:
-    """Returns a hand-designed model to compare with, of at most `parameters`; without them, as many as
-    the run's best architecture has, or the published model had. ValueError for a name that is unknown or
-    of another task."""
+    """Returns a hand-designed model to compare with, of at most `parameters`; without them, as many
+    as the run's best architecture has, or the published model had. ValueError for a name that is
+    unknown or of another task."""
     entry = reference_entry(name, plan.names.task)
     if parameters is None and run is not None:
         best_of(run)
@@ -43,8 +43,9 @@ def reference_for(plan: Plan, name: str, run: str | Path | None = None, paramete
 
 
 def sizes(arch: Architecture) -> dict[str, int]:
-    """Returns the number of parameters of the network that is trained from scratch, by recipe, on the
-    paper's data; for a recurrent cell also the hidden units of the paper's 24 M. Allocates nothing."""
+    """Returns the number of parameters of the network that is trained from scratch, by recipe, on
+    the paper's data; for a recurrent cell also the hidden units of the paper's 24 M. Allocates
+    nothing."""
     plan = make_plan(presets.preset_for(arch.space["name"]), data=".", device="cpu")
     out = {}
     for recipe in presets.preset(plan.preset).recipes:
@@ -62,8 +63,8 @@ def sizes(arch: Architecture) -> dict[str, int]:
 
 
 def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
-    """Returns notes for a drawing: sizes of maps and filters in the run's network, or else in that of the
-    recipe `paper`."""
+    """Returns notes for a drawing: sizes of maps and filters in the run's network, or else in that
+    of the recipe `paper`."""
     if Path(what).is_dir() and (Path(what) / "best.json").exists():
         found: dict[str, str] = read_json(Path(what) / "best.json").get("marks", {})
         return found
@@ -76,8 +77,8 @@ def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
 
 
 def architecture_of(what: str | Path) -> Architecture:
-    """Returns the architecture of a run (its best), of a JSON file, or of a published name; ValueError where
-    `what` is none of them."""
+    """Returns the architecture of a run (its best), of a JSON file, or of a published name;
+    ValueError where `what` is none of them."""
     text = str(what)
     if text in NAMED:
         return named(text)

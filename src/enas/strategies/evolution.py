@@ -1,4 +1,5 @@
-"""Regularised evolution (Real et al. 2019): a population in which the oldest member dies, not the worst.
+"""Regularised evolution (Real et al. 2019): a population in which the oldest member dies, not the
+worst.
 
 Until the population is full, architectures are random. Then each new one is a copy of the best of a
 few members, drawn at random, with one decision answered anew. `tell` takes in any architectures, in
@@ -68,9 +69,9 @@ class Evolution:
 def mutated(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture:
     """Returns `arch` with one decision answered otherwise; without a neighbour, `arch` itself.
 
-    Each decision that has another answer is equally likely, and so is each of its `neighbours`. Decisions
-    that this brings in are drawn at random. Where the space's limit forbids the result, another change
-    is drawn.
+    Each decision that has another answer is equally likely, and so is each of its `neighbours`.
+    Decisions that this brings in are drawn at random. Where the space's limit forbids the result,
+    another change is drawn.
     """
     neighbours = {name: space.decision(name).neighbours(answer) for name, answer in arch.choices.items()}
     able = [d for d in space.decisions if neighbours.get(d.name)]
@@ -92,8 +93,8 @@ def mutated(space: SearchSpace, arch: Architecture, rng: random.Random) -> Archi
 
 
 def _lists(value: object) -> object:
-    """Returns a value with lists for tuples, as JSON has it: a state is the same before and after it is
-    written."""
+    """Returns a value with lists for tuples, as JSON has it: a state is the same before and after
+    it is written."""
     if isinstance(value, dict):
         return {key: _lists(v) for key, v in value.items()}
     return [_lists(v) for v in value] if isinstance(value, list | tuple) else value

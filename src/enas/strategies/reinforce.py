@@ -3,10 +3,10 @@
     R'(m) = R(m) + w H - k KL                      reward, entropy bonus, skip penalty
     gradient of the loss = -mean over m of (R'(m) - b) grad log p(m)
 
-A term whose value does not depend on what was drawn has no REINFORCE gradient, so entropy and penalty
-come in one of two forms, both with the exact expected gradient (held by a test). `sampled`: the
-one-sample estimates -log p(m) and the mean over skips of log p(bit) / rho(bit). `exact`: the sums
-along the walk, differentiated, plus their own REINFORCE part.
+A term whose value does not depend on what was drawn has no REINFORCE gradient, so entropy and
+penalty come in one of two forms, both with the exact expected gradient (held by a test). `sampled`:
+the one-sample estimates -log p(m) and the mean over skips of log p(bit) / rho(bit). `exact`: the
+sums along the walk, differentiated, plus their own REINFORCE part.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Reinforce:
         return self.controller.sample(n, generator)
 
     def tell(self, archs: Sequence[Architecture], rewards: Sequence[float]) -> dict[str, float]:
-        """Makes one Adam step on the mean over `archs`, with the baseline from before these rewards."""
+        """Makes one Adam step on the mean over `archs`, with the baseline from before these
+        rewards."""
         loss, metrics, mean = self.loss(archs, rewards)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)

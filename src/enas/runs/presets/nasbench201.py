@@ -1,4 +1,5 @@
-"""Recipes of NAS-Bench-201 cells on CIFAR-10, half of whose 50,000 training images validate (Dong & Yang 2020)."""
+"""Recipes of NAS-Bench-201 cells on CIFAR-10, half of whose 50,000 training images validate (Dong &
+Yang 2020)."""
 
 from __future__ import annotations
 
@@ -49,8 +50,9 @@ def nasbench201_paper() -> NasBench201Config:
 
 
 def nasbench201_modern() -> NasBench201Config:
-    """What ranked best against the truth within ten core-minutes (docs/log): random children all through,
-    a shortlist by the number of parameters, and short trainings from scratch by successive halving."""
+    """What ranked best against the truth within ten core-minutes (docs/log): random children all
+    through, a shortlist by the number of parameters, and short trainings from scratch by successive
+    halving."""
     quick = nasbench201_quick()
     retrain = dataclasses.replace(
         quick.retrain, network=NasBench201NetworkSettings(filters=16, cells=1, stem_stride=2), task=quick.task
