@@ -59,9 +59,10 @@ def retrain(args: list[str]) -> int:
     enas retrain --arch lstm --preset ptb-rnn --data ~/data
     """
     from enas.cli.display import Display, trainings
+    from enas.runs.architectures import architecture_of
     from enas.runs.folder import RunFolder
     from enas.runs.loop import after
-    from enas.runs.models import architecture_of, reference_for
+    from enas.runs.models import reference_for
     from enas.runs.plan import Setup, setup, with_space
     from enas.runs.presets import registry as presets
     from enas.runs.retrain import retrain as retrain_run

@@ -9,20 +9,21 @@ from typing import Any
 
 from enas.procedures.events import Begun, Done, Finished, RolledBack, Stopped, TrainEpochEnd
 from enas.procedures.retrain import Retrain
-from enas.runs.files import read_json, write_json
+from enas.runs.architectures import best_of
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, after, drive, never, silent
-from enas.runs.models import best_of
 from enas.runs.plan import Setup, setup
 from enas.runs.process import prepare
+from enas.runs.records import Result, Retrained, Training
 from enas.spaces.architecture import Architecture, Reference, model_from_dict
 from enas.state import seed_of
 
 
-def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: Setup) -> Path:
-    """Where a run keeps this training; one by other settings than the run's own recipe has a folder of its own."""
-    ours = plan.settings.retrain
-    recipe = "" if ours == Setup.of(RunFolder.open(run).config).settings.retrain else f"-{seed_of(ours):016x}"[:7]
+def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: Setup, own: Setup | None = None) -> Path:
+    """Returns where a run keeps this training; one by other settings than the run's own recipe has a folder
+    of its own. `own`: the run's plan, where its folder is open already."""
+    ours, own = plan.settings.retrain, own or Setup.of(RunFolder.open(run).config)
+    recipe = "" if ours == own.settings.retrain else f"-{seed_of(ours):016x}"[:7]
     return run / "retrain" / f"{arch.id}{recipe}-seed{seed}"
 
 
@@ -69,11 +70,9 @@ def run_retrain(
     listen: Listener,
     stop: Callable[[], str | None],
 ) -> dict[str, float] | None:
-    result = folder.path / "result.json"
-    if result.exists():
-        metrics = read_json(result)
-        listen(Done(folder.path, metrics))
-        return metrics
+    if (done := Result.find(folder.path)) is not None:
+        listen(Done(folder.path, done.to_json()))
+        return done.metrics
     prepare(plan.device, plan.threads)
     settings = plan.settings.retrain
     train_seed = seed_of(plan.seed, "retrain", seed)
@@ -102,7 +101,7 @@ def run_retrain(
     if why:
         listen(Stopped(folder.path, why))
         return None
-    write_json(result, finished)
+    Result.from_json(finished).write(folder.path)
     listen(Done(folder.path, finished))
     return finished
 
@@ -152,7 +151,6 @@ def retrain_best(
         rows.append({"rank": rank, "id": arch.id, "folder": str(folder.relative_to(path)), **metrics})
     if top > 1:
         rows.sort(key=lambda row: plan.metric.cost(row[f"validation_{plan.metric.name}"]))
-    write_json(
-        path / "retrained.json", {"train_on": plan.settings.retrain.train_on, "chosen": rows[0]["id"], "trainings": rows}
-    )
+    trainings = tuple(Training.from_json(row) for row in rows)
+    Retrained(plan.settings.retrain.train_on, trainings[0].id, trainings).write(path)
     return rows
