@@ -20,9 +20,8 @@ import pytest
 from enas import api
 from enas.cli.compare import CompareFlags
 from enas.cli.main import main
-from enas.cli.reproduce import paper_settings
 from enas.grading.paper import EXPERIMENTS, MACRO, MICRO, RNN, Experiment
-from enas.grading.reproduce import Ours, Row, Survey, survey
+from enas.grading.reproduce import Ours, Row, Survey, paper_settings, survey
 from enas.reports.paper_table import FORMS, about, lines
 from enas.runs.files import Damaged
 from enas.runs.presets import registry as presets

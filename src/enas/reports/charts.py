@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from enas.reports.drawing import boxes
+from enas.reports.drawing.text import cell_title, op_title
 from enas.runs.files import Record
 from enas.tasks.metrics import Metric
 
@@ -110,10 +111,10 @@ def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> s
     areas = axes.stackplot(edges, np.pad(shares, ((0, 0), (1, 1)), "edge"), colors=colours, edgecolor="white", lw=0.8)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    labels = [boxes.op_title(op) for op in ops]
+    labels = [op_title(op) for op in ops]
     fig.legend(areas, labels, loc="outside lower center", ncols=3)
     last = ", ".join(f"{label} {share:.0%}" for label, share in zip(labels, shares[:, -1], strict=True))
-    title, about = f"Ops of the {boxes.cell_title(cell)}", "as sampled while the shared weights were trained."
+    title, about = f"Ops of the {cell_title(cell)}", "as sampled while the shared weights were trained."
     return _figure(name, fig, f"{escape(title)} {SHARED}", about, f"{title}, shares in the last epoch: {last}")
 
 

@@ -350,10 +350,13 @@ class Retrained(File):
     chosen: str
     trainings: tuple[Training, ...]
 
+    def __post_init__(self) -> None:
+        if self.chosen not in [training.id for training in self.trainings]:
+            raise ValueError(f"no training of the chosen '{self.chosen}'")
+
     @property
     def best(self) -> Training:
-        [best] = [training for training in self.trainings if training.id == self.chosen]
-        return best
+        return next(training for training in self.trainings if training.id == self.chosen)
 
 
 # --------------------------------------------------------------------------------------------------- compare.json

@@ -23,11 +23,10 @@ from enas.reports.drawing.boxes import (
     Arrow,
     Box,
     Drawing,
-    cell_title,
     op_kind,
-    op_title,
     text_width,
 )
+from enas.reports.drawing.text import cell_title, op_title
 from enas.spaces.cells import MERGED, WiredCell, WiredNode
 
 for chatty in ("rust-sugiyama", "connected_components"):  # each layout would log some fifty lines of level INFO
