@@ -35,7 +35,8 @@ from enas.networks.micro import MicroNetwork, MicroSettings
 from enas.networks.nasbench201 import NasBench201Network, NasBench201NetworkSettings
 from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
 from enas.networks.supernet import Supernet
-from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.procedures.optimizer import make_optimizer, update
+from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 from enas.spaces.nasbench201 import from_string, nasbench201

@@ -36,7 +36,8 @@ from enas.networks.micro import MicroNetwork, MicroSettings
 from enas.networks.recurrence import recorded, static
 from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
 from enas.networks.supernet import Supernet
-from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.procedures.optimizer import make_optimizer, update
+from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_macro import conv_macro
 from enas.spaces.conv_micro import conv_micro

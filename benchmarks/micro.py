@@ -19,7 +19,8 @@ from benchmarks.cells import all_sep_3x3
 from benchmarks.plain_micro import PlainChild
 from benchmarks.timing import emit, paired, ratio
 from enas.networks.micro import MicroNetwork, MicroSettings
-from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.procedures.optimizer import make_optimizer, update
+from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_micro import conv_micro
 from enas.spaces.published import named

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 
 from benchmarks.timing import emit, paired, ratio
 from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
-from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.procedures.optimizer import make_optimizer, update
+from enas.procedures.settings import OptimizerSettings
 from enas.spaces.published import named
 from enas.spaces.rnn_cell import rnn_cell
 from enas.state import seeded

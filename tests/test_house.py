@@ -16,6 +16,7 @@ import enas
 SOURCE = Path(enas.__file__).parent
 ROOMS = [
     "ranges",
+    "plugins",
     "state",
     "spaces",
     "data",
@@ -32,8 +33,8 @@ FACE = {"enas.__init__", "enas.__main__"}  # may name everything
 FILES = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
 MODULES = sorted(set(FILES) - FACE)
 TORCH_FREE = (
-    *("ranges", "spaces", "reports", "data.download", "data.unpickle", "networks.width", "tasks.metrics"),
-    *("procedures.statistics", "procedures.alarms", "runs.files", "cli.main", "cli.commands"),
+    *("ranges", "plugins", "spaces", "reports", "data.download", "data.unpickle", "networks.width", "tasks.metrics"),
+    *("procedures.statistics", "procedures.alarms", "runs.files", "runs.before", "cli.main", "cli.commands"),
     *("grading.ledger", "grading.studies", "grading.paper", "grading.findings", "grading.reproduce"),
 )
 

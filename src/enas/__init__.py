@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from enas.reports.page import write_report as report
     from enas.runs.architectures import architecture_of, best_of
     from enas.runs.models import marks_of, reference_for, sizes
-    from enas.runs.plan import Setup, setup, with_space
+    from enas.runs.plan import Plan, make_plan
     from enas.runs.resume import resume
     from enas.runs.retrain import retrain, retrain_best
     from enas.runs.search import search
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 __all__ = [
     "Architecture",
-    "Setup",
+    "Plan",
     "architecture_of",
     "best_of",
     "compare",
     "derive",
+    "make_plan",
     "marks_of",
     "reference_for",
     "report",
@@ -37,9 +38,7 @@ __all__ = [
     "retrain",
     "retrain_best",
     "search",
-    "setup",
     "sizes",
-    "with_space",
 ]
 
 PUBLIC = {
@@ -56,9 +55,8 @@ PUBLIC = {
     "marks_of": "enas.runs.models:marks_of",
     "reference_for": "enas.runs.models:reference_for",
     "sizes": "enas.runs.models:sizes",
-    "Setup": "enas.runs.plan:Setup",
-    "setup": "enas.runs.plan:setup",
-    "with_space": "enas.runs.plan:with_space",
+    "Plan": "enas.runs.plan:Plan",
+    "make_plan": "enas.runs.plan:make_plan",
 }
 
 

@@ -103,7 +103,7 @@ def test_graded_by_sharing_ranking_and_cost(tmp_path: Path, capsys: pytest.Captu
     assert all(-1 <= row["kendall"]["low"] <= row["kendall"]["high"] <= 1 for row in found["rankings"])
     assert found["ledger"]["trainings"] == 2 + 6 + 2
     other = json.loads((run / "uniform-sharing" / "config.json").read_text())
-    assert other["settings"]["strategy"] == "random"
+    assert other["names"]["strategy"] == "random"
     assert other["settings"]["search"] == json.loads((run / "config.json").read_text())["settings"]["search"]
     searched, times = (
         run / "uniform-sharing" / "metrics.jsonl",
@@ -256,7 +256,7 @@ def test_help_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         (("serach",), ("a command is one of", "serach")),
         (("search",), ("name what to search",)),
         (("search", "digits-mikro"), ("a preset is one of", "digits-mikro")),
-        (("search", "digits-micro", "--recipe", "fast"), ("has recipes", "fast")),
+        (("search", "digits-micro", "--recipe", "fast"), ("a recipe of", "fast")),
         (("search", "digits-micro", "--search.epochs", "0"), ("search.epochs is at least 1", "0")),
         (("search", "digits-micro", "--search.epochs", "many"), ("epochs",)),
         (("search", "digits-micro", "--search.epoch", "3"), ("--search.epoch",)),

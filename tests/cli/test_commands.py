@@ -26,7 +26,7 @@ from enas.cli.main import main, usage
 from enas.data.registry import load
 from enas.grading import compare
 from enas.runs import jobs
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.runs.presets import micro
 from enas.runs.presets.registry import PRESETS
 
@@ -85,7 +85,7 @@ def load_few(name: str, folder: Path | None = None, **settings: Any) -> Any:
 
 
 def retrain_here(
-    plan: Setup,
+    plan: Plan,
     wanted: Sequence[tuple[Any, Path, int]],
     *,
     workers: int,

@@ -21,7 +21,7 @@ from enas.cli.main import main
 from enas.grading.oracle import play, read_table
 from enas.grading.ranking import grade
 from enas.procedures.statistics import coefficient, difference, interval, kendall, rank, spearman
-from enas.runs.plan import setup
+from enas.runs.plan import make_plan
 from enas.runs.presets import registry as presets
 from enas.runs.search import search_plan
 from enas.spaces.architecture import Architecture
@@ -297,7 +297,7 @@ def test_a_search_in_another_benchmark_is_graded_by_its_own_table(
 
 
 def test_a_run_of_a_space_without_a_table_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"command": "search", "preset": "digits-micro"}))
+    (tmp_path / "config.json").write_text(json.dumps({"command": "search", "names": {"space": "conv_micro"}}))
     assert main(["oracle", str(tmp_path), "--table", "any.csv"]) == 2
     error = capsys.readouterr().err
     assert "there are tables of nasbench201 and nasbench_macro" in error
@@ -308,7 +308,7 @@ def test_a_run_of_a_space_without_a_table_is_told_so(tmp_path: Path, capsys: pyt
     ("args", "says"),
     [
         (["nowhere"], "takes nasbench201, nasbench_macro or the folder of a run; got 'nowhere'"),
-        (["nasbench201", "--seeds", "1"], "--seeds is at least 2; got 1"),
+        (["nasbench201", "--seeds", "1"], "seeds is at least 2; got 1"),
         (["nasbench201"], "there is none at"),
         (["nasbench_macro"], "there is none at"),
     ],
@@ -323,7 +323,7 @@ def test_bad_input_is_one_line(args: list[str], says: str, tmp_path: Path, capsy
 @pytest.mark.slow
 def test_a_search_is_graded(tmp_path: Path) -> None:
     """On digits, in a space of 125 cells, with a truth made up: where the derived cell stands, and all rankers."""
-    plan = setup("nasbench201", threads=1, device="cpu", data=None, settings=None)
+    plan = make_plan("nasbench201", threads=1, device="cpu", data=None, settings=None)
     s = plan.settings
     settings = dataclasses.replace(
         s,

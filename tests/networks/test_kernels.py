@@ -20,7 +20,8 @@ from enas.networks.micro import MicroNetwork, MicroSettings
 from enas.networks.ops import LAYER_OPS, OPS, AfterRelu, Read, batch_norm, make_op
 from enas.networks.registry import BACKBONES
 from enas.networks.supernet import Supernet
-from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.procedures.optimizer import make_optimizer, update
+from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro

@@ -28,7 +28,7 @@ from enas.procedures.derive import recalibrated
 from enas.procedures.events import EpochEnd, TrainEpochEnd
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
-from enas.runs.plan import setup
+from enas.runs.plan import make_plan
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Architecture
 from enas.spaces.published import named
@@ -431,7 +431,7 @@ def test_a_search_resumed_at_any_step_equals_uninterrupted() -> None:
         with seeded("begin"):
             net = RecurrentNetwork(space, settings, V)
         task = LanguageModel(some_text(400), replace(SMALL_TASK, random_lengths=True))
-        return Search(rhythm, task, net, Reinforce(space, like.reinforce, seed=0))
+        return Search(rhythm, task, net, Reinforce(space, like.strategy, seed=0))
 
     def said(event: Any) -> Any:
         return event.metrics if isinstance(event, EpochEnd) else (event.archs, event.values)
@@ -496,7 +496,7 @@ def test_parameters_under_the_papers_limit() -> None:
 
 @pytest.mark.parametrize("recipe", presets.PRESETS["ptb-rnn"].recipes)
 def test_recipes_build(recipe: str) -> None:
-    plan = setup("ptb-rnn", recipe, data=".")
+    plan = make_plan("ptb-rnn", recipe, data=".")
     with torch.device("meta"):
         net = RecurrentNetwork(plan.space, plan.settings.network, 10_000)
     assert net.num_parameters(samples(plan.space, 1)[0]) > 1_000_000

@@ -25,7 +25,8 @@ from enas.networks.ops import OPS, FactorizedReduction, Statistics, batch_norm, 
 from enas.networks.recurrent import DROPOUTS, RecurrentNetwork, RecurrentSettings
 from enas.networks.registry import BACKBONES
 from enas.networks.supernet import Supernet
-from enas.procedures.optimizer import OptimizerSettings, learning_rate, make_optimizer, update
+from enas.procedures.optimizer import learning_rate, make_optimizer, update
+from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro, from_tokens
 from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell

@@ -14,8 +14,9 @@ import pytest
 
 from enas.procedures.alarms import alarms, largest_entropy, probed
 from enas.procedures.events import EpochEnd
-from enas.procedures.search import Search, SearchSettings
-from enas.runs.plan import setup
+from enas.procedures.search import Search
+from enas.procedures.settings import SearchSettings
+from enas.runs.plan import make_plan
 from enas.spaces.conv_macro import conv_macro
 from enas.spaces.conv_micro import conv_micro
 from enas.spaces.nasbench201 import nasbench201
@@ -70,7 +71,7 @@ def test_a_probe_has_the_interval_of_paired_differences() -> None:
 
 
 def searched(probes: int, tmp: Path | None = None) -> tuple[list[dict[str, Any]], Search]:
-    plan = setup("digits-micro", threads=1, device="cpu")
+    plan = make_plan("digits-micro", threads=1, device="cpu")
     s = plan.settings
     settings = dataclasses.replace(
         s,

@@ -13,22 +13,23 @@ import torch
 from torch import nn
 
 from enas.procedures.alarms import alarms
-from enas.procedures.derive import DeriveSettings, derive, ranked
+from enas.procedures.derive import derive, ranked
 from enas.procedures.events import Diverged, EpochEnd, Finished, RolledBack, Step, TrainEpochEnd, TrainStep
 from enas.procedures.halving import Alone
 from enas.procedures.optimizer import GradientNorms, gradient_norm, make_optimizer, update
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
+from enas.procedures.settings import DeriveSettings
 from enas.runs.files import read_lines
-from enas.runs.plan import Setup, setup
+from enas.runs.plan import Plan, make_plan
 from enas.runs.search import search_plan
 
 Wrong = Callable[[int], bool]  # at which of all training losses, counted from 0, something goes wrong
 
 
-def digits(**search_changes: Any) -> Setup:
+def digits(**search_changes: Any) -> Plan:
     """A search of a second: 5 shared and 3 controller steps per epoch."""
-    plan = setup("digits-micro", seed=1, threads=1, device="cpu")
+    plan = make_plan("digits-micro", seed=1, threads=1, device="cpu")
     s = plan.settings
     network = dataclasses.replace(s.network, filters=4)
     changes = {"epochs": 2, "warmup_epochs": 0, "children": 1, "controller_steps": 3, "architectures": 2, "probes": 0}
@@ -46,9 +47,9 @@ def digits(**search_changes: Any) -> Setup:
     return dataclasses.replace(plan, settings=settings)
 
 
-def text() -> Setup:
+def text() -> Plan:
     """Recurrent cells on 3,000 words: the state of a child runs on from a window to the next."""
-    plan = setup("text-rnn", seed=1, threads=1, device="cpu")
+    plan = make_plan("text-rnn", seed=1, threads=1, device="cpu")
     s = plan.settings
     network = dataclasses.replace(s.network, hidden=8)
     short = {"epochs": 2, "warmup_epochs": 0, "children": 1, "controller_steps": 2, "architectures": 2, "probes": 0}
@@ -225,16 +226,16 @@ def test_a_search_that_skips_resumes_as_if_it_had_not_stopped(stop: int) -> None
 
 
 def test_a_run_folder_names_the_skipped_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Setup.search
+    honest = Plan.search
 
-    def spoiled(plan: Setup) -> Search:
+    def spoiled(plan: Plan) -> Search:
         procedure = honest(plan)
         procedure.preview = lambda: dataclasses.replace(procedure_cost)  # type: ignore[method-assign]
         spoil(procedure.task, lambda call: call == 1, "nan")
         return procedure
 
     procedure_cost = digits().search().preview()
-    monkeypatch.setattr(Setup, "search", spoiled)
+    monkeypatch.setattr(Plan, "search", spoiled)
     search_plan(digits(), out=tmp_path / "run")
     shared = [r for r in read_lines(tmp_path / "run" / "architectures.jsonl") if r["phase"] == "shared"]
     assert [record.get("skipped") for record in shared[:3]] == [None, "loss", None]
@@ -245,7 +246,7 @@ def test_a_run_folder_names_the_skipped_steps(tmp_path: Path, monkeypatch: pytes
 
 
 # -------------------------------------------------------------------------------------------------- from scratch
-def training(plan: Setup, **changes: Any) -> Retrain:
+def training(plan: Plan, **changes: Any) -> Retrain:
     settings = dataclasses.replace(plan.settings.retrain, **changes)
     task = plan.task(plan.load_data(), settings.task, settings.train_on)
     arch = plan.strategy().ask(1)[0]

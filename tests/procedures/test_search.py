@@ -17,16 +17,16 @@ import torch.nn.functional as F
 
 from enas.cli.derive import DeriveFlags
 from enas.networks.supernet import Supernet
-from enas.procedures.derive import DeriveSettings, derive, learned, ranked
+from enas.procedures.derive import derive, learned, ranked
 from enas.procedures.events import Begun, EpochEnd, Finished, Scored, Step, TrainEpochEnd
 from enas.procedures.halving import Alone
-from enas.procedures.optimizer import OptimizerSettings
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
+from enas.procedures.settings import DeriveSettings, OptimizerSettings
 from enas.runs.files import read_lines
 from enas.runs.folder import RunFolder
 from enas.runs.loop import silent
-from enas.runs.plan import Setup, setup
+from enas.runs.plan import Plan, make_plan
 from enas.runs.presets import registry as presets
 from enas.runs.search import search_plan
 from enas.runs.settings import difference, from_dict, to_dict
@@ -37,9 +37,9 @@ from enas.strategies.random_search import RandomSearch
 from enas.strategies.registry import STRATEGIES
 
 
-def tiny(seed: int = 0, strategy: str = "reinforce", **changes: object) -> Setup:
+def tiny(seed: int = 0, strategy: str = "reinforce", **changes: object) -> Plan:
     """A search of seconds: two nodes, 4 filters, 3 shared and 2 controller steps an epoch."""
-    plan = setup("digits-micro", seed=seed, threads=1, device="cpu")
+    plan = make_plan("digits-micro", seed=seed, threads=1, device="cpu")
     s = plan.settings
     network = dataclasses.replace(s.network, filters=4, dropout=0.1, drop_path=0.1, aux_weight=0.4)
     settings = dataclasses.replace(
@@ -49,13 +49,12 @@ def tiny(seed: int = 0, strategy: str = "reinforce", **changes: object) -> Setup
         data=dataclasses.replace(s.data, train=60, validation=40),
         task=dataclasses.replace(s.task, batch_size=20, reward_batch=20),
         search=dataclasses.replace(s.search, epochs=3, warmup_epochs=1, children=2, controller_steps=2, architectures=2),
-        strategy=strategy,
         derive=dataclasses.replace(s.derive, samples=4, keep=2),
         retrain=dataclasses.replace(
             s.retrain, epochs=2, network=network, task=dataclasses.replace(s.retrain.task, batch_size=20)
         ),
     )
-    return dataclasses.replace(plan, settings=dataclasses.replace(settings, **changes))
+    return dataclasses.replace(plan, settings=dataclasses.replace(settings, **changes)).with_strategy(strategy)
 
 
 def log(folder: RunFolder, event: object) -> None:
@@ -311,7 +310,7 @@ def test_what_a_policy_knows() -> None:
         DeriveSettings(uniform=-1)
 
 
-def child(plan: Setup, seed: int = 0) -> Retrain:
+def child(plan: Plan, seed: int = 0) -> Retrain:
     import random
 
     arch = plan.space.sample(random.Random(1))
@@ -389,18 +388,21 @@ def test_every_recipe_round_trips_through_json() -> None:
     for name, entry in presets.PRESETS.items():
         for recipe in entry.recipes:
             settings = presets.config_of(name, recipe)
-            back = from_dict(presets.config_of(name), json.loads(json.dumps(to_dict(settings))))
+            back = from_dict(entry.names.settings(), json.loads(json.dumps(to_dict(settings))))
             assert back == settings
             assert difference(settings, back) == []
 
 
 def test_a_setting_that_a_run_did_not_know_is_what_the_code_did_then() -> None:
     settings = to_dict(presets.config_of("ptb-rnn", "released"))
-    del settings["network"]["batch_norm_eps"], settings["reinforce"]["baseline_start"], settings["retrain"]["rollbacks"]
-    del settings["reinforce"]["controller"]["after_anchor"], settings["space"]["near_prior"]
-    old = Setup.of({"preset": "ptb-rnn", "recipe": "released", "settings": settings}).settings
-    assert (old.network.batch_norm_eps, old.reinforce.baseline_start) == (1e-5, None)
-    assert (old.reinforce.controller.after_anchor, old.space.near_prior, old.retrain.rollbacks) == ("empty", False, 3)
+    del settings["network"]["batch_norm_eps"], settings["strategy"]["baseline_start"], settings["retrain"]["rollbacks"]
+    del settings["strategy"]["controller"]["after_anchor"], settings["space"]["near_prior"]
+    settings |= {"reinforce": settings["strategy"], "strategy": "reinforce"}  # as it was written then
+    plan = Plan.of({"preset": "ptb-rnn", "recipe": "released", "settings": settings})
+    assert plan.names == presets.preset("ptb-rnn").names
+    old = plan.settings
+    assert (old.network.batch_norm_eps, old.strategy.baseline_start) == (1e-5, None)
+    assert (old.strategy.controller.after_anchor, old.space.near_prior, old.retrain.rollbacks) == ("empty", False, 3)
     assert old.network.hidden == 200  # what was recorded stays
 
 

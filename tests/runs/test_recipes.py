@@ -17,7 +17,7 @@ from enas.data.digits import load_digits
 from enas.data.images import DataSettings, ImageData, ImagePart
 from enas.grading.paper import EXPERIMENTS
 from enas.procedures.optimizer import learning_rate, make_optimizer, update
-from enas.runs.plan import Setup, setup
+from enas.runs.plan import Plan, make_plan
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Reference
 
@@ -39,7 +39,7 @@ def digits_like_cifar() -> ImageData:
     return dataclasses.replace(data, **parts)
 
 
-def small(preset: str, recipe: str) -> Setup:
+def small(preset: str, recipe: str) -> Plan:
     """The recipe with few filters or hidden units, on embedded data."""
     settings = presets.config_of(preset, recipe)
     text = hasattr(settings.network, "hidden")
@@ -57,10 +57,10 @@ def small(preset: str, recipe: str) -> Setup:
             task=dataclasses.replace(retrain.task, **batch),
         ),
     )
-    return setup(preset, recipe, settings, threads=1, device="cpu")
+    return make_plan(preset, recipe, settings, threads=1, device="cpu")
 
 
-def losses(plan: Setup, task: Any, final: bool, seed: int, what: Reference | None = None) -> Iterator[float]:
+def losses(plan: Plan, task: Any, final: bool, seed: int, what: Reference | None = None) -> Iterator[float]:
     """The losses of `STEPS` steps of a random architecture on one batch, again and again: as a child of the search
     network, with shared weights and the statistics of the batch, or as the final network; or those of a reference."""
     settings = plan.settings

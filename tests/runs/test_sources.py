@@ -88,30 +88,30 @@ CIFAR10_PAPER: list[Stated] = [
     ("3.2", "search.epochs", 310), ("3.2", "retrain.epochs", 310), ("2.2", "search.children", 1),
     ("2.2", "search.controller_steps", 2000), ("2.2", "task.batch_size", 128), ("2.2", "task.reward", "accuracy"),
     ("2.2", "data.validation", 5000), ("3.2", "task.pad", 4), ("3.2", "task.flip", True), ("3.2", "task.cutout", 0),
-    ("2.2", "reinforce.controller.hidden", 100), ("3.2", "reinforce.controller.temperature", 5.0),
-    ("3.2", "reinforce.controller.tanh_constant", 2.5), ("3.2", "reinforce.controller.init_range", 0.1),
-    ("2.2", "reinforce.controller.after_anchor", "previous"), ("3.2", "reinforce.learning_rate", 0.00035),
-    ("3.2", "reinforce.entropy_weight", 0.1), ("3.2", "reinforce.skip_weight", 0.8), ("3.2", "reinforce.skip_rate", 0.4),
-    ("decided", "reinforce.entropy", "mean"), ("decided", "reinforce.skip_penalty", "mean"),
-    ("released", "reinforce.baseline_decay", 0.99), ("2.2", "derive.score_on", "minibatch"),
+    ("2.2", "strategy.controller.hidden", 100), ("3.2", "strategy.controller.temperature", 5.0),
+    ("3.2", "strategy.controller.tanh_constant", 2.5), ("3.2", "strategy.controller.init_range", 0.1),
+    ("2.2", "strategy.controller.after_anchor", "previous"), ("3.2", "strategy.learning_rate", 0.00035),
+    ("3.2", "strategy.entropy_weight", 0.1), ("3.2", "strategy.skip_weight", 0.8), ("3.2", "strategy.skip_rate", 0.4),
+    ("decided", "strategy.entropy", "mean"), ("decided", "strategy.skip_penalty", "mean"),
+    ("released", "strategy.baseline_decay", 0.99), ("2.2", "derive.score_on", "minibatch"),
     ("2.2", "retrain.task.batch_size", 128), ("3.2", "retrain.task.pad", 4), ("3.2", "retrain.task.flip", True),
     ("3.2", "retrain.task.cutout", 0), ("released", "task.reward_batch", 128), ("released", "derive.samples", 10),
-    ("decided", "search.architectures", 1), ("decided", "reinforce.terms", "sampled"),
-    ("decided", "reinforce.baseline_start", None), ("decided", "retrain.train_on", "train"),
-    ("decided: the paper has softmax", "reinforce.controller.input_head", "attention"),
+    ("decided", "search.architectures", 1), ("decided", "strategy.terms", "sampled"),
+    ("decided", "strategy.baseline_start", None), ("decided", "retrain.train_on", "train"),
+    ("decided: the paper has softmax", "strategy.controller.input_head", "attention"),
     ("released", "network.reductions", 2), ("released", "retrain.network.reductions", 2),
     ("released", "network.dropout", 0.1),
 ]  # fmt: skip
 RELEASED_CIFAR10: list[Stated] = [
-    ("3.1", "reinforce.adam_beta1", 0.0), ("3.1", "reinforce.adam_eps", 1e-3), ("3.1", "reinforce.baseline_start", 0.0),
-    ("3.1", "reinforce.baseline_decay", 0.99), ("3.1", "reinforce.normalise", False), ("3.1", "reinforce.entropy", "sum"),
-    ("3.1", "reinforce.controller.lstm_bias", False), ("3.1", "reinforce.controller.init_range", 0.1),
+    ("3.1", "strategy.adam_beta1", 0.0), ("3.1", "strategy.adam_eps", 1e-3), ("3.1", "strategy.baseline_start", 0.0),
+    ("3.1", "strategy.baseline_decay", 0.99), ("3.1", "strategy.normalise", False), ("3.1", "strategy.entropy", "sum"),
+    ("3.1", "strategy.controller.lstm_bias", False), ("3.1", "strategy.controller.init_range", 0.1),
     ("3.1", "search.optimizer.momentum", 0.9), ("3.1", "search.optimizer.per_epoch", True),
     ("3.1", "search.optimizer.grad_clip", 0.0), ("3.1", "search.optimizer.restart_epochs", 10),
     ("3.1", "search.optimizer.restart_factor", 2), ("3.1", "data.validation", 5000),
     ("3.1", "retrain.train_on", "train+validation"), ("3.2", "search.optimizer.learning_rate", 0.05),
-    ("3.2", "reinforce.controller.hidden", 64), ("3.2", "reinforce.controller.temperature", 1.0),
-    ("3.2", "reinforce.entropy_weight", 1e-4), ("3.1", "search.optimizer.schedule", "cosine_restarts"),
+    ("3.2", "strategy.controller.hidden", 64), ("3.2", "strategy.controller.temperature", 1.0),
+    ("3.2", "strategy.entropy_weight", 1e-4), ("3.1", "search.optimizer.schedule", "cosine_restarts"),
     *(
         ("3.1", f"retrain.optimizer.{name}", value)
         for name, value in (
@@ -125,7 +125,7 @@ RELEASED_CIFAR10: list[Stated] = [
         for name, value in (("pad", 4), ("flip", True), ("cutout", 0))
     ),
     ("3.1", "task.reward", "accuracy"), ("3.2", "network.reductions", 2), ("3.2", "retrain.network.reductions", 2),
-    ("3.2", "reinforce.controller.input_head", "attention"), ("decided", "derive.samples", 10),
+    ("3.2", "strategy.controller.input_head", "attention"), ("decided", "derive.samples", 10),
     ("decided", "derive.score_on", "minibatch"),
 ]  # fmt: skip
 MICRO_OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")
@@ -165,11 +165,11 @@ STATED: dict[tuple[str, str], list[Stated]] = {
         ("2.2", "task.bptt", 35), ("2.2", "search.children", 1), ("2.2", "search.controller_steps", 2000),
         ("3.1", "network.highway", True), ("appendix A", "network.batch_norm", True),
         ("appendix A", "retrain.network.batch_norm", False), ("appendix A", "network.init_range", 0.025),
-        ("appendix A", "retrain.network.init_range", 0.04), ("2.2", "reinforce.controller.hidden", 100),
-        ("3.1", "reinforce.controller.temperature", 5.0), ("3.1", "reinforce.controller.tanh_constant", 2.5),
-        ("appendix A", "reinforce.controller.init_range", 0.1), ("3.1", "reinforce.learning_rate", 0.00035),
-        ("3.1", "reinforce.entropy_weight", 0.0001), ("2.2", "derive.score_on", "minibatch"),
-        ("released", "reinforce.baseline_decay", 0.99), ("2.2", "reinforce.controller.after_anchor", "previous"),
+        ("appendix A", "retrain.network.init_range", 0.04), ("2.2", "strategy.controller.hidden", 100),
+        ("3.1", "strategy.controller.temperature", 5.0), ("3.1", "strategy.controller.tanh_constant", 2.5),
+        ("appendix A", "strategy.controller.init_range", 0.1), ("3.1", "strategy.learning_rate", 0.00035),
+        ("3.1", "strategy.entropy_weight", 0.0001), ("2.2", "derive.score_on", "minibatch"),
+        ("released", "strategy.baseline_decay", 0.99), ("2.2", "strategy.controller.after_anchor", "previous"),
         ("2.1", "space.ops", ("tanh", "relu", "identity", "sigmoid")), ("2.1", "space.fixed_input", False),
         ("appendix A", "space.sharing", "edge"), ("3.1", "retrain.network.highway", True),
         ("2.2", "retrain.task.batch_size", 64), ("2.2", "retrain.task.bptt", 35),
@@ -182,9 +182,9 @@ STATED: dict[tuple[str, str], list[Stated]] = {
         ("decided", "network.softmax_bias", True), ("decided", "retrain.network.softmax_bias", True),
         ("released", "task.reward_scale", 80.0), ("decided", "task.reward_batch", 64),
         ("decided", "task.reward_window", 35), ("decided", "search.architectures", 1),
-        ("decided", "reinforce.entropy", "mean"), ("decided", "reinforce.terms", "sampled"),
-        ("decided", "reinforce.baseline_start", None), ("released", "derive.samples", 10),
-        ("decided: the paper has softmax", "reinforce.controller.input_head", "attention"),
+        ("decided", "strategy.entropy", "mean"), ("decided", "strategy.terms", "sampled"),
+        ("decided", "strategy.baseline_start", None), ("released", "derive.samples", 10),
+        ("decided: the paper has softmax", "strategy.controller.input_head", "attention"),
         ("3.1", "retrain.train_on", "train"),
     ],
     # Sections of the released code's description: 3.1 both, 3.2 macro, 3.3 micro, 3.5 the corrected language model.
@@ -193,8 +193,8 @@ STATED: dict[tuple[str, str], list[Stated]] = {
         ("3.3", "task.batch_size", 160), ("3.3", "search.epochs", 150),
         ("3.3", "search.optimizer.min_learning_rate", 0.0005),
         ("3.3", "search.optimizer.weight_decay", 2e-4), ("3.3", "network.dropout", 0.1), ("3.3", "network.aux_weight", 0.4),
-        ("3.3", "reinforce.learning_rate", 0.0035), ("3.3", "reinforce.controller.tanh_constant", 1.1),
-        ("3.3", "reinforce.controller.op_tanh_constant", 0.44), ("3.3", "reinforce.controller.after_anchor", "empty"),
+        ("3.3", "strategy.learning_rate", 0.0035), ("3.3", "strategy.controller.tanh_constant", 1.1),
+        ("3.3", "strategy.controller.op_tanh_constant", 0.44), ("3.3", "strategy.controller.after_anchor", "empty"),
         ("3.3", "search.architectures", 10), ("3.3", "search.controller_steps", 30), ("3.3", "retrain.network.filters", 36),
         ("3.3", "retrain.network.cells", 5), ("3.3", "retrain.task.batch_size", 144), ("3.3", "retrain.epochs", 630),
         ("3.3", "retrain.optimizer.min_learning_rate", 0.0001), ("3.3", "retrain.optimizer.weight_decay", 4e-4),
@@ -203,18 +203,18 @@ STATED: dict[tuple[str, str], list[Stated]] = {
         ("3.3", "space.num_nodes", 5), ("3.3", "space.ops", MICRO_OPS), ("3.3", "network.stem_multiplier", 3),
         ("3.3", "retrain.network.stem_multiplier", 3), ("3.1", "task.reward_batch", 160),
         ("3.3", "network.merge_norm", True), ("3.3", "retrain.network.merge_norm", True),
-        ("decided: 3.3 has the exact entropy in the reward", "reinforce.terms", "sampled"),
+        ("decided: 3.3 has the exact entropy in the reward", "strategy.terms", "sampled"),
     ],
     ("cifar10-macro", "released"): [
         *RELEASED_CIFAR10, ("3.2", "space.num_layers", 12), ("3.2", "space.form", "released"),
         ("3.2", "network.filters", 36),
         ("3.2", "network.double_filters", False), ("3.2", "task.batch_size", 128), ("3.2", "search.epochs", 310),
         ("3.2", "search.optimizer.min_learning_rate", 0.0005), ("3.2", "search.optimizer.weight_decay", 5e-4),
-        ("3.2", "network.dropout", 0.1), ("3.2", "network.entry_conv", True), ("3.2", "reinforce.learning_rate", 0.001),
-        ("3.2", "reinforce.controller.tanh_constant", 1.5), ("3.2", "reinforce.controller.op_tanh_constant", None),
-        ("3.2", "reinforce.controller.after_anchor", "previous"), ("3.2", "search.architectures", 20),
-        ("3.2", "search.controller_steps", 50), ("3.2", "reinforce.skip_rate", 0.4), ("3.2", "reinforce.skip_weight", 0.8),
-        ("3.2", "reinforce.skip_penalty", "layer_mean"), ("3.2", "reinforce.terms", "exact"),
+        ("3.2", "network.dropout", 0.1), ("3.2", "network.entry_conv", True), ("3.2", "strategy.learning_rate", 0.001),
+        ("3.2", "strategy.controller.tanh_constant", 1.5), ("3.2", "strategy.controller.op_tanh_constant", None),
+        ("3.2", "strategy.controller.after_anchor", "previous"), ("3.2", "search.architectures", 20),
+        ("3.2", "search.controller_steps", 50), ("3.2", "strategy.skip_rate", 0.4), ("3.2", "strategy.skip_weight", 0.8),
+        ("3.2", "strategy.skip_penalty", "layer_mean"), ("3.2", "strategy.terms", "exact"),
         ("3.2", "retrain.network.filters", 96), ("3.2", "retrain.network.double_filters", True),
         ("3.2", "retrain.task.batch_size", 100), ("3.2", "retrain.epochs", 310),
         ("3.2", "retrain.optimizer.min_learning_rate", 0.001), ("3.2", "retrain.optimizer.weight_decay", 4e-4),
@@ -236,11 +236,11 @@ STATED: dict[tuple[str, str], list[Stated]] = {
         ("3.5", "network.output_dropout", 0.75), ("3.5", "network.weight_dropout", 0.0),
         ("3.5", "search.optimizer.weight_decay", 8e-7), ("3.5", "task.temporal_penalty", 1.0),
         ("3.5", "network.init_range", 0.04), ("3.5", "network.batch_norm", False),
-        ("3.5", "reinforce.controller.hidden", 64), ("3.5", "reinforce.controller.init_range", 0.01),
-        ("3.5", "reinforce.learning_rate", 5e-5), ("3.5", "reinforce.controller.tanh_constant", 2.25),
-        ("3.5", "reinforce.controller.temperature", 5.0), ("3.5", "reinforce.controller.near_feedback", True),
-        ("3.5", "reinforce.entropy_weight", 1e-5), ("3.5", "reinforce.baseline_decay", 0.999),
-        ("3.1", "reinforce.baseline_start", 0.0), ("3.5", "search.architectures", 10),
+        ("3.5", "strategy.controller.hidden", 64), ("3.5", "strategy.controller.init_range", 0.01),
+        ("3.5", "strategy.learning_rate", 5e-5), ("3.5", "strategy.controller.tanh_constant", 2.25),
+        ("3.5", "strategy.controller.temperature", 5.0), ("3.5", "strategy.controller.near_feedback", True),
+        ("3.5", "strategy.entropy_weight", 1e-5), ("3.5", "strategy.baseline_decay", 0.999),
+        ("3.1", "strategy.baseline_start", 0.0), ("3.5", "search.architectures", 10),
         ("3.5", "search.controller_steps", 25),
         ("3.5", "task.reward_scale", 80.0), ("3.5", "retrain.network.hidden", 800), ("3.5", "retrain.task.batch_size", 64),
         ("3.5", "retrain.epochs", 3000), ("3.5", "retrain.optimizer.learning_rate", 20.0),
@@ -261,9 +261,9 @@ STATED: dict[tuple[str, str], list[Stated]] = {
             for phase in ("search.", "retrain.")
             for name, value in (("schedule", "constant"), ("momentum", 0.0), ("min_learning_rate", 0.0))
         ),
-        ("3.5", "reinforce.controller.input_head", "attention"), ("3.1", "reinforce.controller.lstm_bias", False),
-        ("decided", "reinforce.controller.after_anchor", "previous"), ("decided", "reinforce.entropy", "sum"),
-        ("decided", "reinforce.terms", "sampled"), ("decided", "derive.samples", 10),
+        ("3.5", "strategy.controller.input_head", "attention"), ("3.1", "strategy.controller.lstm_bias", False),
+        ("decided", "strategy.controller.after_anchor", "previous"), ("decided", "strategy.entropy", "sum"),
+        ("decided", "strategy.terms", "sampled"), ("decided", "derive.samples", 10),
         ("decided", "derive.score_on", "minibatch"), ("decided", "retrain.train_on", "train"),
     ],
 }  # fmt: skip
@@ -271,14 +271,14 @@ STATED: dict[tuple[str, str], list[Stated]] = {
 # What neither paper nor released code has stays off in their recipes, unless a row above says otherwise.
 OFF: dict[str, Any] = {
     "space.prior": "none", "space.near_prior": False, "data.train": None, "data.max_vocabulary": None,
-    "data.min_count": None, "strategy": "reinforce", "search.children": 1, "search.warmup_epochs": 0,
+    "data.min_count": None, "search.children": 1, "search.warmup_epochs": 0,
     "optimizer.warmup_steps": 0, "network.stem_stride": 1, "network.drop_path": 0.0, "network.aux_weight": 0.0,
     "network.extra_calibration": False, "network.entry_conv": False, "network.head_norm": False, "network.layers": 1,
     "network.word_dropout": 0.0, "network.embedding_dropout": 0.0, "network.weight_dropout": 0.0,
     "task.label_smoothing": 0.0, "task.random_lengths": False, "task.activation_penalty": 0.0,
-    "task.temporal_penalty": 0.0, "reinforce.controller.op_tanh_constant": None,
-    "reinforce.controller.near_feedback": False, "reinforce.controller.lstm_bias": True, "reinforce.adam_beta1": 0.9,
-    "reinforce.adam_eps": 1e-8, "reinforce.normalise": False, "derive.statistics": "batch", "derive.draw": "policy",
+    "task.temporal_penalty": 0.0, "strategy.controller.op_tanh_constant": None,
+    "strategy.controller.near_feedback": False, "strategy.controller.lstm_bias": True, "strategy.adam_beta1": 0.9,
+    "strategy.adam_eps": 1e-8, "strategy.normalise": False, "derive.statistics": "batch", "derive.draw": "policy",
     "derive.shortlist": 0, "derive.finalists": 0, "average": "none",
 }  # fmt: skip
 # What has no counterpart there: how something is measured or shown, what guards a run, parts of a method that is off.
@@ -291,8 +291,8 @@ UNUSED = {  # by schedule; and by space
     "decay": r"optimizer\.restart_\w+",
     "constant": r"optimizer\.(restart_\w+|decay\w*|per_epoch)",
     "conv_macro": r"$.",
-    "conv_micro": r"reinforce\.skip_\w+",
-    "rnn_cell": r"reinforce\.skip_\w+",
+    "conv_micro": r"strategy\.skip_\w+",
+    "rnn_cell": r"strategy\.skip_\w+",
 }
 
 
@@ -313,7 +313,7 @@ def test_no_setting_of_a_recipe_is_unaccounted_for(preset: str, recipe: str) -> 
             assert settings[name] == OFF[short], f"{name} is {settings[name]}; neither paper nor released code has it"
             continue
         scheduled = settings[name.rpartition(".")[0] + ".schedule"] if "optimizer." in name else ""
-        unused = [UNUSED[key] for key in (scheduled, presets.preset(preset).space) if key]
+        unused = [UNUSED[key] for key in (scheduled, presets.preset(preset).names.space) if key]
         scored = name.startswith("retrain.task.reward")  # a training from scratch asks for no reward
         known = scored or FREE.fullmatch(short) or any(re.fullmatch(pattern, short) for pattern in unused)
         assert known, f"{name} = {settings[name]}: say in the table which source states it"

@@ -530,9 +530,9 @@ def recipes_with_skips() -> dict[str, tuple[SearchSpace, ReinforceSettings]]:
     for name, preset in presets.PRESETS.items():
         for recipe in preset.recipes:
             settings = presets.config_of(name, recipe)
-            space = SPACES[preset.space].make(settings.space)
+            space = SPACES[preset.names.space].make(settings.space)
             if any(isinstance(decision, SubsetChoice) for decision in space.decisions):
-                found[f"{name}-{recipe}"] = (space, settings.reinforce)
+                found[f"{name}-{recipe}"] = (space, settings.strategy)
     return found
 
 

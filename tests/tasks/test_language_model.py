@@ -26,13 +26,14 @@ from enas.networks.ops import Statistics
 from enas.networks.references.text import KINDS, HighwayReference, LSTMReference, ReferenceSettings, make_reference
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Diverged, Finished, Step, TrainEpochEnd
-from enas.procedures.optimizer import AveragedWeights, OptimizerSettings, learning_rate
-from enas.procedures.retrain import Retrain, RetrainSettings
-from enas.procedures.search import Search, SearchSettings
+from enas.procedures.optimizer import AveragedWeights, learning_rate
+from enas.procedures.retrain import Retrain
+from enas.procedures.search import Search
+from enas.procedures.settings import OptimizerSettings, RetrainSettings, SearchSettings
 from enas.runs.files import read_lines
 from enas.runs.folder import RunFolder
 from enas.runs.loop import drive, never, silent
-from enas.runs.plan import setup
+from enas.runs.plan import make_plan
 from enas.spaces.architecture import Architecture
 from enas.spaces.decisions import OpChoice
 from enas.state import State
@@ -729,7 +730,7 @@ def test_registered_texts_say_what_they_are(name: str) -> None:
 
 
 def test_embedded_text_is_recorded_and_must_stay_the_same() -> None:
-    plan = setup("digits-micro")
+    plan = make_plan("digits-micro")
     assert plan.to_dict("search")["source"] == {}
     settings = dataclasses.replace(plan.settings, data=TextSettings(dataset="topics", train=1000, max_vocabulary=500))
     plan = dataclasses.replace(plan, settings=settings)

@@ -8,21 +8,30 @@ import inspect
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args
 
 import tyro
 from tyro.conf import arg
 
 
 def peek(args: list[str], names: tuple[str, ...]) -> dict[str, str | None]:
-    """Values of a few flags that decide what the other flags are."""
-    found: dict[str, str | None] = dict.fromkeys(names)
+    """Returns the values of a few flags, before all are read, because they decide what the others are."""
+    values: dict[str, str | None] = dict.fromkeys(names)
     for i, word in enumerate(args):
         name, _, value = word.partition("=")
-        if name in found:
-            found[name] = value or (args[i + 1] if i + 1 < len(args) else None)
-    return found
+        if name in values:
+            values[name] = value or (args[i + 1] if i + 1 < len(args) else None)
+    return values
 
+
+def asks_for_help(args: list[str]) -> bool:
+    return not {"-h", "--help"}.isdisjoint(args)
+
+
+K = TypeVar("K")
+Maybe = Annotated[K | None, arg(help_behavior_hint="")]  # a flag whose text says what holds without it
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
 
@@ -36,11 +45,13 @@ def command(name: str, about: str) -> Callable[[Callable[[list[str]], int]], Cal
 
 
 def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> Any:
-    """Flags from `args`; a bad one is a ValueError of one line."""
+    """Returns the flags that `args` give; ValueError of one line for a bad one."""
     errors = io.StringIO()
     about = re.sub(r"\n\s*(?=enas )", "\n\n", inspect.getdoc(flags) or "")  # an example a line: lines of a text are joined
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(optional)
     try:
-        with contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stderr(errors), registry:
             return tyro.cli(
                 flags,
                 prog=f"enas {name}",
@@ -60,22 +71,33 @@ def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> An
         raise ValueError(f"{text}; see `enas {name} --help`") from None
 
 
-def with_recipe(flags: type[Any], about: str | None, preset: str) -> Any:
-    """Flags whose `settings` are those of the preset's `retrain`, each a flag of its own."""
-    from enas.runs.presets import registry as presets  # torch with it: only where it is needed
-
-    made = dataclasses.make_dataclass(
-        flags.__name__,
-        [("settings", Annotated[presets.retrain_type(preset), arg(name="retrain")], dataclasses.field())],
-        bases=(flags,),
-        frozen=True,
-    )
+def with_settings(flags: type[Any], about: str | None, kind: Any, group: str) -> Any:
+    """Returns the flags with their field `settings` of a type `kind`, each setting a flag of its own below `--group`."""
+    field = ("settings", Annotated[kind, arg(name=group)], dataclasses.field())
+    made = dataclasses.make_dataclass(flags.__name__, [field], bases=(flags,), frozen=True)
     made.__doc__ = about
     return made
 
 
-def seconds(text: str) -> float:
-    """Seconds of a span such as 90, 90s, 20m, 1.5h; ValueError otherwise."""
+def optional(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Shows a flag that may be left out by what it takes, `PATH`, rather than `{None}|PATH`."""
+    kinds = [kind for kind in get_args(info.type) if kind is not type(None)]
+    if info.type_origin not in (Union, UnionType) or len(kinds) != 1 or kinds[0] not in (int, float, str, Path):
+        return None
+    (kind,) = kinds
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=lambda words: None if words[0] == "None" and kind is not str else kind(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def seconds(text: str | None) -> float | None:
+    """Returns the seconds of a time such as 90, 90s, 20m or 1.5h, None for None; ValueError for another form."""
+    if text is None:
+        return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
     if match is None:
         raise ValueError(f"a time is a number and s, m, h or d, such as 90s or 20m; got '{text}'")

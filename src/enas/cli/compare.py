@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from enas.cli.commands import command, parse, seconds, with_recipe
+from enas.cli.commands import Maybe, asks_for_help, command, parse, seconds, with_settings
 
 if TYPE_CHECKING:
     from enas.runs.records import Compared, StudyResult
@@ -27,7 +27,7 @@ class CompareFlags:
     """Number of trainings of the derived architecture."""
     cell_seeds: int = 1
     """Number of trainings of each random architecture."""
-    epochs: int | None = None
+    epochs: Maybe[int] = None
     """Short for --retrain.epochs."""
     references: tuple[str, ...] = ()
     """Hand-designed models to train too, each as large as the derived network: lstm, rhn; resnet, densenet_bc."""
@@ -43,10 +43,10 @@ class CompareFlags:
     """Train this many of the networks that differ in a single answer (beyond the paper)."""
     all: bool = False
     """All of these: --sharing --disabled 250 --local 8 --single 16, where no other number is given."""
-    workers: int | None = None
+    workers: Maybe[int] = None
     """Trainings side by side, each with the run's number of threads (default: as many as the cores allow; on a GPU
     one, more where its memory allows)."""
-    max_time: str | None = None
+    max_time: Maybe[str] = None
     """Stop in good order after this time; the same command goes on."""
 
 
@@ -62,23 +62,23 @@ def compare(args: list[str]) -> int:
     from enas.cli.display import Display
     from enas.grading.compare import Wanted, compare_opened
     from enas.grading.opened import OpenedRun
-    from enas.runs.plan import setup
+    from enas.runs.plan import preset_plan
     from enas.runs.presets import registry as presets
     from enas.runs.records import Compared
+    from enas.runs.settings import retrain_types_of
 
     run = OpenedRun.at(args[0]) if args and not args[0].startswith("-") else None
-    if run is None and not {"-h", "--help"} & {*args}:
+    if run is None and not asks_for_help(args):
         raise ValueError("name the run to compare: enas compare RUN; see `enas compare --help`")
-    plan = run.plan if run else setup(next(iter(presets.PRESETS)))
-    Flags = with_recipe(CompareFlags, compare.__doc__, plan.preset)
+    plan = run.plan if run else preset_plan(next(iter(presets.PRESETS)))
+    Flags = with_settings(CompareFlags, compare.__doc__, retrain_types_of(plan.settings), "retrain")
     flags = parse(Flags, args, "compare", Flags(run=run.path if run else Path(), settings=plan.settings.retrain))
     assert run is not None
     recipe = flags.settings if flags.epochs is None else dataclasses.replace(flags.settings, epochs=flags.epochs)
-    limit = seconds(flags.max_time) if flags.max_time else None
     wanted = Wanted(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(Wanted)})
     wanted = wanted.everything(run) if flags.all else wanted
     with Display() as display:
-        verdict = compare_opened(run, wanted, recipe, flags.workers, limit, display)
+        verdict = compare_opened(run, wanted, recipe, flags.workers, seconds(flags.max_time), display)
     if verdict is not None:
         print(*summary(Compared.read(run.path)), sep="\n")
     return display.status

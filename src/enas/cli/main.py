@@ -1,7 +1,7 @@
-"""The command line: `enas COMMAND ...`. Each command is a file with a dataclass (its flags) and a function; settings flags
-come from the settings' own dataclasses.
+"""The command line: `enas COMMAND ...`.
 
-A ValueError or OSError of any command is shown as one line, exit status 2.
+Each command is a file with a dataclass, its flags, and a function. Flags of settings come from the
+dataclasses of the settings. A ValueError or OSError is shown as one line, with exit status 2.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TRAINING = ("search", "resume", "derive", "retrain", "compare")  # commands that
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status: 0, or 2 after an error of one line, 130 after a Ctrl-C that could not wait."""
+    """Runs a command and returns its exit status: 2 after an error of one line, 130 after a second Ctrl-C."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         print(usage())
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not isinstance(error, Diverged):
             raise
         return _fail(str(error))
-    except BrokenPipeError:  # who read the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:

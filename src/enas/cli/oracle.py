@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from enas.cli.commands import command, parse
+from enas.cli.commands import Maybe, command, parse
 
 if TYPE_CHECKING:
     from enas.grading.oracle import Contest
@@ -37,15 +37,15 @@ class OracleFlags:
     """Number of architectures that a strategy may ask for."""
     seeds: int = 100
     """Number of seeds of each strategy."""
-    reward: str | None = None
+    reward: Maybe[str] = None
     """Column that is told as the reward (nasbench201: cifar10_valid_ep12, a short training, validated; nasbench_macro:
     test_acc_1, the first of its three runs, tested)."""
-    score: str | None = None
+    score: Maybe[str] = None
     """Column that counts (nasbench201: cifar10_test_ep200, the full training, tested; nasbench_macro: mean_acc, the mean of
     its three runs, tested)."""
     cells: int = 200
     """For a run: number of random architectures whose shared-weight scores are held against the truth."""
-    out: Path | None = None
+    out: Maybe[Path] = None
     """Folder for oracle.json and the picture (default: runs/oracle-SPACE, or the run's)."""
 
 

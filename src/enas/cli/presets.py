@@ -60,16 +60,16 @@ def _policy(preset: str, settings: Any) -> str:
     """What the weights of the controller's reward lead to, in a sentence or two."""
     from enas.runs.presets.registry import PRESETS
     from enas.spaces.decisions import SubsetChoice
-    from enas.spaces.registry import SPACES
+    from enas.spaces.registry import make_space
     from enas.strategies.reinforce import odds, skip_rate
 
-    space = SPACES[PRESETS[preset].space].make(settings.space)
-    times = odds(settings.reinforce, space)
+    space = make_space(PRESETS[preset].names.space, settings.space)
+    times = odds(settings.strategy, space)
     shown = f"{times:,.0f}" if times < 1e12 else "over 1e12"
-    gain = "one point of accuracy" if PRESETS[preset].task == "image_classification" else "a reward higher by 0.01"
+    gain = "one point of accuracy" if PRESETS[preset].names.task == "image_classification" else "a reward higher by 0.01"
     says = f"\nunder the best policy {gain} makes an architecture {shown} times as likely (entropy weight)"
     if any(isinstance(decision, SubsetChoice) for decision in space.decisions):
-        rate = skip_rate(settings.reinforce, space)
+        rate = skip_rate(settings.strategy, space)
         says += f"\nwhere rewards do not depend on them, skips settle at a rate of {rate:.3f} (entropy and skip weight)"
     return says
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from enas.cli.commands import command, parse
+from enas.cli.commands import Maybe, command, parse
 
 
 @dataclass(frozen=True)
 class ReproduceFlags:
-    """Show the paper's experiments beside ours: a row for each of Tables 1 and 2 and of section 3.3, what came out here with
-    its size and recipe, and the command that runs it at full size. Nothing is trained: run folders are read.
+    """Show the paper's experiments beside ours: a row for each of Tables 1 and 2 and of section 3.3, what came out here
+    with its size and recipe, and the command that runs it at full size. Nothing is trained: run folders are read.
 
     enas reproduce                                 (what is below runs/)
     enas reproduce runs/cifar results              (these too: run folders, or folders of them)
@@ -22,7 +22,7 @@ class ReproduceFlags:
 
     runs: Positional[tuple[Path, ...]] = ()
     """Run folders, or folders of them, to read beside runs/."""
-    out: Path | None = None
+    out: Maybe[Path] = None
     """File to write the table to, too; the ending says which form."""
 
 

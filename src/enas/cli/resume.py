@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from enas.cli.commands import command, parse, seconds
+from enas.cli.commands import Maybe, command, parse, seconds
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ResumeFlags:
 
     run: Positional[Path]
     """Run folder."""
-    max_time: str | None = None
+    max_time: Maybe[str] = None
     """Stop in good order after this time, such as 20m."""
 
 
@@ -30,5 +30,5 @@ def resume(args: list[str]) -> int:
     from enas.runs.resume import resume as resume_run
 
     with Display() as display:
-        resume_run(flags.run, max_seconds=seconds(flags.max_time) if flags.max_time else None, listen=display)
+        resume_run(flags.run, max_seconds=seconds(flags.max_time), listen=display)
     return display.status

@@ -9,32 +9,35 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from enas.cli.commands import command, parse, peek, seconds
+from enas.cli.commands import Maybe, asks_for_help, command, parse, peek, seconds, with_settings
 
 
 @dataclass(frozen=True)
 class SearchFlags:
     preset: Positional[str]
-    """What to search (`enas presets list`): digits-micro needs no data, cifar10-micro a folder."""
+    """What to search. `enas presets list` shows the names: digits-micro needs no data, cifar10-micro a folder."""
     settings: Annotated[Any, arg(name="")]
-    recipe: str | None = None
-    """Which settings: paper, released, modern or quick (the default); `enas presets show PRESET` prints them."""
-    config: Path | None = None
-    """Repeat the run whose config.json this is; flags given beside it change it."""
-    data: Path | None = None
+    recipe: Maybe[str] = None
+    """Which settings: paper, released, modern or quick. `enas presets show PRESET RECIPE` prints them."""
+    strategy: Maybe[str] = None
+    """Who chooses architectures: reinforce (the LSTM controller), evolution, random, or `package.module:thing` of your
+    own. Its settings are the flags that begin with --strategy."""
+    config: Maybe[Path] = None
+    """Repeat the run of this config.json. Flags beside it change it."""
+    data: Maybe[Path] = None
     """Folder of the data set."""
-    out: Path | None = None
-    """Run folder to make (default: runs/PRESET-RECIPE/seedN)."""
-    seed: int | None = None
-    """Everything random follows from it: equal seeds, equal runs (default: 0)."""
-    epochs: int | None = None
+    out: Maybe[Path] = None
+    """Run folder to make; without it, one in runs/ with the names of preset, recipe and seed."""
+    seed: Maybe[int] = None
+    """Seed of everything random. Equal seeds on one machine give equal runs. Without it, 0."""
+    epochs: Maybe[int] = None
     """Short for --search.epochs."""
-    max_time: str | None = None
-    """Stop in good order after this time, such as 20m; `enas resume` goes on."""
-    device: str | None = None
-    """cpu, cuda, cuda:1 (default: a GPU where there is one)."""
-    threads: int | None = None
-    """CPU threads (default: as the preset says; one beside a GPU, else all cores); recorded, because sums depend on it."""
+    max_time: Maybe[str] = None
+    """Stop in good order after this time, such as 20m. `enas resume` continues."""
+    device: Maybe[str] = None
+    """cpu, cuda or cuda:1; without it, a GPU where there is one."""
+    threads: Maybe[int] = None
+    """CPU threads; without it, as many as the preset says, or all cores. A run records them: sums depend on them."""
 
 
 @command("search", "search a space: shared weights and controller in turn")
@@ -42,55 +45,26 @@ def search(args: list[str]) -> int:
     """Search a space for an architecture.
 
     enas search digits-micro
+    enas search digits-micro --strategy evolution --strategy.population 20
     enas search cifar10-micro --data ~/data --recipe paper --max-time 8h
     enas search cifar10-micro --data ~/data --network.filters 16 --search.children 2
     enas search --config runs/mine/config.json --seed 1 --out runs/again
     """
     from enas.cli.display import Display
-    from enas.runs.plan import setup
-    from enas.runs.presets import registry as presets
-    from enas.runs.search import search_plan
-    from enas.runs.settings import from_dict
+    from enas.runs.search import planned, search_plan
+    from enas.runs.settings import types_of
 
-    given = peek(args, ("--config", "--recipe"))
-    like: dict[str, Any] = {}
-    if given["--config"]:
-        from enas.runs.files import read_json
-
-        like = read_json(Path(given["--config"]))
-        if not isinstance(like, dict) or like.get("command") != "search":
-            raise ValueError(f"--config takes the config.json of a search; got '{given['--config']}'")
-    names = [word for word in args[:1] if not word.startswith("-")]
-    asks_help = any(word in ("-h", "--help") for word in args)
-    preset = names[0] if names else like.get("preset")
-    if preset is None:
-        if not asks_help:
-            raise ValueError(f"name what to search: {', '.join(presets.PRESETS)}; see `enas search --help`")
-        preset = next(iter(presets.PRESETS))
-    recipe = given["--recipe"] or like.get("recipe") or presets.preset(preset).default
-    settings = presets.config_of(preset, recipe)
-    if like and preset == like["preset"] and recipe == like["recipe"]:
-        settings = from_dict(settings, like["settings"])
-    Flags = dataclasses.make_dataclass(
-        "SearchFlags",
-        [("settings", Annotated[presets.preset(preset).config, arg(name="")], dataclasses.field())],
-        bases=(SearchFlags,),
-        frozen=True,
-    )
-    Flags.__doc__ = search.__doc__
-    flags = parse(Flags, args, "search", Flags(preset=preset, settings=settings, recipe=recipe))
-    plan = setup(
-        preset,
-        recipe,
-        flags.settings,
-        flags.seed if flags.seed is not None else like.get("seed", 0),
-        flags.data or like.get("data"),
-        flags.device or like.get("device"),
-        flags.threads if flags.threads is not None else like.get("threads"),
-    )
-    if not given["--recipe"] and not like:
-        print(f"recipe: {recipe} (others: {', '.join(r for r in presets.preset(preset).recipes if r != recipe) or 'none'})")
-    limit = seconds(flags.max_time) if flags.max_time else None
+    peeked = peek(args, ("--config", "--recipe", "--strategy", "--device"))
+    preset = args[0] if args and not args[0].startswith("-") else None
+    if asks_for_help(args) and peeked["--config"] is None:
+        preset = preset or "digits-micro"  # the help shows the flags of one preset
+    plan = planned(preset, *peeked.values())
+    Flags = with_settings(SearchFlags, search.__doc__, types_of(plan.settings), "")
+    flags = parse(Flags, args, "search", Flags(preset=plan.preset, settings=plan.settings))
+    plan = dataclasses.replace(plan, settings=flags.settings, seed=plan.seed if flags.seed is None else flags.seed)
+    plan = plan.on(flags.data, flags.device, flags.threads)
+    if flags.recipe is None and flags.config is None:
+        print(f"recipe: {plan.recipe} (`enas presets show {plan.preset}` prints it)")
     with Display() as display:
-        search_plan(plan, out=flags.out, epochs=flags.epochs, max_seconds=limit, listen=display)
+        search_plan(plan, out=flags.out, epochs=flags.epochs, max_seconds=seconds(flags.max_time), listen=display)
     return display.status

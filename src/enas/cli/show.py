@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from enas.cli.commands import command, parse
+from enas.cli.commands import Maybe, command, parse
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ShowFlags:
     """A run folder (its best), an architecture file, or a name from `enas list`."""
     sizes: bool = False
     """Also print the number of parameters of the network, by recipe."""
-    out: Path | None = None
+    out: Maybe[Path] = None
     """File to write; the ending says which form."""
 
 

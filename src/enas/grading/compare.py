@@ -69,7 +69,7 @@ class Wanted:
         """Returns this with all experiments that make sense for a run, where no number was given."""
         return dataclasses.replace(
             self,
-            sharing=run.plan.settings.strategy != "random",
+            sharing=run.plan.learns,
             disabled=self.disabled or 250,
             local=self.local or 8 * (run.plan.space.name in STUDIES),
             single=self.single or 16,
@@ -193,13 +193,13 @@ def compare_opened(
     """Does what `compare` does, of a run that is open."""
     best, plan = Best.of(run.path), run.plan
     if settings is not None:
-        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, retrain=settings))
+        plan = plan.with_settings(retrain=settings)
     size = best.ranked[0].parameters
     references = [reference_for(plan, name, parameters=size) for name in wanted.references]
     if wanted.local and plan.space.name not in STUDIES:
         spaces = ", ".join(STUDIES)
         raise ValueError(f"the paper has local-optimum studies of {spaces}; for '{plan.space.name}' there is single")
-    if wanted.sharing and plan.settings.strategy == "random":
+    if wanted.sharing and not plan.learns:
         raise ValueError(f"'{run.path}' is a search with random children itself: sharing would repeat it")
     trainings = Trainings(run, best, plan, workers, max_seconds, listen)
     comparison = Comparison(trainings, wanted)

@@ -16,7 +16,7 @@ from enas.grading.opened import Trainings
 from enas.grading.studies import SINGLE, STUDIES, Study, drawn, single_changes
 from enas.networks.width import widest
 from enas.procedures.statistics import Interval, difference
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.runs.records import Changed, StudyResult
 from enas.spaces.architecture import Architecture
 from enas.state import seed_of
@@ -59,7 +59,7 @@ def study_result(trainings: Trainings, study: Study, number: int, derived: Seque
     return StudyResult(study.name, study.about, study.paper, there_are, base, changed, gap, largest, diverged)
 
 
-def _as_large(trainings: Trainings, arch: Architecture) -> Setup:
+def _as_large(trainings: Trainings, arch: Architecture) -> Plan:
     """Returns the plan with the width at which this network has as many parameters as the derived one."""
     plan = trainings.plan
     parameters = trainings.results[trainings.job(trainings.best.architecture, 0)].parameters
@@ -75,7 +75,7 @@ def _as_large(trainings: Trainings, arch: Architecture) -> Setup:
 
     filters = widest(size, parameters, "a network of one filter")
     wide = dataclasses.replace(retrain, network=dataclasses.replace(retrain.network, filters=filters))
-    return dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, retrain=wide))
+    return plan.with_settings(retrain=wide)
 
 
 def worse_by(

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from enas.grading.opened import OpenedRun
 from enas.networks import kernels
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.runs.records import sampled
 from enas.spaces.architecture import Architecture, Reference
 from enas.tasks.task import Task
@@ -53,8 +53,7 @@ def _countable(network: Any) -> Any:
 
 def of_search(run: OpenedRun) -> float:
     """Returns those of all that a search has trained and scored so far, estimated from a sample of it."""
-    settings = dataclasses.replace(run.plan.settings, network=_countable(run.plan.settings.network))
-    search = dataclasses.replace(run.plan, settings=settings).search()
+    search = run.plan.with_settings(network=_countable(run.plan.settings.network)).search()
     children, space = sampled(run.path), run.plan.space
     archs = {child.id: space.architecture(child.choices) for child in children if child.choices}
     total = 0.0
@@ -70,7 +69,7 @@ def of_search(run: OpenedRun) -> float:
     return total
 
 
-def of_trainings(plan: Setup, models: Sequence[Architecture | Reference]) -> float:
+def of_trainings(plan: Plan, models: Sequence[Architecture | Reference]) -> float:
     """Returns those of training each of these from scratch, to the end, by the plan's recipe; a model
     that is named twice counts twice."""
     settings = plan.settings.retrain

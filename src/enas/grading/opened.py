@@ -11,7 +11,7 @@ from enas.procedures.search import Search
 from enas.runs.folder import RunFolder
 from enas.runs.jobs import Job, retrain_many
 from enas.runs.loop import Listener, after
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.runs.process import cores
 from enas.runs.records import Best, Result
 from enas.runs.retrain import retrain_folder
@@ -23,12 +23,12 @@ class OpenedRun:
     """The folder of a search, and the plan that it was made by."""
 
     folder: RunFolder
-    plan: Setup
+    plan: Plan
 
     @classmethod
     def at(cls, path: str | Path) -> OpenedRun:
         folder = RunFolder.open(Path(path))
-        return cls(folder, Setup.of(folder.config))
+        return cls(folder, Plan.of(folder.config))
 
     @property
     def path(self) -> Path:
@@ -51,7 +51,7 @@ class Trainings:
     `best`: what the run derived; `plan`: the recipe that all are trained by, unless another is named."""
 
     def __init__(
-        self, run: OpenedRun, best: Best, plan: Setup, workers: int | None, max_seconds: float | None, listen: Listener
+        self, run: OpenedRun, best: Best, plan: Plan, workers: int | None, max_seconds: float | None, listen: Listener
     ):
         self.run, self.best, self.plan, self.listen = run, best, plan, listen
         side_by_side = 1 if plan.device.startswith("cuda") else max(1, cores() // plan.threads)  # memory, else cores
@@ -70,10 +70,10 @@ class Trainings:
         if self.why:
             raise OutOfTime(self.why)
 
-    def job(self, model: Architecture | Reference, seed: int, plan: Setup | None = None) -> Job:
+    def job(self, model: Architecture | Reference, seed: int, plan: Plan | None = None) -> Job:
         return Job(model, retrain_folder(self.run.path, model, seed, plan or self.plan, self.run.plan), seed)
 
-    def train(self, jobs: Sequence[Job], plan: Setup | None = None) -> list[float]:
+    def train(self, jobs: Sequence[Job], plan: Plan | None = None) -> list[float]:
         """Returns test figures as they are shown, NaN where a training diverged. OutOfTime where one of
         them was stopped."""
         plan = plan or self.plan

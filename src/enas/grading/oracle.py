@@ -257,7 +257,7 @@ def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> Con
     curves = {}
     for name, entry in STRATEGIES.items():
         learns = name == "reinforce"
-        make = partial(_strategy, entry.make, truth.space, recipe.reinforce if learns else entry.settings())
+        make = partial(_strategy, entry.make, truth.space, recipe.strategy if learns else entry.settings())
         rows = []
         at_a_time = recipe.search.architectures if learns else 1
         for played in play(make, name, reward, score, asked.queries, asked.seeds, at_a_time):

@@ -100,10 +100,11 @@ class Survey:
 
 def paper_settings() -> dict[str, Settings]:
     """Returns the recipe `paper` of the paper's presets: settings by dotted names, as a config.json holds them."""
-    from enas.runs.presets.registry import config_of
+    from enas.runs.presets.registry import config_of, preset
     from enas.runs.settings import to_dict
 
-    return {name: flat(json.loads(json.dumps(to_dict(config_of(name, "paper"))))) for name in SPACES}
+    recipes = {name: flat(json.loads(json.dumps(to_dict(config_of(name, "paper"))))) for name in SPACES}
+    return {name: recipe | {"strategy": preset(name).names.strategy} for name, recipe in recipes.items()}
 
 
 def survey(folders: Sequence[Path], papers: Mapping[str, Settings], scan: Path | None = None) -> Survey:
@@ -268,7 +269,7 @@ def _against(one: Finding, experiment: Experiment, paper: Settings) -> tuple[tup
         if not matters or ours == theirs or (one.budget and ".network." in name and last in WIDTHS):
             continue
         differs[name] = (ours, theirs)
-        if last in SIZES and not name.startswith("reinforce.") and _below(last, ours, theirs):
+        if last in SIZES and not name.startswith("strategy.") and _below(last, ours, theirs):
             of_search = name.startswith(("search.", "network."))
             below.append(Below(SHORT.get(name, last.replace("_", " ")), _count(ours), _count(theirs), of_search))
     size = one.budget or (max(one.parameters) if one.kind == "derived" and one.parameters else 0)

@@ -16,7 +16,7 @@ from enas.procedures.events import Done, Stopped
 from enas.runs.derive import derive
 from enas.runs.files import write_atomically
 from enas.runs.loop import after
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.runs.process import signals
 from enas.runs.records import Best, Disabled
 from enas.runs.resume import resume
@@ -28,13 +28,13 @@ from enas.state import State
 SAVE_SECONDS = 30.0
 
 
-def with_random_children(plan: Setup) -> Setup:
-    return dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, strategy="random"))
+def with_random_children(plan: Plan) -> Plan:
+    return plan.with_strategy("random")
 
 
-def with_a_controller_at_rest(plan: Setup) -> Setup:
+def with_a_controller_at_rest(plan: Plan) -> Plan:
     search = dataclasses.replace(plan.settings.search, controller_steps=0, warmup_epochs=0)
-    return dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, search=search, strategy="reinforce"))
+    return plan.with_settings(search=search).with_strategy("reinforce")
 
 
 def random_search(trainings: Trainings) -> Architecture:
@@ -88,7 +88,7 @@ def _save(ensemble: Ensemble, file: Path) -> None:
     write_atomically(file, save({"sum": state.tensors["sum"].cpu().contiguous(), "single": single}))
 
 
-def _finish(trainings: Trainings, plan: Setup, folder: Path) -> None:
+def _finish(trainings: Trainings, plan: Plan, folder: Path) -> None:
     """Searches by `plan` to the end, or goes on with it. OutOfTime where it was stopped."""
     if _finished(plan, folder):
         return
@@ -106,7 +106,7 @@ def _finish(trainings: Trainings, plan: Setup, folder: Path) -> None:
         trainings.stop("time is up" if trainings.seconds_left() == 0 else "interrupted")
 
 
-def _finished(plan: Setup, folder: Path) -> bool:
+def _finished(plan: Plan, folder: Path) -> bool:
     if not (folder / "config.json").exists() or not (run := OpenedRun.at(folder).folder).has_checkpoint():
         return False
     return bool(run.read_checkpoint().values["epoch"] >= plan.settings.search.epochs)

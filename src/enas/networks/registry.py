@@ -3,35 +3,31 @@ backbone)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from enas.networks.macro import MacroNetwork, MacroSettings
-from enas.networks.micro import MicroNetwork, MicroSettings
-from enas.networks.nasbench201 import NasBench201Network, NasBench201NetworkSettings
-from enas.networks.nasbench_macro import NasBenchMacroNetwork, NasBenchMacroNetworkSettings
-from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
-from enas.networks.supernet import Supernet
+from enas.networks.macro import MacroSettings
+from enas.networks.micro import MicroSettings
+from enas.networks.nasbench201 import NasBench201NetworkSettings
+from enas.networks.nasbench_macro import NasBenchMacroNetworkSettings
+from enas.networks.recurrent import RecurrentSettings
+from enas.plugins import Entry
 
 
 @dataclass(frozen=True)
-class BackboneEntry:
-    make: Callable[..., Supernet]
-    settings: type[Any]
-    small: Any  # settings of a network small enough for tests
+class BackboneEntry(Entry):
+    small: Any = None
+    """The settings of a network small enough for tests."""
+
+
+def _backbone(where: str, small: Any) -> BackboneEntry:
+    return BackboneEntry(f"enas.networks.{where}", type(small), small)
 
 
 BACKBONES: dict[str, BackboneEntry] = {
-    "micro": BackboneEntry(
-        MicroNetwork, MicroSettings, small=MicroSettings(filters=4, cells=1, dropout=0.0, aux_weight=0.4)
-    ),
-    "macro": BackboneEntry(MacroNetwork, MacroSettings, small=MacroSettings(filters=4, dropout=0.0)),
-    "nasbench201": BackboneEntry(
-        NasBench201Network, NasBench201NetworkSettings, small=NasBench201NetworkSettings(filters=4, cells=1)
-    ),
-    "nasbench_macro": BackboneEntry(
-        NasBenchMacroNetwork, NasBenchMacroNetworkSettings, small=NasBenchMacroNetworkSettings(filters=4, head=16)
-    ),
-    "recurrent": BackboneEntry(RecurrentNetwork, RecurrentSettings, small=RecurrentSettings(hidden=6, init_range=0.5)),
+    "micro": _backbone("micro:MicroNetwork", MicroSettings(filters=4, cells=1, dropout=0.0, aux_weight=0.4)),
+    "macro": _backbone("macro:MacroNetwork", MacroSettings(filters=4, dropout=0.0)),
+    "nasbench201": _backbone("nasbench201:NasBench201Network", NasBench201NetworkSettings(filters=4, cells=1)),
+    "nasbench_macro": _backbone("nasbench_macro:NasBenchMacroNetwork", NasBenchMacroNetworkSettings(filters=4, head=16)),
+    "recurrent": _backbone("recurrent:RecurrentNetwork", RecurrentSettings(hidden=6, init_range=0.5)),
 }

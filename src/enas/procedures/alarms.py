@@ -1,8 +1,8 @@
-"""What goes wrong in searches with shared weights, said while it goes wrong.
+"""Alarms: what goes wrong in a search with shared weights, said while it goes wrong.
 
-After each epoch in which the strategy learned, a few of its architectures and a few uniform ones are scored on the same
-shared weights and the same validation minibatches (`Probe`). From that, and from the epoch's own figures, come alarms: the
-known ways in which such searches come to nothing (docs/decisions.md has their thresholds, and where they are from).
+After each epoch in which the strategy learned, a few of its architectures and a few random ones are
+scored on the same shared weights and validation minibatches (`probed`). The alarms come from that
+and from the epoch's own figures. docs/decisions.md says where their thresholds are from.
 """
 
 from __future__ import annotations
@@ -18,23 +18,26 @@ from enas.procedures.statistics import interval, kendall
 from enas.spaces.decisions import SubsetChoice
 from enas.spaces.space import SearchSpace
 
-SPREAD = 100.0  # 99 % quantile of gradient norms over their median, above which most of training is noise
-ENTROPY = 0.1  # share of the largest entropy below which a policy asks for nearly one architecture
+SPREAD = 100.0  # 99 % quantile of gradient norms over their median; above it training is mostly noise
+ENTROPY = 0.1  # share of the largest entropy; below it a policy asks for nearly one architecture
 ONE_OP = 0.8  # share of a cell's edges on one op
-AGREEMENT = 0.2  # Kendall's tau between two minibatches below which shared weights tell architectures hardly apart
+AGREEMENT = 0.2  # Kendall's tau between two minibatches; below it shared weights hardly rank
 
 
 def largest_entropy(space: SearchSpace) -> float:
-    """Of a policy over the space's decisions, nats: all of them asked, all answers equally likely."""
+    """Returns the entropy in nats of a policy that asks all decisions, all answers equally likely."""
     return sum(
         math.log(2) * len(d.options) if isinstance(d, SubsetChoice) else math.log(len(d.options)) for d in space.decisions
     )
 
 
 def probed(policy: Sequence[float], uniform: Sequence[float], again: Sequence[float]) -> dict[str, float]:
-    """Figures of a probe: rewards of the policy's architectures and of uniform ones, pair by pair on one minibatch each;
-    and of the uniform ones again, all on one minibatch of their own. `policy_minus_uniform` has a 95 % interval of
-    +- `policy_minus_uniform_half_width`."""
+    """Returns the figures of a probe.
+
+    `policy` and `uniform`: rewards of the policy's and of random architectures, each pair on one
+    minibatch. `again`: those of the same random ones, all on another minibatch. The 95 % interval
+    of `policy_minus_uniform` is +- `policy_minus_uniform_half_width`.
+    """
     gap = interval([a - b for a, b in zip(policy, uniform, strict=True)])
     return {
         "policy_minus_uniform": gap.mean,
@@ -44,27 +47,27 @@ def probed(policy: Sequence[float], uniform: Sequence[float], again: Sequence[fl
 
 
 def alarms(metrics: Mapping[str, Any], space: SearchSpace) -> list[str]:
-    """What an epoch's metrics say is wrong: one sentence each, none where all is well."""
-    found = []
+    """Returns a sentence for each thing that an epoch's metrics say is wrong."""
+    sentences = []
     if "skipped_steps" in metrics:
         reasons = {"loss": "a loss far off", "gradient": "a gradient that is not finite"}
         why = ", ".join(f"{n} for {reasons[reason]}" for reason, n in metrics["skipped_for"].items())
         usual = metrics.get("ops", {})
         op, share = max(metrics["skipped_ops"].items(), key=lambda item: item[1] - usual.get(item[0], 0.0))
-        found.append(
+        sentences.append(
             f"{metrics['skipped_steps']} training steps were skipped ({why}); {share:.0%} of the answers of their"
             f" architectures are {op.replace('.', ' ')}, against {usual.get(op, 0.0):.0%} of all"
         )
     if "gradient_norm_median" in metrics:
         middle, high = metrics["gradient_norm_median"], metrics["gradient_norm_p99"]
         if high > SPREAD * middle:
-            found.append(
+            sentences.append(
                 f"gradients differ in size beyond measure: one in a hundred has a norm of {high:.3g} or more before"
                 f" clipping, the median is {middle:.3g}"
             )
     largest = largest_entropy(space)
     if "entropy" in metrics and metrics["entropy"] < ENTROPY * largest:
-        found.append(
+        sentences.append(
             f"the policy's entropy has collapsed to {metrics['entropy']:.1f} of {largest:.1f} nats: it asks for nearly one"
             " architecture"
         )
@@ -76,17 +79,17 @@ def alarms(metrics: Mapping[str, Any], space: SearchSpace) -> list[str]:
     for cell, shares in by_cell.items():
         (op, most), total = shares.most_common(1)[0], sum(shares.values())
         if len(shares) > 1 and most > ONE_OP * total:
-            found.append(f"{most / total:.0%} of the edges of the {cell} cell are {op}")
+            sentences.append(f"{most / total:.0%} of the edges of the {cell} cell are {op}")
     if "policy_minus_uniform" in metrics:
         gap, half = metrics["policy_minus_uniform"], metrics["policy_minus_uniform_half_width"]
         if gap <= half:
-            found.append(
+            sentences.append(
                 f"the policy's architectures are not better than uniform ones on the same shared weights: reward {gap:+.3f}"
                 f" +- {half:.3f}"
             )
         if metrics["agreement"] < AGREEMENT:
-            found.append(
+            sentences.append(
                 "the shared weights rank uniform architectures on one minibatch almost by chance as on another: Kendall's"
                 f" tau {metrics['agreement']:.2f}"
             )
-    return found
+    return sentences

@@ -1,19 +1,21 @@
 """Derive: pick architectures after the search (paper 2.2).
 
-Samples from the trained policy are scored with the shared weights on one validation minibatch; the paper takes the best of
-these. By default here the best k are then scored on the full validation set, because a minibatch of 128 tells little about
-differences of a few points. Beside the policy's samples, uniform architectures are scored on the same shared weights and
-the same minibatch: whether the policy knows more than chance. Every such figure is of shared weights: it ranks, it is not
-what a network reaches alone. Where that is not enough, the best can be trained alone for a short time before the last word.
+Samples of the trained policy are scored with the shared weights on one validation minibatch. The
+paper takes the best of these. By default the best `keep` are then scored on the full validation
+set, because a minibatch of 128 tells little about differences of a few points.
+
+Beside them random architectures are scored on the same shared weights and minibatch: does the
+policy know more than chance? A score of shared weights ranks; it is not what a network reaches when
+it is trained from scratch. So the best can be trained from scratch for a short time, and those
+trainings decide (`halving`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -21,46 +23,10 @@ from enas.networks.ops import Statistics
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Scored
 from enas.procedures.halving import Alone, finals
+from enas.procedures.settings import DeriveSettings
 from enas.spaces.architecture import Architecture
 from enas.strategies.strategy import Strategy
 from enas.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class DeriveSettings:
-    """How the architecture is picked."""
-
-    samples: int = 100
-    """Architectures drawn from the policy (the paper: "several"; released code: 10)."""
-    score_on: Literal["validation", "minibatch"] = "validation"
-    """Final score: the full validation set for the best `keep`, or the one minibatch (paper 2.2)."""
-    keep: int = 10
-    """Architectures that go on to the full validation set, and that `best.json` ranks."""
-    uniform: int = 30
-    """Uniform architectures to score beside the policy's, on the same minibatch (not in the paper); 0: none."""
-    statistics: Literal["batch", "recalibrated"] = "batch"
-    """Batch-norm statistics when scoring: of the batch at hand, or measured anew for each child on training batches."""
-    recalibration_steps: int = 10
-    """Training batches to measure them on."""
-    draw: Literal["policy", "uniform", "both"] = "policy"
-    """Who draws the samples: the policy, all alike (random search with weight sharing), or half of them each; then half of
-    the finalists are from either, whatever the shared weights say of them."""
-    shortlist: int = 0
-    """Of the samples, so many with most parameters are scored; 0: all (not in the paper: on NAS-Bench-201 that count, for
-    nothing, ranks better than shared weights; docs/log.md)."""
-    finalists: int = 0
-    """The best so many are trained alone for a short time, again and again half of them, down to one; 0: none (successive
-    halving; not in the paper)."""
-    finalist_steps: int = 150
-    """Training steps of each in a round; the rate falls from its largest to zero in each."""
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "keep", "recalibration_steps", "finalist_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"derive.{name} is at least 1; got {getattr(self, name)}")
-        for name in ("uniform", "shortlist", "finalists"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"derive.{name} is at least 0; got {getattr(self, name)}")
 
 
 def derive(
@@ -71,20 +37,23 @@ def derive(
     uniform: Strategy,
     alone: Alone | None = None,
 ) -> Iterator[Scored]:
-    """Yields each score as it comes; rank them with `ranked`. `strategy` draws what is ranked, `uniform` what to compare
-    it with. `alone`: needed where there are finalists."""
+    """Yields each score as it comes; `ranked` orders them.
+
+    `strategy` draws what is ranked, `uniform` what it is compared with. `alone` says how finalists
+    are trained, and is needed where there are any.
+    """
     batch = task.reward_batch(0)
     first: list[Scored] = []
-    who = {"policy": [strategy], "uniform": [uniform], "both": [strategy, uniform]}[settings.draw]
-    asked = [source.ask(n) for source, n in zip(who, _shares(settings.samples, len(who)), strict=True)]
+    drawers = {"policy": [strategy], "uniform": [uniform], "both": [strategy, uniform]}[settings.draw]
+    asked = [drawer.ask(n) for drawer, n in zip(drawers, _shares(settings.samples, len(drawers)), strict=True)]
     sources = [set(archs) for archs in asked]
     drawn = {"minibatch": _largest(supernet, list(dict.fromkeys(chain(*asked))), settings.shortlist)}
     if settings.uniform:
         drawn["uniform"] = uniform.ask(settings.uniform)
     for stage, archs in drawn.items():
         for i, arch in enumerate(archs):
-            model, given = _scorer(settings, task, supernet, arch)
-            scored = Scored(arch, stage, {"reward": task.reward(model, given, batch)}, i + 1, len(archs))
+            model, argument = _scorer(settings, task, supernet, arch)
+            scored = Scored(arch, stage, {"reward": task.reward(model, argument, batch)}, i + 1, len(archs))
             first += [scored] if stage == "minibatch" else []
             yield scored
     first = _best_first(first)
@@ -92,8 +61,10 @@ def derive(
     if settings.score_on == "validation":
         again, second = first[: settings.keep], []
         for i, scored in enumerate(again):
-            model, given = _scorer(settings, task, supernet, scored.arch)
-            second.append(Scored(scored.arch, "validation", task.evaluate(model, given, "validation"), i + 1, len(again)))
+            model, argument = _scorer(settings, task, supernet, scored.arch)
+            second.append(
+                Scored(scored.arch, "validation", task.evaluate(model, argument, "validation"), i + 1, len(again))
+            )
             yield second[-1]
         best = _best_first(second) + first[settings.keep :]
     if settings.finalists:
@@ -104,12 +75,13 @@ def derive(
 
 
 def _shares(n: int, parts: int) -> list[int]:
-    """n in equal parts, the first ones larger by one where they are not."""
+    """Returns n in equal parts; the first ones are larger by one where n cannot be divided."""
     return [n // parts + (i < n % parts) for i in range(parts)]
 
 
 def _from_each(ranked: list[Architecture], sources: list[set[Architecture]], n: int) -> list[Architecture]:
-    """The first n of `ranked`, as many from each source, in that order; where one has too few, others' follow."""
+    """Returns the first n of `ranked`, equally many from each source, in the order of `ranked`.
+    Where a source has too few, those of the others take their places."""
     chosen: list[Architecture] = []
     for source, share in zip(sources, _shares(n, len(sources)), strict=True):
         chosen += [arch for arch in ranked if arch in source and arch not in chosen][:share]
@@ -118,12 +90,13 @@ def _from_each(ranked: list[Architecture], sources: list[set[Architecture]], n: 
 
 
 def _largest(supernet: Supernet, archs: list[Architecture], n: int) -> list[Architecture]:
-    """The n with most parameters, where n is not 0."""
+    """Returns the n with the most parameters; all for n = 0."""
     return sorted(archs, key=lambda arch: -supernet.num_parameters(arch))[:n] if n else archs
 
 
 def ranked(scores: list[Scored], keep: int) -> list[Scored]:
-    """The best `keep` by their last stage's reward, best first; of finalists, those first that were trained longest."""
+    """Returns the best `keep` by the reward of the last stage, best first. Finalists that were
+    trained longer come first."""
     alone = {s.arch: s for s in scores if s.stage == "alone"}  # the last of each
     if alone:
         order = sorted(alone.values(), key=lambda s: (-s.metrics["round"], -s.metrics["reward"]))
@@ -137,9 +110,12 @@ def _best_first(scores: list[Scored]) -> list[Scored]:
 
 
 def learned(scores: list[Scored], settings: DeriveSettings) -> dict[str, float] | None:
-    """Median rewards of the policy's and of uniform architectures on one minibatch, and how likely a uniform one is beaten
-    by one of the policy's (0.5: the policy knows no more than chance). None where no uniform ones were scored, and where
-    what was scored is not the policy's alone, or was picked by size."""
+    """Returns the median rewards of the policy's and of random architectures on one minibatch, and
+    how likely the policy's is the better one of a pair (0.5: it knows no more than chance).
+
+    None where no random ones were scored, and where the samples were not the policy's only, or were
+    picked by size.
+    """
     if settings.draw != "policy" or settings.shortlist:
         return None
     policy, uniform = ([s.metrics["reward"] for s in scores if s.stage == stage] for stage in ("minibatch", "uniform"))
@@ -152,7 +128,7 @@ def learned(scores: list[Scored], settings: DeriveSettings) -> dict[str, float] 
 def _scorer(
     settings: DeriveSettings, task: Task, supernet: Supernet, arch: Architecture
 ) -> tuple[Supernet, Architecture | None]:
-    """Who scores `arch`: the supernet itself, or its child with batch-norm statistics of its own."""
+    """Returns what scores `arch`: the supernet, or its child with batch-norm statistics of its own."""
     if settings.statistics == "batch":
         return supernet, arch
     return recalibrated(task, supernet, arch, settings.recalibration_steps), None
@@ -160,7 +136,8 @@ def _scorer(
 
 @torch.no_grad()
 def recalibrated(task: Task, supernet: Supernet, arch: Architecture, steps: int) -> Supernet:
-    """The child of `arch` with shared weights, and running statistics averaged over `steps` training batches."""
+    """Returns the child of `arch` with shared weights, and with running statistics averaged over
+    `steps` training batches."""
     statistics: Statistics = "running"
     child = supernet.child(arch, statistics).train()
     norms: list[Any] = [m for m in child.modules() if hasattr(m, "reset_running_stats")]

@@ -1,5 +1,6 @@
-"""The disabled controller (paper 3.3): shared weights trained on architectures of a controller that never learns, scored
-one architecture at a time and as an ensemble of many, whose probabilities are averaged."""
+"""The disabled controller (paper 3.3): shared weights, trained on architectures of a controller
+that never learns, are scored one architecture at a time, and as an ensemble whose probabilities are
+averaged."""
 
 from __future__ import annotations
 
@@ -18,10 +19,10 @@ from enas.tasks.task import Task
 
 
 class Ensemble:
-    """Scores architectures with shared weights on a part, one by one; `state` holds what is done."""
+    """Scores architectures with shared weights on a part of the data; `state` holds what is done."""
 
     def __init__(self, task: Task, net: Supernet, archs: Sequence[Architecture], part: Any = "test"):
-        """ValueError with fewer than two: there is no spread."""
+        """ValueError for fewer than two architectures: they have no standard deviation."""
         if len(archs) < 2:
             raise ValueError(f"an ensemble has at least 2 architectures; got {len(archs)}")
         self.task, self.net, self.archs, self.part = task, net, list(archs), part
@@ -29,11 +30,11 @@ class Ensemble:
         self.sum: torch.Tensor | None = None
 
     def run(self) -> Iterator[Member]:
-        """From where the state is to the end."""
+        """Goes on from where the state is, to the end."""
         for arch in self.archs[len(self.single) :]:
-            found = self.task.probabilities(self.net, arch, self.part)
-            self.single.append(self.task.judged(found, self.part)[self.task.metric.name])
-            self.sum = found if self.sum is None else self.sum.to(found.device) + found
+            probabilities = self.task.probabilities(self.net, arch, self.part)
+            self.single.append(self.task.judged(probabilities, self.part)[self.task.metric.name])
+            self.sum = probabilities if self.sum is None else self.sum.to(probabilities.device) + probabilities
             yield Member(len(self.single), len(self.archs))
 
     def state(self) -> State:
@@ -43,7 +44,8 @@ class Ensemble:
         self.single, self.sum = list(state.values["single"]), state.tensors.get("sum")
 
     def result(self, metric: Metric) -> dict[str, Any]:
-        """Figures as they are shown: mean and spread of single architectures, and the ensemble's."""
+        """Returns the mean and standard deviation of single architectures, and the ensemble's
+        figure, as they are shown."""
         assert self.sum is not None
         whole = self.task.judged(self.sum / len(self.single), self.part)
         single = [metric.shown(value) for value in self.single]

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from enas.procedures.optimizer import OptimizerSettings
 from enas.procedures.preview import Cost
+from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of either phase: `phase` is "shared" or "controller"; `values` are losses or rewards, one per child.
-    `skipped`: why the shared weights were not changed by it ("loss": one is far off; "gradient": not finite)."""
+    """One step of a search. `phase` is "shared" or "controller"; `values` are losses or rewards,
+    one per child. `skipped` says why the step did not change the shared weights: a "loss" that is
+    far off, or a "gradient" that is not finite."""
 
     phase: str
     epoch: int
@@ -28,20 +29,23 @@ class Step:
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """Both phases of an epoch are done. `metrics` are means over the epoch; every figure is of shared weights."""
+    """Both phases of an epoch are done. `metrics` are means over it; every figure is of shared
+    weights."""
 
     epoch: int
     metrics: dict[str, Any]
 
 
 class Diverged(RuntimeError):
-    """Training diverged, by losses that the task says so of, or gradients that are not finite: says where and what
-    to try. The step was not made; what a run folder holds is from before."""
+    """Training diverged: the task calls its loss far off, or a gradient is not finite. The text
+    says where, and what to try. The step was not made; what a run folder holds is from before it.
+    """
 
     @classmethod
     def at(cls, what: str, epoch: int, step: int, group: str, optimizer: OptimizerSettings, gradient: bool) -> Diverged:
-        """`what` happened at a step (epoch and step from 0) of the procedure whose settings are `group`. `gradient`:
-        it was the gradient that was not finite, while the loss was."""
+        """Returns the error for `what` happened at a step (epoch and step from 0) of the procedure
+        whose flags begin with `group`. `gradient`: the gradient was not finite, while the loss was.
+        """
         clip = optimizer.grad_clip / 2 if optimizer.grad_clip else 5
         lower = f"--{group}.optimizer.learning-rate {optimizer.learning_rate / 4:g}"
         shorter = f"--{group}.optimizer.grad-clip {clip:g}"
@@ -56,8 +60,8 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Scored:
-    """One architecture scored: `stage` is "minibatch", "validation" or, for a uniform one on the minibatch, "uniform";
-    "alone" is a finalist after a round. `done` of `total` in this stage."""
+    """One architecture is scored, `done` of `total` in its stage: "minibatch" or "validation";
+    "uniform" for a random one on the minibatch; "alone" for a finalist after a round."""
 
     arch: Architecture
     stage: str
@@ -68,6 +72,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class TrainStep:
+    """One step of a training from scratch; `epoch` and `step` count from 0."""
+
     epoch: int
     step: int
     steps: int
@@ -76,15 +82,19 @@ class TrainStep:
 
 @dataclass(frozen=True)
 class TrainEpochEnd:
+    """An epoch of a training from scratch is done, and scored where a validation part is left."""
+
     epoch: int
     metrics: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class RolledBack:
-    """A step was not made because training diverged at it; training goes on from the start of the epoch. `epoch` and
-    `step` are those of the step, from 0; `factor` is what the rate is multiplied by from now on; `left` is how often
-    this may happen again."""
+    """Training diverged at a step, which was not made, and goes on from the start of the epoch.
+
+    `epoch` and `step` are those of the step, from 0. The rate is multiplied by `factor` from now
+    on, and this may happen `left` times more.
+    """
 
     why: str
     epoch: int
@@ -95,8 +105,9 @@ class RolledBack:
 
 @dataclass(frozen=True)
 class Finished:
-    """`metrics`: the task's metric and loss on the test part, and on the validation part where there is one; and
-    `rollbacks`, their number, where there were any."""
+    """A training from scratch is finished. `metrics`: the task's metric and loss on the test part,
+    and on the validation part where there is one; and the number of `rollbacks`, where there were
+    any."""
 
     metrics: dict[str, float]
 
@@ -111,17 +122,18 @@ class Member:
 
 @dataclass(frozen=True)
 class Begun:
-    """A run begins or goes on: its folder, and for a search what the rest will cost."""
+    """A run begins or continues in `folder`; `cost` is what the rest of a search will take."""
 
     folder: Path
     cost: Cost | None = None
     resumed_at: int | None = None  # epochs that were done then
-    data: str = ""  # in a few words
+    data: str = ""  # its name and sizes
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """A run ended before its end, in good order; `again` is what goes on, where it is not `enas resume`."""
+    """A run was stopped in good order; `again` is the command that continues it, if not `enas
+    resume`."""
 
     folder: Path
     why: str
@@ -130,7 +142,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Trained:
-    """How far a number of trainings are: epochs of all, and trainings finished."""
+    """How far trainings side by side are: epochs of all together, and trainings finished."""
 
     epochs: int
     of_epochs: int
@@ -140,7 +152,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Done:
-    """A command reached its end; `folder` holds what it made."""
+    """A command is done; `folder` holds what it made."""
 
     folder: Path
     result: Any = None

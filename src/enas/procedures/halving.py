@@ -1,4 +1,5 @@
-"""Successive halving: finalists are trained from scratch for a short time, again and again the better half of them."""
+"""Successive halving: finalists are trained from scratch for a short time, and the better half of
+them goes on, again and again."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from statistics import fmean
 
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Scored
-from enas.procedures.optimizer import OptimizerSettings, make_optimizer, update
+from enas.procedures.optimizer import make_optimizer, update
+from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
 from enas.state import State, seeded
 from enas.tasks.task import Task
@@ -17,18 +19,19 @@ from enas.tasks.task import Task
 
 @dataclass(frozen=True)
 class Alone:
-    """How finalists are trained: `build` makes the child of an architecture, with fresh weights."""
+    """How finalists are trained; `build` makes the child of an architecture with fresh weights."""
 
     build: Callable[[Architecture], Supernet]
     task: Task
     optimizer: OptimizerSettings
     seed: int = 0
     batches: int = 8
-    """Validation minibatches that score one."""
+    """Number of validation minibatches that score each."""
 
 
 def finals(steps: int, alone: Alone, archs: list[Architecture]) -> Iterator[Scored]:
-    """Successive halving: every round trains those that are left for as many steps more, and the better half goes on."""
+    """Yields the scores of every round: it trains those that are left for `steps` more, and the
+    better half goes on to the next."""
     models = {arch: alone.build(arch) for arch in archs}
     optimizers = {arch: make_optimizer(list(model.parameters()), alone.optimizer) for arch, model in models.items()}
     left, done, round_ = archs, 0, 0
@@ -37,7 +40,7 @@ def finals(steps: int, alone: Alone, archs: list[Architecture]) -> Iterator[Scor
         for i, arch in enumerate(left):
             task = alone.task
             remembered = task.state()
-            task.load(State())  # what it remembers of a batch before is of another network
+            task.load(State())  # what the task remembers of earlier batches is of another network
             models[arch].train()
             diverged = False
             for step in range(steps):

@@ -12,7 +12,7 @@ from enas.strategies.strategy import Strategy
 
 
 def seconds_of_a_tell(strategy: Strategy, archs: list[Architecture]) -> float:
-    """Time of one ask and tell; the strategy is put back as it was."""
+    """Returns the seconds of one ask and tell; the strategy is put back as it was."""
     before = copied(strategy.state())
     seconds = []
     for _ in range(3):
@@ -26,7 +26,7 @@ def seconds_of_a_tell(strategy: Strategy, archs: list[Architecture]) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """Steps to come and seconds each takes."""
+    """The steps that are left, and the seconds that each takes."""
 
     shared_steps: int
     controller_steps: int

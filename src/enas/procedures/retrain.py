@@ -1,8 +1,8 @@
-"""Retrain: one architecture alone, from scratch, to the figure that counts (paper 3.2).
+"""Retrain: one architecture from scratch, to the figure that counts (paper 3.2).
 
-By the settings of the search unless the recipe says otherwise. The network keeps running statistics of its own; the
-validation part is scored after every epoch where one was kept back, the test set once, at the end. A training that
-diverges goes back to the start of its epoch and on at a lower rate, a stated number of times.
+The network keeps running statistics of its own. The validation part is scored after every epoch,
+where one was kept back; the test set once, at the end. A training that diverges goes back to the
+start of its epoch and on at a lower rate, at most `rollbacks` times.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -20,58 +19,24 @@ from enas.procedures.events import Diverged, Finished, RolledBack, TrainEpochEnd
 from enas.procedures.optimizer import (
     AveragedWeights,
     GradientNorms,
-    OptimizerSettings,
     forget_gradients,
     learning_rate,
     make_optimizer,
     update,
 )
+from enas.procedures.settings import RetrainSettings
 from enas.state import State, load_optimizer, module_state, optimizer_tensors, seeded
 from enas.tasks.task import Task
 
-TrainOn = Literal["train", "train+validation"]
-
-
-@dataclass(frozen=True)
-class RetrainSettings:
-    """Length and optimiser of the training alone."""
-
-    epochs: int = 310
-    """Passes over the training data (paper 3.2: as in the search, 310; released micro code: 630)."""
-    train_on: TrainOn = "train"
-    """The training part, with validation figures to choose by; or all data, with none left (released code for images)."""
-    average: Literal["none", "nt_asgd"] = "none"
-    """Score the weights as they are, or their mean since validation stopped improving (Merity et al. 2018; released code
-    for text; not in the paper)."""
-    average_interval: int = 5
-    """n of that trigger: validation is worse than the best of more than n epochs ago (Merity et al.: 5; released: 10)."""
-    rollbacks: int = 3
-    """How often a training that diverges goes back to the start of its epoch and on at a lower rate, before it ends
-    (not in the paper; released code for text: to the last checkpoint, at the same rate)."""
-    rollback_factor: float = 0.5
-    """The learning rate is multiplied by this at each of them, for the rest of the training."""
-    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-
-    def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("average_interval", 1), ("rollbacks", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"retrain.{name} is at least {low}; got {getattr(self, name)}")
-        if not 0 < self.rollback_factor < 1:
-            raise ValueError(f"retrain.rollback_factor is between 0 and 1; got {self.rollback_factor}")
-        if self.average != "none" and self.train_on != "train":
-            raise ValueError(
-                f"retrain.average {self.average} begins by validation figures, and retrain.train_on {self.train_on} leaves"
-                " none: train on 'train'"
-            )
-
 
 class Retrain:
-    """Trains `model`: a child with running statistics, or any module that the task can call as one. As with the search,
-    `state` is complete at every event."""
+    """Trains `model`: a child with running statistics, or any module that the task can call like
+    one. As in a search, `state` is complete at every event."""
 
     def __init__(self, settings: RetrainSettings, task: Task, model: nn.Module, seed: int = 0):
         assert not isinstance(model, Supernet) or (model.only is not None and model.statistics == "running")
-        self.settings, self.task, self.model, self.seed = settings, task, model, seed
+        self.settings, self.seed = settings, seed
+        self.task, self.model = task, model
         self._named = dict(model.named_parameters())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.epoch, self.step, self.loss_sum = 0, 0, 0.0
@@ -135,12 +100,13 @@ class Retrain:
 
     # ---------------------------------------------------------------------------------------------- going back
     def _snapshot(self) -> State:
-        """A copy of the state of now, which later steps do not change."""
+        """Returns a copy of the state, which later steps do not change."""
         state = self._state()
         return State({key: tensor.detach().clone() for key, tensor in state.tensors.items()}, state.values)
 
     def _roll_back(self, why: str, gradient: bool) -> RolledBack:
-        """Back to the start of the epoch, with a lower rate from now on; `Diverged` where it was often enough."""
+        """Goes back to the start of the epoch, with a lower rate from now on; raises `Diverged`
+        where that was done too often."""
         epoch, step, limit = self.epoch, self.step, self.settings.rollbacks
         if self.rolled_back >= limit:
             often = f" after {limit} times at a lower rate," if limit else ""
@@ -152,7 +118,7 @@ class Retrain:
 
     # -------------------------------------------------------------------------------------------------- state
     def state(self) -> State:
-        """The state of now and, within an epoch, the one to go back to."""
+        """Returns the state and, within an epoch, the one to go back to."""
         now = self._state()
         values = {**now.values, "rolled_back": self.rolled_back}
         if not self.step:

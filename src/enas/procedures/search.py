@@ -1,12 +1,13 @@
 """The search: two phases that alternate (paper 2.2).
 
-    phase 1, shared weights: over a whole pass of the training data, each step trains M children drawn from the strategy,
-             all on the same minibatch (Eq. 1)
-    phase 2, controller: a number of steps, each scoring n architectures by their reward on a validation minibatch and
-             telling the strategy
+    phase 1, shared weights: a pass over the training data; each step trains M children, drawn from
+             the strategy, on the same minibatch (Eq. 1)
+    phase 2, controller: a number of steps; each scores n architectures by their reward on a
+             validation minibatch and tells the strategy
 
-`run` yields an event after every step, and at every event `state` is complete: a search that is stopped there and loaded
-again continues bit for bit. It knows no concrete space, network, task or strategy, and writes no files.
+`run` yields an event after every step, and at every event `state` is complete: a search that is
+stopped there and loaded again continues bit for bit. It knows no concrete space, network, task or
+strategy, and writes no files.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
@@ -24,15 +24,9 @@ import torch
 from enas.networks.supernet import Supernet
 from enas.procedures.alarms import alarms, probed
 from enas.procedures.events import Diverged, EpochEnd, Step
-from enas.procedures.optimizer import (
-    GradientNorms,
-    OptimizerSettings,
-    forget_gradients,
-    learning_rate,
-    make_optimizer,
-    update,
-)
+from enas.procedures.optimizer import GradientNorms, forget_gradients, learning_rate, make_optimizer, update
 from enas.procedures.preview import Cost, seconds_of_a_tell
+from enas.procedures.settings import SearchSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.decisions import OpChoice, SubsetChoice
 from enas.state import State, copied, load_optimizer, module_state, optimizer_tensors, seed_of, seeded
@@ -41,46 +35,32 @@ from enas.strategies.strategy import Strategy
 from enas.tasks.task import Task
 
 MOST_ASKED = 512  # children drawn in one walk in phase 1, where the policy stands still
-SKIPPED_WITHOUT_QUESTION = 3  # steps of an epoch that may be skipped however few steps it has
+ALWAYS_MAY_SKIP = 3  # steps of an epoch that may be skipped however few steps it has
 
 
-@dataclass(frozen=True)
-class SearchSettings:
-    """Length and rhythm of the search."""
+class Means:
+    """The mean of each figure over an epoch, by its name."""
 
-    epochs: int = 310
-    """Passes over the training data (paper 3.2: 310; released micro code: 150)."""
-    warmup_epochs: int = 0
-    """First epochs in which children are uniform and the controller rests (not in the paper)."""
-    children: int = 1
-    """M, children that train on each minibatch (paper 2.2: 1)."""
-    controller_steps: int = 2000
-    """Steps of the controller between passes (paper 2.2: 2,000; released micro code: 30)."""
-    architectures: int = 1
-    """n, architectures scored in each of these steps (the paper does not say; released code: 10)."""
-    probes: int = 8
-    """Architectures of the strategy and uniform ones, scored side by side after an epoch in which it learned: does it learn
-    anything, do the shared weights rank? Changes nothing else (not in the paper); 0: none, otherwise at least 3."""
-    max_skipped: float = 0.1
-    """Largest share of an epoch's training steps that may be skipped, because a loss is far off or a gradient is not
-    finite; three are always allowed, and all of them never. Beyond it the search ends (not in the paper)."""
-    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_skipped <= 1:
-            raise ValueError(f"search.max_skipped is between 0 and 1; got {self.max_skipped}")
-        if self.probes in (1, 2):
-            raise ValueError(f"search.probes is 0 or at least 3; got {self.probes}")
-        for name, low in (
-            ("probes", 0),
-            ("epochs", 1),
-            ("children", 1),
-            ("architectures", 1),
-            ("controller_steps", 0),
-            ("warmup_epochs", 0),
-        ):
-            if getattr(self, name) < low:
-                raise ValueError(f"search.{name} is at least {low}; got {getattr(self, name)}")
+    def add(self, name: str, value: float) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + value
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def values(self) -> dict[str, float]:
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": self.sums, "counts": self.counts}
+
+    def load(self, values: Mapping[str, Any]) -> None:
+        """Puts back what `state` gave. Earlier checkpoints hold the counts among the sums, as
+        "n:NAME"."""
+        counts = {name[2:]: n for name, n in values["sums"].items() if name.startswith("n:")}
+        self.counts = dict(values.get("counts", counts))
+        self.sums = {name: values["sums"][name] for name in self.counts}
 
 
 class Skipped:
@@ -123,20 +103,21 @@ def _shares(counts: Counter[str]) -> dict[str, float]:
 
 class Search:
     def __init__(self, settings: SearchSettings, task: Task, supernet: Supernet, strategy: Strategy, seed: int = 0):
-        self.settings, self.task, self.supernet, self.strategy, self.seed = settings, task, supernet, strategy, seed
+        self.settings, self.seed = settings, seed
+        self.task, self.supernet, self.strategy = task, supernet, strategy
         self.uniform = RandomSearch(supernet.space, seed=seed)
         self._named = dict(supernet.named_parameters())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.epoch, self.phase, self.step = 0, "shared", 0
         self.controller_step = 0  # over the whole search: which validation minibatch is next
         self.pending: list[Architecture] = []
-        self.sums: dict[str, float] = {}
+        self.means = Means()
         self.ops: Counter[str] = Counter()
         self.norms, self.skipped = GradientNorms(settings.optimizer.grad_clip), Skipped()
 
     # ----------------------------------------------------------------------------------------------- the loop
     def run(self) -> Iterator[Step | EpochEnd]:
-        """Go on from where the state is, to the end."""
+        """Goes on from where the state is, to the end."""
         while self.epoch < self.settings.epochs:
             if self.phase == "shared":
                 while self.step < self.task.train_steps:
@@ -147,17 +128,18 @@ class Search:
             yield self._epoch_end()
 
     def controller_steps(self, epoch: int) -> int:
-        """Steps of phase 2 in this epoch: none while warming up, and none where the strategy learns nothing."""
+        """Returns the steps of phase 2 in an epoch: none while warming up, none where the strategy
+        does not learn."""
         return self.settings.controller_steps if self.strategy.learns and epoch >= self.settings.warmup_epochs else 0
 
-    def _asked(self) -> Strategy:
-        """Who draws the children of phase 1."""
+    def _who_draws(self) -> Strategy:
+        """Returns the strategy that draws the children of phase 1."""
         return self.uniform if self.epoch < self.settings.warmup_epochs else self.strategy
 
     def _shared_step(self) -> Step:
         M, steps = self.settings.children, self.task.train_steps
-        if not self.pending:  # the policy stands still in this phase: many children in one walk
-            self.pending = self._asked().ask(M * min(steps - self.step, max(1, MOST_ASKED // M)))
+        if not self.pending:  # the policy stands still in this phase: draw many at once
+            self.pending = self._who_draws().ask(M * min(steps - self.step, max(1, MOST_ASKED // M)))
         archs, self.pending = self.pending[:M], self.pending[M:]
         batch = self.task.train_batch(self.epoch, self.step)
         rate = learning_rate(self.settings.optimizer, self.epoch, self.step, steps, self.settings.epochs)
@@ -176,7 +158,7 @@ class Search:
             self._skip(skipped, failing, archs, losses)
         else:
             self.norms.norms.append(norm)
-            self._add("shared_loss", sum(losses) / M)
+            self.means.add("shared_loss", sum(losses) / M)
         self.step += 1
         for arch in archs:
             self.ops.update(self._op_names(arch))
@@ -185,15 +167,15 @@ class Search:
     def _skip(
         self, why: Literal["loss", "gradient"], failing: list[int], archs: list[Architecture], losses: list[float]
     ) -> None:
-        """Notes a step that changes no weights; `Diverged` where there are too many of them. `failing`: the children
-        concerned."""
+        """Notes a step that changes no weights; raises `Diverged` where there are too many.
+        `failing`: which children."""
         skipped, steps = self.skipped, self.task.train_steps
         skipped.reasons[why] += 1
         for child in failing:
             self.task.forget(child)
             skipped.architectures.add(archs[child].id)
             skipped.ops.update(self._op_names(archs[child]))
-        if skipped.steps > min(steps - 1, max(SKIPPED_WITHOUT_QUESTION, self.settings.max_skipped * steps)):
+        if skipped.steps > min(steps - 1, max(ALWAYS_MAY_SKIP, self.settings.max_skipped * steps)):
             ops = " and ".join(name for name, _ in skipped.ops.most_common(2))
             last = f"the loss of {archs[failing[0]].id} is {losses[failing[0]]:.4g}"
             last = last if why == "loss" else f"the gradient of {' and '.join(arch.id for arch in archs)} is not finite"
@@ -208,7 +190,8 @@ class Search:
             )
 
     def _gradients(self, archs: list[Architecture], batch: Any, key: tuple[object, ...]) -> list[float]:
-        """Adds the mean of the children's gradients (Eq. 1) to the shared weights; the losses."""
+        """Adds the mean of the children's gradients (Eq. 1) to the shared weights; returns their
+        losses."""
         self.supernet.train()
         progress = self.epoch / self.settings.epochs
         losses = []
@@ -231,27 +214,25 @@ class Search:
         self.step += 1
         self.controller_step += 1
         for name, value in metrics.items():
-            self._add(name, value)
+            self.means.add(name, value)
         steps = self.controller_steps(self.epoch)
         return Step("controller", self.epoch, self.step, steps, archs, rewards, metrics)
 
     def _epoch_end(self) -> EpochEnd:
-        counts = {key[2:]: n for key, n in self.sums.items() if key.startswith("n:")}
-        metrics: dict[str, Any] = {"epoch": self.epoch + 1}
-        metrics |= {name: self.sums[name] / n for name, n in counts.items()}
+        metrics: dict[str, Any] = {"epoch": self.epoch + 1, **self.means.values()}
         metrics |= {"ops": _shares(self.ops), **self.norms.summary(), **self.skipped.metrics()}
         metrics |= self._probed()
         if wrong := alarms(metrics, self.supernet.space):
             metrics["alarms"] = wrong
         self.epoch += 1
         self.phase, self.step, self.pending = "shared", 0, []
-        self.sums, self.ops = {}, Counter()
+        self.means, self.ops = Means(), Counter()
         self.norms, self.skipped = GradientNorms(self.settings.optimizer.grad_clip), Skipped()
         return EpochEnd(self.epoch, metrics)
 
     def _probed(self) -> dict[str, float]:
-        """The strategy's architectures beside uniform ones, pair by pair on the next validation minibatches. Leaves the
-        strategy and the weights as they are."""
+        """Returns figures of the strategy's architectures beside random ones, pair by pair on the
+        next validation minibatches. Leaves the strategy and the weights as they are."""
         n = self.settings.probes
         if not n or not self.controller_steps(self.epoch):
             return {}
@@ -267,12 +248,9 @@ class Search:
         again = self.task.rewards(self.supernet, others, self.task.reward_batch(self.controller_step + n))
         return probed(policy, uniform, again)
 
-    def _add(self, name: str, value: float) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + value
-        self.sums[f"n:{name}"] = self.sums.get(f"n:{name}", 0) + 1
-
     def _op_names(self, arch: Architecture) -> Iterator[str]:
-        """What the histogram counts: `cell.op` for ops, `cell.skip` for each skip taken."""
+        """Yields what the histogram counts: `cell.op` for each op, `cell.skip` for each skip that
+        is taken."""
         for decision in self.supernet.space.decisions:
             answer = arch.choices.get(decision.name)
             cell = decision.name.split(".")[0]
@@ -283,7 +261,8 @@ class Search:
 
     # -------------------------------------------------------------------------------------------------- state
     def state(self) -> State:
-        """Complete at every event. Choices of children drawn but not yet trained are kept as their answers in order."""
+        """Returns the whole state at an event. Children that are drawn but not yet trained are kept
+        as their answers."""
         names = [decision.name for decision in self.supernet.space.decisions]
         values = {
             "epoch": self.epoch,
@@ -291,7 +270,7 @@ class Search:
             "step": self.step,
             "controller_step": self.controller_step,
             "pending": [[arch.choices.get(name) for name in names] for arch in self.pending],
-            "sums": self.sums,
+            **self.means.state(),
             "ops": dict(self.ops),
             "gradient_norms": self.norms.norms,
             "skipped": self.skipped.state(),
@@ -308,7 +287,8 @@ class Search:
     def load(self, state: State) -> None:
         values = state.values
         self.epoch, self.phase, self.step = values["epoch"], values["phase"], values["step"]
-        self.controller_step, self.sums, self.ops = values["controller_step"], dict(values["sums"]), Counter(values["ops"])
+        self.controller_step, self.ops = values["controller_step"], Counter(values["ops"])
+        self.means.load(values)
         self.norms.norms = list(values.get("gradient_norms", ()))  # earlier checkpoints have neither
         self.skipped.load(values.get("skipped", Skipped().state()))
         space = self.supernet.space
@@ -325,8 +305,9 @@ class Search:
 
     # ------------------------------------------------------------------------------------------------ preview
     def preview(self, children: int = 8, warm: int = 2, seconds: float = 3.0, most: int = 48) -> Cost:
-        """What the rest of the search will take, measured on a few uniform children: `children` after `warm`, and more, up
-        to `most`, while `seconds` are not over, because they differ. Changes nothing."""
+        """Measures on random children what the rest of the search will take: on `children` of them
+        after `warm`, and on up to `most` while `seconds` are not over, because they differ. Changes
+        nothing."""
         asked = RandomSearch(self.supernet.space, seed=self.seed).ask(warm + max(children, most))
         began = time.perf_counter()
         buffers, remembered = {name: b.clone() for name, b in self.supernet.named_buffers()}, self.task.state()

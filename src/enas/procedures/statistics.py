@@ -1,7 +1,7 @@
-"""Does one score rank architectures as another does? Kendall's tau-b and Spearman's coefficient, with bootstrap intervals;
-and intervals of means and of their differences.
+"""Rank correlations with bootstrap intervals, and intervals of means and of their differences.
 
-A ranker is a score, larger is better, of the same architectures as the truth. All of it is numbers: no torch in here.
+A ranker is a score of the same architectures as the truth; larger is better in both. No torch in
+here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ RESAMPLES = 400
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A rank correlation with its 95 % bootstrap interval (percentiles over resampled architectures)."""
+    """A rank correlation with its 95 % bootstrap interval (percentiles over resampled
+    architectures)."""
 
     value: float
     low: float
@@ -30,7 +31,7 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well a ranker does, against the truth."""
+    """How well a ranker does against the truth, of n architectures."""
 
     ranker: str
     n: int
@@ -45,7 +46,7 @@ class Ranking:
 
 
 def kendall(a: np.ndarray, b: np.ndarray) -> float:
-    """tau-b, which counts ties; 0 where one of them has no order at all."""
+    """Returns Kendall's tau-b, which counts ties; 0 where one side has no order at all."""
     from scipy.stats import kendalltau  # slow to import, and rarely needed
 
     value = float(kendalltau(a, b).statistic)
@@ -53,7 +54,7 @@ def kendall(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's coefficient of the ranks; 0 where one of them has no order at all."""
+    """Returns Spearman's coefficient; 0 where one side has no order at all."""
     from scipy.stats import rankdata
 
     if np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -62,7 +63,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def coefficient(kind: Any, a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Coefficient:
-    """`kind(a, b)` and its interval; ValueError with fewer than three pairs."""
+    """Returns `kind(a, b)` with its interval; ValueError for fewer than three pairs."""
     if len(a) != len(b) or len(a) < 3:
         raise ValueError(f"a rank correlation needs at least 3 pairs; got {len(a)} and {len(b)}")
     rng = np.random.default_rng(seed)
@@ -72,7 +73,8 @@ def coefficient(kind: Any, a: np.ndarray, b: np.ndarray, seed: int = 0, resample
 
 
 def rank(ranker: str, scores: Sequence[float], truth: Sequence[float], seed: int = 0) -> Ranking:
-    """ValueError with fewer than six architectures: the better half has three then."""
+    """Returns how well `scores` rank the `truth`; ValueError for fewer than six architectures,
+    because the better half has three then."""
     a, b = np.asarray(scores, float), np.asarray(truth, float)
     if len(a) < 6:
         raise ValueError(f"a ranking needs at least 6 architectures; got {len(a)}")
@@ -105,7 +107,7 @@ class Interval:
 
 
 def interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """Of a mean, by Student's t; ValueError with fewer than two values."""
+    """Returns the mean with its interval by Student's t; ValueError for fewer than two values."""
     from scipy.stats import t  # slow to import, and rarely needed
 
     values = np.asarray(values, float)
@@ -116,7 +118,8 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
 
 
 def difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Interval:
-    """Returns mean a - mean b with Welch's interval; ValueError with fewer than two values of either."""
+    """Returns mean(a) - mean(b) with Welch's interval; ValueError for fewer than two values of
+    either."""
     from scipy.stats import t  # slow to import, and rarely needed
 
     values = [np.asarray(some, float) for some in (a, b)]

@@ -21,10 +21,10 @@ from enas.runs.files import write_atomically
 COLUMNS = ("experiment", "paper", "ours", "size and recipe of ours", "full size?", "command at full size")
 APART = 3  # settings that set a line apart, in words
 LEGEND = (
-    "Perplexities and errors (in percent) on the test part: lower is better. Ours: mean +- standard deviation and over what. Full size:"
-    " no setting of size (passes, widths, depth, data) is below the recipe `paper`, and the network has at least 95 % of"
-    " the parameters that the paper states; what is not of full size is no reproduction of the paper's figure. Every figure"
-    " of ours is read from a run folder."
+    "Perplexities and errors (in percent) on the test part: lower is better. Ours: mean +- standard deviation and over"
+    " what. Full size: no setting of size (passes, widths, depth, data) is below the recipe `paper`, and the network has at"
+    " least 95 % of the parameters that the paper states; what is not of full size is no reproduction of the paper's"
+    " figure. Every figure of ours is read from a run folder."
 )
 
 

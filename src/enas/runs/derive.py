@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,21 @@ from enas.procedures.events import Done
 from enas.procedures.halving import Alone
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, silent
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.runs.process import versions
 from enas.runs.records import Best, PolicyAgainstUniform, Ranked
 from enas.runs.settings import to_dict
 
 
-def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent) -> Path:
-    """Rank architectures of a search by its shared weights; writes and returns `best.json`."""
+def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, **changes: Any) -> Path:
+    """Ranks architectures of a search by its shared weights; writes and returns `best.json`. `changes`: settings of
+    `DeriveSettings` by name, in place of the run's own."""
     path = Path(run)
     folder = RunFolder.open(path)
     if folder.config["command"] != "search":
         raise ValueError(f"architectures are derived from a search; '{path}' is a {folder.config['command']}")
-    plan = Setup.of(folder.config)
-    settings = settings or plan.settings.derive
+    plan = Plan.of(folder.config)
+    settings = dataclasses.replace(settings or plan.settings.derive, **changes)
     procedure = plan.search()
     procedure.load(folder.read_checkpoint())
     network = plan.settings.retrain.network

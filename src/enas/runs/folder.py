@@ -1,14 +1,16 @@
-"""The run folder: turns the events of a procedure into files that survive a crash at any instant (design 8).
+"""The run folder: the files of a run, which survive a crash at any instant.
 
     config.json             every setting, versions, seed
-    metrics.jsonl           a line an epoch, no clock time: equal runs leave equal files
-    architectures.jsonl     a line a sampled child: where, id, loss or reward; choices at its first appearance
+    metrics.jsonl           a line per epoch, no clock time: equal runs leave equal files
+    architectures.jsonl     a line per sampled child: place, id, loss or reward; choices the first time
     timing.jsonl            the clock
-    checkpoint.safetensors  all tensors, and the rest of the state as JSON in its header: one file, so never half of it
+    checkpoint.safetensors  all tensors, and the rest of the state as JSON in its header: in one file,
+                            so that there is never half of it
     tensorboard/            the same curves as metrics.jsonl
 
-Whole files are written to a temporary name, synced and renamed. Logs are appended to, and a checkpoint records how long
-they were: `restore` cuts off what a dead process wrote after it, so that it is written again, the same.
+Whole files are written to a temporary name, synced and renamed. Logs are appended to, and a checkpoint
+records their lengths. `restore` cuts off what a dead process wrote after it, so that the same lines
+are written again.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 class RunFolder:
-    """One folder of one search or one training. Open with `create` or `open`; close it, or use it as a context."""
+    """The folder of one search or one training. Make one with `create` or `open`; close it, or use it as
+    a context."""
 
     def __init__(self, path: Path, config: dict[str, Any]):
         self.path, self.config = path, config
@@ -44,7 +47,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
-        """A new folder; ValueError where a run is there already."""
+        """Returns a new folder; ValueError where it holds a run already."""
         if (path / "config.json").exists():
             raise ValueError(
                 f"a new run needs a folder without one; '{path}' holds a run: continue it with `enas resume {path}`, or"
@@ -56,7 +59,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """An existing run; ValueError where there is none."""
+        """Returns the folder of an existing run; ValueError where there is none."""
         if not (path / "config.json").is_file():
             raise ValueError(f"a run is a folder with a config.json; '{path}' has none (`enas search` makes one)")
         config = read_json(path / "config.json")
@@ -80,7 +83,8 @@ class RunFolder:
             self._lock = None
 
     def lock(self) -> None:
-        """Only one process may write to a run; ValueError while another does. Ends with the process."""
+        """Keeps other processes from writing to the run until this one ends or closes it; ValueError while
+        another one does."""
         self._lock = open(self.path / ".lock", "wb")  # noqa: SIM115 (held until close)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,7 +95,8 @@ class RunFolder:
 
     # ------------------------------------------------------------------------------------------------ logging
     def append(self, log: str, record: Mapping[str, Any]) -> None:
-        """A line to `metrics.jsonl`, `architectures.jsonl` or `timing.jsonl`; on disk at the next checkpoint."""
+        """Appends a line to metrics.jsonl, architectures.jsonl or timing.jsonl. It is safe on disk from the
+        next checkpoint on."""
         if log not in self._logs:
             self._logs[log] = open(self.path / f"{log}.jsonl", "ab")  # noqa: SIM115 (held until close)
         self._logs[log].write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
@@ -108,11 +113,11 @@ class RunFolder:
 
     # --------------------------------------------------------------------------------------------- checkpoint
     def checkpoint(self, state: State) -> None:
-        """Logs to disk, then the state with their lengths, at once or not at all."""
+        """Writes the logs to disk, then the state with their lengths, whole or not at all."""
         self.keep(self.packed(state))
 
     def packed(self, state: State) -> bytes:
-        """Logs to disk; what a checkpoint of now will hold, to be kept later."""
+        """Writes the logs to disk, and returns the bytes of a checkpoint of now, for `keep`."""
         lengths = {}
         for name, log in self._logs.items():
             log.flush()
@@ -121,24 +126,26 @@ class RunFolder:
         for name in LOGS:
             path = self.path / f"{name}.jsonl"
             lengths.setdefault(name, path.stat().st_size if path.exists() else 0)
-        # Dense copies in a plain layout: the file format knows no strides, so channels_last is noted beside it.
+        # Dense copies in a plain layout: the file format knows no strides.
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.tensors.items()}
         header = {"state": json.dumps(dict(state.values)), "logs": json.dumps(lengths)}
         return save(tensors, header)
 
     def keep(self, packed: bytes) -> None:
-        """Make that the checkpoint, at once or not at all."""
+        """Makes these bytes the checkpoint, whole or not at all."""
         write_atomically(self.path / CHECKPOINT, packed)
 
     def has_checkpoint(self) -> bool:
         return (self.path / CHECKPOINT).exists()
 
     def read_checkpoint(self) -> State:
-        """The last state; ValueError where there is none or it is damaged. Logs are left alone."""
+        """Returns the last state, and leaves the logs as they are; ValueError where it is missing or
+        damaged."""
         return self._read()[0]
 
     def restore(self) -> State | None:
-        """The last state, with the logs cut to where they were then; None (and empty logs) before the first one."""
+        """Returns the last state and cuts the logs to their lengths of then. Before the first checkpoint: None,
+        and empty logs."""
         assert not self._logs
         state, lengths = self._read() if self.has_checkpoint() else (None, dict.fromkeys(LOGS, 0))
         for name in LOGS:
@@ -149,7 +156,7 @@ class RunFolder:
         return state
 
     def roll_back(self) -> None:
-        """To the last checkpoint, or to the beginning: the logs forget what came to nothing since."""
+        """Cuts the logs back to the last checkpoint, or to the beginning."""
         for log in self._logs.values():
             log.close()
         self._logs.clear()
@@ -170,7 +177,7 @@ class RunFolder:
 
 @contextlib.contextmanager
 def tensorboard(folder: Path, epoch: int) -> Iterator[Any]:
-    """A SummaryWriter on `folder/tensorboard`; what a dead process wrote from `epoch` on is hidden."""
+    """Gives a SummaryWriter on `folder/tensorboard`; it hides what a dead process wrote from `epoch` on."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)

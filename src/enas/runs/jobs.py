@@ -1,4 +1,5 @@
-"""Many trainings side by side, in processes of their own, that stop in good order and do nothing twice."""
+"""Many trainings side by side, in processes of their own; they stop in good order, and what is done is
+not done again."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 from enas.networks.kernels import keep_memory
 from enas.procedures.events import Diverged, Trained
 from enas.runs.loop import Listener, never, silent
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.runs.process import signals
 from enas.runs.records import Result, epochs
 from enas.runs.retrain import retrain
@@ -30,7 +31,7 @@ class Job:
 
 
 def retrain_many(
-    plan: Setup,
+    plan: Plan,
     jobs: Sequence[Job],
     *,
     workers: int,
@@ -83,7 +84,7 @@ def _train(config: dict[str, Any], job: Job) -> Result | None:
         return "stopped" if _halt.is_set() else None
 
     try:
-        figures = retrain(Setup.of(config), job.model, job.folder, seed=job.seed, stop=stop)
+        figures = retrain(Plan.of(config), job.model, job.folder, seed=job.seed, stop=stop)
         return None if figures is None else Result.from_json(figures)
     except Diverged as error:
         return Result({}, diverged=str(error))

@@ -1,7 +1,8 @@
-"""The loop of every run: drives a procedure and keeps its folder.
+"""The loop of every run: it drives a procedure and keeps its folder.
 
-Every event is recorded and passed to a listener (the command line's progress bars). A checkpoint is written every half
-minute, at the end, and when time is up or a signal comes; the step at hand is always finished first.
+Every event is recorded and passed to a listener, such as the progress bar of the command line. A
+checkpoint is written every half minute, at the end, and when time is up or a signal comes. The step
+at hand is always finished first.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Listener = Callable[[Any], None]
 
 
 def silent(event: Any) -> None:
-    """Listens to nothing."""
+    """A listener that shows nothing."""
 
 
 def drive(
@@ -32,8 +33,12 @@ def drive(
     listen: Listener,
     stop: Callable[[], str | None],
 ) -> str | None:
-    """Run `procedure` to its end, or until `stop` or a signal says why not: then the reason. Checkpoints as it goes: one
-    replaces another when the step after it was made too, so that training that diverges goes back to before."""
+    """Runs `procedure` to its end and returns None, or until `stop` or a signal gives a reason, which it
+    returns.
+
+    A new checkpoint replaces the last one only after one more step was made, so that a training that
+    diverges goes back to before.
+    """
     last, packed = time.monotonic(), b""
     try:
         with signals() as caught:
@@ -60,7 +65,8 @@ def drive(
 
 
 def _sound(state: State) -> State:
-    """`state`; `Diverged` where it holds values that are not finite, which must not replace a good checkpoint."""
+    """Returns `state`; raises `Diverged` where it holds values that are not finite, because those must
+    not replace a good checkpoint."""
     for key, tensor in state.tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise Diverged(
@@ -70,12 +76,12 @@ def _sound(state: State) -> State:
 
 
 def never() -> str | None:
-    """Stops nothing."""
+    """A stop that never comes."""
     return None
 
 
 def after(seconds: float | None) -> Callable[[], str | None]:
-    """Stops when `seconds` from now are over; None: never."""
+    """Returns a stop for `seconds` from now; None: never."""
     if seconds is None:
         return never
     end = time.monotonic() + seconds

@@ -10,16 +10,17 @@ import torch
 from enas.data.registry import DATASETS
 from enas.networks.recurrent import RecurrentSettings, hidden_for
 from enas.networks.registry import BACKBONES
-from enas.runs.plan import Setup, reference_entry, setup, with_space
+from enas.runs.plan import Plan, make_plan, reference_entry
 from enas.runs.presets import registry as presets
 from enas.runs.records import Best
 from enas.spaces.architecture import Architecture, Reference
 
 
-def reference_for(plan: Setup, name: str, run: str | Path | None = None, parameters: int | None = None) -> Reference:
-    """A hand-designed model to compare with: of `parameters` at most, or as many as the run's best architecture has, or as
-    the published model had. ValueError where it is none, or is for another task."""
-    entry = reference_entry(name, presets.preset(plan.preset).task)
+def reference_for(plan: Plan, name: str, run: str | Path | None = None, parameters: int | None = None) -> Reference:
+    """Returns a hand-designed model to compare with, of at most `parameters`; without them, as many as
+    the run's best architecture has, or the published model had. ValueError for a name that is unknown or
+    of another task."""
+    entry = reference_entry(name, plan.names.task)
     if parameters is None and run is not None:
         parameters = Best.of(Path(run)).ranked[0].parameters
     if parameters is not None and parameters < 1:
@@ -28,31 +29,32 @@ def reference_for(plan: Setup, name: str, run: str | Path | None = None, paramet
 
 
 def sizes(arch: Architecture) -> dict[str, int]:
-    """Parameters that the architecture has when it is trained alone, by recipe of the paper's data for its space; and the
-    hidden units of a recurrent cell of the paper's 24 M. Nothing is allocated."""
-    plan = setup(presets.preset_for(arch.space["name"]), data=".", device="cpu")
+    """Returns the number of parameters of the network that is trained from scratch, by recipe, on the
+    paper's data; for a recurrent cell also the hidden units of the paper's 24 M. Allocates nothing."""
+    plan = make_plan(presets.preset_for(arch.space["name"]), data=".", device="cpu")
     out = {}
     for recipe in presets.preset(plan.preset).recipes:
-        here = with_space(dataclasses.replace(plan, settings=presets.config_of(plan.preset, recipe)), arch.space)
-        network = here.settings.retrain.network
-        dimensions = DATASETS[here.settings.data.dataset].dimensions
+        other = dataclasses.replace(plan, settings=presets.config_of(plan.preset, recipe)).with_space(arch.space)
+        network = other.settings.retrain.network
+        dimensions = DATASETS[other.settings.data.dataset].dimensions
         with torch.device("meta"):
-            model = BACKBONES[here.space.backbone].make(here.space, network, **dimensions, only=arch)
+            model = BACKBONES[other.names.network].make(other.space, network, **dimensions, only=arch)
         out[f"{plan.preset} {recipe}"] = model.num_parameters(aux=False)
         if recipe == "paper" and isinstance(network, RecurrentSettings):
             out["hidden units of 24 M parameters (paper 3.1)"] = hidden_for(
-                24_000_000, here.space, arch, network, **dimensions
+                24_000_000, other.space, arch, network, **dimensions
             )
     return out
 
 
 def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
-    """Notes for a drawing: sizes of maps and filters in the run's network, or else in that of the recipe `paper`."""
+    """Returns notes for a drawing: sizes of maps and filters in the run's network, or else in that of the
+    recipe `paper`."""
     if (derived := Best.find(Path(what))) is not None:
         return dict(derived.marks)
     name = presets.preset_for(arch.space["name"])
-    plan = with_space(setup(name, "paper", data=".", device="cpu"), arch.space)
+    plan = make_plan(name, "paper", data=".", device="cpu").with_space(arch.space)
     dimensions = DATASETS[plan.settings.data.dataset].dimensions
     with torch.device("meta"):
-        model = BACKBONES[plan.space.backbone].make(plan.space, plan.settings.retrain.network, **dimensions, only=arch)
+        model = BACKBONES[plan.names.network].make(plan.space, plan.settings.retrain.network, **dimensions, only=arch)
     return model.marks()

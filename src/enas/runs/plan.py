@@ -1,7 +1,4 @@
-"""From settings to working parts: the plan of a run, and what it is put together from.
-
-A `Setup` holds everything that config.json records; its methods look the parts up in the registries.
-"""
+"""From settings to working parts: the plan of a run, and what it is put together from."""
 
 from __future__ import annotations
 
@@ -20,12 +17,15 @@ from enas.networks.references.reference import ReferenceEntry
 from enas.networks.references.registry import REFERENCES
 from enas.networks.registry import BACKBONES
 from enas.networks.supernet import Supernet
+from enas.plugins import NoSettings, entry_of
 from enas.procedures.search import Search
+from enas.ranges import check_name
+from enas.runs.before import upgraded
 from enas.runs.presets import registry as presets
 from enas.runs.process import cores, machine, prepare, versions
-from enas.runs.settings import as_recorded, to_dict
+from enas.runs.settings import Names, Settings, as_recorded, to_dict
 from enas.spaces.architecture import Architecture, Reference
-from enas.spaces.registry import SPACES, settings_of
+from enas.spaces.registry import make_space, settings_of
 from enas.spaces.space import SearchSpace
 from enas.state import seeded
 from enas.strategies.registry import STRATEGIES
@@ -36,12 +36,14 @@ from enas.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Setup:
-    """A run's settings, resolved: everything that config.json records."""
+class Plan:
+    """Everything that config.json records of a run: the names of its parts, and their settings."""
 
     preset: str
+    """Where the names and settings came from, for people; nothing is looked up by it."""
     recipe: str
-    settings: Any
+    names: Names
+    settings: Settings
     seed: int = 0
     data: str | None = None
     device: str = "cpu"
@@ -50,22 +52,61 @@ class Setup:
     """What identified embedded data when the run was made (data.source_of); None: a new run."""
 
     @classmethod
-    def of(cls, config: dict[str, Any]) -> Setup:
-        """From a config.json."""
-        like = presets.config_of(config["preset"], config["recipe"])
+    def of(cls, config: Mapping[str, Any]) -> Plan:
+        """Returns the plan that a config.json holds; ValueError where a part or a setting of it is unknown."""
+        config = upgraded(config)
+        names = Names(**config["names"])
         fields = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
-        return cls(**{**fields, "settings": as_recorded(like, config["settings"])})
+        return cls(**{**fields, "names": names, "settings": as_recorded(names.settings(), config["settings"])})
 
     def to_dict(self, command: str, **more: Any) -> dict[str, Any]:
+        """Returns what config.json holds, and `more`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
-        fields["source"] = self.source or source_of(self.settings.data.dataset)
+        fields |= {"names": to_dict(self.names), "source": self.source or source_of(self.settings.data.dataset)}
         settings = to_dict(self.settings)
         ran = {"versions": versions(), "machine": machine(self.device)}
         return {"command": command, **fields, **more, **ran, "settings": settings}
 
+    # ------------------------------------------------------------------------------------------ a plan like this one
+    def with_settings(self, **changes: Any) -> Plan:
+        """Returns the plan with other groups of settings, such as `retrain=...`."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
+
+    def with_strategy(self, name: str) -> Plan:
+        """Returns the plan with a strategy by its name, at its default settings where these are of another kind."""
+        kind, plan = entry_of("a strategy", name, STRATEGIES).settings, self
+        if not isinstance(self.settings.strategy, kind):
+            plan = self.with_settings(strategy=kind())
+        return dataclasses.replace(plan, names=dataclasses.replace(self.names, strategy=name))
+
+    def with_space(self, spec: Mapping[str, Any]) -> Plan:
+        """Returns the plan for an architecture's own space, such as one of more layers; ValueError where the plan's is of
+        another kind."""
+        if spec["name"] != self.names.space:
+            raise ValueError(
+                f"preset '{self.preset}' trains architectures of space '{self.names.space}'; got one of '{spec['name']}'"
+            )
+        return self.with_settings(space=settings_of(spec))
+
+    def on(self, data: str | Path | None = None, device: str | None = None, threads: int | None = None) -> Plan:
+        """Returns the plan for this machine: another folder of the data, device or number of threads. None keeps the
+        plan's own. ValueError where one of them cannot be used."""
+        if threads is not None and threads < 1:
+            raise ValueError(f"--threads is at least 1; got {threads}")
+        device = device or self.device
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
+        check_folder(self.settings.data.dataset, data or self.data)
+        folder = self.data if data is None else str(Path(data).resolve())
+        return dataclasses.replace(self, data=folder, device=device, threads=threads or self.threads)
+
+    # ------------------------------------------------------------------------------------------------------ the parts
     @property
     def space(self) -> SearchSpace:
-        return SPACES[presets.preset(self.preset).space].make(self.settings.space)
+        """Returns the search space."""
+        return make_space(self.names.space, self.settings.space)
 
     def load_data(self) -> Any:
         """The data; ValueError where it is missing or damaged, or another than the run was made with."""
@@ -79,39 +120,53 @@ class Setup:
         return load_data(d.dataset, self.data, **{name: value for name, value in given.items() if value is not None})
 
     def task(self, data: Any, settings: Any, train_on: str = "train") -> Task:
-        entry = TASKS[presets.preset(self.preset).task]
-        return entry.make(data, settings, seed=self.seed, device=self.device, train_on=train_on)
+        entry = entry_of("a task", self.names.task, TASKS)
+        made: Task = entry.make(data, settings, seed=self.seed, device=self.device, train_on=train_on)
+        return made
 
     @property
     def metric(self) -> Metric:
-        """What the task is judged by."""
-        return TASKS[presets.preset(self.preset).task].make.metric
+        """Returns the figure that the task is judged by."""
+        metric: Metric = entry_of("a task", self.names.task, TASKS).make.metric
+        return metric
+
+    @property
+    def learns(self) -> bool:
+        """Returns whether the strategy learns from rewards; random search does not."""
+        return bool(entry_of("a strategy", self.names.strategy, STRATEGIES).make.learns)
 
     def network(self, settings: Any, task: Task, only: Architecture | None = None, seed: int | None = None) -> Supernet:
-        """A supernet, or a child with running statistics, with weights drawn from the seed."""
-        space = self.space
-        entry = BACKBONES[space.backbone]
+        """Returns a supernet, or a child with running statistics, with weights drawn from the seed."""
+        entry = entry_of("a network", self.names.network, BACKBONES)
+        statistics = "batch" if only is None else "running"
         with seeded(self.seed if seed is None else seed, "weights"):
-            network = entry.make(
-                space, settings, **task.dimensions, only=only, statistics="batch" if only is None else "running"
-            )
+            network: Supernet = entry.make(self.space, settings, **task.dimensions, only=only, statistics=statistics)
         return network.to(self.device)
 
     def model(self, settings: Any, task: Task, what: Architecture | Reference, seed: int) -> nn.Module:
-        """What trains alone: the child model of an architecture, or a reference by the same settings. ValueError for a
-        reference that is none, or is for another task."""
+        """Returns what trains from scratch: the child model of an architecture, or a reference by the same settings.
+        ValueError for a reference that does not exist, or is for another task."""
         if isinstance(what, Architecture):
             return self.network(settings, task, what, seed)
-        entry = reference_entry(what.name, presets.preset(self.preset).task)
+        entry = reference_entry(what.name, self.names.task)
         with seeded(seed, "weights"):
             return entry.make(task.dimensions, settings, what.parameters).to(self.device)
 
     def strategy(self) -> Strategy:
-        name = self.settings.strategy
-        arguments = [self.settings.reinforce] if name == "reinforce" else []
-        return STRATEGIES[name].make(self.space, *arguments, seed=self.seed)
+        """Returns the strategy at its beginning; ValueError where a class of a user's own lacks a part of the contract."""
+        settings = self.settings.strategy
+        arguments = [] if isinstance(settings, NoSettings) else [settings]
+        strategy: Strategy = entry_of("a strategy", self.names.strategy, STRATEGIES).make(
+            self.space, *arguments, seed=self.seed
+        )
+        if missing := [name for name in ("learns", "ask", "tell", "state", "load") if not hasattr(strategy, name)]:
+            raise ValueError(
+                f"a strategy has learns, ask, tell, state and load; '{self.names.strategy}' lacks {missing[0]}"
+            )
+        return strategy
 
     def search(self) -> Search:
+        """Returns the search at its beginning, with its data loaded."""
         prepare(self.device, self.threads)
         task = self.task(self.load_data(), self.settings.task)
         supernet = self.network(self.settings.network, task)
@@ -119,43 +174,45 @@ class Setup:
 
 
 def reference_entry(name: str, task: str) -> ReferenceEntry:
-    """A registered reference model; ValueError where it is none, or is for another task."""
+    """Returns a registered reference model; ValueError where it does not exist, or is for another task."""
     fitting = [key for key, entry in REFERENCES.items() if entry.task == task]
-    if name not in fitting:
-        raise ValueError(f"a reference model for {task.replace('_', ' ')} is one of {', '.join(fitting)}; got '{name}'")
+    check_name(f"a reference model for {task.replace('_', ' ')}", name, fitting)
     return REFERENCES[name]
 
 
-def setup(
+def preset_plan(
     preset: str,
     recipe: str | None = None,
-    settings: Any = None,
+    settings: Settings | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    strategy: str | None = None,
+) -> Plan:
+    """Returns the plan of a preset, before anything is checked on this machine.
+
+    None picks: the preset's default recipe, the recipe's settings and strategy, a GPU where there is one. The number of
+    threads is the preset's. Where it has none: all cores, or one beside a GPU, because what is left for them is small.
+    """
+    entry = presets.preset(preset)
+    recipe = recipe or entry.default
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    threads = entry.threads or (1 if device.startswith("cuda") else cores())
+    settings = settings or presets.config_of(preset, recipe)
+    return Plan(preset, recipe, entry.names, settings, seed, None, device, threads).with_strategy(
+        strategy or entry.names.strategy
+    )
+
+
+def make_plan(
+    preset: str,
+    recipe: str | None = None,
+    settings: Settings | None = None,
     seed: int = 0,
     data: str | Path | None = None,
     device: str | None = None,
     threads: int | None = None,
-) -> Setup:
-    """A resolved setup; None picks the recipe's settings, a GPU where there is one, and the preset's number of threads
-    (all cores where it names none, or one beside a GPU: what is left for them, the controller, is small)."""
-    recipe = recipe or presets.preset(preset).default
-    settings = settings or presets.config_of(preset, recipe)
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads is at least 1; got {threads}")
-    check_folder(settings.data.dataset, data)
-    folder = str(Path(data).resolve()) if data is not None else None
-    usual = presets.preset(preset).threads or (1 if device.startswith("cuda") else cores())
-    return Setup(preset, recipe, settings, seed, folder, device, threads or usual)
-
-
-def with_space(plan: Setup, spec: Mapping[str, Any]) -> Setup:
-    """The plan for an architecture's own space, such as more layers; ValueError where the preset is of another kind."""
-    name = presets.preset(plan.preset).space
-    if spec["name"] != name:
-        raise ValueError(f"preset '{plan.preset}' trains architectures of space '{name}'; got one of '{spec['name']}'")
-    return dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, space=settings_of(spec)))
+    strategy: str | None = None,
+) -> Plan:
+    """Returns the plan of a preset, ready for this machine; None as in `preset_plan`. ValueError where the data's folder
+    is missing, or the device cannot be used."""
+    return preset_plan(preset, recipe, settings, seed, device, strategy).on(data, device, threads)

@@ -16,7 +16,7 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """What a run ran with."""
+    """Returns the versions that a run records."""
     import platform
 
     import enas
@@ -25,32 +25,32 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Where a run runs."""
+    """Returns the machine that a run records: its processor, cores and GPU."""
     import platform
 
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    found = {"cpu": cpu, "cores": os.cpu_count()}
-    return {**found, "gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else found
+    parts = {"cpu": cpu, "cores": os.cpu_count()}
+    return {**parts, "gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else parts
 
 
 def prepare(device: str, threads: int) -> None:
-    """Before a procedure: so many CPU threads, and on a GPU products that round to 19 bits (tf32), as torch's convolutions
-    do by default; `NVIDIA_TF32_OVERRIDE=0` in the environment forbids it."""
+    """Sets the number of CPU threads before a procedure. On a GPU, products round to 19 bits (tf32), as
+    torch's convolutions do by default; `NVIDIA_TF32_OVERRIDE=0` in the environment forbids it."""
     torch.set_num_threads(threads)
     if device.startswith("cuda"):
         torch.backends.cuda.matmul.allow_tf32 = True
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Returns the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Signals:
-    """Ctrl-C and SIGTERM, remembered until the step at hand is whole. A second Ctrl-C does not wait."""
+    """Remembers Ctrl-C and SIGTERM until the step at hand is done. A second Ctrl-C does not wait."""
 
     def __init__(self) -> None:
         self.why: str | None = None

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from enas.procedures.statistics import Interval, Ranking
-from enas.runs.files import Damaged, blaming, flat, read_json, read_lines, write_json
+from enas.runs.before import flat_settings
+from enas.runs.files import Damaged, blaming, read_json, read_lines, write_json
 from enas.spaces.architecture import Architecture
 from enas.tasks.metrics import METRICS, Metric
 
@@ -144,8 +145,8 @@ class Config(File):
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        config = super().from_json(data)
-        return dataclasses.replace(config, settings=flat(config.settings))
+        config = parsed(Mapping[str, object], data, "config")
+        return super().from_json({**config, "settings": flat_settings(config)})
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class Sampled(Value):
     """A line of architectures.jsonl: a child that was trained or scored."""
 
     id: str
-    phase: str
+    phase: str = ""
     choices: Mapping[str, object] | None = None
     """Where the architecture appears for the first time."""
 

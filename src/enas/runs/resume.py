@@ -1,4 +1,4 @@
-"""Continues a search or a retraining from its run folder."""
+"""Continues a search or a training from its run folder."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 from enas.procedures.events import Begun
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, after, silent
-from enas.runs.plan import Setup
+from enas.runs.plan import Plan
 from enas.runs.retrain import run_retrain
 from enas.runs.search import run_search
 from enas.spaces.architecture import model_from_dict
 
 
 def resume(run: str | Path, *, max_seconds: float | None = None, listen: Listener = silent) -> Path:
-    """Continue a search or a retraining from its last checkpoint, as if it had never stopped."""
+    """Continues a search or a training from its last checkpoint, as if it had never stopped."""
     path = Path(run)
     with RunFolder.open(path) as folder:
         folder.lock()
-        plan = Setup.of(folder.config)
+        plan = Plan.of(folder.config)
         if folder.config["command"] == "retrain":
             arch = model_from_dict(folder.config["architecture"])
             run_retrain(folder, plan, arch, folder.config["train_seed"], listen, after(max_seconds))

@@ -9,26 +9,30 @@ from typing import Any
 
 from enas.procedures.events import Begun, Done, Finished, RolledBack, Stopped, TrainEpochEnd
 from enas.procedures.retrain import Retrain
-from enas.runs.architectures import best_of
+from enas.runs.architectures import architecture_of, best_of
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, after, drive, never, silent
-from enas.runs.plan import Setup, setup
+from enas.runs.models import reference_for
+from enas.runs.plan import Plan, preset_plan
+from enas.runs.presets import registry as presets
 from enas.runs.process import prepare
 from enas.runs.records import Result, Retrained, Training
 from enas.spaces.architecture import Architecture, Reference, model_from_dict
 from enas.state import seed_of
 
+Row = dict[str, Any]  # a line of the table of trainings: rank, id, folder and figures
 
-def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: Setup, own: Setup | None = None) -> Path:
+
+def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: Plan, own: Plan | None = None) -> Path:
     """Returns where a run keeps this training; one by other settings than the run's own recipe has a folder
     of its own. `own`: the run's plan, where its folder is open already."""
-    ours, own = plan.settings.retrain, own or Setup.of(RunFolder.open(run).config)
+    ours, own = plan.settings.retrain, own or Plan.of(RunFolder.open(run).config)
     recipe = "" if ours == own.settings.retrain else f"-{seed_of(ours):016x}"[:7]
     return run / "retrain" / f"{arch.id}{recipe}-seed{seed}"
 
 
 def retrain(
-    plan: Setup,
+    plan: Plan,
     arch: Architecture | Reference,
     out: str | Path,
     *,
@@ -47,7 +51,7 @@ def retrain(
     config = plan.to_dict("retrain", train_seed=seed, architecture=arch.to_dict())
     if (path / "config.json").exists():
         folder = RunFolder.open(path)
-        there = Setup.of(folder.config)
+        there = Plan.of(folder.config)
         if (
             there.settings.retrain,
             there.settings.data,
@@ -64,7 +68,7 @@ def retrain(
 
 def run_retrain(
     folder: RunFolder,
-    plan: Setup,
+    plan: Plan,
     arch: Architecture | Reference,
     seed: int,
     listen: Listener,
@@ -106,6 +110,58 @@ def run_retrain(
     return finished
 
 
+# ------------------------------------------------------------------------------------------------ by what names it
+def retrain_plan(
+    what: str | Path | None, arch: str | None = None, preset: str | None = None, recipe: str | None = None
+) -> Plan:
+    """Returns the plan by which `enas retrain` trains: that of a run, or a preset's for the space of an architecture, or
+    for a hand-designed model `arch`. ValueError where names do not go together."""
+    if what is not None and Path(what).is_dir():
+        if preset or recipe:
+            raise ValueError(f"'{what}' is a run and trains by its own preset and recipe; --retrain flags change settings")
+        return Plan.of(RunFolder.open(Path(what)).config)
+    if arch is not None:
+        if what is not None:
+            raise ValueError(f"--arch names a hand-designed model, beside a run or nothing; got '{what}'")
+        return preset_plan(preset or presets.preset_for_reference(arch), recipe)
+    if what is None:
+        raise ValueError("name what to train: a run folder, an architecture file or a name; see `enas retrain --help`")
+    space = architecture_of(what).space
+    return preset_plan(preset or presets.preset_for(space["name"]), recipe).with_space(space)
+
+
+def retrain_named(
+    plan: Plan,
+    what: str | Path | None,
+    *,
+    reference: str | None = None,
+    parameters: int | None = None,
+    top: int = 1,
+    seed: int = 0,
+    out: Path | None = None,
+    max_seconds: float | None = None,
+    listen: Listener = silent,
+) -> list[Row] | None:
+    """Trains from scratch what `what` names: the `top` best of a run, or an architecture, or the `reference`, of as many
+    parameters as the run's best. Results, the chosen one first; None where it was stopped."""
+    run = Path(what) if what is not None and Path(what).is_dir() else None
+    if parameters is not None and reference is None:
+        raise ValueError("--parameters is of a hand-designed model: name it with --arch")
+    if run is not None and out is None and reference is None:
+        return _best(plan, run, top, seed, after(max_seconds), listen)
+    if reference is not None:
+        model: Architecture | Reference = reference_for(plan, reference, run, parameters)
+        name = model.id
+    else:
+        assert what is not None
+        model, name = architecture_of(what), Path(what).stem
+    if out is None and run is not None:
+        out = retrain_folder(run, model, seed, plan)
+    out = out or Path("runs") / f"{name}-{plan.preset}-{plan.recipe}" / f"seed{seed}"
+    metrics = retrain(plan, model, out, seed=seed, stop=after(max_seconds), listen=listen)
+    return None if metrics is None else [{"rank": 1, "id": model.id, "folder": str(out), **metrics}]
+
+
 def retrain_best(
     run: str | Path,
     *,
@@ -117,40 +173,48 @@ def retrain_best(
     threads: int | None = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
-) -> list[dict[str, Any]] | None:
-    """Train the `top` best derived architectures alone, one after the other; results, the chosen one first.
+) -> list[Row] | None:
+    """Trains the `top` best derived architectures from scratch, one after the other; results, the chosen one first.
 
     More than one are ordered by their validation figure: the choice never looks at the test set, which each reads once, at
     its end. Writes `retrained.json`. None where it was stopped. ValueError where there is nothing to choose by.
     """
-    path = Path(run)
-    best = best_of(path)
-    plan = Setup.of(RunFolder.open(path).config)
-    whole = plan.settings if settings is None else dataclasses.replace(plan.settings, retrain=settings)
-    here = setup(
-        plan.preset,
-        plan.recipe,
-        whole,
-        plan.seed,
-        data or plan.data,
-        device or plan.device,
-        plan.threads if threads is None else threads,
-    )
-    plan = dataclasses.replace(here, source=plan.source)
+    plan = Plan.of(RunFolder.open(Path(run)).config).on(data, device, threads)
+    plan = plan if settings is None else plan.with_settings(retrain=settings)
+    return _best(plan, Path(run), top, seed, after(max_seconds), listen)
+
+
+def _best(plan: Plan, run: Path, top: int, seed: int, stop: Callable[[], str | None], listen: Listener) -> list[Row] | None:
+    best = best_of(run)
     if not 1 <= top <= len(best):
         raise ValueError(f"--top is between 1 and the {len(best)} architectures in best.json; got {top}")
     if top > 1 and plan.settings.retrain.train_on != "train":
         raise ValueError("--top above 1 chooses on validation data; retrain.train_on 'train+validation' leaves none")
-    stop = after(max_seconds)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for rank, arch in enumerate(best[:top], 1):
-        folder = retrain_folder(path, arch, seed, plan)
+        folder = retrain_folder(run, arch, seed, plan)
         metrics = retrain(plan, arch, folder, seed=seed, stop=stop, listen=listen)
         if metrics is None:
             return None
-        rows.append({"rank": rank, "id": arch.id, "folder": str(folder.relative_to(path)), **metrics})
+        rows.append({"rank": rank, "id": arch.id, "folder": str(folder.relative_to(run)), **metrics})
     if top > 1:
         rows.sort(key=lambda row: plan.metric.cost(row[f"validation_{plan.metric.name}"]))
     trainings = tuple(Training.from_json(row) for row in rows)
-    Retrained(plan.settings.retrain.train_on, trainings[0].id, trainings).write(path)
+    Retrained(plan.settings.retrain.train_on, trainings[0].id, trainings).write(run)
     return rows
+
+
+def shortened(plan: Plan, epochs: int | None = None, cutout: int | None = None, highest_filters: int | None = None) -> Plan:
+    """Returns the plan with what short flags say of its training from scratch. ValueError where it has no such setting."""
+    settings = plan.settings.retrain
+    if epochs is not None:
+        settings = dataclasses.replace(settings, epochs=epochs)
+    if cutout is not None:
+        if not hasattr(settings.task, "cutout"):
+            raise ValueError(f"--cutout blanks squares of images; preset '{plan.preset}' has none")
+        settings = dataclasses.replace(settings, task=dataclasses.replace(settings.task, cutout=cutout))
+    if highest_filters is not None:
+        if not hasattr(settings.network, "widened"):
+            raise ValueError(f"--highest-filters widens convolutional networks; preset '{plan.preset}' has none")
+        settings = dataclasses.replace(settings, network=settings.network.widened(highest_filters))
+    return plan.with_settings(retrain=settings)

@@ -11,23 +11,46 @@ from typing import Any
 
 from enas.procedures.events import Begun, Done, EpochEnd, Step, Stopped
 from enas.procedures.search import Search
+from enas.runs.files import read_json
 from enas.runs.folder import RunFolder, tensorboard
 from enas.runs.loop import Listener, after, drive, silent
-from enas.runs.plan import Setup, setup
+from enas.runs.plan import Plan, make_plan, preset_plan
+from enas.runs.presets.registry import PRESETS
+
+
+def planned(
+    preset: str | None = None,
+    config: str | Path | None = None,
+    recipe: str | None = None,
+    strategy: str | None = None,
+    device: str | None = None,
+) -> Plan:
+    """Returns the plan of a preset, or that of another search's config.json, which the other arguments change."""
+    if config is None:
+        if preset is None:
+            raise ValueError(f"name what to search: {', '.join(PRESETS)}; see `enas search --help`")
+        return preset_plan(preset, recipe, device=device, strategy=strategy)
+    record = read_json(Path(config))
+    if not isinstance(record, dict) or record.get("command") != "search":
+        raise ValueError(f"--config takes the config.json of a search; got '{config}'")
+    plan = dataclasses.replace(Plan.of(record), source=None)
+    for name, asked in (("preset", preset), ("recipe", recipe)):
+        if asked not in (None, record[name]):
+            raise ValueError(f"--config repeats a search of {name} '{record[name]}'; leave out '{asked}'")
+    return plan if strategy is None else plan.with_strategy(strategy)
 
 
 def search_plan(
-    plan: Setup,
+    plan: Plan,
     *,
     out: str | Path | None = None,
     epochs: int | None = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> Path:
-    """Search by `plan`; the run folder. ValueError before anything is written where an input is bad."""
+    """Searches by `plan` and returns the run folder. ValueError for bad input, before anything is written."""
     if epochs is not None:
-        changed = dataclasses.replace(plan.settings.search, epochs=epochs)
-        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, search=changed))
+        plan = plan.with_settings(search=dataclasses.replace(plan.settings.search, epochs=epochs))
     path = Path(out) if out is not None else Path("runs") / f"{plan.preset}-{plan.recipe}" / f"seed{plan.seed}"
     if (path / "config.json").exists():
         RunFolder.create(path, {})  # raises, before minutes are spent on the data
@@ -42,6 +65,7 @@ def search_plan(
 
 
 def run_search(folder: RunFolder, procedure: Search, listen: Listener, stop: Callable[[], str | None]) -> None:
+    """Runs a search to its end, or until `stop`, and keeps its logs."""
     began = time.perf_counter()
 
     with tensorboard(folder.path, procedure.epoch) as writer:
@@ -79,8 +103,10 @@ def search(
     max_seconds: float | None = None,
     device: str | None = None,
     threads: int | None = None,
+    strategy: str | None = None,
     listen: Listener = silent,
 ) -> Path:
-    """Search a preset's space; the run folder. `settings`: from `presets.config_of`, changed as you like."""
-    plan = setup(preset, recipe, settings, seed, data, device, threads)
+    """Searches a preset's space and returns the run folder. `settings`: from `presets.config_of`, changed as you like;
+    `strategy`: a registered name, or `package.module:thing` of your own."""
+    plan = make_plan(preset, recipe, settings, seed, data, device, threads, strategy)
     return search_plan(plan, out=out, epochs=epochs, max_seconds=max_seconds, listen=listen)

@@ -5,24 +5,31 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from docstring_parser import parse_from_object
 
-from enas.procedures.derive import DeriveSettings
-from enas.procedures.retrain import RetrainSettings
-from enas.procedures.search import SearchSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.networks.registry import BACKBONES
+from enas.plugins import NoSettings, entry_of
+from enas.procedures.settings import DeriveSettings, RetrainSettings, SearchSettings
+from enas.runs.before import DEFAULTS
+from enas.spaces.registry import SPACES
+from enas.strategies.registry import STRATEGIES
+from enas.tasks.registry import TASKS, TaskEntry
 
-S = TypeVar("S")
-D = TypeVar("D")
-N = TypeVar("N")
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+S = TypeVar("S", bound="DataclassInstance")
+N = TypeVar("N", bound="DataclassInstance")
+D = TypeVar("D", bound="DataclassInstance")
+T = TypeVar("T", bound="DataclassInstance")
+P = TypeVar("P", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
 class RetrainConfig(RetrainSettings, Generic[N, T]):
-    """The network and batches of the training alone."""
+    """The training from scratch, with its own network and batches."""
 
     network: N = field(kw_only=True)
     """The network that the architecture is built into."""
@@ -31,7 +38,7 @@ class RetrainConfig(RetrainSettings, Generic[N, T]):
 
 
 @dataclass(frozen=True)
-class Config(Generic[S, D, N, T]):
+class Config(Generic[S, N, D, T, P]):
     """Every setting of a run."""
 
     space: S
@@ -44,49 +51,81 @@ class Config(Generic[S, D, N, T]):
     """Batches, augmentation and reward."""
     search: SearchSettings
     """The two phases."""
-    reinforce: ReinforceSettings
-    """The controller's learning; without effect for other strategies."""
+    strategy: P
+    """How the strategy draws architectures, and learns."""
     derive: DeriveSettings
     """Choice of the architecture after the search."""
     retrain: RetrainConfig[N, T]
-    """Training of the architecture alone."""
-    strategy: Literal["reinforce", "random"] = "reinforce"
-    """Who draws architectures: the LSTM controller, or uniform random search."""
+    """Training of the architecture from scratch."""
+
+
+Settings = Config[Any, Any, Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a run is put together from: registered names, or `package.module:thing`."""
+
+    space: str
+    network: str
+    task: str
+    strategy: str = "reinforce"
+
+    def settings(self) -> Settings:
+        """Returns settings of the right types, every one at the default of its class."""
+        network, task = entry_of("a network", self.network, BACKBONES), entry_of("a task", self.task, TASKS)
+        data = task.data if isinstance(task, TaskEntry) else NoSettings
+        return Config(
+            space=entry_of("a space", self.space, SPACES).settings(),
+            network=network.settings(),
+            data=data(),
+            task=task.settings(),
+            search=SearchSettings(),
+            strategy=entry_of("a strategy", self.strategy, STRATEGIES).settings(),
+            derive=DeriveSettings(),
+            retrain=RetrainConfig(network=network.settings(), task=task.settings()),
+        )
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named combination; `recipes` make its settings. `threads`: CPU threads where more do not pay; None: all cores."""
+    """A named combination of parts; its `recipes` make its settings. `threads`: the number of CPU threads,
+    where more do not pay; None: all cores."""
 
     about: str
-    space: str
-    task: str
-    config: Any  # the concrete type of its settings, for the command line
-    recipes: Mapping[str, Callable[[], Any]]
+    names: Names
+    recipes: Mapping[str, Callable[[], Settings]]
     default: str = "quick"
     threads: int | None = None
 
 
+def types_of(settings: Settings) -> Any:
+    """Returns the type of these settings with the types of their parts, from which a command line can be made."""
+    s = settings
+    return Config[type(s.space), type(s.network), type(s.data), type(s.task), type(s.strategy)]  # type: ignore[misc]
+
+
+def retrain_types_of(settings: Settings) -> Any:
+    """Returns the same of the settings of the training from scratch."""
+    return RetrainConfig[type(settings.retrain.network), type(settings.retrain.task)]  # type: ignore[misc]
+
+
 # ------------------------------------------------------------------------------------- settings as plain values
 def to_dict(settings: Any) -> dict[str, Any]:
-    """Nested dataclasses as nested dicts that JSON can hold."""
+    """Returns nested dataclasses as nested dicts, which JSON can hold."""
     return dataclasses.asdict(settings)
 
 
-# What the code did before a setting existed, where the setting's default is something else.
-BEFORE = {"batch_norm_eps": 1e-5}
-
-
 def as_recorded(like: Any, data: Mapping[str, Any]) -> Any:
-    """The settings that a run recorded, of the types of `like`. One that is missing did not exist when the run was made:
-    it gets what the code did then, the default of its class, whatever today's recipe holds."""
+    """Returns the settings that a run recorded, of the types of `like`. A setting that is missing did not
+    exist then: it gets what the code did then, the default of its class."""
 
     def earlier(settings: Any, recorded: Any) -> Any:
         recorded = recorded if isinstance(recorded, Mapping) else {}  # from_dict says what is wrong
         values = {}
         for f in dataclasses.fields(settings):
             value = getattr(settings, f.name)
-            default = BEFORE.get(f.name, f.default)
+            default = DEFAULTS.get(f.name, f.default)
             if dataclasses.is_dataclass(value):
                 values[f.name] = earlier(value, recorded.get(f.name))
             elif f.name not in recorded and default is not dataclasses.MISSING:
@@ -97,7 +136,8 @@ def as_recorded(like: Any, data: Mapping[str, Any]) -> Any:
 
 
 def from_dict(like: Any, data: Any, where: str = "") -> Any:
-    """`like` (a dataclass instance) with the values of `data`; ValueError for unknown settings and wrong types."""
+    """Returns `like`, a dataclass instance, with the values of `data`; ValueError for a setting that is
+    unknown or of the wrong type."""
     if not isinstance(data, Mapping):
         raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {data!r}")
     known = {f.name: getattr(like, f.name) for f in dataclasses.fields(like)}
@@ -121,7 +161,7 @@ def from_dict(like: Any, data: Any, where: str = "") -> Any:
 
 
 def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every setting, in order."""
+    """Yields the dotted name and the value of every setting, in order."""
     for f in dataclasses.fields(settings):
         value = getattr(settings, f.name)
         name = f"{prefix}{f.name}"
@@ -132,19 +172,19 @@ def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def described(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Dotted name, value, and what the docstring says of every setting: meaning, unit, source."""
+    """Yields the dotted name, the value and the docstring of every setting."""
     classes = [c for c in reversed(type(settings).__mro__) if dataclasses.is_dataclass(c)]
-    said = {p.arg_name: p.description or "" for c in classes for p in parse_from_object(c).params}
+    texts = {p.arg_name: p.description or "" for c in classes for p in parse_from_object(c).params}
     for f in dataclasses.fields(settings):
         value = getattr(settings, f.name)
         name = f"{prefix}{f.name}"
         if dataclasses.is_dataclass(value):
             yield from described(value, f"{name}.")
         else:
-            yield name, value, " ".join(said.get(f.name, "").split())
+            yield name, value, " ".join(texts.get(f.name, "").split())
 
 
 def difference(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
-    """Settings in which two recipes differ."""
+    """Returns the settings in which two recipes differ, with both values."""
     other = dict(flat(b))
     return [(name, value, other[name]) for name, value in flat(a) if value != other[name]]

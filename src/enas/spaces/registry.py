@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from enas.plugins import Entry, entry_of
 from enas.spaces.architecture import Architecture
-from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
-from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
-from enas.spaces.nasbench201 import NasBench201Settings, nasbench201
+from enas.spaces.conv_macro import ConvMacroSettings
+from enas.spaces.conv_micro import ConvMicroSettings
+from enas.spaces.nasbench201 import NasBench201Settings
 from enas.spaces.nasbench201 import from_string as nasbench201_of
-from enas.spaces.nasbench_macro import NasBenchMacroSettings, nasbench_macro
+from enas.spaces.nasbench_macro import NasBenchMacroSettings
 from enas.spaces.nasbench_macro import from_string as nasbench_macro_of
-from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell
+from enas.spaces.rnn_cell import RnnCellSettings
 from enas.spaces.space import SearchSpace
 
 
@@ -30,21 +31,20 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class SpaceEntry:
-    make: Callable[[Any], SearchSpace]
-    settings: type[Any]
-    small: tuple[Any, ...]  # instances small enough to enumerate, for tests
+class SpaceEntry(Entry):
+    small: tuple[Any, ...] = ()
+    """Settings of spaces small enough to enumerate, for tests."""
     benchmark: Benchmark | None = None
 
 
 SPACES: dict[str, SpaceEntry] = {
     "conv_micro": SpaceEntry(
-        conv_micro,
+        "enas.spaces.conv_micro:conv_micro",
         ConvMicroSettings,
         small=(ConvMicroSettings(num_nodes=1, ops=("sep_conv_3x3", "max_pool_3x3")),),
     ),
     "conv_macro": SpaceEntry(
-        conv_macro,
+        "enas.spaces.conv_macro:conv_macro",
         ConvMacroSettings,
         small=(
             ConvMacroSettings(num_layers=3, ops=("conv_3x3", "max_pool_3x3")),
@@ -52,7 +52,7 @@ SPACES: dict[str, SpaceEntry] = {
         ),
     ),
     "rnn_cell": SpaceEntry(
-        rnn_cell,
+        "enas.spaces.rnn_cell:rnn_cell",
         RnnCellSettings,
         small=(
             RnnCellSettings(num_nodes=3, ops=("tanh", "identity")),
@@ -60,13 +60,13 @@ SPACES: dict[str, SpaceEntry] = {
         ),
     ),
     "nasbench201": SpaceEntry(
-        nasbench201,
+        "enas.spaces.nasbench201:nasbench201",
         NasBench201Settings,
         small=(NasBench201Settings(num_nodes=3, ops=("none", "skip_connect", "nor_conv_3x3")),),
         benchmark=Benchmark(nasbench201_of, "csv", reward="cifar10_valid_ep12", score="cifar10_test_ep200"),
     ),
     "nasbench_macro": SpaceEntry(
-        nasbench_macro,
+        "enas.spaces.nasbench_macro:nasbench_macro",
         NasBenchMacroSettings,
         small=(NasBenchMacroSettings(num_layers=4), NasBenchMacroSettings(num_layers=2, ops=("identity", "mb6_k5"))),
         benchmark=Benchmark(
@@ -83,16 +83,19 @@ SPACES: dict[str, SpaceEntry] = {
 
 def space_of(spec: Mapping[str, Any]) -> SearchSpace:
     """The space an architecture names: `space_of(arch.space)`. ValueError for an unknown name or setting."""
-    settings = settings_of(spec)
-    return SPACES[spec["name"]].make(settings)
+    return make_space(spec.get("name"), settings_of(spec))
+
+
+def make_space(name: Any, settings: Any) -> SearchSpace:
+    """Returns the space of a registered name, or of `package.module:thing`, by its settings."""
+    space: SearchSpace = entry_of("the space of an architecture", str(name), SPACES).make(settings)
+    return space
 
 
 def settings_of(spec: Mapping[str, Any]) -> Any:
     """The settings of the space an architecture names. ValueError for an unknown name or setting."""
-    name = spec.get("name")
-    if name not in SPACES:
-        raise ValueError(f"the space of an architecture is one of {', '.join(SPACES)}; got {name!r}")
-    entry = SPACES[name]
+    name = str(spec.get("name"))
+    entry = entry_of("the space of an architecture", name, SPACES)
     settings = {key: tuple(v) if isinstance(v, list | tuple) else v for key, v in spec.items() if key != "name"}
     known = {f.name: f for f in dataclasses.fields(entry.settings)}
     for key, value in settings.items():

@@ -5,17 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from enas.tasks.image_classification import ImageClassification, ImageClassificationSettings
-from enas.tasks.language_model import LanguageModel, LanguageModelSettings
+from enas.data.images import DataSettings
+from enas.data.text import TextSettings
+from enas.plugins import Entry, NoSettings
+from enas.tasks.image_classification import ImageClassificationSettings
+from enas.tasks.language_model import LanguageModelSettings
 
 
 @dataclass(frozen=True)
-class TaskEntry:
-    make: type[Any]
-    settings: type[Any]
+class TaskEntry(Entry):
+    data: type[Any] = NoSettings
+    """The settings of the data that it reads."""
 
 
 TASKS: dict[str, TaskEntry] = {
-    "image_classification": TaskEntry(ImageClassification, ImageClassificationSettings),
-    "language_model": TaskEntry(LanguageModel, LanguageModelSettings),
+    "image_classification": TaskEntry(
+        "enas.tasks.image_classification:ImageClassification", ImageClassificationSettings, DataSettings
+    ),
+    "language_model": TaskEntry("enas.tasks.language_model:LanguageModel", LanguageModelSettings, TextSettings),
 }

@@ -6,9 +6,7 @@ import dataclasses
 
 from enas.data.images import DataSettings
 from enas.networks.macro import MacroSettings
-from enas.procedures.derive import DeriveSettings
-from enas.procedures.optimizer import OptimizerSettings
-from enas.procedures.search import SearchSettings
+from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.presets.micro import cifar10_micro_modern, cifar10_micro_quick, digits_micro_quick
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.conv_macro import ConvMacroSettings
@@ -16,7 +14,7 @@ from enas.strategies.controller import ControllerSettings
 from enas.strategies.reinforce import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
-MacroConfig = Config[ConvMacroSettings, DataSettings, MacroSettings, ImageClassificationSettings]
+MacroConfig = Config[ConvMacroSettings, MacroSettings, DataSettings, ImageClassificationSettings, ReinforceSettings]
 
 
 # ------------------------------------------------------------------------------------------------ cifar10-macro
@@ -30,7 +28,7 @@ def cifar10_macro_paper() -> MacroConfig:
         data=DataSettings(),
         task=task,
         search=SearchSettings(optimizer=optimizer),
-        reinforce=ReinforceSettings(controller=ControllerSettings(after_anchor="previous"), entropy="mean"),
+        strategy=ReinforceSettings(controller=ControllerSettings(after_anchor="previous"), entropy="mean"),
         derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
         retrain=RetrainConfig(
             epochs=310,
@@ -43,8 +41,8 @@ def cifar10_macro_paper() -> MacroConfig:
 
 
 def cifar10_macro_released() -> MacroConfig:
-    """Scripts cifar10_macro_search.sh and cifar10_macro_final.sh of the released code, and the values in its sources. The
-    released final network has 24 layers; a search of 12 is retrained with the 12 that it found."""
+    """Scripts cifar10_macro_search.sh and cifar10_macro_final.sh of the released code, and the values in
+    its sources. The released final network has 24 layers; here it has the 12 of the search."""
     task = ImageClassificationSettings(batch_size=128, reward_batch=128)
     return Config(
         space=ConvMacroSettings(form="released"),
@@ -57,7 +55,7 @@ def cifar10_macro_released() -> MacroConfig:
             architectures=20,
             optimizer=OptimizerSettings(min_learning_rate=0.0005, per_epoch=True, weight_decay=5e-4),
         ),
-        reinforce=ReinforceSettings(
+        strategy=ReinforceSettings(
             controller=ControllerSettings(
                 hidden=64, temperature=1.0, tanh_constant=1.5, after_anchor="previous", lstm_bias=False
             ),
@@ -89,7 +87,7 @@ def cifar10_macro_modern() -> MacroConfig:
         data=like.data,
         task=like.task,
         search=like.search,
-        reinforce=like.reinforce,
+        strategy=like.strategy,
         derive=like.derive,
         retrain=RetrainConfig(
             epochs=310,
@@ -111,7 +109,7 @@ def cifar10_macro_quick() -> MacroConfig:
         data=like.data,
         task=like.task,
         search=like.search,
-        reinforce=like.reinforce,
+        strategy=like.strategy,
         derive=like.derive,
         retrain=RetrainConfig(
             epochs=10,
@@ -139,7 +137,7 @@ def digits_macro_quick() -> MacroConfig:
             epochs=40,
             warmup_epochs=28,
         ),
-        reinforce=like.reinforce,
+        strategy=like.strategy,
         derive=DeriveSettings(samples=50, score_on="validation", keep=10),
         retrain=RetrainConfig(
             epochs=20, train_on="train", optimizer=like.retrain.optimizer, network=network, task=like.retrain.task

@@ -6,16 +6,14 @@ import dataclasses
 
 from enas.data.images import DataSettings
 from enas.networks.micro import MicroSettings
-from enas.procedures.derive import DeriveSettings
-from enas.procedures.optimizer import OptimizerSettings
-from enas.procedures.search import SearchSettings
+from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.conv_micro import ConvMicroSettings
 from enas.strategies.controller import ControllerSettings
 from enas.strategies.reinforce import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
-MicroConfig = Config[ConvMicroSettings, DataSettings, MicroSettings, ImageClassificationSettings]
+MicroConfig = Config[ConvMicroSettings, MicroSettings, DataSettings, ImageClassificationSettings, ReinforceSettings]
 
 
 # ------------------------------------------------------------------------------------------------ cifar10-micro
@@ -30,7 +28,7 @@ def cifar10_micro_paper() -> MicroConfig:
         data=DataSettings(),
         task=task,
         search=SearchSettings(optimizer=optimizer),
-        reinforce=ReinforceSettings(controller=ControllerSettings(after_anchor="previous"), entropy="mean"),
+        strategy=ReinforceSettings(controller=ControllerSettings(after_anchor="previous"), entropy="mean"),
         derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
         retrain=RetrainConfig(
             epochs=310,
@@ -52,7 +50,7 @@ def cifar10_micro_released() -> MicroConfig:
         data=DataSettings(),
         task=task,
         search=SearchSettings(epochs=150, controller_steps=30, architectures=10, optimizer=search_optimizer),
-        reinforce=ReinforceSettings(
+        strategy=ReinforceSettings(
             controller=ControllerSettings(
                 hidden=64, temperature=1.0, tanh_constant=1.1, op_tanh_constant=0.44, lstm_bias=False
             ),
@@ -74,7 +72,7 @@ def cifar10_micro_released() -> MicroConfig:
 
 
 def cifar10_micro_modern() -> MicroConfig:
-    """Departures from `paper` that are thought to matter, none measured at this size yet (docs/decisions.md)."""
+    """Departures from `paper` that are thought to matter; none is measured at this size yet."""
     optimizer = OptimizerSettings(schedule="cosine", min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0)
     return Config(
         space=ConvMicroSettings(),
@@ -82,7 +80,7 @@ def cifar10_micro_modern() -> MicroConfig:
         data=DataSettings(),
         task=ImageClassificationSettings(batch_size=128, reward="loss", reward_batch=256),
         search=SearchSettings(epochs=150, warmup_epochs=50, controller_steps=100, architectures=10, optimizer=optimizer),
-        reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-3, normalise=True),
+        strategy=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=200, score_on="validation", keep=20),
         retrain=RetrainConfig(
             epochs=600,
@@ -107,7 +105,7 @@ def cifar10_micro_quick() -> MicroConfig:
         data=DataSettings(),
         task=task,
         search=SearchSettings(epochs=4, warmup_epochs=2, controller_steps=30, architectures=10, optimizer=optimizer),
-        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        strategy=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=50, score_on="validation", keep=5),
         retrain=RetrainConfig(
             epochs=6,
@@ -121,9 +119,9 @@ def cifar10_micro_quick() -> MicroConfig:
 
 # ------------------------------------------------------------------------------------------------- digits-micro
 def digits_micro_quick() -> MicroConfig:
-    """400 of scikit-learn's 8x8 digits train, 400 validate, 997 test: small enough that a difference can show. The last
-    word has a short training alone, of the policy's best and of uniform ones: shared weights favour pools here
-    (docs/log.md)."""
+    """400 of scikit-learn's 8x8 digits train, 400 validate, 997 test: few enough that a difference shows.
+    Shared weights favour pooling here, so short trainings from scratch decide, of the policy's best and
+    of random architectures (docs/log)."""
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0
     )
@@ -142,7 +140,7 @@ def digits_micro_quick() -> MicroConfig:
             architectures=8,
             optimizer=dataclasses.replace(optimizer, learning_rate=0.3),
         ),
-        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        strategy=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=40, draw="both", keep=10, uniform=0, finalists=8, finalist_steps=64),
         retrain=RetrainConfig(
             epochs=20,

@@ -6,16 +6,16 @@ import dataclasses
 
 from enas.data.images import DataSettings
 from enas.networks.nasbench201 import NasBench201NetworkSettings
-from enas.procedures.derive import DeriveSettings
-from enas.procedures.optimizer import OptimizerSettings
-from enas.procedures.search import SearchSettings
+from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.nasbench201 import NasBench201Settings
 from enas.strategies.controller import ControllerSettings
 from enas.strategies.reinforce import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
-NasBench201Config = Config[NasBench201Settings, DataSettings, NasBench201NetworkSettings, ImageClassificationSettings]
+NasBench201Config = Config[
+    NasBench201Settings, NasBench201NetworkSettings, DataSettings, ImageClassificationSettings, ReinforceSettings
+]
 HALVES = DataSettings(train=25_000, validation=25_000)
 
 
@@ -33,7 +33,7 @@ def nasbench201_paper() -> NasBench201Config:
             architectures=20,
             optimizer=OptimizerSettings(schedule="cosine", learning_rate=0.025, weight_decay=5e-4),
         ),
-        reinforce=ReinforceSettings(
+        strategy=ReinforceSettings(
             controller=ControllerSettings(hidden=32, temperature=5.0, tanh_constant=2.5),
             learning_rate=1e-3,
             entropy_weight=1e-4,
@@ -50,8 +50,8 @@ def nasbench201_paper() -> NasBench201Config:
 
 
 def nasbench201_modern() -> NasBench201Config:
-    """What earned its place against the truth within ten core-minutes (docs/log.md): uniform children all through, a
-    shortlist by number of parameters, and the last word to short trainings alone, by successive halving."""
+    """What ranked best against the truth within ten core-minutes (docs/log): random children all through,
+    a shortlist by the number of parameters, and short trainings from scratch by successive halving."""
     quick = nasbench201_quick()
     retrain = dataclasses.replace(
         quick.retrain, network=NasBench201NetworkSettings(filters=16, cells=1, stem_stride=2), task=quick.task
@@ -67,7 +67,7 @@ def nasbench201_modern() -> NasBench201Config:
 
 
 def nasbench201_quick() -> NasBench201Config:
-    """One cell a stage at 8 channels on images of half the size: ten minutes on two cores."""
+    """One cell per stage at 8 channels on images of half the size: ten minutes on two cores."""
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=100, grad_clip=5.0
     )
@@ -79,7 +79,7 @@ def nasbench201_quick() -> NasBench201Config:
         data=HALVES,
         task=task,
         search=SearchSettings(epochs=16, warmup_epochs=12, controller_steps=20, architectures=10, optimizer=optimizer),
-        reinforce=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        strategy=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=100, score_on="validation", keep=10),
         retrain=RetrainConfig(
             epochs=6,

@@ -6,13 +6,16 @@ import dataclasses
 
 from enas.data.images import DataSettings
 from enas.networks.nasbench_macro import NasBenchMacroNetworkSettings
-from enas.procedures.optimizer import OptimizerSettings
+from enas.procedures.settings import OptimizerSettings
 from enas.runs.presets.nasbench201 import nasbench201_paper, nasbench201_quick
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.nasbench_macro import NasBenchMacroSettings
+from enas.strategies.reinforce import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
-NasBenchMacroConfig = Config[NasBenchMacroSettings, DataSettings, NasBenchMacroNetworkSettings, ImageClassificationSettings]
+NasBenchMacroConfig = Config[
+    NasBenchMacroSettings, NasBenchMacroNetworkSettings, DataSettings, ImageClassificationSettings, ReinforceSettings
+]
 
 
 def nasbench_macro_paper() -> NasBenchMacroConfig:
@@ -28,7 +31,7 @@ def nasbench_macro_paper() -> NasBenchMacroConfig:
         data=like.data,
         task=like.task,
         search=like.search,
-        reinforce=like.reinforce,
+        strategy=like.strategy,
         derive=like.derive,
         retrain=RetrainConfig(
             epochs=50,
@@ -52,7 +55,7 @@ def nasbench_macro_quick() -> NasBenchMacroConfig:
         data=like.data,
         task=like.task,
         search=like.search,
-        reinforce=like.reinforce,
+        strategy=like.strategy,
         derive=like.derive,
         retrain=RetrainConfig(
             epochs=like.retrain.epochs,

@@ -1,33 +1,29 @@
-"""Presets: which space, network, task and data go together, and with which settings. No other package names combinations.
+"""Presets: which space, network, task and data go together, with which settings.
 
-A preset has recipes: `paper` (what the text says; the released code's value where the text is silent), `released` (what the
-authors' released code does), `modern` (what is thought or measured to work better; docs/decisions.md says which), `quick`
-(minutes on two CPU cores). All settings of a recipe are plain dataclasses, printed by `enas presets show` and compared by
-`enas presets diff`.
+A preset has recipes. `paper`: what the text says, and the released code's value where it is silent.
+`released`: what the authors' released code does. `modern`: what is thought or measured to work better;
+docs/decisions.md says which. `quick`: minutes on two CPU cores. `enas presets show` prints the settings
+of a recipe, `enas presets diff` compares two.
 """
 
 from __future__ import annotations
 
-from typing import Any, get_args
-
 from enas.networks.references.registry import REFERENCES
+from enas.ranges import check_name
+from enas.runs.before import IMAGES, TEXT
 from enas.runs.presets import macro, micro, nasbench201, nasbench_macro, text
-from enas.runs.settings import Preset, RetrainConfig
+from enas.runs.settings import Names, Preset, Settings
 
 PRESETS: dict[str, Preset] = {
     "digits-micro": Preset(
         "convolutional cells on scikit-learn's 8x8 digits: minutes on a CPU, no download",
-        "conv_micro",
-        "image_classification",
-        micro.MicroConfig,
+        Names("conv_micro", "micro", IMAGES),
         {"quick": micro.digits_micro_quick},
         threads=1,
     ),
     "cifar10-micro": Preset(
         "convolutional cells on CIFAR-10 (paper 2.4, Table 2)",
-        "conv_micro",
-        "image_classification",
-        micro.MicroConfig,
+        Names("conv_micro", "micro", IMAGES),
         {
             "paper": micro.cifar10_micro_paper,
             "released": micro.cifar10_micro_released,
@@ -37,17 +33,13 @@ PRESETS: dict[str, Preset] = {
     ),
     "digits-macro": Preset(
         "whole networks on scikit-learn's 8x8 digits: minutes on a CPU, no download",
-        "conv_macro",
-        "image_classification",
-        macro.MacroConfig,
+        Names("conv_macro", "macro", IMAGES),
         {"quick": macro.digits_macro_quick},
         threads=1,
     ),
     "cifar10-macro": Preset(
         "whole networks on CIFAR-10 (paper 2.3, Table 2)",
-        "conv_macro",
-        "image_classification",
-        macro.MacroConfig,
+        Names("conv_macro", "macro", IMAGES),
         {
             "paper": macro.cifar10_macro_paper,
             "released": macro.cifar10_macro_released,
@@ -57,9 +49,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "nasbench201": Preset(
         "the cells of NAS-Bench-201 on CIFAR-10: all 15,625 are known, so a search can be checked",
-        "nasbench201",
-        "image_classification",
-        nasbench201.NasBench201Config,
+        Names("nasbench201", "nasbench201", IMAGES),
         {
             "paper": nasbench201.nasbench201_paper,
             "modern": nasbench201.nasbench201_modern,
@@ -69,25 +59,19 @@ PRESETS: dict[str, Preset] = {
     ),
     "nasbench_macro": Preset(
         "the chains of NAS-Bench-Macro on CIFAR-10: all 6,561 are known, so a search can be checked",
-        "nasbench_macro",
-        "image_classification",
-        nasbench_macro.NasBenchMacroConfig,
+        Names("nasbench_macro", "nasbench_macro", IMAGES),
         {"paper": nasbench_macro.nasbench_macro_paper, "quick": nasbench_macro.nasbench_macro_quick},
         threads=1,
     ),
     "text-rnn": Preset(
         "recurrent cells on the help texts that come with Python: minutes on a CPU, no download",
-        "rnn_cell",
-        "language_model",
-        text.TextConfig,
+        Names("rnn_cell", "recurrent", TEXT),
         {"quick": text.text_rnn_quick},
         threads=1,
     ),
     "ptb-rnn": Preset(
         "recurrent cells on the Penn Treebank (paper 2.1, Table 1)",
-        "rnn_cell",
-        "language_model",
-        text.TextConfig,
+        Names("rnn_cell", "recurrent", TEXT),
         {
             "paper": text.ptb_rnn_paper,
             "released": text.ptb_rnn_released,
@@ -99,37 +83,31 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    if name not in PRESETS:
-        raise ValueError(f"a preset is one of {', '.join(PRESETS)}; got '{name}'")
+    """Returns a preset; ValueError for an unknown name."""
+    check_name("a preset", name, PRESETS)
     return PRESETS[name]
 
 
 def preset_for(space: str | None) -> str:
-    """The preset to train an architecture of this space by: the paper's data; ValueError where there is none."""
+    """Returns the preset of the paper's data for architectures of a space; ValueError where there is none."""
     papers = [(name, entry) for name, entry in PRESETS.items() if "paper" in entry.recipes]
-    names = [name for name, entry in papers if space in (None, entry.space)]
+    names = [name for name, entry in papers if space in (None, entry.names.space)]
     if not names:
         raise ValueError(f"no preset trains architectures of space '{space}': name one with --preset")
     return names[0]
 
 
 def preset_for_reference(model: str) -> str:
-    """The preset to train a hand-designed model by; ValueError where it is none."""
-    if model not in REFERENCES:
-        raise ValueError(f"a reference model is one of {', '.join(REFERENCES)}; got '{model}'")
-    return next(n for n, entry in PRESETS.items() if entry.task == REFERENCES[model].task and "paper" in entry.recipes)
+    """Returns the preset of the paper's data for a hand-designed model; ValueError for an unknown name."""
+    check_name("a reference model", model, REFERENCES)
+    return next(
+        n for n, entry in PRESETS.items() if entry.names.task == REFERENCES[model].task and "paper" in entry.recipes
+    )
 
 
-def config_of(name: str, recipe: str | None = None) -> Any:
-    """The settings of a preset's recipe (its default one for None); ValueError for unknown names."""
+def config_of(name: str, recipe: str | None = None) -> Settings:
+    """Returns the settings of a preset's recipe, or of its default one; ValueError for an unknown name."""
     entry = preset(name)
     recipe = recipe or entry.default
-    if recipe not in entry.recipes:
-        raise ValueError(f"preset '{name}' has recipes {', '.join(entry.recipes)}; got '{recipe}'")
+    check_name(f"a recipe of '{name}'", recipe, entry.recipes)
     return entry.recipes[recipe]()
-
-
-def retrain_type(name: str) -> Any:
-    """The concrete type of a preset's `retrain` settings, for the command line."""
-    *_, network, task = get_args(preset(name).config)
-    return RetrainConfig[network, task]  # type: ignore[valid-type]

@@ -6,16 +6,14 @@ import dataclasses
 
 from enas.data.text import TextSettings
 from enas.networks.recurrent import RecurrentSettings
-from enas.procedures.derive import DeriveSettings
-from enas.procedures.optimizer import OptimizerSettings
-from enas.procedures.search import SearchSettings
+from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.rnn_cell import CORRECTED_OPS, RnnCellSettings
 from enas.strategies.controller import ControllerSettings
 from enas.strategies.reinforce import ReinforceSettings
 from enas.tasks.language_model import LanguageModelSettings
 
-TextConfig = Config[RnnCellSettings, TextSettings, RecurrentSettings, LanguageModelSettings]
+TextConfig = Config[RnnCellSettings, RecurrentSettings, TextSettings, LanguageModelSettings, ReinforceSettings]
 
 
 # ------------------------------------------------------------------------------------------------------ ptb-rnn
@@ -31,7 +29,7 @@ def ptb_rnn_paper() -> TextConfig:
         data=TextSettings(),
         task=LanguageModelSettings(),
         search=SearchSettings(epochs=150, optimizer=optimizer),
-        reinforce=ReinforceSettings(
+        strategy=ReinforceSettings(
             controller=ControllerSettings(after_anchor="previous"), entropy_weight=1e-4, entropy="mean"
         ),
         derive=DeriveSettings(samples=10, score_on="minibatch", keep=10),
@@ -69,7 +67,7 @@ def ptb_rnn_released() -> TextConfig:
         data=TextSettings(),
         task=LanguageModelSettings(batch_size=128, random_lengths=True, temporal_penalty=1.0, reward_batch=128),
         search=SearchSettings(epochs=600, controller_steps=25, architectures=10, optimizer=optimizer),
-        reinforce=ReinforceSettings(
+        strategy=ReinforceSettings(
             controller=ControllerSettings(
                 hidden=64,
                 tanh_constant=2.25,
@@ -105,7 +103,7 @@ def ptb_rnn_released() -> TextConfig:
 
 
 def ptb_rnn_modern() -> TextConfig:
-    """Departures from `paper` that are thought to matter, none measured at this size yet (docs/decisions.md)."""
+    """Departures from `paper` that are thought to matter; none is measured at this size yet."""
     like = ptb_rnn_paper()
     return dataclasses.replace(
         like,
@@ -114,7 +112,7 @@ def ptb_rnn_modern() -> TextConfig:
         ),
         task=LanguageModelSettings(random_lengths=True),
         search=dataclasses.replace(like.search, warmup_epochs=15, children=2, controller_steps=100, architectures=10),
-        reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-4, normalise=True),
+        strategy=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-4, normalise=True),
         derive=DeriveSettings(samples=100, score_on="validation", keep=10),
         retrain=dataclasses.replace(
             like.retrain,
@@ -150,7 +148,7 @@ def ptb_rnn_quick() -> TextConfig:
         search=SearchSettings(
             epochs=6, warmup_epochs=2, children=2, controller_steps=40, architectures=8, optimizer=optimizer
         ),
-        reinforce=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-4, normalise=True),
+        strategy=ReinforceSettings(learning_rate=3.5e-3, entropy_weight=1e-4, normalise=True),
         derive=DeriveSettings(samples=50, score_on="validation", keep=5),
         retrain=RetrainConfig(
             epochs=4,
@@ -181,7 +179,7 @@ def text_rnn_quick() -> TextConfig:
         search=SearchSettings(
             epochs=16, warmup_epochs=8, children=2, controller_steps=15, architectures=8, optimizer=optimizer
         ),
-        reinforce=like.reinforce,
+        strategy=like.strategy,
         derive=DeriveSettings(samples=40, draw="both", keep=10, uniform=0, finalists=8, finalist_steps=150),
         retrain=RetrainConfig(epochs=8, train_on="train", optimizer=optimizer, network=network, task=task),
     )

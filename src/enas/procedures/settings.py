@@ -1,0 +1,176 @@
+"""The settings of every procedure: search, derivation, training from scratch, and of the optimiser.
+
+No torch in here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Range, check_ranges
+
+TrainOn = Literal["train", "train+validation"]
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """SGD: with Nesterov momentum on a cosine schedule (paper 3.2), or plain with a decaying rate
+    (paper 3.1)."""
+
+    learning_rate: float = 0.05
+    """The largest learning rate, l_max (paper 3.2)."""
+    min_learning_rate: float = 0.001
+    """The smallest learning rate, l_min (paper 3.2: 0.001; released code: 0.0005 in the search)."""
+    schedule: Literal["cosine_restarts", "cosine", "decay", "constant"] = "cosine_restarts"
+    """How the rate falls: cosines with restarts (paper 3.2;
+    Loshchilov & Hutter 2017), or one cosine over all epochs.
+    decay multiplies it by a factor per epoch (paper 3.1); constant keeps it."""
+    restart_epochs: int = 10
+    """Length of the first cosine in epochs, T0 (paper 3.2)."""
+    restart_factor: int = 2
+    """Each cosine is longer than the one before by this factor, Tmul (paper 3.2)."""
+    decay: float = 0.96
+    """Factor per epoch of schedule "decay", from epoch `decay_start` on (paper 3.1: 0.96)."""
+    decay_start: int = 15
+    """The first epoch, counted from 1, after which the rate decays (paper 3.1: 15)."""
+    per_epoch: bool = False
+    """Change the rate once per epoch (released code), not at every batch (Loshchilov & Hutter)."""
+    warmup_steps: int = 0
+    """Number of first steps in which the rate rises linearly (not in the paper)."""
+    momentum: float = 0.9
+    """Nesterov momentum; 0 is plain SGD (released code; the paper gives no value)."""
+    weight_decay: float = 1e-4
+    """l2 penalty as torch counts it: gradient += weight_decay x weight (paper 3.2: 1e-4).
+    The released code's flag is half of torch's."""
+    grad_clip: float = 0.0
+    """Largest norm of the gradient; 0: no clipping (paper 3.1: 0.25).
+    The released code's flag of 5.0 for images clips nothing."""
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "optimizer",
+            learning_rate=POSITIVE,
+            min_learning_rate=Range(f"between 0 and learning_rate ({self.learning_rate})", 0, self.learning_rate),
+            restart_epochs=COUNT,
+            restart_factor=COUNT,
+            decay=Range("above 0 and at most 1", 0, 1, includes_low=False),
+            decay_start=COUNT,
+            warmup_steps=NOT_NEGATIVE,
+            momentum=RATE,
+            weight_decay=NOT_NEGATIVE,
+            grad_clip=NOT_NEGATIVE,
+        )
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Length and rhythm of the search."""
+
+    epochs: int = 310
+    """Passes over the training data (paper 3.2: 310; released micro code: 150)."""
+    warmup_epochs: int = 0
+    """First epochs, with random architectures and no step of the strategy (not in the paper)."""
+    children: int = 1
+    """M, the number of children that train on each minibatch (paper 2.2: 1)."""
+    controller_steps: int = 2000
+    """Steps of the strategy between two passes (paper 2.2: 2,000; released micro code: 30)."""
+    architectures: int = 1
+    """n, the number of architectures scored in each of these steps (the paper does not say;
+    released code: 10)."""
+    probes: int = 8
+    """Number of the strategy's and of random architectures to score side by side after an epoch.
+    They show whether the strategy learns, and change nothing (not in the paper).
+    0: none; otherwise at least 3."""
+    max_skipped: float = 0.1
+    """Largest share of an epoch's training steps that may be skipped.
+    A step is skipped for a loss that is far off, or a gradient that is not finite.
+    Beyond it the search ends;
+    three steps are always allowed, all of them never (not in the paper)."""
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "search",
+            epochs=COUNT,
+            warmup_epochs=NOT_NEGATIVE,
+            children=COUNT,
+            controller_steps=NOT_NEGATIVE,
+            architectures=COUNT,
+            probes=NOT_NEGATIVE,
+            max_skipped=SHARE,
+        )
+        if self.probes in (1, 2):
+            raise ValueError(f"search.probes is 0 or at least 3; got {self.probes}")
+
+
+@dataclass(frozen=True)
+class DeriveSettings:
+    """How the architecture is picked."""
+
+    samples: int = 100
+    """Number of architectures drawn from the policy (the paper: "several"; released code: 10)."""
+    score_on: Literal["validation", "minibatch"] = "validation"
+    """Final score of the best `keep`: on all validation data, or on the minibatch (paper 2.2)."""
+    keep: int = 10
+    """Number of architectures that go on to the full validation set, and that `best.json` ranks."""
+    uniform: int = 30
+    """Number of random architectures to score beside the policy's on the same minibatch.
+    0: none (not in the paper)."""
+    statistics: Literal["batch", "recalibrated"] = "batch"
+    """Batch-norm statistics of a score: of the batch at hand, or measured anew for each child."""
+    recalibration_steps: int = 10
+    """Number of training batches on which they are measured anew."""
+    draw: Literal["policy", "uniform", "both"] = "policy"
+    """Who draws the samples: the policy, random search (with weight sharing), or half of them each.
+    With both, half of the finalists are from either, whatever the shared weights say of them."""
+    shortlist: int = 0
+    """Score only this many of the samples, those with the most parameters;
+    0: all (not in the paper).
+    On NAS-Bench-201 that number, which costs nothing, ranks better than shared weights."""
+    finalists: int = 0
+    """Train this many of the best from scratch for a short time, again and again the better half;
+    0: none. This is successive halving (not in the paper)."""
+    finalist_steps: int = 150
+    """Training steps of each finalist in a round.
+    The rate falls from its largest to zero in each round."""
+
+    def __post_init__(self) -> None:
+        counts = dict.fromkeys(("samples", "keep", "recalibration_steps", "finalist_steps"), COUNT)
+        check_ranges(self, "derive", **counts, **dict.fromkeys(("uniform", "shortlist", "finalists"), NOT_NEGATIVE))
+
+
+@dataclass(frozen=True)
+class RetrainSettings:
+    """Length and optimiser of the training from scratch."""
+
+    epochs: int = 310
+    """Passes over the training data (paper 3.2: as in the search, 310;
+    released micro code: 630)."""
+    train_on: TrainOn = "train"
+    """The training part, which leaves validation figures to choose by;
+    or all data (released code for images)."""
+    average: Literal["none", "nt_asgd"] = "none"
+    """Score the weights as they are, or their mean since validation stopped improving.
+    nt_asgd is by Merity et al. 2018 and in the released code for text (not in the paper)."""
+    average_interval: int = 5
+    """n of its trigger: validation is worse than the best of more than n epochs ago.
+    Merity et al.: 5; released code: 10."""
+    rollbacks: int = 3
+    """How often a training that diverges goes back to the start of its epoch, before it ends.
+    Not in the paper;
+    the released code for text goes back to the last checkpoint, at the same rate."""
+    rollback_factor: float = 0.5
+    """The learning rate is multiplied by this at each of them, for the rest of the training."""
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def __post_init__(self) -> None:
+        inside = Range("between 0 and 1", 0, 1, includes_low=False, includes_high=False)
+        check_ranges(self, "retrain", epochs=COUNT, average_interval=COUNT, rollbacks=NOT_NEGATIVE, rollback_factor=inside)
+        if self.average != "none" and self.train_on != "train":
+            raise ValueError(
+                f"retrain.average {self.average} begins by validation figures, and retrain.train_on {self.train_on} leaves"
+                " none: train on 'train'"
+            )
