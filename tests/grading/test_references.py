@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
     answer = api.compare(run, cells=3, seeds=2)
     assert answer is not None
     assert (answer.cells, answer.diverged) == (2, 1)
-    assert "1 more random architectures diverged" in str(answer)
+    assert "1 more random architecture diverged" in str(answer)
     back = json.loads((run / "compare.json").read_text())["rolled_back"]  # trained at a lower rate: that is said
     assert len(back) == 2 + 2
     assert set(back.values()) == {2}
@@ -216,3 +217,19 @@ def test_widths_scale_to_the_highest_layer() -> None:
     for wrong in (0, 510):
         with pytest.raises(ValueError, match=f"filters of the highest layer are a multiple of 4, .*; got {wrong}"):
             narrow.widened(wrong)
+
+
+def test_a_comparison_opens_its_run_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From the command line, references and single changes with it."""
+    run = tmp_path / "run"
+    assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
+    assert enas("derive", run) == 0
+    opened: list[str] = []
+    counts = [True]
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if counts and event == "open" else None)
+    result = Result({"test_accuracy": 0.5}, 7)
+    monkeypatch.setattr("enas.grading.opened.retrain_many", lambda plan, jobs, **_: ([result for _ in jobs], None))
+    assert enas("compare", run, "--cells", 6, "--seeds", 2, "--references", "resnet", "--single", 2) == 0
+    counts.clear()
+    assert opened.count(str(run / "config.json")) == 1
+    assert opened.count(str(run / "best.json")) == 1

@@ -410,7 +410,7 @@ class Verdict(Value):
             f" best {self.uniform_best:.2f}{metric.unit}{lower}",
             f"rank {self.rank} of {self.cells + 1}",
         ]
-        lines += [f"{self.diverged} more random architectures diverged"] if self.diverged else []
+        lines += [f"{self.diverged} more random architecture{'s' * (self.diverged > 1)} diverged"] if self.diverged else []
         lines += [f"{name} {_with_sd(*both, metric)}" for name, both in self.references.items()]
         return "; ".join([*lines, *(f"{name} diverged" for name in self.diverged_references)])
 
