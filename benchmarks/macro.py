@@ -22,7 +22,6 @@ from enas.networks.macro import MacroNetwork, MacroSettings
 from enas.procedures.optimizer import make_optimizer, update
 from enas.procedures.settings import OptimizerSettings
 from enas.spaces.conv_macro import conv_macro
-from enas.spaces.space import wire
 from enas.state import seeded
 
 SIZES = {
@@ -71,7 +70,7 @@ def merge_cost(rounds: int, sources: int = 6) -> None:
         network = MacroNetwork(space, settings, channels=3, image_size=32, classes=10).train()
     choices = {d.name: list(d.options)[:sources] if d.name.endswith("skips") else d.options[0] for d in space.decisions}
     arch = space.architecture(choices)
-    node = next(n for n in wire(space, arch)["network"].nodes if len(n.skips) == sources)
+    node = next(n for n in space.wire(arch)["network"].nodes if len(n.skips) == sources)
     width = settings.filters
     inputs = [torch.randn(batch, width, 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
               for _ in range(sources)]  # fmt: skip

@@ -30,7 +30,6 @@ from enas.networks.recurrence.program import Program
 from enas.spaces.architecture import Architecture
 from enas.spaces.nasbench201 import OPS as NB201_OPS
 from enas.spaces.rnn_cell import rnn_cell
-from enas.spaces.space import wire
 
 Step = Callable[[], Any]
 
@@ -198,7 +197,7 @@ class EnasPytorch:
         self.activations = activations
 
     def dag(self, arch: Architecture) -> dict[int, list[Any]]:
-        program = Program.of(wire(rnn_cell(), arch)["cell"])
+        program = Program.of(rnn_cell().wire(arch)["cell"])
         return self._dag(list(program.sources), [op.replace("relu", "ReLU") for op in program.ops])
 
     def _dag(self, sources: list[int], ops: list[str]) -> dict[int, list[Any]]:

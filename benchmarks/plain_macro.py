@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from enas.networks.macro import MacroNetwork
 from enas.networks.ops import FactorizedReduction
 from enas.spaces.architecture import Architecture
-from enas.spaces.space import wire
 
 
 def op(name: str, width: int) -> nn.Module:
@@ -78,7 +77,7 @@ class PlainMacroChild(nn.Module):
     @torch.no_grad()
     def _copy(self, network: MacroNetwork, arch: Architecture) -> None:
         self.stem.load_state_dict(network.at("stem").state_dict(), strict=False)
-        for node in wire(network.space, arch)[network.cell.name].nodes:
+        for node in network.space.wire(arch)[network.cell.name].nodes:
             self.ops[node.name].load_state_dict(network.at(network._address(node.edges[0])).state_dict(), strict=False)
             if node.merged:
                 parts = [network.at(f"merge.{node.name}.{source}").weight for source in node.skips]

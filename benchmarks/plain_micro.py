@@ -14,7 +14,6 @@ from enas.networks.micro import MicroNetwork
 from enas.networks.ops import FactorizedReduction
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell
-from enas.spaces.space import wire
 
 
 def conv_norm(channels_in: int, channels_out: int) -> nn.Sequential:
@@ -73,7 +72,7 @@ class PlainCell(nn.Module):
 class PlainChild(nn.Module):
     def __init__(self, network: MicroNetwork, arch: Architecture):
         super().__init__()
-        wired = wire(network.space, arch)
+        wired = network.space.wire(arch)
         stem = network.settings.filters * network.settings.stem_multiplier
         self.stem = nn.Sequential(
             nn.Conv2d(network.channels, stem, 3, network.settings.stem_stride, 1, bias=False), nn.BatchNorm2d(stem)
@@ -101,7 +100,7 @@ class PlainChild(nn.Module):
 @torch.no_grad()
 def copy_weights(plain: PlainChild, network: MicroNetwork, arch: Architecture) -> None:
     """The supernet's weights of `arch` into the plain modules."""
-    wired = wire(network.space, arch)
+    wired = network.space.wire(arch)
     plain.stem.load_state_dict(network.at("stem").state_dict(), strict=False)
     for index, module in enumerate(plain.cells):
         cell = wired[network.positions[index].cell]

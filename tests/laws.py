@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from enas.spaces.architecture import Architecture
+from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice, When
 from enas.spaces.registry import SPACES
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import Limit, SearchSpace
 
 
 def plain_address(edge: WiredEdge, position: int) -> str:
@@ -31,9 +31,15 @@ def of_cell(name: str, *nodes: Node, inputs: tuple[str, ...] = ("a", "b"), **cel
     return SearchSpace.of_cells(name, cells, settings={}, backbone="none", address=plain_address)
 
 
-def of_walk(name: str, *decisions: Decision, anchors: str = "abde") -> SearchSpace:
+def of_walk(name: str, *decisions: Decision, anchors: str = "abde", limit: Limit | None = None) -> SearchSpace:
     """A space of decisions alone, over anchors `c.a`, `c.b`, ..."""
-    return SearchSpace(name, (*(Anchor(f"c.{anchor}") for anchor in anchors), *decisions))
+    return SearchSpace(name, (*(Anchor(f"c.{anchor}") for anchor in anchors), *decisions), limit=limit)
+
+
+def no_option_twice(decision: Decision, answers: Mapping[str, Answer]) -> tuple[bool, ...] | None:
+    """A limit: what one decision took, no later one takes. Before the first answer it has nothing to say."""
+    taken = {option for answer in answers.values() for option in ([answer] if isinstance(answer, str) else answer)}
+    return tuple(option not in taken for option in decision.options) if taken else None
 
 
 AB, ABDE = ("a", "b"), ("a", "b", "d", "e")
@@ -83,6 +89,28 @@ TOYS: dict[str, tuple[SearchSpace, int]] = {
             output="last",
         ),
         3 * 3 * 2 * 3 * 4,
+    ),
+    "limited": (
+        of_walk(
+            "limited",
+            OpChoice(OPS, name="c.first"),
+            OpChoice(OPS, name="c.second", bias=(1.5, -0.5, 0.0)),
+            InputChoice(ABDE, name="c.in"),
+            SubsetChoice(ABDE, name="c.skips", prior=(1.0, 0.0, -1.0, 2.0)),
+            limit=no_option_twice,
+        ),
+        3 * 2 * 4 * 2**3,
+    ),
+    "limited_pairs": (  # where c.one is not asked, the limit may leave it no answer
+        of_walk(
+            "limited_pairs",
+            SubsetChoice(ABDE, name="c.skips", k=2),
+            OpChoice(OPS, name="c.op"),
+            SubsetChoice(AB, name="c.one", k=1, when=When("c.skips", "d")),
+            SubsetChoice(ABDE, name="c.more"),
+            limit=no_option_twice,
+        ),
+        3 * (3 * 2**2 + (1 + 1 + 2) * 2**1),  # skips without d; a and d, b and d, d and e
     ),
     "nested_ops": (  # two levels: the kernel is asked where there is a convolution, its order where the kernel is 5
         of_walk(

@@ -7,11 +7,14 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from enas.ranges import check_name
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Entry:
     is imported when it is first made."""
 
     where: str
-    settings: type[Any] = NoSettings
+    settings: type[DataclassInstance] = NoSettings
 
     @property
     def make(self) -> Any:
@@ -67,7 +70,7 @@ def entry_of(what: str, name: str, registry: Mapping[str, E]) -> E | Entry:
     return Entry(name, settings_type(thing))
 
 
-def settings_type(thing: Any) -> type[Any]:
+def settings_type(thing: Callable[..., object]) -> type[DataclassInstance]:
     """Returns the dataclass with which a class or function annotates its argument `settings`; `NoSettings` where it has no
     such argument. ValueError where the annotation is no dataclass of defaults."""
     function = thing.__init__ if inspect.isclass(thing) else thing

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ SHARE = Range("between 0 and 1", 0, 1)
 RATE = Range("at least 0 and below 1", 0, 1, includes_high=False)  # dropout, momentum
 
 
-def check_ranges(settings: Any, group: str, **ranges: Range) -> None:
+def check_ranges(settings: object, group: str, **ranges: Range) -> None:
     """Raises a ValueError for the first attribute of `settings` outside its range; None is not checked.
 
     `group`: how the flags of these settings begin, such as "search" of `--search.epochs`; "" for flags without a group.
@@ -46,8 +45,8 @@ def check_ranges(settings: Any, group: str, **ranges: Range) -> None:
             raise ValueError(f"{group}{'.' if group else ''}{name} is {allowed.rule}; got {value}")
 
 
-def check_name(what: str, name: object, names: Iterable[str]) -> None:
+def check_name(what: str, name: object, names: Iterable[object]) -> None:
     """Raises a ValueError that lists the possible names, where `name` is none of them; `what`: "an op", "a preset"."""
     names = list(names)
     if name not in names:
-        raise ValueError(f"{what} is one of {', '.join(names)}; got {name!r}")
+        raise ValueError(f"{what} is one of {', '.join(map(str, names))}; got {name!r}")

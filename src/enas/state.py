@@ -1,4 +1,7 @@
-"""What makes a run repeatable: seeds from keys, and the state that a procedure saves to go on later."""
+"""What makes a run repeatable: seeds from keys, and the state that a procedure saves to go on later.
+
+torch is imported only by what needs it, so that files of values can use the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,28 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Record = dict[str, Any]  # names and values that JSON can hold
+Values = Mapping[str, Any]  # the same, only read
 
 
 def seed_of(*key: object) -> int:
-    """A seed from a key such as (run seed, phase, step, child): equal keys, equal seeds, on every machine."""
+    """Returns a seed for a key such as (run seed, phase, step, child): equal keys give equal seeds on
+    every machine."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
 
 
 @contextmanager
 def seeded(*key: object, device: torch.device | None = None) -> Iterator[None]:
-    """Inside, torch's random numbers (dropout, initialisation) depend on `key` alone; outside, nothing is changed."""
+    """Inside, torch's random numbers (dropout, initialisation) depend only on `key`; outside, nothing
+    changes."""
+    import torch
+
     cuda = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed_of(*key))
@@ -31,28 +42,33 @@ class State:
     """Everything a procedure needs to go on: tensors, and values that JSON can hold."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
 
     def under(self, prefix: str) -> State:
-        """The part saved with `nested(prefix, ...)`."""
+        """Returns the part that was saved as `nested(..., prefix=part)`."""
         start = f"{prefix}/"
         tensors = {k[len(start) :]: t for k, t in self.tensors.items() if k.startswith(start)}
         return State(tensors, self.values[prefix])
 
     @staticmethod
-    def nested(values: Mapping[str, Any], **parts: State) -> State:
+    def nested(values: Values, **parts: State) -> State:
+        """Returns values with the states of parts in it, each by its name."""
         tensors = {f"{prefix}/{key}": t for prefix, part in parts.items() for key, t in part.tensors.items()}
         return State(tensors, {**values, **{prefix: part.values for prefix, part in parts.items()}})
 
 
 def module_state(module: nn.Module) -> State:
+    """Returns all tensors of a module."""
     return State(module.state_dict())
 
 
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], prefix: str
 ) -> dict[str, Tensor]:
-    """The optimiser's memory by parameter name: `{prefix}{kind}/{name}`. Untouched parameters have none."""
+    """Returns the optimiser's memory as `{prefix}{kind}/{name}`. Parameters that it never touched have
+    none."""
+    from torch import Tensor
+
     return {
         f"{prefix}{kind}/{name}": value
         for name, parameter in named.items()
@@ -65,7 +81,9 @@ def optimizer_tensors(
 def load_optimizer(
     optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], prefix: str
 ) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Puts back what `optimizer_tensors` gave."""
+    import torch
+
     optimizer.state.clear()
     for key, value in tensors.items():
         if key.startswith(prefix):
@@ -76,4 +94,5 @@ def load_optimizer(
 
 
 def copied(state: State) -> State:
+    """Returns a copy that later steps do not change."""
     return State({key: tensor.clone() for key, tensor in state.tensors.items()}, dict(state.values))

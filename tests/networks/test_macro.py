@@ -15,7 +15,7 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.cells import MERGED
 from enas.spaces.conv_macro import OPS, ConvMacroSettings, conv_macro, from_tokens
 from enas.spaces.published import named
-from enas.spaces.space import SearchSpace, wire
+from enas.spaces.space import SearchSpace
 from enas.state import seeded
 from enas.strategies.controller import ControllerSettings
 from enas.strategies.reinforce import Reinforce, ReinforceSettings
@@ -68,7 +68,7 @@ def test_figure_3() -> None:
     space = conv_macro(ConvMacroSettings(num_layers=4))
     skips = {"l2": ["l1"], "l3": ["l2"], "l4": ["l1", "l3"]}
     arch = of(space, ["conv_3x3", "conv_5x5", "max_pool_3x3", "conv_5x5"], skips)
-    cell = wire(space, arch)["network"]
+    cell = space.wire(arch)["network"]
     assert [(node.name, node.edges[0].op, node.reads) for node in cell.nodes] == [
         ("l1", "conv_3x3", ("stem",)),
         ("l2", "conv_5x5", ("l1",)),
@@ -103,14 +103,14 @@ def test_figure_3() -> None:
 
 def test_with_none_chosen_the_op_reads_the_preceding_layer() -> None:
     space = conv_macro(ConvMacroSettings(num_layers=3))
-    cell = wire(space, of(space, ["conv_3x3"] * 3))["network"]
+    cell = space.wire(of(space, ["conv_3x3"] * 3))["network"]
     assert [node.reads for node in cell.nodes] == [("stem",), ("l1",), ("l2",)]
     assert not any(node.merged for node in cell.nodes)
 
 
 def test_released_skips_are_of_the_stem_and_of_layers_before_the_preceding() -> None:
     space = conv_macro(ConvMacroSettings(num_layers=4, form="released"))
-    cell = wire(space, of(space, ["conv_3x3"] * 4, "all"))["network"]
+    cell = space.wire(of(space, ["conv_3x3"] * 4, "all"))["network"]
     assert [(node.edges[0].input, node.skips) for node in cell.nodes] == [
         ("stem", ()),
         ("l1", ("stem",)),
@@ -123,7 +123,7 @@ def test_released_skips_are_of_the_stem_and_of_layers_before_the_preceding() -> 
 def test_layers_that_the_last_does_not_depend_on_are_pruned() -> None:
     space = conv_macro(ConvMacroSettings(num_layers=4))
     arch = of(space, ["conv_3x3"] * 4, {"l2": ["l1"], "l3": ["l1"], "l4": ["l2"]})
-    assert [node.name for node in wire(space, arch)["network"].nodes] == ["l1", "l2", "l4"]
+    assert [node.name for node in space.wire(arch)["network"].nodes] == ["l1", "l2", "l4"]
     assert not any(".l3." in address for address in network(space).used(arch))
 
 
@@ -160,7 +160,7 @@ def drawn(form: str, n: int) -> tuple[SearchSpace, list[Architecture]]:
 
 def closed_form(arch: Architecture, settings: MacroSettings, space: SearchSpace) -> int:
     """docs/decisions.md: parameters of a macro child from its wired layers alone."""
-    nodes = wire(space, arch)["network"].nodes
+    nodes = space.wire(arch)["network"].nodes
     L = len(space.cells[0].nodes)
     level = {"stem": 0} | {f"l{k}": sum(cut < k for cut in cuts(L, settings.reductions)) for k in range(1, L + 1)}
     C = [settings.filters * (2**i if settings.double_filters else 1) for i in range(3)]
@@ -248,7 +248,7 @@ def test_a_merge_without_a_norm_starts_by_hes_rule_for_all_its_sources(form: str
     for norm in (False, True):
         net = network(space, replace(SMALL, filters=48, merge_norm=norm), only=arch)
         weights = {name: p.detach() for name, p in net.named_parameters() if p.ndim == 4}
-        for node in wire(space, arch)["network"].nodes:
+        for node in space.wire(arch)["network"].nodes:
             parts = [weight for name, weight in weights.items() if f"merge.{node.name}." in name]
             assert len(parts) == len(node.skips) + (form == "released" and bool(node.skips))
             for part in parts:
@@ -268,7 +268,7 @@ def test_layer_ops_keep_the_size_and_refuse_unknown_names(name: str) -> None:
     ("wrong", "says"),
     [
         ({"filters": 0}, "network.filters is at least 1"),
-        ({"reductions": 3}, "network.reductions is 0 or 1 or 2"),
+        ({"reductions": 3}, "network.reductions is one of 0, 1, 2"),
         ({"dropout": 1.0}, "below 1"),
     ],
 )

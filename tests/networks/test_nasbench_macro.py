@@ -144,17 +144,17 @@ def test_an_inverted_residual_adds_its_input_where_shape_stays() -> None:
 # ------------------------------------------------------------------------------------------------------------- settings
 def test_settings_are_checked() -> None:
     for wrong, says in (
-        ({"num_layers": 0}, "num_layers of nasbench_macro is at least 1"),
+        ({"num_layers": 0}, "space.num_layers is at least 1"),
         ({"ops": ("a", "a")}, "distinct"),
         ({"ops": ()}, "distinct"),
-        ({"ops": ("none", "identity")}, "are layers that are there; got 'none'"),
+        ({"ops": ("none", "identity")}, "are ops that compute something; got 'none'"),
     ):
         with pytest.raises(ValueError, match=says):
             NasBenchMacroSettings(**wrong)  # type: ignore[arg-type]
     for broken, message in (
         ({"filters": 0}, "network.filters is at least 1"),
         ({"head": 0}, "network.head is at least 1"),
-        ({"stem_stride": 3}, "network.stem_stride is 1 or 2"),
+        ({"stem_stride": 3}, "network.stem_stride is one of 1, 2"),
     ):
         with pytest.raises(ValueError, match=message):
             NasBenchMacroNetworkSettings(**broken)

@@ -33,7 +33,6 @@ from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Architecture
 from enas.spaces.published import named
 from enas.spaces.rnn_cell import CORRECTED_OPS, RnnCellSettings, from_corrected_tokens, from_tokens, rnn_cell
-from enas.spaces.space import wire
 from enas.state import seeded
 from enas.strategies.random_search import RandomSearch
 from enas.strategies.reinforce import Reinforce
@@ -71,7 +70,7 @@ def test_figure_1() -> None:
     """Paper 2.1, without highways: h1 = tanh(x Wx + h W1), h2 = relu(h1 W2), h3 = relu(h2 W3), h4 = tanh(h1 W4), and
     (h3 + h4) / 2 leaves."""
     model = network(cell_of(FIGURE_1), highway=False).eval()
-    wired = wire(FOUR, cell_of(FIGURE_1))["cell"]
+    wired = FOUR.wire(cell_of(FIGURE_1))["cell"]
     assert wired.outputs == ("h3", "h4")
     weights = {name: model.at(f"layers.0.{name}.{source}").weight for name, (source, _) in FIGURE_1.items()}
     x = words(3, 1)
@@ -120,7 +119,7 @@ def test_figure_6() -> None:
     """Twelve nodes, only tanh and relu, six of them loose; the tokens parse to the cell that ships."""
     arch = from_tokens("0 0 0 1 1 2 1 2 0 2 0 5 1 1 0 6 1 8 1 8 1 8 1")
     assert arch == named("enas_rnn")
-    wired = wire(rnn_cell(), arch)["cell"]
+    wired = rnn_cell().wire(arch)["cell"]
     assert len(wired.nodes) == 12
     assert {edge.op for node in wired.nodes for edge in node.edges} == {"tanh", "relu"}
     assert wired.outputs == ("h4", "h5", "h8", "h10", "h11", "h12")
@@ -131,7 +130,7 @@ def test_the_corrected_cell_and_darts() -> None:
     darts = from_corrected_tokens("0 2 1 1 1 1 1 3 2 0 5 2 3 0 5 1")
     assert (enas, darts) == (named("enas_rnn_corrected"), named("darts_rnn"))
     space = rnn_cell(presets_of(darts))
-    wired = wire(space, darts)["cell"]
+    wired = space.wire(darts)["cell"]
     assert [(n.name, n.edges[0].input, n.edges[0].op) for n in wired.nodes] == [
         ("h0", "x_and_h", "tanh"),
         ("h1", "h0", "sigmoid"),
@@ -169,10 +168,10 @@ def test_wrong_tokens(parse: Any, tokens: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"num_nodes": 0}, "num_nodes of the recurrent space is at least 1; got 0"),
+        ({"num_nodes": 0}, "space.num_nodes is at least 1; got 0"),
         ({"ops": ()}, "distinct names, at least one"),
-        ({"output": "last"}, "output of the recurrent space is loose_ends or all; got 'last'"),
-        ({"sharing": "none"}, "sharing of the recurrent space is edge or edge_op; got 'none'"),
+        ({"output": "last"}, "space.output is one of loose_ends, all; got 'last'"),
+        ({"sharing": "none"}, "space.sharing is one of edge, edge_op; got 'none'"),
     ],
 )
 def test_wrong_space_settings(wrong: dict[str, Any], says: str) -> None:
@@ -194,7 +193,7 @@ def test_an_unknown_activation() -> None:
         ({"layers": 0}, "network.layers is at least 1; got 0"),
         ({"output_dropout": 1.0}, "network.output_dropout is at least 0 and below 1; got 1.0"),
         ({"init_range": 0.0}, "network.init_range is above 0; got 0.0"),
-        ({"computation": "magic"}, "network.computation is auto, plain, fused, static, recorded; got 'magic'"),
+        ({"computation": "magic"}, "network.computation is one of auto, plain, fused, static, recorded; got 'magic'"),
     ],
 )
 def test_wrong_network_settings(wrong: dict[str, Any], says: str) -> None:
@@ -213,7 +212,7 @@ NORMS = ("none", "batch", "running")
 def problem(space: str, highway: bool, norm: str, dropout: bool, seed: int, T: int = 4) -> tuple[Program, dict[str, Any]]:
     B, E, H = 3, 4, 5
     (arch,) = samples(rnn_cell(SPACES[space]), 1, seed=seed)
-    program = Program.of(wire(rnn_cell(SPACES[space]), arch)["cell"], highway)
+    program = Program.of(rnn_cell(SPACES[space]).wire(arch)["cell"], highway)
     g = torch.Generator().manual_seed(seed)
 
     def drawn(*shape: int) -> Tensor:

@@ -8,17 +8,19 @@ import json
 import math
 import os
 import pickle
+import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import Edge, Node
+from enas.spaces.cells import Edge, Node, possible_edges
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro, from_tokens
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice, When
 from enas.spaces.registry import SPACES, space_of
-from enas.spaces.space import SearchSpace, possible_edges, wire
+from enas.spaces.space import SearchSpace
 from laws import FULL, SMALL, TOYS, of_cell, of_walk, p_value, samples
 
 ALL = SMALL | {f"{name}-full": space for name, space in FULL.items()}
@@ -41,7 +43,7 @@ def test_an_architecture_survives_json(space: SearchSpace) -> None:
             assert back.choices == arch.choices  # subsets are tuples again
             assert back.provenance == ()
             assert space.check(back) is back
-            assert wire(space, back) is wire(space, arch)
+            assert space.wire(back) is space.wire(arch)
 
 
 @every_space
@@ -79,7 +81,7 @@ def test_a_subset_has_one_form() -> None:
     layers, _ = TOYS["layers"]
     ops = {f"c.n{i}.op0": "conv" for i in (1, 2, 3)}
     written = Architecture.of(layers.spec, {**ops, "c.n2.skips": "a", "c.n3.skips": ("n1", "a")})
-    assert [node.skips for node in wire(layers, written)["c"].nodes] == [(), ("a",), ("a", "n1")]
+    assert [node.skips for node in layers.wire(written)["c"].nodes] == [(), ("a",), ("a", "n1")]
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -187,6 +189,8 @@ def test_random_architectures_are_uniform_but_for_guided_subsets(space: SearchSp
         return p
 
     expected = {arch: probability(arch) for arch in space.enumerate()}
+    permitted = sum(expected.values())  # what a limit forbids is drawn anew
+    expected = {arch: p / permitted for arch, p in expected.items()}
     if not any(decision.when or guided(decision) for decision in space.decisions):
         assert math.isclose(min(expected.values()), 1 / space.size(), rel_tol=1e-9)
         assert math.isclose(max(expected.values()), 1 / space.size(), rel_tol=1e-9)
@@ -227,7 +231,7 @@ def test_the_micro_walk() -> None:
 def test_wire_obeys_the_space(space: SearchSpace) -> None:
     """Every wired edge is one the supernet holds; nothing is kept that no output needs; loose ends are read by nobody."""
     for arch in samples(space, 10):
-        wired = wire(space, arch)
+        wired = space.wire(arch)
         assert list(wired) == [cell.name for cell in space.cells]
         for cell in space.cells:
             graph = wired[cell.name]
@@ -249,7 +253,7 @@ def test_wire_obeys_the_space(space: SearchSpace) -> None:
 @small_space
 def test_possible_edges_are_exactly_those_that_some_architecture_wires(space: SearchSpace) -> None:
     for cell in space.cells:
-        seen = {e for arch in space.enumerate() for node in wire(space, arch)[cell.name].nodes for e in node.edges}
+        seen = {e for arch in space.enumerate() for node in space.wire(arch)[cell.name].nodes for e in node.edges}
         assert seen == set(possible_edges(cell))
 
 
@@ -265,7 +269,7 @@ def test_wire_prunes_what_nothing_needs() -> None:
 
     def graph(source: str, *skips: str, below: tuple[str, ...] = ()) -> tuple[tuple[str, ...], list[str]]:
         choices = {"c.n2.skips": below, "c.n3.input0": source, "c.n3.op0": "conv", "c.n3.skips": skips}
-        cell = wire(lone, lone.architecture(choices))["c"]
+        cell = lone.wire(lone.architecture(choices))["c"]
         assert cell.outputs == ("n3",)
         return cell.inputs, [node.name for node in cell.nodes]
 
@@ -275,7 +279,7 @@ def test_wire_prunes_what_nothing_needs() -> None:
     assert graph("a", below=("n1",)) == (("a",), ["n3"])  # read by a node that is itself pruned
     assert graph("n2", below=("n1",)) == (("a", "b"), ["n1", "n2", "n3"])
     assert graph("a", "n2") == (("a", "b"), ["n2", "n3"])
-    assert [node.name for node in wire(space, next(space.enumerate()))["c"].nodes] == ["n1", "n2", "n3"]
+    assert [node.name for node in space.wire(next(space.enumerate()))["c"].nodes] == ["n1", "n2", "n3"]
 
 
 def test_the_cell_of_figure_5() -> None:
@@ -293,7 +297,7 @@ def test_the_cell_of_figure_5() -> None:
         "n3.op1": "sep_conv_3x3",
     }
     arch = space.architecture({f"{name}.{key}": value for name in ("normal", "reduce") for key, value in cell.items()})
-    graph = wire(space, arch)["normal"]
+    graph = space.wire(arch)["normal"]
     assert graph.inputs == ("prev_prev", "prev")
     assert graph.outputs == ("n3",)
     assert [(e.node, e.slot, e.input, e.op) for node in graph.nodes for e in node.edges] == [
@@ -316,7 +320,7 @@ def test_the_released_micro_cells() -> None:
     def read(cell: str) -> dict[str, str]:
         return {
             node.name: " + ".join(f"{short[e.op]}({number.get(e.input, e.input)})" for e in node.edges)
-            for node in wire(space, arch)[cell].nodes
+            for node in space.wire(arch)[cell].nodes
         }
 
     assert read("normal") == {
@@ -333,8 +337,54 @@ def test_the_released_micro_cells() -> None:
         "n5": "sep3(1) + id(0)",
         "n6": "max(0) + sep5(1)",
     }
-    assert wire(space, arch)["normal"].outputs == ("n2", "n3", "n4", "n5", "n6")
-    assert wire(space, arch)["reduce"].outputs == ("n2", "n4", "n5", "n6")
+    assert space.wire(arch)["normal"].outputs == ("n2", "n3", "n4", "n5", "n6")
+    assert space.wire(arch)["reduce"].outputs == ("n2", "n4", "n5", "n6")
+
+
+@small_space
+def test_neighbours_are_all_answers_one_change_away(space: SearchSpace) -> None:
+    for decision in space.decisions:
+        answers = list(decision.answers())
+        for answer in answers:
+            neighbours = decision.neighbours(answer)
+            members = {
+                b: {o for o in decision.options if decision.contains(b, o) != decision.contains(answer, o)} for b in answers
+            }
+            distance = (
+                1 if isinstance(decision, SubsetChoice) and decision.k is None else 2
+            )  # one more or less; an exchange
+            assert set(neighbours) == {other for other in answers if len(members[other]) == distance}
+            assert len(set(neighbours)) == len(neighbours)
+            assert all(decision.check(other) == other and answer in decision.neighbours(other) for other in neighbours)
+
+
+@pytest.mark.parametrize("space", ALL.values(), ids=ALL)
+def test_anchors_stand_earlier_in_the_walk_one_per_option(space: SearchSpace) -> None:
+    earlier: list[str] = []
+    for step in space.walk:
+        if isinstance(step, Anchor):
+            earlier.append(step.name)
+        elif step.anchors is None:
+            assert isinstance(step, OpChoice)
+        else:
+            assert [anchor.split(".")[-1] for anchor in step.anchors] == list(step.options)
+            assert set(step.anchors) <= set(earlier)
+
+
+def test_a_limit_holds_for_every_way_to_an_architecture() -> None:
+    """The laws of all small spaces hold for the limited ones; here, that nothing but the limit makes them smaller."""
+    for name in ("limited", "limited_pairs"):
+        space, count = TOYS[name]
+        free = replace(space, limit=None)
+        permitted = {arch for arch in free.enumerate() if space.within_limit(arch.choices)}
+        assert permitted == set(space.enumerate())
+        assert len(permitted) == count < free.size()
+        for arch in set(free.enumerate()) - permitted:
+            with pytest.raises(ValueError, match=rf"the limit of space '{name}' forbids the answer .* to 'c\."):
+                space.check(arch)
+    nothing = of_walk("nothing", OpChoice(("x", "y"), name="c.op"), limit=lambda *_: (False, False))
+    with pytest.raises(ValueError, match="the limit of space 'nothing' forbids all of 10,000 random architectures"):
+        nothing.sample(random.Random(0))
 
 
 @pytest.mark.parametrize("space", FULL.values(), ids=FULL)
@@ -388,7 +438,7 @@ ERRORS = {
         lambda: MICRO.check(from_tokens(NORMAL, REDUCE)),
         "needs an architecture of space conv_micro(num_nodes=1); got one of conv_micro(num_nodes=5)",
     ),
-    "wired in another space": (lambda: wire(MICRO, from_tokens(NORMAL, REDUCE)), "got one of conv_micro(num_nodes=5)"),
+    "wired in another space": (lambda: MICRO.wire(from_tokens(NORMAL, REDUCE)), "got one of conv_micro(num_nodes=5)"),
     "answers of another space": (
         lambda: MICRO.check(Architecture.of(MICRO.spec, {**ANSWERS, "normal.n2.op0": "none"})),
         "'normal.n2.op0' takes one of",

@@ -312,7 +312,7 @@ def test_parameters_start_small() -> None:
 @pytest.mark.parametrize("wrong", [{"hidden": 0}, {"temperature": 0.0}, {"tanh_constant": -1.0}, {"init_range": -0.1}])
 def test_wrong_controller_settings(wrong: dict[str, Any]) -> None:
     ((name, value),) = wrong.items()
-    with pytest.raises(ValueError, match=rf"controller\.{name} is at least .*; got {value}"):
+    with pytest.raises(ValueError, match=rf"strategy\.controller\.{name} is at least .*; got {value}"):
         ControllerSettings(**wrong)
 
 

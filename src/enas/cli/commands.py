@@ -71,7 +71,7 @@ def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> An
         raise ValueError(f"{text}; see `enas {name} --help`") from None
 
 
-def with_settings(flags: type[Any], about: str | None, kind: Any, group: str) -> Any:
+def with_settings(flags: type[object], about: str | None, kind: type[object], group: str) -> Any:
     """Returns the flags with their field `settings` of a type `kind`, each setting a flag of its own below `--group`."""
     field = ("settings", Annotated[kind, arg(name=group)], dataclasses.field())
     made = dataclasses.make_dataclass(flags.__name__, [field], bases=(flags,), frozen=True)

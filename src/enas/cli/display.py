@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from functools import singledispatchmethod
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from enas.procedures.events import (
@@ -26,6 +25,7 @@ from enas.procedures.events import (
 )
 from enas.procedures.preview import Cost
 from enas.runs.files import read_json
+from enas.state import Record
 from enas.tasks.metrics import metric_in
 
 NO_FIGURES = str.maketrans("", "", "0123456789.+-")
@@ -54,7 +54,7 @@ class Display:
             console=self.console,
             transient=True,
         )
-        self.task: Any = None
+        self.task: TaskID | None = None
         self.last = self.start = time.monotonic()
         self.cost: Cost | None = None
         self.done_shared = self.done_controller = 0
@@ -221,7 +221,7 @@ def ranking(run: Path) -> None:
         )
 
 
-def trainings(rows: list[dict[str, Any]], train_on: str) -> None:
+def trainings(rows: list[Record], train_on: str) -> None:
     """Prints the table of trainings from scratch."""
     metric = metric_in(rows[0])
     assert metric is not None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
 from enas.cli.commands import command, parse
+
+if TYPE_CHECKING:
+    from enas.runs.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def presets_command(args: list[str]) -> int:
     return 0
 
 
-def _policy(preset: str, settings: Any) -> str:
+def _policy(preset: str, settings: Settings) -> str:
     """What the weights of the controller's reward lead to, in a sentence or two."""
     from enas.runs.presets.registry import PRESETS
     from enas.spaces.decisions import SubsetChoice
@@ -74,5 +77,5 @@ def _policy(preset: str, settings: Any) -> str:
     return says
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from enas.ranges import check_name
+
 PATIENCE = 30  # seconds without an answer
 
 
@@ -64,8 +66,8 @@ def get(name: str, folder: str | Path, source: Source | None = None) -> Path:
     not before. source: another place to get it from. ValueError where there is nothing to download or the checksum is
     wrong, OSError where the network or the disk fails; one line each.
     """
-    if source is None and name not in SOURCES:
-        raise ValueError(f"one can download {', '.join(SOURCES)}; got '{name}'")
+    if source is None:
+        check_name("a data set to download", name, SOURCES)
     files = [_fetch(one, Path(folder) / one.folder) for one in ([source] if source else SOURCES[name])]
     return files[0] if len(files) == 1 else files[0].parent
 

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from enas.ranges import COUNT, check_ranges
+
 CHUNK = 5000  # images converted at a time, so that the copies in between stay small
 
 
@@ -174,5 +176,4 @@ class DataSettings:
     """Images kept from the training part for rewards and choices (paper 2.2: 45,000 train)."""
 
     def __post_init__(self) -> None:
-        if self.validation < 1 or (self.train is not None and self.train < 1):
-            raise ValueError(f"data.train and data.validation are at least 1; got {self.train} and {self.validation}")
+        check_ranges(self, "data", train=COUNT, validation=COUNT)

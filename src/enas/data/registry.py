@@ -19,6 +19,7 @@ from enas.data.cifar10 import load_cifar10
 from enas.data.digits import load_digits
 from enas.data.images import ImageData
 from enas.data.text import TextData, load_ptb, load_text, load_topics, load_wikitext2, topics_source
+from enas.ranges import check_name
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,5 @@ def source_of(name: str) -> dict[str, str]:
 
 
 def _entry(name: str) -> DatasetEntry:
-    if name not in DATASETS:
-        raise ValueError(f"a data set is one of {', '.join(DATASETS)}; got '{name}'")
+    check_name("a data set", name, DATASETS)
     return DATASETS[name]

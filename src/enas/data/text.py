@@ -30,6 +30,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from enas.ranges import COUNT, at_least, check_ranges
+
 EOS, UNK = "<eos>", "<unk>"
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -51,10 +53,7 @@ class TextSettings:
     """Words that are trained on less often are `<unk>`, where the text does not fix them; None: as the data set has it."""
 
     def __post_init__(self) -> None:
-        for name, low in (("train", 2), ("max_vocabulary", 2), ("min_count", 1)):
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"data.{name} is at least {low}; got {value}")
+        check_ranges(self, "data", train=at_least(2), max_vocabulary=at_least(2), min_count=COUNT)
 
 
 @dataclass(frozen=True, eq=False)

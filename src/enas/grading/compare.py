@@ -191,7 +191,7 @@ def compare_opened(
     listen: Listener = silent,
 ) -> Verdict | None:
     """Does what `compare` does, of a run that is open."""
-    best, plan = Best.of(run.path), run.plan
+    best, plan = Best.read(run.path), run.plan
     if settings is not None:
         plan = plan.with_settings(retrain=settings)
     size = best.ranked[0].parameters

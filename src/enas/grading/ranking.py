@@ -20,7 +20,7 @@ from enas.procedures.statistics import Ranking, rank
 from enas.runs.loop import silent
 from enas.runs.records import Best
 from enas.spaces.architecture import Architecture
-from enas.spaces.space import SearchSpace, wire
+from enas.spaces.space import SearchSpace
 from enas.tasks.metrics import Metric
 from enas.tasks.task import Task
 
@@ -120,7 +120,7 @@ def _op_counts(space: SearchSpace, archs: Sequence[Architecture]) -> dict[str, l
     """Returns how many edges of the network have each op, of the ops that some architecture has."""
     counts = []
     for arch in archs:
-        nodes = [node for cell in wire(space, arch).values() for node in cell.nodes]
+        nodes = [node for cell in space.wire(arch).values() for node in cell.nodes]
         counts.append(Counter(edge.op for node in nodes for edge in node.edges))
     ops = sorted({op for count in counts for op in count})
     return {f"number of {op}": [float(count[op]) for count in counts] for op in ops}
@@ -129,7 +129,7 @@ def _op_counts(space: SearchSpace, archs: Sequence[Architecture]) -> dict[str, l
 def depth(space: SearchSpace, arch: Architecture) -> int:
     """Returns the edges on the longest way through each cell, added up over cells."""
     total = 0
-    for cell in wire(space, arch).values():
+    for cell in space.wire(arch).values():
         far = dict.fromkeys(cell.inputs, 0)
         for node in cell.nodes:
             far[node.name] = 1 + max(far[name] for name in node.reads)

@@ -29,6 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from enas.ranges import check_name
+
 SWITCHES = ("batch_norm", "depthwise", "pool", "layout", "relu")
 LEAST = 1 << 16  # elements below which Python's own time would be seen
 LANES = 8  # floats a vector of most CPUs holds; a multiple is never worse
@@ -40,8 +42,7 @@ _aten = torch.ops.aten
 def without(*names: str) -> Iterator[None]:
     """Inside, the named pieces are off. ValueError for a name that is none."""
     for name in names:
-        if name not in SWITCHES:
-            raise ValueError(f"a piece is one of {', '.join(SWITCHES)}; got '{name}'")
+        check_name("a piece", name, SWITCHES)
     before = set(_off)
     _off.update(names)
     try:

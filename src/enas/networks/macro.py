@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from enas.networks import kernels
 from enas.networks.ops import LAYER_OPS, AfterRelu, FactorizedReduction, Norm, Statistics, batch_norm, make_op, make_stem
 from enas.networks.supernet import Supernet, he_initialise, he_normal
+from enas.ranges import COUNT, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import WiredNode
-from enas.spaces.space import SearchSpace, possible_edges, wire
+from enas.spaces.cells import WiredNode, possible_edges
+from enas.spaces.space import SearchSpace
 
 OP = "op"  # the source that stands for a layer's own op, where skips are merged after it
 
@@ -59,13 +60,9 @@ class MacroSettings:
     """Global average pooling before the classifier (appendix B); without it the classifier reads every pixel, likewise."""
 
     def __post_init__(self) -> None:
-        if self.filters < 1:
-            raise ValueError(f"network.filters is at least 1; got {self.filters}")
-        for name, allowed in (("reductions", (0, 1, 2)), ("stem_stride", (1, 2))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"network.{name} is {' or '.join(map(str, allowed))}; got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"network.dropout is at least 0 and below 1; got {self.dropout}")
+        check_ranges(self, "network", filters=COUNT, dropout=RATE)
+        check_name("network.reductions", self.reductions, (0, 1, 2))
+        check_name("network.stem_stride", self.stem_stride, (1, 2))
 
     def widened(self, highest: int) -> Self:
         """All widths scaled so that the highest layer has so many filters (paper 3.2: 512). ValueError where they do not
@@ -165,7 +162,7 @@ class MacroNetwork(Supernet):
     def _plan(self, arch: Architecture) -> tuple[tuple[WiredNode, ...], dict[str, int]]:
         """Layers to run, and for each output the deepest level at which it is read."""
         if arch not in self._plans:
-            nodes = wire(self.space, arch)[self.cell.name].nodes
+            nodes = self.space.wire(arch)[self.cell.name].nodes
             deepest = {nodes[-1].name: len(self.cuts)}
             for node in nodes:
                 for name in node.reads:

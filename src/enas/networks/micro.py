@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from enas.networks import kernels
 from enas.networks.ops import Norm, Read, Statistics, batch_norm, factorized, make_op, make_stem
 from enas.networks.supernet import Outputs, Supernet, he_initialise, he_normal
+from enas.ranges import COUNT, NOT_NEGATIVE, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import WiredCell, WiredEdge
-from enas.spaces.space import SearchSpace, possible_edges, wire
+from enas.spaces.cells import WiredCell, WiredEdge, possible_edges
+from enas.spaces.space import SearchSpace
 
 STEM = -1  # the position that the first two cells read
 
@@ -66,15 +67,10 @@ class MicroSettings:
     scale of their outputs (not in the paper; docs/log.md says what it brought on digits)."""
 
     def __post_init__(self) -> None:
-        _at_least(self, filters=1, cells=1, stem_multiplier=1)
-        for name, allowed in (("reductions", (1, 2, 3)), ("stem_stride", (1, 2))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"network.{name} is {' or '.join(map(str, allowed))}; got {getattr(self, name)}")
-        for name in ("dropout", "drop_path"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"network.{name} is at least 0 and below 1; got {getattr(self, name)}")
-        if self.aux_weight < 0:
-            raise ValueError(f"network.aux_weight is at least 0; got {self.aux_weight}")
+        check_ranges(self, "network", filters=COUNT, cells=COUNT, stem_multiplier=COUNT)
+        check_ranges(self, "network", dropout=RATE, drop_path=RATE, aux_weight=NOT_NEGATIVE)
+        check_name("network.reductions", self.reductions, (1, 2, 3))
+        check_name("network.stem_stride", self.stem_stride, (1, 2))
 
     def widened(self, highest: int) -> Self:
         """All widths scaled so that the highest layer has so many filters (paper 3.2: 512). ValueError where they do not
@@ -85,12 +81,6 @@ class MicroSettings:
                 f"filters of the highest layer are a multiple of {times}, as the stem has 1/{times} of them; got {highest}"
             )
         return replace(self, filters=highest // times)
-
-
-def _at_least(settings: MicroSettings, **bounds: int) -> None:
-    for name, bound in bounds.items():
-        if getattr(settings, name) < bound:
-            raise ValueError(f"network.{name} is at least {bound}; got {getattr(settings, name)}")
 
 
 @dataclass(frozen=True)
@@ -167,7 +157,7 @@ class MicroNetwork(Supernet):
 
     def _ends(self, position: int, arch: Architecture) -> tuple[str, ...]:
         """Loose ends that leave the cell at `position`."""
-        return ("stem",) if position == STEM else wire(self.space, arch)[self.positions[position].cell].outputs
+        return ("stem",) if position == STEM else self.space.wire(arch)[self.positions[position].cell].outputs
 
     def _build(self, needed: set[str] | None) -> None:
         norm = partial(batch_norm, statistics=self.statistics)
@@ -213,7 +203,7 @@ class MicroNetwork(Supernet):
 
     def live(self, arch: Architecture, aux: bool) -> list[int]:
         """Positions that the classifier (and with `aux` the auxiliary head) needs, in order."""
-        wired = wire(self.space, arch)
+        wired = self.space.wire(arch)
         live = {len(self.positions) - 1} | ({self.aux_position} if aux else set())
         for position in reversed(self.positions):
             if position.index in live:
@@ -222,7 +212,7 @@ class MicroNetwork(Supernet):
         return sorted(live - {STEM})
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
-        wired = wire(self.space, arch)
+        wired = self.space.wire(arch)
         out = ["stem"]
         for index in self.live(arch, aux):
             cell = wired[self.positions[index].cell]
@@ -247,7 +237,7 @@ class MicroNetwork(Supernet):
         """Logits (B, classes); in training with an auxiliary head `Outputs`. `progress` in 0..1 is how much of the
         training is over: drop-path grows with it."""
         arch = self.architecture(arch)
-        wired = wire(self.space, arch)
+        wired = self.space.wire(arch)
         aux_now = self.training and self.aux_weight > 0
         # Every reader of a cell takes a ReLU of it first, so it is applied once, where the output is made.
         stem = self.once(x, "stem", lambda: F.relu(self.at("stem")(x.contiguous(memory_format=torch.channels_last))))

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from enas.networks import kernels
 from enas.networks.ops import NB201_OPS, AfterRelu, Norm, Read, Statistics, batch_norm, make_op, make_stem
 from enas.networks.supernet import Supernet, he_initialise
+from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import WiredCell, WiredEdge
-from enas.spaces.space import SearchSpace, possible_edges, wire
+from enas.spaces.cells import WiredCell, WiredEdge, possible_edges
+from enas.spaces.space import SearchSpace
 
 STAGES = 3
 
@@ -39,11 +40,8 @@ class NasBench201NetworkSettings:
     """2 halves the image before the first cell: a quarter of the cost; not published."""
 
     def __post_init__(self) -> None:
-        for name in ("filters", "cells"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"network.{name} is at least 1; got {getattr(self, name)}")
-        if self.stem_stride not in (1, 2):
-            raise ValueError(f"network.stem_stride is 1 or 2; got {self.stem_stride}")
+        check_ranges(self, "network", filters=COUNT, cells=COUNT)
+        check_name("network.stem_stride", self.stem_stride, (1, 2))
 
     def widened(self, highest: int) -> Self:
         """All widths scaled so that the last stage has so many filters. ValueError where they do not come out whole."""
@@ -108,7 +106,7 @@ class NasBench201Network(Supernet):
         return self.space.address(edge, position)
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
-        cell = wire(self.space, arch)[self.cell.name]
+        cell = self.space.wire(arch)[self.cell.name]
         if not cell.outputs:  # zeros reach the head, whatever comes before
             return ["norm", "classifier"]
         edges = [edge for node in cell.nodes for edge in node.edges]
@@ -126,7 +124,7 @@ class NasBench201Network(Supernet):
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
         """Logits (B, classes). `progress` is without meaning here: nothing in this network changes with time."""
         arch = self.architecture(arch)
-        cell = wire(self.space, arch)[self.cell.name]
+        cell = self.space.wire(arch)[self.cell.name]
         if cell.outputs:
             images = x
             x = self.once(images, "stem", lambda: self.at("stem")(images.contiguous(memory_format=torch.channels_last)))

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from enas.networks.ops import NBMACRO_OPS, Norm, Statistics, batch_norm, make_stem, registered
 from enas.networks.supernet import Supernet, he_initialise
+from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import WiredEdge, WiredNode
-from enas.spaces.space import SearchSpace, possible_edges, wire
+from enas.spaces.cells import WiredEdge, WiredNode, possible_edges
+from enas.spaces.space import SearchSpace
 
 STAGES = 3
 
@@ -40,11 +41,8 @@ class NasBenchMacroNetworkSettings:
     """2 halves the image before the first layer: a quarter of the cost; not published."""
 
     def __post_init__(self) -> None:
-        for name in ("filters", "head"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"network.{name} is at least 1; got {getattr(self, name)}")
-        if self.stem_stride not in (1, 2):
-            raise ValueError(f"network.stem_stride is 1 or 2; got {self.stem_stride}")
+        check_ranges(self, "network", filters=COUNT, head=COUNT)
+        check_name("network.stem_stride", self.stem_stride, (1, 2))
 
     def widened(self, highest: int) -> Self:
         """All widths scaled so that the last of three stages has so many filters. ValueError where they do not come out
@@ -124,7 +122,7 @@ class NasBenchMacroNetwork(Supernet):
         return self.space.address(edge, 0)
 
     def _nodes(self, arch: Architecture) -> tuple[WiredNode, ...]:
-        return wire(self.space, arch)[self.cell.name].nodes
+        return self.space.wire(arch)[self.cell.name].nodes
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
         layers = [self._address(edge) for node in self._nodes(arch) for edge in node.edges]

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.networks import kernels
+from enas.ranges import check_name
 
 Statistics = Literal["batch", "running"]
 Norm = Callable[[int], nn.Module]
@@ -211,8 +212,7 @@ NBMACRO_OPS: dict[str, Callable[[int, int, int, Norm], nn.Module]] = {
 
 def registered(name: str, ops: Mapping[str, T]) -> T:
     """What makes the op of this name; ValueError where there is none."""
-    if name not in ops:
-        raise ValueError(f"an op is one of {', '.join(ops)}; got '{name}'")
+    check_name("an op", name, ops)
     return ops[name]
 
 

@@ -29,9 +29,10 @@ from enas.networks.recurrence.static import static
 from enas.networks.softmax import LanguageModelOutputs, TiedSoftmax
 from enas.networks.supernet import Supernet
 from enas.networks.width import widest
+from enas.ranges import COUNT, POSITIVE, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import WiredCell
-from enas.spaces.space import SearchSpace, possible_edges, wire
+from enas.spaces.cells import WiredCell, possible_edges
+from enas.spaces.space import SearchSpace
 
 States = tuple[Tensor, ...]
 Computation = Literal["auto", "plain", "fused", "static", "recorded"]
@@ -76,18 +77,9 @@ class RecurrentSettings:
     """How a window is computed; all give the same numbers. auto: fused on a CPU, recorded on a GPU."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"network.{name} is at least 1; got {getattr(self, name)}")
-        for name in DROPOUTS:
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"network.{name} is at least 0 and below 1; got {getattr(self, name)}")
-        if self.batch_norm_eps <= 0:
-            raise ValueError(f"network.batch_norm_eps is above 0; got {self.batch_norm_eps}")
-        if self.init_range <= 0:
-            raise ValueError(f"network.init_range is above 0; got {self.init_range}")
-        if self.computation not in get_args(Computation):
-            raise ValueError(f"network.computation is {', '.join(get_args(Computation))}; got '{self.computation}'")
+        check_ranges(self, "network", hidden=COUNT, layers=COUNT, batch_norm_eps=POSITIVE, init_range=POSITIVE)
+        check_ranges(self, "network", **dict.fromkeys(DROPOUTS, RATE))
+        check_name("network.computation", self.computation, get_args(Computation))
 
 
 class RecurrentNetwork(Supernet):
@@ -137,7 +129,7 @@ class RecurrentNetwork(Supernet):
         return self.space.address(edge, layer)  # type: ignore[arg-type]
 
     def _wired(self, arch: Architecture) -> WiredCell:
-        return wire(self.space, arch)[self.cell.name]
+        return self.space.wire(arch)[self.cell.name]
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
         out = ["words"]

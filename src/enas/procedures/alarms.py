@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from enas.procedures.statistics import interval, kendall
 from enas.spaces.decisions import SubsetChoice
 from enas.spaces.space import SearchSpace
+from enas.state import Values
 
 SPREAD = 100.0  # 99 % quantile of gradient norms over their median; above it training is mostly noise
 ENTROPY = 0.1  # share of the largest entropy; below it a policy asks for nearly one architecture
@@ -46,7 +46,7 @@ def probed(policy: Sequence[float], uniform: Sequence[float], again: Sequence[fl
     }
 
 
-def alarms(metrics: Mapping[str, Any], space: SearchSpace) -> list[str]:
+def alarms(metrics: Values, space: SearchSpace) -> list[str]:
     """Returns a sentence for each thing that an epoch's metrics say is wrong."""
     sentences = []
     if "skipped_steps" in metrics:

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from statistics import mean, stdev
-from typing import Any
 
 import torch
 
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Member
 from enas.spaces.architecture import Architecture
-from enas.state import State
+from enas.state import Record, State
 from enas.tasks.metrics import Metric
 from enas.tasks.task import Task
 
@@ -21,7 +20,7 @@ from enas.tasks.task import Task
 class Ensemble:
     """Scores architectures with shared weights on a part of the data; `state` holds what is done."""
 
-    def __init__(self, task: Task, net: Supernet, archs: Sequence[Architecture], part: Any = "test"):
+    def __init__(self, task: Task, net: Supernet, archs: Sequence[Architecture], part: str = "test"):
         """ValueError for fewer than two architectures: they have no standard deviation."""
         if len(archs) < 2:
             raise ValueError(f"an ensemble has at least 2 architectures; got {len(archs)}")
@@ -43,7 +42,7 @@ class Ensemble:
     def load(self, state: State) -> None:
         self.single, self.sum = list(state.values["single"]), state.tensors.get("sum")
 
-    def result(self, metric: Metric) -> dict[str, Any]:
+    def result(self, metric: Metric) -> Record:
         """Returns the mean and standard deviation of single architectures, and the ensemble's
         figure, as they are shown."""
         assert self.sum is not None

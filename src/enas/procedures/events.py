@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from enas.procedures.preview import Cost
 from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
+from enas.state import Record
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class EpochEnd:
     weights."""
 
     epoch: int
-    metrics: dict[str, Any]
+    metrics: Record
 
 
 class Diverged(RuntimeError):
@@ -85,7 +86,7 @@ class TrainEpochEnd:
     """An epoch of a training from scratch is done, and scored where a validation part is left."""
 
     epoch: int
-    metrics: dict[str, Any]
+    metrics: Record
 
 
 @dataclass(frozen=True)
@@ -155,4 +156,4 @@ class Done:
     """A command is done; `folder` holds what it made."""
 
     folder: Path
-    result: Any = None
+    result: object = None

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
+import torch
+
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Scored
 from enas.procedures.optimizer import make_optimizer, update
@@ -47,7 +49,7 @@ def finals(steps: int, alone: Alone, archs: list[Architecture]) -> Iterator[Scor
                 epoch, at = divmod(done + step, task.train_steps)
                 with seeded(alone.seed, "finals", done + step):
                     loss = task.loss(models[arch], None, task.train_batch(epoch, at))
-                    loss.backward()
+                    torch.autograd.backward(loss)
                 rate = 0.5 * alone.optimizer.learning_rate * (1 + math.cos(math.pi * step / steps))
                 rate *= min(1.0, (step + 1) / (0.1 * steps)) * task.rate_scale(epoch, at)
                 norm = update(optimizers[arch], list(models[arch].parameters()), rate, alone.optimizer.grad_clip)

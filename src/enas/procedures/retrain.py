@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
 
+import torch
 from torch import nn
 
 from enas.networks.supernet import Supernet
@@ -25,7 +25,7 @@ from enas.procedures.optimizer import (
     update,
 )
 from enas.procedures.settings import RetrainSettings
-from enas.state import State, load_optimizer, module_state, optimizer_tensors, seeded
+from enas.state import Record, State, load_optimizer, module_state, optimizer_tensors, seeded
 from enas.tasks.task import Task
 
 
@@ -49,7 +49,7 @@ class Retrain:
         while self.epoch < self.settings.epochs:
             while self.step < self.task.train_steps:
                 yield self._step()
-            metrics: dict[str, Any] = {"epoch": self.epoch + 1, "train_loss": self.loss_sum / self.step}
+            metrics: Record = {"epoch": self.epoch + 1, "train_loss": self.loss_sum / self.step}
             metrics |= self.norms.summary()
             if self.rolled_back:
                 metrics["rollbacks"] = self.rolled_back
@@ -82,7 +82,7 @@ class Retrain:
         self.model.train()
         with seeded(self.seed, "retrain", self.epoch, self.step):
             loss = self.task.loss(self.model, None, self.task.train_batch(self.epoch, self.step), progress)
-            loss.backward()
+            torch.autograd.backward(loss)
         value = float(loss.detach())
         parameters = list(self._named.values())
         if self.task.diverged(value):

@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -29,7 +29,7 @@ from enas.procedures.preview import Cost, seconds_of_a_tell
 from enas.procedures.settings import SearchSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.decisions import OpChoice, SubsetChoice
-from enas.state import State, copied, load_optimizer, module_state, optimizer_tensors, seed_of, seeded
+from enas.state import Record, State, Values, copied, load_optimizer, module_state, optimizer_tensors, seed_of, seeded
 from enas.strategies.random_search import RandomSearch
 from enas.strategies.strategy import Strategy
 from enas.tasks.task import Task
@@ -52,10 +52,10 @@ class Means:
     def values(self) -> dict[str, float]:
         return {name: total / self.counts[name] for name, total in self.sums.items()}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Record:
         return {"sums": self.sums, "counts": self.counts}
 
-    def load(self, values: Mapping[str, Any]) -> None:
+    def load(self, values: Values) -> None:
         """Puts back what `state` gave. Earlier checkpoints hold the counts among the sums, as
         "n:NAME"."""
         counts = {name[2:]: n for name, n in values["sums"].items() if name.startswith("n:")}
@@ -75,7 +75,7 @@ class Skipped:
     def steps(self) -> int:
         return self.reasons.total()
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> Record:
         """Returns what `metrics.jsonl` says of them; nothing where no step was skipped."""
         if not self.steps:
             return {}
@@ -85,14 +85,14 @@ class Skipped:
             "skipped_ops": _shares(self.ops),
         }
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Record:
         return {
             "reasons": dict(self.reasons),
             "ops": dict(self.ops),
             "architectures": sorted(self.architectures),
         }
 
-    def load(self, values: Mapping[str, Any]) -> None:
+    def load(self, values: Values) -> None:
         self.reasons, self.ops = Counter(values["reasons"]), Counter(values["ops"])
         self.architectures = set(values["architectures"])
 
@@ -189,7 +189,7 @@ class Search:
                 gradient=skipped.reasons["gradient"] > skipped.reasons["loss"],
             )
 
-    def _gradients(self, archs: list[Architecture], batch: Any, key: tuple[object, ...]) -> list[float]:
+    def _gradients(self, archs: list[Architecture], batch: object, key: tuple[object, ...]) -> list[float]:
         """Adds the mean of the children's gradients (Eq. 1) to the shared weights; returns their
         losses."""
         self.supernet.train()
@@ -198,7 +198,7 @@ class Search:
         for child, arch in enumerate(archs):
             with seeded(*key, child):
                 loss = self.task.loss(self.supernet, arch, batch, progress, child)
-                (loss / len(archs)).backward()
+                torch.autograd.backward(loss / len(archs))
             losses.append(loss.detach())
         return [float(loss) for loss in losses]
 
@@ -219,7 +219,7 @@ class Search:
         return Step("controller", self.epoch, self.step, steps, archs, rewards, metrics)
 
     def _epoch_end(self) -> EpochEnd:
-        metrics: dict[str, Any] = {"epoch": self.epoch + 1, **self.means.values()}
+        metrics: Record = {"epoch": self.epoch + 1, **self.means.values()}
         metrics |= {"ops": _shares(self.ops), **self.norms.summary(), **self.skipped.metrics()}
         metrics |= self._probed()
         if wrong := alarms(metrics, self.supernet.space):

@@ -7,7 +7,7 @@ here.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,7 +62,9 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
-def coefficient(kind: Any, a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Coefficient:
+def coefficient(
+    kind: Callable[[np.ndarray, np.ndarray], float], a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
+) -> Coefficient:
     """Returns `kind(a, b)` with its interval; ValueError for fewer than three pairs."""
     if len(a) != len(b) or len(a) < 3:
         raise ValueError(f"a rank correlation needs at least 3 pairs; got {len(a)} and {len(b)}")

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from enas.reports.drawing import boxes
 from enas.reports.drawing.text import cell_title, op_title
-from enas.runs.files import Record
+from enas.state import Values
 from enas.tasks.metrics import Metric
 
 BLUE, BROWN, GREY, FAINT = boxes.COLOURS["conv"][1], boxes.COLOURS["pool"][1], "#737c87", "#b9c0c8"
@@ -72,7 +72,7 @@ def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> str:
 Line = tuple[Sequence[tuple[float, float]], str, str]  # points, colour, label
 
 
-def series(records: Sequence[Record], key: str, scale: float = 1.0) -> list[tuple[float, float]]:
+def series(records: Sequence[Values], key: str, scale: float = 1.0) -> list[tuple[float, float]]:
     """(epoch, value) where there is one."""
     return [(float(record["epoch"]), scale * float(record[key])) for record in records if key in record]
 
@@ -94,7 +94,7 @@ def line_chart(
     return _figure(name, fig, title, about, "; ".join(says))
 
 
-def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> str:
+def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> str:
     """Stacked shares of a cell's ops over the epochs, in the colours of the drawings, lighter for a second op of a kind."""
     found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
     kind = {op: boxes.op_kind(op) for op in found - {"skip"}}

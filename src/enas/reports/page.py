@@ -23,9 +23,10 @@ from enas.reports.charts import BLUE, BROWN, FAINT, GREY, SHARED, Line, charting
 from enas.reports.drawing import render
 from enas.reports.experiments import disabled, local
 from enas.reports.html import document
-from enas.runs.files import Record, blaming, flat, write_atomically
+from enas.runs.files import blaming, flat, write_atomically
 from enas.runs.records import Best, Compared, Config, Result, Retrained, epochs, ticks
 from enas.spaces.registry import space_of
+from enas.state import Values
 from enas.tasks.metrics import METRICS, metric_in
 
 REWARDS = {"accuracy": "accuracy", "loss": "exp(−cross-entropy)"}  # by setting task.reward
@@ -38,7 +39,7 @@ class Run:
 
     path: Path
     config: Config
-    metrics: list[Record]  # a record per epoch
+    metrics: list[Values]  # a record per epoch
     best: Best | None
     retrained: Retrained | None
     compared: Compared | None
@@ -96,7 +97,7 @@ def _flag(name: str, value: object) -> str:
     return f" --{group}.{'' if value else 'no-'}{last}" if isinstance(value, bool) else f" --{name} {_plain(value)}"
 
 
-def _score(row: Record, key: str) -> str:
+def _score(row: Values, key: str) -> str:
     metric = METRICS.get(key.rpartition("_")[2])
     return "–" if key not in row else metric.text(row[key]) if metric else f"{row[key]:.4f}"
 
@@ -243,7 +244,7 @@ def search(run: Run) -> str:
     return f'{html}<div class="grid">{charts}</div>\n'
 
 
-def _gradients(metrics: Sequence[Record], warm_up: int) -> str:
+def _gradients(metrics: Sequence[Values], warm_up: int) -> str:
     """Charts the norms of the shared weights' gradients, and says how many steps were skipped."""
     looks = (("largest", FAINT, "largest"), ("p99", BROWN, "99 %"), ("median", BLUE, "median"))
     lines: list[Line] = [(series(metrics, f"gradient_norm_{key}"), colour, label) for key, colour, label in looks]
@@ -257,7 +258,7 @@ def _gradients(metrics: Sequence[Record], warm_up: int) -> str:
     return line_chart("gradients", f"Gradient norm {SHARED}", about, "norm", lines, warm_up, logarithmic=True)
 
 
-def _learning(metrics: Sequence[Record], warm_up: int) -> str:
+def _learning(metrics: Sequence[Values], warm_up: int) -> str:
     """Charts the policy's samples against random ones; nothing where they were not scored side by side."""
     gap, half = "policy_minus_uniform", "policy_minus_uniform_half_width"
     probed = [{**m, "low": m[gap] - m[half], "high": m[gap] + m[half]} for m in metrics if gap in m]
@@ -299,7 +300,7 @@ def repeat(run: Run) -> str:
     """Returns everything that is needed to run this again."""
     again = shlex.quote(f"{run.path}-again")
 
-    def changed(settings: Record) -> str:
+    def changed(settings: Values) -> str:
         """Returns flags for what differs from the run's own recipe."""
         recipe = {name: value for name, value in settings.items() if name.startswith("retrain.")}
         return "".join(_flag(n.replace("_", "-"), value) for n, value in recipe.items() if value != run.setting(n))

@@ -13,7 +13,7 @@ from enas.spaces.registry import space_of
 def best_of(run: str | Path) -> list[Architecture]:
     """Returns the ranked architectures of a derived run."""
     Config.read(Path(run))
-    return [entry.architecture for entry in Best.of(Path(run)).ranked]
+    return [entry.architecture for entry in Best.read(Path(run)).ranked]
 
 
 def architecture_of(what: str | Path) -> Architecture:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from enas.runs.files import flat
+from enas.state import Record, Values
 
 IMAGES, TEXT = "image_classification", "language_model"
 # What was put together under the name of a preset, when a run recorded nothing else.
@@ -20,7 +18,7 @@ PARTS = {
 DEFAULTS = {"batch_norm_eps": 1e-5}
 
 
-def upgraded(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def upgraded(config: Values) -> Values:
     """Returns a config.json with the names of its parts, and with the strategy's own settings as `settings.strategy`.
 
     Earlier versions wrote the strategy's name there, and settings of REINFORCE, whatever the strategy, beside it.
@@ -35,7 +33,7 @@ def upgraded(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**config, "names": {**names, "strategy": strategy}, "settings": settings}
 
 
-def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def flat_settings(config: Values) -> Record:
     """Returns the settings of a config.json by their dotted names, and the strategy's name as `strategy`."""
     if "names" in config:
         return {**flat(config["settings"]), "strategy": config["names"]["strategy"]}
@@ -43,7 +41,7 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**flat(settings), "strategy": strategy}
 
 
-def _strategy_apart(written: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def _strategy_apart(written: Values) -> tuple[Record, str]:
     settings = dict(written)
     reinforce, name = settings.pop("reinforce", {}), settings.get("strategy", "reinforce")
     settings["strategy"] = reinforce if name == "reinforce" else {}

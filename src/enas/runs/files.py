@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-Record = Mapping[str, Any]  # a JSON object
+from enas.state import Record, Values
 
 
 class Damaged(ValueError):
@@ -59,7 +59,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[Record]:
     """Returns the records of a log, none where it is missing; a last line that a crash cut short is
     left out. Damaged where a line is not a JSON object."""
     if not path.exists():
@@ -71,9 +71,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def flat(settings: Record, prefix: str = "") -> dict[str, Any]:
+def flat(settings: Values, prefix: str = "") -> Record:
     """Returns nested settings by their dotted names."""
-    values: dict[str, Any] = {}
+    values: Record = {}
     for name, value in settings.items():
         values |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return values

@@ -20,7 +20,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,7 +29,7 @@ from safetensors.torch import save
 
 from enas.runs.files import read_json, read_lines, write_atomically, write_json
 from enas.spaces.architecture import Architecture
-from enas.state import State
+from enas.state import Record, State, Values
 
 LOGS = ("metrics", "architectures")
 CHECKPOINT = "checkpoint.safetensors"
@@ -39,14 +39,14 @@ class RunFolder:
     """The folder of one search or one training. Make one with `create` or `open`; close it, or use it as
     a context."""
 
-    def __init__(self, path: Path, config: dict[str, Any]):
+    def __init__(self, path: Path, config: Record):
         self.path, self.config = path, config
         self._logs: dict[str, BinaryIO] = {}
         self._seen: set[str] = set()
         self._lock: BinaryIO | None = None
 
     @classmethod
-    def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
+    def create(cls, path: Path, config: Values) -> RunFolder:
         """Returns a new folder; ValueError where it holds a run already."""
         if (path / "config.json").exists():
             raise ValueError(
@@ -94,21 +94,21 @@ class RunFolder:
             raise ValueError(f"one process at a time writes to a run; another is writing to '{self.path}'") from None
 
     # ------------------------------------------------------------------------------------------------ logging
-    def append(self, log: str, record: Mapping[str, Any]) -> None:
+    def append(self, log: str, record: Values) -> None:
         """Appends a line to metrics.jsonl, architectures.jsonl or timing.jsonl. It is safe on disk from the
         next checkpoint on."""
         if log not in self._logs:
             self._logs[log] = open(self.path / f"{log}.jsonl", "ab")  # noqa: SIM115 (held until close)
         self._logs[log].write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
 
-    def append_architecture(self, arch: Architecture, record: Mapping[str, Any]) -> None:
+    def append_architecture(self, arch: Architecture, record: Values) -> None:
         record = {**record, "id": arch.id}
         if arch.id not in self._seen:
             self._seen.add(arch.id)
             record["choices"] = dict(arch.choices)
         self.append("architectures", record)
 
-    def clock(self, event: str, **values: Any) -> None:
+    def clock(self, event: str, **values: object) -> None:
         self.append("timing", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **values})
 
     # --------------------------------------------------------------------------------------------- checkpoint

@@ -19,6 +19,7 @@ from enas.runs.process import signals
 from enas.runs.records import Result, epochs
 from enas.runs.retrain import retrain
 from enas.spaces.architecture import Architecture, Reference
+from enas.state import Record
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _worker(halt: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
 
 
-def _train(config: dict[str, Any], job: Job) -> Result | None:
+def _train(config: Record, job: Job) -> Result | None:
     def stop() -> str | None:
         return "stopped" if _halt.is_set() else None
 

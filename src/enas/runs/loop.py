@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from enas.procedures.events import Diverged, Finished, RolledBack, Step
 from enas.procedures.retrain import Retrain
@@ -19,17 +18,17 @@ from enas.runs.process import signals
 from enas.state import State
 
 CHECKPOINT_SECONDS = 30.0
-Listener = Callable[[Any], None]
+Listener = Callable[[object], None]
 
 
-def silent(event: Any) -> None:
+def silent(event: object) -> None:
     """A listener that shows nothing."""
 
 
 def drive(
     folder: RunFolder,
     procedure: Search | Retrain,
-    record: Callable[[Any], None],
+    record: Callable[[object], None],
     listen: Listener,
     stop: Callable[[], str | None],
 ) -> str | None:

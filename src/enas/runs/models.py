@@ -22,7 +22,7 @@ def reference_for(plan: Plan, name: str, run: str | Path | None = None, paramete
     of another task."""
     entry = reference_entry(name, plan.names.task)
     if parameters is None and run is not None:
-        parameters = Best.of(Path(run)).ranked[0].parameters
+        parameters = Best.read(Path(run)).ranked[0].parameters
     if parameters is not None and parameters < 1:
         raise ValueError(f"--parameters is at least 1; got {parameters}")
     return Reference(name, parameters or entry.parameters)

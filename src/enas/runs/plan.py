@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from enas.data.images import ImageData
 from enas.data.registry import check_folder, source_of
 from enas.data.registry import load as load_data
+from enas.data.text import TextData
 from enas.networks.references.reference import ReferenceEntry
 from enas.networks.references.registry import REFERENCES
 from enas.networks.registry import BACKBONES
@@ -27,12 +28,15 @@ from enas.runs.settings import Names, Settings, as_recorded, to_dict
 from enas.spaces.architecture import Architecture, Reference
 from enas.spaces.registry import make_space, settings_of
 from enas.spaces.space import SearchSpace
-from enas.state import seeded
+from enas.state import Record, Values, seeded
 from enas.strategies.registry import STRATEGIES
 from enas.strategies.strategy import Strategy
 from enas.tasks.metrics import Metric
 from enas.tasks.registry import TASKS
 from enas.tasks.task import Task
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,14 @@ class Plan:
     """What identified embedded data when the run was made (data.source_of); None: a new run."""
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Plan:
+    def of(cls, config: Values) -> Plan:
         """Returns the plan that a config.json holds; ValueError where a part or a setting of it is unknown."""
         config = upgraded(config)
         names = Names(**config["names"])
         fields = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
         return cls(**{**fields, "names": names, "settings": as_recorded(names.settings(), config["settings"])})
 
-    def to_dict(self, command: str, **more: Any) -> dict[str, Any]:
+    def to_dict(self, command: str, **more: object) -> Record:
         """Returns what config.json holds, and `more`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
         fields |= {"names": to_dict(self.names), "source": self.source or source_of(self.settings.data.dataset)}
@@ -79,7 +83,7 @@ class Plan:
             plan = self.with_settings(strategy=kind())
         return dataclasses.replace(plan, names=dataclasses.replace(self.names, strategy=name))
 
-    def with_space(self, spec: Mapping[str, Any]) -> Plan:
+    def with_space(self, spec: Values) -> Plan:
         """Returns the plan for an architecture's own space, such as one of more layers; ValueError where the plan's is of
         another kind."""
         if spec["name"] != self.names.space:
@@ -108,7 +112,7 @@ class Plan:
         """Returns the search space."""
         return make_space(self.names.space, self.settings.space)
 
-    def load_data(self) -> Any:
+    def load_data(self) -> ImageData | TextData:
         """The data; ValueError where it is missing or damaged, or another than the run was made with."""
         d = self.settings.data
         if self.source and self.source["sha256"] != (here := source_of(d.dataset))["sha256"]:
@@ -119,7 +123,7 @@ class Plan:
         given = {f.name: getattr(d, f.name) for f in dataclasses.fields(d) if f.name != "dataset"}
         return load_data(d.dataset, self.data, **{name: value for name, value in given.items() if value is not None})
 
-    def task(self, data: Any, settings: Any, train_on: str = "train") -> Task:
+    def task(self, data: ImageData | TextData, settings: DataclassInstance, train_on: str = "train") -> Task:
         entry = entry_of("a task", self.names.task, TASKS)
         made: Task = entry.make(data, settings, seed=self.seed, device=self.device, train_on=train_on)
         return made
@@ -135,7 +139,9 @@ class Plan:
         """Returns whether the strategy learns from rewards; random search does not."""
         return bool(entry_of("a strategy", self.names.strategy, STRATEGIES).make.learns)
 
-    def network(self, settings: Any, task: Task, only: Architecture | None = None, seed: int | None = None) -> Supernet:
+    def network(
+        self, settings: DataclassInstance, task: Task, only: Architecture | None = None, seed: int | None = None
+    ) -> Supernet:
         """Returns a supernet, or a child with running statistics, with weights drawn from the seed."""
         entry = entry_of("a network", self.names.network, BACKBONES)
         statistics = "batch" if only is None else "running"
@@ -143,7 +149,7 @@ class Plan:
             network: Supernet = entry.make(self.space, settings, **task.dimensions, only=only, statistics=statistics)
         return network.to(self.device)
 
-    def model(self, settings: Any, task: Task, what: Architecture | Reference, seed: int) -> nn.Module:
+    def model(self, settings: DataclassInstance, task: Task, what: Architecture | Reference, seed: int) -> nn.Module:
         """Returns what trains from scratch: the child model of an architecture, or a reference by the same settings.
         ValueError for a reference that does not exist, or is for another task."""
         if isinstance(what, Architecture):

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
+
+from enas.state import Record
 
 
 def versions() -> dict[str, str]:
@@ -24,7 +25,7 @@ def versions() -> dict[str, str]:
     return {"enas": enas.__version__, "python": platform.python_version(), "torch": torch.__version__}
 
 
-def machine(device: str) -> dict[str, Any]:
+def machine(device: str) -> Record:
     """Returns the machine that a run records: its processor, cores and GPU."""
     import platform
 

@@ -21,30 +21,30 @@ from enas.procedures.statistics import Interval, Ranking
 from enas.runs.before import flat_settings
 from enas.runs.files import Damaged, blaming, read_json, read_lines, write_json
 from enas.spaces.architecture import Architecture
+from enas.state import Record
 from enas.tasks.metrics import METRICS, Metric
 
 VERSION = 1
 Json = Mapping[str, object]
+Scores = tuple[float, ...]  # test figures as they are shown, one per seed
 
 
 # ------------------------------------------------------------------------------------ values as JSON and back
 @cache
-def _kinds(cls: Any) -> Mapping[str, object]:
+def _kinds(cls: type[Any]) -> Json:
     hints = get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
 
-def parsed(kind: Any, data: object, name: str) -> Any:
+def parsed(kind: Any, data: object, name: str = "it") -> Any:
     """Returns a value of type `kind` from JSON; ValueError where the JSON is not of this type."""
     origin, inside = get_origin(kind), get_args(kind)
-    if kind is object:
-        return data
     if type(None) in inside:
         return None if data is None else parsed(inside[0], data, name)
     if isinstance(kind, type) and issubclass(kind, Value):
         return kind.from_json(data)
-    if dataclasses.is_dataclass(kind):
-        return _made(kind, data)
+    if hasattr(kind, "__dataclass_fields__") and isinstance(data, Mapping):
+        return kind(**{key: parsed(part, data[key], key) for key, part in _kinds(kind).items() if key in data})
     if origin is tuple and isinstance(data, list):
         kinds = repeat(inside[0], len(data)) if inside[-1] is ... else inside
         return tuple(parsed(part, value, name) for part, value in zip(kinds, data, strict=True))
@@ -52,18 +52,9 @@ def parsed(kind: Any, data: object, name: str) -> Any:
         return {str(key): parsed(inside[1], value, f"{name}.{key}") for key, value in data.items()}
     if kind is float and type(data) is int:
         return float(data)
-    if type(data) is not kind:
+    if kind not in (object, type(data)):
         raise ValueError(f"'{name}' is of type {getattr(kind, '__name__', kind)}; got {data!r}")
     return data
-
-
-def _made(cls: Any, data: object) -> Any:
-    if not isinstance(data, Mapping):
-        raise ValueError(f"it should hold a mapping; got {data!r}")
-    for f in dataclasses.fields(cls):
-        if f.name not in data and f.default is f.default_factory is dataclasses.MISSING:
-            raise ValueError(f"it has no '{f.name}'")
-    return cls(**{name: parsed(kind, data[name], name) for name, kind in _kinds(cls).items() if name in data})
 
 
 def plain(value: object) -> Any:
@@ -84,8 +75,9 @@ class Value:
     @classmethod
     def from_json(cls, data: object) -> Self:
         """ValueError, TypeError or LookupError where the data is not what it should be."""
-        value: Self = _made(cls, data)
-        return value
+        if not isinstance(data, Mapping):
+            raise ValueError(f"it should hold a mapping; got {data!r}")
+        return cls(**{name: parsed(kind, data[name], name) for name, kind in _kinds(cls).items() if name in data})
 
     def to_json(self) -> dict[str, object]:
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
@@ -96,14 +88,18 @@ class File(Value):
     """A whole file, in the folder of a run or of a training."""
 
     FILE: ClassVar[str]
+    MISSING: ClassVar[str] = "no file '{file}'"
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """ValueError where there is no such file, Damaged where it does not hold what it should."""
-        data = read_json(folder / cls.FILE)
-        with blaming(folder / cls.FILE):
+        file = folder / cls.FILE
+        if not file.is_file():
+            raise ValueError(cls.MISSING.format(file=file, folder=folder))
+        with blaming(file):
+            data = read_json(file)
             if isinstance(data, Mapping) and data.get("version", 0) > VERSION:
-                raise Damaged(f"'{folder / cls.FILE}' was written by a later version of enas")
+                raise Damaged(f"'{file}' was written by a later version of enas")
             return cls.from_json(data)
 
     @classmethod
@@ -122,30 +118,22 @@ class Config(File):
     """What a run was asked for, to read; a `Plan` writes it."""
 
     FILE: ClassVar[str] = "config.json"
+    MISSING: ClassVar[str] = "a run is a folder with a config.json; '{folder}' has none (`enas search` makes one)"
     command: str
     preset: str
     recipe: str
-    settings: Mapping[str, object]
-    """By dotted names."""
+    settings: Json  # by dotted names
     seed: int | None = None
     device: str = "cpu"
     threads: int = 1
-    versions: Mapping[str, object] = field(default_factory=dict)
-    machine: Mapping[str, object] = field(default_factory=dict)
+    versions: Json = field(default_factory=dict)
+    machine: Json = field(default_factory=dict)
     train_seed: int = 0
-    architecture: Mapping[str, object] | None = None
-    """The model of a training: an architecture, or the name and size of a hand-designed one."""
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """ValueError where the folder is no run."""
-        if not (folder / cls.FILE).is_file():
-            raise ValueError(f"a run is a folder with a {cls.FILE}; '{folder}' has none (`enas search` makes one)")
-        return super().read(folder)
+    architecture: Json | None = None  # of a training; of a hand-designed model its name and size
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        config = parsed(Mapping[str, object], data, "config")
+        config = parsed(Json, data)
         return super().from_json({**config, "settings": flat_settings(config)})
 
 
@@ -168,8 +156,7 @@ class Sampled(Value):
 
     id: str
     phase: str = ""
-    choices: Mapping[str, object] | None = None
-    """Where the architecture appears for the first time."""
+    choices: Json | None = None  # where the architecture appears for the first time
 
 
 @dataclass(frozen=True)
@@ -192,8 +179,8 @@ def sampled(folder: Path) -> list[Sampled]:
         return [Sampled.from_json(line) for line in read_lines(folder / "architectures.jsonl")]
 
 
-def epochs(folder: Path) -> list[dict[str, Any]]:
-    """Returns the lines of metrics.jsonl, whose names of figures depend on task and strategy."""
+def epochs(folder: Path) -> list[Record]:
+    """Returns the lines of metrics.jsonl, whose names depend on task and strategy."""
     return read_lines(folder / "metrics.jsonl")
 
 
@@ -204,22 +191,17 @@ def learned(folder: Path) -> tuple[Learned, ...]:
 
 
 # ------------------------------------------------------------------------------------------------------ best.json
-NOTE = "scores are of shared weights: they rank, they are not what a network reaches from scratch (`enas retrain`)"
-
-
 @dataclass(frozen=True)
 class Ranked(Value):
     """An architecture that a search derived."""
 
     rank: int
     id: str
-    shared_weights: Mapping[str, float]
-    """Scores with shared weights."""
-    parameters: int
-    """Of the network that is trained from scratch."""
-    space: Mapping[str, object]
-    choices: Mapping[str, object]
-    provenance: Mapping[str, object] = field(default_factory=dict)
+    shared_weights: Mapping[str, float]  # scores
+    parameters: int  # of the network that is trained from scratch
+    space: Json
+    choices: Json
+    provenance: Json = field(default_factory=dict)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -232,27 +214,24 @@ class PolicyAgainstUniform(Value):
 
     policy_median: float
     uniform_median: float
-    policy_beats_uniform: float
-    """The share of pairs in which the policy's is better."""
+    policy_beats_uniform: float  # share of pairs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Best(File):
     """What a search derived."""
 
     FILE: ClassVar[str] = "best.json"
-    note: str = field(default=NOTE, kw_only=True)
+    MISSING: ClassVar[str] = "'{folder}' has no best.json yet: run `enas derive {folder}` first"
+    note: str = "scores are of shared weights: they rank, they are no results of a training from scratch (`enas retrain`)"
     searched_epochs: int
     search_finished: bool = True
     samples: int = 0
     score_on: str = "validation"
     policy_against_uniform: PolicyAgainstUniform | None = None
-    settings: Mapping[str, object] = field(default_factory=dict)
-    """Those of `derive`."""
-    marks: Mapping[str, str] = field(default_factory=dict)
-    """Notes for a drawing, by layer."""
-    ranked: tuple[Ranked, ...] = field(kw_only=True)
-    """The best first."""
+    settings: Json = field(default_factory=dict)  # of `derive`
+    marks: Mapping[str, str] = field(default_factory=dict)  # notes for a drawing, by layer
+    ranked: tuple[Ranked, ...]  # the best first
 
     def __post_init__(self) -> None:
         if not self.ranked:
@@ -263,13 +242,6 @@ class Best(File):
         """The one that ranks first."""
         return self.ranked[0].architecture
 
-    @classmethod
-    def of(cls, run: Path) -> Self:
-        """Returns what a run derived; ValueError that names the missing command."""
-        if not (run / cls.FILE).exists():
-            raise ValueError(f"'{run}' has no {cls.FILE} yet: run `enas derive {run}` first")
-        return cls.read(run)
-
 
 # ------------------------------------------------------------------------------------- result.json, retrained.json
 @dataclass(frozen=True)
@@ -277,17 +249,14 @@ class Result(File):
     """What a training from scratch came to."""
 
     FILE: ClassVar[str] = "result.json"
-    figures: Mapping[str, float]
-    """`test_accuracy`, `validation_loss` and the like."""
+    figures: Mapping[str, float]  # `test_accuracy`, `validation_loss` and the like
     parameters: int = 0
-    rollbacks: int = 0
-    """How often it diverged and went on at a lower rate."""
-    diverged: str | None = None
-    """Where and how it diverged for good; there are no figures then."""
+    rollbacks: int = 0  # how often it diverged and went on at a lower rate
+    diverged: str | None = None  # where and how it diverged for good; there are no figures then
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        figures = dict(parsed(Mapping[str, float], data, "figures"))
+        figures = parsed(Mapping[str, float], data)
         parameters, rollbacks = figures.pop("parameters"), figures.pop("rollbacks", 0.0)
         return cls(figures, int(parameters), int(rollbacks))
 
@@ -301,19 +270,18 @@ class Result(File):
         return {**self.metrics}
 
     def write(self, folder: Path) -> Path:
-        """Writes figures alone: a `version` would be one of them to earlier versions."""
+        """Writes figures alone: earlier versions would take a `version` for one."""
         write_json(folder / self.FILE, self.to_json())
         return folder / self.FILE
 
     @classmethod
     def of(cls, folder: Path) -> Self | None:
-        """Returns the outcome of a training, None while it has none. One that diverged is an outcome:
-        the same seed would diverge again."""
-        if (result := cls.find(folder)) is not None:
-            return result
-        last = ticks(folder)[-1:]
-        why = f"it diverged before, see '{folder / 'timing.jsonl'}'"
-        return cls({}, diverged=why) if last and last[0].why == "diverged" else None
+        """Returns the outcome of a training, None while it has none. One that diverged is an outcome: the
+        same seed would diverge again."""
+        last = [] if (result := cls.find(folder)) is not None else ticks(folder)[-1:]
+        if last and last[0].why == "diverged":
+            return cls({}, diverged=f"it diverged before, see '{folder / 'timing.jsonl'}'")
+        return result
 
     def shown(self, metric: Metric, part: str = "test") -> float:
         """Returns the figure of `metric` as it is shown; NaN where the training diverged."""
@@ -326,20 +294,17 @@ class Training(Value):
 
     rank: int
     id: str
-    folder: str
-    """Relative to the run."""
+    folder: str  # relative to the run
     result: Result
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        figures = dict(parsed(Mapping[str, object], data, "trainings"))
-        rank, id, folder = (figures.pop(name) for name in ("rank", "id", "folder"))
-        return cls(
-            parsed(int, rank, "rank"), parsed(str, id, "id"), parsed(str, folder, "folder"), Result.from_json(figures)
-        )
+        figures = parsed(Json, data)
+        place = {name: figures.pop(name) for name in ("rank", "id", "folder")}
+        return super().from_json({**place, "result": figures})
 
     def to_json(self) -> dict[str, object]:
-        return {"rank": self.rank, "id": self.id, "folder": self.folder, **self.result.to_json()}
+        return {"rank": self.rank, "id": self.id, "folder": self.folder, **self.result.metrics}
 
 
 @dataclass(frozen=True)
@@ -378,8 +343,7 @@ class Verdict(Value):
     difference: float
     half_width: float
     metric: str = "accuracy"
-    diverged: int = 0
-    """Random architectures whose training diverged; they are in no other figure."""
+    diverged: int = 0  # random architectures whose training diverged; they are in no other figure
     references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Mean and standard deviation over the same seeds, of hand-designed models as large."""
     diverged_references: tuple[str, ...] = ()
@@ -402,24 +366,25 @@ class Verdict(Value):
     @property
     def figures(self) -> str:
         """The figures behind the sentence."""
-        metric = METRICS[self.metric]
-        lower = "" if metric.larger_is_better else "; lower is better"
-        lines = [
-            f"derived {_with_sd(self.derived, self.derived_spread, metric)} over {self.seeds} seeds",
-            f"random {_with_sd(self.uniform, self.uniform_spread, metric)} over {self.cells} architectures,"
-            f" best {self.uniform_best:.2f}{metric.unit}{lower}",
+        metric, diverged = METRICS[self.metric], self.diverged
+
+        def text(mean: float, deviation: float) -> str:
+            return f"{mean:.2f}{metric.unit}, standard deviation {deviation:.2f}"
+
+        parts = [
+            f"derived {text(self.derived, self.derived_spread)} over {self.seeds} seeds",
+            f"random {text(self.uniform, self.uniform_spread)} over {self.cells} architectures,"
+            f" best {self.uniform_best:.2f}{metric.unit}",
+            *([] if metric.larger_is_better else ["lower is better"]),
             f"rank {self.rank} of {self.cells + 1}",
+            *([f"{diverged} more random architecture{'s' * (diverged > 1)} diverged"] if diverged else []),
+            *(f"{name} {text(*both)}" for name, both in self.references.items()),
+            *(f"{name} diverged" for name in self.diverged_references),
         ]
-        lines += [f"{self.diverged} more random architecture{'s' * (self.diverged > 1)} diverged"] if self.diverged else []
-        lines += [f"{name} {_with_sd(*both, metric)}" for name, both in self.references.items()]
-        return "; ".join([*lines, *(f"{name} diverged" for name in self.diverged_references)])
+        return "; ".join(parts)
 
     def __str__(self) -> str:
         return f"{self.sentence} ({self.figures})"
-
-
-def _with_sd(mean: float, deviation: float, metric: Metric) -> str:
-    return f"{mean:.2f}{metric.unit}, standard deviation {deviation:.2f}"
 
 
 @dataclass(frozen=True)
@@ -430,10 +395,8 @@ class Ledger(Value):
     trainings: int  # from scratch, to the end
     training_seconds: float  # all of them, one after the other
     children: int  # different architectures that the search trained or scored
-    times_cheaper: float
-    """What training each of these children would cost, at the mean cost of a training, per cost of the search."""
-    search_macs: float = 0.0
-    """Multiply-accumulates, which do not depend on the machine; 0: not counted."""
+    times_cheaper: float  # training each child, at the mean cost of a training, per cost of the search
+    search_macs: float = 0.0  # multiply-accumulates, which do not depend on the machine; 0: not counted
     training_macs: float = 0.0
 
     def __str__(self) -> str:
@@ -472,11 +435,11 @@ class Disabled(Value):
 
 @dataclass(frozen=True)
 class Changed(Value):
-    """A changed architecture of a study, and its test figures."""
+    """A changed architecture of a study."""
 
     id: str
-    change: str
-    test: tuple[float, ...]
+    change: str  # in words
+    test: Scores
 
 
 @dataclass(frozen=True)
@@ -486,10 +449,8 @@ class StudyResult(Value):
     name: str
     about: str = ""
     paper: str = ""  # what the paper found
-    there_are: int | None = None
-    """Changed architectures that there are, where all of them can be listed."""
-    base: tuple[float, ...] = ()
-    """Test figures of the derived architecture."""
+    there_are: int | None = None  # changed architectures, where all can be listed
+    base: Scores = ()  # of the derived architecture
     changed: tuple[Changed, ...] = ()
     difference: Interval | None = None
     largest: float | None = None
@@ -498,27 +459,25 @@ class StudyResult(Value):
 
 @dataclass(frozen=True)
 class Compared(File):
-    """What a search was worth. Test figures are as they are shown, one per seed."""
+    """What a search was worth."""
 
     FILE: ClassVar[str] = "compare.json"
     verdict: Verdict
     derived_id: str
-    derived: tuple[float, ...]
-    uniform: Mapping[str, tuple[float, ...]]
-    references: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    recipe: Mapping[str, object] = field(default_factory=dict)
+    derived: Scores
+    uniform: Mapping[str, Scores]  # of the random architectures, by id
+    references: Mapping[str, Scores] = field(default_factory=dict)
+    recipe: Json = field(default_factory=dict)
     cell_seeds: int = 1
     learning: tuple[Learned, ...] = ()
-    uniform_architectures: tuple[Mapping[str, object], ...] = ()
+    uniform_architectures: tuple[Json, ...] = ()
     ledger: Ledger | None = None
     rankings: tuple[Ranking, ...] = ()
     disabled: Disabled | None = None
     studies: tuple[StudyResult, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    """Parts that were asked for and are not in here, and why."""
-    rolled_back: Mapping[str, int] = field(default_factory=dict)
-    """Trainings that went on at a lower rate, and how often."""
-    parameters: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)  # parts that are not in here, and why
+    rolled_back: Mapping[str, int] = field(default_factory=dict)  # trainings, and how often
+    parameters: Mapping[str, int] = field(default_factory=dict)  # of what was trained
 
     @property
     def metric(self) -> Metric:
@@ -526,31 +485,19 @@ class Compared(File):
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        record = dict(parsed(Mapping[str, object], data, "compare"))
-        verdict = Verdict.from_json(record)
-        figures = parsed(Mapping[str, tuple[float, ...]], record[f"test_{verdict.metric}"], "test")
-        local = parsed(Mapping[str, object], record.get("local") or {}, "local")
-        names = {"derived", *verdict.references}
-        record |= {"verdict": data, "derived": list(figures["derived"]), "studies": local.get("studies", [])}
-        record["uniform"] = {name: list(scores) for name, scores in figures.items() if name not in names}
-        record["references"] = {name: list(figures[name]) for name in verdict.references}
-        for part in (record.get("disabled"), local):
-            if isinstance(part, Mapping) and part.get("metric", verdict.metric) != verdict.metric:
+        verdict, record = Verdict.from_json(data), parsed(Json, data)
+        figures, local = parsed(Json, record[f"test_{verdict.metric}"]), parsed(Json, record.get("local") or {})
+        for part in (record.get("disabled") or {}, local):
+            if part.get("metric", verdict.metric) != verdict.metric:
                 raise ValueError(f"a part of it is of {part['metric']}, where the run is of {verdict.metric}")
+        record |= {"verdict": data, "studies": local.get("studies", []), "derived": figures.pop("derived")}
+        record |= {"references": {name: figures.pop(name) for name in verdict.references}, "uniform": figures}
         return super().from_json(record)
 
     def to_json(self) -> dict[str, object]:
-        record = super().to_json()
-        derived, uniform, references = (record.pop(name) for name in ("derived", "uniform", "references"))
-        assert isinstance(uniform, dict)
-        assert isinstance(references, dict)
-        local = {"metric": self.metric.name, "studies": record.pop("studies")}
-        if not self.disabled:
-            del record["disabled"]
-        return {
-            "verdict": str(self.verdict),
-            **self.verdict.to_json(),
-            **{name: value for name, value in record.items() if name != "verdict"},
-            f"test_{self.metric.name}": {"derived": derived, **uniform, **references},
-            **({"local": local} if self.studies else {}),
-        }
+        apart = ("verdict", "derived", "uniform", "references", "studies", *([] if self.disabled else ["disabled"]))
+        rest = {name: value for name, value in super().to_json().items() if name not in apart}
+        figures = {"derived": self.derived, **self.uniform, **self.references}
+        local = {"local": {"metric": self.metric.name, "studies": self.studies}} if self.studies else {}
+        words = {"verdict": str(self.verdict), **self.verdict.to_json()}
+        return {**words, **rest, f"test_{self.metric.name}": plain(figures), **plain(local)}

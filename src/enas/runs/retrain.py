@@ -9,6 +9,7 @@ from typing import Any
 
 from enas.procedures.events import Begun, Done, Finished, RolledBack, Stopped, TrainEpochEnd
 from enas.procedures.retrain import Retrain
+from enas.procedures.settings import RetrainSettings
 from enas.runs.architectures import architecture_of, best_of
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, after, drive, never, silent
@@ -18,9 +19,9 @@ from enas.runs.presets import registry as presets
 from enas.runs.process import prepare
 from enas.runs.records import Result, Retrained, Training
 from enas.spaces.architecture import Architecture, Reference, model_from_dict
-from enas.state import seed_of
+from enas.state import Record, seed_of
 
-Row = dict[str, Any]  # a line of the table of trainings: rank, id, folder and figures
+Row = Record  # a line of the table of trainings: rank, id, folder and figures
 
 
 def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: Plan, own: Plan | None = None) -> Path:
@@ -91,7 +92,7 @@ def run_retrain(
     listen(Begun(folder.path, resumed_at=procedure.epoch, data=task.about))
     finished: dict[str, float] = {}
 
-    def record(event: Any) -> None:
+    def record(event: object) -> None:
         if isinstance(event, TrainEpochEnd):
             folder.append("metrics", event.metrics)
             folder.clock("epoch", epoch=event.epoch)
@@ -167,7 +168,7 @@ def retrain_best(
     *,
     top: int = 1,
     seed: int = 0,
-    settings: Any = None,
+    settings: RetrainSettings | None = None,
     data: str | Path | None = None,
     device: str | None = None,
     threads: int | None = None,

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from enas.procedures.events import Begun, Done, EpochEnd, Step, Stopped
 from enas.procedures.search import Search
@@ -16,6 +15,7 @@ from enas.runs.folder import RunFolder, tensorboard
 from enas.runs.loop import Listener, after, drive, silent
 from enas.runs.plan import Plan, make_plan, preset_plan
 from enas.runs.presets.registry import PRESETS
+from enas.runs.settings import Settings
 
 
 def planned(
@@ -70,7 +70,7 @@ def run_search(folder: RunFolder, procedure: Search, listen: Listener, stop: Cal
 
     with tensorboard(folder.path, procedure.epoch) as writer:
 
-        def record(event: Any) -> None:
+        def record(event: object) -> None:
             nonlocal began
             if isinstance(event, Step):
                 for child, (arch, value) in enumerate(zip(event.archs, event.values, strict=True)):
@@ -95,7 +95,7 @@ def search(
     preset: str,
     recipe: str | None = None,
     *,
-    settings: Any = None,
+    settings: Settings | None = None,
     data: str | Path | None = None,
     out: str | Path | None = None,
     seed: int = 0,

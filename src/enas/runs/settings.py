@@ -14,6 +14,7 @@ from enas.plugins import NoSettings, entry_of
 from enas.procedures.settings import DeriveSettings, RetrainSettings, SearchSettings
 from enas.runs.before import DEFAULTS
 from enas.spaces.registry import SPACES
+from enas.state import Record, Values
 from enas.strategies.registry import STRATEGIES
 from enas.tasks.registry import TASKS, TaskEntry
 
@@ -111,12 +112,12 @@ def retrain_types_of(settings: Settings) -> Any:
 
 
 # ------------------------------------------------------------------------------------- settings as plain values
-def to_dict(settings: Any) -> dict[str, Any]:
+def to_dict(settings: DataclassInstance) -> Record:
     """Returns nested dataclasses as nested dicts, which JSON can hold."""
     return dataclasses.asdict(settings)
 
 
-def as_recorded(like: Any, data: Mapping[str, Any]) -> Any:
+def as_recorded(like: Any, data: Values) -> Any:
     """Returns the settings that a run recorded, of the types of `like`. A setting that is missing did not
     exist then: it gets what the code did then, the default of its class."""
 
@@ -141,7 +142,7 @@ def from_dict(like: Any, data: Any, where: str = "") -> Any:
     if not isinstance(data, Mapping):
         raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {data!r}")
     known = {f.name: getattr(like, f.name) for f in dataclasses.fields(like)}
-    values: dict[str, Any] = {}
+    values: Record = {}
     for name, value in data.items():
         path = f"{where}.{name}" if where else name
         if name not in known:
@@ -160,31 +161,31 @@ def from_dict(like: Any, data: Any, where: str = "") -> Any:
     return dataclasses.replace(like, **values)
 
 
-def flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(settings: DataclassInstance, prefix: str = "") -> Iterator[tuple[str, object]]:
     """Yields the dotted name and the value of every setting, in order."""
     for f in dataclasses.fields(settings):
         value = getattr(settings, f.name)
         name = f"{prefix}{f.name}"
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             yield from flat(value, f"{name}.")
         else:
             yield name, value
 
 
-def described(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def described(settings: DataclassInstance, prefix: str = "") -> Iterator[tuple[str, object, str]]:
     """Yields the dotted name, the value and the docstring of every setting."""
     classes = [c for c in reversed(type(settings).__mro__) if dataclasses.is_dataclass(c)]
     texts = {p.arg_name: p.description or "" for c in classes for p in parse_from_object(c).params}
     for f in dataclasses.fields(settings):
         value = getattr(settings, f.name)
         name = f"{prefix}{f.name}"
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             yield from described(value, f"{name}.")
         else:
             yield name, value, " ".join(texts.get(f.name, "").split())
 
 
-def difference(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
+def difference(a: DataclassInstance, b: DataclassInstance) -> list[tuple[str, object, object]]:
     """Returns the settings in which two recipes differ, with both values."""
     other = dict(flat(b))
     return [(name, value, other[name]) for name, value in flat(a) if value != other[name]]

@@ -3,10 +3,13 @@ architecture chose them."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from enas.spaces.decisions import InputChoice, OpChoice, SubsetChoice
+from enas.spaces.architecture import Answer
+from enas.spaces.decisions import Decision, InputChoice, OpChoice, SubsetChoice
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,14 @@ MERGED = "merged"  # what an edge reads where the chosen nodes are merged before
 NONE = "none"  # the op of an edge that is not there
 
 
+def check_ops(ops: tuple[str, ...], none_allowed: bool = False) -> None:
+    """Raises a ValueError unless the `ops` of a space's settings are distinct names, at least one."""
+    if not ops or len(set(ops)) != len(ops):
+        raise ValueError(f"space.ops are distinct names, at least one; got {list(ops)}")
+    if NONE in ops and not none_allowed:
+        raise ValueError(f"space.ops are ops that compute something; got '{NONE}'")
+
+
 @dataclass(frozen=True)
 class WiredEdge:
     """An edge with its answers filled in: what `address` turns into the name of a weight."""
@@ -86,3 +97,50 @@ class WiredCell:
     nodes: tuple[WiredNode, ...]
     outputs: tuple[str, ...]
     combine: Combine = "concat"
+
+
+def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
+    """Every edge that some architecture wires in this cell: what a supernet holds weights for."""
+    for node in cell.nodes:
+        for slot, edge in enumerate(node.edges):
+            inputs = edge.input.options if isinstance(edge.input, Decision) else (edge.input,)
+            inputs += (MERGED,) if node.skips is not None and node.merge == "before" else ()
+            ops = edge.op.options if isinstance(edge.op, Decision) else (edge.op,)
+            for source, op in itertools.product(inputs, (op for op in ops if op != NONE)):
+                yield WiredEdge(cell.name, node.name, slot, source, op)
+
+
+def wired(cell: Cell, choices: Mapping[str, Answer]) -> WiredCell:
+    """The graph that `choices`, answers to all decisions of the cell, make of it. What no output needs is pruned."""
+
+    def answer(part: str | Decision) -> str:
+        return str(choices[part.name]) if isinstance(part, Decision) else part
+
+    nodes: list[WiredNode] = []
+    empty: set[str] = set()  # nodes that nothing reaches
+    for node in cell.nodes:
+        skips = tuple(choices[node.skips.name]) if node.skips is not None else ()
+        merged = bool(skips) and node.merge == "before"
+        edges = tuple(
+            WiredEdge(cell.name, node.name, slot, MERGED if merged else answer(edge.input), answer(edge.op))
+            for slot, edge in enumerate(node.edges)
+        )
+        edges = tuple(edge for edge in edges if edge.op != NONE and edge.input not in empty)
+        if edges or skips:
+            nodes.append(WiredNode(node.name, edges, skips))
+        else:
+            empty.add(node.name)
+    read = {name for node in nodes for name in node.reads}
+    if cell.output == "last":
+        outputs: tuple[str, ...] = (cell.nodes[-1].name,)
+    elif cell.output == "loose_ends":
+        outputs = tuple(n.name for n in nodes if n.name not in read)
+    else:
+        outputs = cell.output
+    outputs = tuple(name for name in outputs if name not in empty)
+    live = set(outputs)
+    for wired_node in reversed(nodes):
+        if wired_node.name in live:
+            live.update(wired_node.reads)
+    inputs = tuple(name for name in cell.inputs if name in live)
+    return WiredCell(cell.name, inputs, tuple(node for node in nodes if node.name in live), outputs, cell.combine)

@@ -18,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import NONE, Cell, Edge, Node, WiredEdge
+from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice, SubsetChoice
 from enas.spaces.space import SearchSpace
 
@@ -41,14 +42,9 @@ class ConvMacroSettings:
     """What a layer reads and where skips are merged: as the paper says, or as the released code does."""
 
     def __post_init__(self) -> None:
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers of the macro space is at least 1; got {self.num_layers}")
-        if NONE in self.ops:
-            raise ValueError(f"ops of the macro space are edges that are there; got '{NONE}'")
-        if not self.ops or len(set(self.ops)) != len(self.ops):
-            raise ValueError(f"ops of the macro space are distinct names, at least one; got {list(self.ops)}")
-        if self.form not in get_args(Form):
-            raise ValueError(f"form of the macro space is {' or '.join(get_args(Form))}; got '{self.form}'")
+        check_ranges(self, "space", num_layers=COUNT)
+        check_ops(self.ops)
+        check_name("space.form", self.form, get_args(Form))
 
 
 def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace:

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import NONE, Cell, Edge, Node, WiredEdge
+from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
 from enas.spaces.space import SearchSpace
 
@@ -34,14 +35,9 @@ class ConvMicroSettings:
     bias of 10, and in the normal cell by a fixed 0.25; the paper does not speak of it)."""
 
     def __post_init__(self) -> None:
-        if self.num_nodes < 1:
-            raise ValueError(f"num_nodes of the micro space is at least 1; got {self.num_nodes}")
-        if NONE in self.ops:
-            raise ValueError(f"ops of the micro space are edges that are there; got '{NONE}'")
-        if not self.ops or len(set(self.ops)) != len(self.ops):
-            raise ValueError(f"ops of the micro space are distinct names, at least one; got {list(self.ops)}")
-        if self.prior not in ("none", "released"):
-            raise ValueError(f"prior of the micro space is none or released; got '{self.prior}'")
+        check_ranges(self, "space", num_nodes=COUNT)
+        check_ops(self.ops)
+        check_name("space.prior", self.prior, ("none", "released"))
 
 
 def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace:

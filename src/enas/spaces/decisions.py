@@ -7,8 +7,10 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from enas.ranges import SHARE, check_ranges
 from enas.spaces.architecture import Answer
 
 
@@ -47,6 +49,15 @@ class Decision:
         """Does `answer` take `option`?"""
         return answer == option
 
+    @property
+    def anchors(self) -> tuple[str, ...] | None:
+        """Names of the anchors, one per option, that a controller's head attends to; None: no attention."""
+        return None
+
+    def neighbours(self, answer: Answer) -> list[Answer]:
+        """All answers that differ from `answer` by one change."""
+        return [option for option in self.options if option != answer]
+
     def draw(self, rng: random.Random) -> Answer:
         """A random answer, each equally likely unless the kind of decision says otherwise; the prior is not looked at."""
         return rng.choice(self.options)
@@ -74,6 +85,10 @@ class OpChoice(Decision):
 class InputChoice(Decision):
     """Exactly one earlier node of the same cell."""
 
+    @cached_property
+    def anchors(self) -> tuple[str, ...]:
+        return _anchors(self)
+
 
 @dataclass(frozen=True)
 class SubsetChoice(Decision):
@@ -88,8 +103,7 @@ class SubsetChoice(Decision):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"the rate of a subset is between 0 and 1; got {self.rate}")
+        check_ranges(self, "", rate=SHARE)
         if self.k is not None and not 0 <= self.k <= len(self.options):
             raise ValueError(f"k of a subset is between 0 and the number of options ({len(self.options)}); got {self.k}")
 
@@ -100,6 +114,20 @@ class SubsetChoice(Decision):
 
     def contains(self, answer: Answer, option: str) -> bool:
         return option in answer
+
+    @cached_property
+    def anchors(self) -> tuple[str, ...]:
+        return _anchors(self)
+
+    def neighbours(self, answer: Answer) -> list[Answer]:
+        """One member more or less; with exactly k members, one exchanged for another."""
+        taken = set(answer)
+        if self.k is None:
+            sets = [taken ^ {option} for option in self.options]
+        else:
+            left = [option for option in self.options if option not in taken]
+            sets = [taken - {old} | {new} for old in answer for new in left]
+        return [tuple(option for option in self.options if option in members) for members in sets]
 
     def draw(self, rng: random.Random) -> Answer:
         if self.k is None:
@@ -117,6 +145,10 @@ class SubsetChoice(Decision):
         if self.k is not None and len(given) != self.k:
             raise ValueError(f"decision '{self.name}' takes exactly {self.k} names; got {len(given)}: {list(given)!r}")
         return tuple(option for option in self.options if option in given)
+
+
+def _anchors(decision: Decision) -> tuple[str, ...]:
+    return tuple(f"{decision.name.split('.')[0]}.{option}" for option in decision.options)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from enas.ranges import at_least, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import Cell, Edge, Node, WiredEdge
+from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice
 from enas.spaces.space import SearchSpace
 
@@ -31,10 +32,8 @@ class NasBench201Settings:
     """Ops an edge can choose from (published: five)."""
 
     def __post_init__(self) -> None:
-        if self.num_nodes < 2:
-            raise ValueError(f"num_nodes of nasbench201 is at least 2; got {self.num_nodes}")
-        if not self.ops or len(set(self.ops)) != len(self.ops):
-            raise ValueError(f"ops of nasbench201 are distinct names, at least one; got {list(self.ops)}")
+        check_ranges(self, "space", num_nodes=at_least(2))
+        check_ops(self.ops, none_allowed=True)
 
 
 def nasbench201(settings: NasBench201Settings = NasBench201Settings()) -> SearchSpace:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from enas.ranges import COUNT, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import NONE, Cell, Edge, Node, WiredEdge
+from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice
 from enas.spaces.space import SearchSpace
 
@@ -31,12 +32,8 @@ class NasBenchMacroSettings:
     """Ops a layer can choose from (published: three)."""
 
     def __post_init__(self) -> None:
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers of nasbench_macro is at least 1; got {self.num_layers}")
-        if NONE in self.ops:
-            raise ValueError(f"ops of nasbench_macro are layers that are there; got '{NONE}'")
-        if not self.ops or len(set(self.ops)) != len(self.ops):
-            raise ValueError(f"ops of nasbench_macro are distinct names, at least one; got {list(self.ops)}")
+        check_ranges(self, "space", num_layers=COUNT)
+        check_ops(self.ops)
 
 
 def nasbench_macro(settings: NasBenchMacroSettings = NasBenchMacroSettings()) -> SearchSpace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from enas.ranges import check_name
 from enas.spaces.architecture import Architecture
 from enas.spaces.registry import space_of
 
@@ -18,7 +19,6 @@ NAMED = {
 
 def named(name: str) -> Architecture:
     """A shipped architecture, checked against its space; ValueError for an unknown name."""
-    if name not in NAMED:
-        raise ValueError(f"a named architecture is one of {', '.join(NAMED)}; got '{name}'")
+    check_name("a named architecture", name, NAMED)
     arch = Architecture.from_json((files("enas") / "spaces" / "published" / f"{name}.json").read_text())
     return space_of(arch.space).check(arch)

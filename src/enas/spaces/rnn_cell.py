@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import Cell, Edge, Node, WiredEdge
+from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
 from enas.spaces.space import SearchSpace
 
@@ -47,15 +48,10 @@ class RnnCellSettings:
     over 6 (corrected release; the paper does not speak of it)."""
 
     def __post_init__(self) -> None:
-        if self.num_nodes < 1:
-            raise ValueError(f"num_nodes of the recurrent space is at least 1; got {self.num_nodes}")
-        if not self.ops or len(set(self.ops)) != len(self.ops):
-            raise ValueError(f"ops of the recurrent space are distinct names, at least one; got {list(self.ops)}")
-        for name, values in (("output", Output), ("sharing", Sharing)):
-            if getattr(self, name) not in get_args(values):
-                raise ValueError(
-                    f"{name} of the recurrent space is {' or '.join(get_args(values))}; got '{getattr(self, name)}'"
-                )
+        check_ranges(self, "space", num_nodes=COUNT)
+        check_ops(self.ops)
+        check_name("space.output", self.output, get_args(Output))
+        check_name("space.sharing", self.sharing, get_args(Sharing))
 
 
 def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:

@@ -10,17 +10,20 @@ Left out: which network the cells are put into (that is a backbone's, `enas.netw
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from enas.spaces.architecture import Answer, Architecture
-from enas.spaces.cells import MERGED, NONE, Cell, Edge, Node, WiredCell, WiredEdge, WiredNode
+from enas.spaces.cells import Cell, Edge, Node, WiredCell, WiredEdge, wired
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice, When
+
+Limit = Callable[[Decision, Mapping[str, Answer]], tuple[bool, ...] | None]
+MOST_WIRED = 4096  # architectures whose graphs a space remembers
+TRIES = 10_000  # random draws before a limit is taken to forbid everything
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,8 @@ class SearchSpace:
 
     `settings` are the arguments the space was made from (they are written into every architecture); `backbone` names the
     network its cells go into; `address(edge, position)` names the weight an edge uses when its cell stands at `position`
-    of the network: equal names share. `paper_size` is the paper's own count where that counts otherwise.
+    of the network: equal names share. `paper_size` is the paper's own count where that counts otherwise. `limit` forbids
+    answers by those before them, see `allowed`; every prefix that it allows should lead to an architecture.
     """
 
     name: str
@@ -39,6 +43,7 @@ class SearchSpace:
     backbone: str = ""
     address: Callable[[WiredEdge, int], str] | None = None
     paper_size: int | None = None
+    limit: Limit | None = None
     _index: dict[str, Decision] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +94,10 @@ class SearchSpace:
     def decisions(self) -> tuple[Decision, ...]:
         return tuple(step for step in self.walk if isinstance(step, Decision))
 
+    def decision(self, name: str) -> Decision:
+        """The decision of this name."""
+        return self._index[name]
+
     @cached_property
     def num_answers(self) -> int:
         """How many questions a controller answers: one per decision, and one per member of a subset."""
@@ -106,6 +115,27 @@ class SearchSpace:
             return True
         return when.decision in choices and self._index[when.decision].contains(choices[when.decision], when.answer)
 
+    def allowed(self, decision: Decision, answers: Mapping[str, Answer]) -> tuple[bool, ...] | None:
+        """Which options `decision` may take after the `answers` before it; None: all. The space's `limit` says so."""
+        return None if self.limit is None else self.limit(decision, answers)
+
+    def permits(self, decision: Decision, answer: Answer, answers: Mapping[str, Answer]) -> bool:
+        """Is every option that `answer` takes allowed after the `answers` before it?"""
+        allowed = self.allowed(decision, answers)
+        return allowed is None or all(
+            ok or not decision.contains(answer, option) for option, ok in zip(decision.options, allowed, strict=True)
+        )
+
+    def within_limit(self, choices: Mapping[str, Answer]) -> bool:
+        """Is each of `choices` permitted after those before it?"""
+        answers: dict[str, Answer] = {}
+        for decision in self.decisions if self.limit is not None else ():
+            if decision.name in choices:
+                if not self.permits(decision, choices[decision.name], answers):
+                    return False
+                answers[decision.name] = choices[decision.name]
+        return True
+
     def architecture(self, choices: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> Architecture:
         """An architecture of this space, checked: ValueError says which decision, the rule and what came."""
         unknown = [name for name in choices if name not in self._index]
@@ -122,7 +152,10 @@ class SearchSpace:
                         f"an architecture of '{self.name}' answers every decision; '{decision.name}' is missing"
                         f" (one of {', '.join(decision.options)})"
                     )
-                checked[decision.name] = decision.check(choices[decision.name])
+                answer = decision.check(choices[decision.name])
+                if not self.permits(decision, answer, checked):
+                    raise ValueError(f"the limit of space '{self.name}' forbids the answer {answer!r} to '{decision.name}'")
+                checked[decision.name] = answer
             elif decision.name in choices:
                 raise ValueError(f"decision '{decision.name}' is not asked here: it depends on {decision.when}")
         return Architecture.of(self.spec, checked, provenance)
@@ -140,14 +173,34 @@ class SearchSpace:
     def _spec_items(self) -> tuple[tuple[str, Any], ...]:
         return Architecture.of(self.spec, {}).space_items
 
+    @cached_property
+    def _wired(self) -> dict[Architecture, dict[str, WiredCell]]:
+        return {}
+
+    def wire(self, arch: Architecture) -> dict[str, WiredCell]:
+        """Cell name to the graph `arch` makes of it, pruned of what no output needs. Forward passes, drawings, counts and
+        tests read this, and not the choices. The result is shared: do not change it.
+
+        ValueError where `arch` is not one of this space."""
+        if arch not in self._wired:
+            choices = self.check(arch).choices
+            if len(self._wired) >= MOST_WIRED:
+                self._wired.clear()
+            self._wired[arch] = {cell.name: wired(cell, choices) for cell in self.cells}
+        return self._wired[arch]
+
     def sample(self, rng: random.Random) -> Architecture:
         """A random architecture: each active decision is answered by its own `draw`, in order. What "random" means is
-        said here once, for random search, warm-up, probes, and what a search is compared with."""
-        choices: dict[str, Answer] = {}
-        for decision in self.decisions:
-            if self.active(decision, choices):
-                choices[decision.name] = decision.draw(rng)
-        return Architecture.of(self.spec, choices)
+        said here once, for random search, warm-up, probes, and what a search is compared with. What the limit forbids is
+        rejected as a whole; ValueError where that happens every time."""
+        for _ in range(TRIES):
+            choices: dict[str, Answer] = {}
+            for decision in self.decisions:
+                if self.active(decision, choices):
+                    choices[decision.name] = decision.draw(rng)
+            if self.within_limit(choices):
+                return Architecture.of(self.spec, choices)
+        raise ValueError(f"the limit of space '{self.name}' forbids all of {TRIES:,} random architectures")
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture once. Only for small spaces: see `size`."""
@@ -158,13 +211,16 @@ class SearchSpace:
             elif not self.active(self.decisions[i], choices):
                 yield from rest(i + 1, choices)
             else:
-                for answer in self.decisions[i].answers():
+                permitted = (a for a in self.decisions[i].answers() if self.permits(self.decisions[i], a, choices))
+                for answer in permitted:
                     yield from rest(i + 1, {**choices, self.decisions[i].name: answer})
 
         return (Architecture.of(self.spec, choices) for choices in rest(0, {}))
 
     def size(self) -> int:
-        """The number of architectures, every active decision counted."""
+        """The number of architectures. Where there is a limit they are enumerated: only for small spaces."""
+        if self.limit is not None:
+            return sum(1 for _ in self.enumerate())
         children: dict[When, list[Decision]] = {}
         for decision in self.decisions:
             if decision.when is not None:
@@ -183,17 +239,6 @@ class SearchSpace:
             return sum(by_taken) if decision.k is None else by_taken[decision.k]
 
         return math.prod(count(d) for d in self.decisions if d.when is None)
-
-
-def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
-    """Every edge that some architecture wires in this cell: what a supernet holds weights for."""
-    for node in cell.nodes:
-        for slot, edge in enumerate(node.edges):
-            inputs = edge.input.options if isinstance(edge.input, Decision) else (edge.input,)
-            inputs += (MERGED,) if node.skips is not None and node.merge == "before" else ()
-            ops = edge.op.options if isinstance(edge.op, Decision) else (edge.op,)
-            for source, op in itertools.product(inputs, (op for op in ops if op != NONE)):
-                yield WiredEdge(cell.name, node.name, slot, source, op)
 
 
 def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
@@ -226,51 +271,4 @@ def _spec_text(spec: Mapping[str, Any]) -> str:
     return f"{spec['name']}({settings})"
 
 
-# -------------------------------------------------------------------------------------------------------------- wire
-@lru_cache(maxsize=4096)
-def wire(space: SearchSpace, arch: Architecture) -> dict[str, WiredCell]:
-    """Cell name to the graph `arch` makes of it. The only reader of raw choices: forward passes, drawings, counts and
-    tests read what it returns. What no output needs is pruned. The result is shared: do not change it.
-
-    ValueError where `arch` is not one of `space`."""
-    choices = space.check(arch).choices
-
-    def answer(part: str | Decision) -> str:
-        return str(choices[part.name]) if isinstance(part, Decision) else part
-
-    wired: dict[str, WiredCell] = {}
-    for cell in space.cells:
-        nodes: list[WiredNode] = []
-        empty: set[str] = set()  # nodes that nothing reaches
-        for node in cell.nodes:
-            skips = choices[node.skips.name] if node.skips is not None else ()
-            merged = bool(skips) and node.merge == "before"
-            edges = tuple(
-                WiredEdge(cell.name, node.name, slot, MERGED if merged else answer(edge.input), answer(edge.op))
-                for slot, edge in enumerate(node.edges)
-            )
-            edges = tuple(edge for edge in edges if edge.op != NONE and edge.input not in empty)
-            if edges or skips:
-                nodes.append(WiredNode(node.name, edges, tuple(skips)))
-            else:
-                empty.add(node.name)
-        read = {name for node in nodes for name in node.reads}
-        if cell.output == "last":
-            outputs: tuple[str, ...] = (cell.nodes[-1].name,)
-        elif cell.output == "loose_ends":
-            outputs = tuple(n.name for n in nodes if n.name not in read)
-        else:
-            outputs = cell.output
-        outputs = tuple(name for name in outputs if name not in empty)
-        live = set(outputs)
-        for wired_node in reversed(nodes):
-            if wired_node.name in live:
-                live.update(wired_node.reads)
-        wired[cell.name] = WiredCell(
-            cell.name,
-            tuple(name for name in cell.inputs if name in live),
-            tuple(node for node in nodes if node.name in live),
-            outputs,
-            cell.combine,
-        )
-    return wired
+wire = SearchSpace.wire  # as a function, for callers that do not say `space.wire(arch)` yet

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from enas.ranges import COUNT, NOT_NEGATIVE, at_least, check_name, check_ranges
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice
 from enas.spaces.space import SearchSpace
@@ -56,13 +57,11 @@ class ControllerSettings:
     """Biases in the LSTM (released code: none)."""
 
     def __post_init__(self) -> None:
-        if self.after_anchor not in ("empty", "previous"):
-            raise ValueError(f"controller.after_anchor is empty or previous; got '{self.after_anchor}'")
-        if self.op_tanh_constant is not None and self.op_tanh_constant < 0:
-            raise ValueError(f"controller.op_tanh_constant is at least 0; got {self.op_tanh_constant}")
-        for name, low in (("hidden", 1), ("temperature", 1e-6), ("tanh_constant", 0), ("init_range", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"controller.{name} is at least {low}; got {getattr(self, name)}")
+        group = "strategy.controller"
+        check_ranges(self, group, hidden=COUNT, temperature=at_least(1e-6), tanh_constant=NOT_NEGATIVE)
+        check_ranges(self, group, init_range=NOT_NEGATIVE, op_tanh_constant=NOT_NEGATIVE)
+        check_name(f"{group}.input_head", self.input_head, ("attention", "softmax"))
+        check_name(f"{group}.after_anchor", self.after_anchor, ("empty", "previous"))
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Controller(nn.Module):
         H = settings.hidden
         self.cell = nn.LSTMCell(H, H, bias=settings.lstm_bias)
         self.empty = nn.Parameter(torch.empty(1, H))
-        op_lists = list(dict.fromkeys(d.options for d in space.decisions if isinstance(d, OpChoice)))
+        op_lists = list(dict.fromkeys(d.options for d in space.decisions if d.anchors is None))
         self._head_of = {options: f"ops{i}" for i, options in enumerate(op_lists)}
         self.op_heads = nn.ModuleDict({self._head_of[o]: nn.Linear(H, len(o), bias=False) for o in op_lists})
         self.op_embeddings = nn.ModuleDict({self._head_of[o]: nn.Embedding(len(o), H) for o in op_lists})
@@ -139,19 +138,23 @@ class Controller(nn.Module):
 
     def decode(self, answers: list[Tensor]) -> list[Architecture]:
         """The inverse of `encode`; inactive decisions are left out."""
+        return [Architecture.of(self.space.spec, choices) for choices in self._choices(answers, len(answers[0]))]
+
+    def _choices(self, answers: list[Tensor], n: int) -> list[dict[str, Answer]]:
+        """The choices of each of n architectures, by the answers to the first decisions."""
         rows = [answer.tolist() for answer in answers]
-        archs = []
-        for m in range(len(rows[0])):
+        out = []
+        for m in range(n):
             choices: dict[str, Answer] = {}
-            for decision, row in zip(self.space.decisions, rows, strict=True):
+            for decision, row in zip(self.space.decisions, rows, strict=False):
                 if not self.space.active(decision, choices):
                     continue
                 if isinstance(decision, SubsetChoice):
                     choices[decision.name] = tuple(o for o, bit in zip(decision.options, row[m], strict=True) if bit)
                 else:
                     choices[decision.name] = decision.options[row[m]]
-            archs.append(Architecture.of(self.space.spec, choices))
-        return archs
+            out.append(choices)
+        return out
 
     # ---------------------------------------------------------------------------------------------- the walk
     def walk(
@@ -176,6 +179,7 @@ class Controller(nn.Module):
                 c, x = c_new, x if previous else self.empty.expand_as(x)
                 continue
             active = self._active(step, seen.answers)
+            seen.allowed.append(self._allowed(step, seen.answers, n))
             answer = given[len(seen.answers)] if given is not None else self._draw(step, h_new, seen, generator)
             x_new = self._fed_back(step, answer, seen)
             seen.states.append(h_new)
@@ -199,6 +203,20 @@ class Controller(nn.Module):
         above = self._active(parent, answers)
         return here if above is None else here & above
 
+    def _allowed(self, decision: Decision, answers: list[Tensor], n: int) -> Tensor | None:
+        """(M, K) the options that the limit of the space allows; None: all. ValueError where it leaves too few."""
+        if self.space.limit is None:
+            return None
+        everything = (True,) * len(decision.options)
+        least = (decision.k or 0) if isinstance(decision, SubsetChoice) else 1
+        rows = []
+        for choices in self._choices(answers, n):
+            asked = self.space.active(decision, choices)
+            rows.append((self.space.allowed(decision, choices) if asked else None) or everything)
+            if sum(rows[-1]) < least:
+                raise ValueError(f"the limit of space '{self.space.name}' leaves no answer to '{decision.name}'")
+        return torch.tensor(rows, device=self.empty.device)
+
     def _scaled(self, logits: Tensor, prior: Tensor | None, constant: float) -> Tensor:
         logits = logits / self.settings.temperature
         if constant:
@@ -207,7 +225,7 @@ class Controller(nn.Module):
 
     def _kind(self, decision: Decision) -> str:
         """The head that answers a decision."""
-        if isinstance(decision, OpChoice):
+        if decision.anchors is None:
             return self._head_of[decision.options]
         if isinstance(decision, SubsetChoice):
             return "subset"
@@ -234,7 +252,9 @@ class Controller(nn.Module):
     def _draw(self, decision: Decision, h: Tensor, seen: _Seen, generator: torch.Generator | None) -> Tensor:
         """(M,) indices, or (M, K) booleans for a subset."""
         logits = self._logits([decision], h[None], seen)[0][:, : len(decision.options)]
+        allowed = seen.allowed[-1]
         if not isinstance(decision, SubsetChoice):
+            logits = logits if allowed is None else logits.masked_fill(~allowed, FAR_BELOW)
             # Gumbel's trick: one exponential draw an option, no normalisation needed.
             noise = torch.empty_like(logits).exponential_(generator=generator).log()
             return (logits.log_softmax(1) - noise).argmax(1)
@@ -242,11 +262,13 @@ class Controller(nn.Module):
         yes = logits.sigmoid()
         bits: list[Tensor] = []
         taken = torch.zeros(M, dtype=torch.long, device=h.device)
+        to_come = _to_come(K, allowed, h.device)
         for j in range(K):
             bit = torch.rand(M, generator=generator, device=h.device) < yes[:, j]
             if decision.k is not None:  # with exactly k, what the count so far forces has probability 1
-                must, full = decision.k - taken == K - j, taken == decision.k
+                must, full = decision.k - taken == to_come[..., j], taken == decision.k
                 bit = torch.where(must | full, must, bit)
+            bit = bit if allowed is None else bit & allowed[:, j]
             taken = taken + bit
             bits.append(bit)
         return torch.stack(bits, 1)
@@ -292,12 +314,15 @@ class Controller(nn.Module):
             everywhere = torch.ones(n, dtype=torch.bool, device=device)
             active = [everywhere if seen.active[i] is None else seen.active[i] for i in places]
             asked = torch.stack([a for a in active if a is not None])  # (D, M)
-            answers = [seen.answers[i] for i in places]
+            answers, allowed = [seen.answers[i] for i in places], [seen.allowed[i] for i in places]
             if kind == "subset":
-                terms = self._bits(decisions, logits, answers, asked)
+                terms = self._bits(decisions, logits, answers, allowed, asked)
                 log_prob, entropy = log_prob + terms[0], entropy + terms[1]
                 log_ratio, divergence = log_ratio + terms[2], divergence + terms[3]
                 continue
+            if self.space.limit is not None:
+                masks = [F.pad(mask, (0, logits.shape[2] - mask.shape[1])) for mask in allowed if mask is not None]
+                logits = logits.masked_fill(~torch.stack(masks), FAR_BELOW)
             log_p = logits.log_softmax(2)
             chosen = log_p.gather(2, torch.stack(answers)[:, :, None])[:, :, 0]
             log_prob = log_prob + torch.where(asked, chosen, 0).sum(0)
@@ -307,20 +332,25 @@ class Controller(nn.Module):
         return Walk(seen.answers, log_prob, entropy, log_ratio / skips, divergence / skips)
 
     def _bits(
-        self, decisions: Sequence[Decision], logits: Tensor, answers: list[Tensor], asked: Tensor
+        self,
+        decisions: Sequence[Decision],
+        logits: Tensor,
+        answers: list[Tensor],
+        allowed: list[Tensor | None],
+        asked: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho). One that is not asked, or that
-        the number to take forces, counts nothing."""
+        """Sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho). One that is not asked, that the
+        number to take forces or the limit forbids, counts nothing."""
         K = logits.shape[2]
         bits = torch.stack([F.pad(answer, (0, K - answer.shape[1])) for answer in answers])  # (D, M, K)
         free = []
-        for decision, answer in zip(decisions, answers, strict=True):
+        for decision, answer, mask in zip(decisions, answers, allowed, strict=True):
             assert isinstance(decision, SubsetChoice)
-            left = torch.ones_like(answer)
+            left = torch.ones_like(answer) if mask is None else mask
             if decision.k is not None:
                 taken = answer.long().cumsum(1) - answer.long()  # before each
-                to_come = len(decision.options) - torch.arange(len(decision.options), device=answer.device)
-                left = (decision.k - taken != to_come) & (taken != decision.k)
+                to_come = _to_come(len(decision.options), mask, answer.device)
+                left = left & (decision.k - taken != to_come) & (taken != decision.k)
             free.append(F.pad(left, (0, K - answer.shape[1])))
         counted = torch.stack(free) & asked[:, :, None]
         logits = torch.where(counted, logits, 0)
@@ -338,6 +368,13 @@ class Controller(nn.Module):
 FAR_BELOW = -1e9  # a logit of probability 0 that is still a number
 
 
+def _to_come(K: int, allowed: Tensor | None, device: torch.device) -> Tensor:
+    """How many of the options from each place on may still be taken: (K,), or (M, K) where not all are `allowed`."""
+    if allowed is None:
+        return K - torch.arange(K, device=device)
+    return allowed.flip(1).cumsum(1).flip(1)
+
+
 class _Seen:
     """A walk so far: what each decision and each anchor found the LSTM in."""
 
@@ -346,17 +383,18 @@ class _Seen:
         self.states: list[Tensor] = []  # of each decision, (M, H)
         self.answers: list[Tensor] = []
         self.active: list[Tensor | None] = []  # (M,) where the decision is asked; None: everywhere
+        self.allowed: list[Tensor | None] = []  # (M, K) the options that the limit allows; None: all
         self._keys: dict[str, list[Tensor]] = {}
 
     def of(self, decision: Decision) -> Tensor:
         """The anchors that a decision chooses from, (K, M, H)."""
-        return torch.stack([self.anchors[name] for name in self._names(decision)])
+        return torch.stack([self.anchors[name] for name in decision.anchors or ()])
 
     def places(self, decision: Decision, K: int) -> list[int]:
         """Their numbers among the anchors so far, filled up to K."""
         order = {name: i for i, name in enumerate(self.anchors)}
-        found = [order[name] for name in self._names(decision)]
-        return found + found[:1] * (K - len(found))
+        places = [order[name] for name in decision.anchors or ()]
+        return places + places[:1] * (K - len(places))
 
     def keys(self, kind: str, attention: _Attention) -> Tensor:
         """Of all anchors so far, (A, M, H). Those of a walk that draws are made one by one, as anchors come."""
@@ -367,10 +405,6 @@ class _Seen:
         made = self._keys.setdefault(kind, [])
         made += [attention.key(anchor) for anchor in anchors[len(made) :]]
         return torch.stack(made)
-
-    @staticmethod
-    def _names(decision: Decision) -> list[str]:
-        return [f"{decision.name.split('.')[0]}.{option}" for option in decision.options]
 
 
 class _Attention(nn.Module):

@@ -10,11 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from enas.spaces.architecture import Answer, Architecture
-from enas.spaces.decisions import Decision, SubsetChoice
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import TRIES, SearchSpace
 from enas.state import State, seed_of
 
 
@@ -70,37 +68,28 @@ class Evolution:
 def mutated(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture:
     """`arch` with one decision answered otherwise, each decision that has another answer equally likely, and each of its
     answers too (of a subset: one member more or less, or with exactly k one exchanged). Decisions that this brings in are
-    drawn uniformly. The same architecture where there is nothing to change."""
-    able = [d for d in space.decisions if d.name in arch.choices and _others(d, arch.choices[d.name])]
-    if not able:
-        return arch
-    changed = rng.choice(able)
-    choices: dict[str, Answer] = {}
-    for decision in space.decisions:
-        if not space.active(decision, choices):
-            continue
-        if decision == changed:
-            choices[decision.name] = rng.choice(_others(decision, arch.choices[decision.name]))
-        elif decision.name in arch.choices:
-            choices[decision.name] = arch.choices[decision.name]
-        else:
-            choices[decision.name] = decision.draw(rng)
-    return space.architecture(choices)
+    drawn uniformly. Where the limit of the space forbids the result, another change is drawn. The same architecture where
+    there is nothing to change."""
+    neighbours = {name: space.decision(name).neighbours(answer) for name, answer in arch.choices.items()}
+    able = [d for d in space.decisions if neighbours.get(d.name)]
+    for _ in range(TRIES if able else 0):
+        changed = rng.choice(able)
+        choices: dict[str, Answer] = {}
+        for decision in space.decisions:
+            if not space.active(decision, choices):
+                continue
+            if decision == changed:
+                choices[decision.name] = rng.choice(neighbours[decision.name])
+            elif decision.name in arch.choices:
+                choices[decision.name] = arch.choices[decision.name]
+            else:
+                choices[decision.name] = decision.draw(rng)
+        if space.within_limit(choices):
+            return space.architecture(choices)
+    return arch
 
 
-def _others(decision: Decision, answer: Answer) -> list[Answer]:
-    """The neighbours of an answer."""
-    if not isinstance(decision, SubsetChoice):
-        return [option for option in decision.options if option != answer]
-    taken, left = set(answer), [option for option in decision.options if option not in answer]
-    if decision.k is None:
-        sets = [taken ^ {option} for option in decision.options]
-    else:
-        sets = [taken - {out} | {new} for out in answer for new in left]
-    return [tuple(option for option in decision.options if option in some) for some in sets]
-
-
-def _lists(value: Any) -> Any:
+def _lists(value: object) -> object:
     """As JSON has it, so that a state is the same before and after it was written."""
     if isinstance(value, dict):
         return {key: _lists(v) for key, v in value.items()}

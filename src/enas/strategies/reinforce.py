@@ -129,7 +129,7 @@ class Reinforce:
         """One Adam step on the mean over `archs`; the baseline used is the one from before these rewards."""
         loss, metrics, mean = self.loss(archs, rewards)
         self.optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         decay = self.settings.baseline_decay
         self.baseline = mean if self.baseline is None else decay * self.baseline + (1 - decay) * mean

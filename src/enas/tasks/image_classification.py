@@ -19,6 +19,7 @@ from torch import Tensor
 from enas.data.augment import augment
 from enas.data.images import ImageData
 from enas.networks.supernet import Outputs
+from enas.ranges import COUNT, NOT_NEGATIVE, RATE, at_least, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.state import seed_of
 from enas.tasks.metrics import METRICS
@@ -49,11 +50,9 @@ class ImageClassificationSettings:
     """Images a step when a whole part is scored."""
 
     def __post_init__(self) -> None:
-        for name, low in (("batch_size", 2), ("reward_batch", 1), ("eval_batch", 1), ("pad", 0), ("cutout", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"task.{name} is at least {low}; got {getattr(self, name)}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"task.label_smoothing is at least 0 and below 1; got {self.label_smoothing}")
+        check_ranges(self, "task", batch_size=at_least(2), reward_batch=COUNT, eval_batch=COUNT)
+        check_ranges(self, "task", pad=NOT_NEGATIVE, cutout=NOT_NEGATIVE, label_smoothing=RATE)
+        check_name("task.reward", self.reward, ("accuracy", "loss"))
 
 
 class Batch(NamedTuple):

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from enas.data.text import PARTS, Part, TextData
 from enas.networks.softmax import TiedSoftmax
+from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.state import State, seed_of
 from enas.tasks.metrics import METRICS
@@ -64,14 +65,9 @@ class LanguageModelSettings:
     """Steps at a time when a part is scored; without effect on the figures of a model that trains alone."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "bptt", "reward_batch", "reward_window", "eval_batch", "test_batch", "eval_window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"task.{name} is at least 1; got {getattr(self, name)}")
-        for name in ("activation_penalty", "temporal_penalty"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"task.{name} is at least 0; got {getattr(self, name)}")
-        if self.reward_scale <= 0:
-            raise ValueError(f"task.reward_scale is above 0; got {self.reward_scale}")
+        counts = ("batch_size", "bptt", "reward_batch", "reward_window", "eval_batch", "test_batch", "eval_window")
+        check_ranges(self, "task", **dict.fromkeys(counts, COUNT))
+        check_ranges(self, "task", activation_penalty=NOT_NEGATIVE, temporal_penalty=NOT_NEGATIVE, reward_scale=POSITIVE)
 
 
 class Batch(NamedTuple):

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from enas.ranges import check_name
 from enas.spaces.cells import WiredCell
 
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda x: x}
@@ -74,8 +75,7 @@ class Program:
         for node in cell.nodes:
             if len(node.edges) != 1 or node.skips or (node.edges[0].input in cell.inputs) != (number[node.name] == 0):
                 raise ValueError(f"a recurrent node has one edge, and only the first reads the word; got '{node.name}'")
-            if node.edges[0].op not in ACTIVATIONS:
-                raise ValueError(f"an activation is one of {', '.join(ACTIVATIONS)}; got '{node.edges[0].op}'")
+            check_name("an activation", node.edges[0].op, ACTIVATIONS)
         outputs = tuple(number[name] for name in cell.outputs)
         return Program(tuple(number[e.input] for e in edges), tuple(e.op for e in edges), outputs, highway)
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from enas.networks.softmax import LanguageModelOutputs, TiedSoftmax
 from enas.networks.width import widest
+from enas.ranges import COUNT, POSITIVE, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 
 States = tuple[Tensor, ...]
@@ -51,13 +52,8 @@ class ReferenceSettings:
     """Bias of the highways' gates at the beginning: below zero the state is carried on (Zilly et al. 2017)."""
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or self.depth < 1 or self.init_range <= 0:
-            raise ValueError(
-                f"layers and depth are at least 1, init_range above 0; got {self.layers}, {self.depth}, {self.init_range}"
-            )
-        for name in ("word_dropout", "input_dropout", "hidden_dropout", "output_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 0 and below 1; got {getattr(self, name)}")
+        check_ranges(self, "", layers=COUNT, depth=COUNT, init_range=POSITIVE, word_dropout=RATE)
+        check_ranges(self, "", input_dropout=RATE, hidden_dropout=RATE, output_dropout=RATE)
 
 
 class Reference(nn.Module):
@@ -201,8 +197,7 @@ def make_reference(
 
     dimensions: of the task; `vocabulary` is read.
     """
-    if name not in KINDS:
-        raise ValueError(f"a reference model is one of {', '.join(KINDS)}; got '{name}'")
+    check_name("a reference model", name, KINDS)
     if "vocabulary" not in dimensions:
         raise ValueError(f"reference model '{name}' is a language model; the task gives {', '.join(dimensions)}")
     kind, V = KINDS[name], dimensions["vocabulary"]

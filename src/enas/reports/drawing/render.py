@@ -39,7 +39,7 @@ from enas.reports.drawing.text import cell_title, to_text
 from enas.runs.files import write_atomically
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, WiredCell
-from enas.spaces.space import SearchSpace, wire
+from enas.spaces.space import SearchSpace
 
 SUFFIXES = (".svg", ".png", ".pdf", ".dot", ".txt")
 NO_MARKS: Mapping[str, str] = MappingProxyType({})
@@ -140,7 +140,7 @@ def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[st
         matplotlib.rcdefaults()
         matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: small, searchable, read aloud
         matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", "Verdana", "Arial"]  # who reads an SVG may not have it
-        fig = _figure([_layout(cell, wire(space, arch)[cell.name], marks) for cell in space.cells])
+        fig = _figure([_layout(cell, space.wire(arch)[cell.name], marks) for cell in space.cells])
         fig.savefig(file, format=kind, dpi=200, metadata=dict.fromkeys(none[kind]))
     return file.getvalue()
 
@@ -165,7 +165,7 @@ def to_dot(space: SearchSpace, arch: Architecture) -> str:
         return '"' + ".".join(names).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     lines = [f"digraph {quoted(arch.id)} {{", '  node [shape=box, style="rounded,filled", fontname="sans-serif"];']
-    for cell in wire(space, arch).values():
+    for cell in space.wire(arch).values():
         boxes, arrows = graph(cell)
         lines += [f"  subgraph {quoted('cluster_' + cell.name)} {{", f"    label={quoted(cell_title(cell.name))};"]
         for box in boxes:

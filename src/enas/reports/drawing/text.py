@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enas.spaces.architecture import Architecture
-from enas.spaces.space import SearchSpace, wire
+from enas.spaces.space import SearchSpace
 
 TITLES = {"network": "whole network", "prev": "previous cell", "prev_prev": "two cells back", "reduce": "reduction"}
 TITLES |= {"x_and_h": "word and state before", "cell": "recurrent cell"}
@@ -21,7 +21,7 @@ def cell_title(name: str) -> str:
 def to_text(space: SearchSpace, arch: Architecture) -> str:
     """Returns a line per node: `n3 = sep 3x3(prev) + identity(n2)`; what no output needs is named last."""
     lines: list[str] = []
-    wired = wire(space, arch)
+    wired = space.wire(arch)
     for whole in space.cells:
         cell = wired[whole.name]
         rows = {
