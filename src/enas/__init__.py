@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from enas.grading.compare import compare
     from enas.reports.derive import derive
     from enas.reports.page import write_report as report
-    from enas.runs.models import architecture_of, best_of, marks_of, reference_for, sizes
+    from enas.runs.architectures import architecture_of, best_of
+    from enas.runs.models import marks_of, reference_for, sizes
     from enas.runs.plan import Plan, make_plan
     from enas.runs.resume import resume
     from enas.runs.retrain import retrain, retrain_best
@@ -50,8 +51,8 @@ PUBLIC = {
     "retrain_best": "enas.runs.retrain:retrain_best",
     "compare": "enas.grading.compare:compare",
     "report": "enas.reports.page:write_report",
-    "architecture_of": "enas.runs.models:architecture_of",
-    "best_of": "enas.runs.models:best_of",
+    "architecture_of": "enas.runs.architectures:architecture_of",
+    "best_of": "enas.runs.architectures:best_of",
     "marks_of": "enas.runs.models:marks_of",
     "reference_for": "enas.runs.models:reference_for",
     "sizes": "enas.runs.models:sizes",

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from enas.cli.main import main
-from enas.cli.reproduce import paper_settings
-from enas.grading.reproduce import survey
+from enas.grading.reproduce import paper_settings, survey
 from enas.runs.files import read_lines
 from enas.runs.folder import CHECKPOINT
 from enas.spaces.published import named

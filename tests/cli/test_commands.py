@@ -24,11 +24,12 @@ from documented import DEMOS, ROOT, excluded, makefile, markdown, python_blocks,
 from enas.cli.commands import COMMANDS
 from enas.cli.main import main, usage
 from enas.data.registry import load
-from enas.grading import compare
+from enas.grading import opened
 from enas.runs import jobs
 from enas.runs.plan import Plan
 from enas.runs.presets import micro
 from enas.runs.presets.registry import PRESETS
+from enas.runs.records import Result
 
 SEEDS = (0, 1)
 FEW = "--search.epochs 2 --search.warmup-epochs 1 --search.controller-steps 2 --search.architectures 2 --derive.samples 4"
@@ -86,15 +87,15 @@ def load_few(name: str, folder: Path | None = None, **settings: Any) -> Any:
 
 def retrain_here(
     plan: Plan,
-    wanted: Sequence[tuple[Any, Path, int]],
+    wanted: Sequence[jobs.Job],
     *,
     workers: int,
     listen: Callable[[Any], None],
     stop: Callable[[], str | None],
-) -> tuple[list[dict[str, Any] | None], str | None]:
+) -> tuple[list[Result | None], str | None]:
     """`jobs.retrain_many` without processes, each of which would read all of the data again."""
     config = plan.to_dict("retrain")
-    return [jobs._job(config, what.to_dict(), str(place), seed) for what, place, seed in wanted], None
+    return [jobs._train(config, job) for job in wanted], None
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def with_data(folder: Path, request: pytest.FixtureRequest) -> None:
     """The folder `data` that the README downloads into, and the tables of the benchmarks, FILE and JSON."""
     monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
     monkeypatch.setattr("enas.runs.plan.load_data", load_few)
-    monkeypatch.setattr(compare, "retrain_many", retrain_here)
+    monkeypatch.setattr(opened, "retrain_many", retrain_here)
     monkeypatch.setattr(jobs, "_halt", threading.Event())
     data_dir: Path = request.getfixturevalue("data_dir")
     cifar10: Path = request.getfixturevalue("cifar10_dir")

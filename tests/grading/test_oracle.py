@@ -297,7 +297,7 @@ def test_a_search_in_another_benchmark_is_graded_by_its_own_table(
 
 
 def test_a_run_of_a_space_without_a_table_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"command": "search", "names": {"space": "conv_micro"}}))
+    (tmp_path / "config.json").write_text(json.dumps(api.make_plan("digits-micro", device="cpu").to_dict("search")))
     assert main(["oracle", str(tmp_path), "--table", "any.csv"]) == 2
     error = capsys.readouterr().err
     assert "there are tables of nasbench201 and nasbench_macro" in error
@@ -308,7 +308,7 @@ def test_a_run_of_a_space_without_a_table_is_told_so(tmp_path: Path, capsys: pyt
     ("args", "says"),
     [
         (["nowhere"], "takes nasbench201, nasbench_macro or the folder of a run; got 'nowhere'"),
-        (["nasbench201", "--seeds", "1"], "--seeds is at least 2; got 1"),
+        (["nasbench201", "--seeds", "1"], "seeds is at least 2; got 1"),
         (["nasbench201"], "there is none at"),
         (["nasbench_macro"], "there is none at"),
     ],

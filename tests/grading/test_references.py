@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from enas.networks.references.registry import REFERENCES
 from enas.procedures.events import Diverged
 from enas.runs.folder import RunFolder
 from enas.runs.plan import make_plan
+from enas.runs.records import Result
 from enas.spaces.architecture import Reference, model_from_dict
 from enas.spaces.published import named
 
@@ -152,31 +154,31 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
     run = tmp_path / "run"
     assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
     assert enas("derive", run) == 0
-    good = {"test_accuracy": 0.5, "parameters": 7, "rollbacks": 2}
+    good, bad = Result({"test_accuracy": 0.5}, 7, rollbacks=2), Result({}, diverged="so")
 
     def results(lost: Callable[[Any, int], bool]) -> Any:
-        return lambda plan, jobs, **_: ([{"diverged": "so"} if lost(*job[::2]) else good for job in jobs], None)
+        return lambda plan, jobs, **_: ([bad if lost(job.model, job.seed) else good for job in jobs], None)
 
     best = api.best_of(run)[0]
     space = api.Plan.of(RunFolder.open(run).config).space
     second = uniform_architectures(space, 3, 0, without=best)[1]
-    monkeypatch.setattr("enas.grading.compare.retrain_many", results(lambda what, seed: what == second))
+    monkeypatch.setattr("enas.grading.opened.retrain_many", results(lambda what, seed: what == second))
     answer = api.compare(run, cells=3, seeds=2)
     assert answer is not None
     assert (answer.cells, answer.diverged) == (2, 1)
-    assert "1 more uniform diverged" in str(answer)
+    assert "1 more random architecture diverged" in str(answer)
     back = json.loads((run / "compare.json").read_text())["rolled_back"]  # trained at a lower rate: that is said
     assert len(back) == 2 + 2
     assert set(back.values()) == {2}
     monkeypatch.setattr(
-        "enas.grading.compare.retrain_many", results(lambda what, seed: getattr(what, "name", "") == "resnet" and seed == 1)
+        "enas.grading.opened.retrain_many", results(lambda what, seed: getattr(what, "name", "") == "resnet" and seed == 1)
     )
     answer = api.compare(run, cells=3, seeds=2, references=["resnet", "densenet_bc"])
     assert answer is not None
     assert list(answer.references) == ["densenet_bc"]
-    assert str(answer).endswith("; densenet_bc 50.00 %, spread 0.00; resnet diverged")
-    monkeypatch.setattr("enas.grading.compare.retrain_many", results(lambda what, seed: what == best and seed == 0))
-    with pytest.raises(Diverged, match="came to nothing, and without it there is no verdict: so"):
+    assert str(answer).endswith("; densenet_bc 50.00 %, standard deviation 0.00; resnet diverged)")
+    monkeypatch.setattr("enas.grading.opened.retrain_many", results(lambda what, seed: what == best and seed == 0))
+    with pytest.raises(Diverged, match="diverged, and without it there is no verdict: so"):
         api.compare(run, cells=3, seeds=2)
 
 
@@ -186,13 +188,13 @@ def test_a_figure_that_is_no_number_came_to_nothing(monkeypatch: pytest.MonkeyPa
     assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
     assert enas("derive", run) == 0
     best = api.best_of(run)[0]
-    bad, good = {"test_accuracy": math.inf, "parameters": 7}, {"test_accuracy": 0.5, "parameters": 7}
+    bad, good = Result({"test_accuracy": math.inf}, 7), Result({"test_accuracy": 0.5}, 7)
     lost = best
 
     def results(plan: Any, jobs: Any, **_: Any) -> Any:
-        return [bad if job[0] == lost else good for job in jobs], None
+        return [bad if job.model == lost else good for job in jobs], None
 
-    monkeypatch.setattr("enas.grading.compare.retrain_many", results)
+    monkeypatch.setattr("enas.grading.opened.retrain_many", results)
     with pytest.raises(Diverged, match="its test accuracy is inf with seed 0"):
         api.compare(run, cells=3, seeds=2)
     lost = uniform_architectures(api.Plan.of(RunFolder.open(run).config).space, 3, 0, without=best)[1]
@@ -203,7 +205,7 @@ def test_a_figure_that_is_no_number_came_to_nothing(monkeypatch: pytest.MonkeyPa
 
 def test_references_in_a_verdict() -> None:
     text = str(verdict([90.0, 91.0], [[89.0], [90.0]], references={"resnet": [92.0, 93.0]}))
-    assert text.endswith("rank 1 of 3; resnet 92.50 %, spread 0.71")
+    assert text.endswith("rank 1 of 3; resnet 92.50 %, standard deviation 0.71)")
 
 
 def test_widths_scale_to_the_highest_layer() -> None:
@@ -215,3 +217,19 @@ def test_widths_scale_to_the_highest_layer() -> None:
     for wrong in (0, 510):
         with pytest.raises(ValueError, match=f"filters of the highest layer are a multiple of 4, .*; got {wrong}"):
             narrow.widened(wrong)
+
+
+def test_a_comparison_opens_its_run_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From the command line, references and single changes with it."""
+    run = tmp_path / "run"
+    assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
+    assert enas("derive", run) == 0
+    opened: list[str] = []
+    counts = [True]
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if counts and event == "open" else None)
+    result = Result({"test_accuracy": 0.5}, 7)
+    monkeypatch.setattr("enas.grading.opened.retrain_many", lambda plan, jobs, **_: ([result for _ in jobs], None))
+    assert enas("compare", run, "--cells", 6, "--seeds", 2, "--references", "resnet", "--single", 2) == 0
+    counts.clear()
+    assert opened.count(str(run / "config.json")) == 1
+    assert opened.count(str(run / "best.json")) == 1

@@ -20,9 +20,8 @@ import pytest
 from enas import api
 from enas.cli.compare import CompareFlags
 from enas.cli.main import main
-from enas.cli.reproduce import paper_settings
 from enas.grading.paper import EXPERIMENTS, MACRO, MICRO, RNN, Experiment
-from enas.grading.reproduce import Ours, Row, Survey, survey
+from enas.grading.reproduce import Ours, Row, Survey, paper_settings, survey
 from enas.reports.paper_table import FORMS, about, lines
 from enas.runs.files import Damaged
 from enas.runs.presets import registry as presets
@@ -66,7 +65,9 @@ def a_search(
         {"command": "search", "preset": preset, "recipe": recipe, "names": names, "settings": settings},
     )
     done = settings["search"]["epochs"] if done is None else done
-    put(path / "best.json", {"searched_epochs": done, "ranked": [{"id": "best"}, {"id": "second"}]})
+    entry = {"shared_weights": {}, "parameters": 12_345, "space": {"name": "conv_micro"}, "choices": {}}
+    ranked = [{"rank": rank, "id": name, **entry} for rank, name in enumerate(("best", "second"), 1)]
+    put(path / "best.json", {"searched_epochs": done, "ranked": ranked})
     return path
 
 
@@ -91,10 +92,12 @@ def a_training(
 
 def a_comparison(run: Path, **more: Any) -> None:
     settings = json.loads((run / "config.json").read_text())["settings"]
+    metric, test = more.get("metric", "accuracy"), {"derived": [90.0, 90.0], "u1": [91.0], "u2": [85.0], "resnet": [80.0]}
     found = {
-        "derived": 90.0, "difference": 2.0, "uniform_spread": 1.5, "uniform_best": 91.0, "cells": 4, "diverged": 0,
+        "derived": 90.0, "derived_spread": 0.0, "seeds": 2, "uniform": 88.0, "rank": 1, "half_width": 1.0,
+        "difference": 2.0, "uniform_spread": 1.5, "uniform_best": 91.0, "cells": 4, "diverged": 0,
         "references": {"resnet": [80.0, 1.0]}, "derived_id": "best", "recipe": settings["retrain"], "metric": "accuracy",
-        "parameters": {"best": 12_345, "resnet": 99, "u1": 10_000, "u2": 20_000},
+        "parameters": {"best": 12_345, "resnet": 99, "u1": 10_000, "u2": 20_000}, f"test_{metric}": test,
     }  # fmt: skip
     put(run / "compare.json", {**found, **more})
 
@@ -106,6 +109,11 @@ def row(table: Survey, name: str) -> Row:
 def only(table: Survey, name: str) -> Ours:
     [ours] = next(row for row in table.rows if row.experiment.name == name).ours
     return ours
+
+
+def below(ours: Ours) -> list[str]:
+    """Settings of size below the paper's, as the JSON form has them."""
+    return [f"{'search ' * part.of_search}{part}" for part in ours.smaller]
 
 
 # ---------------------------------------------------------------------------------------------------- the paper's side
@@ -159,7 +167,7 @@ def test_every_command_parses(experiment: Experiment, tmp_path: Path, monkeypatc
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("enas.runs.search.search_plan", stub("search"))
-    for name in ("reports.derive.derive", "runs.retrain.retrain_named", "grading.compare.compare"):
+    for name in ("reports.derive.derive", "runs.retrain.retrain_named", "grading.compare.compare_opened"):
         monkeypatch.setattr(f"enas.{name}", stub(name.rpartition(".")[2]))
     monkeypatch.setattr("enas.cli.display.ranking", stub("ranking"))
     if experiment.space:
@@ -173,7 +181,7 @@ def test_every_command_parses(experiment: Experiment, tmp_path: Path, monkeypatc
         if args[0] == "compare" and (missing := flags - {f.name for f in dataclasses.fields(CompareFlags)}):
             pytest.skip(f"compare has no --{missing.pop()} yet")
         assert main(args) == 0
-    wanted = {"derived": {"retrain_named"}, "reference": {"retrain_named"}}.get(experiment.kind, {"compare"})
+    wanted = {"derived": {"retrain_named"}, "reference": {"retrain_named"}}.get(experiment.kind, {"compare_opened"})
     assert wanted <= set(calls)
     retrain = next((p.settings.retrain for p in plans if hasattr(p, "settings")), None) or next(
         p for p in plans if hasattr(p, "epochs")
@@ -237,7 +245,7 @@ def test_what_is_small_says_so(tmp_path: Path) -> None:
     small = only(survey([], PAPERS, tmp_path), MICRO)
     assert not small.full
     for text in ("epochs 6 of 310", "filters 16 of 36", "training data 10,000 of all", "search epochs 4 of 310"):
-        assert text in small.smaller
+        assert text in below(small)
     assert "0.0123 M, cifar10-micro quick; " in about(small)
     full = a_search(tmp_path / "paper", recipe="paper")
     a_training(full / "retrain" / "best-seed0", 0.96, full)
@@ -247,7 +255,7 @@ def test_what_is_small_says_so(tmp_path: Path) -> None:
     shown = [size for _, _, size in lines(row(survey([], PAPERS, tmp_path), MICRO))]
     assert shown == ["yes", "no"]
     a_search(full, recipe="paper", done=7)
-    assert row(survey([full], PAPERS), MICRO).ours[0].smaller == ("search epochs 7 of 310",), "as far as it came"
+    assert below(row(survey([full], PAPERS), MICRO).ours[0]) == ["search epochs 7 of 310"], "as far as it came"
 
 
 def test_full_size_is_checked_by_parameters_too(tmp_path: Path) -> None:
@@ -258,7 +266,7 @@ def test_full_size_is_checked_by_parameters_too(tmp_path: Path) -> None:
         put(folder / "result.json", {"test_accuracy": 0.95, "parameters": parameters})
         ours = only(survey([run], PAPERS), "ENAS + macro search space")
         assert ours.full == full
-        assert ours.smaller == (() if full else (f"parameters {parameters / 1e6:#.3g} M of 21.3 M",))
+        assert below(ours) == ([] if full else [f"parameters {parameters / 1e6:#.3g} M of 21.3 M"])
 
 
 @pytest.mark.parametrize("preset", ["ptb-rnn", "cifar10-macro", "cifar10-micro"])
@@ -284,7 +292,7 @@ def test_variants_of_a_training_have_rows_of_their_own(tmp_path: Path) -> None:
     assert only(table, MACRO).value == pytest.approx(40)
     wide = only(table, f"{MACRO} + more channels")
     assert wide.value == pytest.approx(35)
-    assert "filters 32 of 128" in wide.smaller
+    assert "filters 32 of 128" in below(wide)
 
 
 def test_references_stand_in_the_rows_of_their_methods(tmp_path: Path) -> None:
@@ -298,7 +306,7 @@ def test_references_stand_in_the_rows_of_their_methods(tmp_path: Path) -> None:
     rhn = only(table, "RHN (Zilly et al., 2017), VD, WT")
     assert (rhn.value, rhn.full, rhn.over) == (70.5, True, "n = 2 seeds")
     [lstm] = row(table, "LSTM (Inan").ours
-    assert (lstm.full, lstm.smaller) == (False, ("parameters 24.0 M of 51 M",))
+    assert (lstm.full, below(lstm)) == (False, ["parameters 24.0 M of 51 M"])
     assert [e.experiment.name for e in table.rows if e.ours and e.experiment.data == "cifar10"] == [
         "DenseNet + CutOut (DeVries & Taylor, 2017)"
     ], "there is no ResNet in the paper's table"
@@ -363,8 +371,11 @@ def test_the_one_that_validation_chose(tmp_path: Path) -> None:
     run = a_search(tmp_path / "run")
     for name, value in (("best", 0.5), ("second", 0.6)):
         a_training(run / "retrain" / f"{name}-seed0", value, run)
-    rows = [{"id": name, "folder": f"retrain/{name}-seed0"} for name in ("second", "best")]
-    put(run / "retrained.json", {"chosen": "second", "trainings": rows})
+    rows = [
+        {"rank": rank, "id": name, "folder": f"retrain/{name}-seed0", "parameters": 1}
+        for rank, name in ((2, "second"), (1, "best"))
+    ]
+    put(run / "retrained.json", {"train_on": "train", "chosen": "second", "trainings": rows})
     overs = {ours.value: ours.over for ours in row(survey([run], PAPERS), MICRO).ours}
     assert overs == {50.0: "n = 1 seed", 40.0: "n = 1 seed, chosen of 2 by validation"}
 

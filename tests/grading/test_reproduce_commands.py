@@ -13,11 +13,10 @@ import pytest
 import torch
 
 from enas.cli.main import main
-from enas.cli.reproduce import paper_settings
 from enas.data.images import ImageData, ImagePart
 from enas.data.text import TextData
 from enas.grading.paper import EXPERIMENTS, RUNS, Experiment
-from enas.grading.reproduce import survey
+from enas.grading.reproduce import paper_settings, survey
 from enas.runs import jobs
 from enas.runs.files import flat, read_json
 

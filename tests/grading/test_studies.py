@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from enas.cli.main import main
-from enas.grading.compare import Wanted, learning, worse_by
+from enas.grading.compare import Wanted
+from enas.grading.local import worse_by
 from enas.grading.macs import of_trainings
 from enas.grading.studies import STUDIES, Study, drawn, single_changes
 from enas.grading.verdict import verdict
@@ -22,6 +23,7 @@ from enas.procedures.ensemble import Ensemble
 from enas.runs.files import read_json
 from enas.runs.plan import make_plan
 from enas.runs.presets import registry as presets
+from enas.runs.records import Learned, learned
 from enas.spaces.architecture import Architecture, Reference
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.decisions import OpChoice, SubsetChoice
@@ -236,13 +238,17 @@ def test_the_interval_of_a_verdict_holds_the_truth() -> None:
 
 def test_worse_is_positive_whatever_the_metric() -> None:
     base = [50.0, 52.0]
-    assert worse_by(base, [[54.0], [56.0]], PERPLEXITY)["largest"] == pytest.approx(5)
-    assert worse_by(base, [[54.0], [56.0]], PERPLEXITY)["difference"]["mean"] == pytest.approx(4)
-    assert worse_by(base, [[54.0], [56.0]], ACCURACY)["difference"]["mean"] == pytest.approx(-4)
-    one = worse_by(base, [[49.0, 47.0]], ACCURACY)  # one network, its seeds
-    assert one["difference"]["mean"] == one["largest"] == pytest.approx(3)
-    assert worse_by(base, [[49.0]], ACCURACY) == {"largest": pytest.approx(2), "difference": None}
-    assert worse_by(base, [], ACCURACY) == {}
+    gap, largest = worse_by(base, [[54.0], [56.0]], PERPLEXITY)
+    assert gap is not None
+    assert (gap.mean, largest) == (pytest.approx(4), pytest.approx(5))
+    gap, largest = worse_by(base, [[54.0], [56.0]], ACCURACY)
+    assert gap is not None
+    assert (gap.mean, largest) == (pytest.approx(-4), pytest.approx(-3))
+    gap, largest = worse_by(base, [[49.0, 47.0]], ACCURACY)  # one network, its seeds
+    assert gap is not None
+    assert gap.mean == largest == pytest.approx(3)
+    assert worse_by(base, [[49.0]], ACCURACY) == (None, pytest.approx(2))
+    assert worse_by(base, [], ACCURACY) == (None, None)
 
 
 # ---------------------------------------------------------------------------------------------------------- the whole way
@@ -321,11 +327,11 @@ def test_compare_says_what_time_left_out(tmp_path: Path, capsys: pytest.CaptureF
 def test_what_the_policy_learned_is_read_from_the_search(tmp_path: Path) -> None:
     records = [{"epoch": 1}, {"epoch": 2, "policy_minus_uniform": 0.1, "policy_minus_uniform_half_width": 0.2}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert learning(tmp_path) == [{"epoch": 2, "mean": 0.1, "half_width": 0.2}]
+    assert learned(tmp_path) == (Learned(2, 0.1, 0.2),)
 
 
 def test_what_is_wanted_is_checked() -> None:
-    with pytest.raises(ValueError, match="at least 2 cells, 2 seeds"):
+    with pytest.raises(ValueError, match="cells is at least 2; got 1"):
         Wanted(cells=1)
     with pytest.raises(ValueError, match="disabled is 0 or at least 2; got 1"):
         Wanted(disabled=1)

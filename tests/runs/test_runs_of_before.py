@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from enas.cli.main import main
 from enas.runs.files import read_lines
+from enas.runs.records import Compared
 
 BEFORE = Path(__file__).parents[1] / "runs_of_before"
 
@@ -34,10 +34,10 @@ def test_a_stopped_search_goes_on_as_it_did_then(run: Path) -> None:
 
 @pytest.mark.parametrize("run", ["digits-micro"], indirect=True)
 def test_a_compared_run_is_read_as_it_was(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = json.loads((run / "compare.json").read_text())["verdict"]
     before = (run / "compare.json").read_text()
     assert main(["report", str(run)]) == 0
-    assert said.partition(" (")[0] in (run / "report.html").read_text().replace("±", "+-").replace("\u00a0", " ")
+    assert str(Compared.read(run).verdict) in capsys.readouterr().out
+    assert "below the mean random architecture by 1.05 ± 23.58 points" in (run / "report.html").read_text()
     assert main(["retrain", str(run)]) == 0  # the training is there: it is read
     assert main(["show", str(run)]) == 0
     assert main(["reproduce", str(run)]) == 0
@@ -48,7 +48,7 @@ def test_a_compared_run_is_read_as_it_was(run: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("run", ["digits-micro"], indirect=True)
 def test_a_comparison_of_before_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainings = {folder.name for folder in (run / "retrain").iterdir()}
-    verdict = json.loads((run / "compare.json").read_text())["verdict"]
+    verdict = Compared.read(run).verdict
     assert main(["compare", str(run), "--cells", "2", "--seeds", "2", "--workers", "1"]) == 0
-    assert json.loads((run / "compare.json").read_text())["verdict"] == verdict
+    assert Compared.read(run).verdict == verdict
     assert {folder.name for folder in (run / "retrain").iterdir()} == trainings  # nothing is trained again

@@ -12,7 +12,7 @@ from enas.cli.commands import command, parse
 
 @dataclass(frozen=True)
 class ReportFlags:
-    """One self-contained page about a run: curves, ops over time, the cells drawn, the ranked list, the verdict.
+    """Write one self-contained page about a run: curves, ops over time, the cells drawn, the ranked list, the verdict.
 
     enas report runs/mine
     """
@@ -25,9 +25,9 @@ class ReportFlags:
 def report(args: list[str]) -> int:
     flags = parse(ReportFlags, args, "report")
     from enas.reports.page import write_report
-    from enas.runs.files import read_json
+    from enas.runs.records import Compared
 
     print(f"wrote {write_report(flags.run)}")
-    if (flags.run / "compare.json").exists():
-        print(f"verdict: {read_json(flags.run / 'compare.json')['verdict']}")
+    if (compared := Compared.find(flags.run)) is not None:
+        print(f"verdict: {compared.verdict}")
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from enas.cli.commands import command, parse
+from enas.cli.commands import Maybe, command, parse
 
 
 @dataclass(frozen=True)
@@ -15,34 +15,42 @@ class ShowFlags:
     """Look at an architecture: a drawing in the terminal, or a file.
 
     enas show enas_micro
+    enas show enas_micro --sizes                    (and how many parameters the network has, by recipe)
     enas show runs/mine --out best.svg              (.svg .png .pdf .dot .txt .json)
     """
 
     what: Positional[str]
     """A run folder (its best), an architecture file, or a name from `enas list`."""
-    out: Path | None = None
+    sizes: bool = False
+    """Also print the number of parameters of the network, by recipe."""
+    out: Maybe[Path] = None
     """File to write; the ending says which form."""
 
 
 @command("show", "draw an architecture, in the terminal or as a file")
 def show(args: list[str]) -> int:
     flags = parse(ShowFlags, args, "show")
-    from enas.reports.drawing import render
+    from enas.reports.drawing.text import to_text
+    from enas.runs.architectures import architecture_of
     from enas.runs.files import write_atomically
-    from enas.runs.models import architecture_of, marks_of, sizes
     from enas.spaces.registry import space_of
 
     arch = architecture_of(flags.what)
     space = space_of(arch.space)
     if flags.out is None:
-        print(render.to_text(space, arch))
-        print("parameters of the network trained alone, by recipe")
-        for name, number in sizes(arch).items():
-            print(f"  {name:46} {number:>12,}")
+        print(to_text(space, arch))
     elif flags.out.suffix == ".json":
         write_atomically(flags.out, arch.to_json() + "\n")
         print(f"wrote {flags.out}")
     else:
-        render.save(space, arch, flags.out, marks_of(flags.what, arch))
-        print(f"wrote {flags.out}")
+        from enas.reports.drawing.render import save
+        from enas.runs.models import marks_of
+
+        print(f"wrote {save(space, arch, flags.out, marks_of(flags.what, arch))}")
+    if flags.sizes:
+        from enas.runs.models import sizes
+
+        print("parameters of the network trained from scratch, by recipe")
+        for name, number in sizes(arch).items():
+            print(f"  {name:46} {number:>12,}")
     return 0

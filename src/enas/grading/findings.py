@@ -1,8 +1,9 @@
-"""Findings: the figures that a run folder holds for the paper's experiments, each with the settings it was made by.
+"""Findings: the figures that a run folder holds for the paper's experiments, each with the settings it
+was made by.
 
-Trainings alone (`retrain/*/result.json`) of the architecture that ranks first in best.json, of the one that validation
-chose among several (retrained.json), and of hand-designed models; from compare.json the uniform architectures, the
-disabled controller and the studies of local optima. No torch in here.
+They are trainings from scratch of the architecture that ranks first, of the one that validation chose
+among several, and of hand-designed models; and of a comparison the random architectures, the disabled
+controller and the studies of local optima. No torch in here.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from enas.runs.before import flat_settings
-from enas.runs.files import Record, blaming, flat, read_records
-from enas.tasks.metrics import METRICS
+from enas.runs.files import blaming, flat
+from enas.runs.records import Best, Compared, Config, Result, Retrained
+from enas.tasks.metrics import METRICS, Metric
 
 Settings = Mapping[str, Any]  # by dotted names, as JSON holds them
 PAPER = {"ptb": "perplexity", "cifar10": "accuracy"}  # the paper's data sets, and what our files are judged by
@@ -23,7 +24,7 @@ SPACES = {"ptb-rnn": "rnn_cell", "cifar10-macro": "conv_macro", "cifar10-micro":
 
 
 @dataclass(frozen=True)
-class Found:
+class Finding:
     """One figure, as the paper gives it: an error in percent, a perplexity; of kind "local" its increase."""
 
     run: Path
@@ -35,174 +36,147 @@ class Found:
     recipe: str
     settings: Settings
     own: Settings  # the run's, which the figure's may differ from
+    seeds: tuple[int | str, ...]  # of the search and of the training: what is equal in them and all settings is the same
     value: float = math.nan
     spread: float | None = None
     n: int = 1  # 0: a training that diverged
-    extreme: float | None = None  # the best of the uniform ones; the largest increase of a study
+    extreme: float | None = None  # the best of the random architectures; the largest increase of a study
     parameters: tuple[int, ...] = ()
     budget: int | None = None  # most parameters of a reference
     note: str = ""
-    seeds: tuple[
-        Any, ...
-    ] = ()  # of the search and of the training: what is equal in them and all settings is the same again
 
     @property
     def data(self) -> str:
         return str(self.settings["data.dataset"])
 
+    @property
+    def metric(self) -> Metric:
+        return METRICS[PAPER[self.data]]
 
-def number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+
+def finite(value: float) -> float:
+    """Returns the figure; ValueError where it is not finite."""
+    if not math.isfinite(value):
         raise ValueError(f"a figure is a finite number; got {value!r}")
-    return float(value)
+    return value
 
 
-def _maybe(value: Any) -> float | None:
-    """None where there is no number, such as a spread of one."""
-    return None if value is None or value != value else number(value)
+def error(value: float, metric: Metric) -> float:
+    """Returns the error in percent for an accuracy in percent, a perplexity unchanged."""
+    return 100 - finite(value) if metric.larger_is_better else finite(value)
 
 
-def _shown(value: Any, data: str) -> float:
-    """Of an accuracy in percent the error; a perplexity as it is."""
-    return 100 - number(value) if PAPER[data] == "accuracy" else number(value)
-
-
-def _one(path: Path) -> Record | None:
-    return next(iter(read_records(path)), None)
-
-
-def findings(run: Path) -> tuple[list[Found], list[str]]:
-    """What a search or a training holds for the table, and in words what it holds that no row is about. ValueError
-    (Damaged) where a file is not what it should be."""
-    config = _one(run / "config.json") or {}
-    with blaming(run / "config.json"):
-        command, settings = config["command"], flat_settings(config)
-        preset, recipe, data = str(config["preset"]), str(config["recipe"]), settings["data.dataset"]
+def findings(run: Path) -> tuple[list[Finding], list[str]]:
+    """Returns what a search or a training holds for the table, and in words what it holds that no row is
+    about. Damaged where a file is not what it should be."""
+    config = Config.read(run)
+    with blaming(run / Config.FILE):
+        preset, data = config.preset, config.settings["data.dataset"]
     if preset not in SPACES or data not in PAPER:
         return [], [f"preset {preset} on data set {data}, which no experiment of the paper is about"]
-    if command == "search":
-        like = Found(run, run, "", SPACES[preset], "", preset, recipe, settings, settings, seeds=_seeds(config, run))
-        return _of_search(run, like)
-    one = _training(run, run, settings) if command == "retrain" else None
-    if one is None:
-        return [], ["a training without a result yet" if command == "retrain" else f"a {command}"]
-    return ([one], []) if one.kind == "reference" else ([], ["a training of an architecture outside of a search"])
+    if config.command == "search":
+        return _of_search(run, config)
+    if config.command != "retrain":
+        return [], [f"a {config.command}"]
+    training = _training(run, run, config.settings)
+    if training is None:
+        return [], ["a training without a result yet"]
+    return ([training], []) if training.kind == "reference" else ([], ["a training of an architecture outside of a search"])
 
 
-def _seeds(config: Record, run: Path) -> tuple[Any, ...]:
-    return (config.get("seed", str(run)),)
+def _seed(config: Config, run: Path) -> int | str:
+    return str(run) if config.seed is None else config.seed
 
 
-def _training(folder: Path, run: Path, own: Settings) -> Found | None:
-    """A training alone; None while it has no result."""
-    config, result = _one(folder / "config.json") or {}, _one(folder / "result.json")
-    with blaming(folder / "config.json"):
-        settings, preset, model = flat_settings(config), str(config["preset"]), config["architecture"]
-        reference = str(model["reference"]) if "reference" in model else ""
-        one = Found(
-            run,
-            folder / "result.json",
-            "reference" if reference else "derived",
-            "" if reference else SPACES[preset],
-            reference,
-            preset,
-            str(config["recipe"]),
-            settings,
-            own,
-            budget=int(model["parameters"]) if reference else None,
-            seeds=(*_seeds(config, run), config["train_seed"]),
-        )
-        metric = METRICS[PAPER[one.data]]
+def _training(folder: Path, run: Path, own: Settings) -> Finding | None:
+    """Returns a training from scratch, None while it has no result."""
+    config, result = Config.read(folder), Result.of(folder)
     if result is None:
-        ended = [record.get("why") for record in read_records(folder / "timing.jsonl")][-1:]
-        return replace(one, file=folder / "timing.jsonl", n=0) if ended == ["diverged"] else None
-    with blaming(folder / "result.json"):
-        figure = result[f"test_{metric.name}"]
-        if figure == math.inf:  # a perplexity that overflows
-            return replace(one, n=0)
-        return replace(one, value=_shown(metric.shown(number(figure)), one.data), parameters=(int(result["parameters"]),))
+        return None
+    with blaming(folder / Config.FILE):
+        model, seeds = config.architecture or {}, (_seed(config, run), config.train_seed)
+        kind, space, of = ("derived", SPACES[config.preset], "")
+        if "reference" in model:
+            kind, space, of = ("reference", "", str(model["reference"]))
+        budget = int(str(model["parameters"])) if of else None
+        preset, recipe, settings = config.preset, config.recipe, config.settings
+        like = Finding(run, folder / Result.FILE, kind, space, of, preset, recipe, settings, own, seeds, budget=budget)
+        metric = like.metric
+    if result.diverged:
+        return replace(like, file=folder / "timing.jsonl", n=0)
+    with blaming(like.file):
+        figure = result.figures[f"test_{metric.name}"]
+        if figure == math.inf:  # a perplexity that overflowed
+            return replace(like, n=0)
+        return replace(like, value=error(metric.shown(figure), metric), parameters=(result.parameters,))
 
 
-def _of_search(run: Path, like: Found) -> tuple[list[Found], list[str]]:
-    found, unused, own = [], [], like.own
-    first, done = "", own.get("search.epochs")
-    if (best := _one(run / "best.json")) is not None:
-        with blaming(run / "best.json"):
-            first, done = str(best["ranked"][0]["id"]), int(best["searched_epochs"])
-            own = {**own, **flat(best.get("settings", {}), "derive.")}  # flags that `derive` was given
-            like = replace(like, own=own, settings={**like.settings, **own})
+def _of_search(run: Path, config: Config) -> tuple[list[Finding], list[str]]:
+    own, first, unused = dict(config.settings), "", []
+    done = own.get("search.epochs")
+    if (best := Best.find(run)) is not None:
+        first, done = best.ranked[0].id, best.searched_epochs
+        own |= flat(best.settings, "derive.")  # flags that `derive` was given
     chosen, note = _chosen(run, first)
-    unfinished = 0
-    is_enas = own.get("strategy") == "reinforce" and own.get("derive.draw", "policy") == "policy"
-    for file in sorted(run.glob("retrain*/*/config.json")):
-        folder = file.parent
-        one = _training(folder, run, own)
-        if one is None:
-            unfinished += 1
-        elif one.kind == "reference":
-            found.append(one)
-        elif is_enas:
-            one = replace(one, settings={**one.settings, "search.epochs": done})
-            if first and folder.name.startswith(f"{first}-"):
-                found.append(one)
-            elif str(folder.relative_to(run)) == chosen:
-                found.append(replace(one, note=note))
-    if unfinished:
+    strategy, draw = own.get("strategy"), own.get("derive.draw", "policy")
+    is_enas = strategy == "reinforce" and draw == "policy"
+    trainings = {file.parent: _training(file.parent, run, own) for file in sorted(run.glob("retrain*/*/config.json"))}
+    results = []
+    for folder, training in trainings.items():
+        if training is None:
+            continue
+        of_search = replace(training, settings={**training.settings, "search.epochs": done})
+        if training.kind == "reference":
+            results.append(training)
+        elif is_enas and first and folder.name.startswith(f"{first}-"):
+            results.append(of_search)
+        elif is_enas and str(folder.relative_to(run)) == chosen:
+            results.append(replace(of_search, note=note))
+    if unfinished := list(trainings.values()).count(None):
         unused.append(f"{unfinished} training{'s' * (unfinished > 1)} without a result yet")
     if not is_enas:
-        unused.append(
-            f"a search of strategy {own.get('strategy')}, derived from samples of {own.get('derive.draw', 'policy')}:"
-            " what it derived is not ENAS's"
-        )
-    if (compared := _one(run / "compare.json")) is not None:
-        with blaming(run / "compare.json"):
-            settings = {**own, "search.epochs": done, **flat(compared["recipe"], "retrain.")}
-            compared_as = replace(like, file=run / "compare.json", settings=settings)
-            found += [one for one in _compared(compared, compared_as) if is_enas or one.kind == "uniform"]
-            if first and compared["derived_id"] != first:
-                unused.append(
-                    "compare.json is of an architecture that does not rank first any more; its uniform ones count"
-                )
-    return found, unused
+        unused.append(f"a search of strategy {strategy}, derived from samples of {draw}: what it derived is not ENAS's")
+    if (compared := Compared.find(run)) is not None:
+        settings = {**own, "search.epochs": done, **flat(compared.recipe, "retrain.")}
+        space, seeds = SPACES[config.preset], (_seed(config, run),)
+        like = Finding(run, run / Compared.FILE, "", space, "", config.preset, config.recipe, settings, own, seeds)
+        with blaming(like.file):
+            results += [one for one in _compared(compared, like) if is_enas or one.kind == "uniform"]
+        if first and compared.derived_id != first:
+            unused.append("compare.json is of an architecture that does not rank first any more; its random ones count")
+    return results, unused
 
 
 def _chosen(run: Path, first: str) -> tuple[str, str]:
-    """Folder of the training that validation chose among several, where it is not of the architecture that ranks first."""
-    record = _one(run / "retrained.json")
-    if record is None:
+    """Returns the folder of the training that validation chose among several, where it is not of the
+    architecture that ranks first, and a note that says so."""
+    record = Retrained.find(run)
+    if record is None or record.chosen == first:
         return "", ""
-    with blaming(run / "retrained.json"):
-        rows, chosen = record["trainings"], record["chosen"]
-        [row] = [row for row in rows if row["id"] == chosen]
-        return ("", "") if chosen == first else (str(row["folder"]), f"chosen of {len(rows)} by validation")
+    return record.best.folder, f"chosen of {len(record.trainings)} by validation"
 
 
-def _compared(record: Record, like: Found) -> Iterator[Found]:
-    data, metric = like.data, METRICS[PAPER[like.data]].name
-    uniform = {*record.get(f"test_{metric}", record["parameters"])}
-    uniform -= {"derived", str(record["derived_id"]), *record.get("references", {})}
-    diverged = int(record.get("diverged", 0))
+def _compared(compared: Compared, like: Finding) -> Iterator[Finding]:
+    verdict, metric = compared.verdict, like.metric
+    if compared.metric != metric:
+        raise ValueError(f"it is of {compared.metric.name}, where the run is of {metric.name}")
     yield replace(
         like,
         kind="uniform",
-        value=_shown(number(record["derived"]) - number(record["difference"]), data),
-        spread=number(record["uniform_spread"]),
-        n=int(record["cells"]),
-        extreme=_shown(record["uniform_best"], data),
-        parameters=tuple(int(p) for name, p in record["parameters"].items() if name in uniform),
-        note=f"{diverged} more diverged" if diverged else "",
+        value=error(verdict.derived - verdict.difference, metric),
+        spread=finite(verdict.uniform_spread),
+        n=verdict.cells,
+        extreme=error(verdict.uniform_best, metric),
+        parameters=tuple(compared.parameters[name] for name in compared.uniform),
+        note=f"{verdict.diverged} more diverged" if verdict.diverged else "",
     )
-    disabled, local = record.get("disabled"), record.get("local")
-    for part in (disabled, local):
-        if part and part["metric"] != metric:
-            raise ValueError(f"a part of it is of {part['metric']}, where the run is of {metric}")
-    if disabled:
-        one = replace(like, n=int(disabled["configurations"]))
-        yield replace(one, kind="disabled", value=_shown(disabled["mean"], data), spread=_maybe(disabled["spread"]))
-        yield replace(one, kind="ensemble", value=_shown(disabled["ensemble"], data))
-    for study in local["studies"] if local else ():
-        if study["changed"]:  # else there was nothing to change
-            gap = study["difference"] or {"mean": study["largest"], "half_width": None}
-            one = replace(like, kind="local", of=str(study["name"]), n=len(study["changed"]))
-            spread, largest = _maybe(gap["half_width"]), number(study["largest"])
-            yield replace(one, value=number(gap["mean"]), spread=spread, extreme=largest)
+    if disabled := compared.disabled:
+        of_all = replace(like, n=disabled.configurations)
+        yield replace(of_all, kind="disabled", value=error(disabled.mean, metric), spread=finite(disabled.spread))
+        yield replace(of_all, kind="ensemble", value=error(disabled.ensemble, metric))
+    for study in compared.studies:
+        if study.largest is not None:  # else there was nothing to change
+            largest, gap = finite(study.largest), study.difference
+            value, spread = (finite(gap.mean), finite(gap.half_width)) if gap else (largest, None)
+            like_study = replace(like, kind="local", of=study.name, n=len(study.changed))
+            yield replace(like_study, value=value, spread=spread, extreme=largest)

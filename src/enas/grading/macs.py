@@ -1,7 +1,8 @@
-"""What a search and its trainings compute, in multiply-accumulates: a figure that does not depend on the machine.
+"""What a search and its trainings compute, in multiply-accumulates: a figure that does not depend on the
+machine.
 
-As torch's counter counts a forward, convolutions and products; a training step is three of them (its backward is two). Not
-counted: what is neither, validation, and what the controller itself computes.
+torch's counter counts the convolutions and products of a forward pass; a training step is three of
+them (its backward pass is two). Not counted: everything else, validation, and the controller itself.
 """
 
 from __future__ import annotations
@@ -9,64 +10,72 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from enas.grading.opened import OpenedRun
 from enas.networks import kernels
-from enas.runs.files import read_lines
 from enas.runs.plan import Plan
+from enas.runs.records import sampled
 from enas.spaces.architecture import Architecture, Reference
+from enas.tasks.task import Task
 
 SAMPLE = 16  # architectures of a search that are counted; the others are taken to be like them
 
 
-def macs(run: Callable[[], Any]) -> float:
-    """Multiply-accumulates of a call, without gradients. Average pools that run as convolutions are none."""
+def macs(run: Callable[[], object]) -> float:
+    """Returns the multiply-accumulates of a call without gradients. Average pools that run as
+    convolutions are none."""
     with kernels.without("pool"), FlopCounterMode(display=False) as counter, torch.no_grad():
         run()
     return counter.get_total_flops() / 2
 
 
+def _step(task: Task, net: Any, arch: Architecture | None, step: int) -> float:
+    """Returns those of a training step."""
+    batch = task.train_batch(0, step % task.train_steps)  # windows differ in length
+    net.requires_grad_(False).train()  # a loss may compute its gradient beforehand
+    return 3 * macs(lambda: task.loss(net, arch, batch))
+
+
+def _score(task: Task, net: Any, arch: Architecture) -> float:
+    """Returns those of a reward."""
+    return macs(lambda: task.reward(net, arch, task.reward_batch(0)))
+
+
 def _countable(network: Any) -> Any:
-    """Settings of the same network, computed so that the counter sees every product: not recorded, not in place."""
+    """Returns settings of the same network, computed so that the counter sees every product."""
     return dataclasses.replace(network, computation="plain") if hasattr(network, "computation") else network
 
 
-def of_search(run: Path, plan: Plan) -> float:
-    """Of all that the search in a folder has trained and scored so far, estimated from a sample of it."""
-    settings = dataclasses.replace(plan.settings, network=_countable(plan.settings.network))
-    plan = dataclasses.replace(plan, settings=settings)
-    procedure = plan.search()
-    net, task = procedure.supernet.requires_grad_(False), procedure.task  # a loss may compute its gradient beforehand
-    records = read_lines(run / "architectures.jsonl")
-    choices = {record["id"]: record["choices"] for record in records if "choices" in record}
+def of_search(run: OpenedRun) -> float:
+    """Returns those of all that a search has trained and scored so far, estimated from a sample of it."""
+    search = run.plan.with_settings(network=_countable(run.plan.settings.network)).search()
+    children, space = sampled(run.path), run.plan.space
+    archs = {child.id: space.architecture(child.choices) for child in children if child.choices}
     total = 0.0
     for phase in ("shared", "controller"):
-        ids = [record["id"] for record in records if record["phase"] == phase]
-        counted = []
-        for i, name in enumerate(random.Random(0).sample(ids, min(SAMPLE, len(ids)))):
-            arch, step = plan.space.architecture(choices[name]), i % task.train_steps  # windows differ in length
+        ids = [child.id for child in children if child.phase == phase]
+        counted = [0.0]
+        for step, name in enumerate(random.Random(0).sample(ids, min(SAMPLE, len(ids)))):
             if phase == "shared":
-                net.train()
-                counted.append(3 * macs(lambda arch=arch, step=step: task.loss(net, arch, task.train_batch(0, step))))  # type: ignore[misc]
+                counted.append(_step(search.task, search.supernet, archs[name], step))
             else:
-                counted.append(macs(lambda arch=arch: task.reward(net, arch, task.reward_batch(0))))  # type: ignore[misc]
-        total += len(ids) * fmean(counted or [0.0])
+                counted.append(_score(search.task, search.supernet, archs[name]))
+        total += len(ids) * fmean(counted[1:] or counted)
     return total
 
 
 def of_trainings(plan: Plan, models: Sequence[Architecture | Reference]) -> float:
-    """Of training each of these alone, to the end, by the plan's recipe; one that is named twice counts twice."""
+    """Returns those of training each of these from scratch, to the end, by the plan's recipe; a model
+    that is named twice counts twice."""
     settings = plan.settings.retrain
     task = plan.task(plan.load_data(), settings.task, settings.train_on)
-    found = {}
-    for i, what in enumerate(dict.fromkeys(models)):
-        batch = task.train_batch(0, i % task.train_steps)
+    counted = {}
+    for step, model in enumerate(dict.fromkeys(models)):
         task.forget(0)  # a state of another model has another form
-        model: Any = plan.model(_countable(settings.network), task, what, 0).requires_grad_(False).train()
-        found[what] = 3 * macs(lambda model=model, batch=batch: task.loss(model, None, batch))  # type: ignore[misc]
-    return sum(found[what] for what in models) * task.train_steps * settings.epochs
+        counted[model] = _step(task, plan.model(_countable(settings.network), task, model, 0), None, step)
+    return sum(counted[model] for model in models) * task.train_steps * settings.epochs

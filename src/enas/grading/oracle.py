@@ -1,10 +1,10 @@
-"""Strategies against the truth: a table that has the accuracy of every architecture of a space (NAS-Bench-201,
-NAS-Bench-Macro; `enas.spaces.registry` says how each is read).
+"""Strategies and searches against the truth: a table that has the accuracy of every architecture of a
+space (NAS-Bench-201, NAS-Bench-Macro; `enas.spaces.registry` says how each is read).
 
-A strategy alone is asked and told from the table: no weights, nothing to train, only what it learns from. Its *regret*
-after q queries is what the best architecture of the table scores, less what the best of its q queries by reward scores.
-Rewards are from one column, scores from another: where the benchmark has both, of a short training, validated, and of the
-full one, tested, as a search has it.
+A strategy by itself is asked and told from the table: no weights, nothing to train, only what it learns
+from. Its *regret* after q queries is the score of the best architecture of the table, minus the score
+of the best of its q queries by reward. Rewards and scores are two columns: where the benchmark has
+both, the accuracy of a short training on validation images, and of the full one on test images.
 
 Shapes: S seeds, Q queries.
 """
@@ -12,45 +12,59 @@ Shapes: S seeds, Q queries.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
+from enas.grading.opened import OpenedRun
+from enas.grading.ranking import Grade, grade
+from enas.procedures.statistics import Interval, difference, interval
+from enas.ranges import at_least, check_name, check_ranges
+from enas.runs.files import write_json
+from enas.runs.presets.registry import config_of, preset_for
+from enas.runs.process import versions
 from enas.spaces.architecture import Architecture
+from enas.spaces.registry import SPACES, Benchmark
 from enas.spaces.space import SearchSpace
+from enas.strategies.registry import STRATEGIES
 from enas.strategies.strategy import Strategy
+
+MARKS = (10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000)  # numbers of queries that a table shows
 
 
 @dataclass(frozen=True)
 class Table:
-    """What is known of each architecture: columns of numbers, accuracies in percent."""
+    """Columns of what is known of each architecture, accuracies in percent."""
 
     name: str
     archs: tuple[Architecture, ...]
     columns: Mapping[str, tuple[float, ...]]
 
     def column(self, name: str) -> dict[Architecture, float]:
-        """Architecture to value; ValueError where there is no such column."""
-        if name not in self.columns:
-            raise ValueError(f"a column of '{self.name}' is one of {', '.join(self.columns)}; got '{name}'")
+        """Returns architecture to value; ValueError where there is no such column."""
+        check_name(f"a column of '{self.name}'", name, self.columns)
         return dict(zip(self.archs, self.columns[name], strict=True))
 
 
 def read_table(
     path: Path, space: SearchSpace, parse: Callable[[str], Architecture], form: Literal["csv", "json"] = "csv"
 ) -> Table:
-    """A file, .gz or not. `csv`: a column `arch` in the space's published form, and columns of numbers. `json`: an object
-    with an entry for each published form, itself an object of numbers; a list of three is three columns, `name_1` to
-    `name_3`.
+    """Reads a file, .gz or not. `csv`: a column `arch` in the space's published form, and columns of numbers.
+    `json`: an object with an entry for each published form, itself an object of numbers; a list of three
+    is three columns, `name_1` to `name_3`.
 
-    ValueError where the file is missing or is not that, or where an architecture is missing or of another space."""
+    ValueError where the file is missing or is not that, and where an architecture is missing or of
+    another space."""
     if not path.is_file():
         raise ValueError(f"--table is a file of the benchmark's accuracies; there is none at '{path}'")
     try:
@@ -73,7 +87,7 @@ def read_table(
 
 
 def _csv_rows(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(published form, values by column) of each architecture."""
+    """Returns (published form, values by column) of each architecture."""
     rows = list(csv.DictReader(text.splitlines()))
     if not rows or "arch" not in rows[0]:
         raise ValueError(f"a table has a column 'arch' and one of numbers at least; '{path}' has not")
@@ -94,8 +108,54 @@ def _json_rows(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the oracle is asked for. Columns of None are those that the benchmark names."""
+
+    queries: int = 300
+    seeds: int = 100
+    cells: int = 200
+    reward: str | None = None
+    score: str | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "", queries=at_least(1), seeds=at_least(2), cells=at_least(6))
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A table with its space; `reward` and `score` are the columns that are told and that count."""
+
+    table: Table
+    space: SearchSpace
+    benchmark: Benchmark
+    reward: str
+    score: str
+    run: OpenedRun | None
+    """The search that is held against it, where there is one."""
+
+    @classmethod
+    def read(cls, what: str, file: Path, asked: Asked, table_only: bool = False) -> Truth:
+        """`what`: the name of a space, or the folder of a search in it. ValueError where there is no table
+        of the space, or a column is missing."""
+        benchmarks = {name: entry.benchmark for name, entry in SPACES.items() if entry.benchmark}
+        run = OpenedRun.at(what) if what not in benchmarks and Path(what).is_dir() else None
+        if what not in benchmarks and run is None:
+            raise ValueError(f"`enas oracle` takes {', '.join(benchmarks)} or the folder of a run; got '{what}'")
+        name = run.plan.space.name if run else what
+        if name not in benchmarks:
+            raise ValueError(f"there are tables of {' and '.join(benchmarks)}; '{what}' searches {name}")
+        if run and table_only:
+            raise ValueError(f"--table-only plays strategies without a run: `enas oracle {name} --table FILE --table-only`")
+        benchmark, space = benchmarks[name], SPACES[name].make(SPACES[name].settings())
+        table = read_table(file, space, benchmark.parse, benchmark.form)
+        truth = cls(table, space, benchmark, asked.reward or benchmark.reward, asked.score or benchmark.score, run)
+        table.column(truth.reward), table.column(truth.score)  # a wrong name is said before minutes are spent
+        return truth
+
+
+@dataclass(frozen=True)
 class Curves:
-    """Of one strategy: the score of the best so far by reward, (S, Q), percent."""
+    """The score of the best architecture so far by reward, of one strategy, (S, Q), percent."""
 
     strategy: str
     scores: np.ndarray
@@ -114,6 +174,56 @@ class Played:
     scores: list[float]
 
 
+@dataclass(frozen=True)
+class Contest:
+    """All strategies against one table."""
+
+    truth: Truth
+    asked: Asked
+    curves: Mapping[str, Curves]
+
+    @property
+    def best(self) -> float:
+        return max(self.truth.table.column(self.truth.score).values())
+
+    @property
+    def marks(self) -> list[int]:
+        return [mark for mark in MARKS if mark < self.asked.queries] + [self.asked.queries]
+
+    def regret(self, name: str) -> Interval:
+        """Returns the regret after all queries."""
+        return interval(self.curves[name].regret(self.best)[:, -1])
+
+    def above_uniform(self, name: str) -> Interval:
+        """Returns how far a strategy is above random search after all queries, in points."""
+        return difference(self.curves[name].scores[:, -1], self.curves["random"].scores[:, -1])
+
+    def verdict(self, name: str) -> str:
+        gap = self.above_uniform(name)
+        side = "above" if gap.mean > 0 else "below"
+        says = f"is {side} uniform" if gap.excludes_zero else "is not told apart from uniform"
+        return f"{name} {says} after {self.asked.queries} queries: {gap} points"
+
+    @property
+    def verdicts(self) -> list[str]:
+        return [self.verdict(name) for name in self.curves if name != "random"]
+
+    def to_dict(self) -> dict[str, object]:
+        strategies = {
+            name: {
+                "score": {str(q): dataclasses.asdict(interval(curves.scores[:, q - 1])) for q in self.marks},
+                "regret": dataclasses.asdict(self.regret(name)),
+                "above_uniform": dataclasses.asdict(self.above_uniform(name)) if name != "random" else None,
+            }
+            for name, curves in self.curves.items()
+        }
+        return {
+            "table": self.truth.table.name, "reward": self.truth.reward, "score": self.truth.score, "best": self.best,
+            "seeds": self.asked.seeds, "queries": self.asked.queries, "versions": versions(),
+            "note": self.truth.benchmark.note, "strategies": strategies, "verdict": self.verdicts,
+        }  # fmt: skip
+
+
 def play(
     make: Callable[[int], Strategy],
     name: str,
@@ -123,8 +233,8 @@ def play(
     seeds: int,
     at_a_time: int,
 ) -> Iterator[Played]:
-    """Ask and tell until the queries are spent, for each seed; rewards are told as shares (percent / 100). An architecture
-    that is asked for again counts again."""
+    """Asks and tells a strategy until the queries are spent, for each seed; rewards are told as shares
+    (percent / 100). An architecture that is asked for again counts again."""
     for seed in range(seeds):
         strategy = make(seed)
         best = -math.inf
@@ -137,3 +247,40 @@ def play(
                     best, chosen = reward[arch], arch
                 scores.append(score[chosen])
         yield Played(name, seed, seeds, scores)
+
+
+def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> Contest:
+    """Plays every registered strategy; `listen` is called with a text after each seed."""
+    torch.set_num_threads(1)  # a controller's tensors are small
+    recipe = config_of(preset_for(truth.space.name), "quick")
+    reward, score = truth.table.column(truth.reward), truth.table.column(truth.score)
+    curves = {}
+    for name, entry in STRATEGIES.items():
+        learns = name == "reinforce"
+        make = partial(_strategy, entry.make, truth.space, recipe.strategy if learns else entry.settings())
+        rows = []
+        at_a_time = recipe.search.architectures if learns else 1
+        for played in play(make, name, reward, score, asked.queries, asked.seeds, at_a_time):
+            rows.append(played.scores)
+            listen(f"{name}: seed {played.seed + 1} of {asked.seeds}")
+        curves[name] = Curves(name, np.array(rows))
+    return Contest(truth, asked, curves)
+
+
+def _strategy(make: Callable[..., Strategy], space: SearchSpace, settings: object, seed: int) -> Strategy:
+    return make(space, settings, seed=seed)
+
+
+def held_against(truth: Truth, asked: Asked, out: Path, listen: Callable[[str], object]) -> Contest | Grade:
+    """Plays all strategies, or grades the run that `truth` is of; writes `out`/oracle.json."""
+    record: dict[str, object]
+    result: Contest | Grade
+    if truth.run is None:
+        result = play_all(truth, asked, listen)
+        record = result.to_dict()
+    else:
+        result = grade(truth.run, truth.table.column(truth.score), asked.cells, listen=listen)
+        record = {**result.to_dict(), "table": truth.table.name, "score": truth.score, "note": truth.benchmark.note}
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "oracle.json", record)
+    return result

@@ -1,79 +1,108 @@
-"""How well a search's shared weights rank: against a table of the truth (`enas oracle RUN --table FILE`), and against
-trainings alone (`enas compare RUN`). Beside them what costs nothing: parameters, multiply-adds, depth."""
+"""How well the shared weights of a search rank: against a table of the truth (`enas oracle RUN --table
+FILE`), and against trainings from scratch (`enas compare RUN`). Beside them stand rankers that cost
+nothing: parameters, multiply-adds, depth."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from enas.grading.opened import OpenedRun
 from enas.grading.verdict import uniform_architectures
 from enas.networks.supernet import Supernet
-from enas.procedures.statistics import rank
-from enas.runs.files import read_json
-from enas.runs.folder import RunFolder
+from enas.procedures.statistics import Ranking, rank
 from enas.runs.loop import silent
-from enas.runs.plan import Plan
+from enas.runs.records import Best
 from enas.spaces.architecture import Architecture
-from enas.spaces.space import SearchSpace, wire
+from enas.spaces.space import SearchSpace
 from enas.tasks.metrics import Metric
 from enas.tasks.task import Task
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a derived architecture stands among all of its space."""
+
+    architecture: Architecture
+    score: float
+    rank: int
+    better_than: float  # share of all architectures
+
+    def to_dict(self) -> dict[str, object]:
+        place = {"score": self.score, "rank": self.rank, "better_than": self.better_than}
+        return {"id": self.architecture.id, **self.architecture.to_dict(), **place}
+
+
+@dataclasses.dataclass(frozen=True)
+class Grade:
+    """A search held against a table of the truth, in percent."""
+
+    run: str
+    epochs: int
+    space_size: int
+    derived: Place | None
+    uniform_mean: float
+    rankings: tuple[Ranking, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        rankings = [ranking.to_dict() for ranking in self.rankings]
+        return {**values, "derived": self.derived.to_dict() if self.derived else None, "rankings": rankings}
+
+
 def grade(
-    run: str | Path, truth: Mapping[Architecture, float], cells: int, *, batches: int = 4, listen: Any = silent
-) -> dict[str, Any]:
-    """A search held against the truth (architecture to percent): where its derived architecture stands, and how the shared
-    weights rank `cells` uniform architectures on `batches` validation minibatches, beside rankers that cost nothing.
+    run: OpenedRun,
+    truth: Mapping[Architecture, float],
+    cells: int,
+    *,
+    batches: int = 4,
+    listen: Callable[[str], object] = silent,
+) -> Grade:
+    """Holds a search against the truth (architecture to percent): where its derived architecture stands,
+    and how the shared weights rank `cells` random architectures on `batches` validation minibatches.
 
     `listen` is called with a text after each architecture. ValueError for a run of another space."""
-    path = Path(run)
-    folder = RunFolder.open(path)
-    plan = Plan.of(folder.config)
-    if not truth or next(iter(truth)).space != plan.space.spec:
-        raise ValueError(f"the table is of another space than '{path}', which searches {plan.space.name}")
-    procedure = plan.search()
-    procedure.load(folder.read_checkpoint())
-    net = procedure.supernet
-    task: Any = procedure.task
-    kinds = ("accuracy", "loss")
-    by_kind = {kind: copy.copy(task) for kind in kinds}
-    for kind, other in by_kind.items():
-        other.settings = dataclasses.replace(task.settings, reward=kind)
-    archs = uniform_architectures(plan.space, cells, plan.seed)
-    scores: dict[str, list[float]] = {f"shared weights, {kind}": [] for kind in kinds}
+    space = run.plan.space
+    if not truth or next(iter(truth)).space != space.spec:
+        raise ValueError(f"the table is of another space than '{run.path}', which searches {space.name}")
+    search = run.search()
+    tasks = {kind: _rewarding(search.task, kind) for kind in ("accuracy", "loss")}
+    archs = uniform_architectures(space, cells, run.plan.seed)
+    scores: dict[str, list[float]] = {f"shared weights, {kind}": [] for kind in tasks}
     for i, arch in enumerate(archs):
-        for kind in kinds:
-            rewards = [by_kind[kind].reward(net, arch, by_kind[kind].reward_batch(batch)) for batch in range(batches)]
+        for kind, task in tasks.items():
+            rewards = [task.reward(search.supernet, arch, task.reward_batch(batch)) for batch in range(batches)]
             scores[f"shared weights, {kind}"].append(sum(rewards) / batches)
         listen(f"scoring architecture {i + 1} of {cells}")
-    scores |= free_scores(net, archs, by_kind["loss"])
+    scores |= free_scores(search.supernet, archs, tasks["loss"])
     true = [truth[arch] for arch in archs]
-    derived = None
-    if (path / "best.json").exists():
-        arch = Architecture.from_dict(read_json(path / "best.json")["ranked"][0])
-        better = sum(value > truth[arch] for value in truth.values())
-        derived = {"id": arch.id, **arch.to_dict(), "score": truth[arch], "rank": better + 1,
-                   "better_than": sum(value < truth[arch] for value in truth.values()) / len(truth)}  # fmt: skip
-    return {
-        "run": path.name,
-        "epochs": procedure.epoch,
-        "space_size": len(truth),
-        "derived": derived,
-        "uniform_mean": sum(true) / len(true),
-        "rankings": [rank(name, values, true).to_dict() for name, values in scores.items()],
-    }
+    best = Best.find(run.path)
+    rankings = tuple(rank(name, values, true) for name, values in scores.items())
+    place = _place(best.architecture, truth) if best else None
+    return Grade(run.path.name, search.epoch, len(truth), place, sum(true) / len(true), rankings)
+
+
+def _rewarding(task: Task, kind: str) -> Any:
+    """Returns the task with another kind of reward."""
+    other: Any = copy.copy(task)
+    other.settings = dataclasses.replace(other.settings, reward=kind)
+    return other
+
+
+def _place(arch: Architecture, truth: Mapping[Architecture, float]) -> Place:
+    better, worse = (sum(sign * value > sign * truth[arch] for value in truth.values()) for sign in (1, -1))
+    return Place(arch, truth[arch], better + 1, worse / len(truth))
 
 
 @torch.no_grad()
 def free_scores(net: Supernet, archs: Sequence[Architecture], task: Task) -> dict[str, list[float]]:
-    """What is known of architectures without training any: larger is said to be better."""
+    """Returns what is known of architectures without training any; larger is taken to be better."""
     batch, counts = task.reward_batch(0), []
     for arch in archs:
         with FlopCounterMode(display=False) as counter:
@@ -88,19 +117,19 @@ def free_scores(net: Supernet, archs: Sequence[Architecture], task: Task) -> dic
 
 
 def _op_counts(space: SearchSpace, archs: Sequence[Architecture]) -> dict[str, list[float]]:
-    """Of each op, how many edges of the network have it; not of those that no architecture has."""
+    """Returns how many edges of the network have each op, of the ops that some architecture has."""
     counts = []
     for arch in archs:
-        nodes = [node for cell in wire(space, arch).values() for node in cell.nodes]
+        nodes = [node for cell in space.wire(arch).values() for node in cell.nodes]
         counts.append(Counter(edge.op for node in nodes for edge in node.edges))
     ops = sorted({op for count in counts for op in count})
     return {f"number of {op}": [float(count[op]) for count in counts] for op in ops}
 
 
 def depth(space: SearchSpace, arch: Architecture) -> int:
-    """Edges on the longest way through the cells, added up over cells."""
+    """Returns the edges on the longest way through each cell, added up over cells."""
     total = 0
-    for cell in wire(space, arch).values():
+    for cell in space.wire(arch).values():
         far = dict.fromkeys(cell.inputs, 0)
         for node in cell.nodes:
             far[node.name] = 1 + max(far[name] for name in node.reads)
@@ -108,23 +137,22 @@ def depth(space: SearchSpace, arch: Architecture) -> int:
     return total
 
 
-def ranked_alone(
-    run: str | Path, archs: Sequence[Architecture], alone: Sequence[float], metric: Metric
-) -> list[dict[str, Any]]:
-    """How a search's shared weights, and what costs nothing, rank architectures that were trained alone; `alone`: figures
-    of `metric` as they are shown. Scores are of the whole validation part. Empty below 6 architectures."""
+def ranked_from_scratch(
+    run: OpenedRun, archs: Sequence[Architecture], figures: Sequence[float], metric: Metric
+) -> tuple[Ranking, ...]:
+    """Returns how a search's shared weights, and what costs nothing, rank architectures that were trained
+    from scratch to `figures` of `metric`, as they are shown. Scores are of the whole validation part.
+    Empty below 6 architectures."""
     if len(archs) < 6:
-        return []
-    folder = RunFolder.open(Path(run))
-    procedure = Plan.of(folder.config).search()
-    procedure.load(folder.read_checkpoint())
-    net, task = procedure.supernet, procedure.task
-    found = [task.evaluate(net, arch, "validation") for arch in archs]
+        return ()
+    search = run.search()
+    net, task = search.supernet, search.task
+    evaluated = [task.evaluate(net, arch, "validation") for arch in archs]
     scores = {
-        f"shared weights, {metric.name}": [-metric.cost(figures[metric.name]) for figures in found],
-        "shared weights, loss": [-figures["loss"] for figures in found],
+        f"shared weights, {metric.name}": [-metric.cost(each[metric.name]) for each in evaluated],
+        "shared weights, loss": [-each["loss"] for each in evaluated],
     } | free_scores(net, archs, task)
-    rows = [rank(name, values, [-metric.cost(value) for value in alone]).to_dict() for name, values in scores.items()]
-    for row in rows:  # back to figures as they are shown
-        row |= {key: abs(row[key]) for key in ("pick", "top_five")}
-    return rows
+    rankings = [rank(name, values, [-metric.cost(figure) for figure in figures]) for name, values in scores.items()]
+    return tuple(  # back to figures as they are shown
+        dataclasses.replace(ranking, pick=abs(ranking.pick), top_five=abs(ranking.top_five)) for ranking in rankings
+    )

@@ -1,8 +1,8 @@
-"""Reproduce: the paper's experiments beside ours (`enas reproduce`).
+"""The paper's experiments beside ours (`enas reproduce`).
 
-A row for each experiment of paper.py. Every figure of ours is a finding in a run folder (findings.py), so there is
-none without one. Figures of equal settings stand together; each line says which of its settings of size are below the
-recipe `paper`. No torch in here: the recipes are the caller's.
+A row for each experiment of paper.py. Every figure of ours is a finding in a run folder (findings.py):
+there is none without one. Figures of equal settings stand together; each line names its settings of
+size that are below the recipe `paper`. No torch in here.
 """
 
 from __future__ import annotations
@@ -16,26 +16,41 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from enas.grading.findings import Found, Settings, findings
+from enas.grading.findings import SPACES, Finding, Settings, findings
 from enas.grading.paper import EXPERIMENTS, Experiment
-from enas.runs.files import Damaged
+from enas.runs.files import Damaged, flat
+from enas.runs.records import Config
 
-# A setting of size, by its last name; the larger the fuller, but for the stem's stride.
+# Settings of size, by their last names; a larger value is a fuller one, except for the stem's stride.
 SIZES = (
     "epochs", "train", "filters", "double_filters", "cells", "hidden", "layers", "num_nodes", "num_layers", "stem_stride",
 )  # fmt: skip
 WIDTHS = ("filters", "double_filters", "cells", "hidden", "layers")  # of networks of ours: a reference has a budget
 LEAST = 0.95  # of the paper's parameters, in a network that is as large as the paper's
 SHORT = {"data.train": "training data", "space.num_nodes": "nodes", "space.num_layers": "layers"}
-# Settings that a figure of a kind depends on.
-READ_BY = {
+OF_SEARCH = ("space.", "data.", "network.", "task.", "search.")
+READ_BY = {  # settings that a figure of a kind depends on
     "derived": ("",),
     "local": ("",),
     "uniform": ("space.", "data.", "retrain."),
     "reference": ("data.", "retrain."),
-    "disabled": ("space.", "data.", "network.", "task.", "search."),
-    "ensemble": ("space.", "data.", "network.", "task.", "search."),
+    "disabled": OF_SEARCH,
+    "ensemble": OF_SEARCH,
 }
+NO_MATTER = ("retrain.task.reward", "network.computation", "retrain.network.computation")
+
+
+@dataclass(frozen=True)
+class Below:
+    """A setting of size below the recipe `paper`, with both values in words."""
+
+    name: str
+    ours: str
+    paper: str
+    of_search: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.ours} of {self.paper}"
 
 
 @dataclass(frozen=True)
@@ -45,18 +60,18 @@ class Ours:
     value: float | None  # None: every training diverged
     spread: float | None
     over: str  # what the spread is over, and how many
-    extreme: float | None  # the best of the uniform ones; the largest increase of a study
+    extreme: float | None  # the best of the random architectures; the largest increase of a study
     parameters: tuple[int, ...]
     preset: str
     recipe: str
-    smaller: tuple[str, ...]  # settings of size below the paper's
+    smaller: tuple[Below, ...]  # settings of size below the paper's
     differs: Mapping[str, tuple[Any, Any]]  # all that differ from the recipe `paper`: ours, the paper's
     files: tuple[Path, ...]
     apart: tuple[str, ...] = ()  # settings that tell it from lines of the same sizes
 
     @property
     def full(self) -> bool:
-        """No setting of size is below that of the recipe `paper`, and parameters not below the paper's own."""
+        """No setting of size is below that of the recipe `paper`, and parameters are not below the paper's."""
         return not self.smaller
 
 
@@ -83,31 +98,41 @@ class Survey:
     runs: int = 0
 
 
-def survey(folders: Sequence[Path], papers: Mapping[str, Settings], scan: Path | None = None) -> Survey:
-    """Every row, with what the runs in `folders` (each a run, or a folder of them) and those below `scan` hold.
+def paper_settings() -> dict[str, Settings]:
+    """Returns the recipe `paper` of the paper's presets: settings by dotted names, as a config.json holds them."""
+    from enas.runs.presets.registry import config_of, preset
+    from enas.runs.settings import to_dict
 
-    papers: settings of the recipe `paper` by preset. ValueError where one of `folders` is neither, or is a run that is
-    damaged; what is found by looking is skipped and named.
+    recipes = {name: flat(json.loads(json.dumps(to_dict(config_of(name, "paper"))))) for name in SPACES}
+    return {name: recipe | {"strategy": preset(name).names.strategy} for name, recipe in recipes.items()}
+
+
+def survey(folders: Sequence[Path], papers: Mapping[str, Settings], scan: Path | None = None) -> Survey:
+    """Returns every row, with what the runs in `folders` (each a run, or a folder of them) and those below
+    `scan` hold.
+
+    `papers`: settings of the recipe `paper` by preset. ValueError where one of `folders` is neither, or is
+    a run that is damaged; a damaged run that was come upon is skipped and named.
     """
-    table, found = Survey(), dict[Path, list[Found]]()
+    table, by_run = Survey(), dict[Path, list[Finding]]()
     for folder in (*folders, *([scan] if scan else [])):
-        named = (folder / "config.json").exists()
+        named = (folder / Config.FILE).exists()
         runs = [folder] if named else list(_runs_below(folder))
         if not runs and folder is not scan:
             raise ValueError(f"a run is a folder with a config.json; '{folder}' has none, nor a run in it")
         for run in runs:
-            if (key := run.resolve()) in found:
+            if (key := run.resolve()) in by_run:
                 continue
-            found[key] = []
+            by_run[key] = []
             try:
-                found[key], unused = findings(run)
+                by_run[key], unused = findings(run)
                 table.unused += [f"{run}: {why}" for why in unused]
             except (Damaged, OSError) as error:
                 if named and folder is not scan:
                     raise
                 table.skipped.append(f"{run}: {error}")
-    table.runs = len(found)
-    everything = [one for some in found.values() for one in some]
+    table.runs = len(by_run)
+    everything = [finding for some in by_run.values() for finding in some]
     table.rows = [
         Row(section, experiment, tuple(_ours(experiment, everything, papers)))
         for section, experiments in EXPERIMENTS.items()
@@ -117,45 +142,56 @@ def survey(folders: Sequence[Path], papers: Mapping[str, Settings], scan: Path |
 
 
 def _runs_below(folder: Path) -> Iterator[Path]:
-    """Folders with a config.json, outermost only: what is inside a run belongs to it."""
-    for path, folders, files in os.walk(folder):
+    """Yields folders with a config.json, outermost only: what is inside a run belongs to it."""
+    for path, folders, names in os.walk(folder):
         folders.sort()
-        if "config.json" in files:
+        if Config.FILE in names:
             folders.clear()
             yield Path(path)
 
 
 # --------------------------------------------------------------------------------------------------- which row, together
-def _ours(experiment: Experiment, found: Iterable[Found], papers: Mapping[str, Settings]) -> list[Ours]:
-    """Its lines: one for each set of equal settings."""
-    groups: dict[str, list[Found]] = {}
-    for one in found:
-        if _is_of(one, experiment, papers[one.preset]):
-            read_by = sorted((name, v) for name, v in one.settings.items() if name.startswith(READ_BY[one.kind]))
-            key = json.dumps([one.preset, one.recipe, one.budget, one.kind == "derived" and one.note, read_by])
-            groups.setdefault(key, []).append(one)
+@dataclass(frozen=True)
+class Group:
+    """Findings that are equal in this stand in one line."""
+
+    preset: str
+    recipe: str
+    budget: int | None
+    note: str
+    read_by: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(cls, one: Finding) -> Group:
+        read_by = frozenset((name, repr(v)) for name, v in one.settings.items() if name.startswith(READ_BY[one.kind]))
+        return cls(one.preset, one.recipe, one.budget, one.note if one.kind == "derived" else "", read_by)
+
+
+def _ours(experiment: Experiment, everything: Iterable[Finding], papers: Mapping[str, Settings]) -> list[Ours]:
+    """Returns the lines of an experiment: one for each set of equal settings."""
+    groups: dict[Group, list[Finding]] = {}
+    for finding in everything:
+        if _is_of(finding, experiment, papers[finding.preset]):
+            groups.setdefault(Group.of(finding), []).append(finding)
     lines = [_together(_once(group), experiment, papers[group[0].preset]) for group in groups.values()]
     return sorted((_told_apart(line, lines) for line in lines), key=lambda line: (len(line.smaller), len(line.differs)))
 
 
-def _once(group: Sequence[Found]) -> list[Found]:
-    """A search or training that was repeated by the same seeds is no second sample: the larger of them counts."""
-    return list({one.seeds: one for one in sorted(group, key=lambda one: one.n)}.values())
+def _once(group: Sequence[Finding]) -> list[Finding]:
+    """Drops what was repeated by the same seeds, which is no second sample: the larger one counts."""
+    return list({finding.seeds: finding for finding in sorted(group, key=lambda finding: finding.n)}.values())
 
 
 def _told_apart(line: Ours, lines: Sequence[Ours]) -> Ours:
-    """With the settings in which it is unlike the lines that would read the same."""
+    """Returns the line with the settings in which it is unlike those that would read the same."""
     alike = [o for o in lines if (o.preset, o.recipe, o.smaller) == (line.preset, line.recipe, line.smaller)]
     names = dict.fromkeys(name for other in alike for name in other.differs)
     mixed = [name for name in names if len({str(other.differs.get(name)) for other in alike}) > 1]
-    parts = (
-        f"{name.removeprefix('retrain.')} {line.differs[name][0] if name in line.differs else 'as in paper'}"
-        for name in mixed
-    )
-    return replace(line, apart=tuple(parts))
+    values = {name: line.differs[name][0] if name in line.differs else "as in paper" for name in mixed}
+    return replace(line, apart=tuple(f"{name.removeprefix('retrain.')} {value}" for name, value in values.items()))
 
 
-def _is_of(one: Found, experiment: Experiment, paper: Settings) -> bool:
+def _is_of(one: Finding, experiment: Experiment, paper: Settings) -> bool:
     asked = (experiment.kind, experiment.data, experiment.space, experiment.of)
     if (one.kind, one.data, one.space, one.of) != asked:
         return False
@@ -166,8 +202,9 @@ def _is_of(one: Found, experiment: Experiment, paper: Settings) -> bool:
     return True
 
 
-def _wider(one: Found, paper: Settings) -> bool:
-    """More filters than the run's own recipe and nothing else changed, or than the recipe `paper` has."""
+def _wider(one: Finding, paper: Settings) -> bool:
+    """Returns whether it has more filters than the run's own recipe and nothing else changed, or more than
+    the recipe `paper`."""
 
     def highest(settings: Settings) -> int:
         width = int(settings.get("retrain.network.filters", 0))
@@ -178,7 +215,7 @@ def _wider(one: Found, paper: Settings) -> bool:
     return more or highest(one.settings) > highest(paper)
 
 
-def _together(group: Sequence[Found], experiment: Experiment, paper: Settings) -> Ours:
+def _together(group: Sequence[Finding], experiment: Experiment, paper: Settings) -> Ours:
     first = group[0]
     alive = [one for one in group if one.n]
     notes = list(dict.fromkeys(one.note for one in group if one.note))
@@ -201,11 +238,12 @@ def _together(group: Sequence[Found], experiment: Experiment, paper: Settings) -
     )
 
 
-def _statistics(group: Sequence[Found]) -> tuple[float, float | None, str]:
-    """Mean, spread, and what it is over. Of several searches, over their means: one more search is one more sample."""
+def _statistics(group: Sequence[Finding]) -> tuple[float, float | None, str]:
+    """Returns mean, standard deviation, and what it is over: of several searches, over their means, since
+    one more search is one more sample."""
     first, values, n = group[0], [one.value for one in group], sum(one.n for one in group)
     searches = list(dict.fromkeys(one.run for one in group))
-    if first.kind == "uniform":  # all together: a spread over architectures, whichever search they were drawn beside
+    if first.kind == "uniform":  # all together: over architectures, whichever search they were drawn beside
         value = sum(one.n * one.value for one in group) / n
         squares = sum((one.n - 1) * (one.spread or 0.0) ** 2 + one.n * (one.value - value) ** 2 for one in group)
         return value, math.sqrt(squares / (n - 1)) if n > 1 else None, f"n = {n} architectures"
@@ -220,28 +258,24 @@ def _statistics(group: Sequence[Found]) -> tuple[float, float | None, str]:
 
 
 # -------------------------------------------------------------------------------------------------- against the paper's
-def _against(one: Found, experiment: Experiment, paper: Settings) -> tuple[tuple[str, ...], dict[str, tuple[Any, Any]]]:
-    """The settings of size that are below the recipe `paper`, in words, those of the search last; and all that differ."""
-    alone: list[str] = []
-    searching: list[str] = []
+def _against(one: Finding, experiment: Experiment, paper: Settings) -> tuple[tuple[Below, ...], dict[str, tuple[Any, Any]]]:
+    """Returns the settings of size that are below the recipe `paper`, those of the search last; and all
+    settings that differ from it."""
+    below: list[Below] = []
     differs: dict[str, tuple[Any, Any]] = {}
     for name, ours in one.settings.items():
         last, theirs = name.rsplit(".", 1)[-1], paper.get(name, ours)
-        matters = (
-            name.startswith(READ_BY[one.kind]) and not name.startswith("retrain.task.reward") and last != "computation"
-        )
+        matters = name.startswith(READ_BY[one.kind]) and not name.startswith(NO_MATTER)
         if not matters or ours == theirs or (one.budget and ".network." in name and last in WIDTHS):
             continue
         differs[name] = (ours, theirs)
         if last in SIZES and not name.startswith("strategy.") and _below(last, ours, theirs):
             of_search = name.startswith(("search.", "network."))
-            text = SHORT.get(name, f"{'search ' if of_search else ''}{last.replace('_', ' ')}")
-            (searching if of_search else alone).append(f"{text} {_count(ours)} of {_count(theirs)}")
-    wanted = experiment.parameters or 0.0
+            below.append(Below(SHORT.get(name, last.replace("_", " ")), _count(ours), _count(theirs), of_search))
     size = one.budget or (max(one.parameters) if one.kind == "derived" and one.parameters else 0)
-    if size and size < LEAST * 1e6 * wanted:
-        alone.append(f"parameters {millions((size,))} of {wanted:g} M")
-    return (*alone, *searching), differs
+    if size and size < LEAST * 1e6 * (experiment.parameters or 0.0):
+        below.append(Below("parameters", millions((size,)), f"{experiment.parameters:g} M"))
+    return tuple(sorted(below, key=lambda part: part.of_search)), differs
 
 
 def _below(name: str, ours: Any, theirs: Any) -> bool:
@@ -251,12 +285,12 @@ def _below(name: str, ours: Any, theirs: Any) -> bool:
 
 
 def _count(value: Any) -> str:
-    return (
-        "all" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    )
+    if value is None:
+        return "all"
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def millions(parameters: Sequence[int]) -> str:
-    """`24.0 M`, `0.0166 to 0.0684 M`; nothing for none."""
+    """Returns `24.0 M`, `0.0166 to 0.0684 M`; nothing for none."""
     ends = dict.fromkeys(f"{p / 1e6:#.3g}" for p in (*parameters[:1], *parameters[-1:]))
     return f"{' to '.join(ends)} M" if ends else ""

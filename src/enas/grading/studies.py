@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.decisions import Decision, InputChoice, OpChoice, SubsetChoice
-from enas.spaces.space import SearchSpace, wire
+from enas.spaces.space import SearchSpace
 
 Change = Callable[[SearchSpace, Architecture, random.Random], Architecture | None]
 SINGLE = "single_changes"
@@ -33,26 +33,25 @@ class Study:
 
 # ------------------------------------------------------------------------------------------------------- every change
 def single_changes(space: SearchSpace, arch: Architecture) -> Iterator[tuple[str, Architecture]]:
-    """Every other network that differs in one answer, and what was changed; of a subset, in one member. In the order of the
-    decisions; a decision that becomes active by a change is no second change only if it has one answer."""
-    same = wire(space, arch)
+    """Yields every other network that differs in one answer (in one member of a subset), and what was
+    changed, in the order of the decisions. A change that makes another decision active is left out."""
+    same = space.wire(arch)
     for decision in space.decisions:
         if decision.name not in arch.choices:
             continue
-        now = arch.choices[decision.name]
-        for answer in _one_step(decision, now):
-            changed = _with(space, arch, {decision.name: answer})
-            if changed is not None and wire(space, changed) != same:
-                yield _said(decision.name, now, answer), changed
+        answer = arch.choices[decision.name]
+        for other in _in_order(decision, answer):
+            changed = _with(space, arch, {decision.name: other})
+            if changed is not None and space.wire(changed) != same:
+                yield _said(decision.name, answer, other), changed
 
 
-def _one_step(decision: Decision, now: Answer) -> Iterator[Answer]:
+def _in_order(decision: Decision, answer: Answer) -> list[Answer]:
+    """Returns the answers one change away, in the order in which a decision lists its answers: a draw among
+    them stays what it was in earlier versions."""
     if not isinstance(decision, SubsetChoice):
-        yield from (answer for answer in decision.answers() if answer != now)
-        return
-    chosen = set(now)
-    distance = 1 if decision.k is None else 2  # of exactly k members, one is exchanged for another
-    yield from (answer for answer in decision.answers() if len(chosen ^ set(answer)) == distance)
+        return decision.neighbours(answer)
+    return sorted(decision.neighbours(answer), key=lambda subset: [option in subset for option in decision.options])
 
 
 def _with(space: SearchSpace, arch: Architecture, changes: dict[str, Answer]) -> Architecture | None:
@@ -152,13 +151,13 @@ def drawn(
     study: Study, space: SearchSpace, arch: Architecture, n: int, rng: random.Random
 ) -> list[tuple[str, Architecture]]:
     """Up to n different changed networks, and what was changed in each; fewer where there are no more."""
-    seen = [wire(space, arch)]
+    seen = [space.wire(arch)]
     out: list[tuple[str, Architecture]] = []
     for _ in range(TRIES):
         changed = study.change(space, arch, rng) if len(out) < n else None
         if changed is None:
             break
-        network = wire(space, changed)
+        network = space.wire(changed)
         if network not in seen:
             seen.append(network)
             out.append((difference(space, arch, changed), changed))

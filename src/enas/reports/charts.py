@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from enas.reports.drawing import boxes
-from enas.runs.files import Record
+from enas.reports.drawing.text import cell_title, op_title
+from enas.state import Values
 from enas.tasks.metrics import Metric
 
 BLUE, BROWN, GREY, FAINT = boxes.COLOURS["conv"][1], boxes.COLOURS["pool"][1], "#737c87", "#b9c0c8"
@@ -71,7 +72,7 @@ def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> str:
 Line = tuple[Sequence[tuple[float, float]], str, str]  # points, colour, label
 
 
-def series(records: Sequence[Record], key: str, scale: float = 1.0) -> list[tuple[float, float]]:
+def series(records: Sequence[Values], key: str, scale: float = 1.0) -> list[tuple[float, float]]:
     """(epoch, value) where there is one."""
     return [(float(record["epoch"]), scale * float(record[key])) for record in records if key in record]
 
@@ -93,7 +94,7 @@ def line_chart(
     return _figure(name, fig, title, about, "; ".join(says))
 
 
-def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> str:
+def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> str:
     """Stacked shares of a cell's ops over the epochs, in the colours of the drawings, lighter for a second op of a kind."""
     found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
     kind = {op: boxes.op_kind(op) for op in found - {"skip"}}
@@ -110,10 +111,10 @@ def op_chart(name: str, metrics: Sequence[Record], cell: str, warm_up: int) -> s
     areas = axes.stackplot(edges, np.pad(shares, ((0, 0), (1, 1)), "edge"), colors=colours, edgecolor="white", lw=0.8)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    labels = [boxes.op_title(op) for op in ops]
+    labels = [op_title(op) for op in ops]
     fig.legend(areas, labels, loc="outside lower center", ncols=3)
     last = ", ".join(f"{label} {share:.0%}" for label, share in zip(labels, shares[:, -1], strict=True))
-    title, about = f"Ops of the {boxes.cell_title(cell)}", "as sampled while the shared weights were trained."
+    title, about = f"Ops of the {cell_title(cell)}", "as sampled while the shared weights were trained."
     return _figure(name, fig, f"{escape(title)} {SHARED}", about, f"{title}, shares in the last epoch: {last}")
 
 

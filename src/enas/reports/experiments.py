@@ -1,4 +1,4 @@
-"""Sections of a run's report: the experiments of paper 3.3 beside the verdict. HTML from `compare.json`."""
+"""Sections of a run's report: the experiments of paper 3.3 beside the verdict."""
 
 from __future__ import annotations
 
@@ -6,55 +6,46 @@ from html import escape
 from itertools import chain
 
 from enas.reports.charts import study_plot
-from enas.runs.files import Record
-from enas.tasks.metrics import METRICS, Metric
+from enas.runs.records import Compared, StudyResult
+from enas.tasks.metrics import Metric
 
 
-def disabled(compared: Record) -> str:
-    """The disabled controller; nothing where it was not run."""
-    found = compared.get("disabled")
-    if not found:
+def disabled(compared: Compared) -> str:
+    """Returns the section about the disabled controller; nothing where it was not run."""
+    if (found := compared.disabled) is None:
         return ""
-    unit = escape(METRICS[found["metric"]].unit.replace(" ", "\u00a0"))
-    n = found["configurations"]
+    unit, n = escape(compared.metric.unit.replace(" ", "\u00a0")), found.configurations
     return f"""<h2>With the controller disabled</h2>
 <p>As long a search whose controller never learns. Its shared weights are taken as they are, with {n} of its architectures,
 on the test part (paper 3.3: 8.92 % error, the ensemble 5.49 %).</p>
-<div class="tiles"><p><b>{found["mean"]:.2f}{unit}</b>one architecture, mean; spread {found["spread"]:.2f}</p>
-<p><b>{found["ensemble"]:.2f}{unit}</b>all {n}, their probabilities averaged</p></div>\n"""
+<div class="tiles"><p><b>{found.mean:.2f}{unit}</b>one architecture, mean; standard deviation {found.spread:.2f}</p>
+<p><b>{found.ensemble:.2f}{unit}</b>all {n}, their probabilities averaged</p></div>\n"""
 
 
-def local(compared: Record) -> str:
-    """The local-optimum studies; nothing where none was run."""
-    found = compared.get("local")
-    rows = [study for study in (found or {}).get("studies", ()) if study["changed"] or study["diverged"]]
-    if not found or not rows:
+def local(compared: Compared) -> str:
+    """Returns the section about the local-optimum studies; nothing where none was run."""
+    studies = [study for study in compared.studies if study.changed or study.diverged]
+    if not studies:
         return ""
-    metric = METRICS[found["metric"]]
-    plotted = {
-        s["name"].replace("_", " "): list(chain.from_iterable(c["test"] for c in s["changed"]))
-        for s in rows
-        if s["changed"]
-    }
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _row(study, metric))}</tr>\n" for study in rows)
+    tests = {study.name.replace("_", " "): [entry.test for entry in study.changed] for study in studies}
+    plotted = {name: list(chain.from_iterable(test)) for name, test in tests.items() if test}
+    rows = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in _row(study, compared.metric))}</tr>\n" for study in studies]
     head = "".join(f'<th scope="col">{name}</th>' for name in ("changed", "networks", "worse by", "the worst by", "paper"))
     return f"""<h2>Is it a local optimum?</h2>
-<p>Networks that differ a little from the derived one, trained alone by the same recipe. Positive: worse than it.</p>
-<div class="one">{study_plot(rows[0]["base"], plotted, metric) if plotted else ""}</div>
-<div class="wide"><table><tr>{head}</tr>\n{body}</table></div>
-<details><summary>Each of them</summary><ul>{"".join(map(_each, rows))}</ul></details>\n"""
+<p>Networks that differ a little from the derived one, trained from scratch by the same recipe. Positive: worse than it.</p>
+<div class="one">{study_plot(studies[0].base, plotted, compared.metric) if plotted else ""}</div>
+<div class="wide"><table><tr>{head}</tr>\n{"".join(rows)}</table></div>
+<details><summary>Each of them</summary><ul>{"".join(map(_each, studies))}</ul></details>\n"""
 
 
-def _row(study: Record, metric: Metric) -> list[str]:
-    gap, among = study["difference"], f" of {study['there_are']}" if study["there_are"] else ""
-    mean = f"{gap['mean']:+.2f} ± {gap['half_width']:.2f} {metric.points}" if gap else "–"
-    lost = f", {study['diverged']} diverged" if study.get("diverged") else ""
-    count = f"{len(study['changed'])}{among}{lost}"
-    worst = f"{study['largest']:+.2f}" if study["changed"] else "–"
-    return [escape(study["about"]), count, mean, worst, escape(study["paper"])]
+def _row(study: StudyResult, metric: Metric) -> list[str]:
+    gap, among = study.difference, f" of {study.there_are}" if study.there_are else ""
+    mean = f"{gap.mean:+.2f} ± {gap.half_width:.2f} {metric.points}" if gap else "–"
+    count = f"{len(study.changed)}{among}{f', {study.diverged} diverged' if study.diverged else ''}"
+    worst = "–" if study.largest is None else f"{study.largest:+.2f}"
+    return [escape(study.about), count, mean, worst, escape(study.paper)]
 
 
-def _each(study: Record) -> str:
-    return "".join(
-        f"<li>{escape(entry['change'])}: {', '.join(f'{x:.2f}' for x in entry['test'])}</li>" for entry in study["changed"]
-    )
+def _each(study: StudyResult) -> str:
+    tests = [(entry.change, ", ".join(f"{x:.2f}" for x in entry.test)) for entry in study.changed]
+    return "".join(f"<li>{escape(change)}: {test}</li>" for change, test in tests)

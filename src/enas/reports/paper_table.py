@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from html import escape
-from typing import Any
+from pathlib import Path
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from enas.grading.paper import Experiment
 from enas.grading.reproduce import Ours, Row, Survey, millions
-from enas.reports.page import STYLE
+from enas.reports.html import document
+from enas.runs.files import write_atomically
 
 COLUMNS = ("experiment", "paper", "ours", "size and recipe of ours", "full size?", "command at full size")
 APART = 3  # settings that set a line apart, in words
 LEGEND = (
-    "Perplexities and errors (in percent) on the test part: lower is better. Ours: mean +- spread and over what. Full size:"
-    " no setting of size (passes, widths, depth, data) is below the recipe `paper`, and the network has at least 95 % of"
-    " the parameters that the paper states; what is not of full size is no reproduction of the paper's figure. Every figure"
-    " of ours is read from a run folder."
+    "Perplexities and errors (in percent) on the test part: lower is better. Ours: mean +- standard deviation and over"
+    " what. Full size: no setting of size (passes, widths, depth, data) is below the recipe `paper`, and the network has at"
+    " least 95 % of the parameters that the paper states; what is not of full size is no reproduction of the paper's"
+    " figure. Every figure of ours is read from a run folder."
 )
 
 
 def figure(ours: Ours, experiment: Experiment) -> str:
-    """`50.04 % +- 0.19 (n = 2 seeds)`."""
+    """Returns `50.04 % +- 0.19 (n = 2 seeds)`."""
     local = experiment.kind == "local"
     unit, sign = " %" if experiment.data == "cifar10" else "", "+" if local else ""
     if ours.value is None:
@@ -40,13 +43,12 @@ def figure(ours: Ours, experiment: Experiment) -> str:
 
 
 def about(ours: Ours) -> str:
-    """Parameters, preset and recipe, and in what they are below or beside the paper's."""
-    alone = [part for part in ours.smaller if not part.startswith("search ")]
-    searching = [part.removeprefix("search ") for part in ours.smaller if part.startswith("search ")]
-    others = len(ours.differs) - sum(not part.startswith("parameters") for part in ours.smaller)
+    """Returns parameters, preset and recipe, and in what they are below or beside the paper's."""
+    sizes = [", ".join(str(part) for part in ours.smaller if part.of_search == of_search) for of_search in (False, True)]
+    others = len(ours.differs) - sum(part.name != "parameters" for part in ours.smaller)
     parts = [f"{millions(ours.parameters)}, {ours.preset} {ours.recipe}".removeprefix(", ")]
-    parts += [", ".join(alone)] if alone else []
-    parts += [f"search: {', '.join(searching)}"] if searching else []
+    parts += [sizes[0]] if sizes[0] else []
+    parts += [f"search: {sizes[1]}"] if sizes[1] else []
     parts += [", ".join((*ours.apart[:APART], *(["..."] if len(ours.apart) > APART else [])))] if ours.apart else []
     parts += [f"{others} other setting{'s' * (others > 1)} not as in paper"] if others else []
     return "; ".join(parts)
@@ -62,7 +64,7 @@ def command(experiment: Experiment) -> str:
 
 
 def lines(row: Row) -> Iterator[tuple[str, str, str]]:
-    """Ours, its size and recipe, and whether that is full size; a line for each set of equal settings."""
+    """Yields ours, its size and recipe, and whether that is full size; a line for each set of equal settings."""
     for ours in row.ours:
         yield figure(ours, row.experiment), about(ours), "yes" if ours.full else "no"
     if not row.ours:
@@ -70,37 +72,38 @@ def lines(row: Row) -> Iterator[tuple[str, str, str]]:
 
 
 def remarks(survey: Survey) -> list[str]:
-    """What was looked through, and what is not in the table."""
-    said = [f"read {survey.runs} run folder{'s' * (survey.runs != 1)}"]
-    said += [f"skipped {text}" for text in survey.skipped]
-    return said + [f"in no row: {text}" for text in survey.unused]
+    """Returns what was looked through, and what is not in the table."""
+    read = f"read {survey.runs} run folder{'s' * (survey.runs != 1)}"
+    return [read, *(f"skipped {text}" for text in survey.skipped)] + [f"in no row: {text}" for text in survey.unused]
 
 
 # ------------------------------------------------------------------------------------------------------------- terminal
-def terminal(survey: Survey) -> tuple[list[Table], list[str]]:
-    """A table a section, of equal columns, their commands by number; and the lines that stand below."""
+def terminal(survey: Survey) -> str:
+    """Returns a table per section, with their commands by number, and the lines that stand below."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(highlight=False, width=100)
     tables: dict[str, Table] = {}
     commands: dict[str, int] = {}
     for row in survey.rows:
-        if row.section not in tables:
-            tables[row.section] = Table(
-                title=row.section,
-                title_justify="left",
-                box=box.SIMPLE_HEAD,
-                padding=(0, 1, 0, 0),
-                pad_edge=False,
-                expand=True,
-            )  # fmt: skip
-            for name, width in zip((*COLUMNS[:4], "full size?", "run"), (23, 14, 22, 28, 5, 3), strict=True):
-                fixed = width if width < 20 else None
-                tables[row.section].add_column(name, overflow="fold", width=fixed, ratio=None if fixed else width)
+        table = tables.setdefault(row.section, _table(row.section))
         e = row.experiment
         number = str(commands.setdefault(command(e), len(commands) + 1)) if e.command else ""
         for i, cells in enumerate(lines(row)):
-            texts = (e.name, paper(e), *cells, number) if i == 0 else ("", "", *cells, "")
-            tables[row.section].add_row(*map(Text, texts))
+            table.add_row(*map(Text, (e.name, paper(e), *cells, number) if i == 0 else ("", "", *cells, "")))
+    with console.capture() as shown:
+        for table in tables.values():
+            console.print(table, "")
     below = [LEGEND, "", "to run them at full size:", *(f"{number:>3}  {text}" for text, number in commands.items()), ""]
-    return list(tables.values()), below + remarks(survey)
+    return "\n".join([shown.get(), *below, *remarks(survey)])
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=True)
+    for name, width in zip((*COLUMNS[:4], "full size?", "run"), (23, 14, 22, 28, 5, 3), strict=True):
+        fixed = width if width < 20 else None
+        table.add_column(name, overflow="fold", width=fixed, ratio=None if fixed else width)
+    return table
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
@@ -123,16 +126,16 @@ def markdown(survey: Survey) -> str:
 
 
 def as_json(survey: Survey) -> str:
-    def ours_of(ours: Ours) -> dict[str, Any]:
+    def ours_of(ours: Ours) -> dict[str, object]:
         return {
             "mean": ours.value, "spread": ours.spread, "over": ours.over, "extreme": ours.extreme, "full_size": ours.full,
             "parameters": sorted(set(ours.parameters)), "preset": ours.preset, "recipe": ours.recipe,
-            "below_paper": list(ours.smaller),
+            "below_paper": [f"{'search ' * part.of_search}{part}" for part in ours.smaller],
             "differs_from_paper": {name: list(both) for name, both in ours.differs.items()},
             "files": [str(file) for file in ours.files],
         }  # fmt: skip
 
-    def row_of(row: Row) -> dict[str, Any]:
+    def row_of(row: Row) -> dict[str, object]:
         e = row.experiment
         kind = "perplexity" if e.data == "ptb" else "error in percent"
         claim = {"source": e.source, "figure": e.figure, "text": e.text, "millions_of_parameters": e.parameters}
@@ -165,12 +168,14 @@ def html(survey: Survey) -> str:
     notes = "".join(f"<li>{escape(text)}</li>" for text in remarks(survey))
     wide = "main{max-width:90rem}th,td{vertical-align:top}td code{white-space:normal}"
     legend = escape(LEGEND).replace("+-", "±")
-    return f"""<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>enas reproduce</title>\n<style>{STYLE}{wide}</style>\n</head>\n<body><main>
-<h1>The paper's experiments, and ours</h1>\n<p>{legend}</p>
-{body}</table></div>\n<ul class="soft">{notes}</ul>\n</main></body>\n</html>\n"""
+    head = f"<h1>The paper's experiments, and ours</h1>\n<p>{legend}</p>\n"
+    return document("enas reproduce", f'{head}{body}</table></div>\n<ul class="soft">{notes}</ul>\n', wide)
 
 
 FORMS = {".md": markdown, ".json": as_json, ".html": html}
+
+
+def write(survey: Survey, path: Path) -> Path:
+    """Writes the table in the form that the ending of `path` says."""
+    write_atomically(path, FORMS[path.suffix](survey))
+    return path

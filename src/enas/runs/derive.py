@@ -9,11 +9,11 @@ from typing import Any
 from enas.procedures import derive as derive_procedure
 from enas.procedures.events import Done
 from enas.procedures.halving import Alone
-from enas.runs.files import write_json
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
 from enas.runs.process import versions
+from enas.runs.records import Best, PolicyAgainstUniform, Ranked
 from enas.runs.settings import to_dict
 
 
@@ -47,25 +47,20 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
         arch = scored.arch.with_provenance(**origin, rank=rank, enas=versions()["enas"])
         child = size if rank == 1 else plan.network(plan.settings.retrain.network, procedure.task, scored.arch)
         shared = {"minibatch_reward": first[scored.arch]}
-        if scored.stage == "validation":
-            shared |= {f"validation_{key}": value for key, value in scored.metrics.items()}
-        elif scored.stage == "alone":
-            shared |= {f"alone_{key}": value for key, value in scored.metrics.items()}
-        parameters = child.num_parameters(aux=False)
-        ranked.append({"rank": rank, "id": arch.id, "shared_weights": shared, "parameters": parameters, **arch.to_dict()})
-    write_json(
-        path / "best.json",
-        {
-            "note": "scores are of shared weights: they rank, they are not what a network reaches alone (`enas retrain`)",
-            "searched_epochs": procedure.epoch,
-            "search_finished": procedure.epoch >= plan.settings.search.epochs,
-            "samples": len(first),
-            "score_on": settings.score_on,
-            "policy_against_uniform": derive_procedure.learned(scores, settings),
-            "settings": to_dict(settings),
-            "marks": size.marks(),
-            "ranked": ranked,
-        },
+        if scored.stage in ("validation", "alone"):
+            shared |= {f"{scored.stage}_{key}": value for key, value in scored.metrics.items()}
+        ranked.append(Ranked(rank, arch.id, shared, child.num_parameters(aux=False), **arch.to_dict()))
+    learned = derive_procedure.learned(scores, settings)
+    derived = Best(
+        searched_epochs=procedure.epoch,
+        search_finished=procedure.epoch >= plan.settings.search.epochs,
+        samples=len(first),
+        score_on=settings.score_on,
+        policy_against_uniform=PolicyAgainstUniform.from_json(learned) if learned else None,
+        settings=to_dict(settings),
+        marks=size.marks(),
+        ranked=tuple(ranked),
     )
-    listen(Done(path, ranked))
-    return path / "best.json"
+    file = derived.write(path)
+    listen(Done(path, [entry.to_json() for entry in ranked]))
+    return file

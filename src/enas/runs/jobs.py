@@ -7,37 +7,43 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from enas.networks.kernels import keep_memory
 from enas.procedures.events import Diverged, Trained
-from enas.runs.files import read_lines
 from enas.runs.loop import Listener, never, silent
 from enas.runs.plan import Plan
 from enas.runs.process import signals
+from enas.runs.records import Result, epochs
 from enas.runs.retrain import retrain
-from enas.spaces.architecture import Architecture, Reference, model_from_dict
+from enas.spaces.architecture import Architecture, Reference
 from enas.state import Record
 
-DIVERGED = "diverged"
+
+@dataclass(frozen=True)
+class Job:
+    """A training from scratch: of which model, in which folder, by which seed."""
+
+    model: Architecture | Reference
+    folder: Path
+    seed: int
 
 
 def retrain_many(
     plan: Plan,
-    jobs: Sequence[tuple[Architecture | Reference, Path, int]],
+    jobs: Sequence[Job],
     *,
     workers: int,
     listen: Listener = silent,
     stop: Callable[[], str | None] = never,
-) -> tuple[list[Record | None], str | None]:
-    """Trains each (architecture or reference, folder, seed), `workers` at a time, in processes of
-    the plan's number of threads each, so that a training gives the same figures as by itself.
+) -> tuple[list[Result | None], str | None]:
+    """Trains `workers` jobs at a time, each in a process of the plan's number of threads, where it
+    gives the same figures as by itself. What is done already is only read.
 
-    Returns the results in order, None for those that were stopped, and the reason. A training that
-    is done already is only read. One that diverged is {DIVERGED: how}.
-    """
-    results: list[Record | None] = [None] * len(jobs)
+    Returns the results in order, None for those that were stopped, and why they were."""
+    results: list[Result | None] = [None] * len(jobs)
     why: str | None = None
     context = multiprocessing.get_context("spawn")
     halt = context.Event()
@@ -46,19 +52,16 @@ def retrain_many(
         signals() as caught,
         ProcessPoolExecutor(workers, context, initializer=_worker, initargs=(halt,)) as pool,
     ):
-        futures = {
-            pool.submit(_job, config, arch.to_dict(), str(folder), seed): i for i, (arch, folder, seed) in enumerate(jobs)
-        }
+        futures = {pool.submit(_train, config, job): i for i, job in enumerate(jobs)}
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 if not future.cancelled():
                     results[futures[future]] = future.result()
-            epochs = sum(len(read_lines(folder / "metrics.jsonl")) for _, folder, _ in jobs)
-            listen(
-                Trained(epochs, len(jobs) * plan.settings.retrain.epochs, sum(r is not None for r in results), len(jobs))
-            )
+            trained = sum(len(epochs(job.folder)) for job in jobs)
+            finished = sum(result is not None for result in results)
+            listen(Trained(trained, len(jobs) * plan.settings.retrain.epochs, finished, len(jobs)))
             why = why or caught.why or stop()
             if why and not halt.is_set():
                 halt.set()
@@ -67,7 +70,7 @@ def retrain_many(
     return results, why
 
 
-_halt: Any = None  # in a worker: set when it should stop in good order
+_halt: Any = None  # in a worker: an event that is set when it should stop in good order
 
 
 def _worker(halt: Any) -> None:
@@ -77,11 +80,12 @@ def _worker(halt: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
 
 
-def _job(config: Record, arch: Record, folder: str, seed: int) -> Record | None:
+def _train(config: Record, job: Job) -> Result | None:
     def stop() -> str | None:
         return "stopped" if _halt.is_set() else None
 
     try:
-        return retrain(Plan.of(config), model_from_dict(arch), folder, seed=seed, stop=stop)
+        figures = retrain(Plan.of(config), job.model, job.folder, seed=job.seed, stop=stop)
+        return None if figures is None else Result.from_json(figures)
     except Diverged as error:
-        return {DIVERGED: str(error)}
+        return Result({}, diverged=str(error))

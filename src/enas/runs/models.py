@@ -1,5 +1,4 @@
-"""Architectures and reference models by what names them: a run, a file or a name; and their sizes
-before any training."""
+"""Hand-designed models to compare with, and what is known of an architecture before it is trained."""
 
 from __future__ import annotations
 
@@ -11,22 +10,10 @@ import torch
 from enas.data.registry import DATASETS
 from enas.networks.recurrent import RecurrentSettings, hidden_for
 from enas.networks.registry import BACKBONES
-from enas.runs.files import read_json
-from enas.runs.folder import RunFolder
 from enas.runs.plan import Plan, make_plan, reference_entry
 from enas.runs.presets import registry as presets
+from enas.runs.records import Best
 from enas.spaces.architecture import Architecture, Reference
-from enas.spaces.published import NAMED, named
-from enas.spaces.registry import space_of
-
-
-def best_of(run: str | Path) -> list[Architecture]:
-    """Returns the ranked architectures of a derived run; ValueError where it has none yet."""
-    path = Path(run) / "best.json"
-    if not path.exists():
-        RunFolder.open(Path(run))
-        raise ValueError(f"'{run}' has no best.json yet: run `enas derive {run}` first")
-    return [Architecture.from_dict(entry) for entry in read_json(path)["ranked"]]
 
 
 def reference_for(plan: Plan, name: str, run: str | Path | None = None, parameters: int | None = None) -> Reference:
@@ -35,8 +22,7 @@ def reference_for(plan: Plan, name: str, run: str | Path | None = None, paramete
     unknown or of another task."""
     entry = reference_entry(name, plan.names.task)
     if parameters is None and run is not None:
-        best_of(run)
-        parameters = read_json(Path(run) / "best.json")["ranked"][0]["parameters"]
+        parameters = Best.read(Path(run)).ranked[0].parameters
     if parameters is not None and parameters < 1:
         raise ValueError(f"--parameters is at least 1; got {parameters}")
     return Reference(name, parameters or entry.parameters)
@@ -63,33 +49,13 @@ def sizes(arch: Architecture) -> dict[str, int]:
 
 
 def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
-    """Returns notes for a drawing: sizes of maps and filters in the run's network, or else in that
-    of the recipe `paper`."""
-    if Path(what).is_dir() and (Path(what) / "best.json").exists():
-        found: dict[str, str] = read_json(Path(what) / "best.json").get("marks", {})
-        return found
+    """Returns notes for a drawing: sizes of maps and filters in the run's network, or else in that of the
+    recipe `paper`."""
+    if (derived := Best.find(Path(what))) is not None:
+        return dict(derived.marks)
     name = presets.preset_for(arch.space["name"])
     plan = make_plan(name, "paper", data=".", device="cpu").with_space(arch.space)
     dimensions = DATASETS[plan.settings.data.dataset].dimensions
     with torch.device("meta"):
         model = BACKBONES[plan.names.network].make(plan.space, plan.settings.retrain.network, **dimensions, only=arch)
     return model.marks()
-
-
-def architecture_of(what: str | Path) -> Architecture:
-    """Returns the architecture of a run (its best), of a JSON file, or of a published name;
-    ValueError where `what` is none of them."""
-    text = str(what)
-    if text in NAMED:
-        return named(text)
-    path = Path(what)
-    if path.is_dir():
-        config = RunFolder.open(path).config
-        return Architecture.from_dict(config["architecture"]) if "architecture" in config else best_of(path)[0]
-    if path.is_file():
-        try:
-            arch = Architecture.from_json(path.read_text())
-        except UnicodeDecodeError:
-            raise ValueError(f"an architecture is read from a JSON file; '{path}' is not text") from None
-        return space_of(arch.space).architecture(arch.choices, dict(arch.provenance))  # one value, however it was written
-    raise ValueError(f"'{text}' is not a run, an architecture file or a published architecture ({', '.join(NAMED)})")

@@ -10,23 +10,25 @@ from typing import Any
 from enas.procedures.events import Begun, Done, Finished, RolledBack, Stopped, TrainEpochEnd
 from enas.procedures.retrain import Retrain
 from enas.procedures.settings import RetrainSettings
-from enas.runs.files import read_json, write_json
+from enas.runs.architectures import architecture_of, best_of
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, after, drive, never, silent
-from enas.runs.models import architecture_of, best_of, reference_for
+from enas.runs.models import reference_for
 from enas.runs.plan import Plan, preset_plan
 from enas.runs.presets import registry as presets
 from enas.runs.process import prepare
+from enas.runs.records import Result, Retrained, Training
 from enas.spaces.architecture import Architecture, Reference, model_from_dict
 from enas.state import Record, seed_of
 
 Row = Record  # a line of the table of trainings: rank, id, folder and figures
 
 
-def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: Plan) -> Path:
-    """Where a run keeps this training; one by other settings than the run's own recipe has a folder of its own."""
-    ours = plan.settings.retrain
-    recipe = "" if ours == Plan.of(RunFolder.open(run).config).settings.retrain else f"-{seed_of(ours):016x}"[:7]
+def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: Plan, own: Plan | None = None) -> Path:
+    """Returns where a run keeps this training; one by other settings than the run's own recipe has a folder
+    of its own. `own`: the run's plan, where its folder is open already."""
+    ours, own = plan.settings.retrain, own or Plan.of(RunFolder.open(run).config)
+    recipe = "" if ours == own.settings.retrain else f"-{seed_of(ours):016x}"[:7]
     return run / "retrain" / f"{arch.id}{recipe}-seed{seed}"
 
 
@@ -73,11 +75,9 @@ def run_retrain(
     listen: Listener,
     stop: Callable[[], str | None],
 ) -> dict[str, float] | None:
-    result = folder.path / "result.json"
-    if result.exists():
-        metrics = read_json(result)
-        listen(Done(folder.path, metrics))
-        return metrics
+    if (done := Result.find(folder.path)) is not None:
+        listen(Done(folder.path, done.to_json()))
+        return done.metrics
     prepare(plan.device, plan.threads)
     settings = plan.settings.retrain
     train_seed = seed_of(plan.seed, "retrain", seed)
@@ -106,7 +106,7 @@ def run_retrain(
     if why:
         listen(Stopped(folder.path, why))
         return None
-    write_json(result, finished)
+    Result.from_json(finished).write(folder.path)
     listen(Done(folder.path, finished))
     return finished
 
@@ -200,9 +200,8 @@ def _best(plan: Plan, run: Path, top: int, seed: int, stop: Callable[[], str | N
         rows.append({"rank": rank, "id": arch.id, "folder": str(folder.relative_to(run)), **metrics})
     if top > 1:
         rows.sort(key=lambda row: plan.metric.cost(row[f"validation_{plan.metric.name}"]))
-    write_json(
-        run / "retrained.json", {"train_on": plan.settings.retrain.train_on, "chosen": rows[0]["id"], "trainings": rows}
-    )
+    trainings = tuple(Training.from_json(row) for row in rows)
+    Retrained(plan.settings.retrain.train_on, trainings[0].id, trainings).write(run)
     return rows
 
 

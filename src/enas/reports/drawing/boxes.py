@@ -8,8 +8,6 @@ from functools import cache
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
-TITLES = {"network": "whole network", "prev": "previous cell", "prev_prev": "two cells back", "reduce": "reduction"}
-TITLES |= {"x_and_h": "word and state before", "cell": "recurrent cell"}
 OUTPUT = "cell output"  # name of the output's box; no node is called so
 
 # Fill and line of each kind of box: tints of Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -94,10 +92,6 @@ class Drawing:
     notes: tuple[Note, ...] = ()
 
 
-def op_title(op: str) -> str:
-    return op.replace("sep_conv", "sep").replace("_", " ")
-
-
 def op_kind(op: str) -> str:
     if op in ("identity", "skip_connect"):
         return "identity"
@@ -108,12 +102,7 @@ def op_kind(op: str) -> str:
     return "conv" if "conv" in op else "pool" if "pool" in op else "op"
 
 
-def cell_title(name: str) -> str:
-    title = TITLES.get(name, name.replace("_", " "))
-    return title if title.endswith(("cell", "network")) else f"{title} cell"
-
-
 @cache
 def text_width(text: str, bold: bool = False) -> float:
-    """Width of a label in points, as matplotlib draws it."""
+    """Returns the width of a label in points, as matplotlib draws it."""
     return float(TextToPath().get_text_width_height_descent(text, BOLD if bold else FONT, ismath=False)[0])

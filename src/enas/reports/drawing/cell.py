@@ -19,15 +19,13 @@ from enas.reports.drawing.boxes import (
     MARGIN,
     OUTPUT,
     TITLE_H,
-    TITLES,
     Arrow,
     Box,
     Drawing,
-    cell_title,
     op_kind,
-    op_title,
     text_width,
 )
+from enas.reports.drawing.text import TITLES, cell_title, op_title
 from enas.spaces.cells import MERGED, WiredCell, WiredNode
 
 for chatty in ("rust-sugiyama", "connected_components"):  # each layout would log some fifty lines of level INFO

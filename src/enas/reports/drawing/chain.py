@@ -22,8 +22,8 @@ from enas.reports.drawing.boxes import (
     Drawing,
     Note,
     op_kind,
-    op_title,
 )
+from enas.reports.drawing.text import op_title
 from enas.spaces.cells import WiredCell
 
 STEP = 17.0  # from a box down to the next

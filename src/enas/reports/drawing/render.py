@@ -8,7 +8,6 @@ Left out: the network that cells are stacked into, and the weights.
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -32,15 +31,15 @@ from enas.reports.drawing.boxes import (
     MARGIN,
     Box,
     Drawing,
-    cell_title,
-    op_title,
     text_width,
 )
 from enas.reports.drawing.cell import graph, layout
 from enas.reports.drawing.chain import chain
+from enas.reports.drawing.text import cell_title, to_text
+from enas.runs.files import write_atomically
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, WiredCell
-from enas.spaces.space import SearchSpace, wire
+from enas.spaces.space import SearchSpace
 
 SUFFIXES = (".svg", ".png", ".pdf", ".dot", ".txt")
 NO_MARKS: Mapping[str, str] = MappingProxyType({})
@@ -141,7 +140,7 @@ def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[st
         matplotlib.rcdefaults()
         matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: small, searchable, read aloud
         matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", "Verdana", "Arial"]  # who reads an SVG may not have it
-        fig = _figure([_layout(cell, wire(space, arch)[cell.name], marks) for cell in space.cells])
+        fig = _figure([_layout(cell, space.wire(arch)[cell.name], marks) for cell in space.cells])
         fig.savefig(file, format=kind, dpi=200, metadata=dict.fromkeys(none[kind]))
     return file.getvalue()
 
@@ -166,7 +165,7 @@ def to_dot(space: SearchSpace, arch: Architecture) -> str:
         return '"' + ".".join(names).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     lines = [f"digraph {quoted(arch.id)} {{", '  node [shape=box, style="rounded,filled", fontname="sans-serif"];']
-    for cell in wire(space, arch).values():
+    for cell in space.wire(arch).values():
         boxes, arrows = graph(cell)
         lines += [f"  subgraph {quoted('cluster_' + cell.name)} {{", f"    label={quoted(cell_title(cell.name))};"]
         for box in boxes:
@@ -181,30 +180,8 @@ def to_dot(space: SearchSpace, arch: Architecture) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def to_text(space: SearchSpace, arch: Architecture) -> str:
-    """A line a node: `n3 = sep 3x3(prev) + identity(n2)`; what no output needs is named last."""
-    lines: list[str] = []
-    wired = wire(space, arch)
-    for whole in space.cells:
-        cell = wired[whole.name]
-        rows = {
-            node.name: " + ".join(
-                [f"{op_title(edge.op)}({', '.join(node.skips) if node.merged else edge.input})" for edge in node.edges]
-                + ([] if node.merged else list(node.skips))
-            )
-            for node in cell.nodes
-        }
-        outputs = ", ".join(cell.outputs)
-        rows["out"] = f"{cell.combine}({outputs})" if len(cell.outputs) > 1 else outputs
-        pad = max(len(name) for name in rows)
-        lines += ["", cell_title(cell.name), *(f"  {name:{pad}} = {row}" for name, row in rows.items())]
-        unused = [n for n in (*whole.inputs, *(node.name for node in whole.nodes)) if n not in (*cell.inputs, *rows)]
-        lines += [f"  unused: {', '.join(unused)}"] if unused else []
-    return "\n".join(lines[1:]) + "\n"
-
-
 def save(space: SearchSpace, arch: Architecture, path: str | Path, marks: Mapping[str, str] = NO_MARKS) -> Path:
-    """Write a drawing in the format that the suffix names; `marks`: notes beside layers, by name, where the format has
+    """Writes a drawing in the format that the suffix names; `marks`: notes beside layers, by name, where the format has
     room for them. ValueError for another suffix."""
     path = Path(path)
     suffix = path.suffix.lower()
@@ -216,13 +193,5 @@ def save(space: SearchSpace, arch: Architecture, path: str | Path, marks: Mappin
         data = svg(space, arch, marks).encode()
     else:
         data = (to_dot if suffix == ".dot" else to_text)(space, arch).encode()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(path, data)
     return path

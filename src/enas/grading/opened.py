@@ -1,0 +1,102 @@
+"""A derived run, opened once for all that grades it, and the trainings from scratch beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from enas.procedures.search import Search
+from enas.runs.folder import RunFolder
+from enas.runs.jobs import Job, retrain_many
+from enas.runs.loop import Listener, after
+from enas.runs.plan import Plan
+from enas.runs.process import cores
+from enas.runs.records import Best, Result
+from enas.runs.retrain import retrain_folder
+from enas.spaces.architecture import Architecture, Reference
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """The folder of a search, and the plan that it was made by."""
+
+    folder: RunFolder
+    plan: Plan
+
+    @classmethod
+    def at(cls, path: str | Path) -> OpenedRun:
+        folder = RunFolder.open(Path(path))
+        return cls(folder, Plan.of(folder.config))
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    def search(self) -> Search:
+        """Returns the search as its last checkpoint has it."""
+        search = self.plan.search()
+        search.load(self.folder.read_checkpoint())
+        return search
+
+
+class OutOfTime(Exception):
+    """A part of a comparison was stopped; the text says why."""
+
+
+class Trainings:
+    """Trains models from scratch in the folder of a run, many side by side, and keeps their results.
+
+    `best`: what the run derived; `plan`: the recipe that all are trained by, unless another is named."""
+
+    def __init__(
+        self, run: OpenedRun, best: Best, plan: Plan, workers: int | None, max_seconds: float | None, listen: Listener
+    ):
+        self.run, self.best, self.plan, self.listen = run, best, plan, listen
+        side_by_side = 1 if plan.device.startswith("cuda") else max(1, cores() // plan.threads)  # memory, else cores
+        self.workers = workers or side_by_side
+        self.ends = None if max_seconds is None else time.monotonic() + max_seconds
+        self.why: str | None = None
+        """Why nothing more is begun."""
+        self.results: dict[Job, Result] = {}
+
+    def seconds_left(self) -> float | None:
+        return None if self.ends is None else max(0.0, self.ends - time.monotonic())
+
+    def stop(self, why: str | None) -> None:
+        """Raises OutOfTime where the comparison has to stop now, or had to before."""
+        self.why = self.why or why
+        if self.why:
+            raise OutOfTime(self.why)
+
+    def job(self, model: Architecture | Reference, seed: int, plan: Plan | None = None) -> Job:
+        return Job(model, retrain_folder(self.run.path, model, seed, plan or self.plan, self.run.plan), seed)
+
+    def train(self, jobs: Sequence[Job], plan: Plan | None = None) -> list[float]:
+        """Returns test figures as they are shown, NaN where a training diverged. OutOfTime where one of
+        them was stopped."""
+        plan = plan or self.plan
+        for job in jobs:
+            if job not in self.results and (result := Result.of(job.folder)) is not None:
+                self.results[job] = result
+        if missing := [job for job in jobs if job not in self.results]:
+            self.stop(None)
+            stop = after(self.seconds_left())
+            results, why = retrain_many(plan, missing, workers=self.workers, listen=self.listen, stop=stop)
+            self.results |= {job: result for job, result in zip(missing, results, strict=True) if result is not None}
+            if None in results:
+                self.stop(why or "not all trainings are done")
+        return [self.results[job].shown(plan.metric) for job in jobs]
+
+    def over_seeds(self, model: Architecture | Reference, seeds: int) -> tuple[float, ...]:
+        return tuple(self.train([self.job(model, seed) for seed in range(seeds)]))
+
+    def finished(self, of_every_recipe: bool = False) -> dict[Job, Result]:
+        """Returns the trainings that did not diverge."""
+        results = {job: result for job, result in self.results.items() if result.diverged is None}
+        return {
+            job: result
+            for job, result in results.items()
+            if of_every_recipe or job.folder == self.job(job.model, job.seed).folder
+        }

@@ -1,0 +1,40 @@
+"""Drawings in words: the names of ops and cells, and an architecture as text for the terminal."""
+
+from __future__ import annotations
+
+from enas.spaces.architecture import Architecture
+from enas.spaces.space import SearchSpace
+
+TITLES = {"network": "whole network", "prev": "previous cell", "prev_prev": "two cells back", "reduce": "reduction"}
+TITLES |= {"x_and_h": "word and state before", "cell": "recurrent cell"}
+
+
+def op_title(op: str) -> str:
+    return op.replace("sep_conv", "sep").replace("_", " ")
+
+
+def cell_title(name: str) -> str:
+    title = TITLES.get(name, name.replace("_", " "))
+    return title if title.endswith(("cell", "network")) else f"{title} cell"
+
+
+def to_text(space: SearchSpace, arch: Architecture) -> str:
+    """Returns a line per node: `n3 = sep 3x3(prev) + identity(n2)`; what no output needs is named last."""
+    lines: list[str] = []
+    wired = space.wire(arch)
+    for whole in space.cells:
+        cell = wired[whole.name]
+        rows = {
+            node.name: " + ".join(
+                [f"{op_title(edge.op)}({', '.join(node.skips) if node.merged else edge.input})" for edge in node.edges]
+                + ([] if node.merged else list(node.skips))
+            )
+            for node in cell.nodes
+        }
+        outputs = ", ".join(cell.outputs)
+        rows["out"] = f"{cell.combine}({outputs})" if len(cell.outputs) > 1 else outputs
+        pad = max(len(name) for name in rows)
+        lines += ["", cell_title(cell.name), *(f"  {name:{pad}} = {row}" for name, row in rows.items())]
+        unused = [n for n in (*whole.inputs, *(node.name for node in whole.nodes)) if n not in (*cell.inputs, *rows)]
+        lines += [f"  unused: {', '.join(unused)}"] if unused else []
+    return "\n".join(lines[1:]) + "\n"

@@ -1,0 +1,503 @@
+"""What the files of a run hold, as frozen values: whoever writes a file and whoever reads it meet in
+the class of that file here. No torch in here.
+
+Keys of JSON are the names of fields. A field with a default may be missing, as it is in files of
+earlier versions; keys that no field has are passed over. `version` is that of the form of a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache, cached_property
+from itertools import repeat
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+
+from enas.procedures.statistics import Interval, Ranking
+from enas.runs.before import flat_settings
+from enas.runs.files import Damaged, blaming, read_json, read_lines, write_json
+from enas.spaces.architecture import Architecture
+from enas.state import Record
+from enas.tasks.metrics import METRICS, Metric
+
+VERSION = 1
+Json = Mapping[str, object]
+Scores = tuple[float, ...]  # test figures as they are shown, one per seed
+
+
+# ------------------------------------------------------------------------------------ values as JSON and back
+@cache
+def _kinds(cls: type[Any]) -> Json:
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def parsed(kind: Any, data: object, name: str = "it") -> Any:
+    """Returns a value of type `kind` from JSON; ValueError where the JSON is not of this type."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if type(None) in inside:
+        return None if data is None else parsed(inside[0], data, name)
+    if isinstance(kind, type) and issubclass(kind, Value):
+        return kind.from_json(data)
+    if hasattr(kind, "__dataclass_fields__") and isinstance(data, Mapping):
+        return kind(**{key: parsed(part, data[key], key) for key, part in _kinds(kind).items() if key in data})
+    if origin is tuple and isinstance(data, list):
+        kinds = repeat(inside[0], len(data)) if inside[-1] is ... else inside
+        return tuple(parsed(part, value, name) for part, value in zip(kinds, data, strict=True))
+    if origin is Mapping and isinstance(data, Mapping):
+        return {str(key): parsed(inside[1], value, f"{name}.{key}") for key, value in data.items()}
+    if kind is float and type(data) is int:
+        return float(data)
+    if kind not in (object, type(data)):
+        raise ValueError(f"'{name}' is of type {getattr(kind, '__name__', kind)}; got {data!r}")
+    return data
+
+
+def plain(value: object) -> Any:
+    """Returns a value as JSON holds it."""
+    if isinstance(value, Value):
+        return value.to_json()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+@dataclass(frozen=True)
+class Value:
+    """A part of a file."""
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """ValueError, TypeError or LookupError where the data is not what it should be."""
+        if not isinstance(data, Mapping):
+            raise ValueError(f"it should hold a mapping; got {data!r}")
+        return cls(**{name: parsed(kind, data[name], name) for name, kind in _kinds(cls).items() if name in data})  # type: ignore[arg-type]
+
+    def to_json(self) -> dict[str, object]:
+        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+@dataclass(frozen=True)
+class File(Value):
+    """A whole file, in the folder of a run or of a training."""
+
+    FILE: ClassVar[str]
+    MISSING: ClassVar[str] = "no file '{file}'"
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """ValueError where there is no such file, Damaged where it does not hold what it should."""
+        file = folder / cls.FILE
+        if not file.is_file():
+            raise ValueError(cls.MISSING.format(file=file, folder=folder))
+        with blaming(file):
+            data = read_json(file)
+            if isinstance(data, Mapping) and data.get("version", 0) > VERSION:
+                raise Damaged(f"'{file}' was written by a later version of enas")
+            return cls.from_json(data)
+
+    @classmethod
+    def find(cls, folder: Path) -> Self | None:
+        """Returns None where there is no such file."""
+        return cls.read(folder) if (folder / cls.FILE).exists() else None
+
+    def write(self, folder: Path) -> Path:
+        write_json(folder / self.FILE, {"version": VERSION, **self.to_json()})
+        return folder / self.FILE
+
+
+# -------------------------------------------------------------------------------------------- config.json, logs
+@dataclass(frozen=True)
+class Config(File):
+    """What a run was asked for, to read; a `Plan` writes it."""
+
+    FILE: ClassVar[str] = "config.json"
+    MISSING: ClassVar[str] = "a run is a folder with a config.json; '{folder}' has none (`enas search` makes one)"
+    command: str
+    preset: str
+    recipe: str
+    settings: Json  # by dotted names
+    seed: int | None = None
+    device: str = "cpu"
+    threads: int = 1
+    versions: Json = field(default_factory=dict)
+    machine: Json = field(default_factory=dict)
+    train_seed: int = 0
+    architecture: Json | None = None  # of a training; of a hand-designed model its name and size
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        config = parsed(Json, data)
+        return super().from_json({**config, "settings": flat_settings(config)})
+
+
+@dataclass(frozen=True)
+class Tick(Value):
+    """A line of the clock, timing.jsonl."""
+
+    event: str
+    time: str = ""
+    why: str = ""
+
+    @property
+    def at(self) -> datetime:
+        return datetime.fromisoformat(self.time)
+
+
+@dataclass(frozen=True)
+class Sampled(Value):
+    """A line of architectures.jsonl: a child that was trained or scored."""
+
+    id: str
+    phase: str = ""
+    choices: Json | None = None  # where the architecture appears for the first time
+
+
+@dataclass(frozen=True)
+class Learned(Value):
+    """What the policy had learned after an epoch: mean reward of its samples minus that of random
+    architectures, on the same shared weights and minibatches, with its 95 % interval."""
+
+    epoch: int
+    mean: float
+    half_width: float
+
+
+def ticks(folder: Path) -> list[Tick]:
+    with blaming(folder / "timing.jsonl"):
+        return [Tick.from_json(line) for line in read_lines(folder / "timing.jsonl")]
+
+
+def sampled(folder: Path) -> list[Sampled]:
+    with blaming(folder / "architectures.jsonl"):
+        return [Sampled.from_json(line) for line in read_lines(folder / "architectures.jsonl")]
+
+
+def epochs(folder: Path) -> list[Record]:
+    """Returns the lines of metrics.jsonl, whose names depend on task and strategy."""
+    return read_lines(folder / "metrics.jsonl")
+
+
+def learned(folder: Path) -> tuple[Learned, ...]:
+    """Returns an entry per epoch that the search probed."""
+    gap = "policy_minus_uniform"
+    return tuple(Learned(line["epoch"], line[gap], line[f"{gap}_half_width"]) for line in epochs(folder) if gap in line)
+
+
+# ------------------------------------------------------------------------------------------------------ best.json
+@dataclass(frozen=True)
+class Ranked(Value):
+    """An architecture that a search derived."""
+
+    rank: int
+    id: str
+    shared_weights: Mapping[str, float]  # scores
+    parameters: int  # of the network that is trained from scratch
+    space: Json
+    choices: Json
+    provenance: Json = field(default_factory=dict)
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        return Architecture.from_dict({"space": self.space, "choices": self.choices, "provenance": self.provenance})
+
+
+@dataclass(frozen=True)
+class PolicyAgainstUniform(Value):
+    """The policy's samples beside random architectures, on the same shared weights and minibatch."""
+
+    policy_median: float
+    uniform_median: float
+    policy_beats_uniform: float  # share of pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best(File):
+    """What a search derived."""
+
+    FILE: ClassVar[str] = "best.json"
+    MISSING: ClassVar[str] = "'{folder}' has no best.json yet: run `enas derive {folder}` first"
+    note: str = "scores are of shared weights: they rank, they are no results of a training from scratch (`enas retrain`)"
+    searched_epochs: int
+    search_finished: bool = True
+    samples: int = 0
+    score_on: str = "validation"
+    policy_against_uniform: PolicyAgainstUniform | None = None
+    settings: Json = field(default_factory=dict)  # of `derive`
+    marks: Mapping[str, str] = field(default_factory=dict)  # notes for a drawing, by layer
+    ranked: tuple[Ranked, ...]  # the best first
+
+    def __post_init__(self) -> None:
+        if not self.ranked:
+            raise ValueError("it ranks no architecture")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The one that ranks first."""
+        return self.ranked[0].architecture
+
+
+# ------------------------------------------------------------------------------------- result.json, retrained.json
+@dataclass(frozen=True)
+class Result(File):
+    """What a training from scratch came to."""
+
+    FILE: ClassVar[str] = "result.json"
+    figures: Mapping[str, float]  # `test_accuracy`, `validation_loss` and the like
+    parameters: int = 0
+    rollbacks: int = 0  # how often it diverged and went on at a lower rate
+    diverged: str | None = None  # where and how it diverged for good; there are no figures then
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        figures = parsed(Mapping[str, float], data)
+        parameters, rollbacks = figures.pop("parameters"), figures.pop("rollbacks", 0.0)
+        return cls(figures, int(parameters), int(rollbacks))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All of it by name."""
+        rollbacks = {"rollbacks": self.rollbacks} if self.rollbacks else {}
+        return {**self.figures, **rollbacks, "parameters": self.parameters}
+
+    def to_json(self) -> dict[str, object]:
+        return {**self.metrics}
+
+    def write(self, folder: Path) -> Path:
+        """Writes figures alone: earlier versions would take a `version` for one."""
+        write_json(folder / self.FILE, self.to_json())
+        return folder / self.FILE
+
+    @classmethod
+    def of(cls, folder: Path) -> Self | None:
+        """Returns the outcome of a training, None while it has none. One that diverged is an outcome: the
+        same seed would diverge again."""
+        last = [] if (result := cls.find(folder)) is not None else ticks(folder)[-1:]
+        if last and last[0].why == "diverged":
+            return cls({}, diverged=f"it diverged before, see '{folder / 'timing.jsonl'}'")
+        return result
+
+    def shown(self, metric: Metric, part: str = "test") -> float:
+        """Returns the figure of `metric` as it is shown; NaN where the training diverged."""
+        return metric.shown(self.figures.get(f"{part}_{metric.name}", math.nan))
+
+
+@dataclass(frozen=True)
+class Training(Value):
+    """A training of a derived architecture from scratch."""
+
+    rank: int
+    id: str
+    folder: str  # relative to the run
+    result: Result
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        figures = parsed(Json, data)
+        place = {name: figures.pop(name) for name in ("rank", "id", "folder")}
+        return super().from_json({**place, "result": figures})
+
+    def to_json(self) -> dict[str, object]:
+        return {"rank": self.rank, "id": self.id, "folder": self.folder, **self.result.metrics}
+
+
+@dataclass(frozen=True)
+class Retrained(File):
+    """Derived architectures trained from scratch; `chosen` is the id of the best by validation."""
+
+    FILE: ClassVar[str] = "retrained.json"
+    train_on: str
+    chosen: str
+    trainings: tuple[Training, ...]
+
+    def __post_init__(self) -> None:
+        if self.chosen not in [training.id for training in self.trainings]:
+            raise ValueError(f"no training of the chosen '{self.chosen}'")
+
+    @property
+    def best(self) -> Training:
+        return next(training for training in self.trainings if training.id == self.chosen)
+
+
+# --------------------------------------------------------------------------------------------------- compare.json
+@dataclass(frozen=True)
+class Verdict(Value):
+    """Figures as they are shown: accuracies in percent, perplexities. `difference` is the derived
+    architecture minus the mean of the random ones, with a 95 % interval of +- `half_width`; `metric`
+    says which sign is better."""
+
+    derived: float
+    derived_spread: float  # standard deviation over seeds
+    seeds: int
+    uniform: float
+    uniform_spread: float  # standard deviation over random architectures
+    uniform_best: float
+    cells: int  # random architectures
+    rank: int  # of the derived one among all, 1 is best
+    difference: float
+    half_width: float
+    metric: str = "accuracy"
+    diverged: int = 0  # random architectures whose training diverged; they are in no other figure
+    references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Mean and standard deviation over the same seeds, of hand-designed models as large."""
+    diverged_references: tuple[str, ...] = ()
+
+    @property
+    def better(self) -> bool | None:
+        """True or False where the interval excludes zero, None where it does not."""
+        if abs(self.difference) <= self.half_width:
+            return None
+        return (self.difference > 0) == METRICS[self.metric].larger_is_better
+
+    @property
+    def sentence(self) -> str:
+        gap = f"by {abs(self.difference):.2f} +- {self.half_width:.2f} {METRICS[self.metric].points}"
+        if self.better is None:
+            side = "above" if self.difference >= 0 else "below"
+            return f"no difference shown: the derived architecture is {side} the mean random architecture {gap}"
+        return f"the derived architecture {'beats' if self.better else 'loses to'} the mean random architecture {gap}"
+
+    @property
+    def figures(self) -> str:
+        """The figures behind the sentence."""
+        metric, diverged = METRICS[self.metric], self.diverged
+
+        def text(mean: float, deviation: float) -> str:
+            return f"{mean:.2f}{metric.unit}, standard deviation {deviation:.2f}"
+
+        parts = [
+            f"derived {text(self.derived, self.derived_spread)} over {self.seeds} seeds",
+            f"random {text(self.uniform, self.uniform_spread)} over {self.cells} architectures,"
+            f" best {self.uniform_best:.2f}{metric.unit}",
+            *([] if metric.larger_is_better else ["lower is better"]),
+            f"rank {self.rank} of {self.cells + 1}",
+            *([f"{diverged} more random architecture{'s' * (diverged > 1)} diverged"] if diverged else []),
+            *(f"{name} {text(*both)}" for name, both in self.references.items()),
+            *(f"{name} diverged" for name in self.diverged_references),
+        ]
+        return "; ".join(parts)
+
+    def __str__(self) -> str:
+        return f"{self.sentence} ({self.figures})"
+
+
+@dataclass(frozen=True)
+class Ledger(Value):
+    """Seconds on the clock, of processes of the run's number of threads each."""
+
+    search_seconds: float
+    trainings: int  # from scratch, to the end
+    training_seconds: float  # all of them, one after the other
+    children: int  # different architectures that the search trained or scored
+    times_cheaper: float  # training each child, at the mean cost of a training, per cost of the search
+    search_macs: float = 0.0  # multiply-accumulates, which do not depend on the machine; 0: not counted
+    training_macs: float = 0.0
+
+    def __str__(self) -> str:
+        each = self.training_seconds / self.trainings
+        cheaper = f"{self.times_cheaper:,.0f} times as much"
+        search, trainings = f"{self.search_seconds:.0f} s", f"{self.training_seconds:.0f} s"
+        if self.search_macs and self.training_macs:
+            by_work = self.children * self.training_macs / self.trainings / self.search_macs
+            cheaper += f" ({by_work:,.0f} times by multiply-accumulates)"
+            search += f" ({_large(self.search_macs)} multiply-accumulates)"
+            trainings += f" ({_large(self.training_macs)})"
+        return (
+            f"the search took {search} and saw {self.children:,} children; training each of them from scratch,"
+            f" at {each:.0f} s, would have cost {cheaper}; {self.trainings} trainings took {trainings}"
+        )
+
+
+def _large(number: float) -> str:
+    """Returns 1.23e+12 as 1.23 T."""
+    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+@dataclass(frozen=True)
+class Disabled(Value):
+    """The disabled controller (paper 3.3), on the test part, in figures as they are shown."""
+
+    metric: str
+    mean: float
+    spread: float  # standard deviation over configurations
+    ensemble: float
+    configurations: int
+
+
+@dataclass(frozen=True)
+class Changed(Value):
+    """A changed architecture of a study."""
+
+    id: str
+    change: str  # in words
+    test: Scores
+
+
+@dataclass(frozen=True)
+class StudyResult(Value):
+    """Architectures that differ a little from the derived one; positive differences are worse."""
+
+    name: str
+    about: str = ""
+    paper: str = ""  # what the paper found
+    there_are: int | None = None  # changed architectures, where all can be listed
+    base: Scores = ()  # of the derived architecture
+    changed: tuple[Changed, ...] = ()
+    difference: Interval | None = None
+    largest: float | None = None
+    diverged: int = 0
+
+
+@dataclass(frozen=True)
+class Compared(File):
+    """What a search was worth."""
+
+    FILE: ClassVar[str] = "compare.json"
+    verdict: Verdict
+    derived_id: str
+    derived: Scores
+    uniform: Mapping[str, Scores]  # of the random architectures, by id
+    references: Mapping[str, Scores] = field(default_factory=dict)
+    recipe: Json = field(default_factory=dict)
+    cell_seeds: int = 1
+    learning: tuple[Learned, ...] = ()
+    uniform_architectures: tuple[Json, ...] = ()
+    ledger: Ledger | None = None
+    rankings: tuple[Ranking, ...] = ()
+    disabled: Disabled | None = None
+    studies: tuple[StudyResult, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)  # parts that are not in here, and why
+    rolled_back: Mapping[str, int] = field(default_factory=dict)  # trainings, and how often
+    parameters: Mapping[str, int] = field(default_factory=dict)  # of what was trained
+
+    @property
+    def metric(self) -> Metric:
+        return METRICS[self.verdict.metric]
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        verdict, record = Verdict.from_json(data), parsed(Json, data)
+        figures, local = parsed(Json, record[f"test_{verdict.metric}"]), parsed(Json, record.get("local") or {})
+        for part in (record.get("disabled") or {}, local):
+            if part.get("metric", verdict.metric) != verdict.metric:
+                raise ValueError(f"a part of it is of {part['metric']}, where the run is of {verdict.metric}")
+        record |= {"verdict": data, "studies": local.get("studies", []), "derived": figures.pop("derived")}
+        record |= {"references": {name: figures.pop(name) for name in verdict.references}, "uniform": figures}
+        return super().from_json(record)
+
+    def to_json(self) -> dict[str, object]:
+        apart = ("verdict", "derived", "uniform", "references", "studies", *([] if self.disabled else ["disabled"]))
+        rest = {name: value for name, value in super().to_json().items() if name not in apart}
+        figures = {"derived": self.derived, **self.uniform, **self.references}
+        local = {"local": {"metric": self.metric.name, "studies": self.studies}} if self.studies else {}
+        words = {"verdict": str(self.verdict), **self.verdict.to_json()}
+        return {**words, **rest, f"test_{self.metric.name}": plain(figures), **plain(local)}

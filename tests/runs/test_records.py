@@ -1,0 +1,181 @@
+"""What the files of a run hold as values: written and read again they are the same, earlier files are
+read, and damage is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enas.procedures.statistics import Interval, rank
+from enas.runs.files import Damaged, read_json, read_lines, write_atomically
+from enas.runs.records import (
+    Best,
+    Changed,
+    Compared,
+    Disabled,
+    File,
+    Learned,
+    Ledger,
+    PolicyAgainstUniform,
+    Ranked,
+    Result,
+    Retrained,
+    StudyResult,
+    Training,
+    Verdict,
+    ticks,
+)
+
+BEFORE = Path(__file__).parents[1] / "runs_of_before" / "digits-micro"
+RANKED = Ranked(1, "a1", {"minibatch_reward": 0.5}, 99, {"name": "conv_micro"}, {"n": "x"}, {"run": "mine"})
+VERDICT = Verdict(
+    90.0,
+    1.0,
+    2,
+    88.0,
+    2.0,
+    89.5,
+    3,
+    1,
+    2.0,
+    1.5,
+    diverged=1,
+    references={"resnet": (80.0, 0.5)},
+    diverged_references=("rhn",),
+)
+FILES: list[File] = [
+    Best(
+        searched_epochs=3,
+        search_finished=False,
+        samples=4,
+        policy_against_uniform=PolicyAgainstUniform(0.1, 0.2, 0.3),
+        settings={"samples": 4, "keep": None},
+        marks={"l1": "16x16"},
+        ranked=(RANKED, dataclasses.replace(RANKED, rank=2, id="b2")),
+    ),
+    Result({"test_accuracy": 0.5, "test_loss": float("inf")}, 99, rollbacks=2),
+    Result({"test_accuracy": 0.5}, 99),
+    Retrained("train", "b2", (Training(2, "b2", "retrain/b2", Result({"test_accuracy": 0.5}, 9)),)),
+    Compared(
+        VERDICT,
+        "a1",
+        (91.0, 89.0),
+        {"u1": (87.0,), "u2": (89.5,)},
+        {"resnet": (79.5, 80.5)},
+        recipe={"epochs": 3, "network": {"filters": 4}},
+        cell_seeds=2,
+        learning=(Learned(2, 0.1, 0.2),),
+        uniform_architectures=({"space": {"name": "conv_micro"}},),
+        ledger=Ledger(1.0, 4, 8.0, 16, 32.0),
+        rankings=(rank("depth", range(6), range(6)),),
+        disabled=Disabled("accuracy", 8.0, 1.0, 9.0, 4),
+        studies=(
+            StudyResult("s", "about", "paper", 7, (91.0,), (Changed("c", "x to y", (1.0,)),), Interval(1.0, 2.0), 3.0, 1),
+        ),
+        left_out={"resnet": "time is up"},
+        rolled_back={"u1-seed0": 1},
+        parameters={"a1": 99},
+    ),
+]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: type(file).__name__)
+def test_a_file_is_read_as_it_was_written(file: File, tmp_path: Path) -> None:
+    assert type(file).find(tmp_path) is None
+    path = file.write(tmp_path)
+    assert path == tmp_path / file.FILE
+    assert type(file).read(tmp_path) == file
+
+
+@pytest.mark.parametrize("kind", [Best, Retrained, Compared])
+def test_an_earlier_file_is_written_as_it_was(kind: type[File], tmp_path: Path) -> None:
+    """Key for key, apart from what is said in words; what is not known any more is passed over."""
+    before, words = read_json(BEFORE / kind.FILE), ("version", "note", "verdict", "skip_rate", "rolled_back")
+    kind.read(BEFORE).write(tmp_path)
+    after = read_json(tmp_path / kind.FILE)
+    assert after["version"] == 1
+    assert {k: v for k, v in after.items() if k not in words} == {k: v for k, v in before.items() if k not in words}
+
+
+def test_a_result_is_written_byte_for_byte_as_before(tmp_path: Path) -> None:
+    folder = BEFORE / "retrain" / "51f6a8e91b-seed0"
+    Result.read(folder).write(tmp_path)
+    assert (tmp_path / Result.FILE).read_bytes() == (folder / Result.FILE).read_bytes()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: type(file).__name__)
+def test_damage_is_named_in_one_line(file: File, tmp_path: Path) -> None:
+    """Whatever required key is missing or of another type, and whatever else the file holds."""
+    path, whole = file.write(tmp_path), file.to_json()
+    required = {"ranked", "searched_epochs", "trainings", "chosen", "derived_id", "derived", "half_width"}
+    required |= {"parameters"} if isinstance(file, Result) else set()
+    damaged: list[Any] = [{k: v for k, v in whole.items() if k != name} for name in required & {*whole}]
+    damaged += [{**whole, name: object_} for name in required & {*whole} for object_ in ([[]], {"a": []}, None)]
+    for data in [*damaged, [], 3, {}]:
+        path.write_text(json.dumps(data))
+        with pytest.raises(Damaged, match=re.escape(f"'{path}' is damaged")) as error:
+            type(file).read(tmp_path)
+        assert "\n" not in str(error.value)
+
+
+def test_a_later_version_is_told_so(tmp_path: Path) -> None:
+    path = FILES[0].write(tmp_path)
+    path.write_text(json.dumps({**read_json(path), "version": 2}))
+    with pytest.raises(Damaged, match=r"best\.json' was written by a later version of enas"):
+        Best.read(tmp_path)
+
+
+def test_a_training_that_diverged_is_an_outcome(tmp_path: Path) -> None:
+    assert Result.of(tmp_path) is None
+    (tmp_path / "timing.jsonl").write_text('{"event":"begin"}\n{"event":"end","why":"diverged"}\n')
+    result = Result.of(tmp_path)
+    assert result is not None
+    assert "it diverged before" in str(result.diverged)
+    (tmp_path / "timing.jsonl").write_text('{"event":"end","why":"diverged"}\n{"event":"begin"}\n')
+    assert Result.of(tmp_path) is None, "it was begun again"
+    Result({}, 9).write(tmp_path)
+    assert Result.of(tmp_path) == Result({}, 9)
+
+
+def test_the_verdict_in_words() -> None:
+    assert VERDICT.better
+    assert str(VERDICT) == (
+        "the derived architecture beats the mean random architecture by 2.00 +- 1.50 points (derived 90.00 %, standard"
+        " deviation 1.00 over 2 seeds; random 88.00 %, standard deviation 2.00 over 3 architectures, best 89.50 %; rank 1"
+        " of 4; 1 more random architecture diverged; resnet 80.00 %, standard deviation 0.50; rhn diverged)"
+    )
+    worse = dataclasses.replace(VERDICT, metric="perplexity")
+    assert (worse.better, "loses to" in worse.sentence, "lower is better" in worse.figures) == (False, True, True)
+    assert dataclasses.replace(VERDICT, difference=-1.5).better is None
+    assert "is below the mean random" in dataclasses.replace(VERDICT, difference=-1.5).sentence
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    write_atomically(path, "before")
+
+    def full(*args: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, b"after")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+    assert path.read_text() == "before"
+
+
+def test_a_log_is_read_without_what_a_crash_cut(tmp_path: Path) -> None:
+    log = tmp_path / "timing.jsonl"
+    assert read_lines(log) == []
+    log.write_text('{"event":"begin","time":"2024-05-01T10:00:00+0000"}\n{"event":"e')
+    assert [(tick.event, tick.at.hour) for tick in ticks(tmp_path)] == [("begin", 10)]
+    for damage in ("3\n", "{}\n", '{"event":1}\n', "{\n"):
+        log.write_text(damage)
+        with pytest.raises(Damaged, match=r"timing\.jsonl' is damaged"):
+            ticks(tmp_path)
