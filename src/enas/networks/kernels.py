@@ -2,7 +2,7 @@
 
 All of it works on tensors in channels_last, where (B, C, H, W) lies in memory as a matrix of B H W rows and C columns. Each
 piece says what was slow; docs/log.md has the measurements. Elsewhere (other devices, layouts, small tensors) torch's own
-kernels run. Each can be turned off, which is how tests and benchmarks compare: `with fast.without("batch_norm"): ...`.
+kernels run. Each can be turned off, which is how tests and benchmarks compare: `with kernels.without("batch_norm"): ...`.
 
     batch_norm     torch's inner loop runs over channels, poorly where they are no multiple of the vector's width: rows are
                    joined until they are; statistics, then one multiply-add
@@ -22,6 +22,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -34,31 +35,29 @@ from enas.ranges import check_name
 SWITCHES = ("batch_norm", "depthwise", "pool", "layout", "relu")
 LEAST = 1 << 16  # elements below which Python's own time would be seen
 LANES = 8  # floats a vector of most CPUs holds; a multiple is never worse
-_off: set[str] = set()
+_off: ContextVar[frozenset[str]] = ContextVar("pieces that are turned off", default=frozenset())
 _aten = torch.ops.aten
 
 
 @contextmanager
 def without(*names: str) -> Iterator[None]:
-    """Inside, the named pieces are off. ValueError for a name that is none."""
+    """Turns the named pieces off inside, for this thread alone. ValueError for an unknown name."""
     for name in names:
         check_name("a piece", name, SWITCHES)
-    before = set(_off)
-    _off.update(names)
+    token = _off.set(_off.get() | set(names))
     try:
         yield
     finally:
-        _off.clear()
-        _off.update(before)
+        _off.reset(token)
 
 
 def on(name: str) -> bool:
-    return name not in _off
+    return name not in _off.get()
 
 
 def _fits(x: Tensor, name: str) -> bool:
     return (
-        name not in _off
+        on(name)
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and x.numel() >= LEAST

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from enas.networks.ops import Statistics
 from enas.networks.recurrence.fused import fused
 from enas.networks.recurrence.plain import plain
-from enas.networks.recurrence.program import Norm, Program
+from enas.networks.recurrence.program import Norm, Program, Result, Window
 from enas.networks.recurrence.recorded import recorded
 from enas.networks.recurrence.static import static
 from enas.networks.softmax import LanguageModelOutputs, TiedSoftmax
@@ -36,7 +36,12 @@ from enas.spaces.space import SearchSpace
 
 States = tuple[Tensor, ...]
 Computation = Literal["auto", "plain", "fused", "static", "recorded"]
-COMPUTATIONS: dict[str, Any] = {"plain": plain, "fused": fused, "static": static, "recorded": recorded}
+COMPUTATIONS: dict[str, Callable[[Window], Result]] = {
+    "plain": plain,
+    "fused": fused,
+    "static": static,
+    "recorded": recorded,
+}
 DROPOUTS = ("word_dropout", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
 
 
@@ -158,15 +163,10 @@ class RecurrentNetwork(Supernet):
                 from_state = F.dropout(from_state, s.weight_dropout)
             mask = self._mask(s.hidden_dropout, *before.shape) if self.training and s.hidden_dropout else None
             norm = self.at(f"layers.{layer}.norm") if s.batch_norm else None
-            x, statistics = COMPUTATIONS[name](
-                program,
-                self._drop(x, s.input_dropout),
-                before,
-                mask,
-                norm.norm() if norm else None,
-                first.from_x,
-                [from_state, *(node.weight for node in others)],
-            )
+            weights = [from_state, *(node.weight for node in others)]
+            x = self._drop(x, s.input_dropout)
+            window = Window(program, x, before, mask, norm.norm() if norm else None, first.from_x, weights)
+            x, statistics = COMPUTATIONS[name](window)
             if norm:
                 norm.seen(statistics)
             after.append(x[-1])
