@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+Settings = Any  # a frozen dataclass of settings; which one, the entry of a registry says
+
 
 @dataclass(frozen=True)
 class Range:
@@ -35,7 +37,7 @@ SHARE = Range("between 0 and 1", 0, 1)
 RATE = Range("at least 0 and below 1", 0, 1, includes_high=False)  # dropout, momentum
 
 
-def check_ranges(settings: Any, group: str, **ranges: Range) -> None:
+def check_ranges(settings: Settings, group: str, **ranges: Range) -> None:
     """Raises a ValueError for the first attribute of `settings` outside its range; None is not checked.
 
     `group`: how the flags of these settings begin, such as "search" of `--search.epochs`; "" for flags without a group.

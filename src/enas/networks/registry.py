@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from enas.networks.macro import MacroNetwork, MacroSettings
 from enas.networks.micro import MicroNetwork, MicroSettings
@@ -13,13 +12,14 @@ from enas.networks.nasbench201 import NasBench201Network, NasBench201NetworkSett
 from enas.networks.nasbench_macro import NasBenchMacroNetwork, NasBenchMacroNetworkSettings
 from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
 from enas.networks.supernet import Supernet
+from enas.ranges import Settings
 
 
 @dataclass(frozen=True)
 class BackboneEntry:
     make: Callable[..., Supernet]
-    settings: type[Any]
-    small: Any  # settings of a network small enough for tests
+    settings: type[Settings]
+    small: Settings  # settings of a network small enough for tests
 
 
 BACKBONES: dict[str, BackboneEntry] = {

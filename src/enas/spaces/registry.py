@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from enas.ranges import check_name
+from enas.ranges import Settings, check_name
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
@@ -32,9 +32,9 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class SpaceEntry:
-    make: Callable[[Any], SearchSpace]
-    settings: type[Any]
-    small: tuple[Any, ...]  # instances small enough to enumerate, for tests
+    make: Callable[[Settings], SearchSpace]
+    settings: type[Settings]
+    small: tuple[Settings, ...]  # instances small enough to enumerate, for tests
     benchmark: Benchmark | None = None
 
 
@@ -82,13 +82,13 @@ SPACES: dict[str, SpaceEntry] = {
 }
 
 
-def space_of(spec: Mapping[str, Any]) -> SearchSpace:
+def space_of(spec: Mapping[str, object]) -> SearchSpace:
     """The space an architecture names: `space_of(arch.space)`. ValueError for an unknown name or setting."""
     settings = settings_of(spec)
-    return SPACES[spec["name"]].make(settings)
+    return SPACES[str(spec["name"])].make(settings)
 
 
-def settings_of(spec: Mapping[str, Any]) -> Any:
+def settings_of(spec: Mapping[str, object]) -> Settings:
     """The settings of the space an architecture names. ValueError for an unknown name or setting."""
     name = spec.get("name")
     check_name("the space of an architecture", name, SPACES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from enas.ranges import Settings
 from enas.tasks.image_classification import ImageClassification, ImageClassificationSettings
 from enas.tasks.language_model import LanguageModel, LanguageModelSettings
 
@@ -12,7 +13,7 @@ from enas.tasks.language_model import LanguageModel, LanguageModelSettings
 @dataclass(frozen=True)
 class TaskEntry:
     make: type[Any]
-    settings: type[Any]
+    settings: type[Settings]
 
 
 TASKS: dict[str, TaskEntry] = {

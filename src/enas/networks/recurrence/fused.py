@@ -4,11 +4,11 @@ shapes are in `program`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from enas.networks.kernels import Context
 from enas.networks.recurrence.program import (
     STATE,
     Group,
@@ -33,7 +33,7 @@ def fused(window: Window) -> Result:
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, window: Window, *leaves: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Context, window: Window, *leaves: Tensor) -> tuple[Tensor, ...]:
         program, norm = window.program, window.norm
         x, state, mask = window.x, window.state, window.mask
         T, B, _ = x.shape
@@ -92,7 +92,7 @@ class _Fused(torch.autograd.Function):
         return out, *statistics
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         program, norm, steps = ctx.program, ctx.norm, ctx.steps
         (x, mask, wx), (averages, sources, reads) = ctx.saved_tensors, ctx.kept
         T, B, H = grad.shape

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -20,15 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from enas.networks.kernels import Context
 from enas.networks.recurrence.program import Codes, Norm, Result, Window, _normalise, _normalise_backward, _pairs
 
 MOST_RECORDED = 6  # windows of as many kinds are kept; each holds its buffers
 SEEN_BEFORE_RECORDING = 2  # windows of a kind that run unrecorded first: a last, shorter one is not worth it
 MOST_LENGTHS = 3  # where windows have more lengths than this, they are filled up
 ROUND_TO = 8  # to a multiple of so many steps
-_seen: Counter[Any] = Counter()
-_lengths: dict[Any, set[int]] = {}
-_kept: OrderedDict[Any, Recording] = OrderedDict()
+_seen: Counter[Hashable] = Counter()
+_lengths: dict[Hashable, set[int]] = {}
+_kept: OrderedDict[Hashable, Recording] = OrderedDict()
 
 
 def recorded(window: Window) -> Result:
@@ -61,7 +62,7 @@ class Kind(NamedTuple):
     keeps: bool  # whether a backward will follow
 
 
-def _length(T: int, kind: Any) -> int:
+def _length(T: int, kind: tuple[torch.Size, torch.dtype, torch.device]) -> int:
     """Steps of the window in which T steps run: as many, until so many lengths were seen that most would go unrecorded."""
     lengths = _lengths.setdefault(kind, set())
     lengths.add(T)
@@ -77,7 +78,7 @@ def forget() -> None:
 
 class _Recorded(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kind: Kind, names: tuple[str, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Context, kind: Kind, names: tuple[str, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
         inputs = dict(zip(names, tensors, strict=True))
         recording = _recording(inputs, kind)
         ctx.recording, ctx.serial, ctx.names = recording, recording.forward(inputs), names
@@ -87,7 +88,7 @@ class _Recorded(torch.autograd.Function):
         return recording.out.clone(), *statistics
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         recording: Recording = ctx.recording
         if recording.serial != ctx.serial:  # another window of this kind ran since: its buffers hold that one
             ctx.serial = recording.forward(dict(zip(ctx.names, ctx.saved_tensors, strict=True)))
@@ -139,7 +140,7 @@ class Recording:
         self.statistics: tuple[Tensor, ...] = ()
         self.gradients: dict[str, Tensor] = {}
         self.grad = torch.empty_like(self.out)
-        self.graphs: tuple[Any, Any] | None = None
+        self.graphs: tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph] | None = None
         self.fuse = False
 
     # ----------------------------------------------------------------------------------------------- running
@@ -172,7 +173,7 @@ class Recording:
             warnings.warn(f"not compiled, and so slower: {str(error).splitlines()[0][:200]}", stacklevel=2)
             self.fuse = False
             self._warm_up(runs)
-        graphs: list[Any] = []
+        graphs: list[torch.cuda.CUDAGraph] = []
         stream = torch.cuda.Stream(self.s.device)  # torch's own would be of the first device that recorded anything
         for run in runs:
             pool = graphs[0].pool() if graphs else None

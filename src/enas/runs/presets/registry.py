@@ -104,7 +104,7 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def preset_for(space: str | None) -> str:
+def preset_for(space: object) -> str:
     """The preset to train an architecture of this space by: the paper's data; ValueError where there is none."""
     papers = [(name, entry) for name, entry in PRESETS.items() if "paper" in entry.recipes]
     names = [name for name, entry in papers if space in (None, entry.space)]
