@@ -8,7 +8,6 @@ controller, the local-optimum studies. Nothing is done twice; what was left out 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from enas.grading.asked import Wanted
 from enas.grading.ledger import ledger
 from enas.grading.local import studies_of, study_result
 from enas.grading.macs import of_search, of_trainings
@@ -27,7 +27,6 @@ from enas.grading.studies import STUDIES, Study
 from enas.grading.verdict import Verdict, uniform_architectures, verdict
 from enas.procedures.events import Diverged, Done, Stopped
 from enas.procedures.statistics import Ranking
-from enas.ranges import Range, at_least, check_ranges
 from enas.runs.loop import Listener, silent
 from enas.runs.models import reference_for
 from enas.runs.records import Best, Compared, Disabled, StudyResult, learned
@@ -36,44 +35,6 @@ from enas.spaces.architecture import Architecture, Reference
 
 SHARING = "uniform sharing"  # the name in compare.json of what random search with weight sharing finds
 AGAIN = "the same command"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What `compare` is asked for."""
-
-    cells: int = 16
-    """Random architectures to train."""
-    seeds: int = 4
-    """Trainings of the derived architecture."""
-    cell_seeds: int = 1
-    """Trainings of each random architecture."""
-    references: tuple[str, ...] = ()
-    """Hand-designed models, by name."""
-    sharing: bool = False
-    """Random search with weight sharing."""
-    disabled: int = 0
-    """Configurations of the disabled controller's ensemble (paper 3.3: 250); 0: none."""
-    local: int = 0
-    """Changed networks of each of the paper's local-optimum studies; 0: none."""
-    single: int = 0
-    """Networks with a single change, drawn among all there are; 0: none."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "", cells=at_least(2), seeds=at_least(2), cell_seeds=at_least(1))
-        for name, low in (("disabled", 2), ("local", 1), ("single", 2)):
-            if getattr(self, name) != 0:
-                check_ranges(self, "", **{name: Range(f"0 or at least {low}", low)})
-
-    def everything(self, run: OpenedRun) -> Wanted:
-        """Returns this with all experiments that make sense for a run, where no number was given."""
-        return dataclasses.replace(
-            self,
-            sharing=run.plan.learns,
-            disabled=self.disabled or 250,
-            local=self.local or 8 * (run.plan.space.name in STUDIES),
-            single=self.single or 16,
-        )
 
 
 @dataclass
@@ -192,6 +153,7 @@ def compare_opened(
 ) -> Verdict | None:
     """Does what `compare` does, of a run that is open."""
     best, plan = Best.read(run.path), run.plan
+    wanted = wanted.completed(plan.learns, plan.space.name in STUDIES)
     if settings is not None:
         plan = plan.with_settings(retrain=settings)
     size = best.ranked[0].parameters

@@ -151,20 +151,13 @@ def _runs_below(folder: Path) -> Iterator[Path]:
 
 
 # --------------------------------------------------------------------------------------------------- which row, together
-@dataclass(frozen=True)
-class Group:
-    """Findings that are equal in this stand in one line."""
+Group = tuple[str, str, int | None, str, frozenset[tuple[str, str]]]
 
-    preset: str
-    recipe: str
-    budget: int | None
-    note: str
-    read_by: frozenset[tuple[str, str]]
 
-    @classmethod
-    def of(cls, one: Finding) -> Group:
-        read_by = frozenset((name, repr(v)) for name, v in one.settings.items() if name.startswith(READ_BY[one.kind]))
-        return cls(one.preset, one.recipe, one.budget, one.note if one.kind == "derived" else "", read_by)
+def _group(one: Finding) -> Group:
+    """Returns preset, recipe, budget, note and settings: findings that are equal in them stand in one line."""
+    read_by = frozenset((name, repr(v)) for name, v in one.settings.items() if name.startswith(READ_BY[one.kind]))
+    return one.preset, one.recipe, one.budget, one.note if one.kind == "derived" else "", read_by
 
 
 def _ours(experiment: Experiment, everything: Iterable[Finding], papers: Mapping[str, Settings]) -> list[Ours]:
@@ -172,7 +165,7 @@ def _ours(experiment: Experiment, everything: Iterable[Finding], papers: Mapping
     groups: dict[Group, list[Finding]] = {}
     for finding in everything:
         if _is_of(finding, experiment, papers[finding.preset]):
-            groups.setdefault(Group.of(finding), []).append(finding)
+            groups.setdefault(_group(finding), []).append(finding)
     lines = [_together(_once(group), experiment, papers[group[0].preset]) for group in groups.values()]
     return sorted((_told_apart(line, lines) for line in lines), key=lambda line: (len(line.smaller), len(line.differs)))
 

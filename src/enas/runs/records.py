@@ -77,7 +77,8 @@ class Value:
         """ValueError, TypeError or LookupError where the data is not what it should be."""
         if not isinstance(data, Mapping):
             raise ValueError(f"it should hold a mapping; got {data!r}")
-        return cls(**{name: parsed(kind, data[name], name) for name, kind in _kinds(cls).items() if name in data})
+        kinds = _kinds(cls)  # type: ignore[arg-type]  # a class is hashable
+        return cls(**{name: parsed(kind, data[name], name) for name, kind in kinds.items() if name in data})
 
     def to_json(self) -> dict[str, object]:
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
