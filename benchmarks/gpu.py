@@ -42,7 +42,8 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.conv_macro import conv_macro
 from enas.spaces.conv_micro import conv_micro
 from enas.spaces.rnn_cell import rnn_cell
-from enas.strategies.reinforce import Reinforce, ReinforceSettings
+from enas.strategies.reinforce import Reinforce
+from enas.strategies.settings import ReinforceSettings
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 

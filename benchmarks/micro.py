@@ -25,7 +25,8 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.conv_micro import conv_micro
 from enas.spaces.published import named
 from enas.state import seeded
-from enas.strategies.controller import Controller, ControllerSettings
+from enas.strategies.controller import Controller
+from enas.strategies.settings import ControllerSettings
 
 SIZES = {
     "20 filters, 8 cells": (MicroSettings(filters=20, cells=2, dropout=0.0), 64),

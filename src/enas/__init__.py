@@ -1,7 +1,8 @@
-"""Efficient neural architecture search with shared weights (ENAS, Pham et al. 2018) that grades its own search.
+"""Efficient neural architecture search with shared weights (ENAS, Pham et al. 2018) that grades its
+own search.
 
-The public names are loaded when they are first asked for, and torch with those that need it. `from enas import api` gives
-this module.
+The public names are loaded when they are first asked for, and torch with those that need it. `from
+enas import api` gives this module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What a name stands for: something registered, or `package.module:thing` of a user's own. No torch in here."""
+"""What a name stands for: something registered, or `package.module:thing` of a user's own. No torch
+in here."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ class NoSettings:
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of a registry: where a thing is, as `package.module:thing`, and the dataclass of its settings. The thing
-    is imported when it is first made."""
+    """An entry of a registry: where a thing is, as `package.module:thing`, and the dataclass of its
+    settings. The thing is imported when it is first made."""
 
     where: str
     settings: type[DataclassInstance] = NoSettings
@@ -40,8 +41,8 @@ E = TypeVar("E", bound=Entry)
 
 
 def load(where: str) -> Any:
-    """Returns the thing at `package.module:thing`; the current folder counts as a place of modules. ValueError where
-    there is no such module, or no such thing in it."""
+    """Returns the thing at `package.module:thing`; the current folder counts as a place of modules.
+    ValueError where there is no such module, or no such thing in it."""
     name, _, attribute = where.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -59,8 +60,8 @@ def load(where: str) -> Any:
 
 
 def entry_of(what: str, name: str, registry: Mapping[str, E]) -> E | Entry:
-    """Returns the entry of a registered name or of `package.module:thing`; `what`: "a strategy". ValueError for any other
-    name, and for a thing that cannot be called."""
+    """Returns the entry of a registered name or of `package.module:thing`; `what`: "a strategy".
+    ValueError for any other name, and for a thing that cannot be called."""
     if ":" not in name:
         check_name(what, name, registry)
         return registry[name]
@@ -71,8 +72,9 @@ def entry_of(what: str, name: str, registry: Mapping[str, E]) -> E | Entry:
 
 
 def settings_type(thing: Callable[..., object]) -> type[DataclassInstance]:
-    """Returns the dataclass with which a class or function annotates its argument `settings`; `NoSettings` where it has no
-    such argument. ValueError where the annotation is no dataclass of defaults."""
+    """Returns the dataclass with which a class or function annotates its argument `settings`;
+    `NoSettings` where it has no such argument. ValueError where the annotation is no dataclass of
+    defaults."""
     function = thing.__init__ if inspect.isclass(thing) else thing
     if "settings" not in inspect.signature(function).parameters:
         return NoSettings

@@ -1,10 +1,13 @@
-"""Checks of values that a user gives: the range of a number, and a name out of several. No torch in here."""
+"""Checks of values that a user gives: the range of a number, and a name out of several. No torch in
+here."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,31 @@ SHARE = Range("between 0 and 1", 0, 1)
 RATE = Range("at least 0 and below 1", 0, 1, includes_high=False)  # dropout, momentum
 
 
-def check_ranges(settings: object, group: str, **ranges: Range) -> None:
-    """Raises a ValueError for the first attribute of `settings` outside its range; None is not checked.
+@lru_cache
+def literals(kind: type[object]) -> dict[str, tuple[object, ...]]:
+    """Returns the possible values of every attribute whose type is a Literal."""
+    return {name: get_args(hint) for name, hint in get_type_hints(kind).items() if get_origin(hint) is Literal}
 
-    `group`: how the flags of these settings begin, such as "search" of `--search.epochs`; "" for flags without a group.
+
+def check_ranges(settings: object, group: str, **ranges: Range) -> None:
+    """Raises a ValueError for the first attribute of `settings` outside its range, or outside the
+    names of its Literal. None is not checked for its range.
+
+    `group`: how the flags of these settings begin, such as "search" of `--search.epochs`; "" for
+    flags without a group.
     """
+    prefix = f"{group}." if group else ""
     for name, allowed in ranges.items():
         value = getattr(settings, name)
         if value is not None and not allowed.contains(value):
-            raise ValueError(f"{group}{'.' if group else ''}{name} is {allowed.rule}; got {value}")
+            raise ValueError(f"{prefix}{name} is {allowed.rule}; got {value}")
+    for name, values in literals(type(settings)).items():  # type: ignore[arg-type]
+        check_name(prefix + name, getattr(settings, name), values)
 
 
 def check_name(what: str, name: object, names: Iterable[object]) -> None:
-    """Raises a ValueError that lists the possible names, where `name` is none of them; `what`: "an op", "a preset"."""
+    """Raises a ValueError that lists the possible names, where `name` is none of them; `what`: "an
+    op", "a preset"."""
     names = list(names)
     if name not in names:
         raise ValueError(f"{what} is one of {', '.join(map(str, names))}; got {name!r}")

@@ -1,4 +1,5 @@
-"""What makes a run repeatable: seeds from keys, and the state that a procedure saves to go on later.
+"""What makes a run repeatable: seeds from keys, and the state that a procedure saves to go on
+later.
 
 torch is imported only by what needs it, so that files of values can use the rest.
 """
@@ -20,15 +21,15 @@ Values = Mapping[str, Any]  # the same, only read
 
 
 def seed_of(*key: object) -> int:
-    """Returns a seed for a key such as (run seed, phase, step, child): equal keys give equal seeds on
-    every machine."""
+    """Returns a seed for a key such as (run seed, phase, step, child): equal keys give equal seeds
+    on every machine."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
 
 
 @contextmanager
 def seeded(*key: object, device: torch.device | None = None) -> Iterator[None]:
-    """Inside, torch's random numbers (dropout, initialisation) depend only on `key`; outside, nothing
-    changes."""
+    """Inside, torch's random numbers (dropout, initialisation) depend only on `key`; outside,
+    nothing changes."""
     import torch
 
     cuda = [device] if device is not None and device.type == "cuda" else []
@@ -65,8 +66,8 @@ def module_state(module: nn.Module) -> State:
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], prefix: str
 ) -> dict[str, Tensor]:
-    """Returns the optimiser's memory as `{prefix}{kind}/{name}`. Parameters that it never touched have
-    none."""
+    """Returns the optimiser's memory as `{prefix}{kind}/{name}`. Parameters that it never touched
+    have none."""
     from torch import Tensor
 
     return {

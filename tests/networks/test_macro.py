@@ -17,8 +17,8 @@ from enas.spaces.conv_macro import OPS, ConvMacroSettings, conv_macro, from_toke
 from enas.spaces.published import named
 from enas.spaces.space import SearchSpace
 from enas.state import seeded
-from enas.strategies.controller import ControllerSettings
-from enas.strategies.reinforce import Reinforce, ReinforceSettings
+from enas.strategies.reinforce import Reinforce
+from enas.strategies.settings import ControllerSettings, ReinforceSettings
 
 SMALL = MacroSettings(filters=4, dropout=0.0)
 FORMS = ["paper", "released"]

@@ -12,6 +12,7 @@ import pytest
 from documented import ROOT
 from enas.runs.presets import registry as presets
 from enas.runs.settings import described, difference, flat
+from enas.strategies.settings import ReinforceSettings
 
 # The figures that the text of each section of Pham et al. 2018 (arXiv 1802.03268v2) states.
 PAPER: dict[str, set[float]] = {
@@ -385,7 +386,6 @@ def test_the_table_itself_stands_in_the_paper(preset: str) -> None:
 
 def test_defaults_are_the_papers() -> None:
     """A user's own space takes the class's values: those of the paper, for images."""
-    from enas.strategies.reinforce import ReinforceSettings
 
     defaults = dict(flat(ReinforceSettings()))
     assert (defaults["learning_rate"], defaults["entropy_weight"], defaults["baseline_decay"]) == (0.00035, 0.1, 0.99)

@@ -27,12 +27,13 @@ from enas.spaces.nasbench201 import nasbench201
 from enas.spaces.registry import SPACES
 from enas.spaces.space import SearchSpace
 from enas.state import State
-from enas.strategies.controller import Controller, ControllerSettings, Walk
+from enas.strategies.controller import Controller, Walk
 from enas.strategies.evolution import Evolution, EvolutionSettings, mutated
 from enas.strategies.random_search import RandomSearch
 from enas.strategies.registry import STRATEGIES
-from enas.strategies.reinforce import Reinforce, ReinforceSettings, odds
-from enas.strategies.reinforce import skip_rate as skip_rate_of
+from enas.strategies.reinforce import Reinforce
+from enas.strategies.settings import ControllerSettings, ReinforceSettings, odds
+from enas.strategies.settings import skip_rate as skip_rate_of
 from enas.strategies.strategy import Strategy
 from laws import SMALL, TOYS, of_cell, of_walk, p_value, samples
 

@@ -38,7 +38,7 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.decisions import OpChoice
 from enas.state import State
 from enas.strategies.registry import STRATEGIES
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ReinforceSettings
 from enas.tasks.language_model import LanguageModel, LanguageModelSettings, fixed_windows, random_windows, streams
 from enas.tasks.metrics import METRICS, metric_in
 from laws import of_walk, one_line

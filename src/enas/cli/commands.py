@@ -17,7 +17,8 @@ from tyro.conf import arg
 
 
 def peek(args: list[str], names: tuple[str, ...]) -> dict[str, str | None]:
-    """Returns the values of a few flags, before all are read, because they decide what the others are."""
+    """Returns the values of a few flags, before all are read, because they decide what the others
+    are."""
     values: dict[str, str | None] = dict.fromkeys(names)
     for i, word in enumerate(args):
         name, _, value = word.partition("=")
@@ -72,7 +73,8 @@ def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> An
 
 
 def with_settings(flags: type[object], about: str | None, kind: type[object], group: str) -> Any:
-    """Returns the flags with their field `settings` of a type `kind`, each setting a flag of its own below `--group`."""
+    """Returns the flags with their field `settings` of a type `kind`, each setting a flag of its
+    own below `--group`."""
     field = ("settings", Annotated[kind, arg(name=group)], dataclasses.field())
     made = dataclasses.make_dataclass(flags.__name__, [field], bases=(flags,), frozen=True)
     made.__doc__ = about
@@ -95,7 +97,8 @@ def optional(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Pri
 
 
 def seconds(text: str | None) -> float | None:
-    """Returns the seconds of a time such as 90, 90s, 20m or 1.5h, None for None; ValueError for another form."""
+    """Returns the seconds of a time such as 90, 90s, 20m or 1.5h, None for None; ValueError for
+    another form."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())

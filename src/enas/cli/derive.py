@@ -13,8 +13,8 @@ from enas.cli.commands import Maybe, command, parse
 
 @dataclass(frozen=True)
 class DeriveFlags:
-    """Pick architectures of a finished search: sample the policy, score with the shared weights, rank in best.json.
-    Without a flag, the run's recipe says how.
+    """Pick architectures of a finished search: sample the policy, score with the shared weights,
+    rank in best.json. Without a flag, the run's recipe says how.
 
     enas derive runs/mine
     enas derive runs/mine --score-on minibatch     (the paper's way)
@@ -28,17 +28,19 @@ class DeriveFlags:
     keep: Maybe[int] = None
     """Number of architectures to score on the full validation set, and to rank."""
     uniform: Maybe[int] = None
-    """Number of random architectures to score beside them: does the policy know more than chance?"""
+    """Number of random architectures to score beside them: is the policy better than chance?"""
     score_on: Maybe[Literal["validation", "minibatch"]] = None
     """Final score: on the full validation set, or on one minibatch (paper 2.2)."""
     statistics: Maybe[Literal["batch", "recalibrated"]] = None
     """Batch-norm statistics of a score: of the batch, or measured anew for each child."""
     draw: Maybe[Literal["policy", "uniform", "both"]] = None
-    """Who draws the samples: the policy, random search, or half of them each; and of the finalists too."""
+    """Who draws the samples: the policy, random search, or half of them each;
+    and of the finalists too."""
     shortlist: Maybe[int] = None
     """Score only this many of the samples, those with the most parameters; 0: all."""
     finalists: Maybe[int] = None
-    """Train this many of the best from scratch for a short time, again and again half of them; 0: none."""
+    """Train this many of the best from scratch for a short time, again and again half of them;
+    0: none."""
     finalist_steps: Maybe[int] = None
     """Training steps of each finalist in a round."""
 

@@ -41,7 +41,8 @@ def span(seconds: float) -> str:
 
 
 class Display:
-    """A listener that draws. Use as a context; without a terminal it prints a line per epoch instead of a bar."""
+    """A listener that draws. Use as a context; without a terminal it prints a line per epoch
+    instead of a bar."""
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console(highlight=False)
@@ -166,7 +167,8 @@ class Display:
 
     @property
     def status(self) -> int:
-        """Returns the exit status: 0, also where time was up as asked; that of a shell after a signal."""
+        """Returns the exit status: 0, also where time was up as asked; that of a shell after a
+        signal."""
         return {"interrupted": 130, "terminated": 143}.get(self.stopped or "", 0)
 
     def _say(self, text: str) -> None:
@@ -183,7 +185,8 @@ class Display:
         self.progress.update(self.task, description=what, completed=done, total=total, text=text)
 
     def _line(self, text: str, epoch: int) -> None:
-        """Prints, without a terminal, the first epoch and then one every ten seconds. With one, only the bar moves."""
+        """Prints, without a terminal, the first epoch and then one every ten seconds. With one,
+        only the bar moves."""
         now = time.monotonic()
         if not self.console.is_terminal and (self.printed[1] < 0 or now - self.printed[0] > 10):
             self.console.print(text)

@@ -37,7 +37,8 @@ TRAINING = ("search", "resume", "derive", "retrain", "compare")  # commands that
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status: 2 after an error of one line, 130 after a second Ctrl-C."""
+    """Runs a command and returns its exit status: 2 after an error of one line, 130 after a second
+    Ctrl-C."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         print(usage())

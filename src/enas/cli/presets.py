@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from enas.cli.commands import command, parse
+from enas.strategies.settings import odds, skip_rate
 
 if TYPE_CHECKING:
     from enas.runs.settings import Settings
@@ -64,7 +65,6 @@ def _policy(preset: str, settings: Settings) -> str:
     from enas.runs.presets.registry import PRESETS
     from enas.spaces.decisions import SubsetChoice
     from enas.spaces.registry import make_space
-    from enas.strategies.reinforce import odds, skip_rate
 
     space = make_space(PRESETS[preset].names.space, settings.space)
     times = odds(settings.strategy, space)

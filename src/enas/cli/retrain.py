@@ -17,8 +17,8 @@ class RetrainFlags:
     """A run folder (its best architectures), an architecture file, or a name from `enas list`."""
     settings: Annotated[Any, arg(name="retrain")]
     arch: Maybe[str] = None
-    """Train a hand-designed model by the same recipe instead: lstm, rhn; resnet, densenet_bc. Beside a run, it gets as many
-    parameters as the run's best architecture."""
+    """Train a hand-designed model by the same recipe instead: lstm, rhn; resnet, densenet_bc.
+    Beside a run, it gets as many parameters as the run's best architecture."""
     parameters: Maybe[int] = None
     """Largest number of parameters of that model."""
     top: int = 1
@@ -28,11 +28,13 @@ class RetrainFlags:
     epochs: Maybe[int] = None
     """Short for --retrain.epochs."""
     cutout: Maybe[int] = None
-    """Short for --retrain.task.cutout: side of the square that CutOut blanks, in pixels. 16 is usual."""
+    """Short for --retrain.task.cutout: side of the square that CutOut blanks, in pixels.
+    16 is usual."""
     highest_filters: Maybe[int] = None
-    """Scale all widths so that the highest layer has this many filters: 512 in the paper's wider networks."""
+    """Scale all widths to this many filters in the highest layer (the paper's wider networks: 512)."""
     preset: Maybe[str] = None
-    """For an architecture file or name: whose data and recipe to train by; without it, the paper's data."""
+    """For an architecture file or name: whose data and recipe to train by;
+    without it, the paper's data."""
     recipe: Maybe[str] = None
     """Which recipe of the preset."""
     data: Maybe[Path] = None
@@ -51,11 +53,10 @@ class RetrainFlags:
 def retrain(args: list[str]) -> int:
     """Train an architecture from scratch.
 
-    enas retrain runs/mine
-    enas retrain runs/mine --top 3                 (the best of three, chosen on validation images)
-    enas retrain enas_micro --preset cifar10-micro --recipe released --data ~/data --cutout 16
-    enas retrain runs/mine --arch resnet           (to compare with: of as many parameters, by the same recipe)
-    enas retrain --arch lstm --preset ptb-rnn --data ~/data
+    enas retrain runs/mine enas retrain runs/mine --top 3                 (the best of three, chosen
+    on validation images) enas retrain enas_micro --preset cifar10-micro --recipe released --data
+    ~/data --cutout 16 enas retrain runs/mine --arch resnet           (to compare with: of as many
+    parameters, by the same recipe) enas retrain --arch lstm --preset ptb-rnn --data ~/data
     """
     from enas.cli.display import Display, trainings
     from enas.runs.retrain import retrain_named, retrain_plan, shortened

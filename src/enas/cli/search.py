@@ -15,13 +15,16 @@ from enas.cli.commands import Maybe, asks_for_help, command, parse, peek, second
 @dataclass(frozen=True)
 class SearchFlags:
     preset: Positional[str]
-    """What to search. `enas presets list` shows the names: digits-micro needs no data, cifar10-micro a folder."""
+    """What to search.
+    `enas presets list` shows the names: digits-micro needs no data, cifar10-micro a folder."""
     settings: Annotated[Any, arg(name="")]
     recipe: Maybe[str] = None
-    """Which settings: paper, released, modern or quick. `enas presets show PRESET RECIPE` prints them."""
+    """Which settings: paper, released, modern or quick.
+    `enas presets show PRESET RECIPE` prints them."""
     strategy: Maybe[str] = None
-    """Who chooses architectures: reinforce (the LSTM controller), evolution, random, or `package.module:thing` of your
-    own. Its settings are the flags that begin with --strategy."""
+    """Who chooses architectures: reinforce (the LSTM controller), evolution or random.
+    Or `package.module:thing`, a class of your own.
+    Its settings are the flags that begin with --strategy."""
     config: Maybe[Path] = None
     """Repeat the run of this config.json. Flags beside it change it."""
     data: Maybe[Path] = None
@@ -37,7 +40,8 @@ class SearchFlags:
     device: Maybe[str] = None
     """cpu, cuda or cuda:1; without it, a GPU where there is one."""
     threads: Maybe[int] = None
-    """CPU threads; without it, as many as the preset says, or all cores. A run records them: sums depend on them."""
+    """CPU threads; without it, as many as the preset says, or all cores.
+    A run records them: sums depend on them."""
 
 
 @command("search", "search a space: shared weights and controller in turn")

@@ -25,7 +25,7 @@ AGREEMENT = 0.2  # Kendall's tau between two minibatches; below it shared weight
 
 
 def largest_entropy(space: SearchSpace) -> float:
-    """Returns the entropy in nats of a policy that asks all decisions, all answers equally likely."""
+    """Returns the nats of a policy that asks every decision, all answers equally likely."""
     return sum(
         math.log(2) * len(d.options) if isinstance(d, SubsetChoice) else math.log(len(d.options)) for d in space.decisions
     )

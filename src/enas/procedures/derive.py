@@ -128,7 +128,7 @@ def learned(scores: list[Scored], settings: DeriveSettings) -> dict[str, float] 
 def _scorer(
     settings: DeriveSettings, task: Task, supernet: Supernet, arch: Architecture
 ) -> tuple[Supernet, Architecture | None]:
-    """Returns what scores `arch`: the supernet, or its child with batch-norm statistics of its own."""
+    """Returns what scores `arch`: the supernet, or its child with its own batch-norm statistics."""
     if settings.statistics == "batch":
         return supernet, arch
     return recalibrated(task, supernet, arch, settings.recalibration_steps), None

@@ -18,7 +18,7 @@ from enas.tasks.task import Task
 
 
 class Ensemble:
-    """Scores architectures with shared weights on a part of the data; `state` holds what is done."""
+    """Scores architectures with shared weights on a part of the data; `state` is what is done."""
 
     def __init__(self, task: Task, net: Supernet, archs: Sequence[Architecture], part: str = "test"):
         """ValueError for fewer than two architectures: they have no standard deviation."""

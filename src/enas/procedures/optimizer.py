@@ -15,7 +15,7 @@ from enas.state import State
 
 
 def learning_rate(settings: OptimizerSettings, epoch: int, step: int, steps: int, epochs: int) -> float:
-    """Returns the rate at batch `step` of `steps` in epoch `epoch` of `epochs`, all counted from 0."""
+    """Returns the rate at batch `step` of `steps` in epoch `epoch` of `epochs`, all from 0."""
     low, high = settings.min_learning_rate, settings.learning_rate
     time = float(epoch) if settings.per_epoch else epoch + step / steps
     if settings.schedule == "constant":
@@ -115,7 +115,7 @@ class GradientNorms:
         return figures
 
 
-# -------------------------------------------------------------------------------------------------------- averaging
+# -------------------------------------------------------------------------------------- averaging
 class AveragedWeights:
     """The mean of the weights over the steps since a trigger: NT-ASGD, averaged SGD with the
     non-monotone trigger of Merity et al. 2018.

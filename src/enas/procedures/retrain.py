@@ -98,7 +98,7 @@ class Retrain:
         self.loss_sum += value
         return TrainStep(self.epoch, self.step, steps, value)
 
-    # ---------------------------------------------------------------------------------------------- going back
+    # ---------------------------------------------------------------------------------- going back
     def _snapshot(self) -> State:
         """Returns a copy of the state, which later steps do not change."""
         state = self._state()
@@ -116,7 +116,7 @@ class Retrain:
         factor = self.settings.rollback_factor**self.rolled_back
         return RolledBack(why, epoch, step, factor, limit - self.rolled_back)
 
-    # -------------------------------------------------------------------------------------------------- state
+    # --------------------------------------------------------------------------------------- state
     def state(self) -> State:
         """Returns the state and, within an epoch, the one to go back to."""
         now = self._state()

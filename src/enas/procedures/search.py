@@ -115,7 +115,7 @@ class Search:
         self.ops: Counter[str] = Counter()
         self.norms, self.skipped = GradientNorms(settings.optimizer.grad_clip), Skipped()
 
-    # ----------------------------------------------------------------------------------------------- the loop
+    # ------------------------------------------------------------------------------------ the loop
     def run(self) -> Iterator[Step | EpochEnd]:
         """Goes on from where the state is, to the end."""
         while self.epoch < self.settings.epochs:
@@ -259,7 +259,7 @@ class Search:
             elif isinstance(decision, SubsetChoice):
                 yield from (f"{cell}.skip" for _ in answer or ())
 
-    # -------------------------------------------------------------------------------------------------- state
+    # --------------------------------------------------------------------------------------- state
     def state(self) -> State:
         """Returns the whole state at an event. Children that are drawn but not yet trained are kept
         as their answers."""
@@ -303,7 +303,7 @@ class Search:
         if "task" in values:  # checkpoints of before tasks remembered anything have none
             self.task.load(state.under("task"))
 
-    # ------------------------------------------------------------------------------------------------ preview
+    # ------------------------------------------------------------------------------------- preview
     def preview(self, children: int = 8, warm: int = 2, seconds: float = 3.0, most: int = 48) -> Cost:
         """Measures on random children what the rest of the search will take: on `children` of them
         after `warm`, and on up to `most` while `seconds` are not over, because they differ. Changes

@@ -77,8 +77,8 @@ class SearchSettings:
     controller_steps: int = 2000
     """Steps of the strategy between two passes (paper 2.2: 2,000; released micro code: 30)."""
     architectures: int = 1
-    """n, the number of architectures scored in each of these steps (the paper does not say;
-    released code: 10)."""
+    """n, the number of architectures scored in each of these steps.
+    The paper does not say; released code: 10."""
     probes: int = 8
     """Number of the strategy's and of random architectures to score side by side after an epoch.
     They show whether the strategy learns, and change nothing (not in the paper).
@@ -86,8 +86,7 @@ class SearchSettings:
     max_skipped: float = 0.1
     """Largest share of an epoch's training steps that may be skipped.
     A step is skipped for a loss that is far off, or a gradient that is not finite.
-    Beyond it the search ends;
-    three steps are always allowed, all of them never (not in the paper)."""
+    Beyond it the search ends. Three are always allowed, all of them never (not in the paper)."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:
@@ -127,12 +126,11 @@ class DeriveSettings:
     """Who draws the samples: the policy, random search (with weight sharing), or half of them each.
     With both, half of the finalists are from either, whatever the shared weights say of them."""
     shortlist: int = 0
-    """Score only this many of the samples, those with the most parameters;
-    0: all (not in the paper).
+    """Score only the samples with the most parameters, this many; 0: all (not in the paper).
     On NAS-Bench-201 that number, which costs nothing, ranks better than shared weights."""
     finalists: int = 0
-    """Train this many of the best from scratch for a short time, again and again the better half;
-    0: none. This is successive halving (not in the paper)."""
+    """Train this many of the best from scratch for a short time, and the better half on; 0: none.
+    This is successive halving (not in the paper)."""
     finalist_steps: int = 150
     """Training steps of each finalist in a round.
     The rate falls from its largest to zero in each round."""

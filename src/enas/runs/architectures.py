@@ -31,4 +31,4 @@ def architecture_of(what: str | Path) -> Architecture:
         except UnicodeDecodeError:
             raise ValueError(f"an architecture is read from a JSON file; '{path}' is not text") from None
         return space_of(arch.space).architecture(arch.choices, dict(arch.provenance))  # one value, however it was written
-    raise ValueError(f"'{text}' is no run, no architecture file and none of the named ones ({', '.join(NAMED)})")
+    raise ValueError(f"'{text}' is not a run, an architecture file or a published architecture ({', '.join(NAMED)})")

@@ -1,4 +1,5 @@
-"""What earlier versions wrote into the config.json of a run, as this version writes it. No torch in here."""
+"""What earlier versions wrote into the config.json of a run, as this version writes it. No torch in
+here."""
 
 from __future__ import annotations
 
@@ -19,9 +20,11 @@ DEFAULTS = {"batch_norm_eps": 1e-5}
 
 
 def upgraded(config: Values) -> Values:
-    """Returns a config.json with the names of its parts, and with the strategy's own settings as `settings.strategy`.
+    """Returns a config.json with the names of its parts, and with the strategy's own settings as
+    `settings.strategy`.
 
-    Earlier versions wrote the strategy's name there, and settings of REINFORCE, whatever the strategy, beside it.
+    Earlier versions wrote the strategy's name there, and settings of REINFORCE, whatever the
+    strategy, beside it.
     """
     if "names" in config:
         return config
@@ -34,7 +37,8 @@ def upgraded(config: Values) -> Values:
 
 
 def flat_settings(config: Values) -> Record:
-    """Returns the settings of a config.json by their dotted names, and the strategy's name as `strategy`."""
+    """Returns the settings of a config.json by their dotted names, and the strategy's name as
+    `strategy`."""
     if "names" in config:
         return {**flat(config["settings"]), "strategy": config["names"]["strategy"]}
     settings, strategy = _strategy_apart(config["settings"])

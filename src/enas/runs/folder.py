@@ -2,15 +2,15 @@
 
     config.json             every setting, versions, seed
     metrics.jsonl           a line per epoch, no clock time: equal runs leave equal files
-    architectures.jsonl     a line per sampled child: place, id, loss or reward; choices the first time
+    architectures.jsonl     a line per sampled child: its id, loss or reward; choices the first time
     timing.jsonl            the clock
-    checkpoint.safetensors  all tensors, and the rest of the state as JSON in its header: in one file,
+    checkpoint.safetensors  all tensors, and the rest of the state as JSON in its header: one file,
                             so that there is never half of it
     tensorboard/            the same curves as metrics.jsonl
 
-Whole files are written to a temporary name, synced and renamed. Logs are appended to, and a checkpoint
-records their lengths. `restore` cuts off what a dead process wrote after it, so that the same lines
-are written again.
+Whole files are written to a temporary name, synced and renamed. Logs are appended to, and a
+checkpoint records their lengths. `restore` cuts off what a dead process wrote after it, so that the
+same lines are written again.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 class RunFolder:
-    """The folder of one search or one training. Make one with `create` or `open`; close it, or use it as
-    a context."""
+    """The folder of one search or one training. Make one with `create` or `open`; close it, or use
+    it as a context."""
 
     def __init__(self, path: Path, config: Record):
         self.path, self.config = path, config
@@ -83,8 +83,8 @@ class RunFolder:
             self._lock = None
 
     def lock(self) -> None:
-        """Keeps other processes from writing to the run until this one ends or closes it; ValueError while
-        another one does."""
+        """Keeps other processes from writing to the run until this one ends or closes it;
+        ValueError while another one does."""
         self._lock = open(self.path / ".lock", "wb")  # noqa: SIM115 (held until close)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,10 +93,10 @@ class RunFolder:
             self._lock = None
             raise ValueError(f"one process at a time writes to a run; another is writing to '{self.path}'") from None
 
-    # ------------------------------------------------------------------------------------------------ logging
+    # ------------------------------------------------------------------------------------- logging
     def append(self, log: str, record: Values) -> None:
-        """Appends a line to metrics.jsonl, architectures.jsonl or timing.jsonl. It is safe on disk from the
-        next checkpoint on."""
+        """Appends a line to metrics.jsonl, architectures.jsonl or timing.jsonl. It is safe on disk
+        from the next checkpoint on."""
         if log not in self._logs:
             self._logs[log] = open(self.path / f"{log}.jsonl", "ab")  # noqa: SIM115 (held until close)
         self._logs[log].write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
@@ -111,7 +111,7 @@ class RunFolder:
     def clock(self, event: str, **values: object) -> None:
         self.append("timing", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **values})
 
-    # --------------------------------------------------------------------------------------------- checkpoint
+    # ---------------------------------------------------------------------------------- checkpoint
     def checkpoint(self, state: State) -> None:
         """Writes the logs to disk, then the state with their lengths, whole or not at all."""
         self.keep(self.packed(state))
@@ -139,13 +139,13 @@ class RunFolder:
         return (self.path / CHECKPOINT).exists()
 
     def read_checkpoint(self) -> State:
-        """Returns the last state, and leaves the logs as they are; ValueError where it is missing or
-        damaged."""
+        """Returns the last state, and leaves the logs as they are; ValueError where it is missing
+        or damaged."""
         return self._read()[0]
 
     def restore(self) -> State | None:
-        """Returns the last state and cuts the logs to their lengths of then. Before the first checkpoint: None,
-        and empty logs."""
+        """Returns the last state and cuts the logs to their lengths of then. Before the first
+        checkpoint: None, and empty logs."""
         assert not self._logs
         state, lengths = self._read() if self.has_checkpoint() else (None, dict.fromkeys(LOGS, 0))
         for name in LOGS:
@@ -177,7 +177,8 @@ class RunFolder:
 
 @contextlib.contextmanager
 def tensorboard(folder: Path, epoch: int) -> Iterator[Any]:
-    """Gives a SummaryWriter on `folder/tensorboard`; it hides what a dead process wrote from `epoch` on."""
+    """Gives a SummaryWriter on `folder/tensorboard`; it hides what a dead process wrote from
+    `epoch` on."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)

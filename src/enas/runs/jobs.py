@@ -1,5 +1,5 @@
-"""Many trainings side by side, in processes of their own; they stop in good order, and what is done is
-not done again."""
+"""Many trainings side by side, in processes of their own; they stop in good order, and what is done
+is not done again."""
 
 from __future__ import annotations
 

@@ -32,11 +32,11 @@ def drive(
     listen: Listener,
     stop: Callable[[], str | None],
 ) -> str | None:
-    """Runs `procedure` to its end and returns None, or until `stop` or a signal gives a reason, which it
-    returns.
+    """Runs `procedure` to its end and returns None, or until `stop` or a signal gives a reason,
+    which it returns.
 
-    A new checkpoint replaces the last one only after one more step was made, so that a training that
-    diverges goes back to before.
+    A new checkpoint replaces the last one only after one more step was made, so that a training
+    that diverges goes back to before.
     """
     last, packed = time.monotonic(), b""
     try:
@@ -64,8 +64,8 @@ def drive(
 
 
 def _sound(state: State) -> State:
-    """Returns `state`; raises `Diverged` where it holds values that are not finite, because those must
-    not replace a good checkpoint."""
+    """Returns `state`; raises `Diverged` where it holds values that are not finite, because those
+    must not replace a good checkpoint."""
     for key, tensor in state.tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise Diverged(

@@ -17,9 +17,9 @@ from enas.spaces.architecture import Architecture, Reference
 
 
 def reference_for(plan: Plan, name: str, run: str | Path | None = None, parameters: int | None = None) -> Reference:
-    """Returns a hand-designed model to compare with, of at most `parameters`; without them, as many as
-    the run's best architecture has, or the published model had. ValueError for a name that is unknown or
-    of another task."""
+    """Returns a hand-designed model to compare with, of at most `parameters`; without them, as many
+    as the run's best architecture has, or the published model had. ValueError for a name that is
+    unknown or of another task."""
     entry = reference_entry(name, plan.names.task)
     if parameters is None and run is not None:
         parameters = Best.read(Path(run)).ranked[0].parameters
@@ -29,8 +29,9 @@ def reference_for(plan: Plan, name: str, run: str | Path | None = None, paramete
 
 
 def sizes(arch: Architecture) -> dict[str, int]:
-    """Returns the number of parameters of the network that is trained from scratch, by recipe, on the
-    paper's data; for a recurrent cell also the hidden units of the paper's 24 M. Allocates nothing."""
+    """Returns the number of parameters of the network that is trained from scratch, by recipe, on
+    the paper's data; for a recurrent cell also the hidden units of the paper's 24 M. Allocates
+    nothing."""
     plan = make_plan(presets.preset_for(arch.space["name"]), data=".", device="cpu")
     out = {}
     for recipe in presets.preset(plan.preset).recipes:

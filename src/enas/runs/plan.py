@@ -57,7 +57,8 @@ class Plan:
 
     @classmethod
     def of(cls, config: Values) -> Plan:
-        """Returns the plan that a config.json holds; ValueError where a part or a setting of it is unknown."""
+        """Returns the plan that a config.json holds; ValueError where a part or a setting of it is
+        unknown."""
         config = upgraded(config)
         names = Names(**config["names"])
         fields = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
@@ -71,21 +72,22 @@ class Plan:
         ran = {"versions": versions(), "machine": machine(self.device)}
         return {"command": command, **fields, **more, **ran, "settings": settings}
 
-    # ------------------------------------------------------------------------------------------ a plan like this one
+    # ------------------------------------------------------------------------ a plan like this one
     def with_settings(self, **changes: Any) -> Plan:
         """Returns the plan with other groups of settings, such as `retrain=...`."""
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
 
     def with_strategy(self, name: str) -> Plan:
-        """Returns the plan with a strategy by its name, at its default settings where these are of another kind."""
+        """Returns the plan with a strategy by its name, at its default settings where these are of
+        another kind."""
         kind, plan = entry_of("a strategy", name, STRATEGIES).settings, self
         if not isinstance(self.settings.strategy, kind):
             plan = self.with_settings(strategy=kind())
         return dataclasses.replace(plan, names=dataclasses.replace(self.names, strategy=name))
 
     def with_space(self, spec: Values) -> Plan:
-        """Returns the plan for an architecture's own space, such as one of more layers; ValueError where the plan's is of
-        another kind."""
+        """Returns the plan for an architecture's own space, such as one of more layers; ValueError
+        where the plan's is of another kind."""
         if spec["name"] != self.names.space:
             raise ValueError(
                 f"preset '{self.preset}' trains architectures of space '{self.names.space}'; got one of '{spec['name']}'"
@@ -93,8 +95,8 @@ class Plan:
         return self.with_settings(space=settings_of(spec))
 
     def on(self, data: str | Path | None = None, device: str | None = None, threads: int | None = None) -> Plan:
-        """Returns the plan for this machine: another folder of the data, device or number of threads. None keeps the
-        plan's own. ValueError where one of them cannot be used."""
+        """Returns the plan for this machine: another folder of the data, device or number of
+        threads. None keeps the plan's own. ValueError where one of them cannot be used."""
         if threads is not None and threads < 1:
             raise ValueError(f"--threads is at least 1; got {threads}")
         device = device or self.device
@@ -106,14 +108,15 @@ class Plan:
         folder = self.data if data is None else str(Path(data).resolve())
         return dataclasses.replace(self, data=folder, device=device, threads=threads or self.threads)
 
-    # ------------------------------------------------------------------------------------------------------ the parts
+    # ----------------------------------------------------------------------------------- the parts
     @property
     def space(self) -> SearchSpace:
         """Returns the search space."""
         return make_space(self.names.space, self.settings.space)
 
     def load_data(self) -> ImageData | TextData:
-        """The data; ValueError where it is missing or damaged, or another than the run was made with."""
+        """The data; ValueError where it is missing or damaged, or another than the run was made
+        with."""
         d = self.settings.data
         if self.source and self.source["sha256"] != (here := source_of(d.dataset))["sha256"]:
             was, now = (", ".join(f"{key} {value[:16]}" for key, value in some.items()) for some in (self.source, here))
@@ -142,7 +145,7 @@ class Plan:
     def network(
         self, settings: DataclassInstance, task: Task, only: Architecture | None = None, seed: int | None = None
     ) -> Supernet:
-        """Returns a supernet, or a child with running statistics, with weights drawn from the seed."""
+        """Returns a supernet, or a child with running statistics; the seed draws its weights."""
         entry = entry_of("a network", self.names.network, BACKBONES)
         statistics = "batch" if only is None else "running"
         with seeded(self.seed if seed is None else seed, "weights"):
@@ -150,8 +153,9 @@ class Plan:
         return network.to(self.device)
 
     def model(self, settings: DataclassInstance, task: Task, what: Architecture | Reference, seed: int) -> nn.Module:
-        """Returns what trains from scratch: the child model of an architecture, or a reference by the same settings.
-        ValueError for a reference that does not exist, or is for another task."""
+        """Returns what trains from scratch: the child model of an architecture, or a reference by
+        the same settings. ValueError for a reference that does not exist, or is for another task.
+        """
         if isinstance(what, Architecture):
             return self.network(settings, task, what, seed)
         entry = reference_entry(what.name, self.names.task)
@@ -159,7 +163,8 @@ class Plan:
             return entry.make(task.dimensions, settings, what.parameters).to(self.device)
 
     def strategy(self) -> Strategy:
-        """Returns the strategy at its beginning; ValueError where a class of a user's own lacks a part of the contract."""
+        """Returns the strategy at its beginning; ValueError where a class of a user's own lacks a
+        part of the contract."""
         settings = self.settings.strategy
         arguments = [] if isinstance(settings, NoSettings) else [settings]
         strategy: Strategy = entry_of("a strategy", self.names.strategy, STRATEGIES).make(
@@ -180,7 +185,8 @@ class Plan:
 
 
 def reference_entry(name: str, task: str) -> ReferenceEntry:
-    """Returns a registered reference model; ValueError where it does not exist, or is for another task."""
+    """Returns a registered reference model; ValueError where it does not exist, or is for another
+    task."""
     fitting = [key for key, entry in REFERENCES.items() if entry.task == task]
     check_name(f"a reference model for {task.replace('_', ' ')}", name, fitting)
     return REFERENCES[name]
@@ -196,8 +202,9 @@ def preset_plan(
 ) -> Plan:
     """Returns the plan of a preset, before anything is checked on this machine.
 
-    None picks: the preset's default recipe, the recipe's settings and strategy, a GPU where there is one. The number of
-    threads is the preset's. Where it has none: all cores, or one beside a GPU, because what is left for them is small.
+    None picks: the preset's default recipe, the recipe's settings and strategy, a GPU where there
+    is one. The number of threads is the preset's. Where it has none: all cores, or one beside a
+    GPU, because what is left for them is small.
     """
     entry = presets.preset(preset)
     recipe = recipe or entry.default
@@ -219,6 +226,6 @@ def make_plan(
     threads: int | None = None,
     strategy: str | None = None,
 ) -> Plan:
-    """Returns the plan of a preset, ready for this machine; None as in `preset_plan`. ValueError where the data's folder
-    is missing, or the device cannot be used."""
+    """Returns the plan of a preset, ready for this machine; None as in `preset_plan`. ValueError
+    where the data's folder is missing, or the device cannot be used."""
     return preset_plan(preset, recipe, settings, seed, device, strategy).on(data, device, threads)

@@ -38,8 +38,9 @@ def machine(device: str) -> Record:
 
 
 def prepare(device: str, threads: int) -> None:
-    """Sets the number of CPU threads before a procedure. On a GPU, products round to 19 bits (tf32), as
-    torch's convolutions do by default; `NVIDIA_TF32_OVERRIDE=0` in the environment forbids it."""
+    """Sets the number of CPU threads before a procedure. On a GPU, products round to 19 bits
+    (tf32), as torch's convolutions do by default; `NVIDIA_TF32_OVERRIDE=0` in the environment
+    forbids it."""
     torch.set_num_threads(threads)
     if device.startswith("cuda"):
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -51,7 +52,7 @@ def cores() -> int:
 
 
 class _Signals:
-    """Remembers Ctrl-C and SIGTERM until the step at hand is done. A second Ctrl-C does not wait."""
+    """Remembers Ctrl-C and SIGTERM until a step is done. A second Ctrl-C does not wait."""
 
     def __init__(self) -> None:
         self.why: str | None = None

@@ -25,7 +25,8 @@ def planned(
     strategy: str | None = None,
     device: str | None = None,
 ) -> Plan:
-    """Returns the plan of a preset, or that of another search's config.json, which the other arguments change."""
+    """Returns the plan of a preset, or that of another search's config.json, which the other
+    arguments change."""
     if config is None:
         if preset is None:
             raise ValueError(f"name what to search: {', '.join(PRESETS)}; see `enas search --help`")
@@ -48,7 +49,8 @@ def search_plan(
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> Path:
-    """Searches by `plan` and returns the run folder. ValueError for bad input, before anything is written."""
+    """Searches by `plan` and returns the run folder. ValueError for bad input, before anything is
+    written."""
     if epochs is not None:
         plan = plan.with_settings(search=dataclasses.replace(plan.settings.search, epochs=epochs))
     path = Path(out) if out is not None else Path("runs") / f"{plan.preset}-{plan.recipe}" / f"seed{plan.seed}"
@@ -106,7 +108,7 @@ def search(
     strategy: str | None = None,
     listen: Listener = silent,
 ) -> Path:
-    """Searches a preset's space and returns the run folder. `settings`: from `presets.config_of`, changed as you like;
-    `strategy`: a registered name, or `package.module:thing` of your own."""
+    """Searches a preset's space and returns the run folder. `settings`: from `presets.config_of`,
+    changed as you like; `strategy`: a registered name, or `package.module:thing` of your own."""
     plan = make_plan(preset, recipe, settings, seed, data, device, threads, strategy)
     return search_plan(plan, out=out, epochs=epochs, max_seconds=max_seconds, listen=listen)

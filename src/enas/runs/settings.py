@@ -1,4 +1,5 @@
-"""The settings of a run as one value, and as plain values that JSON, a command line and a table can hold."""
+"""The settings of a run as one value, and as plain values that JSON, a command line and a table can
+hold."""
 
 from __future__ import annotations
 
@@ -90,8 +91,8 @@ class Names:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named combination of parts; its `recipes` make its settings. `threads`: the number of CPU threads,
-    where more do not pay; None: all cores."""
+    """A named combination of parts; its `recipes` make its settings. `threads`: the number of CPU
+    threads, where more do not pay; None: all cores."""
 
     about: str
     names: Names
@@ -101,7 +102,8 @@ class Preset:
 
 
 def types_of(settings: Settings) -> Any:
-    """Returns the type of these settings with the types of their parts, from which a command line can be made."""
+    """Returns the type of these settings with the types of their parts, from which a command line
+    can be made."""
     s = settings
     return Config[type(s.space), type(s.network), type(s.data), type(s.task), type(s.strategy)]  # type: ignore[misc]
 
@@ -111,15 +113,15 @@ def retrain_types_of(settings: Settings) -> Any:
     return RetrainConfig[type(settings.retrain.network), type(settings.retrain.task)]  # type: ignore[misc]
 
 
-# ------------------------------------------------------------------------------------- settings as plain values
+# ----------------------------------------------------------------------- settings as plain values
 def to_dict(settings: DataclassInstance) -> Record:
     """Returns nested dataclasses as nested dicts, which JSON can hold."""
     return dataclasses.asdict(settings)
 
 
 def as_recorded(like: Any, data: Values) -> Any:
-    """Returns the settings that a run recorded, of the types of `like`. A setting that is missing did not
-    exist then: it gets what the code did then, the default of its class."""
+    """Returns the settings that a run recorded, of the types of `like`. A setting that is missing
+    did not exist then: it gets what the code did then, the default of its class."""
 
     def earlier(settings: Any, recorded: Any) -> Any:
         recorded = recorded if isinstance(recorded, Mapping) else {}  # from_dict says what is wrong
@@ -137,8 +139,8 @@ def as_recorded(like: Any, data: Values) -> Any:
 
 
 def from_dict(like: Any, data: Any, where: str = "") -> Any:
-    """Returns `like`, a dataclass instance, with the values of `data`; ValueError for a setting that is
-    unknown or of the wrong type."""
+    """Returns `like`, a dataclass instance, with the values of `data`; ValueError for a setting
+    that is unknown or of the wrong type."""
     if not isinstance(data, Mapping):
         raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {data!r}")
     known = {f.name: getattr(like, f.name) for f in dataclasses.fields(like)}

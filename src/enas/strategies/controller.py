@@ -19,49 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from enas.ranges import COUNT, NOT_NEGATIVE, at_least, check_name, check_ranges
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice
 from enas.spaces.space import SearchSpace
-
-
-@dataclass(frozen=True)
-class ControllerSettings:
-    """The policy network."""
-
-    hidden: int = 100
-    """LSTM units (paper 2.2: 100; released code: 64)."""
-    temperature: float = 5.0
-    """Logits are divided by it (paper 3.1 and 3.2: 5.0; released CIFAR-10 code: none, that is 1)."""
-    tanh_constant: float = 2.5
-    """Logits are then c tanh(logit) (paper 3.1 and 3.2: 2.5; released micro code: 1.1). 0: no tanh."""
-    init_range: float = 0.1
-    """All parameters start uniform in +- this (paper 3.2: 0.1)."""
-    input_head: Literal["attention", "softmax"] = "attention"
-    """How an input is chosen: attention over anchors (released code) or a linear softmax (paper 2.2)."""
-    op_tanh_constant: float | None = None
-    """c of the logits of ops, where it differs (released micro code: 0.44)."""
-    after_anchor: Literal["empty", "previous"] = "empty"
-    """What the LSTM reads after a finished node. empty: one step more, whose output later decisions attend to, and then
-    the empty embedding (released micro code). previous: no such step; they attend to what the node's last decision left,
-    and the next input is that decision (paper 2.2; released macro code)."""
-    near_feedback: bool = False
-    """Divide a chosen input, where it is fed back, by 0.1 + its distance (corrected release)."""
-    lstm_bias: bool = True
-    """Biases in the LSTM (released code: none)."""
-
-    def __post_init__(self) -> None:
-        group = "strategy.controller"
-        check_ranges(self, group, hidden=COUNT, temperature=at_least(1e-6), tanh_constant=NOT_NEGATIVE)
-        check_ranges(self, group, init_range=NOT_NEGATIVE, op_tanh_constant=NOT_NEGATIVE)
-        check_name(f"{group}.input_head", self.input_head, ("attention", "softmax"))
-        check_name(f"{group}.after_anchor", self.after_anchor, ("empty", "previous"))
+from enas.strategies.settings import ControllerSettings
 
 
 @dataclass(frozen=True)
@@ -420,4 +386,5 @@ class _Attention(nn.Module):
         """h (D, M, H), keys of all anchors (A, M, H), the K of them that each decision reads; scores (D, M, K)."""
         index = torch.tensor(places, device=h.device)
         read = keys[index]  # (D, K, M, H)
-        return self.score(torch.tanh(read + self.query(h)[:, None])).squeeze(3).transpose(1, 2)
+        scores: Tensor = self.score(torch.tanh(read + self.query(h)[:, None]))
+        return scores.squeeze(3).transpose(1, 2)

@@ -1,8 +1,9 @@
-"""Regularised evolution (Real et al. 2019): a population in which the oldest dies, not the worst.
+"""Regularised evolution (Real et al. 2019): a population in which the oldest member dies, not the
+worst.
 
-Until the population is full, architectures are uniform. Then each new one is a copy of the best of a few members drawn at
-random, with one decision answered anew. `tell` takes any architectures in, in order. It has no controller to train; what it
-knows is its population.
+Until the population is full, architectures are random. Then each new one is a copy of the best of a
+few members, drawn at random, with one decision answered anew. `tell` takes in any architectures, in
+order. There is no controller to train: the population is all that it knows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from enas.ranges import COUNT, Range, check_ranges
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.space import TRIES, SearchSpace
 from enas.state import State, seed_of
@@ -21,15 +23,14 @@ class EvolutionSettings:
     """Size of the population and of the choice in it."""
 
     population: int = 50
-    """Members; the oldest leaves when another comes (Real et al. 2019: 100 for searches of 20,000)."""
+    """Number of members; the oldest leaves when another comes.
+    Real et al. 2019: 100, in searches of 20,000 architectures."""
     tournament: int = 10
-    """Members drawn at random, of which the best is the parent (Real et al. 2019: 25)."""
+    """Number of members drawn at random; the best is the parent (Real et al. 2019: 25)."""
 
     def __post_init__(self) -> None:
-        if self.population < 1:
-            raise ValueError(f"strategy.population is at least 1; got {self.population}")
-        if not 1 <= self.tournament <= self.population:
-            raise ValueError(f"strategy.tournament is between 1 and the population; got {self.tournament}")
+        at_most = Range(f"between 1 and population ({self.population})", 1, self.population)
+        check_ranges(self, "strategy", population=COUNT, tournament=at_most)
 
 
 class Evolution:
@@ -42,9 +43,9 @@ class Evolution:
     def ask(self, n: int) -> list[Architecture]:
         rng = random.Random(seed_of(self.seed, "evolution", self.asked))
         self.asked += 1
-        return [self._one(rng) for _ in range(n)]
+        return [self._draw(rng) for _ in range(n)]
 
-    def _one(self, rng: random.Random) -> Architecture:
+    def _draw(self, rng: random.Random) -> Architecture:
         if len(self.members) < self.settings.population:
             return self.space.sample(rng)
         drawn = rng.sample(self.members, self.settings.tournament)
@@ -66,10 +67,12 @@ class Evolution:
 
 
 def mutated(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture:
-    """`arch` with one decision answered otherwise, each decision that has another answer equally likely, and each of its
-    answers too (of a subset: one member more or less, or with exactly k one exchanged). Decisions that this brings in are
-    drawn uniformly. Where the limit of the space forbids the result, another change is drawn. The same architecture where
-    there is nothing to change."""
+    """Returns `arch` with one decision answered otherwise; without a neighbour, `arch` itself.
+
+    Each decision that has another answer is equally likely, and so is each of its `neighbours`.
+    Decisions that this brings in are drawn at random. Where the space's limit forbids the result,
+    another change is drawn.
+    """
     neighbours = {name: space.decision(name).neighbours(answer) for name, answer in arch.choices.items()}
     able = [d for d in space.decisions if neighbours.get(d.name)]
     for _ in range(TRIES if able else 0):
@@ -90,7 +93,8 @@ def mutated(space: SearchSpace, arch: Architecture, rng: random.Random) -> Archi
 
 
 def _lists(value: object) -> object:
-    """As JSON has it, so that a state is the same before and after it was written."""
+    """Returns a value with lists for tuples, as JSON has it: a state is the same before and after
+    it is written."""
     if isinstance(value, dict):
         return {key: _lists(v) for key, v in value.items()}
     return [_lists(v) for v in value] if isinstance(value, list | tuple) else value

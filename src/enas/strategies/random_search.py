@@ -1,4 +1,5 @@
-"""Random search: every decision uniform. With the same shared weights it is the baseline that a controller has to beat."""
+"""Random search: every answer equally likely. With the same shared weights it is the baseline that
+a controller has to beat."""
 
 from __future__ import annotations
 

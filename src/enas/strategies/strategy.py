@@ -1,11 +1,13 @@
-"""Search strategies behind one contract; a strategy is one file and a line here.
+"""The contract of a search strategy.
 
+    Strategy(space, settings, seed=0)   settings: its own dataclass; may be left out
     ask(n) -> [Architecture]            n architectures to train or to score
-    tell(archs, rewards) -> metrics     what became of them (larger is better)
+    tell(archs, rewards) -> metrics     their rewards; larger is better
     state() / load(state)               everything that a resumed run needs
 
-`ask` keeps no graph and remembers nothing about what it gave out: `tell` may be called with any architectures of the space.
-Random numbers come from the strategy's seed and a counter, so a strategy's future is a function of its state.
+`ask` keeps no graph and remembers nothing of what it gave out: `tell` may be called with any
+architectures of the space. Random numbers come from the strategy's seed and a counter, so that its
+future is a function of its state.
 """
 
 from __future__ import annotations

@@ -10,14 +10,13 @@ from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSe
 from enas.runs.presets.micro import cifar10_micro_modern, cifar10_micro_quick, digits_micro_quick
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.conv_macro import ConvMacroSettings
-from enas.strategies.controller import ControllerSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ControllerSettings, ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
 MacroConfig = Config[ConvMacroSettings, MacroSettings, DataSettings, ImageClassificationSettings, ReinforceSettings]
 
 
-# ------------------------------------------------------------------------------------------------ cifar10-macro
+# ---------------------------------------------------------------------------------- cifar10-macro
 def cifar10_macro_paper() -> MacroConfig:
     """Paper 2.3, 3.2, appendix B; where the text is silent, the released code's value."""
     optimizer = OptimizerSettings()
@@ -41,8 +40,9 @@ def cifar10_macro_paper() -> MacroConfig:
 
 
 def cifar10_macro_released() -> MacroConfig:
-    """Scripts cifar10_macro_search.sh and cifar10_macro_final.sh of the released code, and the values in
-    its sources. The released final network has 24 layers; here it has the 12 of the search."""
+    """Scripts cifar10_macro_search.sh and cifar10_macro_final.sh of the released code, and the
+    values in its sources. The released final network has 24 layers; here it has the 12 of the
+    search."""
     task = ImageClassificationSettings(batch_size=128, reward_batch=128)
     return Config(
         space=ConvMacroSettings(form="released"),
@@ -79,7 +79,8 @@ def cifar10_macro_released() -> MacroConfig:
 
 
 def cifar10_macro_modern() -> MacroConfig:
-    """As `modern` of cifar10-micro: none of its departures is measured at this size yet (docs/decisions.md)."""
+    """As `modern` of cifar10-micro: none of its departures is measured at this size yet
+    (docs/decisions.md)."""
     like = cifar10_micro_modern()
     return Config(
         space=ConvMacroSettings(),
@@ -121,7 +122,7 @@ def cifar10_macro_quick() -> MacroConfig:
     )
 
 
-# ------------------------------------------------------------------------------------------------- digits-macro
+# ----------------------------------------------------------------------------------- digits-macro
 def digits_macro_quick() -> MacroConfig:
     """Six layers on the digits of `digits-micro`."""
     like = digits_micro_quick()

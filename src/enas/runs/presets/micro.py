@@ -9,14 +9,13 @@ from enas.networks.micro import MicroSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.conv_micro import ConvMicroSettings
-from enas.strategies.controller import ControllerSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ControllerSettings, ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
 MicroConfig = Config[ConvMicroSettings, MicroSettings, DataSettings, ImageClassificationSettings, ReinforceSettings]
 
 
-# ------------------------------------------------------------------------------------------------ cifar10-micro
+# ---------------------------------------------------------------------------------- cifar10-micro
 def cifar10_micro_paper() -> MicroConfig:
     """Paper 2.2, 2.4, 3.2; where the text is silent, the released code's value."""
     optimizer = OptimizerSettings()
@@ -41,7 +40,8 @@ def cifar10_micro_paper() -> MicroConfig:
 
 
 def cifar10_micro_released() -> MicroConfig:
-    """Scripts cifar10_micro_search.sh and cifar10_micro_final.sh of the released code, and the values in its sources."""
+    """Scripts cifar10_micro_search.sh and cifar10_micro_final.sh of the released code, and the
+    values in its sources."""
     search_optimizer = OptimizerSettings(min_learning_rate=0.0005, per_epoch=True, weight_decay=2e-4)
     task = ImageClassificationSettings(batch_size=160, reward_batch=160)
     return Config(
@@ -93,7 +93,8 @@ def cifar10_micro_modern() -> MicroConfig:
 
 
 def cifar10_micro_quick() -> MicroConfig:
-    """B = 7, a small and shallow network: search, derivation and retraining within half an hour on two cores."""
+    """B = 7, a small and shallow network: search, derivation and retraining within half an hour on
+    two cores."""
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=200, grad_clip=5.0
     )
@@ -117,11 +118,11 @@ def cifar10_micro_quick() -> MicroConfig:
     )
 
 
-# ------------------------------------------------------------------------------------------------- digits-micro
+# ----------------------------------------------------------------------------------- digits-micro
 def digits_micro_quick() -> MicroConfig:
-    """400 of scikit-learn's 8x8 digits train, 400 validate, 997 test: few enough that a difference shows.
-    Shared weights favour pooling here, so short trainings from scratch decide, of the policy's best and
-    of random architectures (docs/log)."""
+    """400 of scikit-learn's 8x8 digits train, 400 validate, 997 test: few enough that a difference
+    shows. Shared weights favour pooling here, so short trainings from scratch decide, of the
+    policy's best and of random architectures (docs/log)."""
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0
     )

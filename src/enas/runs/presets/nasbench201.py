@@ -1,4 +1,5 @@
-"""Recipes of NAS-Bench-201 cells on CIFAR-10, half of whose 50,000 training images validate (Dong & Yang 2020)."""
+"""Recipes of NAS-Bench-201 cells on CIFAR-10, half of whose 50,000 training images validate (Dong &
+Yang 2020)."""
 
 from __future__ import annotations
 
@@ -9,8 +10,7 @@ from enas.networks.nasbench201 import NasBench201NetworkSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.nasbench201 import NasBench201Settings
-from enas.strategies.controller import ControllerSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ControllerSettings, ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
 NasBench201Config = Config[
@@ -50,8 +50,9 @@ def nasbench201_paper() -> NasBench201Config:
 
 
 def nasbench201_modern() -> NasBench201Config:
-    """What ranked best against the truth within ten core-minutes (docs/log): random children all through,
-    a shortlist by the number of parameters, and short trainings from scratch by successive halving."""
+    """What ranked best against the truth within ten core-minutes (docs/log): random children all
+    through, a shortlist by the number of parameters, and short trainings from scratch by successive
+    halving."""
     quick = nasbench201_quick()
     retrain = dataclasses.replace(
         quick.retrain, network=NasBench201NetworkSettings(filters=16, cells=1, stem_stride=2), task=quick.task

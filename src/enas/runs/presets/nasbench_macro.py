@@ -10,7 +10,7 @@ from enas.procedures.settings import OptimizerSettings
 from enas.runs.presets.nasbench201 import nasbench201_paper, nasbench201_quick
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.nasbench_macro import NasBenchMacroSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ReinforceSettings
 from enas.tasks.image_classification import ImageClassificationSettings
 
 NasBenchMacroConfig = Config[
@@ -19,10 +19,11 @@ NasBenchMacroConfig = Config[
 
 
 def nasbench_macro_paper() -> NasBenchMacroConfig:
-    """Training alone as the benchmark's released code does it, on all 50,000 images; two things differ: its momentum is not
-    Nesterov's, and it keeps the best test accuracy of the 50 epochs, where we read the test set once, at the end. How its
-    authors search with shared weights they have not released, and their method is another: split, search and derivation
-    are those of `nasbench201`."""
+    """Training alone as the benchmark's released code does it, on all 50,000 images; two things
+    differ: its momentum is not Nesterov's, and it keeps the best test accuracy of the 50 epochs,
+    where we read the test set once, at the end. How its authors search with shared weights they
+    have not released, and their method is another: split, search and derivation are those of
+    `nasbench201`."""
     like = nasbench201_paper()
     network = NasBenchMacroNetworkSettings()
     return Config(
@@ -46,7 +47,8 @@ def nasbench_macro_paper() -> NasBenchMacroConfig:
 
 
 def nasbench_macro_quick() -> NasBenchMacroConfig:
-    """A quarter of the width on images of half the size, searched as `quick` of nasbench201: minutes on two cores."""
+    """A quarter of the width on images of half the size, searched as `quick` of nasbench201:
+    minutes on two cores."""
     like = nasbench201_quick()
     network = NasBenchMacroNetworkSettings(filters=8, head=320, stem_stride=2)
     return Config(

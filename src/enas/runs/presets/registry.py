@@ -1,9 +1,9 @@
 """Presets: which space, network, task and data go together, with which settings.
 
 A preset has recipes. `paper`: what the text says, and the released code's value where it is silent.
-`released`: what the authors' released code does. `modern`: what is thought or measured to work better;
-docs/decisions.md says which. `quick`: minutes on two CPU cores. `enas presets show` prints the settings
-of a recipe, `enas presets diff` compares two.
+`released`: what the authors' released code does. `modern`: what is thought or measured to work
+better; docs/decisions.md says which. `quick`: minutes on two CPU cores. `enas presets show` prints
+the settings of a recipe, `enas presets diff` compares two.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def preset(name: str) -> Preset:
 
 
 def preset_for(space: str | None) -> str:
-    """Returns the preset of the paper's data for architectures of a space; ValueError where there is none."""
+    """Returns the preset of the paper's data for architectures of a space; ValueError where there
+    is none."""
     papers = [(name, entry) for name, entry in PRESETS.items() if "paper" in entry.recipes]
     names = [name for name, entry in papers if space in (None, entry.names.space)]
     if not names:
@@ -98,7 +99,8 @@ def preset_for(space: str | None) -> str:
 
 
 def preset_for_reference(model: str) -> str:
-    """Returns the preset of the paper's data for a hand-designed model; ValueError for an unknown name."""
+    """Returns the preset of the paper's data for a hand-designed model; ValueError for an unknown
+    name."""
     check_name("a reference model", model, REFERENCES)
     return next(
         n for n, entry in PRESETS.items() if entry.names.task == REFERENCES[model].task and "paper" in entry.recipes
@@ -106,7 +108,8 @@ def preset_for_reference(model: str) -> str:
 
 
 def config_of(name: str, recipe: str | None = None) -> Settings:
-    """Returns the settings of a preset's recipe, or of its default one; ValueError for an unknown name."""
+    """Returns the settings of a preset's recipe, or of its default one; ValueError for an unknown
+    name."""
     entry = preset(name)
     recipe = recipe or entry.default
     check_name(f"a recipe of '{name}'", recipe, entry.recipes)

@@ -9,14 +9,13 @@ from enas.networks.recurrent import RecurrentSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.rnn_cell import CORRECTED_OPS, RnnCellSettings
-from enas.strategies.controller import ControllerSettings
-from enas.strategies.reinforce import ReinforceSettings
+from enas.strategies.settings import ControllerSettings, ReinforceSettings
 from enas.tasks.language_model import LanguageModelSettings
 
 TextConfig = Config[RnnCellSettings, RecurrentSettings, TextSettings, LanguageModelSettings, ReinforceSettings]
 
 
-# ------------------------------------------------------------------------------------------------------ ptb-rnn
+# ---------------------------------------------------------------------------------------- ptb-rnn
 def ptb_rnn_paper() -> TextConfig:
     """Paper 2.1, 3.1, appendix A; where the text is silent, a released code's value."""
     optimizer = OptimizerSettings(
@@ -44,7 +43,8 @@ def ptb_rnn_paper() -> TextConfig:
 
 
 def ptb_rnn_released() -> TextConfig:
-    """The corrected release (google-research/enas_lm), not the first one, which its authors withdrew."""
+    """The corrected release (google-research/enas_lm), not the first one, which its authors
+    withdrew."""
     optimizer = OptimizerSettings(
         learning_rate=20.0, min_learning_rate=0.0, schedule="constant", momentum=0.0, weight_decay=8e-7, grad_clip=0.1
     )
@@ -126,8 +126,8 @@ def ptb_rnn_modern() -> TextConfig:
 
 
 def ptb_rnn_quick() -> TextConfig:
-    """Eight nodes, 128 units: a search on two cores within half an hour. One network in the search and from scratch,
-    without batch norm (docs/log.md, 2026-11-27: what shared weights rank by)."""
+    """Eight nodes, 128 units: a search on two cores within half an hour. One network in the search
+    and from scratch, without batch norm (docs/log.md, 2026-11-27: what shared weights rank by)."""
     optimizer = OptimizerSettings(
         learning_rate=20.0,
         min_learning_rate=0.0,
@@ -160,12 +160,14 @@ def ptb_rnn_quick() -> TextConfig:
     )
 
 
-# ----------------------------------------------------------------------------------------------------- text-rnn
+# --------------------------------------------------------------------------------------- text-rnn
 def text_rnn_quick() -> TextConfig:
-    """The help texts that come with Python, 58,000 words: small enough that search, trainings and verdict take minutes.
+    """The help texts that come with Python, 58,000 words: small enough that search, trainings and
+    verdict take minutes.
 
-    One network in the search and from scratch, without batch norm: with it shared weights rank at chance, and all
-    cells are alike. A short training from scratch has the last word (docs/log.md, 2026-11-27).
+    One network in the search and from scratch, without batch norm: with it shared weights rank at
+    chance, and all cells are alike. A short training from scratch has the last word (docs/log.md,
+    2026-11-27).
     """
     like = ptb_rnn_quick()
     optimizer = dataclasses.replace(like.search.optimizer, learning_rate=2.0, momentum=0.9, warmup_steps=0)
