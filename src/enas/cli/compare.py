@@ -25,15 +25,16 @@ class CompareFlags(Wanted):
     epochs: Maybe[int] = None
     """Short for --retrain.epochs."""
     workers: Maybe[int] = None
-    """Trainings side by side, each with the run's number of threads (default: as many as the cores allow; on a GPU
-    one, more where its memory allows)."""
+    """Trainings side by side, each with the run's number of threads (default: as many as the cores
+    allow; on a GPU one, more where its memory allows)."""
     max_time: Maybe[str] = None
     """Stop in good order after this time; the same command goes on."""
 
 
 @command("compare", "train the derived architecture and random ones alike: the verdict")
 def compare(args: list[str]) -> int:
-    """What was the search worth? Is its architecture better than random ones, trained alike? Ends with a verdict.
+    """What was the search worth? Is its architecture better than random ones, trained alike? Ends
+    with a verdict.
 
     enas compare runs/mine --cells 8 --seeds 4
     enas compare runs/mine --references resnet --sharing

@@ -11,7 +11,8 @@ from enas.cli.commands import command, parse
 
 @dataclass(frozen=True)
 class ListFlags:
-    """List everything that is registered: presets, spaces, ops, strategies, tasks, data sets, architectures, references."""
+    """List everything that is registered: presets, spaces, ops, strategies, tasks, data sets,
+    architectures, references."""
 
     json: bool = False
     """Print JSON."""

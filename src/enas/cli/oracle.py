@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OracleFlags(Asked):
-    """Hold strategies and searches against the truth: a table that has the accuracy of every architecture.
+    """Hold strategies and searches against the truth: a table that has the accuracy of every
+    architecture.
 
     enas oracle nasbench201 --table FILE           (each strategy by itself: what it learns from the table, over many seeds)
     enas oracle nasbench_macro --table FILE        (the same on NAS-Bench-Macro, which publishes test accuracy only)
@@ -28,10 +29,11 @@ class OracleFlags(Asked):
     """
 
     what: Positional[str]
-    """The space, `nasbench201` or `nasbench_macro`; or the run folder of a search in it, derived."""
+    """The space, `nasbench201` or `nasbench_macro`; or the run folder of a search in it,
+    derived."""
     table: Path
-    """File of accuracies in percent, .gz or not. nasbench201: CSV with a column `arch`; nasbench_macro: the published
-    JSON."""
+    """File of accuracies in percent, .gz or not. nasbench201: CSV with a column `arch`;
+    nasbench_macro: the published JSON."""
     table_only: bool = False
     """Only play strategies against the table; naming the space does that anyway."""
     out: Maybe[Path] = None

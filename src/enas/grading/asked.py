@@ -1,4 +1,5 @@
-"""What `enas compare` and `enas oracle` are asked for, in Python as on the command line. No torch in here."""
+"""What `enas compare` and `enas oracle` are asked for, in Python as on the command line. No torch
+in here."""
 
 from __future__ import annotations
 
@@ -24,19 +25,21 @@ class Wanted:
     cell_seeds: int = 1
     """Number of trainings of each random architecture."""
     references: tuple[str, ...] = ()
-    """Hand-designed models to train too, each as large as the derived network: lstm, rhn; resnet, densenet_bc."""
+    """Hand-designed models to train too, each as large as the derived network: lstm, rhn; resnet,
+    densenet_bc."""
     sharing: bool = False
-    """Search again with random children, as long and derived alike, and train what that finds: random search with weight
-    sharing."""
+    """Search again with random children, as long and derived alike, and train what that finds:
+    random search with weight sharing."""
     disabled: int = 0
-    """Search again with a controller that never learns, as long, and test an ensemble of this many of its architectures
-    (paper 3.3: 250); 0: do not."""
+    """Search again with a controller that never learns, as long, and test an ensemble of this many
+    of its architectures (paper 3.3: 250); 0: do not."""
     local: int = 0
     """Train this many changed networks for each of the paper's local-optimum studies (3.1, 3.2)."""
     single: int = 0
     """Train this many of the networks that differ in a single answer (beyond the paper)."""
     all: bool = False
-    """All of these: --sharing --disabled 250 --local 8 --single 16, where no other number is given."""
+    """All of these: --sharing --disabled 250 --local 8 --single 16, where no other number is
+    given."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", cells=at_least(2), seeds=at_least(2), cell_seeds=at_least(1))
@@ -60,13 +63,14 @@ class Asked:
     seeds: int = 100
     """Number of seeds of each strategy."""
     reward: Column = None
-    """Column that is told as the reward (nasbench201: cifar10_valid_ep12, a short training, validated; nasbench_macro:
-    test_acc_1, the first of its three runs, tested)."""
+    """Column that is told as the reward (nasbench201: cifar10_valid_ep12, a short training,
+    validated; nasbench_macro: test_acc_1, the first of its three runs, tested)."""
     score: Column = None
-    """Column that counts (nasbench201: cifar10_test_ep200, the full training, tested; nasbench_macro: mean_acc, the mean of
-    its three runs, tested)."""
+    """Column that counts (nasbench201: cifar10_test_ep200, the full training, tested;
+    nasbench_macro: mean_acc, the mean of its three runs, tested)."""
     cells: int = 200
-    """For a run: number of random architectures whose shared-weight scores are held against the truth."""
+    """For a run: number of random architectures whose shared-weight scores are held against the
+    truth."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", queries=at_least(1), seeds=at_least(2), cells=at_least(6))

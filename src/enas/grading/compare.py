@@ -1,9 +1,10 @@
-"""`compare`: what a search was worth. Everything is trained from scratch by one recipe and gathered in
-compare.json.
+"""`compare`: what a search was worth. Everything is trained from scratch by one recipe and gathered
+in compare.json.
 
-The parts come in this order, and `max_seconds` ends them wherever they are: the derived architecture
-and random ones (the verdict), hand-designed models, random search with weight sharing, the disabled
-controller, the local-optimum studies. Nothing is done twice; what was left out is named.
+The parts come in this order, and `max_seconds` ends them wherever they are: the derived
+architecture and random ones (the verdict), hand-designed models, random search with weight sharing,
+the disabled controller, the local-optimum studies. Nothing is done twice; what was left out is
+named.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Comparison:
 
     # ---------------------------------------------------------------------------------------------------- the parts
     def train_derived_and_random(self) -> None:
-        """Diverged where a training of the derived architecture diverged: there is no verdict then."""
+        """Diverged where a training of the derived architecture diverged: there is no verdict
+        then."""
         wanted, best, plan = self.wanted, self.trainings.best.architecture, self.trainings.plan
         archs = uniform_architectures(plan.space, wanted.cells, plan.seed, without=best)
         of_best = [self.trainings.job(best, seed) for seed in range(wanted.seeds)]
@@ -101,8 +103,8 @@ class Comparison:
 
     # --------------------------------------------------------------------------------------------------- the record
     def take_over(self, earlier: Compared) -> None:
-        """Keeps what an earlier comparison of the same architecture by the same recipe found; of the
-        disabled controller, which does not depend on them, any."""
+        """Keeps what an earlier comparison of the same architecture by the same recipe found; of
+        the disabled controller, which does not depend on them, any."""
         self.disabled = earlier.disabled
         same = earlier.derived_id == self.trainings.best.architecture.id
         if same and earlier.recipe == to_dict(self.trainings.plan.settings.retrain):
@@ -192,9 +194,9 @@ def compare(
     listen: Listener = silent,
     **wanted: Any,
 ) -> Verdict | None:
-    """Says what a search was worth: trains the derived architecture over `seeds` and `cells` random ones
-    over `cell_seeds` from scratch, by one recipe, and what else is asked for (`Wanted` lists it). Writes
-    `compare.json`. `settings`: another recipe than the run's own for all of them.
+    """Says what a search was worth: trains the derived architecture over `seeds` and `cells` random
+    ones over `cell_seeds` from scratch, by one recipe, and what else is asked for (`Wanted` lists
+    it). Writes `compare.json`. `settings`: another recipe than the run's own for all of them.
 
     Returns None where it was stopped before the verdict: call it again, nothing is done twice.
     ValueError where less is asked for than a verdict needs."""

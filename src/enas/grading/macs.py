@@ -1,8 +1,9 @@
-"""What a search and its trainings compute, in multiply-accumulates: a figure that does not depend on the
-machine.
+"""What a search and its trainings compute, in multiply-accumulates: a figure that does not depend
+on the machine.
 
 torch's counter counts the convolutions and products of a forward pass; a training step is three of
-them (its backward pass is two). Not counted: everything else, validation, and the controller itself.
+them (its backward pass is two). Not counted: everything else, validation, and the controller
+itself.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def _countable(network: Any) -> Any:
 
 
 def of_search(run: OpenedRun) -> float:
-    """Returns those of all that a search has trained and scored so far, estimated from a sample of it."""
+    """Returns those of all that a search has trained and scored so far, estimated from a sample of
+    it."""
     search = run.plan.with_settings(network=_countable(run.plan.settings.network)).search()
     children, space = sampled(run.path), run.plan.space
     archs = {child.id: space.architecture(child.choices) for child in children if child.choices}
@@ -70,8 +72,8 @@ def of_search(run: OpenedRun) -> float:
 
 
 def of_trainings(plan: Plan, models: Sequence[Architecture | Reference]) -> float:
-    """Returns those of training each of these from scratch, to the end, by the plan's recipe; a model
-    that is named twice counts twice."""
+    """Returns those of training each of these from scratch, to the end, by the plan's recipe; a
+    model that is named twice counts twice."""
     settings = plan.settings.retrain
     task = plan.task(plan.load_data(), settings.task, settings.train_on)
     counted = {}

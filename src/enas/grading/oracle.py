@@ -1,10 +1,11 @@
-"""Strategies and searches against the truth: a table that has the accuracy of every architecture of a
-space (NAS-Bench-201, NAS-Bench-Macro; `enas.spaces.registry` says how each is read).
+"""Strategies and searches against the truth: a table that has the accuracy of every architecture of
+a space (NAS-Bench-201, NAS-Bench-Macro; `enas.spaces.registry` says how each is read).
 
-A strategy by itself is asked and told from the table: no weights, nothing to train, only what it learns
-from. Its *regret* after q queries is the score of the best architecture of the table, minus the score
-of the best of its q queries by reward. Rewards and scores are two columns: where the benchmark has
-both, the accuracy of a short training on validation images, and of the full one on test images.
+A strategy by itself is asked and told from the table: no weights, nothing to train, only what it
+learns from. Its *regret* after q queries is the score of the best architecture of the table, minus
+the score of the best of its q queries by reward. Rewards and scores are two columns: where the
+benchmark has both, the accuracy of a short training on validation images, and of the full one on
+test images.
 
 Shapes: S seeds, Q queries.
 """
@@ -60,9 +61,9 @@ class Table:
 def read_table(
     path: Path, space: SearchSpace, parse: Callable[[str], Architecture], form: Literal["csv", "json"] = "csv"
 ) -> Table:
-    """Reads a file, .gz or not. `csv`: a column `arch` in the space's published form, and columns of numbers.
-    `json`: an object with an entry for each published form, itself an object of numbers; a list of three
-    is three columns, `name_1` to `name_3`.
+    """Reads a file, .gz or not. `csv`: a column `arch` in the space's published form, and columns
+    of numbers. `json`: an object with an entry for each published form, itself an object of
+    numbers; a list of three is three columns, `name_1` to `name_3`.
 
     ValueError where the file is missing or is not that, and where an architecture is missing or of
     another space."""
@@ -122,8 +123,8 @@ class Truth:
 
     @classmethod
     def read(cls, what: str, file: Path, asked: Asked, table_only: bool = False) -> Truth:
-        """`what`: the name of a space, or the folder of a search in it. ValueError where there is no table
-        of the space, or a column is missing."""
+        """`what`: the name of a space, or the folder of a search in it. ValueError where there is
+        no table of the space, or a column is missing."""
         benchmarks = {name: entry.benchmark for name, entry in SPACES.items() if entry.benchmark}
         run = OpenedRun.at(what) if what not in benchmarks and Path(what).is_dir() else None
         if what not in benchmarks and run is None:
@@ -189,8 +190,8 @@ def play(
     seeds: int,
     at_a_time: int,
 ) -> Iterator[Played]:
-    """Asks and tells a strategy until the queries are spent, for each seed; rewards are told as shares
-    (percent / 100). An architecture that is asked for again counts again."""
+    """Asks and tells a strategy until the queries are spent, for each seed; rewards are told as
+    shares (percent / 100). An architecture that is asked for again counts again."""
     for seed in range(seeds):
         strategy = make(seed)
         best = -math.inf
@@ -206,8 +207,8 @@ def play(
 
 
 def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> tuple[Contest, dict[str, np.ndarray]]:
-    """Plays every registered strategy; `listen` is called with a text after each seed. Returns what came
-    out, and the regret of each strategy, (S, Q)."""
+    """Plays every registered strategy; `listen` is called with a text after each seed. Returns what
+    came out, and the regret of each strategy, (S, Q)."""
     torch.set_num_threads(1)  # a controller's tensors are small
     recipe = config_of(preset_for(truth.space.name), "quick")
     reward, score = truth.table.column(truth.reward), truth.table.column(truth.score)

@@ -1,6 +1,6 @@
-"""How well the shared weights of a search rank: against a table of the truth (`enas oracle RUN --table
-FILE`), and against trainings from scratch (`enas compare RUN`). Beside them stand rankers that cost
-nothing: parameters, multiply-adds, depth."""
+"""How well the shared weights of a search rank: against a table of the truth (`enas oracle RUN
+--table FILE`), and against trainings from scratch (`enas compare RUN`). Beside them stand rankers
+that cost nothing: parameters, multiply-adds, depth."""
 
 from __future__ import annotations
 
@@ -63,10 +63,12 @@ def grade(
     batches: int = 4,
     listen: Callable[[str], object] = silent,
 ) -> Grade:
-    """Holds a search against the truth (architecture to percent): where its derived architecture stands,
-    and how the shared weights rank `cells` random architectures on `batches` validation minibatches.
+    """Holds a search against the truth (architecture to percent): where its derived architecture
+    stands, and how the shared weights rank `cells` random architectures on `batches` validation
+    minibatches.
 
-    `listen` is called with a text after each architecture. ValueError for a run of another space."""
+    `listen` is called with a text after each architecture. ValueError for a run of another
+    space."""
     space = run.plan.space
     if not truth or next(iter(truth)).space != space.spec:
         raise ValueError(f"the table is of another space than '{run.path}', which searches {space.name}")
@@ -140,9 +142,9 @@ def depth(space: SearchSpace, arch: Architecture) -> int:
 def ranked_from_scratch(
     run: OpenedRun, archs: Sequence[Architecture], figures: Sequence[float], metric: Metric
 ) -> tuple[Ranking, ...]:
-    """Returns how a search's shared weights, and what costs nothing, rank architectures that were trained
-    from scratch to `figures` of `metric`, as they are shown. Scores are of the whole validation part.
-    Empty below 6 architectures."""
+    """Returns how a search's shared weights, and what costs nothing, rank architectures that were
+    trained from scratch to `figures` of `metric`, as they are shown. Scores are of the whole
+    validation part. Empty below 6 architectures."""
     if len(archs) < 6:
         return ()
     search = run.search()

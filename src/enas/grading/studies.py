@@ -1,7 +1,9 @@
-"""Changes to an architecture that ask whether it is a local optimum: the paper's own (3.1, 3.2), and every single one.
+"""Changes to an architecture that ask whether it is a local optimum: the paper's own (3.1, 3.2),
+and every single one.
 
-A study draws changed architectures. Which studies a space has is the registry below; `single_changes` needs no entry, it is
-made of a space's decisions. Two architectures that build the same network count as one. No torch in here.
+A study draws changed architectures. Which studies a space has is the registry below;
+`single_changes` needs no entry, it is made of a space's decisions. Two architectures that build the
+same network count as one. No torch in here.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ class Study:
 
 # ------------------------------------------------------------------------------------------------------- every change
 def single_changes(space: SearchSpace, arch: Architecture) -> Iterator[tuple[str, Architecture]]:
-    """Yields every other network that differs in one answer (in one member of a subset), and what was
-    changed, in the order of the decisions. A change that makes another decision active is left out."""
+    """Yields every other network that differs in one answer (in one member of a subset), and what
+    was changed, in the order of the decisions. A change that makes another decision active is left
+    out."""
     same = space.wire(arch)
     for decision in space.decisions:
         if decision.name not in arch.choices:
@@ -47,8 +50,8 @@ def single_changes(space: SearchSpace, arch: Architecture) -> Iterator[tuple[str
 
 
 def _in_order(decision: Decision, answer: Answer) -> list[Answer]:
-    """Returns the answers one change away, in the order in which a decision lists its answers: a draw among
-    them stays what it was in earlier versions."""
+    """Returns the answers one change away, in the order in which a decision lists its answers: a
+    draw among them stays what it was in earlier versions."""
     if not isinstance(decision, SubsetChoice):
         return decision.neighbours(answer)
     return sorted(decision.neighbours(answer), key=lambda subset: [option in subset for option in decision.options])
@@ -150,7 +153,8 @@ STUDIES: dict[str, tuple[Study, ...]] = {
 def drawn(
     study: Study, space: SearchSpace, arch: Architecture, n: int, rng: random.Random
 ) -> list[tuple[str, Architecture]]:
-    """Up to n different changed networks, and what was changed in each; fewer where there are no more."""
+    """Up to n different changed networks, and what was changed in each; fewer where there are no
+    more."""
     seen = [space.wire(arch)]
     out: list[tuple[str, Architecture]] = []
     for _ in range(TRIES):

@@ -29,8 +29,8 @@ SHARED = '<span class="shared">shared weights</span>'
 
 @contextmanager
 def charting() -> Iterator[None]:
-    """Within this context a user's matplotlib settings do not count, text stays text, and equal figures
-    are equal SVG."""
+    """Within this context a user's matplotlib settings do not count, text stays text, and equal
+    figures are equal SVG."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "enas", "text.parse_math": False})
@@ -41,8 +41,8 @@ def charting() -> Iterator[None]:
 
 
 def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, float] = (4.4, 2.7)) -> tuple[Figure, Axes]:
-    """Returns axes over epochs, those of the warm-up shaded; hardly wider than a phone, so that labels stay
-    readable there."""
+    """Returns axes over epochs, those of the warm-up shaded; hardly wider than a phone, so that
+    labels stay readable there."""
     fig = Figure(figsize=size, layout="constrained")
     axes = fig.add_subplot(xlabel="epoch", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=epochs > 0))
@@ -57,8 +57,8 @@ def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, f
 
 
 def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> str:
-    """Returns the HTML of a figure. `title` and `about` are HTML, `alt` is text; `name` keeps the ids of
-    several figures apart."""
+    """Returns the HTML of a figure. `title` and `about` are HTML, `alt` is text; `name` keeps the
+    ids of several figures apart."""
     file = io.StringIO()
     fig.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     attributes, _, body = file.getvalue().partition("<svg")[2].partition(">")
@@ -98,8 +98,8 @@ def line_chart(
 
 
 def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> str:
-    """Charts the shares of a cell's ops over the epochs, in the colours of the drawings, lighter for a second
-    op of a kind."""
+    """Charts the shares of a cell's ops over the epochs, in the colours of the drawings, lighter
+    for a second op of a kind."""
     found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
     kind = {op: boxes.op_kind(op) for op in found - {"skip"}}
     ops, colours = sorted(kind, key=lambda op: (kind[op], op)), []
@@ -125,8 +125,8 @@ def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> s
 def strip_plot(
     derived: Sequence[float], cells: Sequence[Sequence[float]], references: Mapping[str, Sequence[float]], metric: Metric
 ) -> str:
-    """Charts test figures: a dot per seed of the derived architecture or of a reference, and a dot per random
-    architecture, its mean over seeds."""
+    """Charts test figures: a dot per seed of the derived architecture or of a reference, and a dot
+    per random architecture, its mean over seeds."""
     rows = [
         (f"derived,\n{len(derived)} seeds", derived, BLUE),
         (f"random,\n{len(cells)} drawn", list(map(mean, cells)), GREY),
@@ -139,7 +139,8 @@ def strip_plot(
 
 
 def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], metric: Metric) -> str:
-    """Charts test figures of the derived architecture, a dot per seed, and of changed ones, a dot each."""
+    """Charts test figures of the derived architecture, a dot per seed, and of changed ones, a dot
+    each."""
     rows = [("unchanged", base, BLUE), *((textwrap.fill(name, 22), values, GREY) for name, values in studies.items())]
     about = (
         "A dot is a seed of the derived architecture, or a changed one; all trained from scratch, alike. Bars are means."
@@ -152,7 +153,8 @@ def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], me
 def _strips(
     rows: Sequence[tuple[str, Sequence[float], str]], metric: Metric, size: tuple[float, float]
 ) -> tuple[Figure, str]:
-    """Returns rows of dots (label, figures, colour) with a bar at each mean, and the figures in words."""
+    """Returns rows of dots (label, figures, colour) with a bar at each mean, and the figures in
+    words."""
     fig, axes = _axes("", size=size)
     for y, (_, values, colour) in enumerate(rows):
         for i, x in enumerate(sorted(values)):  # neighbours at different heights, as they may be equal
@@ -168,8 +170,8 @@ def _strips(
 
 
 def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> Path:
-    """Writes the regret (S seeds, Q queries) of strategies: mean over seeds with its 95 % interval, both axes
-    logarithmic."""
+    """Writes the regret (S seeds, Q queries) of strategies: mean over seeds with its 95 % interval,
+    both axes logarithmic."""
     colours = dict(zip(regrets, (BLUE, BROWN, GREY), strict=False))
     with charting():
         fig = Figure(figsize=(6.2, 3.8), layout="constrained")

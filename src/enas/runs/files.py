@@ -52,7 +52,8 @@ def write_json(path: Path, data: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Returns what a JSON file holds. ValueError where it is missing, Damaged where it is not JSON."""
+    """Returns what a JSON file holds. ValueError where it is missing, Damaged where it is not
+    JSON."""
     if not path.is_file():
         raise ValueError(f"no file '{path}'")
     with blaming(path):

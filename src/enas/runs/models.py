@@ -1,4 +1,5 @@
-"""Hand-designed models to compare with, and what is known of an architecture before it is trained."""
+"""Hand-designed models to compare with, and what is known of an architecture before it is
+trained."""
 
 from __future__ import annotations
 
@@ -49,8 +50,8 @@ def sizes(arch: Architecture) -> dict[str, int]:
 
 
 def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
-    """Returns notes for a drawing: sizes of maps and filters in the run's network, or else in that of the
-    recipe `paper`."""
+    """Returns notes for a drawing: sizes of maps and filters in the run's network, or else in that
+    of the recipe `paper`."""
     if (derived := Best.find(Path(what))) is not None:
         return dict(derived.marks)
     name = presets.preset_for(arch.space["name"])

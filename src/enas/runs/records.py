@@ -1,5 +1,5 @@
-"""What the files of a run hold, as frozen values: whoever writes a file and whoever reads it meet in
-the class of that file here. No torch in here.
+"""What the files of a run hold, as frozen values: whoever writes a file and whoever reads it meet
+in the class of that file here. No torch in here.
 
 Keys of JSON are the names of fields. A field with a default may be missing, as it is in files of
 earlier versions; keys that no field has are passed over. `version` is that of the form of a file.
@@ -211,7 +211,8 @@ class Ranked(Value):
 
 @dataclass(frozen=True)
 class PolicyAgainstUniform(Value):
-    """The policy's samples beside random architectures, on the same shared weights and minibatch."""
+    """The policy's samples beside random architectures, on the same shared weights and
+    minibatch."""
 
     policy_median: float
     uniform_median: float
@@ -277,8 +278,8 @@ class Result(File):
 
     @classmethod
     def of(cls, folder: Path) -> Self | None:
-        """Returns the outcome of a training, None while it has none. One that diverged is an outcome: the
-        same seed would diverge again."""
+        """Returns the outcome of a training, None while it has none. One that diverged is an
+        outcome: the same seed would diverge again."""
         last = [] if (result := cls.find(folder)) is not None else ticks(folder)[-1:]
         if last and last[0].why == "diverged":
             return cls({}, diverged=f"it diverged before, see '{folder / 'timing.jsonl'}'")
@@ -330,8 +331,8 @@ class Retrained(File):
 @dataclass(frozen=True)
 class Verdict(Value):
     """Figures as they are shown: accuracies in percent, perplexities. `difference` is the derived
-    architecture minus the mean of the random ones, with a 95 % interval of +- `half_width`; `metric`
-    says which sign is better."""
+    architecture minus the mean of the random ones, with a 95 % interval of +- `half_width`;
+    `metric` says which sign is better."""
 
     derived: float
     derived_spread: float  # standard deviation over seeds

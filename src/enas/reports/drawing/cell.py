@@ -1,8 +1,8 @@
 """The drawing of a cell: which boxes and arrows it has (`graph`), and their places (`layout`).
 
-A node is one block: its ops side by side, their sum below; or a single box, where it is one op of one input. Blocks
-stand in ranks, and an arrow passes a rank only in a lane of its own. Between two ranks there are no boxes, so no arrow can
-run through one.
+A node is one block: its ops side by side, their sum below; or a single box, where it is one op of
+one input. Blocks stand in ranks, and an arrow passes a rank only in a lane of its own. Between two
+ranks there are no boxes, so no arrow can run through one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def _op_name(node: str, slot: int) -> str:
 
 
 def graph(cell: WiredCell) -> tuple[list[Box], list[Arrow]]:
-    """Boxes and arrows of a cell, without places: its inputs, the op of each edge, the sum of each node, the output."""
+    """Boxes and arrows of a cell, without places: its inputs, the op of each edge, the sum of each
+    node, the output."""
     boxes = [Box(name, TITLES.get(name, name.replace("_", " ")), "input") for name in cell.inputs]
     arrows: list[Arrow] = []
     for node in cell.nodes:
@@ -78,7 +79,8 @@ def graph(cell: WiredCell) -> tuple[list[Box], list[Arrow]]:
 # ------------------------------------------------------------------------------------------------------------ layout
 @dataclass(eq=False)
 class _Slot:
-    """Where an arrow comes into a block: into an op, or (no box) between the ops and straight to the sum."""
+    """Where an arrow comes into a block: into an op, or (no box) between the ops and straight to
+    the sum."""
 
     source: _Block
     box: Box | None = None
@@ -91,7 +93,8 @@ class _Slot:
 
 @dataclass(eq=False)
 class _Block:
-    """What stands in a rank: an input, a node with its ops, the output, or a lane (no box, one slot)."""
+    """What stands in a rank: an input, a node with its ops, the output, or a lane (no box, one
+    slot)."""
 
     rank: int
     box: Box | None = None  # its lowest box, which arrows leave
@@ -101,7 +104,8 @@ class _Block:
     w: float = LANE
 
     def arrange(self) -> None:
-        """Put the slots in the order of their sources, so that arrows into one block do not cross."""
+        """Put the slots in the order of their sources, so that arrows into one block do not
+        cross."""
         self.slots.sort(key=lambda slot: slot.source.x)
         inner = sum(slot.w for slot in self.slots) + OP_GAP * (len(self.slots) - 1)
         x = -inner / 2
@@ -113,7 +117,8 @@ class _Block:
 
 
 def layout(cell: WiredCell) -> Drawing:
-    """Places for everything that `graph(cell)` names. The same cell gives the same places on every run."""
+    """Places for everything that `graph(cell)` names. The same cell gives the same places on every
+    run."""
     ranks, trunks = _build(cell)
     _order(ranks)
     _spread(ranks, trunks)
@@ -121,7 +126,8 @@ def layout(cell: WiredCell) -> Drawing:
 
 
 def _ranks(cell: WiredCell) -> dict[str, int]:
-    """Inputs have rank 0; a node stands below all it reads, in a rank that has room, where the fewest lanes result."""
+    """Inputs have rank 0; a node stands below all it reads, in a rank that has room, where the
+    fewest lanes result."""
     rank = dict.fromkeys(cell.inputs, 0)
     slots = {node.name: len(node.edges) + len(node.skips) for node in cell.nodes}
     readers = {name: [n.name for n in cell.nodes if name in n.reads] for name in (*rank, *slots)}
@@ -160,8 +166,8 @@ def _ranks(cell: WiredCell) -> dict[str, int]:
 
 
 def _build(cell: WiredCell) -> tuple[list[list[_Block]], list[list[_Block]]]:
-    """Blocks by rank, and the lanes of each box that need more than one. All arrows out of a box carry the same values,
-    so they share one lane a rank, a trunk, and part where they are read."""
+    """Blocks by rank, and the lanes of each box that need more than one. All arrows out of a box
+    carry the same values, so they share one lane a rank, a trunk, and part where they are read."""
     rank = _ranks(cell)
     rank[OUTPUT] = 1 + max(rank.values())
     ranks: list[list[_Block]] = [[] for _ in range(rank[OUTPUT] + 1)]
@@ -197,7 +203,8 @@ def _build(cell: WiredCell) -> tuple[list[list[_Block]], list[list[_Block]]]:
 
 
 def _order(ranks: list[list[_Block]]) -> None:
-    """Left to right order within each rank, by crossing reduction. Vertices are numbers: order of names is not stable."""
+    """Left to right order within each rank, by crossing reduction. Vertices are numbers: order of
+    names is not stable."""
     blocks = [block for rank in ranks for block in rank]
     number = {block: i for i, block in enumerate(blocks)}
     edges = sorted({(number[slot.source], number[block]) for block in blocks for slot in block.slots})
@@ -209,8 +216,9 @@ def _order(ranks: list[list[_Block]]) -> None:
 
 
 def _spread(ranks: list[list[_Block]], trunks: list[list[_Block]], rounds: int = 40) -> None:
-    """Final x. Rank by rank, every block moves as near to what it reads and what reads it as order and widths allow. A
-    pull is divided by its length: many arrows then run straight and few bend, as in a sum of lengths, not of squares."""
+    """Final x. Rank by rank, every block moves as near to what it reads and what reads it as order
+    and widths allow. A pull is divided by its length: many arrows then run straight and few bend,
+    as in a sum of lengths, not of squares."""
     *inner, (out,) = ranks
 
     def pull(block: _Block, slot: _Slot) -> float:
@@ -239,8 +247,9 @@ def _spread(ranks: list[list[_Block]], trunks: list[list[_Block]], rounds: int =
 
 
 def _apart(rank: list[_Block], aims: list[float], weights: list[float]) -> None:
-    """Set x nearest to `aims` (weighted squares) such that neighbours keep their distance. This is isotonic regression
-    of the aims, each less the room that the blocks to its left need, solved exactly by pooling adjacent violators."""
+    """Set x nearest to `aims` (weighted squares) such that neighbours keep their distance. This is
+    isotonic regression of the aims, each less the room that the blocks to its left need, solved
+    exactly by pooling adjacent violators."""
     room = [0.0] * len(rank)
     for i in range(1, len(rank)):
         room[i] = room[i - 1] + (rank[i - 1].w + rank[i].w) / 2 + GAP
@@ -256,7 +265,8 @@ def _apart(rank: list[_Block], aims: list[float], weights: list[float]) -> None:
 
 
 def _straighten(trunk: list[_Block], ranks: list[list[_Block]]) -> None:
-    """Give all lanes of a trunk one x, where their neighbours leave room: its source's, or a reader's, if near enough."""
+    """Give all lanes of a trunk one x, where their neighbours leave room: its source's, or a
+    reader's, if near enough."""
     low, high = float("-inf"), float("inf")
     for lane in trunk:
         rank = ranks[lane.rank]
@@ -274,7 +284,8 @@ def _straighten(trunk: list[_Block], ranks: list[list[_Block]]) -> None:
 
 
 def _place(cell: WiredCell, ranks: list[list[_Block]]) -> Drawing:
-    """Heights, and the points of every arrow: straight down within a rank, sideways only between two ranks."""
+    """Heights, and the points of every arrow: straight down within a rank, sideways only between
+    two ranks."""
     title = cell_title(cell.name)
     left = min(block.x - block.w / 2 for rank in ranks for block in rank)
     right = max(block.x + block.w / 2 for rank in ranks for block in rank)

@@ -1,6 +1,7 @@
 """Drawings of an architecture: SVG, PNG, PDF, Graphviz DOT, and text for the terminal.
 
-`cell` and `chain` give boxes and arrows their places; `save`, `svg`, `to_dot` and `to_text` write them down.
+`cell` and `chain` give boxes and arrows their places; `save`, `svg`, `to_dot` and `to_text` write
+them down.
 
 Left out: the network that cells are stacked into, and the weights.
 """
@@ -48,8 +49,8 @@ PAGE_W = 720.0  # cells stand side by side up to this width, else one below the 
 
 # --------------------------------------------------------------------------------------------------------- rendering
 def curve(points: Sequence[tuple[float, float]]) -> Curve:
-    """The line an arrow is drawn as. It leaves and enters vertically, and between two points it never leaves the
-    rectangle that they span."""
+    """The line an arrow is drawn as. It leaves and enters vertically, and between two points it
+    never leaves the rectangle that they span."""
     vertices, codes = [points[0]], [Curve.MOVETO]
     for (x0, y0), (x1, y1) in pairwise(points):
         if abs(x0 - x1) < 1 or y0 == y1:
@@ -128,8 +129,8 @@ def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
 
 
 def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[str, str]) -> bytes:
-    """The one renderer. A user's matplotlib settings do not reach it; without dates and versions, equal drawings are
-    equal files."""
+    """The one renderer. A user's matplotlib settings do not reach it; without dates and versions,
+    equal drawings are equal files."""
     none = {
         "svg": ("Creator", "Date", "Format", "Type"),
         "png": ("Software",),
@@ -146,8 +147,8 @@ def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[st
 
 
 def svg(space: SearchSpace, arch: Architecture, marks: Mapping[str, str] = NO_MARKS) -> str:
-    """An `<svg>` element, for a file or for a page that holds several: no prolog, no ids, no style sheet, and it shrinks
-    to the width there is. `marks`: notes beside layers, by name."""
+    """An `<svg>` element, for a file or for a page that holds several: no prolog, no ids, no style
+    sheet, and it shrinks to the width there is. `marks`: notes beside layers, by name."""
     text = _render(space, arch, "svg", marks).decode()
     text = text[text.index("<svg ") :]
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -181,8 +182,8 @@ def to_dot(space: SearchSpace, arch: Architecture) -> str:
 
 
 def save(space: SearchSpace, arch: Architecture, path: str | Path, marks: Mapping[str, str] = NO_MARKS) -> Path:
-    """Writes a drawing in the format that the suffix names; `marks`: notes beside layers, by name, where the format has
-    room for them. ValueError for another suffix."""
+    """Writes a drawing in the format that the suffix names; `marks`: notes beside layers, by name,
+    where the format has room for them. ValueError for another suffix."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
