@@ -35,7 +35,7 @@ class PlainMacroChild(nn.Module):
         assert not network.settings.entry_conv
         assert network.settings.merge
         assert network.settings.merge_norm
-        self.nodes, deepest = network._plan(arch)
+        self.nodes = network.only_cell(arch).nodes
         assert all(node.merged or not node.skips for node in self.nodes)
         self.level, self.first, last = network.level, network.first, len(network.cuts)
         self.last = last
@@ -51,7 +51,7 @@ class PlainMacroChild(nn.Module):
                 self.merges[node.name] = nn.Sequential(
                     nn.Conv2d(width * len(node.skips), width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
                 )
-        for name, cut in network._halvings(deepest):
+        for name, cut in network._halvings(network.deepest(self.nodes)):
             widths = network.width(cut), network.width(cut + 1)
             self.reductions[f"{name}-{cut}"] = nn.Sequential(nn.ReLU(), FactorizedReduction(*widths, nn.BatchNorm2d))
         self.classifier = nn.Linear(network.width(last), network.classes)
@@ -78,7 +78,7 @@ class PlainMacroChild(nn.Module):
     def _copy(self, network: MacroNetwork, arch: Architecture) -> None:
         self.stem.load_state_dict(network.at("stem").state_dict(), strict=False)
         for node in network.space.wire(arch)[network.cell.name].nodes:
-            self.ops[node.name].load_state_dict(network.at(network._address(node.edges[0])).state_dict(), strict=False)
+            self.ops[node.name].load_state_dict(network.at(network.address(node.edges[0])).state_dict(), strict=False)
             if node.merged:
                 parts = [network.at(f"merge.{node.name}.{source}").weight for source in node.skips]
                 self.merges[node.name][0].weight.copy_(torch.cat(parts, 1))

@@ -116,6 +116,6 @@ def copy_weights(plain: PlainChild, network: MicroNetwork, arch: Architecture) -
                 to[1].load_state_dict(network.at(f"{prefix}.norm").state_dict(), strict=False)
         for node, ops in zip(cell.nodes, module.ops, strict=True):
             for edge, to in zip(node.edges, ops, strict=True):
-                to.load_state_dict(network.at(network._address(edge, index)).state_dict(), strict=False)
+                to.load_state_dict(network.at(network.address(edge, index)).state_dict(), strict=False)
     plain.classifier.weight.copy_(network._gathered("classifier", len(network.positions) - 1, arch))
     plain.classifier.bias.copy_(network.at("classifier.bias").bias)

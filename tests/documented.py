@@ -68,4 +68,7 @@ def python_blocks(path: Path) -> list[str]:
 
 
 def readme() -> dict[str, list[str]]:
-    return markdown(ROOT / "README.md")
+    """Returns the command lines of the README and of the page of commands that it leads to, by heading."""
+    first, more = markdown(ROOT / "README.md"), markdown(ROOT / "docs" / "commands.md")
+    assert not first.keys() & more.keys(), "a heading stands in both pages"
+    return first | more

@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+Settings = Any  # a frozen dataclass of settings; which one, the entry of a registry says
 
 
 @dataclass(frozen=True)

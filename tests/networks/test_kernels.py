@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -151,6 +152,8 @@ def test_concat(relu: bool) -> None:
 def test_names_are_checked() -> None:
     with pytest.raises(ValueError, match=r"a piece is one of batch_norm, .*; got 'speed'"), kernels.without("speed"):
         pass
+    with ThreadPoolExecutor(1) as other, kernels.without("pool"):
+        assert other.submit(kernels.on, "pool").result(), "another thread's pieces stay as they are"
     with kernels.without("pool"), kernels.without("relu"):
         assert not kernels.on("pool")
         assert not kernels.on("relu")

@@ -20,7 +20,7 @@ from enas.data.text import TextData
 from enas.networks.recurrence import recorded
 from enas.networks.recurrence.fused import fused
 from enas.networks.recurrence.plain import plain
-from enas.networks.recurrence.program import ACTIVATIONS, BOUND, Norm, Program
+from enas.networks.recurrence.program import ACTIVATIONS, BOUND, Codes, Norm, Program, Window
 from enas.networks.recurrence.static import static_program
 from enas.networks.recurrent import COMPUTATIONS, DROPOUTS, RecurrentNetwork, RecurrentSettings
 from enas.networks.softmax import ROWS, TiedSoftmax
@@ -209,7 +209,7 @@ SPACES = {
 NORMS = ("none", "batch", "running")
 
 
-def problem(space: str, highway: bool, norm: str, dropout: bool, seed: int, T: int = 4) -> tuple[Program, dict[str, Any]]:
+def problem(space: str, highway: bool, norm: str, dropout: bool, seed: int, T: int = 4) -> Window:
     B, E, H = 3, 4, 5
     (arch,) = samples(rnn_cell(SPACES[space]), 1, seed=seed)
     program = Program.of(rnn_cell(SPACES[space]).wire(arch)["cell"], highway)
@@ -219,19 +219,11 @@ def problem(space: str, highway: bool, norm: str, dropout: bool, seed: int, T: i
         return torch.randn(*shape, generator=g, dtype=torch.float64).requires_grad_()
 
     G = H * (2 if highway else 1)
-    about: dict[str, Any] = {"x": drawn(T, B, E), "state": drawn(B, H), "wx": drawn(E, G)}
-    about["weights"] = [drawn(H, G) for _ in program.ops]
-    about["mask"] = torch.randint(2, (B, H), generator=g).double() * 1.5 if dropout else None
-    about["norm"] = None
-    if norm != "none":
-        running = (drawn(H).detach(), drawn(H).detach().square() + 0.1) if norm == "running" else (None, None)
-        about["norm"] = Norm(drawn(H), drawn(H), *running)
-    return program, about
-
-
-def leaves(about: dict[str, Any]) -> list[Tensor]:
-    found = [about["x"], about["state"], about["wx"], *about["weights"]]
-    return found + ([about["norm"].weight, about["norm"].bias] if about["norm"] else [])
+    x, state, wx = drawn(T, B, E), drawn(B, H), drawn(E, G)
+    weights = [drawn(H, G) for _ in program.ops]
+    mask = torch.randint(2, (B, H), generator=g).double() * 1.5 if dropout else None
+    running = (drawn(H).detach(), drawn(H).detach().square() + 0.1) if norm == "running" else (None, None)
+    return Window(program, x, state, mask, Norm(drawn(H), drawn(H), *running) if norm != "none" else None, wx, weights)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -240,13 +232,13 @@ def leaves(about: dict[str, Any]) -> list[Tensor]:
 def test_all_computations_give_the_same_numbers(space: str, highway: bool, norm: str) -> None:
     """Outputs, statistics, and the gradient of everything, for random cells, with and without masks."""
     for seed in range(6):
-        program, about = problem(space, highway, norm, dropout=seed % 2 == 0, seed=seed)
+        window = problem(space, highway, norm, dropout=seed % 2 == 0, seed=seed)
         found = []
         for compute in COMPUTATIONS.values():
-            out, statistics = compute(program, **about)
+            out, statistics = compute(window)
             assert (statistics is not None) == (norm == "batch")
             weight = torch.linspace(-1, 2, out.numel(), dtype=out.dtype).view_as(out)
-            found.append([out, *torch.autograd.grad((out * weight).sum(), leaves(about)), *(statistics or ())])
+            found.append([out, *torch.autograd.grad((out * weight).sum(), window.leaves), *(statistics or ())])
         for other in found[1:]:
             for a, b in zip(found[0], other, strict=True):
                 torch.testing.assert_close(a, b)
@@ -255,30 +247,35 @@ def test_all_computations_give_the_same_numbers(space: str, highway: bool, norm:
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("highway", [True, False])
 def test_the_hand_written_backward_is_the_gradient(highway: bool, norm: str) -> None:
-    program, about = problem("paper", highway, norm, dropout=True, seed=3, T=3)
+    window = problem("paper", highway, norm, dropout=True, seed=3, T=3)
 
     def function(x: Tensor, state: Tensor, wx: Tensor, *rest: Tensor) -> Tensor:
-        norm = about["norm"] and about["norm"]._replace(weight=rest[-2], bias=rest[-1])
-        return fused(program, x, state, about["mask"], norm, wx, rest[: len(program.ops)])[0]
+        norm = window.norm and window.norm._replace(weight=rest[-2], bias=rest[-1])
+        weights = rest[: len(window.program.ops)]
+        return fused(replace(window, x=x, state=state, norm=norm, wx=wx, weights=weights))[0]
 
-    assert torch.autograd.gradcheck(function, tuple(leaves(about)))
+    assert torch.autograd.gradcheck(function, window.leaves)
 
 
 def test_running_statistics_hold_a_state_that_would_grow_without_end() -> None:
     """A gain of ten per step, normalised by the statistics of calmer text: far outside, the state is held within
     three standard deviations, by every computation alike; values and gradients."""
-    program, about = problem("paper", False, "running", dropout=False, seed=4, T=30)
-    program = replace(program, ops=("relu",) * 6)
-    about["weights"] = [(3 * w.detach().abs()).requires_grad_() for w in about["weights"]]
-    norm = about["norm"]
-    about["norm"] = norm._replace(weight=torch.ones_like(norm.weight, requires_grad=True), eps=0.1)
+    window = problem("paper", False, "running", dropout=False, seed=4, T=30)
+    assert window.norm is not None
+    norm = window.norm._replace(weight=torch.ones_like(window.norm.weight, requires_grad=True), eps=0.1)
+    window = replace(
+        window,
+        program=replace(window.program, ops=("relu",) * 6),
+        weights=[(3 * w.detach().abs()).requires_grad_() for w in window.weights],
+        norm=norm,
+    )
     found = []
     for compute in COMPUTATIONS.values():
-        out, _ = compute(program, **about)
-        normalised = (out - about["norm"].bias).detach()
+        out, _ = compute(window)
+        normalised = (out - norm.bias).detach()
         assert float(normalised.abs().max()) <= BOUND + 1e-9
         assert (normalised[-1] - BOUND).abs().min() < 1e-9  # it is at the bound
-        found.append([out, *torch.autograd.grad(out.square().sum(), leaves(about))])
+        found.append([out, *torch.autograd.grad(out.square().sum(), window.leaves)])
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             torch.testing.assert_close(a, b)
@@ -287,11 +284,11 @@ def test_running_statistics_hold_a_state_that_would_grow_without_end() -> None:
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_step_leaves_nothing_behind(norm: str) -> None:
     """What a step computed is freed when its result is, without waiting for the garbage collector."""
-    program, about = problem("paper", True, norm, dropout=True, seed=1)
+    window = problem("paper", True, norm, dropout=True, seed=1)
     gc.disable()
     try:
         for backward in (True, False):
-            out, _ = fused(program, **about)
+            out, _ = fused(window)
             if backward:
                 out.sum().backward()
             kept = weakref.ref(out.grad_fn)
@@ -305,26 +302,17 @@ def test_one_program_serves_every_cell() -> None:
     """The static program gets only tensors that could be overwritten in place between two replays."""
     buffers: dict[str, Tensor] = {}
     for seed in range(4):
-        program, about = problem("paper", True, "none", dropout=False, seed=seed)
-        share = torch.zeros(6, dtype=torch.float64)
-        share[list(program.outputs)] = 1 / len(program.outputs)
-        data = {
-            "x": about["x"],
-            "state": about["state"],
-            "wx": about["wx"],
-            "weights": torch.stack(about["weights"]),
-            "sources": torch.tensor([s + 1 for s in program.sources]),
-            "ops": torch.tensor([list(ACTIVATIONS).index(op) for op in program.ops]),
-            "share": share,
-        }
+        window = problem("paper", True, "none", dropout=False, seed=seed)
+        data = {"x": window.x, "state": window.state, "wx": window.wx, "weights": torch.stack(list(window.weights))}
+        data |= Codes.of(window.program, window.state)._asdict()
         for name, value in data.items():
             buffers.setdefault(name, value.detach().clone()).copy_(value.detach())
-        b = buffers
+        x, state, wx, weights, *codes = buffers.values()
         with torch.no_grad():
-            out, _ = static_program(
-                b["x"], b["state"], None, None, b["wx"], b["weights"], b["sources"], b["ops"], b["share"]
-            )
-            torch.testing.assert_close(out, plain(program, **about)[0])
+            # The program is of the first cell throughout: it must not be looked at but for its gates.
+            first = problem("paper", True, "none", dropout=False, seed=0).program
+            out, _ = static_program(Window(first, x, state, None, None, wx, weights.unbind(0)), Codes(*codes))
+            torch.testing.assert_close(out, plain(window)[0])
 
 
 @pytest.mark.parametrize("lengths", [(5,), (1, 3, 7)])
@@ -510,14 +498,14 @@ def keep_windows(monkeypatch: pytest.MonkeyPatch, fuse: bool) -> list[Any]:
     """As on a GPU, every window of a kind in the same buffers; only replays are missing."""
     kept: dict[Any, Any] = {}
 
-    def window(inputs: dict[str, Tensor], highway: bool, eps: float, keeps: bool) -> recorded.Window:
-        kind = (keeps, *((name, x.shape) for name, x in inputs.items()))
-        if kind not in kept:
-            kept[kind] = recorded.Window(inputs, highway, eps, keeps)
-            kept[kind].fuse = fuse
-        return kept[kind]
+    def recording(inputs: dict[str, Tensor], kind: recorded.Kind) -> recorded.Recording:
+        key = (kind, *((name, x.shape) for name, x in inputs.items()))
+        if key not in kept:
+            kept[key] = recorded.Recording(inputs, kind)
+            kept[key].fuse = fuse
+        return kept[key]
 
-    monkeypatch.setattr(recorded, "_window", window)
+    monkeypatch.setattr(recorded, "_recording", recording)
     return kept  # type: ignore[return-value]
 
 
@@ -525,11 +513,11 @@ def keep_windows(monkeypatch: pytest.MonkeyPatch, fuse: bool) -> list[Any]:
 def test_a_window_that_is_filled_up_is_the_window(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outputs, statistics and gradients, as without."""
     monkeypatch.setattr(recorded, "_length", lambda T, kind: -(-T // recorded.ROUND_TO) * recorded.ROUND_TO)
-    program, about = problem("paper", True, norm, dropout=True, seed=1, T=5)
+    window = problem("paper", True, norm, dropout=True, seed=1, T=5)
     found = []
     for compute in (plain, recorded.recorded):
-        out, statistics = compute(program, **about)
-        found.append([out, *torch.autograd.grad(out.square().sum(), leaves(about)), *(statistics or ())])
+        out, statistics = compute(window)
+        found.append([out, *torch.autograd.grad(out.square().sum(), window.leaves), *(statistics or ())])
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -550,12 +538,12 @@ def test_one_window_serves_many_cells(norm: str, fuse: bool, monkeypatch: pytest
     found: dict[str, list[Tensor]] = {"plain": [], "recorded": []}
     for name, compute in (("plain", plain), ("recorded", recorded.recorded)):
         problems = [problem("paper", True, norm, dropout=True, seed=seed, T=3) for seed in range(3)]
-        outs = [compute(program, **about)[0] for program, about in problems]
-        for out, (_, about) in zip(outs, problems, strict=True):
+        outs = [compute(window)[0] for window in problems]
+        for out, window in zip(outs, problems, strict=True):
             for _ in range(2):
-                found[name] += [out, *torch.autograd.grad(out.square().sum(), leaves(about), retain_graph=True)]
+                found[name] += [out, *torch.autograd.grad(out.square().sum(), window.leaves, retain_graph=True)]
         with torch.no_grad():
-            found[name] += [compute(program, **about)[0] for program, about in problems]
+            found[name] += [compute(window)[0] for window in problems]
     for a, b in zip(*found.values(), strict=True):
         torch.testing.assert_close(a, b)
     assert len(kept) == 2  # with a backward, and without

@@ -99,7 +99,7 @@ class TinySupernet(Supernet):
             *((f"state.{op}", lambda: nn.Linear(H, H)) for op in ("tanh", "relu")),
             ("out", lambda: nn.Linear(H, V)),
         ):
-            self.provide(address, make, set(self.addresses(only, False)) if only else None)
+            self.provide(address, make)
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
         return ["words", f"state.{arch.choices['c.op']}", "out"]

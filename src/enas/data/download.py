@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from enas.ranges import check_name
 
@@ -89,7 +88,7 @@ def _fetch(source: Source, folder: Path) -> Path:
             task = progress.add_task(source.file, total=source.size)
 
             # pooch has a downloader of its own, which leaves the connection open when it fails.
-            def fetch(url: str, into: str, _: Any) -> None:
+            def fetch(url: str, into: str, _: object) -> None:
                 with requests.get(url, stream=True, timeout=PATIENCE) as response, open(into, "wb") as out:
                     response.raise_for_status()
                     for chunk in response.iter_content(1 << 18):

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from enas.data.parts import PARTS, Part
 from enas.ranges import COUNT, check_ranges
 
 CHUNK = 5000  # images converted at a time, so that the copies in between stay small
@@ -61,7 +61,7 @@ class ImageData:
 
     def __post_init__(self) -> None:
         shape = self.train.images.shape[1:]
-        for name in ("train", "validation", "test"):
+        for name in PARTS:
             part: ImagePart = getattr(self, name)
             images, labels = part.images, part.labels
             if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3] or not images.numel():
@@ -133,7 +133,7 @@ class ImageData:
         train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
         return ImageData(self.name, train, validation, test, self.class_names)
 
-    def normalised(self, part: Literal["train", "validation", "test"], device: torch.device | str = "cpu") -> Tensor:
+    def normalised(self, part: Part, device: torch.device | str = "cpu") -> Tensor:
         """All images of a part as (x / 255 - mean) / std, with the training part's mean and standard deviation (paper 3.2).
 
         Returns (N, C, H, W) float32 on `device` in channels_last; what is indexed from it, `images[index]` and

@@ -25,16 +25,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from enas.data.parts import PARTS, Part
 from enas.ranges import COUNT, at_least, check_ranges
 
 EOS, UNK = "<eos>", "<unk>"
-Part = Literal["train", "validation", "test"]
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
 OFFICIAL = ("train", "valid", "test")  # as the files are named
 Lines = list[list[str]]  # the words of each line
 

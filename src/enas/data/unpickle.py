@@ -45,7 +45,7 @@ class Dtype:
 class Array:
     """The parts of an array as they stand in the file; `numpy()` checks them and puts them together."""
 
-    state: Any = None
+    state: object = None
 
     def numpy(self) -> np.ndarray:
         """ValueError where it is not an array of bytes or its size is not that of its shape."""
@@ -61,7 +61,7 @@ class Array:
         return np.frombuffer(data.encode("latin-1"), np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
-def read_pickle(data: bytes) -> Any:
+def read_pickle(data: bytes) -> object:
     """What a pickle of protocol 2 to 4 holds. Python 2's strings and bytes come as texts of the characters 0 to 255, arrays
     as `Array`. ValueError where it ends early, is no pickle, or asks for anything but plain data."""
     try:
@@ -70,12 +70,12 @@ def read_pickle(data: bytes) -> Any:
         raise ValueError("its instructions make no sense") from None
 
 
-def _run(data: bytes) -> Any:
-    stack: list[Any] = []
+def _run(data: bytes) -> object:
+    stack: list[object] = []
     marks: list[int] = []
-    memo: dict[int, Any] = {}
+    memo: dict[int, object] = {}
 
-    def since_mark() -> list[Any]:
+    def since_mark() -> list[object]:
         start = marks.pop()
         items = stack[start:]
         del stack[start:]
@@ -153,7 +153,7 @@ def _name(name: str) -> Name:
     return NAMES[name]
 
 
-def _made(function: Any, args: Any) -> Any:
+def _made(function: object, args: object) -> object:
     """What a call would have made: an empty array, a type, or a text."""
     if function is RECONSTRUCT and isinstance(args, tuple) and args and args[0] is NDARRAY:
         return Array()
@@ -164,13 +164,13 @@ def _made(function: Any, args: Any) -> Any:
     raise ValueError("it calls something other than numpy's array and type")
 
 
-def _append(target: Any, items: list[Any]) -> None:
+def _append(target: object, items: list[object]) -> None:
     if not isinstance(target, list):
         raise TypeError
     target.extend(items)
 
 
-def _set(target: Any, items: list[Any]) -> None:
+def _set(target: object, items: list[object]) -> None:
     """Keys and values in turn."""
     if not isinstance(target, dict) or len(items) % 2 or not all(isinstance(key, str) for key in items[::2]):
         raise TypeError

@@ -2,7 +2,7 @@
 
 All of it works on tensors in channels_last, where (B, C, H, W) lies in memory as a matrix of B H W rows and C columns. Each
 piece says what was slow; docs/log.md has the measurements. Elsewhere (other devices, layouts, small tensors) torch's own
-kernels run. Each can be turned off, which is how tests and benchmarks compare: `with fast.without("batch_norm"): ...`.
+kernels run. Each can be turned off, which is how tests and benchmarks compare: `with kernels.without("batch_norm"): ...`.
 
     batch_norm     torch's inner loop runs over channels, poorly where they are no multiple of the vector's width: rows are
                    joined until they are; statistics, then one multiply-add
@@ -22,6 +22,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -34,31 +35,30 @@ from enas.ranges import check_name
 SWITCHES = ("batch_norm", "depthwise", "pool", "layout", "relu")
 LEAST = 1 << 16  # elements below which Python's own time would be seen
 LANES = 8  # floats a vector of most CPUs holds; a multiple is never worse
-_off: set[str] = set()
+_off: ContextVar[frozenset[str]] = ContextVar("pieces that are turned off", default=frozenset())
 _aten = torch.ops.aten
+Context = Any  # torch's, of an autograd function: it takes any attribute
 
 
 @contextmanager
 def without(*names: str) -> Iterator[None]:
-    """Inside, the named pieces are off. ValueError for a name that is none."""
+    """Turns the named pieces off inside, for this thread alone. ValueError for an unknown name."""
     for name in names:
         check_name("a piece", name, SWITCHES)
-    before = set(_off)
-    _off.update(names)
+    token = _off.set(_off.get() | set(names))
     try:
         yield
     finally:
-        _off.clear()
-        _off.update(before)
+        _off.reset(token)
 
 
 def on(name: str) -> bool:
-    return name not in _off
+    return name not in _off.get()
 
 
 def _fits(x: Tensor, name: str) -> bool:
     return (
-        name not in _off
+        on(name)
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and x.numel() >= LEAST
@@ -109,7 +109,7 @@ class _BatchNorm(torch.autograd.Function):
     """Also the statistics, mean and biased variance (C,), without gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Context, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         C = x.shape[1]
         rows = x.numel() // C
         times = joined(rows, C)
@@ -132,7 +132,7 @@ class _BatchNorm(torch.autograd.Function):
         return y, mean, var
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         x, weight, mean, var, inverse = ctx.saved_tensors
         C, times = x.shape[1], ctx.times
         rows = x.numel() // C
@@ -173,12 +173,12 @@ class _Depthwise5(torch.autograd.Function):
     part, so that a shift by a pixel is a shift in memory."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         return F.conv2d(x, weight, None, 1, 2, 1, x.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         B, C, H, W = x.shape
@@ -279,7 +279,7 @@ def concatenated(parts: Sequence[Tensor], relu: bool = False) -> Tensor:
 
 class _Concat(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, relu: bool, *parts: Tensor) -> Tensor:
+    def forward(ctx: Context, relu: bool, *parts: Tensor) -> Tensor:
         out = torch.cat(parts, 1)
         ctx.relu, ctx.widths = relu, [part.shape[1] for part in parts]
         if relu:
@@ -288,7 +288,7 @@ class _Concat(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.relu:
             (out,) = ctx.saved_tensors
             grad = _aten.threshold_backward(grad.contiguous(memory_format=torch.channels_last), out, 0)
@@ -314,7 +314,7 @@ def diagonals(x: Tensor, both: bool) -> tuple[Tensor, ...]:
 
 class _Diagonals(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, both: bool) -> tuple[Tensor, ...]:
+    def forward(ctx: Context, x: Tensor, both: bool) -> tuple[Tensor, ...]:
         ctx.shape = x.shape
         even = x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
         if not both:
@@ -327,7 +327,7 @@ class _Diagonals(torch.autograd.Function):
         return even, odd
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Context, *grads: Tensor) -> tuple[Tensor, None]:
         first = grads[0]
         dx = torch.empty(ctx.shape, dtype=first.dtype, device=first.device, memory_format=torch.channels_last).zero_()
         dx[:, :, ::2, ::2] = first

@@ -14,28 +14,27 @@ on are not run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.networks import kernels
-from enas.networks.ops import LAYER_OPS, AfterRelu, FactorizedReduction, Norm, Statistics, batch_norm, make_op, make_stem
-from enas.networks.supernet import Supernet, he_initialise, he_normal
-from enas.ranges import COUNT, RATE, check_name, check_ranges
+from enas.networks.image_network import ImageNetwork, ImageNetworkSettings
+from enas.networks.ops import LAYER_OPS, AfterRelu, FactorizedReduction, Norm, make_op
+from enas.networks.supernet import he_normal
+from enas.ranges import RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredNode, possible_edges
-from enas.spaces.space import SearchSpace
 
 OP = "op"  # the source that stands for a layer's own op, where skips are merged after it
 
 
 @dataclass(frozen=True)
-class MacroSettings:
+class MacroSettings(ImageNetworkSettings):
     """Size and regularisation of the network."""
 
     filters: int = 36
@@ -44,8 +43,6 @@ class MacroSettings:
     """Double them at each reduction (released code: alone, not in search)."""
     reductions: int = 2
     """Reductions: 2, after layers L/3 and 2L/3 (released code); 1, after L/2; 0."""
-    stem_stride: int = 1
-    """2 halves the image before the first layer: a quarter of the cost; not in the paper."""
     dropout: float = 0.1
     """Dropout before the classifier (released code: 0.1 in search, 0.5 alone; the paper does not say)."""
     entry_conv: bool = False
@@ -60,19 +57,13 @@ class MacroSettings:
     """Global average pooling before the classifier (appendix B); without it the classifier reads every pixel, likewise."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, "network", filters=COUNT, dropout=RATE)
+        super().__post_init__()
+        check_ranges(self, "network", dropout=RATE)
         check_name("network.reductions", self.reductions, (0, 1, 2))
-        check_name("network.stem_stride", self.stem_stride, (1, 2))
 
-    def widened(self, highest: int) -> Self:
-        """All widths scaled so that the highest layer has so many filters (paper 3.2: 512). ValueError where they do not
-        come out whole."""
-        times = 2**self.reductions if self.double_filters else 1
-        if highest < times or highest % times:
-            raise ValueError(
-                f"filters of the highest layer are a multiple of {times}, as the stem has 1/{times} of them; got {highest}"
-            )
-        return replace(self, filters=highest // times)
+    @property
+    def growth(self) -> int:
+        return int(2**self.reductions) if self.double_filters else 1
 
 
 def cuts(layers: int, reductions: int) -> tuple[int, ...]:
@@ -81,73 +72,41 @@ def cuts(layers: int, reductions: int) -> tuple[int, ...]:
     return tuple(sorted({place for place in places if place > 0}))
 
 
-class MacroNetwork(Supernet):
-    """Supernet of the macro space, or with `only` the child model of one architecture."""
+class MacroNetwork(ImageNetwork[MacroSettings]):
+    """The level of an output is the number of reductions before the place where it is made."""
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        settings: MacroSettings,
-        channels: int,
-        image_size: int,
-        classes: int,
-        only: Architecture | None = None,
-        statistics: Statistics = "batch",
-    ):
-        super().__init__(space, only, statistics)
-        self.settings, self.channels, self.image_size, self.classes = settings, channels, image_size, classes
-        (self.cell,) = space.cells
+    def prepare(self) -> None:
+        (self.cell,) = self.space.cells
         (self.first,) = self.cell.inputs
-        self.cuts = cuts(len(self.cell.nodes), settings.reductions)
+        self.cuts = cuts(len(self.cell.nodes), self.settings.reductions)
         order = [self.first, *(node.name for node in self.cell.nodes)]
-        # The level of an output is the number of reductions before the place where it is made.
         self.level = {name: sum(cut < i for cut in self.cuts) for i, name in enumerate(order)}
-        if self.size(len(self.cuts)) < 1 or image_size < settings.stem_stride * 2 ** len(self.cuts):
-            raise ValueError(
-                f"{len(self.cuts)} reductions and a stem of stride {settings.stem_stride} need images of at least"
-                f" {settings.stem_stride * 2 ** len(self.cuts)} pixels; got {image_size}"
-            )
-        self._plans: dict[Architecture, tuple[tuple[WiredNode, ...], dict[str, int]]] = {}
-        self._build(set(self.addresses(only, aux=False)) if only is not None else None)
-        he_initialise(self)
-        if only is not None and settings.merge and not settings.merge_norm:
-            self._scale_merges(only)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.check_image_size(len(self.cuts), f"{len(self.cuts)} reductions")
 
     # ---------------------------------------------------------------------------------------------- structure
     def width(self, level: int) -> int:
-        """Channels after so many reductions."""
-        return self.settings.filters * (2**level if self.settings.double_filters else 1)
+        return super().width(level) if self.settings.double_filters else self.settings.filters
 
-    def size(self, level: int) -> int:
-        """Pixels a side after so many reductions."""
-        size = -(-self.image_size // self.settings.stem_stride)
-        for _ in range(level):
-            size = -(-size // 2)
-        return size
-
-    def _build(self, needed: set[str] | None) -> None:
-        norm = partial(batch_norm, statistics=self.statistics)
-        settings, widths = self.settings, self.width
-        self.provide("stem", partial(make_stem, self.channels, widths(0), settings.stem_stride, norm), needed)
+    def build(self) -> None:
+        settings, widths, norm = self.settings, self.width, self.make_norm
         for node in self.cell.nodes:
             width = widths(self.level[node.name])
             for edge in (e for e in possible_edges(self.cell) if e.node == node.name):
-                self.provide(self._address(edge), partial(self._op, edge.op, width, norm), needed)
+                self.provide(self.address(edge), partial(self._op, edge.op, width, norm))
             if node.skips is None or not settings.merge:
                 continue
             sources = (*node.skips.options, *([OP] if node.merge == "after" else []))
             for source in sources:
-                self.provide(f"merge.{node.name}.{source}", partial(_Matrix, width, width), needed)
+                self.provide(f"merge.{node.name}.{source}", partial(_Matrix, width, width))
             if settings.merge_norm:
-                self.provide(f"merge.{node.name}.norm", partial(norm, width), needed)
+                self.provide(f"merge.{node.name}.norm", partial(norm, width))
         for name, level in self.level.items():
             for cut in range(level, len(self.cuts)):
                 make = partial(_halve, widths(cut), widths(cut + 1), norm)
-                self.provide(f"reductions.{cut}.{name}", make, needed)
+                self.provide(f"reductions.{cut}.{name}", make)
         last = len(self.cuts)
         pixels = 1 if settings.average_pooling else self.size(last) ** 2
-        self.provide("classifier", partial(nn.Linear, widths(last) * pixels, self.classes), needed)
+        self.provide("classifier", partial(nn.Linear, widths(last) * pixels, self.classes))
 
     def _op(self, name: str, width: int, norm: Norm) -> nn.Module:
         op = make_op(name, width, 1, norm, LAYER_OPS)
@@ -155,28 +114,20 @@ class MacroNetwork(Supernet):
             return op
         return nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 1, bias=False), norm(width), op)
 
-    def _address(self, edge: object) -> str:
-        assert self.space.address is not None
-        return self.space.address(edge, 0)  # type: ignore[arg-type]
-
-    def _plan(self, arch: Architecture) -> tuple[tuple[WiredNode, ...], dict[str, int]]:
-        """Layers to run, and for each output the deepest level at which it is read."""
-        if arch not in self._plans:
-            nodes = self.space.wire(arch)[self.cell.name].nodes
-            deepest = {nodes[-1].name: len(self.cuts)}
-            for node in nodes:
-                for name in node.reads:
-                    deepest[name] = max(deepest.get(name, 0), self.level[node.name])
-            if len(self._plans) > 4096:
-                self._plans.clear()
-            self._plans[arch] = (nodes, deepest)
-        return self._plans[arch]
+    def deepest(self, nodes: Sequence[WiredNode]) -> dict[str, int]:
+        """Returns for each output the deepest level at which it is read."""
+        deepest = {nodes[-1].name: len(self.cuts)}
+        for node in nodes:
+            for name in node.reads:
+                deepest[name] = max(deepest.get(name, 0), self.level[node.name])
+        return deepest
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
-        nodes, deepest = self._plan(arch)
+        nodes = self.only_cell(arch).nodes
+        deepest = self.deepest(nodes)
         out = ["stem"] if self.first in deepest else []
         for node in nodes:
-            out += [self._address(edge) for edge in node.edges]
+            out += [self.address(edge) for edge in node.edges]
             if node.skips and self.settings.merge:
                 out += [f"merge.{node.name}.{source}" for source in self._sources(node)]
                 out += [f"merge.{node.name}.norm"] if self.settings.merge_norm else []
@@ -191,32 +142,22 @@ class MacroNetwork(Supernet):
         """(output, reduction) for every factorized reduction that is needed."""
         return ((name, cut) for name, level in deepest.items() for cut in range(self.level[name], level))
 
-    @torch.no_grad()
-    def _scale_merges(self, only: Architecture) -> None:
-        """He's rule for the whole 1x1 of each merge, whose fan-in is that of all its sources together. A batch norm
-        after it would undo the scale; without one, first losses are up to 38 (docs/log.md, 2026-11-27)."""
-        for node in self._plan(only)[0]:
+    def rescale(self) -> None:
+        """He's rule for the whole 1x1 of each merge of a child, whose fan-in is that of all its sources together. A batch
+        norm after it would undo the scale; without one, first losses are up to 38 (docs/log.md, 2026-11-27)."""
+        if self.only is None or not self.settings.merge or self.settings.merge_norm:
+            return
+        for node in self.only_cell(self.only).nodes:
             sources = self._sources(node) if node.skips else ()
             for source in sources:
                 self.at(f"merge.{node.name}.{source}").weight.div_(len(sources) ** 0.5)
 
-    def marks(self) -> dict[str, str]:
-        return {
-            name: f"{self.size(level)} x {self.size(level)}, {self.width(level)} filters"
-            for name, level in self.level.items()
-        }
-
-    def rebuilt(self, only: Architecture | None, statistics: Statistics) -> MacroNetwork:
-        return MacroNetwork(self.space, self.settings, self.channels, self.image_size, self.classes, only, statistics)
-
     # ------------------------------------------------------------------------------------------------ forward
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
         """Logits (B, classes). `progress` is without meaning here: nothing in this network changes with time."""
-        arch = self.architecture(arch)
-        nodes, _ = self._plan(arch)
+        nodes = self.only_cell(self.architecture(arch)).nodes
         # (output, level) to its value; halved versions are made when first read.
-        stem = self.once(x, "stem", lambda: self.at("stem")(x.contiguous(memory_format=torch.channels_last)))
-        values: dict[tuple[str, int], Tensor] = {(self.first, 0): stem}
+        values: dict[tuple[str, int], Tensor] = {(self.first, 0): self.after_stem(x)}
 
         def value(name: str, level: int) -> Tensor:
             if (name, level) not in values:
@@ -235,7 +176,7 @@ class MacroNetwork(Supernet):
 
     def _layer(self, node: WiredNode, value: Callable[[str], Tensor]) -> Tensor:
         (edge,) = node.edges
-        op = self.at(self._address(edge))
+        op = self.at(self.address(edge))
         if node.merged:
             merged = self._merged(node, [value(name) for name in node.skips])
             # A merge ends with a ReLU, so that of the op would change nothing.

@@ -15,27 +15,26 @@ readers too. Cells that no output needs are not run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Self
+from dataclasses import dataclass
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.networks import kernels
-from enas.networks.ops import Norm, Read, Statistics, batch_norm, factorized, make_op, make_stem
-from enas.networks.supernet import Outputs, Supernet, he_initialise, he_normal
+from enas.networks.image_network import ImageNetwork, ImageNetworkSettings
+from enas.networks.ops import Norm, Read, factorized, make_op
+from enas.networks.supernet import Bias, Outputs, he_normal
 from enas.ranges import COUNT, NOT_NEGATIVE, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, WiredEdge, possible_edges
-from enas.spaces.space import SearchSpace
 
 STEM = -1  # the position that the first two cells read
 
 
 @dataclass(frozen=True)
-class MicroSettings:
+class MicroSettings(ImageNetworkSettings):
     """Size and regularisation of the network around the cells."""
 
     filters: int = 20
@@ -47,8 +46,6 @@ class MicroSettings:
     for small images."""
     stem_multiplier: int = 3
     """The stem has filters x this many channels (released code)."""
-    stem_stride: int = 1
-    """2 halves the image before the first cell: a quarter of the cost; not in the paper."""
     dropout: float = 0.1
     """Dropout before the classifier (released code: 0.1 in search, 0.2 alone; the paper does not say)."""
     drop_path: float = 0.0
@@ -67,20 +64,14 @@ class MicroSettings:
     scale of their outputs (not in the paper; docs/log.md says what it brought on digits)."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, "network", filters=COUNT, cells=COUNT, stem_multiplier=COUNT)
+        super().__post_init__()
+        check_ranges(self, "network", cells=COUNT, stem_multiplier=COUNT)
         check_ranges(self, "network", dropout=RATE, drop_path=RATE, aux_weight=NOT_NEGATIVE)
         check_name("network.reductions", self.reductions, (1, 2, 3))
-        check_name("network.stem_stride", self.stem_stride, (1, 2))
 
-    def widened(self, highest: int) -> Self:
-        """All widths scaled so that the highest layer has so many filters (paper 3.2: 512). ValueError where they do not
-        come out whole."""
-        times = 2**self.reductions
-        if highest < times or highest % times:
-            raise ValueError(
-                f"filters of the highest layer are a multiple of {times}, as the stem has 1/{times} of them; got {highest}"
-            )
-        return replace(self, filters=highest // times)
+    @property
+    def growth(self) -> int:
+        return int(2**self.reductions)
 
 
 @dataclass(frozen=True)
@@ -108,47 +99,37 @@ def stack(settings: MicroSettings, image_size: int) -> tuple[Position, ...]:
     return tuple(positions)
 
 
-class MicroNetwork(Supernet):
-    """Supernet of the micro space, or with `only` the child model of one architecture."""
+class MicroNetwork(ImageNetwork[MicroSettings]):
+    """A stack of normal and reduction cells."""
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        settings: MicroSettings,
-        channels: int,
-        image_size: int,
-        classes: int,
-        only: Architecture | None = None,
-        statistics: Statistics = "batch",
-    ):
-        super().__init__(space, only, statistics)
-        self.settings, self.channels, self.image_size, self.classes = settings, channels, image_size, classes
-        self.aux_weight = settings.aux_weight
-        self.positions = stack(settings, image_size)
-        last_size = self.positions[-1].size
-        if last_size < 1 or self.positions[0].size < 4:
+    def prepare(self) -> None:
+        self.aux_weight = self.settings.aux_weight
+        self.positions = stack(self.settings, self.image_size)
+        if self.positions[0].size < 4:
             raise ValueError(f"the first cell needs at least 4x4 pixels; got {self.positions[0].size}")
         reductions = [p.index for p in self.positions if p.cell == "reduce"]
         self.aux_position = min(reductions[:2][-1] + 1, len(self.positions) - 1)
-        self._build(set(self.addresses(only, aux=self.aux_weight > 0)) if only is not None else None)
-        he_initialise(self)
-        with torch.no_grad():  # the classifier reads all loose ends at once: its fan-in is theirs together
-            for address, module in self._at.items():
-                if address.startswith("classifier.") and isinstance(module, nn.Linear):
-                    module.weight.div_(len(self.space.cells[0].nodes) ** 0.5)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def rescale(self) -> None:
+        """The classifier reads all loose ends at once: its fan-in is theirs together."""
+        for address, module in self._at.items():
+            if address.startswith("classifier.") and isinstance(module, nn.Linear):
+                module.weight.div_(len(self.space.cells[0].nodes) ** 0.5)
 
     # ---------------------------------------------------------------------------------------------- structure
+    @property
+    def stem_width(self) -> int:
+        return self.settings.filters * self.settings.stem_multiplier
+
     def _sources(self, index: int) -> dict[str, int]:
         """Cell input to the position it comes from; the stem stands before everything."""
         return {"prev_prev": max(index - 2, STEM), "prev": max(index - 1, STEM)}
 
     def _channels(self, position: int) -> int:
-        stem = self.settings.filters * self.settings.stem_multiplier
-        return stem if position == STEM else self.positions[position].channels
+        return self.stem_width if position == STEM else self.positions[position].channels
 
     def _size(self, position: int) -> int:
-        return -(-self.image_size // self.settings.stem_stride) if position == STEM else self.positions[position].size
+        return self.size(0) if position == STEM else self.positions[position].size
 
     def _halves(self, index: int, source: int) -> bool:
         """Must the calibration of this input also halve its size? (The cell before a reduction cell, seen from after.)"""
@@ -159,17 +140,14 @@ class MicroNetwork(Supernet):
         """Loose ends that leave the cell at `position`."""
         return ("stem",) if position == STEM else self.space.wire(arch)[self.positions[position].cell].outputs
 
-    def _build(self, needed: set[str] | None) -> None:
-        norm = partial(batch_norm, statistics=self.statistics)
+    def build(self) -> None:
+        settings, norm = self.settings, self.make_norm
 
         def provide_readers(prefix: str, source: int, make: Callable[[], nn.Module]) -> None:
             names = ("stem",) if source == STEM else tuple(node.name for node in self.space.cells[0].nodes)
             for name in names:
-                self.provide(f"{prefix}.{name}", make, needed)
+                self.provide(f"{prefix}.{name}", make)
 
-        settings = self.settings
-        stem = settings.filters * settings.stem_multiplier
-        self.provide("stem", partial(make_stem, self.channels, stem, settings.stem_stride, norm), needed)
         cells = {cell.name: cell for cell in self.space.cells}
         for position in self.positions:
             index, width = position.index, position.channels
@@ -178,28 +156,24 @@ class MicroNetwork(Supernet):
                 prefix = f"cells.{index}.calibrate.{slot}"
                 provide_readers(prefix, source, partial(_Calibration, width_in, width, halves))
                 if settings.merge_norm:
-                    self.provide(f"{prefix}.norm", partial(norm, width), needed)
+                    self.provide(f"{prefix}.norm", partial(norm, width))
                 if settings.extra_calibration and slot == "prev":
-                    self.provide(f"{prefix}.again", partial(_relu_conv_norm, width, norm), needed)
+                    self.provide(f"{prefix}.again", partial(_relu_conv_norm, width, norm))
             for edge in possible_edges(cells[position.cell]):
                 stride = self._stride(position, edge)
-                self.provide(self._address(edge, index), partial(make_op, edge.op, width, stride, norm), needed)
+                self.provide(self.address(edge, index), partial(make_op, edge.op, width, stride, norm))
         last = self.positions[-1]
         provide_readers("classifier", last.index, partial(nn.Linear, last.channels, self.classes, bias=False))
-        self.provide("classifier.bias", partial(_Bias, self.classes), needed)
+        self.provide("classifier.bias", partial(Bias, self.classes))
         if settings.head_norm:
             provide_readers("classifier_norm", last.index, partial(norm, last.channels))
         if self.aux_weight > 0:
             place = self.positions[self.aux_position]
             provide_readers("aux_head.reduce", place.index, partial(nn.Conv2d, place.channels, 128, 1, bias=False))
-            self.provide("aux_head.body", partial(_aux_body, place.size, self.classes, norm), needed)
+            self.provide("aux_head.body", partial(_aux_body, place.size, self.classes, norm))
 
     def _stride(self, position: Position, edge: WiredEdge) -> int:
         return 2 if position.cell == "reduce" and edge.input in ("prev", "prev_prev") else 1
-
-    def _address(self, edge: WiredEdge, index: int) -> str:
-        assert self.space.address is not None
-        return self.space.address(edge, index)
 
     def live(self, arch: Architecture, aux: bool) -> list[int]:
         """Positions that the classifier (and with `aux` the auxiliary head) needs, in order."""
@@ -221,16 +195,13 @@ class MicroNetwork(Supernet):
                 out += [f"{prefix}.{name}" for name in self._ends(self._sources(index)[slot], arch)]
                 out += [f"{prefix}.norm"] if self.settings.merge_norm else []
                 out += [f"{prefix}.again"] if self.settings.extra_calibration and slot == "prev" else []
-            out += [self._address(edge, index) for node in cell.nodes for edge in node.edges]
+            out += [self.address(edge, index) for node in cell.nodes for edge in node.edges]
         ends = self._ends(len(self.positions) - 1, arch)
         out += [f"classifier.{name}" for name in ends] + ["classifier.bias"]
         out += [f"classifier_norm.{name}" for name in ends] if self.settings.head_norm else []
         if aux:
             out += [f"aux_head.reduce.{name}" for name in self._ends(self.aux_position, arch)] + ["aux_head.body"]
         return out
-
-    def rebuilt(self, only: Architecture | None, statistics: Statistics) -> MicroNetwork:
-        return MicroNetwork(self.space, self.settings, self.channels, self.image_size, self.classes, only, statistics)
 
     # ------------------------------------------------------------------------------------------------ forward
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor | Outputs:
@@ -240,8 +211,7 @@ class MicroNetwork(Supernet):
         wired = self.space.wire(arch)
         aux_now = self.training and self.aux_weight > 0
         # Every reader of a cell takes a ReLU of it first, so it is applied once, where the output is made.
-        stem = self.once(x, "stem", lambda: F.relu(self.at("stem")(x.contiguous(memory_format=torch.channels_last))))
-        outputs: dict[int, Tensor] = {STEM: stem}
+        outputs: dict[int, Tensor] = {STEM: self.after_stem(x, relu=True)}
         aux = None
         for index in self.live(arch, aux_now):
             outputs[index] = self._cell(index, wired[self.positions[index].cell], outputs, arch, progress)
@@ -281,20 +251,16 @@ class MicroNetwork(Supernet):
         return self.at(f"{prefix}.again")(x) if self.settings.extra_calibration and slot == "prev" else x
 
     def _cell(self, index: int, cell: WiredCell, outputs: dict[int, Tensor], arch: Architecture, progress: float) -> Tensor:
-        values = {slot: self._calibrated(index, slot, outputs, arch) for slot in cell.inputs}
-        read = Read(values)
+        read = Read({slot: self._calibrated(index, slot, outputs, arch) for slot in cell.inputs})
         drop = self.settings.drop_path * (index + 1) / len(self.positions) * progress if self.training else 0.0
+
+        def applied(edge: WiredEdge) -> Tensor:
+            y = read.by(self.at(self.address(edge, index)), edge.input)
+            return drop_path(y, drop) if drop and edge.op != "identity" else y
+
         for node in cell.nodes:
-            total: Tensor | None = None
-            for edge in node.edges:
-                y = read.by(self.at(self._address(edge, index)), edge.input)
-                if drop and edge.op != "identity":
-                    y = drop_path(y, drop)
-                total = y if total is None else total + y
-            assert total is not None
-            values[node.name] = total
-        ends = [values[name] for name in cell.outputs]
-        return kernels.concatenated(ends, relu=True)
+            read.values[node.name] = reduce(torch.add, map(applied, node.edges))
+        return kernels.concatenated([read.values[name] for name in cell.outputs], relu=True)
 
     def _aux(self, x: Tensor, arch: Architecture) -> Tensor:
         x = F.avg_pool2d(x, min(5, x.shape[2]), 3)
@@ -305,12 +271,6 @@ def drop_path(x: Tensor, p: float) -> Tensor:
     """`x` (B, C, H, W) set to zero for each image with probability p, else divided by 1 - p."""
     keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype) >= p
     return x * keep / (1 - p)
-
-
-class _Bias(nn.Module):
-    def __init__(self, size: int):
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(size))
 
 
 class _Calibration(nn.Module):

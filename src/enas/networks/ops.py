@@ -50,7 +50,7 @@ class AfterRelu(nn.Sequential):
 class Read:
     """The named values of a cell, and a ReLU of each that some op begins with, made once."""
 
-    def __init__(self, values: Mapping[str, Tensor]):
+    def __init__(self, values: dict[str, Tensor]):
         self.values = values
         self.relus: dict[str, Tensor] = {}
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,20 +23,25 @@ from torch import Tensor, nn
 from enas.networks.ops import Statistics
 from enas.networks.recurrence.fused import fused
 from enas.networks.recurrence.plain import plain
-from enas.networks.recurrence.program import Norm, Program
+from enas.networks.recurrence.program import Norm, Program, Result, Window
 from enas.networks.recurrence.recorded import recorded
 from enas.networks.recurrence.static import static
 from enas.networks.softmax import LanguageModelOutputs, TiedSoftmax
-from enas.networks.supernet import Supernet
+from enas.networks.supernet import Bias, Supernet
 from enas.networks.width import widest
 from enas.ranges import COUNT, POSITIVE, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import WiredCell, possible_edges
+from enas.spaces.cells import possible_edges
 from enas.spaces.space import SearchSpace
 
 States = tuple[Tensor, ...]
 Computation = Literal["auto", "plain", "fused", "static", "recorded"]
-COMPUTATIONS: dict[str, Any] = {"plain": plain, "fused": fused, "static": static, "recorded": recorded}
+COMPUTATIONS: dict[str, Callable[[Window], Result]] = {
+    "plain": plain,
+    "fused": fused,
+    "static": static,
+    "recorded": recorded,
+}
 DROPOUTS = ("word_dropout", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
 
 
@@ -96,7 +101,7 @@ class RecurrentNetwork(Supernet):
         super().__init__(space, only, statistics)
         self.settings, self.vocabulary = settings, vocabulary
         (self.cell,) = space.cells
-        self._build(set(self.addresses(only, aux=False)) if only is not None else None)
+        self._build()
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 if parameter.ndim > 1:
@@ -105,36 +110,26 @@ class RecurrentNetwork(Supernet):
                     parameter.zero_()
 
     # ---------------------------------------------------------------------------------------------- structure
-    def _build(self, needed: set[str] | None) -> None:
+    def _build(self) -> None:
         s = self.settings
         columns = s.hidden * (2 if s.highway else 1)
-        self.provide("words", partial(_Matrix, self.vocabulary, s.hidden), needed)
+        self.provide("words", partial(_Matrix, self.vocabulary, s.hidden))
         if s.softmax_bias:
-            self.provide("softmax", partial(_Bias, self.vocabulary), needed)
+            self.provide("softmax", partial(Bias, self.vocabulary))
         for layer in range(s.layers):
             for edge in possible_edges(self.cell):
                 make: Callable[[], nn.Module] = partial(_Matrix, s.hidden, columns)
                 if edge.input in self.cell.inputs:
                     make = partial(_FirstNode, s.hidden, columns)
-                self.provide(self._address(edge, layer), make, needed)
+                self.provide(self.address(edge, layer), make)
             if s.batch_norm:
-                self.provide(
-                    f"layers.{layer}.norm",
-                    partial(StepNorm, s.hidden, self.statistics == "running", s.batch_norm_eps),
-                    needed,
-                )
-
-    def _address(self, edge: object, layer: int) -> str:
-        assert self.space.address is not None
-        return self.space.address(edge, layer)  # type: ignore[arg-type]
-
-    def _wired(self, arch: Architecture) -> WiredCell:
-        return self.space.wire(arch)[self.cell.name]
+                make_norm = partial(StepNorm, s.hidden, self.statistics == "running", s.batch_norm_eps)
+                self.provide(f"layers.{layer}.norm", make_norm)
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
         out = ["words"]
         for layer in range(self.settings.layers):
-            out += [self._address(node.edges[0], layer) for node in self._wired(arch).nodes]
+            out += [self.address(node.edges[0], layer) for node in self.only_cell(arch).nodes]
             out += [f"layers.{layer}.norm"] if self.settings.batch_norm else []
         return [*out, "softmax"] if self.settings.softmax_bias else out
 
@@ -151,7 +146,7 @@ class RecurrentNetwork(Supernet):
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
     ) -> tuple[LanguageModelOutputs, States]:
         """A state of None is zero; nothing depends on `progress`."""
-        s, wired = self.settings, self._wired(self.architecture(arch))
+        s, wired = self.settings, self.only_cell(self.architecture(arch))
         program = Program.of(wired, s.highway)
         name = s.computation if s.computation != "auto" else "recorded" if x_TB.is_cuda else "fused"
         words = self.at("words").weight
@@ -162,21 +157,16 @@ class RecurrentNetwork(Supernet):
         x = self._drop(x, s.embedding_dropout)
         after = []
         for layer, before in enumerate(state):
-            first, *others = (self.at(self._address(node.edges[0], layer)) for node in wired.nodes)
+            first, *others = (self.at(self.address(node.edges[0], layer)) for node in wired.nodes)
             from_state = first.weight
             if self.training and s.weight_dropout:
                 from_state = F.dropout(from_state, s.weight_dropout)
             mask = self._mask(s.hidden_dropout, *before.shape) if self.training and s.hidden_dropout else None
             norm = self.at(f"layers.{layer}.norm") if s.batch_norm else None
-            x, statistics = COMPUTATIONS[name](
-                program,
-                self._drop(x, s.input_dropout),
-                before,
-                mask,
-                norm.norm() if norm else None,
-                first.from_x,
-                [from_state, *(node.weight for node in others)],
-            )
+            weights = [from_state, *(node.weight for node in others)]
+            x = self._drop(x, s.input_dropout)
+            window = Window(program, x, before, mask, norm.norm() if norm else None, first.from_x, weights)
+            x, statistics = COMPUTATIONS[name](window)
             if norm:
                 norm.seen(statistics)
             after.append(x[-1])
@@ -262,9 +252,3 @@ class _FirstNode(_Matrix):
     def __init__(self, hidden: int, columns: int):
         super().__init__(hidden, columns)
         self.from_x = nn.Parameter(torch.empty(hidden, columns))
-
-
-class _Bias(nn.Module):
-    def __init__(self, size: int):
-        super().__init__()
-        self.bias = nn.Parameter(torch.empty(size))

@@ -4,7 +4,6 @@ backbone)."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from enas.networks.macro import MacroSettings
 from enas.networks.micro import MicroSettings
@@ -12,15 +11,16 @@ from enas.networks.nasbench201 import NasBench201NetworkSettings
 from enas.networks.nasbench_macro import NasBenchMacroNetworkSettings
 from enas.networks.recurrent import RecurrentSettings
 from enas.plugins import Entry
+from enas.ranges import Settings
 
 
 @dataclass(frozen=True)
 class BackboneEntry(Entry):
-    small: Any = None
+    small: Settings = None
     """The settings of a network small enough for tests."""
 
 
-def _backbone(where: str, small: Any) -> BackboneEntry:
+def _backbone(where: str, small: Settings) -> BackboneEntry:
     return BackboneEntry(f"enas.networks.{where}", type(small), small)
 
 

@@ -10,11 +10,13 @@ Shapes: N tokens, H hidden units, V words; hidden (N, H), words (V, H), bias (V,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from enas.networks.kernels import Context
 
 ROWS = 128  # at a time
 
@@ -64,7 +66,7 @@ class _CrossEntropy(torch.autograd.Function):
     """Gradients are made in the forward, while a few rows of probabilities are at hand."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, words: Tensor, bias: Tensor | None, y: Tensor) -> Tensor:
+    def forward(ctx: Context, hidden: Tensor, words: Tensor, bias: Tensor | None, y: Tensor) -> Tensor:
         N, V = len(y), len(words)
         wanted = any(ctx.needs_input_grad)
         turned = words.t().contiguous()  # a product with a transposed right operand is slower
@@ -92,7 +94,7 @@ class _CrossEntropy(torch.autograd.Function):
         return total / N
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.saved_tensors
         needed = ctx.needs_input_grad
         return (*(g * grad if n else None for g, n in zip(gradients, needed[:3], strict=True)), None)

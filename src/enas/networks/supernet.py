@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from enas.networks.ops import Statistics
 from enas.spaces.architecture import Architecture
+from enas.spaces.cells import WiredCell, WiredEdge
 from enas.spaces.space import SearchSpace
 
 MOST_REMEMBERED = 1 << 26  # elements that are kept for architectures scored on one batch: 256 MB
@@ -49,9 +51,24 @@ class Supernet(nn.Module):
         """Every address `arch` uses, in order; `aux`: with the path to the auxiliary head (training only)."""
         raise NotImplementedError
 
-    def provide(self, address: str, make: Callable[[], nn.Module], needed: set[str] | None) -> None:
+    def address(self, edge: WiredEdge, position: int = 0) -> str:
+        """The address of an edge whose cell stands at `position`, by the sharing rule of the space."""
+        assert self.space.address is not None
+        return self.space.address(edge, position)
+
+    def only_cell(self, arch: Architecture) -> WiredCell:
+        """What `arch` makes of the cell, in a space of one; cached by the space."""
+        (cell,) = self.space.wire(arch).values()
+        return cell
+
+    @cached_property
+    def _needed(self) -> set[str] | None:
+        """The addresses that a child model uses; None: all."""
+        return None if self.only is None else set(self.addresses(self.only, aux=self.aux_weight > 0))
+
+    def provide(self, address: str, make: Callable[[], nn.Module]) -> None:
         """Register `make()` at `address`, unless a child does not need it."""
-        if address in self._at or (needed is not None and address not in needed):
+        if address in self._at or (self._needed is not None and address not in self._needed):
             return
         *path, last = address.split(".")
         parent: nn.Module = self
@@ -165,6 +182,14 @@ class Supernet(nn.Module):
             part = names[0] if names[0] != "cells" else ("calibrate" if names[2] == "calibrate" else names[-1])
             parts[part] = parts.get(part, 0) + sum(p.numel() for p in self.at(address).parameters())
         return parts
+
+
+class Bias(nn.Module):
+    """The bias of a linear layer whose weight lies at addresses of its own."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(size))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from statistics import mean, stdev
 
 import torch
 
+from enas.data.parts import Part
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Member
 from enas.spaces.architecture import Architecture
@@ -20,7 +21,7 @@ from enas.tasks.task import Task
 class Ensemble:
     """Scores architectures with shared weights on a part of the data; `state` is what is done."""
 
-    def __init__(self, task: Task, net: Supernet, archs: Sequence[Architecture], part: str = "test"):
+    def __init__(self, task: Task, net: Supernet, archs: Sequence[Architecture], part: Part = "test"):
         """ValueError for fewer than two architectures: they have no standard deviation."""
         if len(archs) < 2:
             raise ValueError(f"an ensemble has at least 2 architectures; got {len(archs)}")

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
+from enas.data.parts import Part
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Diverged, Finished, RolledBack, TrainEpochEnd, TrainStep
 from enas.procedures.optimizer import (
@@ -70,7 +71,7 @@ class Retrain:
             final["rollbacks"] = self.rolled_back
         yield Finished(final)
 
-    def _evaluate(self, part: str) -> dict[str, float]:
+    def _evaluate(self, part: Part) -> dict[str, float]:
         with self.average.applied() if self.average else nullcontext():
             return self.task.evaluate(self.model, None, part)
 

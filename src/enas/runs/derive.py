@@ -49,7 +49,7 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
         shared = {"minibatch_reward": first[scored.arch]}
         if scored.stage in ("validation", "alone"):
             shared |= {f"{scored.stage}_{key}": value for key, value in scored.metrics.items()}
-        ranked.append(Ranked(rank, arch.id, shared, child.num_parameters(aux=False), **arch.to_dict()))
+        ranked.append(Ranked.of(rank, arch, shared, child.num_parameters(aux=False)))
     learned = derive_procedure.learned(scores, settings)
     derived = Best(
         searched_epochs=procedure.epoch,

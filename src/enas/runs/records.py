@@ -204,6 +204,11 @@ class Ranked(Value):
     choices: Json
     provenance: Json = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, rank: int, arch: Architecture, shared_weights: Mapping[str, float], parameters: int) -> Self:
+        space, choices, provenance = (dict(items) for items in (arch.space_items, arch.choice_items, arch.provenance))
+        return cls(rank, arch.id, shared_weights, parameters, space, choices, provenance)
+
     @cached_property
     def architecture(self) -> Architecture:
         return Architecture.from_dict({"space": self.space, "choices": self.choices, "provenance": self.provenance})

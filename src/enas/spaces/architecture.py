@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
 
 Answer = str | tuple[str, ...]  # one name, or for a subset the chosen names in the order of the options
 
@@ -30,13 +29,13 @@ class Architecture:
     (where it came from: a paper, a run, a seed) travels along but does not count.
     """
 
-    space_items: tuple[tuple[str, Any], ...]
+    space_items: tuple[tuple[str, object], ...]
     choice_items: tuple[tuple[str, Answer], ...]
-    provenance: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
+    provenance: tuple[tuple[str, object], ...] = field(default=(), compare=False)
 
     @classmethod
     def of(
-        cls, space: Mapping[str, Any], choices: Mapping[str, Answer], provenance: Mapping[str, Any] | None = None
+        cls, space: Mapping[str, object], choices: Mapping[str, Answer], provenance: Mapping[str, object] | None = None
     ) -> Architecture:
         """Build from plain mappings. Nothing is checked against a space here: `SearchSpace.architecture` does that."""
         return cls(
@@ -46,7 +45,7 @@ class Architecture:
         )
 
     @cached_property
-    def space(self) -> Mapping[str, Any]:
+    def space(self) -> Mapping[str, object]:
         """Name and settings of the space, read-only: `{"name": "conv_micro", "num_nodes": 5}`."""
         return MappingProxyType(dict(self.space_items))
 
@@ -68,12 +67,12 @@ class Architecture:
     def __hash__(self) -> int:  # asked for at every step of a search, so computed once
         return self._hash
 
-    def __getstate__(self) -> dict[str, Any]:  # a string's hash differs between processes: it must not travel
+    def __getstate__(self) -> dict[str, object]:  # a string's hash differs between processes: it must not travel
         return {key: value for key, value in self.__dict__.items() if key in self.__dataclass_fields__}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain lists, strings and numbers, ready for `json.dump`."""
-        out: dict[str, Any] = {"space": dict(self.space_items), "choices": dict(self.choice_items)}
+        out: dict[str, object] = {"space": dict(self.space_items), "choices": dict(self.choice_items)}
         if self.provenance:
             out["provenance"] = dict(self.provenance)
         return out
@@ -82,7 +81,7 @@ class Architecture:
         return json.dumps(self.to_dict(), indent=indent)
 
     @classmethod
-    def from_dict(cls, data: Any) -> Architecture:
+    def from_dict(cls, data: object) -> Architecture:
         """Read what `to_dict` wrote; ValueError says what is missing."""
         if not isinstance(data, Mapping) or not isinstance(data.get("space"), Mapping) or "name" not in data["space"]:
             raise ValueError('an architecture is {"space": {"name": ...}, "choices": {...}}; the "space" part is missing')
@@ -102,7 +101,7 @@ class Architecture:
             raise ValueError(f"an architecture is read from JSON, and this is not JSON: {error}") from None
         return cls.from_dict(data)
 
-    def with_provenance(self, **provenance: Any) -> Architecture:
+    def with_provenance(self, **provenance: object) -> Architecture:
         return Architecture(self.space_items, self.choice_items, tuple(provenance.items()))
 
 
@@ -119,24 +118,24 @@ class Reference:
         """Names it in logs and file names."""
         return f"{self.name}-{self.parameters}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {"reference": self.name, "parameters": self.parameters}
 
 
-def model_from_dict(data: Any) -> Architecture | Reference:
+def model_from_dict(data: object) -> Architecture | Reference:
     """Read what either `to_dict` wrote."""
     if isinstance(data, Mapping) and "reference" in data:
         return Reference(data["reference"], data["parameters"])
     return Architecture.from_dict(data)
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: object) -> object:
     if isinstance(value, Mapping):
         raise ValueError(f"a setting of a space is a name, a number or a list of them; got {value!r}")
     return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
 
 
-def _answer(name: str, value: Any) -> Answer:
+def _answer(name: str, value: object) -> Answer:
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
@@ -62,7 +62,7 @@ def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace
                 merge="before" if settings.form == "paper" else "after",
             )
         )
-    shown: dict[str, Any] = {"num_layers": settings.num_layers}
+    shown: dict[str, object] = {"num_layers": settings.num_layers}
     if settings.ops != OPS:
         shown["ops"] = settings.ops
     if settings.form != "paper":
@@ -87,14 +87,14 @@ def address(edge: WiredEdge, position: int) -> str:
     return f"layers.{edge.node}.{edge.op}"
 
 
-def from_tokens(tokens: str, provenance: Mapping[str, Any] | None = None) -> Architecture:
+def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
     """The released code's form: a row a layer, `op skip skip ...`, one after the other, space-separated; row k has k skips
     (0 or 1): of the stem, then of the layers up to the last but one. ValueError where they are not that."""
     try:
         numbers = [int(token) for token in tokens.split()]
     except ValueError:
         raise ValueError(f"tokens of a macro network are whole numbers; got {tokens!r}") from None
-    choices: dict[str, Any] = {}
+    choices: dict[str, object] = {}
     k, start = 0, 0
     while start < len(numbers):
         op, bits = numbers[start], numbers[start + 1 : start + 1 + k]

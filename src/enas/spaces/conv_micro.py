@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
@@ -51,7 +51,7 @@ def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace
         Cell(name, INPUTS, tuple(Node(node, (edge(name, i), edge(name, i))) for i, node in enumerate(nodes)))
         for name in ("normal", "reduce")
     )
-    shown: dict[str, Any] = {"num_nodes": settings.num_nodes}
+    shown: dict[str, object] = {"num_nodes": settings.num_nodes}
     if settings.ops != OPS:
         shown["ops"] = settings.ops
     return SearchSpace.of_cells(
@@ -78,7 +78,7 @@ def address(edge: WiredEdge, position: int) -> str:
     return f"cells.{position}.{edge.node}.{edge.slot}.{edge.input}.{edge.op}"
 
 
-def from_tokens(normal: str, reduce: str, provenance: Mapping[str, Any] | None = None) -> Architecture:
+def from_tokens(normal: str, reduce: str, provenance: Mapping[str, object] | None = None) -> Architecture:
     """The released code's form: per node `input op input op`, space-separated; input 0 is the cell before the last.
 
     ValueError where a token is not one of the released code's numbers.

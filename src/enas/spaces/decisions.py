@@ -8,7 +8,6 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from enas.ranges import SHARE, check_ranges
 from enas.spaces.architecture import Answer
@@ -62,7 +61,7 @@ class Decision:
         """A random answer, each equally likely unless the kind of decision says otherwise; the prior is not looked at."""
         return rng.choice(self.options)
 
-    def check(self, answer: Any) -> Answer:
+    def check(self, answer: object) -> Answer:
         """The answer in canonical form, or ValueError with the rule."""
         if not isinstance(answer, str) or answer not in self.options:
             raise ValueError(f"decision '{self.name}' takes one of {', '.join(self.options)}; got {answer!r}")
@@ -135,7 +134,7 @@ class SubsetChoice(Decision):
         chosen = set(rng.sample(self.options, self.k))
         return tuple(option for option in self.options if option in chosen)
 
-    def check(self, answer: Any) -> Answer:
+    def check(self, answer: object) -> Answer:
         if not isinstance(answer, str | list | tuple):
             raise ValueError(f"decision '{self.name}' takes a list of names; got {answer!r}")
         given = (answer,) if isinstance(answer, str) else tuple(answer)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from enas.ranges import at_least, check_ranges
 from enas.spaces.architecture import Architecture
@@ -44,7 +43,7 @@ def nasbench201(settings: NasBench201Settings = NasBench201Settings()) -> Search
         for i, name in enumerate(names)
         if i > 0
     )
-    shown: dict[str, Any] = {"num_nodes": settings.num_nodes}
+    shown: dict[str, object] = {"num_nodes": settings.num_nodes}
     if settings.ops != OPS:
         shown["ops"] = settings.ops
     cell = Cell("cell", (INPUT,), nodes, output="last")
@@ -56,7 +55,7 @@ def address(edge: WiredEdge, position: int) -> str:
     return f"cells.{position}.{edge.node}.{edge.input}.{edge.op}"
 
 
-def from_string(text: str, provenance: Mapping[str, Any] | None = None) -> Architecture:
+def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Architecture:
     """The published form, `|nor_conv_3x3~0|+|none~0|skip_connect~1|+...`: per node `|op~node|`, nodes joined by `+`.
 
     ValueError where it is not of that form, or names an op that is none."""
@@ -73,7 +72,8 @@ def from_string(text: str, provenance: Mapping[str, Any] | None = None) -> Archi
 
 def to_string(arch: Architecture) -> str:
     """The published form of an architecture of this space."""
-    nodes = int(arch.space["num_nodes"])
+    nodes = arch.space["num_nodes"]
+    assert isinstance(nodes, int)
     return "+".join(
         "|" + "|".join(f"{arch.choices[f'cell.n{i}.op{source}']}~{source}" for source in range(i)) + "|"
         for i in range(1, nodes)

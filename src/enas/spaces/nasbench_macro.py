@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from enas.ranges import COUNT, check_ranges
 from enas.spaces.architecture import Architecture
@@ -40,7 +39,7 @@ def nasbench_macro(settings: NasBenchMacroSettings = NasBenchMacroSettings()) ->
     """The space for these settings; 6,561 chains as published."""
     names = [STEM, *(f"l{k}" for k in range(1, settings.num_layers + 1))]
     nodes = tuple(Node(name, (Edge(before, OpChoice(settings.ops)),)) for before, name in pairwise(names))
-    shown: dict[str, Any] = {"num_layers": settings.num_layers}
+    shown: dict[str, object] = {"num_layers": settings.num_layers}
     if settings.ops != OPS:
         shown["ops"] = settings.ops
     cell = Cell(CELL, (STEM,), nodes, output="last")
@@ -52,7 +51,7 @@ def address(edge: WiredEdge, position: int) -> str:
     return f"layers.{edge.node}.{edge.op}"
 
 
-def from_string(text: str, provenance: Mapping[str, Any] | None = None) -> Architecture:
+def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Architecture:
     """The published form, a digit a layer, such as `22212220`. ValueError where it is not of that form."""
     digits = text.strip()
     if not digits or any(digit not in "012" for digit in digits):
@@ -63,7 +62,7 @@ def from_string(text: str, provenance: Mapping[str, Any] | None = None) -> Archi
 
 def to_string(arch: Architecture) -> str:
     """The published form of an architecture of this space. ValueError for one with an op that has no digit."""
-    chosen = [arch.choices[f"{CELL}.l{k}.op0"] for k in range(1, int(arch.space["num_layers"]) + 1)]
+    chosen = [arch.choices[f"{CELL}.l{k}.op0"] for k in range(1, len(arch.choices) + 1)]
     for op in chosen:
         if op not in OPS:
             raise ValueError(f"the published form has digits for {', '.join(OPS)}; got '{op}'")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from enas.plugins import Entry, entry_of
+from enas.ranges import Settings
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_macro import ConvMacroSettings
 from enas.spaces.conv_micro import ConvMicroSettings
@@ -32,7 +33,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class SpaceEntry(Entry):
-    small: tuple[Any, ...] = ()
+    small: tuple[Settings, ...] = ()
     """Settings of spaces small enough to enumerate, for tests."""
     benchmark: Benchmark | None = None
 
@@ -81,18 +82,18 @@ SPACES: dict[str, SpaceEntry] = {
 }
 
 
-def space_of(spec: Mapping[str, Any]) -> SearchSpace:
+def space_of(spec: Mapping[str, object]) -> SearchSpace:
     """The space an architecture names: `space_of(arch.space)`. ValueError for an unknown name or setting."""
     return make_space(spec.get("name"), settings_of(spec))
 
 
-def make_space(name: Any, settings: Any) -> SearchSpace:
+def make_space(name: object, settings: Settings) -> SearchSpace:
     """Returns the space of a registered name, or of `package.module:thing`, by its settings."""
     space: SearchSpace = entry_of("the space of an architecture", str(name), SPACES).make(settings)
     return space
 
 
-def settings_of(spec: Mapping[str, Any]) -> Any:
+def settings_of(spec: Mapping[str, object]) -> Settings:
     """The settings of the space an architecture names. ValueError for an unknown name or setting."""
     name = str(spec.get("name"))
     entry = entry_of("the space of an architecture", name, SPACES)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
@@ -65,7 +65,7 @@ def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
         prior = tuple(-(distance**2) / 6 for distance in range(len(earlier), 0, -1)) if settings.near_prior else None
         nodes.append(Node(name, (Edge(InputChoice(earlier, prior) if earlier else INPUT, OpChoice(settings.ops)),)))
     defaults = RnnCellSettings()
-    shown: dict[str, Any] = {"num_nodes": settings.num_nodes}
+    shown: dict[str, object] = {"num_nodes": settings.num_nodes}
     for name in ("ops", "fixed_input", "output", "sharing"):
         if getattr(settings, name) != getattr(defaults, name):
             shown[name] = getattr(settings, name)
@@ -92,7 +92,7 @@ def address_of_op(edge: WiredEdge, position: int) -> str:
 ADDRESSES: Mapping[Sharing, Callable[[WiredEdge, int], str]] = {"edge": address, "edge_op": address_of_op}
 
 
-def from_tokens(tokens: str, provenance: Mapping[str, Any] | None = None) -> Architecture:
+def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
     """The first release's form: the op of node 1, then `input op` for each node, space-separated; input 0 is node 1.
 
     ValueError where they are not that.
@@ -108,7 +108,7 @@ def from_tokens(tokens: str, provenance: Mapping[str, Any] | None = None) -> Arc
     return rnn_cell(RnnCellSettings(num_nodes=len(ops))).architecture(choices, provenance)
 
 
-def from_corrected_tokens(tokens: str, provenance: Mapping[str, Any] | None = None) -> Architecture:
+def from_corrected_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
     """The corrected release's form: `input op` for each node; input 0 is the fixed tanh node.
 
     ValueError where they are not that.

@@ -15,7 +15,6 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredCell, WiredEdge, wired
@@ -39,7 +38,7 @@ class SearchSpace:
     name: str
     walk: tuple[Decision | Anchor, ...]
     cells: tuple[Cell, ...] = ()
-    settings: tuple[tuple[str, Any], ...] = ()
+    settings: tuple[tuple[str, object], ...] = ()
     backbone: str = ""
     address: Callable[[WiredEdge, int], str] | None = None
     paper_size: int | None = None
@@ -68,7 +67,7 @@ class SearchSpace:
         name: str,
         cells: tuple[Cell, ...],
         *,
-        settings: Mapping[str, Any],
+        settings: Mapping[str, object],
         backbone: str,
         address: Callable[[WiredEdge, int], str],
         paper_size: int | None = None,
@@ -104,7 +103,7 @@ class SearchSpace:
         return sum(len(d.options) if isinstance(d, SubsetChoice) else 1 for d in self.decisions)
 
     @cached_property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> dict[str, object]:
         """Name and settings, as every architecture of the space records them."""
         return {"name": self.name, **dict(self.settings)}
 
@@ -136,7 +135,7 @@ class SearchSpace:
                 answers[decision.name] = choices[decision.name]
         return True
 
-    def architecture(self, choices: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> Architecture:
+    def architecture(self, choices: Mapping[str, object], provenance: Mapping[str, object] | None = None) -> Architecture:
         """An architecture of this space, checked: ValueError says which decision, the rule and what came."""
         unknown = [name for name in choices if name not in self._index]
         if unknown:
@@ -170,7 +169,7 @@ class SearchSpace:
         return arch if checked == arch else checked
 
     @cached_property
-    def _spec_items(self) -> tuple[tuple[str, Any], ...]:
+    def _spec_items(self) -> tuple[tuple[str, object], ...]:
         return Architecture.of(self.spec, {}).space_items
 
     @cached_property
@@ -266,7 +265,7 @@ def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
     return Node(node.name, tuple(edges), skips, node.merge)
 
 
-def _spec_text(spec: Mapping[str, Any]) -> str:
+def _spec_text(spec: Mapping[str, object]) -> str:
     settings = ", ".join(f"{key}={value}" for key, value in spec.items() if key != "name")
     return f"{spec['name']}({settings})"
 

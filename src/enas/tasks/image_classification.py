@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +18,13 @@ from torch import Tensor
 
 from enas.data.augment import augment
 from enas.data.images import ImageData
+from enas.data.parts import PARTS, Part
 from enas.networks.supernet import Outputs
 from enas.ranges import COUNT, NOT_NEGATIVE, RATE, at_least, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.state import seed_of
 from enas.tasks.metrics import METRICS
-from enas.tasks.task import Task
-
-Part = Literal["train", "validation", "test"]
+from enas.tasks.task import Model, Task
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,13 @@ class ImageClassification(Task):
         self.settings, self.seed, self.device, self.train_on = settings, seed, torch.device(device), train_on
         self.dimensions = {"channels": data.channels, "image_size": data.image_size, "classes": data.num_classes}
         self._parts: dict[Part, Batch] = {
-            part: Batch(data.normalised(part, self.device), getattr(data, part).labels.to(self.device))
-            for part in ("train", "validation", "test")
+            part: Batch(data.normalised(part, self.device), getattr(data, part).labels.to(self.device)) for part in PARTS
         }
         if train_on == "train+validation":
             both = [self._parts["train"], self._parts["validation"]]
             x = torch.cat([b.x for b in both]).contiguous(memory_format=torch.channels_last)
             self._parts["train"] = Batch(x, torch.cat([b.y for b in both]))
-        sizes = " / ".join(f"{self.size(part):,}" for part in ("train", "validation", "test"))
+        sizes = " / ".join(f"{self.size(part):,}" for part in PARTS)
         self.about = f"{data.name}: {sizes} images to train, validate and test on, {data.num_classes} classes"
         self._order: tuple[object, Tensor] = (None, torch.empty(0))
 
@@ -110,7 +108,7 @@ class ImageClassification(Task):
         x = augment(images[index], generator, pad=s.pad, flip=s.flip, cutout=s.cutout)
         return Batch(x.contiguous(memory_format=torch.channels_last), labels[index])
 
-    def loss(self, model: Any, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
+    def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
         """Mean cross-entropy in nats, plus the auxiliary head's, weighted."""
         out = model(batch.x, arch, progress=progress)
         smoothing = self.settings.label_smoothing
@@ -135,7 +133,7 @@ class ImageClassification(Task):
         return Batch(images[index], labels[index])
 
     @torch.no_grad()
-    def reward(self, model: Any, arch: Architecture | None, batch: Batch) -> float:
+    def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
         """Returns a number between 0 and 1, larger is better; 0 where the logits are not finite. Leaves the model in
         evaluation mode."""
         model.eval()
@@ -147,7 +145,7 @@ class ImageClassification(Task):
         return math.exp(-float(F.cross_entropy(logits, batch.y)))
 
     @torch.no_grad()
-    def evaluate(self, model: Any, arch: Architecture | None, part: Part) -> dict[str, float]:
+    def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
         """Accuracy (0..1), loss (nats) and reward over a whole part. Leaves the model in evaluation mode."""
         model.eval()
         images, labels = self._parts[part]
@@ -171,7 +169,7 @@ class ImageClassification(Task):
         return list(zip([0, *ends], [*ends, n], strict=True))
 
     @torch.no_grad()
-    def probabilities(self, model: Any, arch: Architecture | None, part: Part) -> Tensor:
+    def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
         """(n, classes), float64. Leaves the model in evaluation mode."""
         model.eval()
         images, _ = self._parts[part]

@@ -19,19 +19,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from enas.data.text import PARTS, Part, TextData
+from enas.data.parts import PARTS, Part
+from enas.data.text import TextData
 from enas.networks.softmax import TiedSoftmax
 from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.state import State, seed_of
 from enas.tasks.metrics import METRICS
-from enas.tasks.task import Task
+from enas.tasks.task import Model, Task
 
 IGNORED = -100  # a target that no loss counts
 SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05  # of random lengths: 5 and 5 at 35 steps (Merity et al. 2018)
@@ -183,7 +184,7 @@ class LanguageModel(Task):
         start, end = self._train_windows(epoch)[step]
         return (end - start) / self.settings.bptt
 
-    def loss(self, model: Any, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
+    def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
         """Mean cross-entropy in nats a token, and the penalties. The hidden state of `child` runs on."""
         state = None if batch.first else self._states.get(child)
         (softmax, outputs_TBH, dropped_TBH), state = model(batch.x, arch, state, progress)
@@ -229,7 +230,7 @@ class LanguageModel(Task):
         return Batch(x[start : start + self.settings.reward_window], y[start : start + self.settings.reward_window])
 
     @torch.no_grad()
-    def reward(self, model: Any, arch: Architecture | None, batch: Batch) -> float:
+    def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
         """c / perplexity of a window read from zero (paper 2.2); 0 where the loss is not finite. Leaves the model in
         evaluation mode."""
         model.eval()
@@ -240,7 +241,7 @@ class LanguageModel(Task):
         return self.settings.reward_scale / perplexity(loss) if math.isfinite(loss) else self.worst_reward
 
     @torch.no_grad()
-    def evaluate(self, model: Any, arch: Architecture | None, part: Part) -> dict[str, float]:
+    def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
         """Perplexity, loss (nats a token) and reward over a whole part. Leaves the model in evaluation mode."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         B = self.settings.test_batch if part == "test" else self.settings.eval_batch
@@ -251,7 +252,7 @@ class LanguageModel(Task):
     def _figures(self, loss: float) -> dict[str, float]:
         return {"perplexity": perplexity(loss), "loss": loss, "reward": self._reward_of(loss)}
 
-    def _read(self, model: Any, arch: Architecture | None, part: Part, B: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read(self, model: Model, arch: Architecture | None, part: Part, B: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Losses of the tokens of a window (T B,), and the tokens (T, B); window after window, the state running on."""
         model.eval()
         x, y, _ = streams(self._parts[part], min(B, self.size(part)), whole=True)
@@ -261,7 +262,7 @@ class LanguageModel(Task):
             yield _losses(softmax, y[start:end]), y[start:end]
 
     @torch.no_grad()
-    def probabilities(self, model: Any, arch: Architecture | None, part: Part) -> Tensor:
+    def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
         """Of the right token at each place, (n,), float64, in `eval_batch` streams, of the test part too: batch norm with
         the statistics of a single stream would leave nothing of a cell. Leaves the model in evaluation mode."""
         read = self._read(model, arch, part, self.settings.eval_batch)

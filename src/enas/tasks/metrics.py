@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ METRICS = {
 }
 
 
-def metric_in(record: Mapping[str, Any]) -> Metric | None:
+def metric_in(record: Mapping[str, object]) -> Metric | None:
     """The metric that a record of figures (`validation_accuracy`, `test_perplexity`) is about, if any."""
     for metric in METRICS.values():
         if any(f"{part}{metric.name}" in record for part in ("", "validation_", "test_")):

@@ -9,9 +9,13 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from enas.data.parts import Part
 from enas.spaces.architecture import Architecture
 from enas.state import State
 from enas.tasks.metrics import Metric
+
+Model = Any  # a supernet, or a reference model with None for the architecture; what a call returns, its task knows
+Batch = Any  # what a task makes of it
 
 
 class Task(Protocol):
@@ -39,22 +43,22 @@ class Task(Protocol):
         """Steps of one pass over the training data."""
 
     @abstractmethod
-    def train_batch(self, epoch: int, step: int) -> Any: ...
+    def train_batch(self, epoch: int, step: int) -> Batch: ...
 
     @abstractmethod
-    def loss(self, model: Any, arch: Architecture | None, batch: Any, progress: float = 1.0, child: int = 0) -> Tensor:
+    def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
         """To be minimised. progress: share of the training that is done, 0 to 1. child: which of the M children that train
         on this batch, for tasks that remember something of each."""
 
     @abstractmethod
-    def reward_batch(self, step: int) -> Any:
+    def reward_batch(self, step: int) -> Batch:
         """The validation minibatch of controller step `step`, counted over the whole search."""
 
     @abstractmethod
-    def reward(self, model: Any, arch: Architecture | None, batch: Any) -> float:
+    def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
         """Larger is better, always finite."""
 
-    def rewards(self, model: Any, archs: Sequence[Architecture], batch: Any) -> list[float]:
+    def rewards(self, model: Model, archs: Sequence[Architecture], batch: Batch) -> list[float]:
         """Of each, on one batch: what `reward` gives. Equal architectures are scored once, and what several compute alike
         is computed once."""
         with model.remembering():
@@ -62,16 +66,16 @@ class Task(Protocol):
         return [scored[arch] for arch in archs]
 
     @abstractmethod
-    def evaluate(self, model: Any, arch: Architecture | None, part: Any) -> dict[str, float]:
+    def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
         """The metric, the loss and the reward over a whole part."""
 
     @abstractmethod
-    def probabilities(self, model: Any, arch: Architecture | None, part: Any) -> Tensor:
+    def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
         """What the model gives to the answers of a whole part, in its order: (n, classes), or (n,) of the right answers
         alone. Those of several models can be averaged."""
 
     @abstractmethod
-    def judged(self, probabilities: Tensor, part: Any) -> dict[str, float]:
+    def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
         """The figures of `evaluate`, from probabilities."""
 
     # --------------------------------------------------------------------- what most tasks need not say anything about

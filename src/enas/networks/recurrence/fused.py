@@ -4,19 +4,19 @@ shapes are in `program`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from enas.networks.kernels import Context
 from enas.networks.recurrence.program import (
     STATE,
     Group,
-    Norm,
-    Program,
     Result,
+    Window,
     _normalise,
     _normalise_backward,
+    _pairs,
     _statistics,
 )
 
@@ -24,48 +24,27 @@ _IN_PLACE = {"tanh": torch.tanh_, "relu": torch.relu_, "sigmoid": torch.sigmoid_
 _aten = torch.ops.aten
 
 
-def fused(
-    program: Program,
-    x: Tensor,
-    state: Tensor,
-    mask: Tensor | None,
-    norm: Norm | None,
-    wx: Tensor,
-    weights: Sequence[Tensor],
-) -> Result:
+def fused(window: Window) -> Result:
     """One product a step for all nodes that read the same source, gates among them; one product for the words of all steps;
     and in the hand-written backward one product a source for the weight gradients of all steps."""
-    given = (None, None, None, None, 0.0) if norm is None else norm
-    out, *statistics = _Fused.apply(program, x, state, mask, *given, wx, *weights)
-    return out, (statistics[0], statistics[1]) if statistics else None
+    out, *statistics = _Fused.apply(window, *window.leaves)
+    return out, _pairs(statistics)
 
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        program: Program,
-        x: Tensor,
-        state: Tensor,
-        mask: Tensor | None,
-        norm_weight: Tensor | None,
-        norm_bias: Tensor | None,
-        mean: Tensor | None,
-        var: Tensor | None,
-        eps: float,
-        wx: Tensor,
-        *weights: Tensor,
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Context, window: Window, *leaves: Tensor) -> tuple[Tensor, ...]:
+        program, norm = window.program, window.norm
+        x, state, mask = window.x, window.state, window.mask
         T, B, _ = x.shape
         H = state.shape[1]
         columns = 2 if program.highway else 1
-        norm = Norm(norm_weight, norm_bias, mean, var, eps) if norm_weight is not None and norm_bias is not None else None
         groups = program.groups
-        stacked = [_stack(group, weights, H, program.highway) for group in groups]
+        stacked = [_stack(group, window.weights, H, program.highway) for group in groups]
         # By group: what its product reads, its gates and values, and the states of its nodes, each of all steps.
         read = [x.new_empty(T, B, H) if mask is not None or g.source == STATE else None for g in groups]
         z = [x.new_empty(T, B, columns * len(g.nodes) * H) for g in groups]
-        torch.matmul(x, wx, out=z[0])
+        torch.matmul(x, window.wx, out=z[0])
         s = [x.new_empty(T, B, len(g.nodes) * H) for g in groups]
         at = {node: (g, place) for g, group in enumerate(groups) for place, node in enumerate(group.nodes)}
         node_states = {node: s[g].narrow(2, place * H, H) for node, (g, place) in at.items()}
@@ -99,21 +78,21 @@ class _Fused(torch.autograd.Function):
                     average += node[t]
                 average *= share
             if norm is not None:
-                out[t], *statistics = _normalise(norm, average)
-                saved.append((statistics[0], statistics[1]))
+                out[t], mean, deviation = _normalise(norm, average)
+                saved.append((mean, deviation))
             state = out[t]
         ctx.program, ctx.norm, ctx.saved, ctx.steps = program, norm, saved, steps
         # The result itself must not be among what is kept: it holds this object, which then would never be freed.
         whole = [a if a is not None else b for a, b in zip(read, sources, strict=True)]
-        ctx.save_for_backward(x, mask, wx)
+        ctx.save_for_backward(x, mask, window.wx)
         ctx.kept = (averages if norm is not None else None, sources, whole)
         ctx.stacked = stacked
-        found = _statistics(norm, saved, B) or ()
-        ctx.mark_non_differentiable(*found)
-        return out, *found
+        statistics = _statistics(norm, saved, B) or ()
+        ctx.mark_non_differentiable(*statistics)
+        return out, *statistics
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         program, norm, steps = ctx.program, ctx.norm, ctx.steps
         (x, mask, wx), (averages, sources, reads) = ctx.saved_tensors, ctx.kept
         T, B, H = grad.shape
@@ -156,14 +135,14 @@ class _Fused(torch.autograd.Function):
         first = dz[0].view(T * B, -1)
         if ctx.needs_input_grad[1]:
             dx = torch.mm(first, wx.t()).view_as(x)
-        if ctx.needs_input_grad[9]:
+        if ctx.needs_input_grad[3]:
             dwx = torch.mm(x.reshape(T * B, -1).t(), first)
         gradients: list[Tensor | None] = [None] * len(program.ops)
         for group, read, d in zip(groups, reads, dz, strict=True):
             product = torch.mm(read.reshape(T * B, H).t(), d.view(T * B, -1))
             for node, gradient in zip(group.nodes, _unstack(group, product, H, program.highway), strict=True):
                 gradients[node] = gradient
-        return None, dx, dstate, None, dweight, dbias, None, None, None, dwx, *gradients
+        return None, dx, dstate, dwx, *gradients, *(() if norm is None else (dweight, dbias))
 
 
 def _stack(group: Group, weights: Sequence[Tensor], H: int, highway: bool) -> Tensor:

@@ -94,6 +94,42 @@ class Program:
         return tuple(out)
 
 
+@dataclass(frozen=True)
+class Window:
+    """What a cell is run on: one layer, T steps."""
+
+    program: Program
+    x: Tensor  # (T, B, E)
+    state: Tensor  # (B, H), before the first step
+    mask: Tensor | None  # (B, H), of what nodes read
+    norm: Norm | None
+    wx: Tensor  # (E, G)
+    weights: Sequence[Tensor]  # (H, G) of each node
+
+    @property
+    def leaves(self) -> tuple[Tensor, ...]:
+        """The tensors that have gradients: x, state, wx, the weights, and those of the norm where there is one."""
+        norm = () if self.norm is None else (self.norm.weight, self.norm.bias)
+        return (self.x, self.state, self.wx, *self.weights, *norm)
+
+
+class Codes(NamedTuple):
+    """A program as tensors: what differs between cells of N nodes is data."""
+
+    sources: Tensor  # (N,), 0 is the state before, i the i-th node
+    ops: Tensor  # (N,), places in `ACTIVATIONS`
+    share: Tensor  # (N,), how much of each node leaves the cell
+
+    @staticmethod
+    def of(program: Program, like: Tensor) -> Codes:
+        """On the device of `like`, shares in its type."""
+        share = torch.zeros(len(program.ops), dtype=like.dtype)
+        share[list(program.outputs)] = 1 / len(program.outputs)
+        sources = torch.tensor([source + 1 for source in program.sources])
+        ops = torch.tensor([list(ACTIVATIONS).index(op) for op in program.ops])
+        return Codes(sources.to(like.device), ops.to(like.device), share.to(like.device))
+
+
 Statistics = tuple[Tensor, Tensor]
 Result = tuple[Tensor, Statistics | None]
 
@@ -118,6 +154,11 @@ def _normalise_backward(
     normal = (x - norm.mean) * inverse
     held = normal.clamp(-BOUND, BOUND)
     return grad * norm.weight * inverse * (normal == held), (grad * held).sum(0), grad.sum(0)
+
+
+def _pairs(saved: Sequence[Tensor]) -> Statistics | None:
+    """Statistics that an autograd function returned after its output, if any."""
+    return (saved[0], saved[1]) if saved else None
 
 
 @torch.no_grad()

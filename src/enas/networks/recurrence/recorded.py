@@ -12,53 +12,57 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from enas.networks.recurrence.program import ACTIVATIONS, Norm, Program, Result, _normalise, _normalise_backward
+from enas.networks.kernels import Context
+from enas.networks.recurrence.program import Codes, Norm, Result, Window, _normalise, _normalise_backward, _pairs
 
 MOST_RECORDED = 6  # windows of as many kinds are kept; each holds its buffers
 SEEN_BEFORE_RECORDING = 2  # windows of a kind that run unrecorded first: a last, shorter one is not worth it
 MOST_LENGTHS = 3  # where windows have more lengths than this, they are filled up
 ROUND_TO = 8  # to a multiple of so many steps
-_seen: Counter[Any] = Counter()
-_lengths: dict[Any, set[int]] = {}
-_kept: OrderedDict[Any, Window] = OrderedDict()
+_seen: Counter[Hashable] = Counter()
+_lengths: dict[Hashable, set[int]] = {}
+_kept: OrderedDict[Hashable, Recording] = OrderedDict()
 
 
-def recorded(
-    program: Program,
-    x: Tensor,
-    state: Tensor,
-    mask: Tensor | None,
-    norm: Norm | None,
-    wx: Tensor,
-    weights: Sequence[Tensor],
-) -> Result:
-    """As `plain.plain`, same shapes and results."""
-    device, T = x.device, len(x)
-    numbers = torch.tensor([[s + 1 for s in program.sources], [list(ACTIVATIONS).index(op) for op in program.ops]])
-    share = torch.zeros(len(program.ops), dtype=state.dtype)
-    share[list(program.outputs)] = 1 / len(program.outputs)
-    given = (None, None, None, None, 0.0) if norm is None else tuple(norm)
-    read_x = x @ wx  # in half precision under autocast, and so then are all products
-    more = _length(T, (read_x.shape[1:], read_x.dtype, device)) - T
-    valid = F.pad(torch.full((T,), 1 / T, dtype=state.dtype), (0, more))
-    stacked = torch.stack([weight.to(read_x.dtype) for weight in weights])
-    data = (F.pad(read_x, (0, 0, 0, 0, 0, more)), state, mask, *given, stacked)
-    with torch.autocast(device.type, enabled=False):
-        out, *statistics = _Recorded.apply(
-            torch.is_grad_enabled(), program.highway, *data, numbers.to(device), share.to(device), valid.to(device)
-        )
-    return out[:T], (statistics[0], statistics[1]) if statistics else None
+def recorded(window: Window) -> Result:
+    """Same shapes and results as of `plain.plain`."""
+    state, norm, T = window.state, window.norm, len(window.x)
+    read_x = window.x @ window.wx  # in half precision under autocast, and so then are all products
+    more = _length(T, (read_x.shape[1:], read_x.dtype, read_x.device)) - T
+    inputs = {
+        "read_x": F.pad(read_x, (0, 0, 0, 0, 0, more)),
+        "state": state,
+        "weights": torch.stack([weight.to(read_x.dtype) for weight in window.weights]),
+        "valid": F.pad(torch.full((T,), 1 / T, dtype=state.dtype), (0, more)).to(state.device),
+        **Codes.of(window.program, state)._asdict(),
+    }
+    optional = {"mask": window.mask}
+    if norm is not None:
+        optional |= {"norm_weight": norm.weight, "norm_bias": norm.bias, "mean": norm.mean, "var": norm.var}
+    inputs |= {name: tensor for name, tensor in optional.items() if tensor is not None}
+    kind = Kind(window.program.highway, norm.eps if norm is not None else 0.0, torch.is_grad_enabled())
+    with torch.autocast(state.device.type, enabled=False):
+        out, *statistics = _Recorded.apply(kind, tuple(inputs), *inputs.values())
+    return out[:T], _pairs(statistics)
 
 
-def _length(T: int, kind: Any) -> int:
+class Kind(NamedTuple):
+    """What a recording depends on besides the shapes of its inputs."""
+
+    highway: bool
+    eps: float
+    keeps: bool  # whether a backward will follow
+
+
+def _length(T: int, kind: tuple[torch.Size, torch.dtype, torch.device]) -> int:
     """Steps of the window in which T steps run: as many, until so many lengths were seen that most would go unrecorded."""
     lengths = _lengths.setdefault(kind, set())
     lengths.add(T)
@@ -74,78 +78,58 @@ def forget() -> None:
 
 class _Recorded(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        keeps: bool,
-        highway: bool,
-        read_x: Tensor,
-        state: Tensor,
-        mask: Tensor | None,
-        norm_weight: Tensor | None,
-        norm_bias: Tensor | None,
-        mean: Tensor | None,
-        var: Tensor | None,
-        eps: float,
-        weights: Tensor,
-        numbers: Tensor,
-        share: Tensor,
-        valid: Tensor,
-    ) -> tuple[Tensor, ...]:
-        inputs = {"read_x": read_x, "state": state, "weights": weights, "numbers": numbers, "share": share, "valid": valid}
-        given = {"mask": mask, "norm_weight": norm_weight, "norm_bias": norm_bias, "mean": mean, "var": var}
-        inputs |= {name: tensor for name, tensor in given.items() if tensor is not None}
-        window = _window(inputs, highway, eps, keeps)
-        ctx.window, ctx.serial = window, window.forward(inputs)
-        ctx.names = list(inputs)
-        ctx.save_for_backward(*inputs.values())
-        found = tuple(tensor.clone() for tensor in window.statistics)
-        ctx.mark_non_differentiable(*found)
-        return window.out.clone(), *found
+    def forward(ctx: Context, kind: Kind, names: tuple[str, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        inputs = dict(zip(names, tensors, strict=True))
+        recording = _recording(inputs, kind)
+        ctx.recording, ctx.serial, ctx.names = recording, recording.forward(inputs), names
+        ctx.save_for_backward(*tensors)
+        statistics = tuple(tensor.clone() for tensor in recording.statistics)
+        ctx.mark_non_differentiable(*statistics)
+        return recording.out.clone(), *statistics
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        window: Window = ctx.window
-        if window.serial != ctx.serial:  # another window of this kind ran since: its buffers hold that one
-            ctx.serial = window.forward(dict(zip(ctx.names, ctx.saved_tensors, strict=True)))
-        window.backward(grad)
-        d = {name: tensor.clone() for name, tensor in window.gradients.items()}
-        norm = (d.get("norm_weight"), d.get("norm_bias"))
-        return None, None, d["read_x"], d["state"], None, *norm, None, None, None, d["weights"], None, None, None
+    def backward(ctx: Context, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+        recording: Recording = ctx.recording
+        if recording.serial != ctx.serial:  # another window of this kind ran since: its buffers hold that one
+            ctx.serial = recording.forward(dict(zip(ctx.names, ctx.saved_tensors, strict=True)))
+        recording.backward(grad)
+        gradients = {name: tensor.clone() for name, tensor in recording.gradients.items()}
+        return None, None, *(gradients.get(name) for name in ctx.names)
 
 
-def _window(inputs: dict[str, Tensor], highway: bool, eps: float, keeps: bool) -> Window:
-    """The recorded window of this kind, or a new one, recorded where it pays."""
-    kind = (highway, eps, keeps, *((name, x.shape, x.dtype, x.device) for name, x in inputs.items()))
-    if torch.backends.cuda.matmul.allow_tf32:
-        kind = (*kind, "tf32")
-    if kind in _kept:
-        _kept.move_to_end(kind)
-        return _kept[kind]
-    _seen[kind] += 1
-    window = Window(inputs, highway, eps, keeps)
-    if inputs["state"].is_cuda and _seen[kind] > SEEN_BEFORE_RECORDING:
+def _recording(inputs: dict[str, Tensor], kind: Kind) -> Recording:
+    """The recording for windows of this kind and shape, or a new one, recorded where it pays."""
+    shapes = tuple((name, x.shape, x.dtype, x.device) for name, x in inputs.items())
+    key = (kind, shapes, torch.backends.cuda.matmul.allow_tf32)
+    if key in _kept:
+        _kept.move_to_end(key)
+        return _kept[key]
+    _seen[key] += 1
+    recording = Recording(inputs, kind)
+    if inputs["state"].is_cuda and _seen[key] > SEEN_BEFORE_RECORDING:
         with torch.cuda.device(inputs["state"].device):
-            window.record(inputs)
-        _kept[kind] = window
+            recording.record(inputs)
+        _kept[key] = recording
         if len(_kept) > MOST_RECORDED:
             _kept.popitem(last=False)
-    return window
+    return recording
 
 
-class Window:
-    """The buffers of one kind of window, and what runs over them. `keeps`: whether a backward will follow."""
+class Recording:
+    """The buffers of one kind of window, and what runs over them."""
 
-    def __init__(self, inputs: dict[str, Tensor], highway: bool, eps: float, keeps: bool):
+    def __init__(self, inputs: dict[str, Tensor], kind: Kind):
         self.inputs = {name: torch.empty_like(x, memory_format=torch.contiguous_format) for name, x in inputs.items()}
         read_x, state = self.inputs["read_x"], self.inputs["state"]
         T, B, G = read_x.shape
         N, H = len(self.inputs["weights"]), state.shape[1]
-        self.T, self.N, self.highway, self.keeps, self.serial = T, N, highway, keeps, 0
-        given = self.inputs
+        self.T, self.N, self.kind = T, N, kind
+        self.serial = 0
         self.norm: Norm | None = None
-        if "norm_weight" in given:
-            self.norm = Norm(given["norm_weight"], given["norm_bias"], given.get("mean"), given.get("var"), eps)
-        steps = T if keeps else 1
+        if "norm_weight" in inputs:
+            mean, var = self.inputs.get("mean"), self.inputs.get("var")
+            self.norm = Norm(self.inputs["norm_weight"], self.inputs["norm_bias"], mean, var, kind.eps)
+        steps = T if kind.keeps else 1
         self.s = state.new_empty(steps, N + 1, B, H)
         self.read = read_x.new_empty(N, steps, B, H)
         self.z = read_x.new_empty(N, steps, B, G)
@@ -156,7 +140,7 @@ class Window:
         self.statistics: tuple[Tensor, ...] = ()
         self.gradients: dict[str, Tensor] = {}
         self.grad = torch.empty_like(self.out)
-        self.graphs: tuple[Any, Any] | None = None
+        self.graphs: tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph] | None = None
         self.fuse = False
 
     # ----------------------------------------------------------------------------------------------- running
@@ -179,7 +163,7 @@ class Window:
         for name, x in inputs.items():
             self.inputs[name].copy_(x)
         self.grad.zero_()
-        runs: list[Callable[[], None]] = [self._forward, *([self._backward] if self.keeps else [])]
+        runs: list[Callable[[], None]] = [self._forward, *([self._backward] if self.kind.keeps else [])]
         self.fuse = COMPILE
         try:
             self._warm_up(runs)
@@ -189,7 +173,7 @@ class Window:
             warnings.warn(f"not compiled, and so slower: {str(error).splitlines()[0][:200]}", stacklevel=2)
             self.fuse = False
             self._warm_up(runs)
-        graphs: list[Any] = []
+        graphs: list[torch.cuda.CUDAGraph] = []
         stream = torch.cuda.Stream(self.s.device)  # torch's own would be of the first device that recorded anything
         for run in runs:
             pool = graphs[0].pool() if graphs else None
@@ -213,15 +197,12 @@ class Window:
     # --------------------------------------------------------------------------------------------- the program
     @torch.no_grad()
     def _forward(self) -> None:
-        read_x, weights, mask, share = (self.inputs.get(name) for name in ("read_x", "weights", "mask", "share"))
-        assert read_x is not None
-        assert weights is not None
-        assert share is not None
-        sources, ops = self.inputs["numbers"].unbind(0)
+        read_x, weights, mask = self.inputs["read_x"], self.inputs["weights"], self.inputs.get("mask")
+        sources, ops, share = (self.inputs[name] for name in Codes._fields)
         enter, leave = pointwise(_enter, self.fuse), pointwise(_leave, self.fuse)
         state, self.saved = self.inputs["state"], []
         for t in range(self.T):
-            k = t if self.keeps else 0
+            k = t if self.kind.keeps else 0
             s = self.s[k]
             s[0].copy_(state)
             for i in range(self.N):
@@ -231,12 +212,12 @@ class Window:
                     torch.addmm(read_x[t], self.read[i, k], weights[i], out=z)
                 else:
                     torch.mm(self.read[i, k], weights[i], out=z)
-                leave(self.before, ops[i : i + 1], z, s[i + 1], self.highway)
+                leave(self.before, ops[i : i + 1], z, s[i + 1], self.kind.highway)
             torch.sum(s[1:] * share[:, None, None], 0, out=self.averages[t])
             if self.norm is not None:
-                normal, *statistics = _normalise(self.norm, self.averages[t])
+                normal, mean, deviation = _normalise(self.norm, self.averages[t])
                 self.out[t].copy_(normal)
-                self.saved.append((statistics[0], statistics[1]))
+                self.saved.append((mean, deviation))
             state = self.out[t]
         self.statistics = ()
         if self.norm is not None and self.norm.mean is None:
@@ -247,8 +228,8 @@ class Window:
 
     @torch.no_grad()
     def _backward(self) -> None:
-        weights, mask, share = self.inputs["weights"], self.inputs.get("mask"), self.inputs["share"]
-        sources, ops = self.inputs["numbers"].unbind(0)
+        weights, mask = self.inputs["weights"], self.inputs.get("mask")
+        sources, ops, share = (self.inputs[name] for name in Codes._fields)
         back, arrive = pointwise(_back, self.fuse), pointwise(_arrive, self.fuse)
         norm = self.norm
         ds = torch.zeros_like(self.s[0])
@@ -264,7 +245,7 @@ class Window:
             ds[0].zero_()
             for i in reversed(range(self.N)):
                 source, z = sources[i : i + 1], self.z[i, t]
-                direct = back(self.s[t], source, ops[i : i + 1], z, ds[i + 1], self.highway)
+                direct = back(self.s[t], source, ops[i : i + 1], z, ds[i + 1], self.kind.highway)
                 arrive(ds, source, direct, torch.mm(z, weights[i].t()), mask)
         dweights = torch.bmm(self.read.flatten(1, 2).transpose(1, 2), self.z.flatten(1, 2))
         self.gradients = {"read_x": self.z[0], "state": ds[0], "weights": dweights}

@@ -1,71 +1,38 @@
-"""A recurrent cell's window as one program for all cells of N nodes. Formulas and shapes are in
-`program`."""
+"""A recurrent cell's window as one program for all cells of N nodes. Formulas and shapes are in `program`."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from enas.networks.recurrence.program import ACTIVATIONS, Norm, Program, Result, _normalise, _statistics
+from enas.networks.recurrence.program import ACTIVATIONS, Codes, Result, Window, _normalise, _statistics
 
 
-def static(
-    program: Program,
-    x: Tensor,
-    state: Tensor,
-    mask: Tensor | None,
-    norm: Norm | None,
-    wx: Tensor,
-    weights: Sequence[Tensor],
-) -> Result:
-    """The same operations on the same shapes for every cell of N nodes; what differs is data: vectors of numbers, and the
-    weights of the chosen edges in one tensor. So one recorded graph of a GPU's work serves all cells."""
-    device = x.device
-    sources = torch.tensor([s + 1 for s in program.sources], device=device)
-    ops = torch.tensor([list(ACTIVATIONS).index(op) for op in program.ops], device=device)
-    share = torch.zeros(len(program.ops), dtype=x.dtype, device=device)
-    share[list(program.outputs)] = 1 / len(program.outputs)
-    return static_program(x, state, mask, norm, wx, torch.stack(list(weights)), sources, ops, share, program.highway)
+def static(window: Window) -> Result:
+    """Runs the same operations on the same shapes for every cell of N nodes. What differs is data: the codes of the
+    program, and the weights of the chosen edges in one tensor. So one recorded graph of a GPU's work serves all cells."""
+    return static_program(window, Codes.of(window.program, window.state))
 
 
-def static_program(
-    x: Tensor,
-    state: Tensor,
-    mask: Tensor | None,
-    norm: Norm | None,
-    wx: Tensor,
-    weights: Tensor,
-    sources: Tensor,
-    ops: Tensor,
-    share: Tensor,
-    highway: bool = True,
-) -> Result:
-    """weights (N, H, G); sources (N,), 0 being the state before and i the i-th node; ops (N,), places in `ACTIVATIONS`;
-    share (N,), what of each node leaves the cell. No number is looked at from Python."""
+def static_program(window: Window, codes: Codes) -> Result:
+    """Reads the cell from `codes`; of `window.program` only whether there are gates. Python looks at no number."""
+    weights, state, norm = torch.stack(list(window.weights)), window.state, window.norm
     states, saved = [], []
-    read_x = x @ wx
-    for x_t in read_x.unbind(0):
-        state = static_step(x_t, state, mask, weights, sources, ops, share, highway)
+    for x_t in (window.x @ window.wx).unbind(0):
+        state = static_step(x_t, state, window.mask, weights, codes, window.program.highway)
         if norm is not None:
-            state, *statistics = _normalise(norm, state)
-            saved.append((statistics[0], statistics[1]))
+            state, mean, deviation = _normalise(norm, state)
+            saved.append((mean, deviation))
         states.append(state)
     return torch.stack(states), _statistics(norm, saved, state.shape[0])
 
 
 def static_step(
-    x_t: Tensor,
-    state: Tensor,
-    mask: Tensor | None,
-    weights: Tensor,
-    sources: Tensor,
-    ops: Tensor,
-    share: Tensor,
-    highway: bool = True,
+    x_t: Tensor, state: Tensor, mask: Tensor | None, weights: Tensor, codes: Codes, highway: bool = True
 ) -> Tensor:
-    """One time step, before the batch norm: x_t (B, G), what the first node's product has of the word; state (B, H)."""
+    """Runs one time step, before the batch norm: x_t (B, G) is what the first node's product has of the word; state
+    (B, H), weights (N, H, G)."""
+    sources, ops, share = codes
     nodes = [state]
     for i in range(len(weights)):
         read = torch.stack(nodes).index_select(0, sources[i : i + 1])[0]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from enas.networks.supernet import he_initialise
 from enas.networks.width import widest
+from enas.ranges import Settings
 from enas.spaces.architecture import Architecture
 
 
@@ -118,19 +119,19 @@ def fit(make: Callable[[int], ImageReference], parameters: int, name: str) -> Im
     return make(widest(size, parameters, f"reference model '{name}'"))
 
 
-def make_resnet(dimensions: Mapping[str, int], network: Any, parameters: int) -> ImageReference:
+def make_resnet(dimensions: Mapping[str, int], network: Settings, parameters: int) -> ImageReference:
     about = _about(dimensions, network)
     return fit(lambda width: resnet(width, **about), parameters, "resnet")
 
 
-def make_densenet_bc(dimensions: Mapping[str, int], network: Any, parameters: int) -> ImageReference:
+def make_densenet_bc(dimensions: Mapping[str, int], network: Settings, parameters: int) -> ImageReference:
     """Depth 40 up to half a million parameters, 190 from 20 million on, 100 between."""
     about = _about(dimensions, network)
     depth = 40 if parameters < 500_000 else 100 if parameters < 20_000_000 else 190
     return fit(lambda growth: densenet_bc(growth, **about, depth=depth), parameters, "densenet_bc")
 
 
-def _about(dimensions: Mapping[str, int], network: Any) -> dict[str, Any]:
+def _about(dimensions: Mapping[str, int], network: Settings) -> dict[str, Any]:
     return {
         "channels": dimensions["channels"],
         "classes": dimensions["classes"],

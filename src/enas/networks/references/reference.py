@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
+
+from enas.ranges import Settings
 
 
 @dataclass(frozen=True)
 class ReferenceEntry:
-    make: Callable[[Mapping[str, int], Any, int], nn.Module]
+    make: Callable[[Mapping[str, int], Settings, int], nn.Module]
     """From the dimensions of a task, the network settings of a recipe, and the most parameters it may have."""
     task: str
     parameters: int  # of the published model

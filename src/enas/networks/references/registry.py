@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from torch import nn
 
 from enas.networks.references.images import make_densenet_bc, make_resnet
 from enas.networks.references.reference import ReferenceEntry
 from enas.networks.references.text import make_reference, settings_like
+from enas.ranges import Settings
 
 
-def _language_model(name: str) -> Callable[[Mapping[str, int], Any, int], nn.Module]:
-    def make(dimensions: Mapping[str, int], network: Any, parameters: int) -> nn.Module:
+def _language_model(name: str) -> Callable[[Mapping[str, int], Settings, int], nn.Module]:
+    def make(dimensions: Mapping[str, int], network: Settings, parameters: int) -> nn.Module:
         return make_reference(name, dimensions, settings_like(network), parameters)
 
     return make

@@ -16,7 +16,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from enas.networks.softmax import LanguageModelOutputs, TiedSoftmax
 from enas.networks.width import widest
-from enas.ranges import COUNT, POSITIVE, RATE, check_name, check_ranges
+from enas.ranges import COUNT, POSITIVE, RATE, Settings, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 
 States = tuple[Tensor, ...]
@@ -205,7 +204,7 @@ def make_reference(
     return kind(V, widest(lambda hidden: kind.size(V, hidden, settings), parameters, what), settings)
 
 
-def settings_like(network: Any) -> ReferenceSettings:
+def settings_like(network: Settings) -> ReferenceSettings:
     """What the recipe's own network is regularised and begun by (`RecurrentSettings`)."""
     return ReferenceSettings(
         word_dropout=network.word_dropout,

@@ -88,7 +88,7 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def preset_for(space: str | None) -> str:
+def preset_for(space: object) -> str:
     """Returns the preset of the paper's data for architectures of a space; ValueError where there
     is none."""
     papers = [(name, entry) for name, entry in PRESETS.items() if "paper" in entry.recipes]

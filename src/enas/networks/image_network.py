@@ -1,0 +1,132 @@
+"""What the backbones for images share: the settings of stem and width, the constructor, and how images enter.
+
+Shapes: x (B, channels, S, S) float32; an output of level l has `width(l)` channels and `size(l)` x `size(l)` pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Generic, Self, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from enas.networks.ops import Norm, Statistics, batch_norm, make_stem
+from enas.networks.supernet import Supernet, he_initialise
+from enas.ranges import COUNT, check_name, check_ranges
+from enas.spaces.architecture import Architecture
+from enas.spaces.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class ImageNetworkSettings:
+    """Size of a network for images."""
+
+    filters: int = 16
+    """Channels of the stem."""
+    stem_stride: int = 1
+    """Stride of the stem. 2 halves the image before the first cell or layer: a quarter of the cost (not in the paper)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "network", filters=COUNT)
+        check_name("network.stem_stride", self.stem_stride, (1, 2))
+
+    @property
+    def growth(self) -> int:
+        """How many times as many filters as `filters` the highest layer has."""
+        raise NotImplementedError
+
+    def widened(self, highest: int) -> Self:
+        """Returns settings of a network whose highest layer has `highest` filters (paper 3.2: 512), all widths scaled
+        alike. ValueError where they do not come out whole."""
+        if highest < self.growth or highest % self.growth:
+            raise ValueError(
+                f"filters of the highest layer are a multiple of {self.growth}, as the stem has 1/{self.growth} of them;"
+                f" got {highest}"
+            )
+        return replace(self, filters=highest // self.growth)
+
+
+S = TypeVar("S", bound=ImageNetworkSettings)
+
+
+class ImageNetwork(Supernet, Generic[S]):
+    """Supernet of a space of image networks, or with `only` the child model of one architecture.
+
+    A backbone works its structure out in `prepare` and provides its modules, the stem aside, in `build`.
+    """
+
+    level: Mapping[str, int] = {}  # output to the number of reductions before it, where a backbone has levels
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        settings: S,
+        channels: int,
+        image_size: int,
+        classes: int,
+        only: Architecture | None = None,
+        statistics: Statistics = "batch",
+    ):
+        super().__init__(space, only, statistics)
+        self.settings: S = settings
+        self.channels, self.image_size, self.classes = channels, image_size, classes
+        self.make_norm: Norm = partial(batch_norm, statistics=statistics)
+        self.prepare()
+        self.provide("stem", partial(make_stem, channels, self.stem_width, settings.stem_stride, self.make_norm))
+        self.build()
+        he_initialise(self)
+        with torch.no_grad():
+            self.rescale()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def prepare(self) -> None:
+        raise NotImplementedError
+
+    def build(self) -> None:
+        raise NotImplementedError
+
+    def rescale(self) -> None:
+        """Changes initial weights for which He's rule, layer by layer, is wrong."""
+
+    def check_image_size(self, halvings: int, what: str) -> None:
+        """Raises a ValueError where images cannot be halved so often; `what` halves them."""
+        stride = self.settings.stem_stride
+        if self.image_size < stride * 2**halvings:
+            raise ValueError(
+                f"{what} and a stem of stride {stride} need images of at least {stride * 2**halvings} pixels;"
+                f" got {self.image_size}"
+            )
+
+    def rebuilt(self, only: Architecture | None, statistics: Statistics) -> Self:
+        return type(self)(self.space, self.settings, self.channels, self.image_size, self.classes, only, statistics)
+
+    def width(self, level: int) -> int:
+        """Returns the number of channels at a level."""
+        return int(self.settings.filters * 2**level)
+
+    @property
+    def stem_width(self) -> int:
+        return self.width(0)
+
+    def size(self, level: int) -> int:
+        """Returns the number of pixels per side at a level."""
+        return -(-self.image_size // (self.settings.stem_stride * 2**level))
+
+    def marks(self) -> dict[str, str]:
+        return {
+            name: f"{self.size(level)} x {self.size(level)}, {self.width(level)} filters"
+            for name, level in self.level.items()
+        }
+
+    def after_stem(self, x: Tensor, relu: bool = False) -> Tensor:
+        """Returns the output of the stem for images x, computed once for all architectures that are scored on them."""
+
+        def make() -> Tensor:
+            out: Tensor = self.at("stem")(x.contiguous(memory_format=torch.channels_last))
+            return F.relu(out) if relu else out
+
+        return self.once(x, "stem", make)
