@@ -99,7 +99,8 @@ def _rewarding(task: Task, kind: str) -> Any:
 def _place(arch: Architecture, truth: Mapping[Architecture, float]) -> Place:
     score = truth[arch]
     better, worse = sum(other > score for other in truth.values()), sum(other < score for other in truth.values())
-    return Place(arch.id, score, better + 1, worse / len(truth), **arch.to_dict())
+    place = {"id": arch.id, "score": score, "rank": better + 1, "better_than": worse / len(truth)}
+    return Place.from_json({**place, **arch.to_dict()})
 
 
 @torch.no_grad()
