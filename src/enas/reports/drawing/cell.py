@@ -13,18 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import fast_sugiyama
 
-from enas.reports.drawing.boxes import (
-    BOX_H,
-    BOX_PAD,
-    MARGIN,
-    OUTPUT,
-    TITLE_H,
-    Arrow,
-    Box,
-    Drawing,
-    op_kind,
-    text_width,
-)
+from enas.reports.drawing.boxes import BOX_H, BOX_PAD, MARGIN, OUTPUT, TITLE_H, Arrow, Box, Drawing, op_kind, text_width
 from enas.reports.drawing.text import TITLES, cell_title, op_title
 from enas.spaces.cells import MERGED, WiredCell, WiredNode
 

@@ -12,19 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from enas.reports.drawing.boxes import (
-    BOX_H,
-    BOX_PAD,
-    MARGIN,
-    OUTPUT,
-    TITLE_H,
-    Arrow,
-    Box,
-    Dot,
-    Drawing,
-    Note,
-    op_kind,
-)
+from enas.reports.drawing.boxes import BOX_H, BOX_PAD, MARGIN, OUTPUT, TITLE_H, Arrow, Box, Dot, Drawing, Note, op_kind
 from enas.reports.drawing.text import op_title
 from enas.spaces.cells import WiredCell
 

@@ -23,17 +23,7 @@ from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 from matplotlib.transforms import Affine2D, Transform
 
-from enas.reports.drawing.boxes import (
-    BOLD,
-    BOX_H,
-    COLOURS,
-    FONT,
-    INK,
-    MARGIN,
-    Box,
-    Drawing,
-    text_width,
-)
+from enas.reports.drawing.boxes import BOLD, BOX_H, COLOURS, FONT, INK, MARGIN, Box, Drawing, text_width
 from enas.reports.drawing.cell import graph, layout
 from enas.reports.drawing.chain import chain
 from enas.reports.drawing.text import cell_title, to_text
