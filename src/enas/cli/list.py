@@ -11,8 +11,7 @@ from enas.cli.commands import command, parse
 
 @dataclass(frozen=True)
 class ListFlags:
-    """List everything that is registered: presets, spaces, ops, strategies, tasks, data sets,
-    architectures, references."""
+    """List the names of everything that is registered, from presets to reference models."""
 
     json: bool = False
     """Print JSON."""

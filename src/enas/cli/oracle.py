@@ -29,8 +29,7 @@ class OracleFlags(Asked):
     """
 
     what: Positional[str]
-    """The space, `nasbench201` or `nasbench_macro`; or the run folder of a search in it,
-    derived."""
+    """A space, `nasbench201` or `nasbench_macro`; or the run folder of a search in it."""
     table: Path
     """File of accuracies in percent, .gz or not. nasbench201: CSV with a column `arch`;
     nasbench_macro: the published JSON."""

@@ -1,5 +1,4 @@
-"""What `enas compare` and `enas oracle` are asked for, in Python as on the command line. No torch
-in here."""
+"""What `enas compare` and `enas oracle` are asked for, also in Python. No torch in here."""
 
 from __future__ import annotations
 
@@ -25,8 +24,7 @@ class Wanted:
     cell_seeds: int = 1
     """Number of trainings of each random architecture."""
     references: tuple[str, ...] = ()
-    """Hand-designed models to train too, each as large as the derived network: lstm, rhn; resnet,
-    densenet_bc."""
+    """Hand-designed models to train too, as large: lstm, rhn; resnet, densenet_bc."""
     sharing: bool = False
     """Search again with random children, as long and derived alike, and train what that finds:
     random search with weight sharing."""
@@ -38,8 +36,7 @@ class Wanted:
     single: int = 0
     """Train this many of the networks that differ in a single answer (beyond the paper)."""
     all: bool = False
-    """All of these: --sharing --disabled 250 --local 8 --single 16, where no other number is
-    given."""
+    """All of --sharing --disabled 250 --local 8 --single 16, but for numbers that are given."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", cells=at_least(2), seeds=at_least(2), cell_seeds=at_least(1))
@@ -69,8 +66,7 @@ class Asked:
     """Column that counts (nasbench201: cifar10_test_ep200, the full training, tested;
     nasbench_macro: mean_acc, the mean of its three runs, tested)."""
     cells: int = 200
-    """For a run: number of random architectures whose shared-weight scores are held against the
-    truth."""
+    """For a run: number of random architectures that its shared weights score."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", queries=at_least(1), seeds=at_least(2), cells=at_least(6))

@@ -56,8 +56,7 @@ class Comparison:
 
     # ---------------------------------------------------------------------------------------------------- the parts
     def train_derived_and_random(self) -> None:
-        """Diverged where a training of the derived architecture diverged: there is no verdict
-        then."""
+        """Diverged, and no verdict, where a training of the derived architecture diverged."""
         wanted, best, plan = self.wanted, self.trainings.best.architecture, self.trainings.plan
         archs = uniform_architectures(plan.space, wanted.cells, plan.seed, without=best)
         of_best = [self.trainings.job(best, seed) for seed in range(wanted.seeds)]

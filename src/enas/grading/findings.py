@@ -25,8 +25,7 @@ SPACES = {"ptb-rnn": "rnn_cell", "cifar10-macro": "conv_macro", "cifar10-micro":
 
 @dataclass(frozen=True)
 class Finding:
-    """One figure, as the paper gives it: an error in percent, a perplexity; of kind "local" its
-    increase."""
+    """A figure as the paper gives it: error in percent, perplexity, for "local" the increase."""
 
     run: Path
     file: Path

@@ -60,8 +60,7 @@ def study_result(trainings: Trainings, study: Study, number: int, derived: Seque
 
 
 def _as_large(trainings: Trainings, arch: Architecture) -> Plan:
-    """Returns the plan with the width at which this network has as many parameters as the derived
-    one."""
+    """Returns the plan with the width that makes this network as large as the derived one."""
     plan = trainings.plan
     parameters = trainings.results[trainings.job(trainings.best.architecture, 0)].parameters
     retrain, on_meta = plan.settings.retrain, dataclasses.replace(plan, device="meta")

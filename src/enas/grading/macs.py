@@ -28,8 +28,7 @@ SAMPLE = 16  # architectures of a search that are counted; the others are taken 
 
 
 def macs(run: Callable[[], object]) -> float:
-    """Returns the multiply-accumulates of a call without gradients. Average pools that run as
-    convolutions are none."""
+    """Returns the multiply-accumulates of a call without gradients; pools count as none."""
     with kernels.without("pool"), FlopCounterMode(display=False) as counter, torch.no_grad():
         run()
     return counter.get_total_flops() / 2
@@ -53,8 +52,7 @@ def _countable(network: Any) -> Any:
 
 
 def of_search(run: OpenedRun) -> float:
-    """Returns those of all that a search has trained and scored so far, estimated from a sample of
-    it."""
+    """Returns those of all that a search has trained and scored, estimated from a sample."""
     search = run.plan.with_settings(network=_countable(run.plan.settings.network)).search()
     children, space = sampled(run.path), run.plan.space
     archs = {child.id: space.architecture(child.choices) for child in children if child.choices}

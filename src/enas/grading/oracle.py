@@ -65,8 +65,7 @@ def read_table(
     of numbers. `json`: an object with an entry for each published form, itself an object of
     numbers; a list of three is three columns, `name_1` to `name_3`.
 
-    ValueError where the file is missing or is not that, and where an architecture is missing or of
-    another space."""
+    ValueError where the file is missing or something else, or lacks an architecture."""
     if not path.is_file():
         raise ValueError(f"--table is a file of the benchmark's accuracies; there is none at '{path}'")
     try:

@@ -64,11 +64,9 @@ def grade(
     listen: Callable[[str], object] = silent,
 ) -> Grade:
     """Holds a search against the truth (architecture to percent): where its derived architecture
-    stands, and how the shared weights rank `cells` random architectures on `batches` validation
-    minibatches.
+    stands, and how its shared weights rank `cells` random ones on `batches` minibatches.
 
-    `listen` is called with a text after each architecture. ValueError for a run of another
-    space."""
+    `listen` gets a text after each architecture. ValueError for a run of another space."""
     space = run.plan.space
     if not truth or next(iter(truth)).space != space.spec:
         raise ValueError(f"the table is of another space than '{run.path}', which searches {space.name}")

@@ -72,8 +72,7 @@ class Ours:
 
     @property
     def full(self) -> bool:
-        """No setting of size is below that of the recipe `paper`, and parameters are not below the
-        paper's."""
+        """Neither settings of size nor parameters are below the paper's."""
         return not self.smaller
 
 
@@ -92,8 +91,7 @@ class Row:
 
 @dataclass
 class Survey:
-    """The whole table, the folders that could not be read and why, and what was found that no row
-    is about."""
+    """The whole table; folders that could not be read, and why; what no row is about."""
 
     rows: list[Row] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -102,8 +100,7 @@ class Survey:
 
 
 def paper_settings() -> dict[str, Settings]:
-    """Returns the recipe `paper` of the paper's presets: settings by dotted names, as a config.json
-    holds them."""
+    """Returns the recipe `paper` of the paper's presets, as flat as a `Config` holds it."""
     from enas.runs.presets.registry import config_of, preset
     from enas.runs.settings import to_dict
 
@@ -159,8 +156,7 @@ Group = tuple[str, str, int | None, str, frozenset[tuple[str, str]]]
 
 
 def _group(one: Finding) -> Group:
-    """Returns preset, recipe, budget, note and settings: findings that are equal in them stand in
-    one line."""
+    """Returns what is equal in the findings of one line."""
     read_by = frozenset((name, repr(v)) for name, v in one.settings.items() if name.startswith(READ_BY[one.kind]))
     return one.preset, one.recipe, one.budget, one.note if one.kind == "derived" else "", read_by
 
@@ -176,8 +172,7 @@ def _ours(experiment: Experiment, everything: Iterable[Finding], papers: Mapping
 
 
 def _once(group: Sequence[Finding]) -> list[Finding]:
-    """Drops what was repeated by the same seeds, which is no second sample: the larger one
-    counts."""
+    """Drops what the same seeds repeated, which is no second sample: the larger one counts."""
     return list({finding.seeds: finding for finding in sorted(group, key=lambda finding: finding.n)}.values())
 
 
@@ -202,8 +197,7 @@ def _is_of(one: Finding, experiment: Experiment, paper: Settings) -> bool:
 
 
 def _wider(one: Finding, paper: Settings) -> bool:
-    """Returns whether it has more filters than the run's own recipe and nothing else changed, or
-    more than the recipe `paper`."""
+    """Returns whether only its filters differ from the run's, and are more, or exceed `paper`'s."""
 
     def highest(settings: Settings) -> int:
         width = int(settings.get("retrain.network.filters", 0))

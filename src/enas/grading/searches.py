@@ -38,8 +38,7 @@ def with_a_controller_at_rest(plan: Plan) -> Plan:
 
 
 def random_search(trainings: Trainings) -> Architecture:
-    """Returns what random search with weight sharing finds: a search as long with random children,
-    derived by the same settings."""
+    """Returns what a search as long with random children derives by the same settings."""
     folder, plan = trainings.run.path / "uniform-sharing", with_random_children(trainings.run.plan)
     _finish(trainings, plan, folder)
     settings = from_dict(plan.settings.derive, {**trainings.best.settings, "uniform": 0})

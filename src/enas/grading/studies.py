@@ -35,9 +35,8 @@ class Study:
 
 # ------------------------------------------------------------------------------------------------------- every change
 def single_changes(space: SearchSpace, arch: Architecture) -> Iterator[tuple[str, Architecture]]:
-    """Yields every other network that differs in one answer (in one member of a subset), and what
-    was changed, in the order of the decisions. A change that makes another decision active is left
-    out."""
+    """Yields every other network that differs in one answer (in one member of a subset), and the
+    change in words. A change that makes another decision active is left out."""
     same = space.wire(arch)
     for decision in space.decisions:
         if decision.name not in arch.choices:
@@ -153,8 +152,7 @@ STUDIES: dict[str, tuple[Study, ...]] = {
 def drawn(
     study: Study, space: SearchSpace, arch: Architecture, n: int, rng: random.Random
 ) -> list[tuple[str, Architecture]]:
-    """Up to n different changed networks, and what was changed in each; fewer where there are no
-    more."""
+    """Returns up to n different changed networks, each with its change in words."""
     seen = [space.wire(arch)]
     out: list[tuple[str, Architecture]] = []
     for _ in range(TRIES):
@@ -169,6 +167,6 @@ def drawn(
 
 
 def difference(space: SearchSpace, before: Architecture, after: Architecture) -> str:
-    """What was changed, in words."""
+    """Returns the change in words."""
     names = [d.name for d in space.decisions if before.choices.get(d.name) != after.choices.get(d.name)]
     return "; ".join(_said(name, before.choices.get(name, ()), after.choices.get(name, ())) for name in names)

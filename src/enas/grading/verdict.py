@@ -21,8 +21,7 @@ from enas.tasks.metrics import METRICS, Metric
 
 
 def uniform_architectures(space: SearchSpace, n: int, seed: int, without: Architecture | None = None) -> list[Architecture]:
-    """Returns n different random architectures, a function of `seed`; never `without`. ValueError
-    where the space is too small."""
+    """Returns n different random architectures by `seed`, never `without`; or a ValueError."""
     if space.size() < n + (without is not None):
         raise ValueError(f"space '{space.name}' has {space.size()} architectures; cannot draw {n} different ones")
     rng = random.Random(seed_of(seed, "compare"))

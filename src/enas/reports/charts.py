@@ -29,8 +29,7 @@ SHARED = '<span class="shared">shared weights</span>'
 
 @contextmanager
 def charting() -> Iterator[None]:
-    """Within this context a user's matplotlib settings do not count, text stays text, and equal
-    figures are equal SVG."""
+    """Inside, a user's settings do not count, text stays text, equal figures are equal SVG."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "enas", "text.parse_math": False})
@@ -41,8 +40,7 @@ def charting() -> Iterator[None]:
 
 
 def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, float] = (4.4, 2.7)) -> tuple[Figure, Axes]:
-    """Returns axes over epochs, those of the warm-up shaded; hardly wider than a phone, so that
-    labels stay readable there."""
+    """Returns axes over epochs, the warm-up shaded; narrow, so that a phone shows the labels."""
     fig = Figure(figsize=size, layout="constrained")
     axes = fig.add_subplot(xlabel="epoch", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=epochs > 0))
@@ -98,8 +96,7 @@ def line_chart(
 
 
 def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> str:
-    """Charts the shares of a cell's ops over the epochs, in the colours of the drawings, lighter
-    for a second op of a kind."""
+    """Charts the shares of a cell's ops in the colours of drawings, a second of a kind lighter."""
     found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
     kind = {op: boxes.op_kind(op) for op in found - {"skip"}}
     ops, colours = sorted(kind, key=lambda op: (kind[op], op)), []
@@ -139,8 +136,7 @@ def strip_plot(
 
 
 def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], metric: Metric) -> str:
-    """Charts test figures of the derived architecture, a dot per seed, and of changed ones, a dot
-    each."""
+    """Charts test figures of the derived architecture, per seed, and of changed ones."""
     rows = [("unchanged", base, BLUE), *((textwrap.fill(name, 22), values, GREY) for name, values in studies.items())]
     about = (
         "A dot is a seed of the derived architecture, or a changed one; all trained from scratch, alike. Bars are means."
@@ -153,8 +149,7 @@ def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], me
 def _strips(
     rows: Sequence[tuple[str, Sequence[float], str]], metric: Metric, size: tuple[float, float]
 ) -> tuple[Figure, str]:
-    """Returns rows of dots (label, figures, colour) with a bar at each mean, and the figures in
-    words."""
+    """Returns rows of dots (label, figures, colour), bars at their means, and them in words."""
     fig, axes = _axes("", size=size)
     for y, (_, values, colour) in enumerate(rows):
         for i, x in enumerate(sorted(values)):  # neighbours at different heights, as they may be equal
@@ -170,8 +165,7 @@ def _strips(
 
 
 def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> Path:
-    """Writes the regret (S seeds, Q queries) of strategies: mean over seeds with its 95 % interval,
-    both axes logarithmic."""
+    """Writes the regret of strategies, (S, Q): the mean over seeds with its 95 % interval."""
     colours = dict(zip(regrets, (BLUE, BROWN, GREY), strict=False))
     with charting():
         fig = Figure(figsize=(6.2, 3.8), layout="constrained")

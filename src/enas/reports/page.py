@@ -61,8 +61,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """`mine` of runs/mine, `digits-micro-quick/seed0` of the folder that a search makes
-        unasked."""
+        """`mine` of runs/mine, `digits-micro-quick/seed0` of a folder without a name."""
         *_, parent, name = ("", "", *self.path.resolve().parts)
         return escape(f"{parent}/{name}" if re.fullmatch(r"seed\d+", name) else name)
 
@@ -142,8 +141,7 @@ def _sentence(text: str) -> str:
 
 
 def ranking(run: Run) -> str:
-    """Returns whether shared weights rank as trainings from scratch do, and what was paid for
-    beside it."""
+    """Returns how shared weights rank, and what else was compared."""
     if run.compared is None:
         return ""
     compared, rows = run.compared, run.compared.rankings
@@ -261,8 +259,7 @@ def _gradients(metrics: Sequence[Values], warm_up: int) -> str:
 
 
 def _learning(metrics: Sequence[Values], warm_up: int) -> str:
-    """Charts the policy's samples against random ones; nothing where they were not scored side by
-    side."""
+    """Charts the policy's samples against random ones; nothing where there was no probe."""
     gap, half = "policy_minus_uniform", "policy_minus_uniform_half_width"
     probed = [{**m, "low": m[gap] - m[half], "high": m[gap] + m[half]} for m in metrics if gap in m]
     if not probed:

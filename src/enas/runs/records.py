@@ -216,8 +216,7 @@ class Ranked(Value):
 
 @dataclass(frozen=True)
 class PolicyAgainstUniform(Value):
-    """The policy's samples beside random architectures, on the same shared weights and
-    minibatch."""
+    """The policy's samples beside random ones, on the same shared weights and minibatch."""
 
     policy_median: float
     uniform_median: float

@@ -1,5 +1,4 @@
-"""What drawings are made of: boxes, arrows, lengths and colours, shared by `cell`, `chain` and
-`render`."""
+"""What drawings are made of: boxes, arrows, lengths and colours."""
 
 from __future__ import annotations
 
@@ -41,8 +40,7 @@ TITLE_H = 26.0
 
 @dataclass(frozen=True)
 class Box:
-    """A box. `x`, `y` is its upper left corner; y grows downward. All 0 until `layout` gives it a
-    place."""
+    """A box. `x`, `y` is its upper left corner, y grows downward; 0 until `layout` places it."""
 
     name: str
     label: str
@@ -83,8 +81,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A cell with all places known. `panels` are the grounds that hold the boxes of a node
-    together."""
+    """A cell with all places known. A panel is the ground below the boxes of a node."""
 
     title: str
     width: float

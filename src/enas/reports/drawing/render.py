@@ -119,8 +119,7 @@ def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
 
 
 def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[str, str]) -> bytes:
-    """The one renderer. A user's matplotlib settings do not reach it; without dates and versions,
-    equal drawings are equal files."""
+    """Renders without a user's matplotlib settings, dates and versions: equal files."""
     none = {
         "svg": ("Creator", "Date", "Format", "Type"),
         "png": ("Software",),
