@@ -31,9 +31,10 @@ from benchmarks.timing import (
     share_of_peak,
 )
 from enas.networks import kernels
-from enas.networks.micro import MicroNetwork, MicroSettings
-from enas.networks.nasbench201 import NasBench201Network, NasBench201NetworkSettings
-from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
+from enas.networks.micro import MicroNetwork
+from enas.networks.nasbench201 import NasBench201Network
+from enas.networks.recurrent import RecurrentNetwork
+from enas.networks.settings import MicroSettings, NasBench201NetworkSettings, RecurrentSettings
 from enas.networks.supernet import Supernet
 from enas.procedures.optimizer import make_optimizer, update
 from enas.procedures.settings import OptimizerSettings

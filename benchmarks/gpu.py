@@ -31,10 +31,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from enas.networks.macro import MacroNetwork, MacroSettings
-from enas.networks.micro import MicroNetwork, MicroSettings
+from enas.networks.macro import MacroNetwork
+from enas.networks.micro import MicroNetwork
 from enas.networks.recurrence import recorded, static
-from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
+from enas.networks.recurrent import RecurrentNetwork
+from enas.networks.settings import MacroSettings, MicroSettings, RecurrentSettings
 from enas.networks.supernet import Supernet
 from enas.procedures.optimizer import make_optimizer, update
 from enas.procedures.settings import OptimizerSettings

@@ -18,7 +18,8 @@ from torch import nn
 
 from benchmarks.plain_macro import PlainMacroChild
 from benchmarks.timing import emit, paired, ratio
-from enas.networks.macro import MacroNetwork, MacroSettings
+from enas.networks.macro import MacroNetwork
+from enas.networks.settings import MacroSettings
 from enas.procedures.optimizer import make_optimizer, update
 from enas.procedures.settings import OptimizerSettings
 from enas.spaces.conv_macro import conv_macro

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from benchmarks.cells import all_sep_3x3
 from benchmarks.plain_micro import PlainChild
 from benchmarks.timing import emit, paired, ratio
-from enas.networks.micro import MicroNetwork, MicroSettings
+from enas.networks.micro import MicroNetwork
+from enas.networks.settings import MicroSettings
 from enas.procedures.optimizer import make_optimizer, update
 from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import emit, paired, ratio
-from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
+from enas.networks.recurrent import RecurrentNetwork
+from enas.networks.settings import RecurrentSettings
 from enas.procedures.optimizer import make_optimizer, update
 from enas.procedures.settings import OptimizerSettings
 from enas.spaces.published import named

@@ -21,8 +21,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.cells import Ours, images, micro, recurrent
 from benchmarks.timing import emit, options, paired
-from enas.networks.macro import MacroNetwork, MacroSettings
-from enas.networks.recurrent import RecurrentNetwork, RecurrentSettings
+from enas.networks.macro import MacroNetwork
+from enas.networks.recurrent import RecurrentNetwork
+from enas.networks.settings import MacroSettings, RecurrentSettings
 from enas.reports.charts import charting
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell

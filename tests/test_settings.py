@@ -8,8 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from enas.data.images import DataSettings
-from enas.data.text import TextSettings
+from enas.data.settings import DataSettings, TextSettings
 from enas.networks.registry import BACKBONES
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, RetrainSettings, SearchSettings
 from enas.runs.presets.registry import PRESETS, config_of

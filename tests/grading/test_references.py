@@ -21,9 +21,8 @@ from enas.cli.main import main
 from enas.grading.asked import Wanted
 from enas.grading.opened import OutOfTime
 from enas.grading.verdict import uniform_architectures, verdict
-from enas.networks.macro import MacroSettings
-from enas.networks.micro import MicroSettings
 from enas.networks.references.registry import REFERENCES
+from enas.networks.settings import MacroSettings, MicroSettings
 from enas.procedures.events import Diverged
 from enas.runs.folder import RunFolder
 from enas.runs.plan import make_plan

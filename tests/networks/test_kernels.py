@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from enas.data.registry import load
 from enas.networks import kernels
-from enas.networks.macro import MacroNetwork, MacroSettings
-from enas.networks.micro import MicroNetwork, MicroSettings
+from enas.networks.macro import MacroNetwork
+from enas.networks.micro import MicroNetwork
 from enas.networks.ops import LAYER_OPS, OPS, AfterRelu, Read, batch_norm, make_op
 from enas.networks.registry import BACKBONES
+from enas.networks.settings import MacroSettings, MicroSettings
 from enas.networks.supernet import Supernet
 from enas.procedures.optimizer import make_optimizer, update
 from enas.procedures.settings import OptimizerSettings
@@ -27,7 +28,8 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 from enas.state import seeded
-from enas.tasks.image_classification import ImageClassification, ImageClassificationSettings
+from enas.tasks.image_classification import ImageClassification
+from enas.tasks.settings import ImageClassificationSettings
 from laws import FULL, samples
 
 CL = torch.channels_last

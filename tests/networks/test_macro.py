@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from enas.networks.macro import MacroNetwork, MacroSettings, cuts
+from enas.networks.macro import MacroNetwork, cuts
 from enas.networks.ops import LAYER_OPS, batch_norm, make_op
+from enas.networks.settings import MacroSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import MERGED
 from enas.spaces.conv_macro import OPS, ConvMacroSettings, conv_macro, from_tokens

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from enas.networks.nasbench201 import NasBench201Network, NasBench201NetworkSettings
+from enas.networks.nasbench201 import NasBench201Network
+from enas.networks.settings import NasBench201NetworkSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.nasbench201 import OPS, NasBench201Settings, from_string, nasbench201, to_string
 

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from enas.networks.nasbench_macro import NasBenchMacroNetwork, NasBenchMacroNetworkSettings, stages
+from enas.networks.nasbench_macro import NasBenchMacroNetwork, stages
 from enas.networks.ops import NBMACRO_OPS, InvertedResidual, Shortcut, batch_norm, registered
+from enas.networks.settings import NasBenchMacroNetworkSettings
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Architecture
 from enas.spaces.nasbench_macro import OPS, NasBenchMacroSettings, from_string, nasbench_macro, to_string

@@ -22,7 +22,8 @@ from enas.networks.recurrence.fused import fused
 from enas.networks.recurrence.plain import plain
 from enas.networks.recurrence.program import ACTIVATIONS, BOUND, Codes, Norm, Program, Window
 from enas.networks.recurrence.static import static_program
-from enas.networks.recurrent import COMPUTATIONS, DROPOUTS, RecurrentNetwork, RecurrentSettings
+from enas.networks.recurrent import COMPUTATIONS, DROPOUTS, RecurrentNetwork
+from enas.networks.settings import RecurrentSettings
 from enas.networks.softmax import ROWS, TiedSoftmax
 from enas.procedures.derive import recalibrated
 from enas.procedures.events import EpochEnd, TrainEpochEnd
@@ -36,7 +37,8 @@ from enas.spaces.rnn_cell import CORRECTED_OPS, RnnCellSettings, from_corrected_
 from enas.state import seeded
 from enas.strategies.random_search import RandomSearch
 from enas.strategies.reinforce import Reinforce
-from enas.tasks.language_model import LanguageModel, LanguageModelSettings
+from enas.tasks.language_model import LanguageModel
+from enas.tasks.settings import LanguageModelSettings
 from laws import samples
 
 V = 12

@@ -18,12 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from enas.networks.micro import MicroNetwork, MicroSettings, drop_path
-from enas.networks.nasbench201 import NasBench201NetworkSettings
-from enas.networks.nasbench_macro import NasBenchMacroNetworkSettings
+from enas.networks.micro import MicroNetwork, drop_path
 from enas.networks.ops import OPS, FactorizedReduction, Statistics, batch_norm, make_op
-from enas.networks.recurrent import DROPOUTS, RecurrentNetwork, RecurrentSettings
+from enas.networks.recurrent import DROPOUTS, RecurrentNetwork
 from enas.networks.registry import BACKBONES
+from enas.networks.settings import (
+    MicroSettings,
+    NasBench201NetworkSettings,
+    NasBenchMacroNetworkSettings,
+    RecurrentSettings,
+)
 from enas.networks.supernet import Supernet
 from enas.procedures.optimizer import learning_rate, make_optimizer, update
 from enas.procedures.settings import OptimizerSettings

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from enas.data.digits import load_digits
-from enas.data.images import DataSettings, ImageData, ImagePart
+from enas.data.images import ImageData, ImagePart
+from enas.data.settings import DataSettings
 from enas.grading.paper import EXPERIMENTS
 from enas.procedures.optimizer import learning_rate, make_optimizer, update
 from enas.runs.plan import Plan, make_plan

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from enas.cli.display import Display
 from enas.data.registry import DATASETS, load, source_of
-from enas.data.text import OFFICIAL, PARTS, PTB_COUNTS, TextData, TextSettings, load_ptb, load_text, load_wikitext2
+from enas.data.settings import TextSettings
+from enas.data.text import OFFICIAL, PARTS, PTB_COUNTS, TextData, load_ptb, load_text, load_wikitext2
 from enas.grading.verdict import verdict
 from enas.networks.ops import Statistics
 from enas.networks.references.text import KINDS, HighwayReference, LSTMReference, ReferenceSettings, make_reference
@@ -39,8 +40,9 @@ from enas.spaces.decisions import OpChoice
 from enas.state import State
 from enas.strategies.registry import STRATEGIES
 from enas.strategies.settings import ReinforceSettings
-from enas.tasks.language_model import LanguageModel, LanguageModelSettings, fixed_windows, random_windows, streams
+from enas.tasks.language_model import LanguageModel, fixed_windows, random_windows, streams
 from enas.tasks.metrics import METRICS, metric_in
+from enas.tasks.settings import LanguageModelSettings
 from laws import of_walk, one_line
 
 V, H = 17, 6
@@ -489,7 +491,7 @@ def test_lower_perplexity_is_the_better_one() -> None:
     assert answer.rank == 1
     assert answer.uniform_best == 90.0
     assert answer.difference < 0
-    assert "beats the mean uniform one by 14.50" in str(answer)
+    assert "beats the mean random architecture by 14.50" in str(answer)
     assert "of perplexity" in str(answer)
     assert "lower is better" in str(answer)
     assert "%" not in str(answer)

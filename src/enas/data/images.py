@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from enas.data.parts import PARTS, Part
-from enas.ranges import COUNT, check_ranges
 
 CHUNK = 5000  # images converted at a time, so that the copies in between stay small
 
@@ -162,18 +161,3 @@ def balanced_order(labels: Tensor, seed: int) -> Tensor:
     turn = np.empty(len(order), dtype=np.int64)  # the how-manieth of its class
     turn[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return torch.from_numpy(order[np.lexsort((shuffled, turn))])
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """Which images, and how they are split."""
-
-    dataset: str = "cifar10"
-    """A registered data set (`enas data list`)."""
-    train: int | None = None
-    """Training images to use, a balanced subset; None: all."""
-    validation: int = 5000
-    """Images kept from the training part for rewards and choices (paper 2.2: 45,000 train)."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "data", train=COUNT, validation=COUNT)

@@ -30,28 +30,10 @@ import torch
 from torch import Tensor
 
 from enas.data.parts import PARTS, Part
-from enas.ranges import COUNT, at_least, check_ranges
 
 EOS, UNK = "<eos>", "<unk>"
 OFFICIAL = ("train", "valid", "test")  # as the files are named
 Lines = list[list[str]]  # the words of each line
-
-
-@dataclass(frozen=True)
-class TextSettings:
-    """Which text, and which of its words count."""
-
-    dataset: str = "ptb"
-    """A registered text (`enas data list`)."""
-    train: int | None = None
-    """Tokens to train on, from the beginning; None: all."""
-    max_vocabulary: int | None = None
-    """Most words, `<eos>` and `<unk>` among them, where the text does not fix them; None: as the data set has it."""
-    min_count: int | None = None
-    """Words that are trained on less often are `<unk>`, where the text does not fix them; None: as the data set has it."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "data", train=at_least(2), max_vocabulary=at_least(2), min_count=COUNT)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ Shapes: x (B, channels, S, S) float32; an output of level l has `width(l)` chann
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, Self, TypeVar
 
@@ -15,40 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from enas.networks.ops import Norm, Statistics, batch_norm, make_stem
+from enas.networks.settings import ImageNetworkSettings
 from enas.networks.supernet import Supernet, he_initialise
-from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace
-
-
-@dataclass(frozen=True)
-class ImageNetworkSettings:
-    """Size of a network for images."""
-
-    filters: int = 16
-    """Channels of the stem."""
-    stem_stride: int = 1
-    """Stride of the stem. 2 halves the image before the first cell or layer: a quarter of the cost (not in the paper)."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "network", filters=COUNT)
-        check_name("network.stem_stride", self.stem_stride, (1, 2))
-
-    @property
-    def growth(self) -> int:
-        """How many times as many filters as `filters` the highest layer has."""
-        raise NotImplementedError
-
-    def widened(self, highest: int) -> Self:
-        """Returns settings of a network whose highest layer has `highest` filters (paper 3.2: 512), all widths scaled
-        alike. ValueError where they do not come out whole."""
-        if highest < self.growth or highest % self.growth:
-            raise ValueError(
-                f"filters of the highest layer are a multiple of {self.growth}, as the stem has 1/{self.growth} of them;"
-                f" got {highest}"
-            )
-        return replace(self, filters=highest // self.growth)
-
 
 S = TypeVar("S", bound=ImageNetworkSettings)
 

@@ -1,7 +1,7 @@
 """What makes convolutional cells fast on a CPU, in torch's own pieces: same numbers, up to the order of a sum.
 
 All of it works on tensors in channels_last, where (B, C, H, W) lies in memory as a matrix of B H W rows and C columns. Each
-piece says what was slow; docs/log.md has the measurements. Elsewhere (other devices, layouts, small tensors) torch's own
+piece says what was slow; docs/log has the measurements. Elsewhere (other devices, layouts, small tensors) torch's own
 kernels run. Each can be turned off, which is how tests and benchmarks compare: `with kernels.without("batch_norm"): ...`.
 
     batch_norm     torch's inner loop runs over channels, poorly where they are no multiple of the vector's width: rows are

@@ -15,7 +15,6 @@ on are not run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -23,47 +22,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.networks import kernels
-from enas.networks.image_network import ImageNetwork, ImageNetworkSettings
+from enas.networks.image_network import ImageNetwork
 from enas.networks.ops import LAYER_OPS, AfterRelu, FactorizedReduction, Norm, make_op
+from enas.networks.settings import MacroSettings
 from enas.networks.supernet import he_normal
-from enas.ranges import RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredNode, possible_edges
 
 OP = "op"  # the source that stands for a layer's own op, where skips are merged after it
-
-
-@dataclass(frozen=True)
-class MacroSettings(ImageNetworkSettings):
-    """Size and regularisation of the network."""
-
-    filters: int = 36
-    """Channels of stem and layers (released code: 36 in search, 96 alone; the paper does not say)."""
-    double_filters: bool = False
-    """Double them at each reduction (released code: alone, not in search)."""
-    reductions: int = 2
-    """Reductions: 2, after layers L/3 and 2L/3 (released code); 1, after L/2; 0."""
-    dropout: float = 0.1
-    """Dropout before the classifier (released code: 0.1 in search, 0.5 alone; the paper does not say)."""
-    entry_conv: bool = False
-    """A ReLU, 1x1, batch norm before each op (released code; not in the paper)."""
-    merge: bool = True
-    """Merge chosen outputs by a 1x1 convolution (appendix B); without it they are added, for the experiment that shows what
-    it is for."""
-    merge_norm: bool = True
-    """Batch norm after the merging 1x1. Appendix B finds it removable when one network trains from scratch; the
-    released final network has it, and first losses are twice as high without (docs/log.md, 2026-11-27)."""
-    average_pooling: bool = True
-    """Global average pooling before the classifier (appendix B); without it the classifier reads every pixel, likewise."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, "network", dropout=RATE)
-        check_name("network.reductions", self.reductions, (0, 1, 2))
-
-    @property
-    def growth(self) -> int:
-        return int(2**self.reductions) if self.double_filters else 1
 
 
 def cuts(layers: int, reductions: int) -> tuple[int, ...]:
@@ -144,7 +110,7 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
 
     def rescale(self) -> None:
         """He's rule for the whole 1x1 of each merge of a child, whose fan-in is that of all its sources together. A batch
-        norm after it would undo the scale; without one, first losses are up to 38 (docs/log.md, 2026-11-27)."""
+        norm after it would undo the scale; without one, first losses are up to 38 (docs/log, 2026-11-27)."""
         if self.only is None or not self.settings.merge or self.settings.merge_norm:
             return
         for node in self.only_cell(self.only).nodes:

@@ -23,55 +23,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.networks import kernels
-from enas.networks.image_network import ImageNetwork, ImageNetworkSettings
+from enas.networks.image_network import ImageNetwork
 from enas.networks.ops import Norm, Read, factorized, make_op
+from enas.networks.settings import MicroSettings
 from enas.networks.supernet import Bias, Outputs, he_normal
-from enas.ranges import COUNT, NOT_NEGATIVE, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, WiredEdge, possible_edges
 
 STEM = -1  # the position that the first two cells read
-
-
-@dataclass(frozen=True)
-class MicroSettings(ImageNetworkSettings):
-    """Size and regularisation of the network around the cells."""
-
-    filters: int = 20
-    """Channels of the first block; doubled at each reduction (released code: 20 in search, 36 alone)."""
-    cells: int = 6
-    """Normal cells a block, N; three blocks (paper 3.2: 6; released code: 2 in search, 5 alone)."""
-    reductions: int = 2
-    """Reduction cells: 2, between the blocks (released code), or 3, after each block (paper Fig. 4); 1: two blocks only,
-    for small images."""
-    stem_multiplier: int = 3
-    """The stem has filters x this many channels (released code)."""
-    dropout: float = 0.1
-    """Dropout before the classifier (released code: 0.1 in search, 0.2 alone; the paper does not say)."""
-    drop_path: float = 0.0
-    """Probability that an edge's op is dropped for an image, at the last cell at the end of training; grows linearly with
-    depth and time; not on identity (released code: 0.4 alone)."""
-    aux_weight: float = 0.0
-    """Weight of the auxiliary head's loss; the head stands on the cell after the second (or only) reduction; 0: no head
-    (released code: 0.4; the paper does not speak of one)."""
-    extra_calibration: bool = False
-    """A second ReLU, 1x1, batch norm on the previous cell's output (released code's final network; not in the paper)."""
-    merge_norm: bool = True
-    """Batch norm after the 1x1 convolutions that calibrate a cell's inputs. Appendix B finds that norm removable after
-    the merges of the macro space, not here: without it 20 cells are not finite (docs/log.md, 2026-11-27)."""
-    head_norm: bool = False
-    """Batch norm of each loose end before the classifier, the one reader of a cell that has none: children differ in the
-    scale of their outputs (not in the paper; docs/log.md says what it brought on digits)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, "network", cells=COUNT, stem_multiplier=COUNT)
-        check_ranges(self, "network", dropout=RATE, drop_path=RATE, aux_weight=NOT_NEGATIVE)
-        check_name("network.reductions", self.reductions, (1, 2, 3))
-
-    @property
-    def growth(self) -> int:
-        return int(2**self.reductions)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ publication.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial, reduce
 
 import torch
@@ -18,31 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.networks import kernels
-from enas.networks.image_network import ImageNetwork, ImageNetworkSettings
+from enas.networks.image_network import ImageNetwork
 from enas.networks.ops import NB201_OPS, AfterRelu, Norm, Read, make_op
-from enas.ranges import COUNT, check_ranges
+from enas.networks.settings import STAGES, NasBench201NetworkSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, possible_edges
-
-STAGES = 3
-
-
-@dataclass(frozen=True)
-class NasBench201NetworkSettings(ImageNetworkSettings):
-    """Size of the network around the cells."""
-
-    filters: int = 16
-    """Channels of the first stage, C; each of the two residual blocks doubles them (published: 16)."""
-    cells: int = 5
-    """Cells per stage, N (published: 5)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, "network", cells=COUNT)
-
-    @property
-    def growth(self) -> int:
-        return int(2 ** (STAGES - 1))
 
 
 class NasBench201Network(ImageNetwork[NasBench201NetworkSettings]):

@@ -10,48 +10,17 @@ stages of 2, 3 and 3 layers, 1,280 channels before the classifier. Weights begin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
-from typing import Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from enas.networks.image_network import ImageNetwork, ImageNetworkSettings
+from enas.networks.image_network import ImageNetwork
 from enas.networks.ops import NBMACRO_OPS, Norm, registered
-from enas.ranges import COUNT, check_ranges
+from enas.networks.settings import STAGES, NasBenchMacroNetworkSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import possible_edges
-
-STAGES = 3
-
-
-@dataclass(frozen=True)
-class NasBenchMacroNetworkSettings(ImageNetworkSettings):
-    """Size of the network around the layers."""
-
-    filters: int = 32
-    """Channels of the stem; the first layer of each stage doubles them (published: 32)."""
-    head: int = 1280
-    """Channels that the classifier reads (published: 1,280)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, "network", head=COUNT)
-
-    @property
-    def growth(self) -> int:
-        return int(2**STAGES)
-
-    def widened(self, highest: int) -> Self:
-        wider = super().widened(highest)
-        if self.head * wider.filters % self.filters:
-            raise ValueError(
-                f"the {self.head} channels before the classifier scale with the filters to a whole number; got {highest}"
-                f" for the highest layer in place of {self.filters * self.growth}"
-            )
-        return replace(wider, head=self.head * wider.filters // self.filters)
 
 
 def stages(layers: int) -> tuple[int, ...]:

@@ -100,7 +100,7 @@ def factorized(x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
     and column that are not there, so that a stride of 2 keeps ceil(H/2).
 
     Pixels are picked before the product, not by its stride: on x86 a 1x1 convolution of stride 2 in channels_last with
-    fewer than 8 input channels writes past its memory (torch 2.13, oneDNN; docs/log.md)."""
+    fewer than 8 input channels writes past its memory (torch 2.13, oneDNN; docs/log)."""
     picked = kernels.diagonals(x, both=odd.shape[0] > 0)
     return kernels.concatenated([F.conv2d(part, weight) for part, weight in zip(picked, (even, odd), strict=False)])
 

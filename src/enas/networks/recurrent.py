@@ -12,9 +12,8 @@ dropped (T, B, H), of the last layer, before and after its dropout; a state (B, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -26,65 +25,21 @@ from enas.networks.recurrence.plain import plain
 from enas.networks.recurrence.program import Norm, Program, Result, Window
 from enas.networks.recurrence.recorded import recorded
 from enas.networks.recurrence.static import static
+from enas.networks.settings import RecurrentSettings
 from enas.networks.softmax import LanguageModelOutputs, TiedSoftmax
 from enas.networks.supernet import Bias, Supernet
 from enas.networks.width import widest
-from enas.ranges import COUNT, POSITIVE, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import possible_edges
 from enas.spaces.space import SearchSpace
 
 States = tuple[Tensor, ...]
-Computation = Literal["auto", "plain", "fused", "static", "recorded"]
 COMPUTATIONS: dict[str, Callable[[Window], Result]] = {
     "plain": plain,
     "fused": fused,
     "static": static,
     "recorded": recorded,
 }
-DROPOUTS = ("word_dropout", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
-
-
-@dataclass(frozen=True)
-class RecurrentSettings:
-    """Size and regularisation of the language model."""
-
-    hidden: int = 720
-    """Hidden units, H, also of an embedding (released code: 720 in the first search, 200 in the corrected one; the paper
-    does not say)."""
-    layers: int = 1
-    """Recurrent layers (the paper searches one; appendix A names higher ones)."""
-    highway: bool = True
-    """A gate on every node that lets what it reads pass (paper 3.1, appendix A; its Fig. 1 has none)."""
-    batch_norm: bool = True
-    """Batch norm of a cell's output (appendix A: in the search, removable when a cell trains from scratch)."""
-    batch_norm_eps: float = 0.1
-    """Added to its variance. Cells of sigmoids differ little between streams, and 1e-5 would blow that up at every step
-    (docs/log.md, 2026-11-27; released code: 1.0 in the first search; the paper does not say)."""
-    word_dropout: float = 0.0
-    """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani; released code: 0.1 in
-    the corrected search)."""
-    embedding_dropout: float = 0.0
-    """Of the embeddings, one mask for the whole window, as all that follow (released code: 0.2)."""
-    input_dropout: float = 0.0
-    """Of what a layer reads (released code: 0.75)."""
-    hidden_dropout: float = 0.0
-    """Of the state and the nodes, where nodes read them (released code: 0.25)."""
-    output_dropout: float = 0.0
-    """Of what the softmax reads (released code: 0.75)."""
-    weight_dropout: float = 0.0
-    """Of the weights that read the state before (Merity et al. 2018; released code: 0)."""
-    init_range: float = 0.025
-    """Weights begin uniform in +- this (appendix A: 0.025 in the search, 0.04 alone)."""
-    softmax_bias: bool = True
-    """A bias for each word (the paper does not say; released code: none)."""
-    computation: Computation = "auto"
-    """How a window is computed; all give the same numbers. auto: fused on a CPU, recorded on a GPU."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "network", hidden=COUNT, layers=COUNT, batch_norm_eps=POSITIVE, init_range=POSITIVE)
-        check_ranges(self, "network", **dict.fromkeys(DROPOUTS, RATE))
-        check_name("network.computation", self.computation, get_args(Computation))
 
 
 class RecurrentNetwork(Supernet):

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from enas.networks.macro import MacroSettings
-from enas.networks.micro import MicroSettings
-from enas.networks.nasbench201 import NasBench201NetworkSettings
-from enas.networks.nasbench_macro import NasBenchMacroNetworkSettings
-from enas.networks.recurrent import RecurrentSettings
+from enas.networks.settings import (
+    MacroSettings,
+    MicroSettings,
+    NasBench201NetworkSettings,
+    NasBenchMacroNetworkSettings,
+    RecurrentSettings,
+)
 from enas.plugins import Entry
 from enas.ranges import Settings
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from enas.data.registry import DATASETS
-from enas.networks.recurrent import RecurrentSettings, hidden_for
+from enas.networks.recurrent import hidden_for
 from enas.networks.registry import BACKBONES
+from enas.networks.settings import RecurrentSettings
 from enas.runs.plan import Plan, make_plan, reference_entry
 from enas.runs.presets import registry as presets
 from enas.runs.records import Best

@@ -9,7 +9,6 @@ Shapes: B batch; x (B, C, H, W) float32 in channels_last; y (B,) int64.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,38 +19,11 @@ from enas.data.augment import augment
 from enas.data.images import ImageData
 from enas.data.parts import PARTS, Part
 from enas.networks.supernet import Outputs
-from enas.ranges import COUNT, NOT_NEGATIVE, RATE, at_least, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.state import seed_of
 from enas.tasks.metrics import METRICS
+from enas.tasks.settings import ImageClassificationSettings
 from enas.tasks.task import Model, Task
-
-
-@dataclass(frozen=True)
-class ImageClassificationSettings:
-    """Batches, augmentation and reward."""
-
-    batch_size: int = 128
-    """Images a training step (paper 2.2: 128; released micro code: 160 in search, 144 alone)."""
-    pad: int = 4
-    """Zero pixels around an image before the random crop (paper 3.2: 4)."""
-    flip: bool = True
-    """Random horizontal flips (paper 3.2)."""
-    cutout: int = 0
-    """Side of the square that CutOut blanks, pixels; 0: none (paper 3.2 names CutOut and no size; released code: 16)."""
-    label_smoothing: float = 0.0
-    """Share of the target spread over all classes in training (not in the paper)."""
-    reward: Literal["accuracy", "loss"] = "accuracy"
-    """Of a validation minibatch: accuracy (paper 2.2), or exp(-cross-entropy), both in 0..1."""
-    reward_batch: int = 128
-    """Validation images a reward (released code: the batch size)."""
-    eval_batch: int = 500
-    """Images a step when a whole part is scored."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "task", batch_size=at_least(2), reward_batch=COUNT, eval_batch=COUNT)
-        check_ranges(self, "task", pad=NOT_NEGATIVE, cutout=NOT_NEGATIVE, label_smoothing=RATE)
-        check_name("task.reward", self.reward, ("accuracy", "loss"))
 
 
 class Batch(NamedTuple):

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,47 +27,14 @@ from torch import Tensor
 from enas.data.parts import PARTS, Part
 from enas.data.text import TextData
 from enas.networks.softmax import TiedSoftmax
-from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.state import State, seed_of
 from enas.tasks.metrics import METRICS
+from enas.tasks.settings import LanguageModelSettings
 from enas.tasks.task import Model, Task
 
 IGNORED = -100  # a target that no loss counts
 SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05  # of random lengths: 5 and 5 at 35 steps (Merity et al. 2018)
-
-
-@dataclass(frozen=True)
-class LanguageModelSettings:
-    """Windows, penalties and reward."""
-
-    batch_size: int = 64
-    """Streams side by side, B (paper 2.2: 64; corrected release: 128 in search, 64 from scratch)."""
-    bptt: int = 35
-    """Steps of a window, T: as far as gradients go back (paper 2.2: 35)."""
-    random_lengths: bool = False
-    """Windows of random length around `bptt`, the learning rate scaled with it (released code; Merity et al. 2018)."""
-    activation_penalty: float = 0.0
-    """Times the mean square of the dropped outputs (AR of Merity et al. 2018; released code: 0 in search, 0.7 alone)."""
-    temporal_penalty: float = 0.0
-    """Times the mean square of the outputs' change in a step (TAR, or slowness; released code: 1.0 in search, 0 alone)."""
-    reward_scale: float = 80.0
-    """c of the reward c / perplexity (paper 2.2 names c; released code: 80)."""
-    reward_batch: int = 64
-    """Streams of the validation part; a reward reads a window of all of them."""
-    reward_window: int = 35
-    """Steps of that window."""
-    eval_batch: int = 64
-    """Streams when the validation part is scored."""
-    test_batch: int = 1
-    """Streams when the test part is scored (1 is usual, and exact: no stream begins in the middle of the text)."""
-    eval_window: int = 35
-    """Steps at a time when a part is scored; without effect on the figures of a model that trains alone."""
-
-    def __post_init__(self) -> None:
-        counts = ("batch_size", "bptt", "reward_batch", "reward_window", "eval_batch", "test_batch", "eval_window")
-        check_ranges(self, "task", **dict.fromkeys(counts, COUNT))
-        check_ranges(self, "task", activation_penalty=NOT_NEGATIVE, temporal_penalty=NOT_NEGATIVE, reward_scale=POSITIVE)
 
 
 class Batch(NamedTuple):

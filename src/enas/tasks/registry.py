@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from enas.data.images import DataSettings
-from enas.data.text import TextSettings
+from enas.data.settings import DataSettings, TextSettings
 from enas.plugins import Entry, NoSettings
-from enas.tasks.image_classification import ImageClassificationSettings
-from enas.tasks.language_model import LanguageModelSettings
+from enas.tasks.settings import ImageClassificationSettings, LanguageModelSettings
 
 
 @dataclass(frozen=True)

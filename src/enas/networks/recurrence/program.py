@@ -34,7 +34,7 @@ _aten = torch.ops.aten
 BOUND = 3.0
 """With running statistics a normalised value is held within so many standard deviations. The statistics of a
 batch bound a state by themselves; running ones do not, and a cell of ReLUs that trained well can grow
-without end on text that it has not seen (docs/log.md, 2026-11-27)."""
+without end on text that it has not seen (docs/log, 2026-11-27)."""
 
 
 class Norm(NamedTuple):

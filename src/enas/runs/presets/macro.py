@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from enas.data.images import DataSettings
-from enas.networks.macro import MacroSettings
+from enas.data.settings import DataSettings
+from enas.networks.settings import MacroSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.presets.micro import cifar10_micro_modern, cifar10_micro_quick, digits_micro_quick
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.conv_macro import ConvMacroSettings
 from enas.strategies.settings import ControllerSettings, ReinforceSettings
-from enas.tasks.image_classification import ImageClassificationSettings
+from enas.tasks.settings import ImageClassificationSettings
 
 MacroConfig = Config[ConvMacroSettings, MacroSettings, DataSettings, ImageClassificationSettings, ReinforceSettings]
 

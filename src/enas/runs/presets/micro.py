@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from enas.data.images import DataSettings
-from enas.networks.micro import MicroSettings
+from enas.data.settings import DataSettings
+from enas.networks.settings import MicroSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.conv_micro import ConvMicroSettings
 from enas.strategies.settings import ControllerSettings, ReinforceSettings
-from enas.tasks.image_classification import ImageClassificationSettings
+from enas.tasks.settings import ImageClassificationSettings
 
 MicroConfig = Config[ConvMicroSettings, MicroSettings, DataSettings, ImageClassificationSettings, ReinforceSettings]
 

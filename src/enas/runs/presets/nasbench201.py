@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from enas.data.images import DataSettings
-from enas.networks.nasbench201 import NasBench201NetworkSettings
+from enas.data.settings import DataSettings
+from enas.networks.settings import NasBench201NetworkSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.nasbench201 import NasBench201Settings
 from enas.strategies.settings import ControllerSettings, ReinforceSettings
-from enas.tasks.image_classification import ImageClassificationSettings
+from enas.tasks.settings import ImageClassificationSettings
 
 NasBench201Config = Config[
     NasBench201Settings, NasBench201NetworkSettings, DataSettings, ImageClassificationSettings, ReinforceSettings

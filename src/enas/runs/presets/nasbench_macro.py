@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from enas.data.images import DataSettings
-from enas.networks.nasbench_macro import NasBenchMacroNetworkSettings
+from enas.data.settings import DataSettings
+from enas.networks.settings import NasBenchMacroNetworkSettings
 from enas.procedures.settings import OptimizerSettings
 from enas.runs.presets.nasbench201 import nasbench201_paper, nasbench201_quick
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.nasbench_macro import NasBenchMacroSettings
 from enas.strategies.settings import ReinforceSettings
-from enas.tasks.image_classification import ImageClassificationSettings
+from enas.tasks.settings import ImageClassificationSettings
 
 NasBenchMacroConfig = Config[
     NasBenchMacroSettings, NasBenchMacroNetworkSettings, DataSettings, ImageClassificationSettings, ReinforceSettings

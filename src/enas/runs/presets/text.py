@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from enas.data.text import TextSettings
-from enas.networks.recurrent import RecurrentSettings
+from enas.data.settings import TextSettings
+from enas.networks.settings import RecurrentSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.rnn_cell import CORRECTED_OPS, RnnCellSettings
 from enas.strategies.settings import ControllerSettings, ReinforceSettings
-from enas.tasks.language_model import LanguageModelSettings
+from enas.tasks.settings import LanguageModelSettings
 
 TextConfig = Config[RnnCellSettings, RecurrentSettings, TextSettings, LanguageModelSettings, ReinforceSettings]
 
@@ -127,7 +127,7 @@ def ptb_rnn_modern() -> TextConfig:
 
 def ptb_rnn_quick() -> TextConfig:
     """Eight nodes, 128 units: a search on two cores within half an hour. One network in the search
-    and from scratch, without batch norm (docs/log.md, 2026-11-27: what shared weights rank by)."""
+    and from scratch, without batch norm (docs/log, 2026-11-27: what shared weights rank by)."""
     optimizer = OptimizerSettings(
         learning_rate=20.0,
         min_learning_rate=0.0,
@@ -166,7 +166,7 @@ def text_rnn_quick() -> TextConfig:
     verdict take minutes.
 
     One network in the search and from scratch, without batch norm: with it shared weights rank at
-    chance, and all cells are alike. A short training from scratch has the last word (docs/log.md,
+    chance, and all cells are alike. A short training from scratch has the last word (docs/log,
     2026-11-27).
     """
     like = ptb_rnn_quick()

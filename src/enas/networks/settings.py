@@ -1,0 +1,224 @@
+"""The settings of every network: sizes and regularisation. No torch in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, check_name, check_ranges
+
+STAGES = 3  # of the networks of NAS-Bench-201 and NAS-Bench-Macro
+Computation = Literal["auto", "plain", "fused", "static", "recorded"]
+
+
+@dataclass(frozen=True)
+class ImageNetworkSettings:
+    """Size of a network for images."""
+
+    filters: int = 16
+    """Channels of the stem."""
+    stem_stride: int = 1
+    """Stride of the stem; 1 or 2.
+    2 halves the image before the first cell or layer: a quarter of the cost (not in the paper)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "network", filters=COUNT)
+        check_name("network.stem_stride", self.stem_stride, (1, 2))
+
+    @property
+    def growth(self) -> int:
+        """How many times as many filters as `filters` the highest layer has."""
+        raise NotImplementedError
+
+    def widened(self, highest: int) -> Self:
+        """Returns settings of a network whose highest layer has `highest` filters (paper 3.2: 512), all
+        widths scaled alike. ValueError where they do not come out whole."""
+        if highest < self.growth or highest % self.growth:
+            raise ValueError(
+                f"filters of the highest layer are a multiple of {self.growth}, as the stem has 1/{self.growth} of them;"
+                f" got {highest}"
+            )
+        return replace(self, filters=highest // self.growth)
+
+
+@dataclass(frozen=True)
+class MicroSettings(ImageNetworkSettings):
+    """Size and regularisation of the network around the cells."""
+
+    filters: int = 20
+    """Channels of the first block; each reduction doubles them.
+    Released code: 20 in the search, 36 from scratch."""
+    cells: int = 6
+    """N, the number of normal cells per block.
+    Paper 3.2: 6; released code: 2 in the search, 5 from scratch."""
+    reductions: int = 2
+    """Number of reduction cells. 2: between the three blocks (released code).
+    3: after each block (paper Fig. 4). 1: two blocks only, for small images."""
+    stem_multiplier: int = 3
+    """The stem has filters x this many channels (released code)."""
+    dropout: float = 0.1
+    """Dropout before the classifier.
+    Released code: 0.1 in the search, 0.2 from scratch; the paper does not say."""
+    drop_path: float = 0.0
+    """Probability that an edge's op is dropped for an image, in the last cell at the end of training.
+    It grows linearly with depth and time; an identity is never dropped.
+    Released code: 0.4 from scratch."""
+    aux_weight: float = 0.0
+    """Weight of the loss of the auxiliary head, on the cell after the second (or only) reduction.
+    0: no head. Released code: 0.4; the paper has none."""
+    extra_calibration: bool = False
+    """A second ReLU, 1x1 convolution and batch norm on the previous cell's output.
+    Released code's final network; not in the paper."""
+    merge_norm: bool = True
+    """Batch norm after the 1x1 convolutions that calibrate a cell's inputs.
+    Appendix B finds it removable in the macro space; here 20 cells without it are not finite."""
+    head_norm: bool = False
+    """Batch norm of each loose end before the classifier (not in the paper).
+    Without it children differ in the scale of their outputs."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(
+            self, "network", cells=COUNT, stem_multiplier=COUNT, dropout=RATE, drop_path=RATE, aux_weight=NOT_NEGATIVE
+        )
+        check_name("network.reductions", self.reductions, (1, 2, 3))
+
+    @property
+    def growth(self) -> int:
+        return int(2**self.reductions)
+
+
+@dataclass(frozen=True)
+class MacroSettings(ImageNetworkSettings):
+    """Size and regularisation of the network."""
+
+    filters: int = 36
+    """Channels of stem and layers.
+    Released code: 36 in the search, 96 from scratch; the paper does not say."""
+    double_filters: bool = False
+    """Double the channels at each reduction (released code: from scratch, not in the search)."""
+    reductions: int = 2
+    """Number of reductions. 2: after layers L/3 and 2L/3 (released code); 1: after L/2; 0: none."""
+    dropout: float = 0.1
+    """Dropout before the classifier.
+    Released code: 0.1 in the search, 0.5 from scratch; the paper does not say."""
+    entry_conv: bool = False
+    """A ReLU, 1x1 convolution and batch norm before each op (released code; not in the paper)."""
+    merge: bool = True
+    """Merge chosen outputs by a 1x1 convolution (appendix B).
+    Without it they are added, which shows what it is for."""
+    merge_norm: bool = True
+    """Batch norm after the merging 1x1 convolution; the released final network has it.
+    Appendix B finds it removable from scratch; first losses are twice as high without."""
+    average_pooling: bool = True
+    """Global average pooling before the classifier (appendix B).
+    Without it the classifier reads every pixel."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, "network", dropout=RATE)
+        check_name("network.reductions", self.reductions, (0, 1, 2))
+
+    @property
+    def growth(self) -> int:
+        return int(2**self.reductions) if self.double_filters else 1
+
+
+@dataclass(frozen=True)
+class NasBench201NetworkSettings(ImageNetworkSettings):
+    """Size of the network around the cells."""
+
+    filters: int = 16
+    """C, the channels of the first stage; each of two residual blocks doubles them (published: 16)."""
+    cells: int = 5
+    """N, the number of cells per stage (published: 5)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, "network", cells=COUNT)
+
+    @property
+    def growth(self) -> int:
+        return int(2 ** (STAGES - 1))
+
+
+@dataclass(frozen=True)
+class NasBenchMacroNetworkSettings(ImageNetworkSettings):
+    """Size of the network around the layers."""
+
+    filters: int = 32
+    """Channels of the stem; the first layer of each stage doubles them (published: 32)."""
+    head: int = 1280
+    """Channels that the classifier reads (published: 1,280)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, "network", head=COUNT)
+
+    @property
+    def growth(self) -> int:
+        return int(2**STAGES)
+
+    def widened(self, highest: int) -> Self:
+        wider = super().widened(highest)
+        if self.head * wider.filters % self.filters:
+            raise ValueError(
+                f"the {self.head} channels before the classifier scale with the filters to a whole number; got {highest}"
+                f" for the highest layer in place of {self.filters * self.growth}"
+            )
+        return replace(wider, head=self.head * wider.filters // self.filters)
+
+
+@dataclass(frozen=True)
+class RecurrentSettings:
+    """Size and regularisation of the language model."""
+
+    hidden: int = 720
+    """H, the number of hidden units, also of an embedding; the paper does not say.
+    Released code: 720 in the first search, 200 in the corrected one."""
+    layers: int = 1
+    """Number of recurrent layers (the paper searches one; appendix A names higher ones)."""
+    highway: bool = True
+    """A gate on every node that lets its input pass (paper 3.1, appendix A; its Fig. 1 has none)."""
+    batch_norm: bool = True
+    """Batch norm of a cell's output (appendix A: in the search, removable from scratch)."""
+    batch_norm_eps: float = 0.1
+    """Added to the variance of that batch norm; the paper does not say.
+    Cells of sigmoids differ little between streams: 1e-5 would magnify that at every step.
+    Released code: 1.0 in the first search."""
+    word_dropout: float = 0.0
+    """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani).
+    Released code: 0.1 in the corrected search."""
+    embedding_dropout: float = 0.0
+    """Dropout of the embeddings, by one mask per window like all below (released code: 0.2)."""
+    input_dropout: float = 0.0
+    """Dropout of what a layer reads (released code: 0.75)."""
+    hidden_dropout: float = 0.0
+    """Dropout of the state and the nodes, where nodes read them (released code: 0.25)."""
+    output_dropout: float = 0.0
+    """Dropout of what the softmax reads (released code: 0.75)."""
+    weight_dropout: float = 0.0
+    """Dropout of the weights that read the previous state (Merity et al. 2018; released code: 0)."""
+    init_range: float = 0.025
+    """Weights start uniform in +- this (appendix A: 0.025 in the search, 0.04 from scratch)."""
+    softmax_bias: bool = True
+    """A bias for each word (the paper does not say; released code: none)."""
+    computation: Computation = "auto"
+    """How a window is computed; all ways give the same numbers.
+    auto: fused on a CPU, recorded on a GPU."""
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "network",
+            hidden=COUNT,
+            layers=COUNT,
+            batch_norm_eps=POSITIVE,
+            word_dropout=RATE,
+            embedding_dropout=RATE,
+            input_dropout=RATE,
+            hidden_dropout=RATE,
+            output_dropout=RATE,
+            weight_dropout=RATE,
+            init_range=POSITIVE,
+        )

@@ -1,0 +1,88 @@
+"""The settings of every task: batches, losses and rewards. No torch in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, at_least, check_ranges
+
+
+@dataclass(frozen=True)
+class ImageClassificationSettings:
+    """Batches, augmentation and reward."""
+
+    batch_size: int = 128
+    """Images per training step.
+    Paper 2.2: 128; released micro code: 160 in the search, 144 from scratch."""
+    pad: int = 4
+    """Zero pixels around an image before the random crop (paper 3.2: 4)."""
+    flip: bool = True
+    """Random horizontal flips (paper 3.2)."""
+    cutout: int = 0
+    """Side of the square that CutOut blanks, in pixels; 0: none.
+    Paper 3.2 names CutOut and no size; released code: 16."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes in training (not in the paper)."""
+    reward: Literal["accuracy", "loss"] = "accuracy"
+    """Reward of a validation minibatch: its accuracy (paper 2.2), or exp(-cross-entropy)."""
+    reward_batch: int = 128
+    """Validation images per reward (released code: the batch size)."""
+    eval_batch: int = 500
+    """Images per step when a whole part is scored."""
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "task",
+            batch_size=at_least(2),
+            pad=NOT_NEGATIVE,
+            cutout=NOT_NEGATIVE,
+            label_smoothing=RATE,
+            reward_batch=COUNT,
+            eval_batch=COUNT,
+        )
+
+
+@dataclass(frozen=True)
+class LanguageModelSettings:
+    """Windows, penalties and reward."""
+
+    batch_size: int = 64
+    """B, the number of streams side by side.
+    Paper 2.2: 64; corrected release: 128 in the search, 64 from scratch."""
+    bptt: int = 35
+    """T, the steps of a window: as far as gradients go back (paper 2.2: 35)."""
+    random_lengths: bool = False
+    """Windows of random length around `bptt`; the learning rate is scaled with the length.
+    Released code; Merity et al. 2018."""
+    activation_penalty: float = 0.0
+    """Weight of the mean square of the dropped outputs (AR of Merity et al. 2018).
+    Released code: 0 in the search, 0.7 from scratch."""
+    temporal_penalty: float = 0.0
+    """Weight of the mean square of the outputs' change per step (TAR of Merity et al. 2018).
+    Released code: 1.0 in the search, 0 from scratch."""
+    reward_scale: float = 80.0
+    """c of the reward c / perplexity (paper 2.2 names c; released code: 80)."""
+    reward_batch: int = 64
+    """Streams of the validation part; a reward reads a window of all of them."""
+    reward_window: int = 35
+    """Steps of that window."""
+    eval_batch: int = 64
+    """Streams when the validation part is scored."""
+    test_batch: int = 1
+    """Streams when the test part is scored.
+    1 is usual, and exact: no stream begins in the middle of the text."""
+    eval_window: int = 35
+    """Steps at a time when a part is scored; it does not change the figures from scratch."""
+
+    def __post_init__(self) -> None:
+        counts = ("batch_size", "bptt", "reward_batch", "reward_window", "eval_batch", "test_batch", "eval_window")
+        check_ranges(
+            self,
+            "task",
+            **dict.fromkeys(counts, COUNT),
+            activation_penalty=NOT_NEGATIVE,
+            temporal_penalty=NOT_NEGATIVE,
+            reward_scale=POSITIVE,
+        )
