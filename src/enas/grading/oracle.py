@@ -122,8 +122,8 @@ class Truth:
 
     @classmethod
     def read(cls, what: str, file: Path, asked: Asked, table_only: bool = False) -> Truth:
-        """`what`: the name of a space, or the folder of a search in it. ValueError where there is
-        no table of the space, or a column is missing."""
+        """Reads the table for `what`, a space or the folder of a search in it. ValueError where
+        there is no table of the space, or a column is missing."""
         benchmarks = {name: entry.benchmark for name, entry in SPACES.items() if entry.benchmark}
         run = OpenedRun.at(what) if what not in benchmarks and Path(what).is_dir() else None
         if what not in benchmarks and run is None:

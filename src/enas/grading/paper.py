@@ -35,7 +35,7 @@ class Experiment:
 
     @property
     def text(self) -> str:
-        """`55.8`, `3.54 %`, `up to +8`; `-` where the paper gives none."""
+        """The figure as text: `55.8`, `3.54 %`, `up to +8`; `-` where the paper gives none."""
         if self.figure is None:
             return "-"
         number = f"{self.figure:+g}" if self.kind == "local" else f"{self.figure:.{1 if self.data == 'ptb' else 2}f}"

@@ -60,7 +60,7 @@ class Ours:
 
     value: float | None  # None: every training diverged
     spread: float | None
-    over: str  # what the spread is over, and how many
+    over: str  # what the standard deviation is over, and how many
     extreme: float | None  # the best of the random architectures; the largest increase of a study
     parameters: tuple[int, ...]
     preset: str
@@ -72,7 +72,7 @@ class Ours:
 
     @property
     def full(self) -> bool:
-        """Neither settings of size nor parameters are below the paper's."""
+        """True where neither settings of size nor parameters are below the paper's."""
         return not self.smaller
 
 

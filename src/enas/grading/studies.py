@@ -72,7 +72,7 @@ def _said(name: str, before: Answer, after: Answer) -> str:
 
 # ------------------------------------------------------------------------------------------------- the paper's changes
 def _some(names: list[str], rng: random.Random) -> list[str]:
-    """Each with probability one half, at least one."""
+    """Returns each with probability one half, at least one."""
     return [name for name in names if rng.random() < 0.5] or [rng.choice(names)]
 
 
@@ -81,7 +81,7 @@ def _ops(space: SearchSpace, arch: Architecture) -> dict[str, OpChoice]:
 
 
 def _switched(to: Callable[[str, random.Random], str | None]) -> Change:
-    """Ops of some nodes switched to what `to` says, of those it says something of."""
+    """Switches ops of some nodes to what `to` says, of those that it says something of."""
 
     def change(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
         able = {
@@ -105,7 +105,7 @@ def _relu_and_tanh(op: str, rng: random.Random) -> str | None:
 
 
 def _connections(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
-    """Three inputs, or as many as there are, read from elsewhere."""
+    """Reads three inputs, or as many as there are, from elsewhere."""
     able = [d for d in space.decisions if isinstance(d, InputChoice) and d.name in arch.choices and len(d.options) > 1]
     if not able:
         return None
@@ -114,7 +114,7 @@ def _connections(space: SearchSpace, arch: Architecture, rng: random.Random) -> 
 
 
 def _plain(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
-    """Every separable convolution becomes a plain one of its kernel."""
+    """Makes every separable convolution a plain one of its kernel."""
     to = {name: str(arch.choices[name]).removeprefix("sep_") for name in _ops(space, arch)}
     to = {name: op for name, op in to.items() if op != arch.choices[name]}
     return _with(space, arch, dict(to)) if to else None

@@ -150,7 +150,7 @@ def as_json(survey: Survey) -> str:
 
 
 def html(survey: Survey) -> str:
-    """One page that needs nothing else: no script, no network."""
+    """Returns one page that needs nothing else: no script, no network."""
     body, section = "", ""
     for row in survey.rows:
         if row.section != section:

@@ -18,7 +18,7 @@ class Damaged(ValueError):
 
 @contextmanager
 def blaming(path: Path) -> Iterator[None]:
-    """What goes wrong inside is the fault of this file, unless another one has been blamed."""
+    """Blames this file for what goes wrong inside, unless another one has been blamed."""
     try:
         yield
     except Damaged:

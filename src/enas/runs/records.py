@@ -245,7 +245,7 @@ class Best(File):
 
     @property
     def architecture(self) -> Architecture:
-        """The one that ranks first."""
+        """The architecture that ranks first."""
         return self.ranked[0].architecture
 
 
@@ -268,7 +268,7 @@ class Result(File):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """All of it by name."""
+        """Figures, parameters and rollbacks by name."""
         rollbacks = {"rollbacks": self.rollbacks} if self.rollbacks else {}
         return {**self.figures, **rollbacks, "parameters": self.parameters}
 

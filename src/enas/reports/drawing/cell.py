@@ -33,7 +33,7 @@ RANK_SLOTS = 6  # arrows into one rank; what is more goes a rank down, so that a
 
 # ------------------------------------------------------------------------------------------------------------- graph
 def _plain(node: WiredNode) -> bool:
-    """A node that is one op of one input: a single box."""
+    """Returns whether a node is one op of one input: a single box."""
     return len(node.edges) == 1 and not node.skips
 
 
@@ -198,9 +198,9 @@ def _order(ranks: list[list[_Block]]) -> None:
 
 
 def _spread(ranks: list[list[_Block]], trunks: list[list[_Block]], rounds: int = 40) -> None:
-    """Final x. Rank by rank, every block moves as near to what it reads and what reads it as order
-    and widths allow. A pull is divided by its length: many arrows then run straight and few bend,
-    as in a sum of lengths, not of squares."""
+    """Sets the final x. Rank by rank, every block moves as near to what it reads and what reads it
+    as order and widths allow. A pull is divided by its length: many arrows then run straight and
+    few bend, as in a sum of lengths, not of squares."""
     *inner, (out,) = ranks
 
     def pull(block: _Block, slot: _Slot) -> float:
@@ -229,7 +229,7 @@ def _spread(ranks: list[list[_Block]], trunks: list[list[_Block]], rounds: int =
 
 
 def _apart(rank: list[_Block], aims: list[float], weights: list[float]) -> None:
-    """Set x nearest to `aims` (weighted squares) such that neighbours keep their distance. This is
+    """Sets x nearest to `aims` (weighted squares) such that neighbours keep their distance. This is
     isotonic regression of the aims, each less the room that the blocks to its left need, solved
     exactly by pooling adjacent violators."""
     room = [0.0] * len(rank)

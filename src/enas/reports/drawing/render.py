@@ -39,8 +39,8 @@ PAGE_W = 720.0  # cells stand side by side up to this width, else one below the 
 
 # --------------------------------------------------------------------------------------------------------- rendering
 def curve(points: Sequence[tuple[float, float]]) -> Curve:
-    """The line an arrow is drawn as. It leaves and enters vertically, and between two points it
-    never leaves the rectangle that they span."""
+    """Returns the line that an arrow is drawn as. It leaves and enters vertically, and between two
+    points it never leaves the rectangle that they span."""
     vertices, codes = [points[0]], [Curve.MOVETO]
     for (x0, y0), (x1, y1) in pairwise(points):
         if abs(x0 - x1) < 1 or y0 == y1:
@@ -53,7 +53,7 @@ def curve(points: Sequence[tuple[float, float]]) -> Curve:
 
 
 def _figure(parts: Sequence[Drawing]) -> Figure:
-    """The cells on one page: side by side if they fit, else one below the other."""
+    """Places the cells on one page: side by side if they fit, else one below the other."""
     beside = sum(part.width for part in parts) <= PAGE_W
     total, most = (sum, max) if beside else (max, sum)
     width, height = total(part.width for part in parts), most(part.height for part in parts)
@@ -67,7 +67,7 @@ def _figure(parts: Sequence[Drawing]) -> Figure:
 
 
 def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
-    """Straight onto the figure: axes would only add limits, clip paths and time."""
+    """Paints straight onto the figure: axes would only add limits, clip paths and time."""
 
     def rounded(box: Box, radius: float) -> None:
         fill, line = COLOURS[box.kind]
@@ -112,7 +112,7 @@ def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
 
 
 def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
-    """A column of layers where the last one is the output, else a graph in ranks."""
+    """Returns a column of layers where the last one is the output, else a graph in ranks."""
     if whole.output == "last":
         return chain(cell, cell_title(cell.name), text_width, marks)
     return layout(cell)
@@ -136,8 +136,8 @@ def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[st
 
 
 def svg(space: SearchSpace, arch: Architecture, marks: Mapping[str, str] = NO_MARKS) -> str:
-    """An `<svg>` element, for a file or for a page that holds several: no prolog, no ids, no style
-    sheet, and it shrinks to the width there is. `marks`: notes beside layers, by name."""
+    """Returns an `<svg>` element, for a file or for a page that holds several: no prolog, no ids,
+    no style sheet, and it shrinks to the width there is. `marks`: notes beside layers, by name."""
     text = _render(space, arch, "svg", marks).decode()
     text = text[text.index("<svg ") :]
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -149,7 +149,7 @@ def svg(space: SearchSpace, arch: Architecture, marks: Mapping[str, str] = NO_MA
 
 # -------------------------------------------------------------------------------------------------------------- text
 def to_dot(space: SearchSpace, arch: Architecture) -> str:
-    """The same graph as Graphviz DOT text, a cluster a cell."""
+    """Returns the same graph as Graphviz DOT text, a cluster per cell."""
 
     def quoted(*names: str) -> str:
         return '"' + ".".join(names).replace("\\", "\\\\").replace('"', '\\"') + '"'
