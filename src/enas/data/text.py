@@ -1,14 +1,14 @@
-"""Text as a sequence of words: Penn Treebank and WikiText-2 as their authors publish them, a folder of one's own, and the
-English text that every Python carries (paper 3.1).
+"""Text as a sequence of words: Penn Treebank and WikiText-2 as their authors publish them, a folder
+of one's own, and the English text that every Python carries (paper 3.1).
 
     data = load("ptb", "data")            # TextData: three tensors of word numbers, and the words
     data = load("text", "mine", max_vocabulary=5000)
     data = load("topics")
 
-A line is a sentence; `<eos>` follows it. Words are numbered by how often they are trained on, the commonest first. Penn
-Treebank and WikiText-2 are prepared already: each word of theirs counts, and another number of tokens or words than theirs
-is an error, because perplexities of different texts say nothing about each other. In a text of one's own, rare words are
-`<unk>`.
+A line is a sentence; `<eos>` follows it. Words are numbered by how often they are trained on, the
+commonest first. Penn Treebank and WikiText-2 are prepared already: each word of theirs counts, and
+another number of tokens or words than theirs is an error, because perplexities of different texts
+say nothing about each other. In a text of one's own, rare words are `<unk>`.
 
 Shapes: n tokens of a part, V words of the vocabulary.
 """
@@ -46,9 +46,11 @@ class TextSettings:
     train: int | None = None
     """Tokens to train on, from the beginning; None: all."""
     max_vocabulary: int | None = None
-    """Most words, `<eos>` and `<unk>` among them, where the text does not fix them; None: as the data set has it."""
+    """Most words, `<eos>` and `<unk>` among them, where the text does not fix them; None: as the
+    data set has it."""
     min_count: int | None = None
-    """Words that are trained on less often are `<unk>`, where the text does not fix them; None: as the data set has it."""
+    """Words that are trained on less often are `<unk>`, where the text does not fix them; None: as
+    the data set has it."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "data", train=at_least(2), max_vocabulary=at_least(2), min_count=COUNT)
@@ -56,7 +58,8 @@ class TextSettings:
 
 @dataclass(frozen=True, eq=False)
 class TextData:
-    """A text in its three parts. Anything that fills one in can be searched on, characters or bytes too.
+    """A text in its three parts. Anything that fills one in can be searched on, characters or bytes
+    too.
 
     ValueError where a part is not a vector of at least two numbers between 0 and V - 1.
     """
@@ -89,7 +92,7 @@ class TextData:
         return {name: len(getattr(self, name)) for name in PARTS}
 
 
-# ---------------------------------------------------------------------------------------------------- registered texts
+# --------------------------------------------------------------------------------- registered texts
 PTB_COUNTS = (929_589, 73_760, 82_430, 10_000)  # tokens of the parts with <eos>, words (Zaremba et al. 2014)
 WIKITEXT2_COUNTS = (2_088_628, 217_646, 245_569, 33_278)  # (Merity et al. 2017)
 
@@ -97,9 +100,10 @@ WIKITEXT2_COUNTS = (2_088_628, 217_646, 245_569, 33_278)  # (Merity et al. 2017)
 def load_ptb(folder: str | Path, train: int | None = None) -> TextData:
     """The Penn Treebank in Mikolov's preprocessing, as it is (paper 3.1).
 
-    folder: holds `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`, or the same without `ptb.`; or it holds a folder
-    `ptb` or `simple-examples/data` (Mikolov's archive, unpacked) that does. train: the first tokens only. ValueError where
-    files are missing or damaged, or are another text.
+    folder: holds `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`, or the same without `ptb.`;
+    or it holds a folder `ptb` or `simple-examples/data` (Mikolov's archive, unpacked) that does.
+    train: the first tokens only. ValueError where files are missing or damaged, or are another
+    text.
     """
     names = [(f"ptb.{part}.txt", f"{part}.txt") for part in OFFICIAL]
     files = _find(Path(folder), ("", "ptb", "simple-examples/data"), names, "Penn Treebank", "ptb")
@@ -107,11 +111,12 @@ def load_ptb(folder: str | Path, train: int | None = None) -> TextData:
 
 
 def load_wikitext2(folder: str | Path, train: int | None = None) -> TextData:
-    """WikiText-2 at the level of words, as it is (Merity et al. 2017). Empty lines count as sentences, as they do there.
+    """WikiText-2 at the level of words, as it is (Merity et al. 2017). Empty lines count as
+    sentences, as they do there.
 
-    folder: holds `wiki.train.tokens`, `wiki.valid.tokens` and `wiki.test.tokens`, or a folder `wikitext-2` with them, or
-    the published `wikitext-2-v1.zip`. train: the first tokens only. ValueError where files are missing or damaged, or are
-    another text.
+    folder: holds `wiki.train.tokens`, `wiki.valid.tokens` and `wiki.test.tokens`, or a folder
+    `wikitext-2` with them, or the published `wikitext-2-v1.zip`. train: the first tokens only.
+    ValueError where files are missing or damaged, or are another text.
     """
     names = [f"wiki.{part}.tokens" for part in OFFICIAL]
     archive = Path(folder) / "wikitext-2-v1.zip"
@@ -127,10 +132,12 @@ def load_wikitext2(folder: str | Path, train: int | None = None) -> TextData:
 
 
 def load_text(folder: str | Path, train: int | None = None, max_vocabulary: int = 10_000, min_count: int = 2) -> TextData:
-    """A text of one's own: a sentence a line, words apart by spaces, UTF-8; empty lines are passed over.
+    """A text of one's own: a sentence a line, words apart by spaces, UTF-8; empty lines are passed
+    over.
 
-    folder: holds `train.txt`, `valid.txt` and `test.txt` (`ptb.train.txt` and so on do too). train: the first tokens only.
-    max_vocabulary, min_count: as in `TextSettings`. ValueError where files are missing, empty or not text.
+    folder: holds `train.txt`, `valid.txt` and `test.txt` (`ptb.train.txt` and so on do too). train:
+    the first tokens only. max_vocabulary, min_count: as in `TextSettings`. ValueError where files
+    are missing, empty or not text.
     """
     names = [(f"{part}.txt", f"ptb.{part}.txt") for part in OFFICIAL]
     files = _find(Path(folder), ("",), names, "text", None)
@@ -138,12 +145,13 @@ def load_text(folder: str | Path, train: int | None = None, max_vocabulary: int 
 
 
 def load_topics(train: int | None = None, max_vocabulary: int = 2000, min_count: int = 2) -> TextData:
-    """The help texts about Python's language, `pydoc_data.topics`, about 58,000 words to train on. Another Python has other
-    ones, so runs record `topics_source()`.
+    """The help texts about Python's language, `pydoc_data.topics`, about 58,000 words to train on.
+    Another Python has other ones, so runs record `topics_source()`.
 
-    Whole topics, never pieces of one, are kept apart for validation and test (about a tenth each). Several topics repeat
-    others: of equal paragraphs only the first stays, so that nothing trained on is tested on. Tokens are words in lower
-    case, numbers, and single marks. train, max_vocabulary, min_count: as in `TextSettings`.
+    Whole topics, never pieces of one, are kept apart for validation and test (about a tenth each).
+    Several topics repeat others: of equal paragraphs only the first stays, so that nothing trained
+    on is tested on. Tokens are words in lower case, numbers, and single marks. train,
+    max_vocabulary, min_count: as in `TextSettings`.
     """
     parts = _topic_parts(_topics())
     files = [Path(f"pydoc_data.topics ({name})") for name in PARTS]
@@ -156,9 +164,10 @@ def topics_source() -> dict[str, str]:
     return {"python": platform.python_version(), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-# ------------------------------------------------------------------------------------------------------------ reading
+# ------------------------------------------------------------------------------------------ reading
 def _find(folder: Path, places: Sequence[str], names: Sequence[Sequence[str]], what: str, get: str | None) -> list[Path]:
-    """The three files: all in the first of `places` that holds any of them, each by the first of its names there is."""
+    """The three files: all in the first of `places` that holds any of them, each by the first of
+    its names there is."""
     for place in places:
         found = [
             next((folder / place / name for name in some if (folder / place / name).is_file()), None) for some in names
@@ -209,9 +218,10 @@ def _sentences(text: str, empty: bool = False) -> Lines:
     return words if empty else [line for line in words if line]
 
 
-# -------------------------------------------------------------------------------------------------------- vocabularies
+# ------------------------------------------------------------------------------------- vocabularies
 def _ranked(lines: Lines) -> list[tuple[str, int]]:
-    """Words and how often they occur, `<eos>` among them: the commonest first, equal ones by alphabet."""
+    """Words and how often they occur, `<eos>` among them: the commonest first, equal ones by
+    alphabet."""
     counts = Counter(word for line in lines for word in line)
     counts[EOS] += len(lines)
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -244,7 +254,8 @@ def _first(tokens: Tensor, train: int | None, name: str) -> Tensor:
 def _as_published(
     name: str, title: str, parts: Sequence[Lines], files: Sequence[Path], counts: tuple[int, ...], train: int | None
 ) -> TextData:
-    """Every word of the training part counts, no other may occur, and the numbers are those of the publication."""
+    """Every word of the training part counts, no other may occur, and the numbers are those of the
+    publication."""
     _check_not_empty(parts, files)
     vocabulary = tuple(word for word, _ in _ranked(parts[0]))
     found = (*(sum(map(len, lines)) + len(lines) for lines in parts), len(vocabulary))
@@ -287,7 +298,7 @@ def _by_frequency(
     return TextData(name, _first(numbers[0], train, name), numbers[1], numbers[2], vocabulary)
 
 
-# -------------------------------------------------------------------------------------------------------------- topics
+# ------------------------------------------------------------------------------------------- topics
 def _topics() -> Mapping[str, str]:
     try:
         from pydoc_data.topics import topics
@@ -300,7 +311,8 @@ def _topics() -> Mapping[str, str]:
 
 
 def _topic_parts(topics: Mapping[str, str]) -> list[Lines]:
-    """Lines of the training, validation and test part. Topics are dealt in the order of their names' hashes."""
+    """Lines of the training, validation and test part. Topics are dealt in the order of their
+    names' hashes."""
     seen: set[tuple[str, ...]] = set()
     lines: dict[str, Lines] = {}
     for topic in sorted(topics):

@@ -1,12 +1,14 @@
 """Reads a pickle as data, never as a program.
 
-A pickle is a program for a small machine, and Python's own machine can be told to call anything that can be imported. The
-files of CIFAR-10's python form are pickles, so this is a machine of our own that knows only what such files need: texts,
-numbers, lists, dicts, tuples, and numpy arrays of bytes. It imports nothing and calls nothing: numpy's names are known, and
-the parts of an array are put together here. Whatever else stands in a file is refused, harmless or not.
+A pickle is a program for a small machine, and Python's own machine can be told to call anything
+that can be imported. The files of CIFAR-10's python form are pickles, so this is a machine of our
+own that knows only what such files need: texts, numbers, lists, dicts, tuples, and numpy arrays of
+bytes. It imports nothing and calls nothing: numpy's names are known, and the parts of an array are
+put together here. Whatever else stands in a file is refused, harmless or not.
 
-It also takes no more time and memory than the file is long: places in the memo are a dict, keys of dicts are texts (hashing
-nested tuples can take for ever), and arrays are built only when they are asked for.
+It also takes no more time and memory than the file is long: places in the memo are a dict, keys of
+dicts are texts (hashing nested tuples can take for ever), and arrays are built only when they are
+asked for.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Dtype:
 
 @dataclass
 class Array:
-    """The parts of an array as they stand in the file; `numpy()` checks them and puts them together."""
+    """The parts of an array as they stand in the file; `numpy()` checks them and puts them
+    together."""
 
     state: object = None
 
@@ -62,8 +65,9 @@ class Array:
 
 
 def read_pickle(data: bytes) -> object:
-    """What a pickle of protocol 2 to 4 holds. Python 2's strings and bytes come as texts of the characters 0 to 255, arrays
-    as `Array`. ValueError where it ends early, is no pickle, or asks for anything but plain data."""
+    """What a pickle of protocol 2 to 4 holds. Python 2's strings and bytes come as texts of the
+    characters 0 to 255, arrays as `Array`. ValueError where it ends early, is no pickle, or asks
+    for anything but plain data."""
     try:
         return _run(data)
     except (IndexError, KeyError, TypeError, OverflowError):  # nothing on the stack, no such memo, an item for a number

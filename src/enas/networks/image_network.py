@@ -1,6 +1,8 @@
-"""What the backbones for images share: the settings of stem and width, the constructor, and how images enter.
+"""What the backbones for images share: the settings of stem and width, the constructor, and how
+images enter.
 
-Shapes: x (B, channels, S, S) float32; an output of level l has `width(l)` channels and `size(l)` x `size(l)` pixels.
+Shapes: x (B, channels, S, S) float32; an output of level l has `width(l)` channels and `size(l)` x
+`size(l)` pixels.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ class ImageNetworkSettings:
     filters: int = 16
     """Channels of the stem."""
     stem_stride: int = 1
-    """Stride of the stem. 2 halves the image before the first cell or layer: a quarter of the cost (not in the paper)."""
+    """Stride of the stem. 2 halves the image before the first cell or layer: a quarter of the cost
+    (not in the paper)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "network", filters=COUNT)
@@ -40,8 +43,8 @@ class ImageNetworkSettings:
         raise NotImplementedError
 
     def widened(self, highest: int) -> Self:
-        """Returns settings of a network whose highest layer has `highest` filters (paper 3.2: 512), all widths scaled
-        alike. ValueError where they do not come out whole."""
+        """Returns settings of a network whose highest layer has `highest` filters (paper 3.2: 512),
+        all widths scaled alike. ValueError where they do not come out whole."""
         if highest < self.growth or highest % self.growth:
             raise ValueError(
                 f"filters of the highest layer are a multiple of {self.growth}, as the stem has 1/{self.growth} of them;"
@@ -56,7 +59,8 @@ S = TypeVar("S", bound=ImageNetworkSettings)
 class ImageNetwork(Supernet, Generic[S]):
     """Supernet of a space of image networks, or with `only` the child model of one architecture.
 
-    A backbone works its structure out in `prepare` and provides its modules, the stem aside, in `build`.
+    A backbone works its structure out in `prepare` and provides its modules, the stem aside, in
+    `build`.
     """
 
     level: Mapping[str, int] = {}  # output to the number of reductions before it, where a backbone has levels
@@ -123,7 +127,8 @@ class ImageNetwork(Supernet, Generic[S]):
         }
 
     def after_stem(self, x: Tensor, relu: bool = False) -> Tensor:
-        """Returns the output of the stem for images x, computed once for all architectures that are scored on them."""
+        """Returns the output of the stem for images x, computed once for all architectures that are
+        scored on them."""
 
         def make() -> Tensor:
             out: Tensor = self.at("stem")(x.contiguous(memory_format=torch.channels_last))

@@ -1,8 +1,10 @@
-"""What makes convolutional cells fast on a CPU, in torch's own pieces: same numbers, up to the order of a sum.
+"""What makes convolutional cells fast on a CPU, in torch's own pieces: same numbers, up to the
+order of a sum.
 
-All of it works on tensors in channels_last, where (B, C, H, W) lies in memory as a matrix of B H W rows and C columns. Each
-piece says what was slow; docs/log.md has the measurements. Elsewhere (other devices, layouts, small tensors) torch's own
-kernels run. Each can be turned off, which is how tests and benchmarks compare: `with kernels.without("batch_norm"): ...`.
+All of it works on tensors in channels_last, where (B, C, H, W) lies in memory as a matrix of B H W
+rows and C columns. Each piece says what was slow; docs/log.md has the measurements. Elsewhere
+(other devices, layouts, small tensors) torch's own kernels run. Each can be turned off, which is
+how tests and benchmarks compare: `with kernels.without("batch_norm"): ...`.
 
     batch_norm     torch's inner loop runs over channels, poorly where they are no multiple of the vector's width: rows are
                    joined until they are; statistics, then one multiply-add
@@ -72,13 +74,15 @@ def _matrix(x: Tensor, columns: int) -> Tensor:
 
 
 def _as_images(matrix: Tensor) -> Tensor:
-    """(rows, columns) as (rows, columns, 1, 1), which lies in memory alike and is what torch's batch norm takes."""
+    """(rows, columns) as (rows, columns, 1, 1), which lies in memory alike and is what torch's
+    batch norm takes."""
     return matrix[:, :, None, None]
 
 
-# ------------------------------------------------------------------------------------------------------ batch norm
+# --------------------------------------------------------------------------------------- batch norm
 def joined(rows: int, channels: int) -> int:
-    """How many rows to join so that their channels fill whole vectors; 1 where they do, or cannot."""
+    """How many rows to join so that their channels fill whole vectors; 1 where they do, or
+    cannot."""
     times = 1
     while channels * times % LANES and rows % (2 * times) == 0:
         times *= 2
@@ -154,7 +158,7 @@ class _BatchNorm(torch.autograd.Function):
         return dx, dots, sums, None
 
 
-# --------------------------------------------------------------------------------------------- depthwise convolution
+# ---------------------------------------------------------------------------- depthwise convolution
 class Depthwise(nn.Conv2d):
     """k x k, each channel by itself, without bias; padded so that stride 1 keeps the size."""
 
@@ -169,8 +173,8 @@ class Depthwise(nn.Conv2d):
 
 
 class _Depthwise5(torch.autograd.Function):
-    """5x5, stride 1. Weight gradient: taps -2, -1, 0 and taps 1, 2 of a row, by kernels of width 3 on rows that two zeros
-    part, so that a shift by a pixel is a shift in memory."""
+    """5x5, stride 1. Weight gradient: taps -2, -1, 0 and taps 1, 2 of a row, by kernels of width 3
+    on rows that two zeros part, so that a shift by a pixel is a shift in memory."""
 
     @staticmethod
     def forward(ctx: Context, x: Tensor, weight: Tensor) -> Tensor:
@@ -185,7 +189,8 @@ class _Depthwise5(torch.autograd.Function):
         dx = _conv_backward(grad, x, weight, 2, [True, False])[0]
 
         def parted(value: Tensor, lead: int) -> Tensor:
-            """(B H (W + 2) + 2 pixels, C), two zeros after each row; all of it `lead` pixels from the start."""
+            """(B H (W + 2) + 2 pixels, C), two zeros after each row; all of it `lead` pixels from
+            the start."""
             flat = value.new_zeros((B * H * (W + 2) + 2) * C)
             inner = flat[lead * C : lead * C + B * H * (W + 2) * C].view(B, H, W + 2, C)
             inner[:, :, :W].copy_(value.permute(0, 2, 3, 1))
@@ -196,7 +201,8 @@ class _Depthwise5(torch.autograd.Function):
 
         wide, given = parted(x, 1), images(parted(grad, 0), 0)
         narrow = weight.new_empty(C, 1, 5, 3).contiguous(memory_format=torch.channels_last)
-        # From the start pixel w is x[w - 1]: taps -2, -1, 0. From two on it is x[w + 1]: taps 1 and 2, and 0 in part.
+        # From the start pixel w is x[w - 1]: taps -2, -1, 0. From two on it is x[w + 1]: taps 1 and
+        # 2, and 0 in part.
         left = _conv_backward(given, images(wide, 0), narrow, (2, 1), [False, True])[1]
         right = _conv_backward(given, images(wide, 2), narrow, (2, 1), [False, True])[1]
         return dx, torch.cat([left, right[..., 1:]], 3)
@@ -212,7 +218,7 @@ def _conv_backward(
     return dx, dweight
 
 
-# ---------------------------------------------------------------------------------------------------------- pooling
+# ------------------------------------------------------------------------------------------ pooling
 class AvgPool(nn.AvgPool2d):
     """3x3, padding 1 that does not count as pixels."""
 
@@ -239,7 +245,8 @@ def _shares(channels: int, height: int, width: int, stride: int, dtype: torch.dt
 
 
 def halved(x: Tensor) -> Tensor:
-    """Means of 2x2 pixels, (B, C, ceil(H/2), ceil(W/2)); at odd sizes the last are of what is there."""
+    """Means of 2x2 pixels, (B, C, ceil(H/2), ceil(W/2)); at odd sizes the last are of what is
+    there."""
     return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
 
 
@@ -265,7 +272,7 @@ def _running_max(x: Tensor, dim: int) -> Tensor:
     return out
 
 
-# ----------------------------------------------------------------------------------------------------------- layout
+# ------------------------------------------------------------------------------------------- layout
 def concatenated(parts: Sequence[Tensor], relu: bool = False) -> Tensor:
     """(B, C, H, W) each, side by side in channels; with a ReLU."""
     if len(parts) == 1:
@@ -300,8 +307,8 @@ class _Concat(torch.autograd.Function):
 
 
 def diagonals(x: Tensor, both: bool) -> tuple[Tensor, ...]:
-    """Pixels of even row and column, and with `both` those of odd row and column: (B, C, ceil(H/2), ceil(W/2)) each. At odd
-    sizes a line of zeros comes in."""
+    """Pixels of even row and column, and with `both` those of odd row and column: (B, C, ceil(H/2),
+    ceil(W/2)) each. At odd sizes a line of zeros comes in."""
     if on("layout"):
         out: tuple[Tensor, ...] = _Diagonals.apply(x, both)
         return out
@@ -337,13 +344,14 @@ class _Diagonals(torch.autograd.Function):
         return dx, None
 
 
-# ----------------------------------------------------------------------------------------------------------- memory
+# ------------------------------------------------------------------------------------------- memory
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 def keep_memory() -> bool:
-    """Freed memory stays with this process, to be used again. True where the C library could be told so; nothing happens
-    where the user has set the allocator up (MALLOC_ or GLIBC_TUNABLES in the environment)."""
+    """Freed memory stays with this process, to be used again. True where the C library could be
+    told so; nothing happens where the user has set the allocator up (MALLOC_ or GLIBC_TUNABLES in
+    the environment)."""
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

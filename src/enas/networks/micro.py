@@ -1,15 +1,17 @@
-"""The network that micro cells are put into (paper 2.4, Fig. 4): stem, blocks of cells, pooling, classifier.
+"""The network that micro cells are put into (paper 2.4, Fig. 4): stem, blocks of cells, pooling,
+classifier.
 
     stem 3x3 -> [N normal cells, reduction cell] x 2 -> N normal cells (-> reduction cell) -> ReLU, average, linear
 
-Shapes: x (B, channels, S, S); a cell at `filters` C gives its loose ends, concatenated: (B, loose ends x C, s, s). Filters
-double and the size halves at a reduction cell, where edges that read a cell input have stride 2 (the paper says all ops;
-nodes inside could not be halved again).
+Shapes: x (B, channels, S, S); a cell at `filters` C gives its loose ends, concatenated: (B, loose
+ends x C, s, s). Filters double and the size halves at a reduction cell, where edges that read a
+cell input have stride 2 (the paper says all ops; nodes inside could not be halved again).
 
-Each cell that reads another cell owns the 1x1 convolution that brings it to C channels ("calibration"): one weight matrix a
-loose end, run as one convolution over their concatenation, after a ReLU and before a batch norm; where the input is twice
-as large it is a factorized reduction. So search and final network are the same thing. Classifier and auxiliary head are
-readers too. Cells that no output needs are not run.
+Each cell that reads another cell owns the 1x1 convolution that brings it to C channels
+("calibration"): one weight matrix a loose end, run as one convolution over their concatenation,
+after a ReLU and before a batch norm; where the input is twice as large it is a factorized
+reduction. So search and final network are the same thing. Classifier and auxiliary head are readers
+too. Cells that no output needs are not run.
 """
 
 from __future__ import annotations
@@ -38,30 +40,35 @@ class MicroSettings(ImageNetworkSettings):
     """Size and regularisation of the network around the cells."""
 
     filters: int = 20
-    """Channels of the first block; doubled at each reduction (released code: 20 in search, 36 alone)."""
+    """Channels of the first block; doubled at each reduction (released code: 20 in search, 36
+    alone)."""
     cells: int = 6
     """Normal cells a block, N; three blocks (paper 3.2: 6; released code: 2 in search, 5 alone)."""
     reductions: int = 2
-    """Reduction cells: 2, between the blocks (released code), or 3, after each block (paper Fig. 4); 1: two blocks only,
-    for small images."""
+    """Reduction cells: 2, between the blocks (released code), or 3, after each block (paper Fig.
+    4); 1: two blocks only, for small images."""
     stem_multiplier: int = 3
     """The stem has filters x this many channels (released code)."""
     dropout: float = 0.1
-    """Dropout before the classifier (released code: 0.1 in search, 0.2 alone; the paper does not say)."""
+    """Dropout before the classifier (released code: 0.1 in search, 0.2 alone; the paper does not
+    say)."""
     drop_path: float = 0.0
-    """Probability that an edge's op is dropped for an image, at the last cell at the end of training; grows linearly with
-    depth and time; not on identity (released code: 0.4 alone)."""
+    """Probability that an edge's op is dropped for an image, at the last cell at the end of
+    training; grows linearly with depth and time; not on identity (released code: 0.4 alone)."""
     aux_weight: float = 0.0
-    """Weight of the auxiliary head's loss; the head stands on the cell after the second (or only) reduction; 0: no head
-    (released code: 0.4; the paper does not speak of one)."""
+    """Weight of the auxiliary head's loss; the head stands on the cell after the second (or only)
+    reduction; 0: no head (released code: 0.4; the paper does not speak of one)."""
     extra_calibration: bool = False
-    """A second ReLU, 1x1, batch norm on the previous cell's output (released code's final network; not in the paper)."""
+    """A second ReLU, 1x1, batch norm on the previous cell's output (released code's final network;
+    not in the paper)."""
     merge_norm: bool = True
-    """Batch norm after the 1x1 convolutions that calibrate a cell's inputs. Appendix B finds that norm removable after
-    the merges of the macro space, not here: without it 20 cells are not finite (docs/log.md, 2026-11-27)."""
+    """Batch norm after the 1x1 convolutions that calibrate a cell's inputs. Appendix B finds that
+    norm removable after the merges of the macro space, not here: without it 20 cells are not finite
+    (docs/log.md, 2026-11-27)."""
     head_norm: bool = False
-    """Batch norm of each loose end before the classifier, the one reader of a cell that has none: children differ in the
-    scale of their outputs (not in the paper; docs/log.md says what it brought on digits)."""
+    """Batch norm of each loose end before the classifier, the one reader of a cell that has none:
+    children differ in the scale of their outputs (not in the paper; docs/log.md says what it
+    brought on digits)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,7 +83,8 @@ class MicroSettings(ImageNetworkSettings):
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the stack: which cell stands there, its channels and the size (pixels) of its output."""
+    """A place in the stack: which cell stands there, its channels and the size (pixels) of its
+    output."""
 
     index: int
     cell: str
@@ -116,7 +124,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
             if address.startswith("classifier.") and isinstance(module, nn.Linear):
                 module.weight.div_(len(self.space.cells[0].nodes) ** 0.5)
 
-    # ---------------------------------------------------------------------------------------------- structure
+    # ------------------------------------------------------------------------------------ structure
     @property
     def stem_width(self) -> int:
         return self.settings.filters * self.settings.stem_multiplier
@@ -132,7 +140,8 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return self.size(0) if position == STEM else self.positions[position].size
 
     def _halves(self, index: int, source: int) -> bool:
-        """Must the calibration of this input also halve its size? (The cell before a reduction cell, seen from after.)"""
+        """Must the calibration of this input also halve its size? (The cell before a reduction
+        cell, seen from after.)"""
         entry = self._size(self._sources(index)["prev"])  # the size at which this cell reads its inputs
         return self._size(source) != entry
 
@@ -203,14 +212,15 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
             out += [f"aux_head.reduce.{name}" for name in self._ends(self.aux_position, arch)] + ["aux_head.body"]
         return out
 
-    # ------------------------------------------------------------------------------------------------ forward
+    # -------------------------------------------------------------------------------------- forward
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor | Outputs:
-        """Logits (B, classes); in training with an auxiliary head `Outputs`. `progress` in 0..1 is how much of the
-        training is over: drop-path grows with it."""
+        """Logits (B, classes); in training with an auxiliary head `Outputs`. `progress` in 0..1 is
+        how much of the training is over: drop-path grows with it."""
         arch = self.architecture(arch)
         wired = self.space.wire(arch)
         aux_now = self.training and self.aux_weight > 0
-        # Every reader of a cell takes a ReLU of it first, so it is applied once, where the output is made.
+        # Every reader of a cell takes a ReLU of it first, so it is applied once, where the output
+        # is made.
         outputs: dict[int, Tensor] = {STEM: self.after_stem(x, relu=True)}
         aux = None
         for index in self.live(arch, aux_now):
@@ -274,7 +284,8 @@ def drop_path(x: Tensor, p: float) -> Tensor:
 
 
 class _Calibration(nn.Module):
-    """The weights one loose end has in a reader's 1x1 convolution; `odd` is the shifted half of a factorized reduction."""
+    """The weights one loose end has in a reader's 1x1 convolution; `odd` is the shifted half of a
+    factorized reduction."""
 
     def __init__(self, channels_in: int, channels_out: int, halves: bool):
         super().__init__()
@@ -295,7 +306,8 @@ def _relu_conv_norm(channels: int, norm: Norm) -> nn.Module:
 
 
 def _aux_body(size: int, classes: int, norm: Norm) -> nn.Module:
-    """The auxiliary head after its 1x1 convolution, as released: a convolution over the whole (pooled) map, then linear."""
+    """The auxiliary head after its 1x1 convolution, as released: a convolution over the whole
+    (pooled) map, then linear."""
     pooled = (size - min(5, size)) // 3 + 1
     return nn.Sequential(
         norm(128),

@@ -3,9 +3,9 @@
     stem 3x3 -> N cells at C channels -> residual block, half the size -> N cells at 2C
     -> residual block -> N cells at 4C -> batch norm, ReLU, average, linear
 
-Shapes: x (B, channels, S, S); a cell keeps shape; a residual block maps (B, C, s, s) to (B, 2C, s/2, s/2).
-Published: C = 16, N = 5. Weights begin as everywhere in this package (He), not by torch's own rule as in the
-publication.
+Shapes: x (B, channels, S, S); a cell keeps shape; a residual block maps (B, C, s, s) to (B, 2C,
+s/2, s/2). Published: C = 16, N = 5. Weights begin as everywhere in this package (He), not by
+torch's own rule as in the publication.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class NasBench201NetworkSettings(ImageNetworkSettings):
     """Size of the network around the cells."""
 
     filters: int = 16
-    """Channels of the first stage, C; each of the two residual blocks doubles them (published: 16)."""
+    """Channels of the first stage, C; each of the two residual blocks doubles them (published:
+    16)."""
     cells: int = 5
     """Cells per stage, N (published: 5)."""
 
@@ -80,7 +81,8 @@ class NasBench201Network(ImageNetwork[NasBench201NetworkSettings]):
         return [*out, "norm", "classifier"]
 
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
-        """Returns logits (B, classes). `progress` is not used: nothing in this network changes with time."""
+        """Returns logits (B, classes). `progress` is not used: nothing in this network changes with
+        time."""
         cell = self.only_cell(self.architecture(arch))
         if cell.outputs:
             x = self.after_stem(x)

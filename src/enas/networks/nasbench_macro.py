@@ -1,11 +1,12 @@
-"""The network that chains of NAS-Bench-Macro make (Su et al. 2021; where the text is silent, the released code).
+"""The network that chains of NAS-Bench-Macro make (Su et al. 2021; where the text is silent, the
+released code).
 
     stem 3x3, batch norm, ReLU -> layers in three stages -> 1x1, batch norm, ReLU, average, linear
 
-Shapes: x (B, channels, S, S). The first layer of a stage halves the size and doubles the width, whichever op
-it is: an identity there is a 1x1 and batch norm. All others keep shape. Published: 32 channels at the stem,
-stages of 2, 3 and 3 layers, 1,280 channels before the classifier. Weights begin as everywhere in this package
-(He), not by torch's own rule as in the publication.
+Shapes: x (B, channels, S, S). The first layer of a stage halves the size and doubles the width,
+whichever op it is: an identity there is a 1x1 and batch norm. All others keep shape. Published: 32
+channels at the stem, stages of 2, 3 and 3 layers, 1,280 channels before the classifier. Weights
+begin as everywhere in this package (He), not by torch's own rule as in the publication.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class NasBenchMacroNetworkSettings(ImageNetworkSettings):
 
 
 def stages(layers: int) -> tuple[int, ...]:
-    """Returns the number of layers of each stage: 2, 3, 3 of 8 as published, fewer than three stages where there
-    are fewer layers."""
+    """Returns the number of layers of each stage: 2, 3, 3 of 8 as published, fewer than three
+    stages where there are fewer layers."""
     return tuple(n for n in ((layers + i) // STAGES for i in range(STAGES)) if n)
 
 
@@ -89,7 +90,8 @@ class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
         return ["stem", *layers, "head", "classifier"]
 
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
-        """Returns logits (B, classes). `progress` is not used: nothing in this network changes with time."""
+        """Returns logits (B, classes). `progress` is not used: nothing in this network changes with
+        time."""
         nodes, images = self.only_cell(self.architecture(arch)).nodes, x
         x = self.after_stem(images, relu=True)
         for i, node in enumerate(nodes):  # chains that begin alike are computed alike

@@ -1,12 +1,15 @@
-"""The ops an edge of a convolutional cell can choose from, and their registry (paper 2.4 and appendix B).
+"""The ops an edge of a convolutional cell can choose from, and their registry (paper 2.4 and
+appendix B).
 
-Shapes: every op maps (B, C, H, W) to (B, C, H / stride, W / stride); the channel count stays. Convolutions run in the order
-ReLU, convolution, batch norm, and a separable convolution is applied twice (appendix B). Pooling and identity hold no
-weights at stride 1. Everything works in channels_last, which is what makes depthwise convolution and pooling fast on a CPU.
-The layers of NAS-Bench-Macro are apart: they may change the channel count, and their convolutions come before the ReLU.
+Shapes: every op maps (B, C, H, W) to (B, C, H / stride, W / stride); the channel count stays.
+Convolutions run in the order ReLU, convolution, batch norm, and a separable convolution is applied
+twice (appendix B). Pooling and identity hold no weights at stride 1. Everything works in
+channels_last, which is what makes depthwise convolution and pooling fast on a CPU. The layers of
+NAS-Bench-Macro are apart: they may change the channel count, and their convolutions come before the
+ReLU.
 
-To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges of cells) or `LAYER_OPS`
-(layers of whole networks): spaces name it, laws test it.
+To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges
+of cells) or `LAYER_OPS` (layers of whole networks): spaces name it, laws test it.
 """
 
 from __future__ import annotations
@@ -28,15 +31,18 @@ T = TypeVar("T")
 
 
 def batch_norm(channels: int, statistics: Statistics = "running") -> nn.BatchNorm2d:
-    """Batch norm that scores with its running statistics, or always with those of the batch at hand.
+    """Batch norm that scores with its running statistics, or always with those of the batch at
+    hand.
 
-    A supernet uses the batch's: running ones would mix all children (the measured cause of collapsed searches).
+    A supernet uses the batch's: running ones would mix all children (the measured cause of
+    collapsed searches).
     """
     return kernels.BatchNorm(channels, track_running_stats=statistics == "running")
 
 
 class AfterRelu(nn.Sequential):
-    """An op whose first layer is a ReLU. Edges that read one value can share it: `op.body(relu(x))` is `op(x)`."""
+    """An op whose first layer is a ReLU. Edges that read one value can share it: `op.body(relu(x))`
+    is `op(x)`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(F.relu(x))
@@ -65,7 +71,8 @@ class Read:
 
 
 class SeparableConv(AfterRelu):
-    """(ReLU, depthwise k x k, pointwise 1x1, batch norm), twice in cells (appendix B); the stride is in the first."""
+    """(ReLU, depthwise k x k, pointwise 1x1, batch norm), twice in cells (appendix B); the stride
+    is in the first."""
 
     def __init__(self, channels: int, stride: int, norm: Norm, kernel: int, times: int = 2):
         layers: list[nn.Module] = []
@@ -80,10 +87,10 @@ class SeparableConv(AfterRelu):
 
 
 class FactorizedReduction(nn.Module):
-    """Half the size: two 1x1 convolutions of stride 2, one a pixel further down and right, side by side; then batch norm.
-    Together they read half of the pixels, as released: those of even row and column, and those of odd row and column.
-    Input (B, C_in, H, W), output (B, C_out, ceil(H/2), ceil(W/2)). Reads its input as it is: a ReLU, where one is wanted,
-    comes before."""
+    """Half the size: two 1x1 convolutions of stride 2, one a pixel further down and right, side by
+    side; then batch norm. Together they read half of the pixels, as released: those of even row and
+    column, and those of odd row and column. Input (B, C_in, H, W), output (B, C_out, ceil(H/2),
+    ceil(W/2)). Reads its input as it is: a ReLU, where one is wanted, comes before."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: Norm):
         super().__init__()
@@ -96,11 +103,12 @@ class FactorizedReduction(nn.Module):
 
 
 def factorized(x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
-    """The two stride-2 products of a factorized reduction, concatenated; at odd sizes zeros stand for the pixels of odd row
-    and column that are not there, so that a stride of 2 keeps ceil(H/2).
+    """The two stride-2 products of a factorized reduction, concatenated; at odd sizes zeros stand
+    for the pixels of odd row and column that are not there, so that a stride of 2 keeps ceil(H/2).
 
-    Pixels are picked before the product, not by its stride: on x86 a 1x1 convolution of stride 2 in channels_last with
-    fewer than 8 input channels writes past its memory (torch 2.13, oneDNN; docs/log.md)."""
+    Pixels are picked before the product, not by its stride: on x86 a 1x1 convolution of stride 2 in
+    channels_last with fewer than 8 input channels writes past its memory (torch 2.13, oneDNN;
+    docs/log.md)."""
     picked = kernels.diagonals(x, both=odd.shape[0] > 0)
     return kernels.concatenated([F.conv2d(part, weight) for part, weight in zip(picked, (even, odd), strict=False)])
 
@@ -137,7 +145,8 @@ OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 }
 
 
-# What a layer of a whole network chooses from (paper 2.3): separable convolutions are applied once there.
+# What a layer of a whole network chooses from (paper 2.3): separable convolutions are applied once
+# there.
 LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
     "conv_3x3": partial(Conv, kernel=3),
     "conv_5x5": partial(Conv, kernel=5),
@@ -153,7 +162,8 @@ def make_stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Mo
     return nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), norm(channels))
 
 
-# What an edge of a NAS-Bench-201 cell chooses from beside `none`, by their published names (Dong & Yang 2020, 2.2).
+# What an edge of a NAS-Bench-201 cell chooses from beside `none`, by their published names (Dong &
+# Yang 2020, 2.2).
 NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
     "skip_connect": identity,
     "nor_conv_1x1": partial(Conv, kernel=1),
@@ -163,9 +173,9 @@ NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to `expansion` times the channels, ReLU, depthwise k x k, ReLU, 1x1; batch norm after each convolution; added to
-    its input where shape stays (Sandler et al. 2018, its ReLU6 a ReLU as in NAS-Bench-Macro). (B, C_in, H, W) to
-    (B, C_out, H / stride, W / stride)."""
+    """1x1 to `expansion` times the channels, ReLU, depthwise k x k, ReLU, 1x1; batch norm after
+    each convolution; added to its input where shape stays (Sandler et al. 2018, its ReLU6 a ReLU as
+    in NAS-Bench-Macro). (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm, expansion: int, kernel: int):
         super().__init__()
@@ -181,8 +191,8 @@ class InvertedResidual(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """1x1 and batch norm, of the pixels of even row and column at stride 2: picked before the product (see `factorized`).
-    Shapes as of `InvertedResidual`."""
+    """1x1 and batch norm, of the pixels of even row and column at stride 2: picked before the
+    product (see `factorized`). Shapes as of `InvertedResidual`."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm):
         super().__init__()
@@ -202,7 +212,8 @@ def identity_or_shortcut(channels_in: int, channels_out: int, stride: int, norm:
     return Shortcut(channels_in, channels_out, stride, norm)
 
 
-# What a layer of NAS-Bench-Macro chooses from (Su et al. 2021): from channels in, channels out, stride and norm.
+# What a layer of NAS-Bench-Macro chooses from (Su et al. 2021): from channels in, channels out,
+# stride and norm.
 NBMACRO_OPS: dict[str, Callable[[int, int, int, Norm], nn.Module]] = {
     "identity": identity_or_shortcut,
     "mb3_k3": partial(InvertedResidual, expansion=3, kernel=3),

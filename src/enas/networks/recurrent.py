@@ -2,11 +2,12 @@
 
     words -> embedding -> one or more layers of the cell -> softmax, tied to the embedding (Inan et al. 2017)
 
-All layers run the same cell, each with weights of its own. Dropout is variational: one mask for a whole window (Gal &
-Ghahramani 2016); the mask of the states is shared by all nodes.
+All layers run the same cell, each with weights of its own. Dropout is variational: one mask for a
+whole window (Gal & Ghahramani 2016); the mask of the states is shared by all nodes.
 
-Shapes: T steps, B streams, V words, H hidden units (also of an embedding); x (T, B) int64; logits (T, B, V); outputs and
-dropped (T, B, H), of the last layer, before and after its dropout; a state (B, H) a layer.
+Shapes: T steps, B streams, V words, H hidden units (also of an embedding); x (T, B) int64; logits
+(T, B, V); outputs and dropped (T, B, H), of the last layer, before and after its dropout; a state
+(B, H) a layer.
 """
 
 from __future__ import annotations
@@ -50,20 +51,23 @@ class RecurrentSettings:
     """Size and regularisation of the language model."""
 
     hidden: int = 720
-    """Hidden units, H, also of an embedding (released code: 720 in the first search, 200 in the corrected one; the paper
-    does not say)."""
+    """Hidden units, H, also of an embedding (released code: 720 in the first search, 200 in the
+    corrected one; the paper does not say)."""
     layers: int = 1
     """Recurrent layers (the paper searches one; appendix A names higher ones)."""
     highway: bool = True
-    """A gate on every node that lets what it reads pass (paper 3.1, appendix A; its Fig. 1 has none)."""
+    """A gate on every node that lets what it reads pass (paper 3.1, appendix A; its Fig. 1 has
+    none)."""
     batch_norm: bool = True
-    """Batch norm of a cell's output (appendix A: in the search, removable when a cell trains from scratch)."""
+    """Batch norm of a cell's output (appendix A: in the search, removable when a cell trains from
+    scratch)."""
     batch_norm_eps: float = 0.1
-    """Added to its variance. Cells of sigmoids differ little between streams, and 1e-5 would blow that up at every step
-    (docs/log.md, 2026-11-27; released code: 1.0 in the first search; the paper does not say)."""
+    """Added to its variance. Cells of sigmoids differ little between streams, and 1e-5 would blow
+    that up at every step (docs/log.md, 2026-11-27; released code: 1.0 in the first search; the
+    paper does not say)."""
     word_dropout: float = 0.0
-    """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani; released code: 0.1 in
-    the corrected search)."""
+    """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani;
+    released code: 0.1 in the corrected search)."""
     embedding_dropout: float = 0.0
     """Of the embeddings, one mask for the whole window, as all that follow (released code: 0.2)."""
     input_dropout: float = 0.0
@@ -79,7 +83,8 @@ class RecurrentSettings:
     softmax_bias: bool = True
     """A bias for each word (the paper does not say; released code: none)."""
     computation: Computation = "auto"
-    """How a window is computed; all give the same numbers. auto: fused on a CPU, recorded on a GPU."""
+    """How a window is computed; all give the same numbers. auto: fused on a CPU, recorded on a
+    GPU."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "network", hidden=COUNT, layers=COUNT, batch_norm_eps=POSITIVE, init_range=POSITIVE)
@@ -109,7 +114,7 @@ class RecurrentNetwork(Supernet):
                 elif name.endswith("bias"):
                     parameter.zero_()
 
-    # ---------------------------------------------------------------------------------------------- structure
+    # ------------------------------------------------------------------------------------ structure
     def _build(self) -> None:
         s = self.settings
         columns = s.hidden * (2 if s.highway else 1)
@@ -141,7 +146,7 @@ class RecurrentNetwork(Supernet):
         words = self.at("words").weight
         return tuple(words.new_zeros(batch, self.settings.hidden) for _ in range(self.settings.layers))
 
-    # ------------------------------------------------------------------------------------------------ forward
+    # -------------------------------------------------------------------------------------- forward
     def forward(
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
     ) -> tuple[LanguageModelOutputs, States]:
@@ -186,8 +191,8 @@ class RecurrentNetwork(Supernet):
 def hidden_for(
     parameters: int, space: SearchSpace, arch: Architecture, settings: RecurrentSettings, vocabulary: int
 ) -> int:
-    """The most hidden units with which a child has at most so many parameters (paper 3.1: 24 M). ValueError where even one
-    is too many."""
+    """The most hidden units with which a child has at most so many parameters (paper 3.1: 24 M).
+    ValueError where even one is too many."""
 
     def size(hidden: int) -> int:
         with torch.device("meta"):
@@ -197,8 +202,8 @@ def hidden_for(
 
 
 class StepNorm(nn.Module):
-    """The batch norm of a cell's output, its parameters and, where a network trains alone, its running statistics: they
-    move once a window, by the mean over its steps."""
+    """The batch norm of a cell's output, its parameters and, where a network trains alone, its
+    running statistics: they move once a window, by the mean over its steps."""
 
     num_batches_tracked: Tensor
 

@@ -1,10 +1,12 @@
-"""The end of a language model: a softmax over all words, its matrix tied to the embeddings (Inan et al. 2017).
+"""The end of a language model: a softmax over all words, its matrix tied to the embeddings (Inan et
+al. 2017).
 
-Logits of a window are by far its largest tensor (35 x 64 x 10,000 are 90 MB). So a model returns what they are made from,
-and on a CPU the loss is computed some rows at a time, its gradients with it: memory that stays in the cache, and is not
-asked for anew at every step.
+Logits of a window are by far its largest tensor (35 x 64 x 10,000 are 90 MB). So a model returns
+what they are made from, and on a CPU the loss is computed some rows at a time, its gradients with
+it: memory that stays in the cache, and is not asked for anew at every step.
 
-Shapes: N tokens, H hidden units, V words; hidden (N, H), words (V, H), bias (V,), targets (N,) int64.
+Shapes: N tokens, H hidden units, V words; hidden (N, H), words (V, H), bias (V,), targets (N,)
+int64.
 """
 
 from __future__ import annotations

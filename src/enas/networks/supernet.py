@@ -1,9 +1,12 @@
-"""Shared weights by address: the base of every backbone, supernet and child alike (paper 2.2; design 3).
+"""Shared weights by address: the base of every backbone, supernet and child alike (paper 2.2;
+design 3).
 
-A supernet holds the weights of all children of a space, a child model those of one architecture; both are the same class
-and run the same forward. Weights are modules registered under an *address* (`cells.3.n4.0.prev.sep_conv_3x3`), which is
-also their key in `state_dict`, so `child.load_state_dict(supernet.slice(arch))` is a filter and two children share exactly
-the addresses that both use. The architecture is an argument of the forward, never state left on a module.
+A supernet holds the weights of all children of a space, a child model those of one architecture;
+both are the same class and run the same forward. Weights are modules registered under an *address*
+(`cells.3.n4.0.prev.sep_conv_3x3`), which is also their key in `state_dict`, so
+`child.load_state_dict(supernet.slice(arch))` is a filter and two children share exactly the
+addresses that both use. The architecture is an argument of the forward, never state left on a
+module.
 """
 
 from __future__ import annotations
@@ -32,8 +35,9 @@ class Outputs(NamedTuple):
 
 
 class Supernet(nn.Module):
-    """Base class. A backbone's constructor calls `provide` for every address it could need; with `only` set, addresses
-    that this architecture does not use are not made, and the result is a child model."""
+    """Base class. A backbone's constructor calls `provide` for every address it could need; with
+    `only` set, addresses that this architecture does not use are not made, and the result is a
+    child model."""
 
     aux_weight: float = 0.0  # weight of the auxiliary head's loss; 0: there is none
 
@@ -46,13 +50,15 @@ class Supernet(nn.Module):
         self._remembered: dict[tuple[int, object], Tensor] | None = None
         self._used: dict[tuple[Architecture, bool], tuple[list[str], list[nn.Parameter]]] = {}
 
-    # ------------------------------------------------------------------------------------------- for backbones
+    # -------------------------------------------------------------------------------- for backbones
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
-        """Every address `arch` uses, in order; `aux`: with the path to the auxiliary head (training only)."""
+        """Every address `arch` uses, in order; `aux`: with the path to the auxiliary head (training
+        only)."""
         raise NotImplementedError
 
     def address(self, edge: WiredEdge, position: int = 0) -> str:
-        """The address of an edge whose cell stands at `position`, by the sharing rule of the space."""
+        """The address of an edge whose cell stands at `position`, by the sharing rule of the
+        space."""
         assert self.space.address is not None
         return self.space.address(edge, position)
 
@@ -81,7 +87,8 @@ class Supernet(nn.Module):
         self._at[address] = module
 
     def at(self, address: str) -> Any:
-        """The module at an address; ValueError where this model does not hold it (another architecture's child)."""
+        """The module at an address; ValueError where this model does not hold it (another
+        architecture's child)."""
         try:
             return self._at[address]
         except KeyError:
@@ -91,8 +98,8 @@ class Supernet(nn.Module):
             ) from None
 
     def once(self, x: Tensor, key: object, make: Callable[[], Tensor]) -> Tensor:
-        """`make()`, or while `remembering` what it gave for this very `x` and `key` before. Key says all that the value
-        depends on besides `x` and the weights."""
+        """`make()`, or while `remembering` what it gave for this very `x` and `key` before. Key
+        says all that the value depends on besides `x` and the weights."""
         if self._remembered is None or self.training or torch.is_grad_enabled():
             return make()
         place = (id(x), key)
@@ -105,11 +112,11 @@ class Supernet(nn.Module):
             self._remembered[place] = value
         return self._remembered[place]
 
-    # ---------------------------------------------------------------------------------------------- for users
+    # ------------------------------------------------------------------------------------ for users
     @contextmanager
     def remembering(self) -> Iterator[None]:
-        """Inside, architectures that are scored on one batch, without gradient, share what they compute alike: the same
-        numbers, made once. The weights must not change meanwhile."""
+        """Inside, architectures that are scored on one batch, without gradient, share what they
+        compute alike: the same numbers, made once. The weights must not change meanwhile."""
         before, self._remembered = self._remembered, {}
         try:
             yield
@@ -142,7 +149,8 @@ class Supernet(nn.Module):
         return self._used[key]
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, but free where nothing changes: a supernet has thousands of modules, a child uses few."""
+        """As `nn.Module.train`, but free where nothing changes: a supernet has thousands of
+        modules, a child uses few."""
         return self if mode == self.training else super().train(mode)
 
     def slice(self, arch: Architecture) -> dict[str, Tensor]:
@@ -151,8 +159,8 @@ class Supernet(nn.Module):
         return {f"{address}.{name}": value for address, part in parts.items() for name, value in part.items()}
 
     def child(self, arch: Architecture, statistics: Statistics | None = None) -> Supernet:
-        """A child model of `arch` with copies of these weights. `statistics`: "running" gives it running statistics of
-        its own (fresh ones where this model keeps none)."""
+        """A child model of `arch` with copies of these weights. `statistics`: "running" gives it
+        running statistics of its own (fresh ones where this model keeps none)."""
         child = self.rebuilt(arch, statistics or self.statistics)
         missing = child.load_state_dict(self.slice(arch), strict=False)
         lacking = [key for key in missing.missing_keys if not key.endswith(("running_mean", "running_var", "tracked"))]
@@ -175,7 +183,8 @@ class Supernet(nn.Module):
         return sum(p.numel() for address in addresses for p in self.at(address).parameters())
 
     def num_parameters_by_part(self, arch: Architecture | None = None) -> dict[str, int]:
-        """Parameters of a child by the part they stand in: the first name of the address, and for cells what it is."""
+        """Parameters of a child by the part they stand in: the first name of the address, and for
+        cells what it is."""
         parts: dict[str, int] = {}
         for address in self.used(arch):
             names = address.split(".")
@@ -194,16 +203,16 @@ class Bias(nn.Module):
 
 @torch.no_grad()
 def he_normal(weight: Tensor) -> None:
-    """Variance 2 / fan-in (He et al. 2015). On the meta device, where models are only counted, nothing: torch would load
-    its compiler for it."""
+    """Variance 2 / fan-in (He et al. 2015). On the meta device, where models are only counted,
+    nothing: torch would load its compiler for it."""
     if weight.numel() and not weight.is_meta:
         nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
 @torch.no_grad()
 def he_initialise(model: nn.Module) -> None:
-    """He initialisation (paper 3.2: He et al. 2015): convolutions and linear layers normal with variance 2 / fan-in, biases
-    zero, batch norms one and zero."""
+    """He initialisation (paper 3.2: He et al. 2015): convolutions and linear layers normal with
+    variance 2 / fan-in, biases zero, batch norms one and zero."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             he_normal(module.weight)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 
 def widest(size: Callable[[int], int], parameters: int, what: str) -> int:
-    """The largest width with `size(width) <= parameters`, for a size that grows with the width. ValueError, about `what`,
-    where even a width of 1 is too large."""
+    """The largest width with `size(width) <= parameters`, for a size that grows with the width.
+    ValueError, about `what`, where even a width of 1 is too large."""
     if size(1) > parameters:
         raise ValueError(f"{what} has at least {size(1):,} parameters; got {parameters:,}")
     low, high = 1, 2

@@ -1,12 +1,13 @@
 """An architecture: one answer to every active decision of a search space (design, section 1).
 
-A frozen, hashable value that reads and writes JSON. It holds names, never offsets, so it survives a reordered op list,
-diffs well and can be written by hand:
+A frozen, hashable value that reads and writes JSON. It holds names, never offsets, so it survives a
+reordered op list, diffs well and can be written by hand:
 
     {"space": {"name": "conv_micro", "num_nodes": 5},
      "choices": {"normal.n2.input0": "prev", "normal.n2.op0": "sep_conv_3x3", ...}}
 
-It holds no weights and no reference to its space; `SearchSpace.architecture` and `SearchSpace.check` hold it to the rules.
+It holds no weights and no reference to its space; `SearchSpace.architecture` and
+`SearchSpace.check` hold it to the rules.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ Answer = str | tuple[str, ...]  # one name, or for a subset the chosen names in 
 class Architecture:
     """Choices, and the name and settings of the space they answer.
 
-    Two architectures are equal when space and choices are equal, in whatever order they were written down; `provenance`
-    (where it came from: a paper, a run, a seed) travels along but does not count.
+    Two architectures are equal when space and choices are equal, in whatever order they were
+    written down; `provenance` (where it came from: a paper, a run, a seed) travels along but does
+    not count.
     """
 
     space_items: tuple[tuple[str, object], ...]
@@ -37,7 +39,8 @@ class Architecture:
     def of(
         cls, space: Mapping[str, object], choices: Mapping[str, Answer], provenance: Mapping[str, object] | None = None
     ) -> Architecture:
-        """Build from plain mappings. Nothing is checked against a space here: `SearchSpace.architecture` does that."""
+        """Build from plain mappings. Nothing is checked against a space here:
+        `SearchSpace.architecture` does that."""
         return cls(
             space_items=tuple(sorted((key, _frozen(value)) for key, value in space.items())),
             choice_items=tuple(sorted((key, _answer(key, value)) for key, value in choices.items())),
@@ -56,7 +59,8 @@ class Architecture:
 
     @cached_property
     def id(self) -> str:
-        """Ten hexadecimal digits that name this architecture in logs and file names; equal values have equal ids."""
+        """Ten hexadecimal digits that name this architecture in logs and file names; equal values
+        have equal ids."""
         text = json.dumps([self.space_items, self.choice_items], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -94,7 +98,8 @@ class Architecture:
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """Read what `to_json` wrote; ValueError where the text is not JSON or not an architecture."""
+        """Read what `to_json` wrote; ValueError where the text is not JSON or not an
+        architecture."""
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
@@ -107,8 +112,8 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Reference:
-    """A hand-designed model by its registered name, of at most so many parameters: what is trained in the place of an
-    architecture, to compare with."""
+    """A hand-designed model by its registered name, of at most so many parameters: what is trained
+    in the place of an architecture, to compare with."""
 
     name: str
     parameters: int

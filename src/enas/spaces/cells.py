@@ -24,8 +24,8 @@ class Edge:
 class Node:
     """The sum of its edges, and an optional choice of earlier nodes to merge.
 
-    `merge`: chosen nodes come in "after" the edges, beside what these give; or "before", and then the edges read the merge
-    in place of their input, which they read only where none is chosen."""
+    `merge`: chosen nodes come in "after" the edges, beside what these give; or "before", and then
+    the edges read the merge in place of their input, which they read only where none is chosen."""
 
     name: str
     edges: tuple[Edge, ...]
@@ -38,8 +38,8 @@ Combine = Literal["concat", "mean"]
 
 @dataclass(frozen=True)
 class Cell:
-    """Nodes in order, over named inputs. `output`: which nodes leave the cell; names are those of nodes. `combine`: what is
-    made of them."""
+    """Nodes in order, over named inputs. `output`: which nodes leave the cell; names are those of
+    nodes. `combine`: what is made of them."""
 
     name: str
     inputs: tuple[str, ...]
@@ -53,7 +53,8 @@ NONE = "none"  # the op of an edge that is not there
 
 
 def check_ops(ops: tuple[str, ...], none_allowed: bool = False) -> None:
-    """Raises a ValueError unless the `ops` of a space's settings are distinct names, at least one."""
+    """Raises a ValueError unless the `ops` of a space's settings are distinct names, at least
+    one."""
     if not ops or len(set(ops)) != len(ops):
         raise ValueError(f"space.ops are distinct names, at least one; got {list(ops)}")
     if NONE in ops and not none_allowed:
@@ -89,8 +90,8 @@ class WiredNode:
 
 @dataclass(frozen=True)
 class WiredCell:
-    """What one architecture makes of a cell: only inputs and nodes that an output needs, in order. A cell whose edges lead
-    nowhere has no outputs: it gives zero."""
+    """What one architecture makes of a cell: only inputs and nodes that an output needs, in order.
+    A cell whose edges lead nowhere has no outputs: it gives zero."""
 
     name: str
     inputs: tuple[str, ...]
@@ -111,7 +112,8 @@ def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
 
 
 def wired(cell: Cell, choices: Mapping[str, Answer]) -> WiredCell:
-    """The graph that `choices`, answers to all decisions of the cell, make of it. What no output needs is pruned."""
+    """The graph that `choices`, answers to all decisions of the cell, make of it. What no output
+    needs is pruned."""
 
     def answer(part: str | Decision) -> str:
         return str(choices[part.name]) if isinstance(part, Decision) else part

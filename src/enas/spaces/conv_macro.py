@@ -1,15 +1,16 @@
-"""The macro space (paper 2.3): whole convolutional networks of L layers, an op and a set of skip connections for each.
+"""The macro space (paper 2.3): whole convolutional networks of L layers, an op and a set of skip
+connections for each.
 
 The paper and its code differ in what a layer computes, and `form` says which:
 
-- `paper` (2.3, appendix B): layer k chooses any subset of the k - 1 layers before it, the directly preceding one not
-  privileged. The chosen outputs are merged, and the op reads that. With none chosen it reads the preceding layer (the paper
-  does not say; our decision).
-- `released`: the op reads the preceding layer; the subset is of the stem and of the layers before that one, and is merged
-  after the op.
+- `paper` (2.3, appendix B): layer k chooses any subset of the k - 1 layers before it, the directly
+  preceding one not privileged. The chosen outputs are merged, and the op reads that. With none
+  chosen it reads the preceding layer (the paper does not say; our decision).
+- `released`: the op reads the preceding layer; the subset is of the stem and of the layers before
+  that one, and is merged after the op.
 
-Either way a layer decides its op first, then its subset, and there are 6^L x 2^(L(L-1)/2) networks. The last layer leaves;
-layers that it does not depend on are pruned.
+Either way a layer decides its op first, then its subset, and there are 6^L x 2^(L(L-1)/2) networks.
+The last layer leaves; layers that it does not depend on are pruned.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class ConvMacroSettings:
     ops: tuple[str, ...] = OPS
     """Ops a layer can choose from (paper 2.3: six)."""
     form: Form = "paper"
-    """What a layer reads and where skips are merged: as the paper says, or as the released code does."""
+    """What a layer reads and where skips are merged: as the paper says, or as the released code
+    does."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_layers=COUNT)
@@ -88,8 +90,9 @@ def address(edge: WiredEdge, position: int) -> str:
 
 
 def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The released code's form: a row a layer, `op skip skip ...`, one after the other, space-separated; row k has k skips
-    (0 or 1): of the stem, then of the layers up to the last but one. ValueError where they are not that."""
+    """The released code's form: a row a layer, `op skip skip ...`, one after the other,
+    space-separated; row k has k skips (0 or 1): of the stem, then of the layers up to the last but
+    one. ValueError where they are not that."""
     try:
         numbers = [int(token) for token in tokens.split()]
     except ValueError:

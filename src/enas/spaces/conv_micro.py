@@ -1,8 +1,9 @@
 """The micro space (paper 2.4): a normal and a reduction cell, stacked into a convolutional network.
 
-Each of `num_nodes` nodes adds two edges, each an op on one earlier node or on one of the cell's two inputs, which are the
-outputs of the two previous cells. All loose ends leave the cell, concatenated. The reduction cell is decided second, on the
-controller state that the normal cell left. The paper's B counts the two inputs: B = 7 is `num_nodes = 5`.
+Each of `num_nodes` nodes adds two edges, each an op on one earlier node or on one of the cell's two
+inputs, which are the outputs of the two previous cells. All loose ends leave the cell,
+concatenated. The reduction cell is decided second, on the controller state that the normal cell
+left. The paper's B counts the two inputs: B = 7 is `num_nodes = 5`.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ class ConvMicroSettings:
     ops: tuple[str, ...] = OPS
     """Ops an edge can choose from (paper 2.4: five)."""
     prior: Literal["none", "released"] = "none"
-    """What the controller prefers before it learns: nothing, or separable convolutions (released code: by a learnable
-    bias of 10, and in the normal cell by a fixed 0.25; the paper does not speak of it)."""
+    """What the controller prefers before it learns: nothing, or separable convolutions (released
+    code: by a learnable bias of 10, and in the normal cell by a fixed 0.25; the paper does not
+    speak of it)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=COUNT)
@@ -41,7 +43,8 @@ class ConvMicroSettings:
 
 
 def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace:
-    """The space for these settings. `size()` for B = 7 is 2.6e25, the paper's own formula 1.3e11."""
+    """The space for these settings. `size()` for B = 7 is 2.6e25, the paper's own formula
+    1.3e11."""
     nodes = [f"n{i}" for i in range(2, 2 + settings.num_nodes)]
 
     def edge(cell: str, i: int) -> Edge:
@@ -74,12 +77,14 @@ def _op_choice(settings: ConvMicroSettings, cell: str) -> OpChoice:
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: weights are a cell's place in the network's, the node's, the slot's, the input's and the op's own."""
+    """Sharing: weights are a cell's place in the network's, the node's, the slot's, the input's and
+    the op's own."""
     return f"cells.{position}.{edge.node}.{edge.slot}.{edge.input}.{edge.op}"
 
 
 def from_tokens(normal: str, reduce: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The released code's form: per node `input op input op`, space-separated; input 0 is the cell before the last.
+    """The released code's form: per node `input op input op`, space-separated; input 0 is the cell
+    before the last.
 
     ValueError where a token is not one of the released code's numbers.
     """

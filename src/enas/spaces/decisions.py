@@ -15,7 +15,8 @@ from enas.spaces.architecture import Answer
 
 @dataclass(frozen=True)
 class When:
-    """A condition: the decision is asked only where `decision` was answered with (or its subset contains) `answer`."""
+    """A condition: the decision is asked only where `decision` was answered with (or its subset
+    contains) `answer`."""
 
     decision: str
     answer: str
@@ -23,10 +24,12 @@ class When:
 
 @dataclass(frozen=True)
 class Decision:
-    """One question. `options` are its possible names, in order; `name` is given by the place where it stands.
+    """One question. `options` are its possible names, in order; `name` is given by the place where
+    it stands.
 
-    `prior` is a fixed number an option, added to the controller's logit after all scaling (for a subset: to the logit of
-    "yes"): a space's known preference, as data. `when` makes the decision conditional.
+    `prior` is a fixed number an option, added to the controller's logit after all scaling (for a
+    subset: to the logit of "yes"): a space's known preference, as data. `when` makes the decision
+    conditional.
     """
 
     options: tuple[str, ...]
@@ -50,7 +53,8 @@ class Decision:
 
     @property
     def anchors(self) -> tuple[str, ...] | None:
-        """Names of the anchors, one per option, that a controller's head attends to; None: no attention."""
+        """Names of the anchors, one per option, that a controller's head attends to; None: no
+        attention."""
         return None
 
     def neighbours(self, answer: Answer) -> list[Answer]:
@@ -58,7 +62,8 @@ class Decision:
         return [option for option in self.options if option != answer]
 
     def draw(self, rng: random.Random) -> Answer:
-        """A random answer, each equally likely unless the kind of decision says otherwise; the prior is not looked at."""
+        """A random answer, each equally likely unless the kind of decision says otherwise; the
+        prior is not looked at."""
         return rng.choice(self.options)
 
     def check(self, answer: object) -> Answer:
@@ -70,8 +75,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class OpChoice(Decision):
-    """Exactly one op. `bias`: where the controller's logits have a learnable bias, its first values, one per option;
-    all choices of equal options share it."""
+    """Exactly one op. `bias`: where the controller's logits have a learnable bias, its first
+    values, one per option; all choices of equal options share it."""
 
     bias: tuple[float, ...] | None = None
 
@@ -91,10 +96,11 @@ class InputChoice(Decision):
 
 @dataclass(frozen=True)
 class SubsetChoice(Decision):
-    """Any subset of the options (earlier nodes), or exactly `k` of them: a walk of yes/no over the options.
+    """Any subset of the options (earlier nodes), or exactly `k` of them: a walk of yes/no over the
+    options.
 
-    `rate`: the probability with which a random architecture takes an option of a free subset; only 0.5 makes all
-    subsets equally likely.
+    `rate`: the probability with which a random architecture takes an option of a free subset; only
+    0.5 makes all subsets equally likely.
     """
 
     k: int | None = None
@@ -152,6 +158,7 @@ def _anchors(decision: Decision) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A point of the walk that later decisions can refer to: a cell input or a finished node, `normal.n2`."""
+    """A point of the walk that later decisions can refer to: a cell input or a finished node,
+    `normal.n2`."""
 
     name: str

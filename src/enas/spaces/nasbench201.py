@@ -1,8 +1,9 @@
-"""The space of NAS-Bench-201 (Dong & Yang 2020): one cell of four nodes and six edges, an op of five on each.
+"""The space of NAS-Bench-201 (Dong & Yang 2020): one cell of four nodes and six edges, an op of
+five on each.
 
-Every node reads all nodes before it, by the ops that its edges chose, and sums; `none` is no edge, so an architecture may
-leave nodes, and the whole cell, without anything to read. 5^6 = 15,625 cells, and the accuracy of each of them is known:
-the truth a search can be held against.
+Every node reads all nodes before it, by the ops that its edges chose, and sums; `none` is no edge,
+so an architecture may leave nodes, and the whole cell, without anything to read. 5^6 = 15,625
+cells, and the accuracy of each of them is known: the truth a search can be held against.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def address(edge: WiredEdge, position: int) -> str:
 
 
 def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The published form, `|nor_conv_3x3~0|+|none~0|skip_connect~1|+...`: per node `|op~node|`, nodes joined by `+`.
+    """The published form, `|nor_conv_3x3~0|+|none~0|skip_connect~1|+...`: per node `|op~node|`,
+    nodes joined by `+`.
 
     ValueError where it is not of that form, or names an op that is none."""
     choices: dict[str, str] = {}

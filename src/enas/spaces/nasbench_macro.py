@@ -1,8 +1,9 @@
 """The space of NAS-Bench-Macro (Su et al. 2021): a chain of eight layers, an op of three in each.
 
-A layer reads the one before it, and nothing else. 3^8 = 6,561 chains, and the test accuracy of each of them is known. Where
-an identity changes neither width nor size (in all layers but the first of a stage) it does nothing, and the publication
-trained one chain for all that differ only in where in a stage such identities stand: 3,969 networks.
+A layer reads the one before it, and nothing else. 3^8 = 6,561 chains, and the test accuracy of each
+of them is known. Where an identity changes neither width nor size (in all layers but the first of a
+stage) it does nothing, and the publication trained one chain for all that differ only in where in a
+stage such identities stand: 3,969 networks.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def address(edge: WiredEdge, position: int) -> str:
 
 
 def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The published form, a digit a layer, such as `22212220`. ValueError where it is not of that form."""
+    """The published form, a digit a layer, such as `22212220`. ValueError where it is not of that
+    form."""
     digits = text.strip()
     if not digits or any(digit not in "012" for digit in digits):
         raise ValueError(f"a chain is a digit a layer: {', '.join(f'{i} {op}' for i, op in enumerate(OPS))}; got {text!r}")
@@ -61,7 +63,8 @@ def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Ar
 
 
 def to_string(arch: Architecture) -> str:
-    """The published form of an architecture of this space. ValueError for one with an op that has no digit."""
+    """The published form of an architecture of this space. ValueError for one with an op that has
+    no digit."""
     chosen = [arch.choices[f"{CELL}.l{k}.op0"] for k in range(1, len(arch.choices) + 1)]
     for op in chosen:
         if op not in OPS:

@@ -1,11 +1,12 @@
-"""The recurrent space (paper 2.1, appendix A): a cell of N nodes, each with an activation and an earlier node as its input.
+"""The recurrent space (paper 2.1, appendix A): a cell of N nodes, each with an activation and an
+earlier node as its input.
 
-The first node reads the word and the state before it; node l > 1 reads one of the nodes 1 .. l - 1. What leaves the cell is
-the mean of its loose ends. There are 4^N x (N - 1)! cells.
+The first node reads the word and the state before it; node l > 1 reads one of the nodes 1 .. l - 1.
+What leaves the cell is the mean of its loose ends. There are 4^N x (N - 1)! cells.
 
-The corrected release of the authors' language model differs, and each difference is a setting: it begins with one more
-node, a tanh that nobody chooses (`fixed_input`); all nodes but that one are averaged (`output`); and every activation has
-weights of its own (`sharing`).
+The corrected release of the authors' language model differs, and each difference is a setting: it
+begins with one more node, a tanh that nobody chooses (`fixed_input`); all nodes but that one are
+averaged (`output`); and every activation has weights of its own (`sharing`).
 """
 
 from __future__ import annotations
@@ -37,15 +38,16 @@ class RnnCellSettings:
     ops: tuple[str, ...] = OPS
     """Activations a node can choose from (paper 2.1: four)."""
     fixed_input: bool = False
-    """A first node before the others that is always tanh, and does not leave the cell (corrected release; not in the
-    paper, whose first node chooses as the others do)."""
+    """A first node before the others that is always tanh, and does not leave the cell (corrected
+    release; not in the paper, whose first node chooses as the others do)."""
     output: Output = "loose_ends"
     """What is averaged: nodes that no other reads (paper 2.1), or all (corrected release)."""
     sharing: Sharing = "edge"
-    """Weights are shared by all activations of a (node, input) (paper, appendix A), or each has its own (released)."""
+    """Weights are shared by all activations of a (node, input) (paper, appendix A), or each has its
+    own (released)."""
     near_prior: bool = False
-    """The controller prefers near inputs before it learns: the logit of an input is smaller by the square of its distance
-    over 6 (corrected release; the paper does not speak of it)."""
+    """The controller prefers near inputs before it learns: the logit of an input is smaller by the
+    square of its distance over 6 (corrected release; the paper does not speak of it)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=COUNT)
@@ -55,7 +57,8 @@ class RnnCellSettings:
 
 
 def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
-    """The space for these settings. `size()` for N = 12 is 6.7e14; the paper's 4^N x N! is 8.0e15 (it says 10^15)."""
+    """The space for these settings. `size()` for N = 12 is 6.7e14; the paper's 4^N x N! is 8.0e15
+    (it says 10^15)."""
     names = [f"h{i}" for i in range(1, settings.num_nodes + 1)]
     nodes: list[Node] = []
     if settings.fixed_input:
@@ -93,7 +96,8 @@ ADDRESSES: Mapping[Sharing, Callable[[WiredEdge, int], str]] = {"edge": address,
 
 
 def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The first release's form: the op of node 1, then `input op` for each node, space-separated; input 0 is node 1.
+    """The first release's form: the op of node 1, then `input op` for each node, space-separated;
+    input 0 is node 1.
 
     ValueError where they are not that.
     """

@@ -1,9 +1,11 @@
-"""Search spaces as values: decisions, the cells they stand in, and the sharing rule. No torch in here.
+"""Search spaces as values: decisions, the cells they stand in, and the sharing rule. No torch in
+here.
 
-Paper section 2: every architecture of a space is a subgraph of one graph. A space is written as cells whose edges take
-their input and their op from a *decision* (`OpChoice`, `InputChoice`, `SubsetChoice`) or from a fixed name. From the cells
-follow the order in which a controller answers the decisions (`SearchSpace.walk`), the graph an architecture means (`wire`)
-and the weights it uses (`SearchSpace.address`).
+Paper section 2: every architecture of a space is a subgraph of one graph. A space is written as
+cells whose edges take their input and their op from a *decision* (`OpChoice`, `InputChoice`,
+`SubsetChoice`) or from a fixed name. From the cells follow the order in which a controller answers
+the decisions (`SearchSpace.walk`), the graph an architecture means (`wire`) and the weights it uses
+(`SearchSpace.address`).
 
 Left out: which network the cells are put into (that is a backbone's, `enas.networks.registry`).
 """
@@ -29,10 +31,11 @@ TRIES = 10_000  # random draws before a limit is taken to forbid everything
 class SearchSpace:
     """An ordered list of decisions and the sharing rule.
 
-    `settings` are the arguments the space was made from (they are written into every architecture); `backbone` names the
-    network its cells go into; `address(edge, position)` names the weight an edge uses when its cell stands at `position`
-    of the network: equal names share. `paper_size` is the paper's own count where that counts otherwise. `limit` forbids
-    answers by those before them, see `allowed`; every prefix that it allows should lead to an architecture.
+    `settings` are the arguments the space was made from (they are written into every architecture);
+    `backbone` names the network its cells go into; `address(edge, position)` names the weight an
+    edge uses when its cell stands at `position` of the network: equal names share. `paper_size` is
+    the paper's own count where that counts otherwise. `limit` forbids answers by those before them,
+    see `allowed`; every prefix that it allows should lead to an architecture.
     """
 
     name: str
@@ -72,7 +75,8 @@ class SearchSpace:
         address: Callable[[WiredEdge, int], str],
         paper_size: int | None = None,
     ) -> SearchSpace:
-        """A space from cells. The one rule of order: per node its inputs, then its ops, then its subset."""
+        """A space from cells. The one rule of order: per node its inputs, then its ops, then its
+        subset."""
         placed: list[Cell] = []
         walk: list[Decision | Anchor] = []
         for cell in cells:
@@ -99,7 +103,8 @@ class SearchSpace:
 
     @cached_property
     def num_answers(self) -> int:
-        """How many questions a controller answers: one per decision, and one per member of a subset."""
+        """How many questions a controller answers: one per decision, and one per member of a
+        subset."""
         return sum(len(d.options) if isinstance(d, SubsetChoice) else 1 for d in self.decisions)
 
     @cached_property
@@ -115,7 +120,8 @@ class SearchSpace:
         return when.decision in choices and self._index[when.decision].contains(choices[when.decision], when.answer)
 
     def allowed(self, decision: Decision, answers: Mapping[str, Answer]) -> tuple[bool, ...] | None:
-        """Which options `decision` may take after the `answers` before it; None: all. The space's `limit` says so."""
+        """Which options `decision` may take after the `answers` before it; None: all. The space's
+        `limit` says so."""
         return None if self.limit is None else self.limit(decision, answers)
 
     def permits(self, decision: Decision, answer: Answer, answers: Mapping[str, Answer]) -> bool:
@@ -136,7 +142,8 @@ class SearchSpace:
         return True
 
     def architecture(self, choices: Mapping[str, object], provenance: Mapping[str, object] | None = None) -> Architecture:
-        """An architecture of this space, checked: ValueError says which decision, the rule and what came."""
+        """An architecture of this space, checked: ValueError says which decision, the rule and what
+        came."""
         unknown = [name for name in choices if name not in self._index]
         if unknown:
             raise ValueError(
@@ -160,7 +167,8 @@ class SearchSpace:
         return Architecture.of(self.spec, checked, provenance)
 
     def check(self, arch: Architecture) -> Architecture:
-        """`arch` if it is one of this space (its subsets put in the order of the options), else ValueError."""
+        """`arch` if it is one of this space (its subsets put in the order of the options), else
+        ValueError."""
         if arch.space_items != self._spec_items:
             raise ValueError(
                 f"this needs an architecture of space {_spec_text(self.spec)}; got one of {_spec_text(arch.space)}"
@@ -177,8 +185,9 @@ class SearchSpace:
         return {}
 
     def wire(self, arch: Architecture) -> dict[str, WiredCell]:
-        """Cell name to the graph `arch` makes of it, pruned of what no output needs. Forward passes, drawings, counts and
-        tests read this, and not the choices. The result is shared: do not change it.
+        """Cell name to the graph `arch` makes of it, pruned of what no output needs. Forward
+        passes, drawings, counts and tests read this, and not the choices. The result is shared: do
+        not change it.
 
         ValueError where `arch` is not one of this space."""
         if arch not in self._wired:
@@ -189,9 +198,10 @@ class SearchSpace:
         return self._wired[arch]
 
     def sample(self, rng: random.Random) -> Architecture:
-        """A random architecture: each active decision is answered by its own `draw`, in order. What "random" means is
-        said here once, for random search, warm-up, probes, and what a search is compared with. What the limit forbids is
-        rejected as a whole; ValueError where that happens every time."""
+        """A random architecture: each active decision is answered by its own `draw`, in order. What
+        "random" means is said here once, for random search, warm-up, probes, and what a search is
+        compared with. What the limit forbids is rejected as a whole; ValueError where that happens
+        every time."""
         for _ in range(TRIES):
             choices: dict[str, Answer] = {}
             for decision in self.decisions:
@@ -217,7 +227,8 @@ class SearchSpace:
         return (Architecture.of(self.spec, choices) for choices in rest(0, {}))
 
     def size(self) -> int:
-        """The number of architectures. Where there is a limit they are enumerated: only for small spaces."""
+        """The number of architectures. Where there is a limit they are enumerated: only for small
+        spaces."""
         if self.limit is not None:
             return sum(1 for _ in self.enumerate())
         children: dict[When, list[Decision]] = {}
@@ -241,7 +252,8 @@ class SearchSpace:
 
 
 def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
-    """The node with its decisions named after their place, and its inputs checked against what comes earlier."""
+    """The node with its decisions named after their place, and its inputs checked against what
+    comes earlier."""
 
     def check(names: tuple[str, ...]) -> None:
         for name in names:

@@ -1,16 +1,18 @@
 """The controller: an LSTM policy over the decisions of any search space (paper 2.2, 3.1, 3.2).
 
-It walks over `space.walk`, one LSTM step for each decision and for each anchor (a cell input or a finished node that later
-decisions can refer to). The answer to one decision is fed back as the input of the next step, beginning with an empty
-embedding. Heads go by the kind of decision, so one controller serves every space:
+It walks over `space.walk`, one LSTM step for each decision and for each anchor (a cell input or a
+finished node that later decisions can refer to). The answer to one decision is fed back as the
+input of the next step, beginning with an empty embedding. Heads go by the kind of decision, so one
+controller serves every space:
 
 - OpChoice: softmax over a linear layer, one for each distinct list of ops;
-- InputChoice: softmax over attention between the LSTM state and the anchors of earlier nodes (released code), or over a
-  linear layer (paper's words: "softmax classifiers");
+- InputChoice: softmax over attention between the LSTM state and the anchors of earlier nodes
+  (released code), or over a linear layer (paper's words: "softmax classifiers");
 - SubsetChoice: a yes/no for each earlier node, on attention likewise.
 
-One walk handles any number of architectures at once, and both samples and scores: given answers are replayed, so that
-log-probabilities come from plain architectures, with a graph, whenever they are needed.
+One walk handles any number of architectures at once, and both samples and scores: given answers are
+replayed, so that log-probabilities come from plain architectures, with a graph, whenever they are
+needed.
 
 Shapes: M architectures, H hidden units, K options of a decision.
 """
@@ -38,19 +40,23 @@ class ControllerSettings:
     hidden: int = 100
     """LSTM units (paper 2.2: 100; released code: 64)."""
     temperature: float = 5.0
-    """Logits are divided by it (paper 3.1 and 3.2: 5.0; released CIFAR-10 code: none, that is 1)."""
+    """Logits are divided by it (paper 3.1 and 3.2: 5.0; released CIFAR-10 code: none, that is
+    1)."""
     tanh_constant: float = 2.5
-    """Logits are then c tanh(logit) (paper 3.1 and 3.2: 2.5; released micro code: 1.1). 0: no tanh."""
+    """Logits are then c tanh(logit) (paper 3.1 and 3.2: 2.5; released micro code: 1.1). 0: no
+    tanh."""
     init_range: float = 0.1
     """All parameters start uniform in +- this (paper 3.2: 0.1)."""
     input_head: Literal["attention", "softmax"] = "attention"
-    """How an input is chosen: attention over anchors (released code) or a linear softmax (paper 2.2)."""
+    """How an input is chosen: attention over anchors (released code) or a linear softmax (paper
+    2.2)."""
     op_tanh_constant: float | None = None
     """c of the logits of ops, where it differs (released micro code: 0.44)."""
     after_anchor: Literal["empty", "previous"] = "empty"
-    """What the LSTM reads after a finished node. empty: one step more, whose output later decisions attend to, and then
-    the empty embedding (released micro code). previous: no such step; they attend to what the node's last decision left,
-    and the next input is that decision (paper 2.2; released macro code)."""
+    """What the LSTM reads after a finished node. empty: one step more, whose output later decisions
+    attend to, and then the empty embedding (released micro code). previous: no such step; they
+    attend to what the node's last decision left, and the next input is that decision (paper 2.2;
+    released macro code)."""
     near_feedback: bool = False
     """Divide a chosen input, where it is fed back, by 0.1 + its distance (corrected release)."""
     lstm_bias: bool = True
@@ -66,7 +72,8 @@ class ControllerSettings:
 
 @dataclass(frozen=True)
 class Walk:
-    """What a walk found. Tensors of M rows; `answers` a decision: (M,) indices, or (M, K) booleans for a subset."""
+    """What a walk found. Tensors of M rows; `answers` a decision: (M,) indices, or (M, K) booleans
+    for a subset."""
 
     answers: list[Tensor]
     log_prob: Tensor  # (M,) log-probability of the whole architecture, nats
@@ -76,7 +83,8 @@ class Walk:
 
 
 class Controller(nn.Module):
-    """LSTM policy for `space`; parameters are drawn from `generator`. `skip_rate`: rho, the prior belief in a skip."""
+    """LSTM policy for `space`; parameters are drawn from `generator`. `skip_rate`: rho, the prior
+    belief in a skip."""
 
     def __init__(
         self, space: SearchSpace, settings: ControllerSettings, generator: torch.Generator, skip_rate: float = 0.4
@@ -110,19 +118,20 @@ class Controller(nn.Module):
         subsets = [len(d.options) for d in space.decisions if isinstance(d, SubsetChoice)]
         self.skips, self.skip_layers = sum(subsets), len(subsets)  # yes/no questions, and decisions they stand in
 
-    # --------------------------------------------------------------------------------------------- for users
+    # ------------------------------------------------------------------------------------ for users
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> list[Architecture]:
         """n architectures drawn from the policy, in one walk."""
         return self.decode(self.walk(n, generator=generator, scored=False).answers)
 
     def score(self, archs: Sequence[Architecture]) -> Walk:
-        """The walk over given architectures, with a graph: log-probabilities (M,), entropies and skip terms."""
+        """The walk over given architectures, with a graph: log-probabilities (M,), entropies and
+        skip terms."""
         return self.walk(len(archs), given=self.encode(archs))
 
     def encode(self, archs: Sequence[Architecture]) -> list[Tensor]:
-        """Answers as indices, a tensor for each decision of the space. Inactive decisions hold 0. ValueError for an
-        architecture of another space."""
+        """Answers as indices, a tensor for each decision of the space. Inactive decisions hold 0.
+        ValueError for an architecture of another space."""
         archs = [self.space.check(arch) for arch in archs]
         out: list[Tensor] = []
         device = self.empty.device
@@ -156,13 +165,13 @@ class Controller(nn.Module):
             out.append(choices)
         return out
 
-    # ---------------------------------------------------------------------------------------------- the walk
+    # ------------------------------------------------------------------------------------- the walk
     def walk(
         self, n: int, given: list[Tensor] | None = None, generator: torch.Generator | None = None, scored: bool = True
     ) -> Walk:
-        """One pass over all decisions for n architectures: drawn with `generator`, or replayed where `given`. The states
-        come one after the other; what they say of the answers is computed afterwards, a head at a time. `scored=False`:
-        answers alone, everything else is zero."""
+        """One pass over all decisions for n architectures: drawn with `generator`, or replayed
+        where `given`. The states come one after the other; what they say of the answers is computed
+        afterwards, a head at a time. `scored=False`: answers alone, everything else is zero."""
         assert (given is None) != (generator is None)
         x = self.empty.expand(n, self.settings.hidden)
         h = c = torch.zeros_like(x)
@@ -204,7 +213,8 @@ class Controller(nn.Module):
         return here if above is None else here & above
 
     def _allowed(self, decision: Decision, answers: list[Tensor], n: int) -> Tensor | None:
-        """(M, K) the options that the limit of the space allows; None: all. ValueError where it leaves too few."""
+        """(M, K) the options that the limit of the space allows; None: all. ValueError where it
+        leaves too few."""
         if self.space.limit is None:
             return None
         everything = (True,) * len(decision.options)
@@ -232,7 +242,8 @@ class Controller(nn.Module):
         return "input" if self.settings.input_head == "attention" else "place"
 
     def _fed_back(self, decision: Decision, answer: Tensor, seen: _Seen) -> Tensor:
-        """The next LSTM input (M, H): an embedding of the answer, its anchor, or the mean of its anchors."""
+        """The next LSTM input (M, H): an embedding of the answer, its anchor, or the mean of its
+        anchors."""
         kind = self._kind(decision)
         if kind == "place":
             out: Tensor = self.input_embedding(answer)
@@ -247,7 +258,7 @@ class Controller(nn.Module):
             out = self.op_embeddings[kind](answer)
         return out
 
-    # ---------------------------------------------------------------------------------------------- drawing
+    # -------------------------------------------------------------------------------------- drawing
     @torch.no_grad()
     def _draw(self, decision: Decision, h: Tensor, seen: _Seen, generator: torch.Generator | None) -> Tensor:
         """(M,) indices, or (M, K) booleans for a subset."""
@@ -273,9 +284,10 @@ class Controller(nn.Module):
             bits.append(bit)
         return torch.stack(bits, 1)
 
-    # ---------------------------------------------------------------------------------------------- scoring
+    # -------------------------------------------------------------------------------------- scoring
     def _logits(self, decisions: Sequence[Decision], h: Tensor, seen: _Seen) -> Tensor:
-        """Of decisions of one head, h (D, M, H): scaled, (D, M, K); K of the longest, options that are none far below."""
+        """Of decisions of one head, h (D, M, H): scaled, (D, M, K); K of the longest, options that
+        are none far below."""
         kind = self._kind(decisions[0])
         lengths = [len(d.options) for d in decisions]
         K = max(lengths)
@@ -327,7 +339,8 @@ class Controller(nn.Module):
             chosen = log_p.gather(2, torch.stack(answers)[:, :, None])[:, :, 0]
             log_prob = log_prob + torch.where(asked, chosen, 0).sum(0)
             entropy = entropy - torch.where(asked, (log_p.exp() * log_p).sum(2), 0).sum(0)
-        # Divided by a number that does not depend on what was drawn: only so are both means of equal expectation.
+        # Divided by a number that does not depend on what was drawn: only so are both means of
+        # equal expectation.
         skips = max(self.skips, 1)
         return Walk(seen.answers, log_prob, entropy, log_ratio / skips, divergence / skips)
 
@@ -339,8 +352,8 @@ class Controller(nn.Module):
         allowed: list[Tensor | None],
         asked: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho). One that is not asked, that the
-        number to take forces or the limit forbids, counts nothing."""
+        """Sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho). One that
+        is not asked, that the number to take forces or the limit forbids, counts nothing."""
         K = logits.shape[2]
         bits = torch.stack([F.pad(answer, (0, K - answer.shape[1])) for answer in answers])  # (D, M, K)
         free = []
@@ -369,7 +382,8 @@ FAR_BELOW = -1e9  # a logit of probability 0 that is still a number
 
 
 def _to_come(K: int, allowed: Tensor | None, device: torch.device) -> Tensor:
-    """How many of the options from each place on may still be taken: (K,), or (M, K) where not all are `allowed`."""
+    """How many of the options from each place on may still be taken: (K,), or (M, K) where not all
+    are `allowed`."""
     if allowed is None:
         return K - torch.arange(K, device=device)
     return allowed.flip(1).cumsum(1).flip(1)
@@ -397,7 +411,8 @@ class _Seen:
         return places + places[:1] * (K - len(places))
 
     def keys(self, kind: str, attention: _Attention) -> Tensor:
-        """Of all anchors so far, (A, M, H). Those of a walk that draws are made one by one, as anchors come."""
+        """Of all anchors so far, (A, M, H). Those of a walk that draws are made one by one, as
+        anchors come."""
         anchors = list(self.anchors.values())
         if torch.is_grad_enabled():
             out: Tensor = attention.key(torch.stack(anchors))
@@ -417,7 +432,8 @@ class _Attention(nn.Module):
         self.score = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, h: Tensor, keys: Tensor, places: list[list[int]]) -> Tensor:
-        """h (D, M, H), keys of all anchors (A, M, H), the K of them that each decision reads; scores (D, M, K)."""
+        """h (D, M, H), keys of all anchors (A, M, H), the K of them that each decision reads;
+        scores (D, M, K)."""
         index = torch.tensor(places, device=h.device)
         read = keys[index]  # (D, K, M, H)
         return self.score(torch.tanh(read + self.query(h)[:, None])).squeeze(3).transpose(1, 2)

@@ -1,7 +1,8 @@
 """Image classification as a task: batches, loss, metric and reward (paper 3.2).
 
-The whole data set lives on the device, normalised; augmentation is batched there. Which images and which random crops a
-batch holds is a function of (seed, epoch, step), so any batch can be asked for in any order, also after a resume.
+The whole data set lives on the device, normalised; augmentation is batched there. Which images and
+which random crops a batch holds is a function of (seed, epoch, step), so any batch can be asked for
+in any order, also after a resume.
 
 Shapes: B batch; x (B, C, H, W) float32 in channels_last; y (B,) int64.
 """
@@ -38,7 +39,8 @@ class ImageClassificationSettings:
     flip: bool = True
     """Random horizontal flips (paper 3.2)."""
     cutout: int = 0
-    """Side of the square that CutOut blanks, pixels; 0: none (paper 3.2 names CutOut and no size; released code: 16)."""
+    """Side of the square that CutOut blanks, pixels; 0: none (paper 3.2 names CutOut and no size;
+    released code: 16)."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes in training (not in the paper)."""
     reward: Literal["accuracy", "loss"] = "accuracy"
@@ -60,8 +62,8 @@ class Batch(NamedTuple):
 
 
 class ImageClassification(Task):
-    """Batches of `data` and what to make of them. `train_on` says which images count as training data: "train", or
-    "train+validation", and then there is nothing left to choose on."""
+    """Batches of `data` and what to make of them. `train_on` says which images count as training
+    data: "train", or "train+validation", and then there is nothing left to choose on."""
 
     metric = METRICS["accuracy"]
 
@@ -91,10 +93,11 @@ class ImageClassification(Task):
     def size(self, part: Part) -> int:
         return len(self._parts[part].y)
 
-    # ------------------------------------------------------------------------------------------------ training
+    # ------------------------------------------------------------------------------------- training
     @property
     def train_steps(self) -> int:
-        """Steps of one pass. A last batch of a single image is left out: batch norm has no statistics of one."""
+        """Steps of one pass. A last batch of a single image is left out: batch norm has no
+        statistics of one."""
         full, rest = divmod(self.size("train"), self.settings.batch_size)
         return full + (rest > 1)
 
@@ -118,14 +121,15 @@ class ImageClassification(Task):
         return main + model.aux_weight * aux
 
     def diverged(self, loss: float) -> bool:
-        """Whether a loss is not finite, or above ten times what knowing nothing costs, log(classes): a child whose
-        weights were trained with other children starts above that cost, by its nature (docs/decisions.md)."""
+        """Whether a loss is not finite, or above ten times what knowing nothing costs,
+        log(classes): a child whose weights were trained with other children starts above that cost,
+        by its nature (docs/decisions.md)."""
         return not loss <= 10 * math.log(self.dimensions["classes"])
 
-    # ------------------------------------------------------------------------------------------------- scoring
+    # -------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
-        """The validation minibatch of controller step `step`, counted over the whole search: shuffled passes, no
-        augmentation."""
+        """The validation minibatch of controller step `step`, counted over the whole search:
+        shuffled passes, no augmentation."""
         size = min(self.settings.reward_batch, self.size("validation"))
         turn, place = divmod(step, self.size("validation") // size)
         index = self._permutation("validation", turn)[place * size : (place + 1) * size]
@@ -134,8 +138,8 @@ class ImageClassification(Task):
 
     @torch.no_grad()
     def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
-        """Returns a number between 0 and 1, larger is better; 0 where the logits are not finite. Leaves the model in
-        evaluation mode."""
+        """Returns a number between 0 and 1, larger is better; 0 where the logits are not finite.
+        Leaves the model in evaluation mode."""
         model.eval()
         logits = model(batch.x, arch)
         if not bool(logits.isfinite().all()):
@@ -146,7 +150,8 @@ class ImageClassification(Task):
 
     @torch.no_grad()
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
-        """Accuracy (0..1), loss (nats) and reward over a whole part. Leaves the model in evaluation mode."""
+        """Accuracy (0..1), loss (nats) and reward over a whole part. Leaves the model in evaluation
+        mode."""
         model.eval()
         images, labels = self._parts[part]
         hits = torch.zeros((), dtype=torch.long, device=self.device)

@@ -1,17 +1,20 @@
-"""Language modelling as a task: truncated back-propagation through time, and perplexity (paper 3.1).
+"""Language modelling as a task: truncated back-propagation through time, and perplexity (paper
+3.1).
 
-A part of n tokens is laid out in B streams side by side, each a piece of the text in order. Training reads them window by
-window, and the hidden state runs on from a window to the next: one state for each of the M children that train on a window,
-though every step brings another child; gradients stop between windows. Each pass begins from zero. A reward is read from
-zero as well, on one window of the validation part. `evaluate` reads a whole part, the state running on all the way, and
-counts every token but the very first, which nothing comes before, exactly once, whatever the batch size.
+A part of n tokens is laid out in B streams side by side, each a piece of the text in order.
+Training reads them window by window, and the hidden state runs on from a window to the next: one
+state for each of the M children that train on a window, though every step brings another child;
+gradients stop between windows. Each pass begins from zero. A reward is read from zero as well, on
+one window of the validation part. `evaluate` reads a whole part, the state running on all the way,
+and counts every token but the very first, which nothing comes before, exactly once, whatever the
+batch size.
 
-A model is called as `model(x, arch, state, progress)` and returns `(logits, outputs, dropped), state`, the logits as a
-tensor or as a `TiedSoftmax`, which is faster; a `state` of None is zero. Windows are functions of (seed, epoch, step), so
-any can be asked for in any order.
+A model is called as `model(x, arch, state, progress)` and returns `(logits, outputs, dropped),
+state`, the logits as a tensor or as a `TiedSoftmax`, which is faster; a `state` of None is zero.
+Windows are functions of (seed, epoch, step), so any can be asked for in any order.
 
-Shapes: T steps of a window, B streams, V words, H hidden units; x, y (T, B) int64; logits (T, B, V); outputs, dropped
-(T, B, H), of the last layer, before and after its dropout.
+Shapes: T steps of a window, B streams, V words, H hidden units; x, y (T, B) int64; logits (T, B,
+V); outputs, dropped (T, B, H), of the last layer, before and after its dropout.
 """
 
 from __future__ import annotations
@@ -43,15 +46,19 @@ class LanguageModelSettings:
     """Windows, penalties and reward."""
 
     batch_size: int = 64
-    """Streams side by side, B (paper 2.2: 64; corrected release: 128 in search, 64 from scratch)."""
+    """Streams side by side, B (paper 2.2: 64; corrected release: 128 in search, 64 from
+    scratch)."""
     bptt: int = 35
     """Steps of a window, T: as far as gradients go back (paper 2.2: 35)."""
     random_lengths: bool = False
-    """Windows of random length around `bptt`, the learning rate scaled with it (released code; Merity et al. 2018)."""
+    """Windows of random length around `bptt`, the learning rate scaled with it (released code;
+    Merity et al. 2018)."""
     activation_penalty: float = 0.0
-    """Times the mean square of the dropped outputs (AR of Merity et al. 2018; released code: 0 in search, 0.7 alone)."""
+    """Times the mean square of the dropped outputs (AR of Merity et al. 2018; released code: 0 in
+    search, 0.7 alone)."""
     temporal_penalty: float = 0.0
-    """Times the mean square of the outputs' change in a step (TAR, or slowness; released code: 1.0 in search, 0 alone)."""
+    """Times the mean square of the outputs' change in a step (TAR, or slowness; released code: 1.0
+    in search, 0 alone)."""
     reward_scale: float = 80.0
     """c of the reward c / perplexity (paper 2.2 names c; released code: 80)."""
     reward_batch: int = 64
@@ -61,9 +68,11 @@ class LanguageModelSettings:
     eval_batch: int = 64
     """Streams when the validation part is scored."""
     test_batch: int = 1
-    """Streams when the test part is scored (1 is usual, and exact: no stream begins in the middle of the text)."""
+    """Streams when the test part is scored (1 is usual, and exact: no stream begins in the middle
+    of the text)."""
     eval_window: int = 35
-    """Steps at a time when a part is scored; without effect on the figures of a model that trains alone."""
+    """Steps at a time when a part is scored; without effect on the figures of a model that trains
+    alone."""
 
     def __post_init__(self) -> None:
         counts = ("batch_size", "bptt", "reward_batch", "reward_window", "eval_batch", "test_batch", "eval_window")
@@ -85,8 +94,8 @@ def perplexity(loss: float) -> float:
 
 
 def fixed_windows(length: int, size: int) -> list[tuple[int, int]]:
-    """(start, end) of windows of `size` steps; a last single step is joined to the window before it, for batch norm has no
-    statistics of one."""
+    """(start, end) of windows of `size` steps; a last single step is joined to the window before
+    it, for batch norm has no statistics of one."""
     starts = list(range(0, length, size))
     if len(starts) > 1 and length - starts[-1] == 1:
         starts.pop()
@@ -96,9 +105,10 @@ def fixed_windows(length: int, size: int) -> list[tuple[int, int]]:
 def random_windows(length: int, size: int, seed: int) -> list[tuple[int, int]]:
     """(start, end) of windows of random length, as many for every seed.
 
-    Lengths are normal around `size`, or around half of it one time in twenty, and at least a seventh of it (Merity et al.
-    2018). They are stretched by single steps, spread evenly, until they cover `length` exactly; so passes have the same
-    number of steps, which schedules and progress count on.
+    Lengths are normal around `size`, or around half of it one time in twenty, and at least a
+    seventh of it (Merity et al. 2018). They are stretched by single steps, spread evenly, until
+    they cover `length` exactly; so passes have the same number of steps, which schedules and
+    progress count on.
     """
     least = max(1, int(size * SHORTEST))
     count = max(1, min(round(length / (size * (1 - HALVED / 2))), length // least))
@@ -117,8 +127,8 @@ def random_windows(length: int, size: int, seed: int) -> list[tuple[int, int]]:
 
 
 class LanguageModel(Task):
-    """Windows of `data` and what to make of them. `train_on` says which tokens count as training data: "train", or
-    "train+validation", and then there is nothing left to choose on."""
+    """Windows of `data` and what to make of them. `train_on` says which tokens count as training
+    data: "train", or "train+validation", and then there is nothing left to choose on."""
 
     metric = METRICS["perplexity"]
 
@@ -156,7 +166,7 @@ class LanguageModel(Task):
         """Tokens that are predicted: all but the first."""
         return len(self._parts[part]) - 1
 
-    # ------------------------------------------------------------------------------------------------ training
+    # ------------------------------------------------------------------------------------- training
     @property
     def train_steps(self) -> int:
         """Windows of one pass: equally many in every pass."""
@@ -178,14 +188,16 @@ class LanguageModel(Task):
         return Batch(self._train.x[start:end], self._train.y[start:end], first=step == 0)
 
     def rate_scale(self, epoch: int, step: int) -> float:
-        """Length of the window over `bptt`, where lengths are random (Merity et al. 2018): a short one counts for less."""
+        """Length of the window over `bptt`, where lengths are random (Merity et al. 2018): a short
+        one counts for less."""
         if not self.settings.random_lengths:
             return 1.0
         start, end = self._train_windows(epoch)[step]
         return (end - start) / self.settings.bptt
 
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
-        """Mean cross-entropy in nats a token, and the penalties. The hidden state of `child` runs on."""
+        """Mean cross-entropy in nats a token, and the penalties. The hidden state of `child` runs
+        on."""
         state = None if batch.first else self._states.get(child)
         (softmax, outputs_TBH, dropped_TBH), state = model(batch.x, arch, state, progress)
         self._states[child] = tuple(part.detach() for part in state)
@@ -219,10 +231,10 @@ class LanguageModel(Task):
             found.setdefault(child, {})[i] = tensor.to(self.device)
         self._states = {child: tuple(parts[i] for i in sorted(parts)) for child, parts in sorted(found.items())}
 
-    # ------------------------------------------------------------------------------------------------- scoring
+    # -------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
-        """The validation window of controller step `step`, counted over the whole search: shuffled passes over the windows;
-        what is left after the last whole one is not used."""
+        """The validation window of controller step `step`, counted over the whole search: shuffled
+        passes over the windows; what is left after the last whole one is not used."""
         turn, place = divmod(step, self._reward_windows)
         generator = torch.Generator().manual_seed(seed_of(self.seed, "order", "validation", turn))
         start = int(torch.randperm(self._reward_windows, generator=generator)[place]) * self.settings.reward_window
@@ -231,8 +243,8 @@ class LanguageModel(Task):
 
     @torch.no_grad()
     def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
-        """c / perplexity of a window read from zero (paper 2.2); 0 where the loss is not finite. Leaves the model in
-        evaluation mode."""
+        """c / perplexity of a window read from zero (paper 2.2); 0 where the loss is not finite.
+        Leaves the model in evaluation mode."""
         model.eval()
         (softmax, *_), _ = model(batch.x, arch, None, 1.0)
         return self._reward_of(float(_losses(softmax, batch.y).mean()))
@@ -242,7 +254,8 @@ class LanguageModel(Task):
 
     @torch.no_grad()
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
-        """Perplexity, loss (nats a token) and reward over a whole part. Leaves the model in evaluation mode."""
+        """Perplexity, loss (nats a token) and reward over a whole part. Leaves the model in
+        evaluation mode."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         B = self.settings.test_batch if part == "test" else self.settings.eval_batch
         for losses, _ in self._read(model, arch, part, B):
@@ -253,7 +266,8 @@ class LanguageModel(Task):
         return {"perplexity": perplexity(loss), "loss": loss, "reward": self._reward_of(loss)}
 
     def _read(self, model: Model, arch: Architecture | None, part: Part, B: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Losses of the tokens of a window (T B,), and the tokens (T, B); window after window, the state running on."""
+        """Losses of the tokens of a window (T B,), and the tokens (T, B); window after window, the
+        state running on."""
         model.eval()
         x, y, _ = streams(self._parts[part], min(B, self.size(part)), whole=True)
         state: tuple[Tensor, ...] | None = None
@@ -263,8 +277,9 @@ class LanguageModel(Task):
 
     @torch.no_grad()
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
-        """Of the right token at each place, (n,), float64, in `eval_batch` streams, of the test part too: batch norm with
-        the statistics of a single stream would leave nothing of a cell. Leaves the model in evaluation mode."""
+        """Of the right token at each place, (n,), float64, in `eval_batch` streams, of the test
+        part too: batch norm with the statistics of a single stream would leave nothing of a cell.
+        Leaves the model in evaluation mode."""
         read = self._read(model, arch, part, self.settings.eval_batch)
         found = [losses[y.flatten() != IGNORED] for losses, y in read]
         return torch.cat(found).double().neg().exp()
@@ -275,9 +290,9 @@ class LanguageModel(Task):
 
 
 def streams(tokens: Tensor, B: int, whole: bool) -> Batch:
-    """All of `tokens` (n,) as x and y (L, B): B pieces side by side, y one token ahead of x. Of the n - 1 targets either
-    the last few that fill no step are left out, or, where the `whole` text counts, the last stream is filled up with
-    targets that are `IGNORED`."""
+    """All of `tokens` (n,) as x and y (L, B): B pieces side by side, y one token ahead of x. Of the
+    n - 1 targets either the last few that fill no step are left out, or, where the `whole` text
+    counts, the last stream is filled up with targets that are `IGNORED`."""
     n = len(tokens) - 1
     L = -(-n // B) if whole else n // B
     filling = tokens.new_full((max(0, L * B - n),), IGNORED)

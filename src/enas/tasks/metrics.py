@@ -1,4 +1,5 @@
-"""The figures that tasks are judged by: how each is called and written, and which way is better. No torch in here."""
+"""The figures that tasks are judged by: how each is called and written, and which way is better. No
+torch in here."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """`scale` and `unit`: a value is shown as `scale` times itself, with the unit behind; a difference of shown values is
-    in `points`."""
+    """`scale` and `unit`: a value is shown as `scale` times itself, with the unit behind; a
+    difference of shown values is in `points`."""
 
     name: str
     larger_is_better: bool
@@ -36,7 +37,8 @@ METRICS = {
 
 
 def metric_in(record: Mapping[str, object]) -> Metric | None:
-    """The metric that a record of figures (`validation_accuracy`, `test_perplexity`) is about, if any."""
+    """The metric that a record of figures (`validation_accuracy`, `test_perplexity`) is about, if
+    any."""
     for metric in METRICS.values():
         if any(f"{part}{metric.name}" in record for part in ("", "validation_", "test_")):
             return metric

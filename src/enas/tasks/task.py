@@ -1,4 +1,5 @@
-"""What procedures ask of a task. A new task is a class that inherits from `Task`, and a line in the registry."""
+"""What procedures ask of a task. A new task is a class that inherits from `Task`, and a line in the
+registry."""
 
 from __future__ import annotations
 
@@ -19,10 +20,11 @@ Batch = Any  # what a task makes of it
 
 
 class Task(Protocol):
-    """Batches, loss, metric and reward. A batch is whatever the task makes of it, and a function of where it is asked for.
+    """Batches, loss, metric and reward. A batch is whatever the task makes of it, and a function of
+    where it is asked for.
 
-    `model` is a supernet with the architecture to run, or a model that trains alone, with None. `train_on` of the
-    constructor says which part counts as training data.
+    `model` is a supernet with the architecture to run, or a model that trains alone, with None.
+    `train_on` of the constructor says which part counts as training data.
     """
 
     metric: ClassVar[Metric]
@@ -35,7 +37,8 @@ class Task(Protocol):
     """No reward is below it: that of an architecture that diverged."""
 
     about: str
-    """The data in a few words: its name, how much of it there is to train, to validate and to test on."""
+    """The data in a few words: its name, how much of it there is to train, to validate and to test
+    on."""
 
     @property
     @abstractmethod
@@ -47,8 +50,8 @@ class Task(Protocol):
 
     @abstractmethod
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
-        """To be minimised. progress: share of the training that is done, 0 to 1. child: which of the M children that train
-        on this batch, for tasks that remember something of each."""
+        """To be minimised. progress: share of the training that is done, 0 to 1. child: which of
+        the M children that train on this batch, for tasks that remember something of each."""
 
     @abstractmethod
     def reward_batch(self, step: int) -> Batch:
@@ -59,8 +62,8 @@ class Task(Protocol):
         """Larger is better, always finite."""
 
     def rewards(self, model: Model, archs: Sequence[Architecture], batch: Batch) -> list[float]:
-        """Of each, on one batch: what `reward` gives. Equal architectures are scored once, and what several compute alike
-        is computed once."""
+        """Of each, on one batch: what `reward` gives. Equal architectures are scored once, and what
+        several compute alike is computed once."""
         with model.remembering():
             scored = {arch: self.reward(model, arch, batch) for arch in dict.fromkeys(archs)}
         return [scored[arch] for arch in archs]
@@ -71,14 +74,14 @@ class Task(Protocol):
 
     @abstractmethod
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
-        """What the model gives to the answers of a whole part, in its order: (n, classes), or (n,) of the right answers
-        alone. Those of several models can be averaged."""
+        """What the model gives to the answers of a whole part, in its order: (n, classes), or (n,)
+        of the right answers alone. Those of several models can be averaged."""
 
     @abstractmethod
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
         """The figures of `evaluate`, from probabilities."""
 
-    # --------------------------------------------------------------------- what most tasks need not say anything about
+    # -------------------------------------------------- what most tasks need not say anything about
     def rate_scale(self, epoch: int, step: int) -> float:
         """The learning rate of a step is multiplied by this."""
         return 1.0

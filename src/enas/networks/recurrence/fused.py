@@ -25,8 +25,9 @@ _aten = torch.ops.aten
 
 
 def fused(window: Window) -> Result:
-    """One product a step for all nodes that read the same source, gates among them; one product for the words of all steps;
-    and in the hand-written backward one product a source for the weight gradients of all steps."""
+    """One product a step for all nodes that read the same source, gates among them; one product for
+    the words of all steps; and in the hand-written backward one product a source for the weight
+    gradients of all steps."""
     out, *statistics = _Fused.apply(window, *window.leaves)
     return out, _pairs(statistics)
 
@@ -41,7 +42,8 @@ class _Fused(torch.autograd.Function):
         columns = 2 if program.highway else 1
         groups = program.groups
         stacked = [_stack(group, window.weights, H, program.highway) for group in groups]
-        # By group: what its product reads, its gates and values, and the states of its nodes, each of all steps.
+        # By group: what its product reads, its gates and values, and the states of its nodes, each
+        # of all steps.
         read = [x.new_empty(T, B, H) if mask is not None or g.source == STATE else None for g in groups]
         z = [x.new_empty(T, B, columns * len(g.nodes) * H) for g in groups]
         torch.matmul(x, window.wx, out=z[0])
@@ -82,7 +84,8 @@ class _Fused(torch.autograd.Function):
                 saved.append((mean, deviation))
             state = out[t]
         ctx.program, ctx.norm, ctx.saved, ctx.steps = program, norm, saved, steps
-        # The result itself must not be among what is kept: it holds this object, which then would never be freed.
+        # The result itself must not be among what is kept: it holds this object, which then would
+        # never be freed.
         whole = [a if a is not None else b for a, b in zip(read, sources, strict=True)]
         ctx.save_for_backward(x, mask, window.wx)
         ctx.kept = (averages if norm is not None else None, sources, whole)
@@ -97,7 +100,8 @@ class _Fused(torch.autograd.Function):
         (x, mask, wx), (averages, sources, reads) = ctx.saved_tensors, ctx.kept
         T, B, H = grad.shape
         groups = program.groups
-        # A product with a transposed right operand is several times slower on a CPU: transposed once, for all steps.
+        # A product with a transposed right operand is several times slower on a CPU: transposed
+        # once, for all steps.
         turned = [weight.t().contiguous() for weight in ctx.stacked]
         ds = [grad.new_empty(B, len(g.nodes) * H) for g in groups]
         at = {
@@ -163,7 +167,8 @@ def _unstack(group: Group, stacked: Tensor, H: int, highway: bool) -> list[Tenso
 
 
 class _Steps:
-    """Views of a group's buffers, a list a step: making them step by step would take as long as the arithmetic."""
+    """Views of a group's buffers, a list a step: making them step by step would take as long as the
+    arithmetic."""
 
     def __init__(self, group: Group, z: Tensor, s: Tensor, H: int, highway: bool):
         T, B, _ = z.shape
@@ -204,7 +209,8 @@ class _StepsBack:
         ]
 
     def backward(self, t: int, ds: Tensor, source: Tensor) -> Tensor | None:
-        """ds (B, k H): gradient of the nodes' states. Returns what reaches the source past the product."""
+        """ds (B, k H): gradient of the nodes' states. Returns what reaches the source past the
+        product."""
         steps = self.steps
         through, direct = ds, None
         if steps.highway:

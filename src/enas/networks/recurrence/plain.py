@@ -1,4 +1,5 @@
-"""A recurrent cell's window to be read: node by node and step by step. Formulas and shapes are in `program`."""
+"""A recurrent cell's window to be read: node by node and step by step. Formulas and shapes are in
+`program`."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""A cell's window as one program for all cells of N nodes, forward and backward written by hand; on a GPU each is recorded
-once, as a graph of the device's work, and replayed for every cell: what differs between cells is data. On a CPU the same
-program runs unrecorded, which is how a law holds it equal to the others (`plain.plain`).
+"""A cell's window as one program for all cells of N nodes, forward and backward written by hand; on
+a GPU each is recorded once, as a graph of the device's work, and replayed for every cell: what
+differs between cells is data. On a CPU the same program runs unrecorded, which is how a law holds
+it equal to the others (`plain.plain`).
 
-Shapes as in `program`: T steps, B streams, H hidden units, N nodes, G = 2 H with a gate, else H. Buffers: s (T, N + 1,
-B, H) are states, those of place 0 being what a step finds; read (N, T, B, H) is what products read; z (N, T, B, G) are
-products, after the forward gates and values, after the backward their gradients. In the last two the node stands first, so
-that the weight gradients of all steps are one batched product.
+Shapes as in `program`: T steps, B streams, H hidden units, N nodes, G = 2 H with a gate, else H.
+Buffers: s (T, N + 1, B, H) are states, those of place 0 being what a step finds; read (N, T, B, H)
+is what products read; z (N, T, B, G) are products, after the forward gates and values, after the
+backward their gradients. In the last two the node stands first, so that the weight gradients of all
+steps are one batched product.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ class Kind(NamedTuple):
 
 
 def _length(T: int, kind: tuple[torch.Size, torch.dtype, torch.device]) -> int:
-    """Steps of the window in which T steps run: as many, until so many lengths were seen that most would go unrecorded."""
+    """Steps of the window in which T steps run: as many, until so many lengths were seen that most
+    would go unrecorded."""
     lengths = _lengths.setdefault(kind, set())
     lengths.add(T)
     return T if kind[-1].type == "cpu" or len(lengths) <= MOST_LENGTHS else -(-T // ROUND_TO) * ROUND_TO
@@ -143,9 +146,10 @@ class Recording:
         self.graphs: tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph] | None = None
         self.fuse = False
 
-    # ----------------------------------------------------------------------------------------------- running
+    # -------------------------------------------------------------------------------------- running
     def forward(self, inputs: dict[str, Tensor]) -> int:
-        """Leaves the result in `out` and `statistics`; a number that says which forward was the last."""
+        """Leaves the result in `out` and `statistics`; a number that says which forward was the
+        last."""
         for name, x in inputs.items():
             self.inputs[name].copy_(x)
         self.graphs[0].replay() if self.graphs is not None else self._forward()
@@ -184,7 +188,8 @@ class Recording:
         self.graphs = (graphs[0], graphs[-1])
 
     def _warm_up(self, runs: list[Callable[[], None]]) -> None:
-        """What a library prepares at its first call must not be recorded; on a stream of its own, as torch asks."""
+        """What a library prepares at its first call must not be recorded; on a stream of its own,
+        as torch asks."""
         device = self.s.device
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
@@ -194,7 +199,7 @@ class Recording:
                     run()
         torch.cuda.current_stream(device).wait_stream(side)
 
-    # --------------------------------------------------------------------------------------------- the program
+    # ---------------------------------------------------------------------------------- the program
     @torch.no_grad()
     def _forward(self) -> None:
         read_x, weights, mask = self.inputs["read_x"], self.inputs["weights"], self.inputs.get("mask")
@@ -253,10 +258,11 @@ class Recording:
             self.gradients |= {"norm_weight": dweight, "norm_bias": dbias}
 
 
-# --------------------------------------------------------------------------------------------- what is no product
+# ------------------------------------------------------------------------------- what is no product
 COMPILE = True
-"""Whether the functions below are compiled where they are recorded, each to one kernel. None of them writes to memory that
-another of its arguments shows: a compiled function would take the places of its first call for those of all calls."""
+"""Whether the functions below are compiled where they are recorded, each to one kernel. None of
+them writes to memory that another of its arguments shows: a compiled function would take the places
+of its first call for those of all calls."""
 
 
 @cache
@@ -269,15 +275,16 @@ def _source(s: Tensor, source: Tensor) -> Tensor:
 
 
 def _enter(s: Tensor, source: Tensor, mask: Tensor | None, before: Tensor, read: Tensor) -> None:
-    """Writes a node's source, before (B, H), and what its product reads, read (B, H): the same, masked. s (N + 1, B, H),
-    source (1,)."""
+    """Writes a node's source, before (B, H), and what its product reads, read (B, H): the same,
+    masked. s (N + 1, B, H), source (1,)."""
     value = _source(s, source)
     before.copy_(value)
     read.copy_(value if mask is None else value * mask)
 
 
 def _leave(before: Tensor, op: Tensor, z: Tensor, out: Tensor, highway: bool) -> None:
-    """Gate and activation: z (B, G) becomes gates and values; writes the node's state, out (B, H)."""
+    """Gate and activation: z (B, G) becomes gates and values; writes the node's state, out (B,
+    H)."""
     H = out.shape[1]
     raw = z[:, -H:].to(out.dtype)
     value = torch.where(op == 0, raw.tanh(), torch.where(op == 1, raw.relu(), torch.where(op == 2, raw.sigmoid(), raw)))
@@ -291,8 +298,8 @@ def _leave(before: Tensor, op: Tensor, z: Tensor, out: Tensor, highway: bool) ->
 
 
 def _back(s: Tensor, source: Tensor, op: Tensor, z: Tensor, d: Tensor, highway: bool) -> Tensor:
-    """d (B, H) is the gradient of the node's state: z, gates and values, becomes the gradient of the product; returns what
-    reaches the source past it."""
+    """d (B, H) is the gradient of the node's state: z, gates and values, becomes the gradient of
+    the product; returns what reaches the source past it."""
     H = d.shape[1]
     value = z[:, -H:].to(d.dtype)
     slope = torch.where(

@@ -1,14 +1,16 @@
-"""Reference models for Table 1 of the paper: what a found cell is compared with under the same recipe.
+"""Reference models for Table 1 of the paper: what a found cell is compared with under the same
+recipe.
 
-`lstm`: variational dropout, words tied to the softmax (Gal & Ghahramani 2016; Inan et al. 2017). `rhn`: a recurrent highway
-network, one layer, deep in each step (Zilly et al. 2017). Both are as large as a budget of parameters allows, and are
-called as a child model is: `model(x, None, state, progress)` gives `(logits, outputs, dropped), state`. They choose
-nothing, so they belong to no search space.
+`lstm`: variational dropout, words tied to the softmax (Gal & Ghahramani 2016; Inan et al. 2017).
+`rhn`: a recurrent highway network, one layer, deep in each step (Zilly et al. 2017). Both are as
+large as a budget of parameters allows, and are called as a child model is: `model(x, None, state,
+progress)` gives `(logits, outputs, dropped), state`. They choose nothing, so they belong to no
+search space.
 
 Left out: peepholes, bidirectional reading, several layers of highways.
 
-Shapes: T steps, B streams, V words, H hidden units (also of an embedding), D highway layers in a step; x (T, B) int64,
-logits (T, B, V), outputs and dropped (T, B, H), each part of a state (B, H).
+Shapes: T steps, B streams, V words, H hidden units (also of an embedding), D highway layers in a
+step; x (T, B) int64, logits (T, B, V), outputs and dropped (T, B, H), each part of a state (B, H).
 """
 
 from __future__ import annotations
@@ -31,16 +33,19 @@ States = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class ReferenceSettings:
-    """Depth, dropout and initialisation; the number of hidden units follows from the budget of parameters."""
+    """Depth, dropout and initialisation; the number of hidden units follows from the budget of
+    parameters."""
 
     layers: int = 2
     """Of the LSTM (Inan et al. 2017: 2)."""
     depth: int = 10
     """Highway layers in a step, D (Zilly et al. 2017: 10)."""
     word_dropout: float = 0.0
-    """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani 2016)."""
+    """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani
+    2016)."""
     input_dropout: float = 0.2
-    """Of what a layer reads, one mask for the whole window, as all that follow (Zilly et al. 2017: 0.25)."""
+    """Of what a layer reads, one mask for the whole window, as all that follow (Zilly et al. 2017:
+    0.25)."""
     hidden_dropout: float = 0.25
     """Of the state, where the next step reads it (Zilly et al. 2017: 0.25)."""
     output_dropout: float = 0.75
@@ -48,7 +53,8 @@ class ReferenceSettings:
     init_range: float = 0.04
     """Weights begin uniform in +- this (paper, appendix A)."""
     carry_bias: float = -2.0
-    """Bias of the highways' gates at the beginning: below zero the state is carried on (Zilly et al. 2017)."""
+    """Bias of the highways' gates at the beginning: below zero the state is carried on (Zilly et
+    al. 2017)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", layers=COUNT, depth=COUNT, init_range=POSITIVE, word_dropout=RATE)
@@ -88,7 +94,8 @@ class Reference(nn.Module):
     def forward(
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
     ) -> tuple[LanguageModelOutputs, States]:
-        """As a child model's: `arch` is None, a state of None is zero, and nothing depends on `progress`."""
+        """As a child model's: `arch` is None, a state of None is zero, and nothing depends on
+        `progress`."""
         assert arch is None
         inputs_TBH = F.embedding(x_TB, self.words)
         if self.training and self.settings.word_dropout:
@@ -150,8 +157,8 @@ class LSTMReference(Reference):
 
 
 class HighwayReference(Reference):
-    """s = g * tanh(...) + (1 - g) * s, D times in a step; the input is read by the first of them (Zilly et al. 2017, Eq. 6
-    to 9, with the carry gate 1 - g)."""
+    """s = g * tanh(...) + (1 - g) * s, D times in a step; the input is read by the first of them
+    (Zilly et al. 2017, Eq. 6 to 9, with the carry gate 1 - g)."""
 
     def __init__(self, vocabulary: int, hidden: int, settings: ReferenceSettings):
         super().__init__(vocabulary, hidden, settings)
@@ -191,8 +198,9 @@ KINDS: dict[str, type[Reference]] = {"lstm": LSTMReference, "rhn": HighwayRefere
 def make_reference(
     name: str, dimensions: Mapping[str, int], settings: ReferenceSettings, parameters: int = 24_000_000
 ) -> Reference:
-    """The registered model at the most hidden units that `parameters` allow (paper 3.1: 24 M). ValueError for an unknown
-    name, a task that is not about words, or a budget that not even one hidden unit fits into.
+    """The registered model at the most hidden units that `parameters` allow (paper 3.1: 24 M).
+    ValueError for an unknown name, a task that is not about words, or a budget that not even one
+    hidden unit fits into.
 
     dimensions: of the task; `vocabulary` is read.
     """
