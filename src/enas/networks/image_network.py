@@ -1,8 +1,7 @@
-"""What the backbones for images share: the settings of stem and width, the constructor, and how
-images enter.
+"""What the backbones for images share: settings of stem and width, the constructor, the stem.
 
-Shapes: x (B, channels, S, S) float32; an output of level l has `width(l)` channels and `size(l)` x
-`size(l)` pixels.
+Shapes: x (B, channels, S, S) float32; an output of level l is (B, `width(l)`, `size(l)`,
+`size(l)`).
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ class ImageNetworkSettings:
     filters: int = 16
     """Channels of the stem."""
     stem_stride: int = 1
-    """Stride of the stem. 2 halves the image before the first cell or layer: a quarter of the cost
-    (not in the paper)."""
+    """Stride of the stem. 2 halves the image first, for a quarter of the cost (not in the
+    paper)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "network", filters=COUNT)
@@ -39,12 +38,12 @@ class ImageNetworkSettings:
 
     @property
     def growth(self) -> int:
-        """How many times as many filters as `filters` the highest layer has."""
+        """How many times as many filters the highest layer has as the stem."""
         raise NotImplementedError
 
     def widened(self, highest: int) -> Self:
-        """Returns settings of a network whose highest layer has `highest` filters (paper 3.2: 512),
-        all widths scaled alike. ValueError where they do not come out whole."""
+        """Returns settings whose highest layer has `highest` filters (paper 3.2: 512), all widths
+        scaled alike. ValueError where they do not come out whole."""
         if highest < self.growth or highest % self.growth:
             raise ValueError(
                 f"filters of the highest layer are a multiple of {self.growth}, as the stem has 1/{self.growth} of them;"
@@ -59,7 +58,7 @@ S = TypeVar("S", bound=ImageNetworkSettings)
 class ImageNetwork(Supernet, Generic[S]):
     """Supernet of a space of image networks, or with `only` the child model of one architecture.
 
-    A backbone works its structure out in `prepare` and provides its modules, the stem aside, in
+    A backbone works out its structure in `prepare` and provides its modules, the stem aside, in
     `build`.
     """
 
@@ -97,7 +96,8 @@ class ImageNetwork(Supernet, Generic[S]):
         """Changes initial weights for which He's rule, layer by layer, is wrong."""
 
     def check_image_size(self, halvings: int, what: str) -> None:
-        """Raises a ValueError where images cannot be halved so often; `what` halves them."""
+        """Raises a ValueError where images cannot be halved so often; `what` names what halves
+        them."""
         stride = self.settings.stem_stride
         if self.image_size < stride * 2**halvings:
             raise ValueError(
@@ -127,8 +127,7 @@ class ImageNetwork(Supernet, Generic[S]):
         }
 
     def after_stem(self, x: Tensor, relu: bool = False) -> Tensor:
-        """Returns the output of the stem for images x, computed once for all architectures that are
-        scored on them."""
+        """Returns the stem's output for images x; all architectures scored on them share it."""
 
         def make() -> Tensor:
             out: Tensor = self.at("stem")(x.contiguous(memory_format=torch.channels_last))

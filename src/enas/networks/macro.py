@@ -2,14 +2,14 @@
 
     stem 3x3 -> layers 1 .. L, a reduction after L/3 and after 2L/3 -> ReLU, average, dropout, linear
 
-Shapes: x (B, channels, S, S); a layer gives (B, C, s, s), with no ReLU: each reader takes its own,
-before its convolution. At a reduction every earlier output that a later layer still reads is halved
-by a factorized reduction of its own, and filters double where the settings say so.
+Shapes: x (B, channels, S, S); a layer gives (B, C, s, s) without a ReLU: each reader takes its own.
+At a reduction, every earlier output that a later layer still reads is halved by a factorized
+reduction of its own. Filters double there if the settings say so.
 
-Chosen outputs are merged by one 1x1 convolution over their concatenation, followed by batch norm
-and ReLU; its weight is put together from one matrix for each (layer, source), so that any subset
-finds shared weights. Where the form of the space is `released` they come in after the op, whose own
-output is one more source. Layers that the last one does not depend on are not run.
+Chosen outputs are merged by one 1x1 convolution over their concatenation, then batch norm and ReLU.
+Its weight is put together from one matrix per (layer, source), so that any subset finds shared
+weights. Where the form of the space is `released` they are merged after the op, whose output is one
+more source. Layers that the last one does not depend on are not run.
 """
 
 from __future__ import annotations
@@ -38,27 +38,26 @@ class MacroSettings(ImageNetworkSettings):
     """Size and regularisation of the network."""
 
     filters: int = 36
-    """Channels of stem and layers (released code: 36 in search, 96 alone; the paper does not
+    """Channels of stem and layers (released code: 36 in search, 96 from scratch; the paper does not
     say)."""
     double_filters: bool = False
-    """Double them at each reduction (released code: alone, not in search)."""
+    """Doubles the filters at each reduction (released code: from scratch, not in search)."""
     reductions: int = 2
-    """Reductions: 2, after layers L/3 and 2L/3 (released code); 1, after L/2; 0."""
+    """Number of reductions: 2, after layers L/3 and 2L/3 (released code); 1, after L/2; or 0."""
     dropout: float = 0.1
-    """Dropout before the classifier (released code: 0.1 in search, 0.5 alone; the paper does not
-    say)."""
+    """Dropout before the classifier (released code: 0.1 in search, 0.5 from scratch; the paper does
+    not say)."""
     entry_conv: bool = False
-    """A ReLU, 1x1, batch norm before each op (released code; not in the paper)."""
+    """Adds a ReLU, 1x1, batch norm before each op (released code; not in the paper)."""
     merge: bool = True
-    """Merge chosen outputs by a 1x1 convolution (appendix B); without it they are added, for the
+    """Merges chosen outputs by a 1x1 convolution (appendix B). Off: they are added, for the
     experiment that shows what it is for."""
     merge_norm: bool = True
-    """Batch norm after the merging 1x1. Appendix B finds it removable when one network trains from
-    scratch; the released final network has it, and first losses are twice as high without
-    (docs/log.md, 2026-11-27)."""
+    """Batch norm after the merging 1x1. Appendix B can remove it from scratch; the released final
+    network has it, and first losses are twice as high without (docs/log.md, 2026-11-27)."""
     average_pooling: bool = True
-    """Global average pooling before the classifier (appendix B); without it the classifier reads
-    every pixel, likewise."""
+    """Global average pooling before the classifier (appendix B). Off: the classifier reads every
+    pixel."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +70,7 @@ class MacroSettings(ImageNetworkSettings):
 
 
 def cuts(layers: int, reductions: int) -> tuple[int, ...]:
-    """After how many layers a reduction stands; fewer in networks too short for them."""
+    """Returns after how many layers each reduction stands; fewer in networks too short for them."""
     places = {0: (), 1: (layers // 2,), 2: (layers // 3, 2 * layers // 3)}[reductions]
     return tuple(sorted({place for place in places if place > 0}))
 
@@ -139,17 +138,17 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
         return [*out, "classifier"]
 
     def _sources(self, node: WiredNode) -> tuple[str, ...]:
-        """What is merged in a layer with chosen outputs."""
+        """Returns what is merged in a layer with chosen outputs."""
         return node.skips if node.merged else (*node.skips, OP)
 
     def _halvings(self, deepest: dict[str, int]) -> Iterator[tuple[str, int]]:
-        """(output, reduction) for every factorized reduction that is needed."""
+        """Yields (output, reduction) for every factorized reduction that is needed."""
         return ((name, cut) for name, level in deepest.items() for cut in range(self.level[name], level))
 
     def rescale(self) -> None:
-        """He's rule for the whole 1x1 of each merge of a child, whose fan-in is that of all its
-        sources together. A batch norm after it would undo the scale; without one, first losses are
-        up to 38 (docs/log.md, 2026-11-27)."""
+        """Applies He's rule to the whole 1x1 of each merge of a child, whose fan-in is that of all
+        sources together. A batch norm would undo the scale; without one, first losses are up to 38
+        (docs/log.md, 2026-11-27)."""
         if self.only is None or not self.settings.merge or self.settings.merge_norm:
             return
         for node in self.only_cell(self.only).nodes:
@@ -159,8 +158,8 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
 
     # -------------------------------------------------------------------------------------- forward
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
-        """Logits (B, classes). `progress` is without meaning here: nothing in this network changes
-        with time."""
+        """Returns logits (B, classes). `progress` is not used: nothing in this network changes with
+        time."""
         nodes = self.only_cell(self.architecture(arch)).nodes
         # (output, level) to its value; halved versions are made when first read.
         values: dict[tuple[str, int], Tensor] = {(self.first, 0): self.after_stem(x)}
@@ -191,9 +190,9 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
         return self._merged(node, [*(value(name) for name in node.skips), y]) if node.skips else y
 
     def _merged(self, node: WiredNode, inputs: list[Tensor]) -> Tensor:
-        """The 1x1 over the concatenation of `inputs`, (B, C, s, s). Before an op it ends with a
-        ReLU (appendix B); after one the ReLU comes first, as everywhere, and each reader of the
-        layer takes its own."""
+        """Returns the 1x1 over the concatenation of `inputs`, (B, C, s, s). Before an op it ends
+        with a ReLU (appendix B). After one the ReLU comes first, and each reader of the layer takes
+        its own."""
         if not self.settings.merge:
             return torch.stack(inputs).sum(0)
         before = node.merged

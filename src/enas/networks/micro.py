@@ -1,17 +1,16 @@
-"""The network that micro cells are put into (paper 2.4, Fig. 4): stem, blocks of cells, pooling,
-classifier.
+"""The network that micro cells are put into (paper 2.4, Fig. 4): stem, blocks of cells, classifier.
 
-    stem 3x3 -> [N normal cells, reduction cell] x 2 -> N normal cells (-> reduction cell) -> ReLU, average, linear
+    stem 3x3 -> [N normal cells, reduction cell] x 2 -> N normal cells (-> reduction cell)
+    -> ReLU, average, linear
 
-Shapes: x (B, channels, S, S); a cell at `filters` C gives its loose ends, concatenated: (B, loose
-ends x C, s, s). Filters double and the size halves at a reduction cell, where edges that read a
+Shapes: x (B, channels, S, S). A cell with C filters gives its loose ends, concatenated: (B, loose
+ends x C, s, s). A reduction cell doubles the filters and halves the size; its edges that read a
 cell input have stride 2 (the paper says all ops; nodes inside could not be halved again).
 
-Each cell that reads another cell owns the 1x1 convolution that brings it to C channels
-("calibration"): one weight matrix a loose end, run as one convolution over their concatenation,
-after a ReLU and before a batch norm; where the input is twice as large it is a factorized
-reduction. So search and final network are the same thing. Classifier and auxiliary head are readers
-too. Cells that no output needs are not run.
+Each cell that reads another cell has a 1x1 convolution that brings it to C channels
+("calibration"): one weight matrix per loose end, run as one convolution over their concatenation,
+after a ReLU and before a batch norm. Where the input is twice as large it is a factorized
+reduction. Classifier and auxiliary head are readers too. Cells that no output needs are not run.
 """
 
 from __future__ import annotations
@@ -40,35 +39,34 @@ class MicroSettings(ImageNetworkSettings):
     """Size and regularisation of the network around the cells."""
 
     filters: int = 20
-    """Channels of the first block; doubled at each reduction (released code: 20 in search, 36
-    alone)."""
+    """Channels of the first block; each reduction doubles them (released code: 20 in search, 36
+    from scratch)."""
     cells: int = 6
-    """Normal cells a block, N; three blocks (paper 3.2: 6; released code: 2 in search, 5 alone)."""
+    """Normal cells per block, N (paper 3.2: 6; released code: 2 in search, 5 from scratch)."""
     reductions: int = 2
-    """Reduction cells: 2, between the blocks (released code), or 3, after each block (paper Fig.
-    4); 1: two blocks only, for small images."""
+    """Reduction cells: 2, between the three blocks (released code); 3, after each block (paper Fig.
+    4); or 1, between two blocks, for small images."""
     stem_multiplier: int = 3
-    """The stem has filters x this many channels (released code)."""
+    """The stem has this many times `filters` channels (released code: 3)."""
     dropout: float = 0.1
-    """Dropout before the classifier (released code: 0.1 in search, 0.2 alone; the paper does not
-    say)."""
+    """Dropout before the classifier (released code: 0.1 in search, 0.2 from scratch; the paper does
+    not say)."""
     drop_path: float = 0.0
-    """Probability that an edge's op is dropped for an image, at the last cell at the end of
-    training; grows linearly with depth and time; not on identity (released code: 0.4 alone)."""
+    """Probability to drop an edge's op for an image, at the last cell and the end of training. It
+    grows linearly with depth and time, and spares identity (released code: 0.4 from scratch)."""
     aux_weight: float = 0.0
-    """Weight of the auxiliary head's loss; the head stands on the cell after the second (or only)
+    """Weight of the loss of the auxiliary head, which reads the cell after the second (or only)
     reduction; 0: no head (released code: 0.4; the paper does not speak of one)."""
     extra_calibration: bool = False
-    """A second ReLU, 1x1, batch norm on the previous cell's output (released code's final network;
-    not in the paper)."""
+    """Adds a second ReLU, 1x1, batch norm to the previous cell's output (released code's final
+    network; not in the paper)."""
     merge_norm: bool = True
-    """Batch norm after the 1x1 convolutions that calibrate a cell's inputs. Appendix B finds that
-    norm removable after the merges of the macro space, not here: without it 20 cells are not finite
-    (docs/log.md, 2026-11-27)."""
+    """Batch norm after the 1x1 convolutions that calibrate a cell's inputs. Appendix B can remove
+    it after the merges of the macro space. Here 20 cells diverge without it (docs/log.md,
+    2026-11-27)."""
     head_norm: bool = False
-    """Batch norm of each loose end before the classifier, the one reader of a cell that has none:
-    children differ in the scale of their outputs (not in the paper; docs/log.md says what it
-    brought on digits)."""
+    """Batch norm of each loose end before the classifier: children differ in the scale of their
+    outputs (not in the paper; docs/log.md says what it brought on digits)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,8 +81,7 @@ class MicroSettings(ImageNetworkSettings):
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the stack: which cell stands there, its channels and the size (pixels) of its
-    output."""
+    """A place in the stack: its cell, the channels and the size (pixels per side) of its output."""
 
     index: int
     cell: str
@@ -93,7 +90,7 @@ class Position:
 
 
 def stack(settings: MicroSettings, image_size: int) -> tuple[Position, ...]:
-    """All positions, in order: N normal cells, a reduction cell, and so on."""
+    """Returns all positions in order: N normal cells, a reduction cell, and so on."""
     kinds: list[str] = []
     for block in range(max(2, min(3, settings.reductions + 1))):
         kinds += ["normal"] * settings.cells
@@ -130,7 +127,8 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return self.settings.filters * self.settings.stem_multiplier
 
     def _sources(self, index: int) -> dict[str, int]:
-        """Cell input to the position it comes from; the stem stands before everything."""
+        """Returns for each cell input the position it comes from; the stem stands before
+        everything."""
         return {"prev_prev": max(index - 2, STEM), "prev": max(index - 1, STEM)}
 
     def _channels(self, position: int) -> int:
@@ -140,13 +138,13 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return self.size(0) if position == STEM else self.positions[position].size
 
     def _halves(self, index: int, source: int) -> bool:
-        """Must the calibration of this input also halve its size? (The cell before a reduction
-        cell, seen from after.)"""
+        """Returns whether the calibration of this input also halves its size, as after a reduction
+        cell."""
         entry = self._size(self._sources(index)["prev"])  # the size at which this cell reads its inputs
         return self._size(source) != entry
 
     def _ends(self, position: int, arch: Architecture) -> tuple[str, ...]:
-        """Loose ends that leave the cell at `position`."""
+        """Returns the loose ends that leave the cell at `position`."""
         return ("stem",) if position == STEM else self.space.wire(arch)[self.positions[position].cell].outputs
 
     def build(self) -> None:
@@ -185,7 +183,8 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return 2 if position.cell == "reduce" and edge.input in ("prev", "prev_prev") else 1
 
     def live(self, arch: Architecture, aux: bool) -> list[int]:
-        """Positions that the classifier (and with `aux` the auxiliary head) needs, in order."""
+        """Returns the positions that the classifier (with `aux`: or the auxiliary head) needs, in
+        order."""
         wired = self.space.wire(arch)
         live = {len(self.positions) - 1} | ({self.aux_position} if aux else set())
         for position in reversed(self.positions):
@@ -214,8 +213,8 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
 
     # -------------------------------------------------------------------------------------- forward
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor | Outputs:
-        """Logits (B, classes); in training with an auxiliary head `Outputs`. `progress` in 0..1 is
-        how much of the training is over: drop-path grows with it."""
+        """Returns logits (B, classes), in training with an auxiliary head `Outputs`. Drop-path
+        grows with `progress`, the share of the training that is over."""
         arch = self.architecture(arch)
         wired = self.space.wire(arch)
         aux_now = self.training and self.aux_weight > 0
@@ -239,7 +238,8 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return Outputs(logits, aux) if aux is not None else logits
 
     def _gathered(self, prefix: str, source: int, arch: Architecture, name: str = "weight") -> Tensor:
-        """The weight of a reader over all loose ends of `source`: (C_out, loose ends x C, ...)."""
+        """Returns the weight of a reader over all loose ends of `source`: (C_out, loose ends x C,
+        ...)."""
         weights = [getattr(self.at(f"{prefix}.{end}"), name) for end in self._ends(source, arch)]
         return weights[0] if len(weights) == 1 else torch.cat(weights, 1)
 
@@ -278,14 +278,15 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
 
 
 def drop_path(x: Tensor, p: float) -> Tensor:
-    """`x` (B, C, H, W) set to zero for each image with probability p, else divided by 1 - p."""
+    """Sets x (B, C, H, W) to zero for each image with probability p, and else divides it by 1 -
+    p."""
     keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype) >= p
     return x * keep / (1 - p)
 
 
 class _Calibration(nn.Module):
-    """The weights one loose end has in a reader's 1x1 convolution; `odd` is the shifted half of a
-    factorized reduction."""
+    """The weights that one loose end has in a reader's 1x1; `odd`: the shifted half of a factorized
+    reduction."""
 
     def __init__(self, channels_in: int, channels_out: int, halves: bool):
         super().__init__()
@@ -306,8 +307,8 @@ def _relu_conv_norm(channels: int, norm: Norm) -> nn.Module:
 
 
 def _aux_body(size: int, classes: int, norm: Norm) -> nn.Module:
-    """The auxiliary head after its 1x1 convolution, as released: a convolution over the whole
-    (pooled) map, then linear."""
+    """Returns the auxiliary head after its 1x1, as released: a convolution over the whole (pooled)
+    map, then linear."""
     pooled = (size - min(5, size)) // 3 + 1
     return nn.Sequential(
         norm(128),

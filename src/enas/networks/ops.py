@@ -1,12 +1,11 @@
-"""The ops an edge of a convolutional cell can choose from, and their registry (paper 2.4 and
+"""The ops that an edge of a convolutional cell can choose from, and their registry (paper 2.4,
 appendix B).
 
-Shapes: every op maps (B, C, H, W) to (B, C, H / stride, W / stride); the channel count stays.
-Convolutions run in the order ReLU, convolution, batch norm, and a separable convolution is applied
-twice (appendix B). Pooling and identity hold no weights at stride 1. Everything works in
-channels_last, which is what makes depthwise convolution and pooling fast on a CPU. The layers of
-NAS-Bench-Macro are apart: they may change the channel count, and their convolutions come before the
-ReLU.
+Shapes: every op maps (B, C, H, W) to (B, C, H / stride, W / stride). Convolutions run in the order
+ReLU, convolution, batch norm, and a separable convolution is applied twice (appendix B). Pooling
+and identity hold no weights at stride 1. Everything works in channels_last, which makes depthwise
+convolution and pooling fast on a CPU. The layers of NAS-Bench-Macro may change the channel count,
+and their convolutions come before the ReLU.
 
 To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges
 of cells) or `LAYER_OPS` (layers of whole networks): spaces name it, laws test it.
@@ -31,18 +30,15 @@ T = TypeVar("T")
 
 
 def batch_norm(channels: int, statistics: Statistics = "running") -> nn.BatchNorm2d:
-    """Batch norm that scores with its running statistics, or always with those of the batch at
-    hand.
-
+    """Returns a batch norm that scores with running statistics, or always with those of the batch.
     A supernet uses the batch's: running ones would mix all children (the measured cause of
-    collapsed searches).
-    """
+    collapsed searches)."""
     return kernels.BatchNorm(channels, track_running_stats=statistics == "running")
 
 
 class AfterRelu(nn.Sequential):
-    """An op whose first layer is a ReLU. Edges that read one value can share it: `op.body(relu(x))`
-    is `op(x)`."""
+    """An op that begins with a ReLU. Edges that read one value can share it: `op.body(relu(x))` is
+    `op(x)`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(F.relu(x))
@@ -61,7 +57,7 @@ class Read:
         self.relus: dict[str, Tensor] = {}
 
     def by(self, op: nn.Module, name: str) -> Tensor:
-        """The op applied to the value."""
+        """Returns the op applied to the value."""
         if not isinstance(op, AfterRelu) or not kernels.on("relu"):
             out: Tensor = op(self.values[name])
             return out
@@ -71,8 +67,8 @@ class Read:
 
 
 class SeparableConv(AfterRelu):
-    """(ReLU, depthwise k x k, pointwise 1x1, batch norm), twice in cells (appendix B); the stride
-    is in the first."""
+    """(ReLU, depthwise k x k, 1x1, batch norm), twice in cells (appendix B); the first has the
+    stride."""
 
     def __init__(self, channels: int, stride: int, norm: Norm, kernel: int, times: int = 2):
         layers: list[nn.Module] = []
@@ -87,10 +83,9 @@ class SeparableConv(AfterRelu):
 
 
 class FactorizedReduction(nn.Module):
-    """Half the size: two 1x1 convolutions of stride 2, one a pixel further down and right, side by
-    side; then batch norm. Together they read half of the pixels, as released: those of even row and
-    column, and those of odd row and column. Input (B, C_in, H, W), output (B, C_out, ceil(H/2),
-    ceil(W/2)). Reads its input as it is: a ReLU, where one is wanted, comes before."""
+    """Halves the size: two 1x1 convolutions of stride 2, one a pixel further down and right, side
+    by side; then batch norm. As released they read half of the pixels. Input (B, C_in, H, W),
+    output (B, C_out, ceil(H/2), ceil(W/2)). A ReLU, where one is wanted, comes before."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: Norm):
         super().__init__()
@@ -103,12 +98,13 @@ class FactorizedReduction(nn.Module):
 
 
 def factorized(x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
-    """The two stride-2 products of a factorized reduction, concatenated; at odd sizes zeros stand
-    for the pixels of odd row and column that are not there, so that a stride of 2 keeps ceil(H/2).
+    """Returns the two stride-2 products of a factorized reduction, concatenated. At odd sizes zeros
+    stand for the missing pixels of odd row and column.
 
     Pixels are picked before the product, not by its stride: on x86 a 1x1 convolution of stride 2 in
     channels_last with fewer than 8 input channels writes past its memory (torch 2.13, oneDNN;
-    docs/log.md)."""
+    docs/log.md).
+    """
     picked = kernels.diagonals(x, both=odd.shape[0] > 0)
     return kernels.concatenated([F.conv2d(part, weight) for part, weight in zip(picked, (even, odd), strict=False)])
 
@@ -158,7 +154,7 @@ LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 
 
 def make_stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Module:
-    """What an image meets first: 3x3 and batch norm."""
+    """Returns a 3x3 and batch norm: what an image meets first."""
     return nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), norm(channels))
 
 
@@ -173,8 +169,8 @@ NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to `expansion` times the channels, ReLU, depthwise k x k, ReLU, 1x1; batch norm after
-    each convolution; added to its input where shape stays (Sandler et al. 2018, its ReLU6 a ReLU as
+    """1x1 to `expansion` times the channels, ReLU, depthwise k x k, ReLU, 1x1, with batch norm
+    after each convolution; added to its input where shape stays (Sandler et al. 2018, with ReLU as
     in NAS-Bench-Macro). (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm, expansion: int, kernel: int):
@@ -191,8 +187,8 @@ class InvertedResidual(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """1x1 and batch norm, of the pixels of even row and column at stride 2: picked before the
-    product (see `factorized`). Shapes as of `InvertedResidual`."""
+    """1x1 and batch norm. At stride 2 it picks pixels before the product (see `factorized`). Shapes
+    as of `InvertedResidual`."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm):
         super().__init__()
@@ -222,7 +218,7 @@ NBMACRO_OPS: dict[str, Callable[[int, int, int, Norm], nn.Module]] = {
 
 
 def registered(name: str, ops: Mapping[str, T]) -> T:
-    """What makes the op of this name; ValueError where there is none."""
+    """Returns what makes the op of this name; ValueError where there is none."""
     check_name("an op", name, ops)
     return ops[name]
 
@@ -230,5 +226,5 @@ def registered(name: str, ops: Mapping[str, T]) -> T:
 def make_op(
     name: str, channels: int, stride: int, norm: Norm, ops: Mapping[str, Callable[[int, int, Norm], nn.Module]] = OPS
 ) -> nn.Module:
-    """A registered op for (B, channels, H, W); ValueError for an unknown name."""
+    """Returns a registered op for (B, channels, H, W); ValueError for an unknown name."""
     return registered(name, ops)(channels, stride, norm)

@@ -1,13 +1,14 @@
 """The language model that recurrent cells are put into (paper 2.1, 3.1, appendix A).
 
-    words -> embedding -> one or more layers of the cell -> softmax, tied to the embedding (Inan et al. 2017)
+    words -> embedding -> one or more layers of the cell -> softmax, tied to the embedding
 
-All layers run the same cell, each with weights of its own. Dropout is variational: one mask for a
-whole window (Gal & Ghahramani 2016); the mask of the states is shared by all nodes.
+All layers run the same cell, each with weights of its own. The softmax is tied as in Inan et al.
+2017. Dropout is variational: one mask per window (Gal & Ghahramani 2016); all nodes share that of
+the states.
 
 Shapes: T steps, B streams, V words, H hidden units (also of an embedding); x (T, B) int64; logits
 (T, B, V); outputs and dropped (T, B, H), of the last layer, before and after its dropout; a state
-(B, H) a layer.
+(B, H) per layer.
 """
 
 from __future__ import annotations
@@ -54,36 +55,38 @@ class RecurrentSettings:
     """Hidden units, H, also of an embedding (released code: 720 in the first search, 200 in the
     corrected one; the paper does not say)."""
     layers: int = 1
-    """Recurrent layers (the paper searches one; appendix A names higher ones)."""
+    """Recurrent layers (the paper searches one; appendix A names more)."""
     highway: bool = True
     """A gate on every node that lets what it reads pass (paper 3.1, appendix A; its Fig. 1 has
     none)."""
     batch_norm: bool = True
-    """Batch norm of a cell's output (appendix A: in the search, removable when a cell trains from
-    scratch)."""
+    """Batch norm of a cell's output (appendix A: in the search; removable from scratch)."""
     batch_norm_eps: float = 0.1
-    """Added to its variance. Cells of sigmoids differ little between streams, and 1e-5 would blow
-    that up at every step (docs/log.md, 2026-11-27; released code: 1.0 in the first search; the
-    paper does not say)."""
+    """Added to the variance of the batch norm. Cells of sigmoids differ little between streams, and
+    1e-5 would amplify that at every step (docs/log.md, 2026-11-27; released code: 1.0 in the first
+    search; the paper does not say)."""
     word_dropout: float = 0.0
-    """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani;
+    """Share of the words whose embedding is zero throughout a window (Gal & Ghahramani 2016;
     released code: 0.1 in the corrected search)."""
     embedding_dropout: float = 0.0
-    """Of the embeddings, one mask for the whole window, as all that follow (released code: 0.2)."""
+    """Dropout of embeddings, with one mask per window (released code: 0.2)."""
     input_dropout: float = 0.0
-    """Of what a layer reads (released code: 0.75)."""
+    """Dropout of what a layer reads, with one mask per window (released code: 0.75)."""
     hidden_dropout: float = 0.0
-    """Of the state and the nodes, where nodes read them (released code: 0.25)."""
+    """Dropout of states and nodes where nodes read them, with one mask per window (released code:
+    0.25)."""
     output_dropout: float = 0.0
-    """Of what the softmax reads (released code: 0.75)."""
+    """Dropout of what the softmax reads, with one mask per window (released code: 0.75)."""
     weight_dropout: float = 0.0
-    """Of the weights that read the state before (Merity et al. 2018; released code: 0)."""
+    """Dropout of the weights that read the previous state (Merity et al. 2018; released code:
+    0)."""
     init_range: float = 0.025
-    """Weights begin uniform in +- this (appendix A: 0.025 in the search, 0.04 alone)."""
+    """Initial weights are uniform in +- this (appendix A: 0.025 in the search, 0.04 from
+    scratch)."""
     softmax_bias: bool = True
     """A bias for each word (the paper does not say; released code: none)."""
     computation: Computation = "auto"
-    """How a window is computed; all give the same numbers. auto: fused on a CPU, recorded on a
+    """How a window is computed; all ways give the same numbers. auto: fused on a CPU, recorded on a
     GPU."""
 
     def __post_init__(self) -> None:
@@ -142,7 +145,7 @@ class RecurrentNetwork(Supernet):
         return RecurrentNetwork(self.space, self.settings, self.vocabulary, only, statistics)
 
     def initial_state(self, batch: int) -> States:
-        """Zeros, a tensor a layer."""
+        """Returns zeros, a tensor per layer."""
         words = self.at("words").weight
         return tuple(words.new_zeros(batch, self.settings.hidden) for _ in range(self.settings.layers))
 
@@ -150,7 +153,7 @@ class RecurrentNetwork(Supernet):
     def forward(
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
     ) -> tuple[LanguageModelOutputs, States]:
-        """A state of None is zero; nothing depends on `progress`."""
+        """Runs a window. A state of None is zero; nothing depends on `progress`."""
         s, wired = self.settings, self.only_cell(self.architecture(arch))
         program = Program.of(wired, s.highway)
         name = s.computation if s.computation != "auto" else "recorded" if x_TB.is_cuda else "fused"
@@ -180,7 +183,7 @@ class RecurrentNetwork(Supernet):
         return LanguageModelOutputs(TiedSoftmax(dropped, words, bias), x, dropped), tuple(after)
 
     def _mask(self, share: float, *shape: int) -> Tensor:
-        """Zeros with probability `share`, the others larger by what is lost."""
+        """Returns zeros with probability `share`, and else 1 / (1 - share)."""
         words: Tensor = self.at("words").weight
         return words.new_empty(shape).bernoulli_(1 - share).div_(1 - share)
 
@@ -191,8 +194,8 @@ class RecurrentNetwork(Supernet):
 def hidden_for(
     parameters: int, space: SearchSpace, arch: Architecture, settings: RecurrentSettings, vocabulary: int
 ) -> int:
-    """The most hidden units with which a child has at most so many parameters (paper 3.1: 24 M).
-    ValueError where even one is too many."""
+    """Returns the most hidden units with which a child has at most `parameters` parameters (paper
+    3.1: 24 M). ValueError where even one unit has more."""
 
     def size(hidden: int) -> int:
         with torch.device("meta"):
@@ -202,8 +205,8 @@ def hidden_for(
 
 
 class StepNorm(nn.Module):
-    """The batch norm of a cell's output, its parameters and, where a network trains alone, its
-    running statistics: they move once a window, by the mean over its steps."""
+    """The batch norm of a cell's output: its parameters and, from scratch, its running statistics,
+    which move once per window, by the mean over its steps."""
 
     num_batches_tracked: Tensor
 
@@ -220,21 +223,21 @@ class StepNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long) if running else None)
 
     def reset_running_stats(self) -> None:
-        """As before the first window."""
+        """Forgets all windows."""
         if self.running_mean is not None and self.running_var is not None:
             self.running_mean.zero_()
             self.running_var.fill_(1)
             self.num_batches_tracked.zero_()
 
     def norm(self) -> Norm:
-        """What a computation is given."""
+        """Returns what a computation needs."""
         if self.running and not self.training:
             return Norm(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
         return Norm(self.weight, self.bias, eps=self.eps)
 
     @torch.no_grad()
     def seen(self, statistics: tuple[Tensor, Tensor] | None) -> None:
-        """Tell what a computation found."""
+        """Takes the statistics that a computation returned."""
         if statistics is None or self.running_mean is None or self.running_var is None or not self.training:
             return
         self.num_batches_tracked += 1
@@ -252,7 +255,7 @@ class _Matrix(nn.Module):
 
 
 class _FirstNode(_Matrix):
-    """The first node reads the state before, and by `from_x` the word."""
+    """The first node reads the previous state by `weight`, and the word by `from_x`."""
 
     def __init__(self, hidden: int, columns: int):
         super().__init__(hidden, columns)

@@ -1,5 +1,4 @@
-"""What a cell is made of: edges and nodes as a space describes them, and wired ones as an
-architecture chose them."""
+"""Cells: their edges and nodes as a space describes them, and as an architecture wires them."""
 
 from __future__ import annotations
 
@@ -24,8 +23,9 @@ class Edge:
 class Node:
     """The sum of its edges, and an optional choice of earlier nodes to merge.
 
-    `merge`: chosen nodes come in "after" the edges, beside what these give; or "before", and then
-    the edges read the merge in place of their input, which they read only where none is chosen."""
+    `merge`: the chosen nodes are merged "after" the edges, together with their sum; or "before",
+    and then the edges read the merge in place of their input, where any node is chosen.
+    """
 
     name: str
     edges: tuple[Edge, ...]
@@ -38,8 +38,8 @@ Combine = Literal["concat", "mean"]
 
 @dataclass(frozen=True)
 class Cell:
-    """Nodes in order, over named inputs. `output`: which nodes leave the cell; names are those of
-    nodes. `combine`: what is made of them."""
+    """Nodes in order, over named inputs. `output` says which nodes leave the cell, `combine` how
+    they are put together."""
 
     name: str
     inputs: tuple[str, ...]
@@ -80,7 +80,7 @@ class WiredNode:
 
     @property
     def merged(self) -> bool:
-        """Are the chosen nodes merged before the edges?"""
+        """Whether the chosen nodes are merged before the edges."""
         return any(edge.input == MERGED for edge in self.edges)
 
     @property
@@ -90,8 +90,8 @@ class WiredNode:
 
 @dataclass(frozen=True)
 class WiredCell:
-    """What one architecture makes of a cell: only inputs and nodes that an output needs, in order.
-    A cell whose edges lead nowhere has no outputs: it gives zero."""
+    """What one architecture makes of a cell: the inputs and nodes that an output needs, in order. A
+    cell whose edges lead nowhere has no outputs and gives zero."""
 
     name: str
     inputs: tuple[str, ...]
@@ -101,7 +101,8 @@ class WiredCell:
 
 
 def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
-    """Every edge that some architecture wires in this cell: what a supernet holds weights for."""
+    """Yields every edge that some architecture wires in this cell: what a supernet has weights
+    for."""
     for node in cell.nodes:
         for slot, edge in enumerate(node.edges):
             inputs = edge.input.options if isinstance(edge.input, Decision) else (edge.input,)
@@ -112,8 +113,8 @@ def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
 
 
 def wired(cell: Cell, choices: Mapping[str, Answer]) -> WiredCell:
-    """The graph that `choices`, answers to all decisions of the cell, make of it. What no output
-    needs is pruned."""
+    """Returns the graph that `choices`, the answers to all decisions, make of a cell, without what
+    no output needs."""
 
     def answer(part: str | Decision) -> str:
         return str(choices[part.name]) if isinstance(part, Decision) else part

@@ -1,16 +1,16 @@
-"""The macro space (paper 2.3): whole convolutional networks of L layers, an op and a set of skip
-connections for each.
+"""The macro space (paper 2.3): convolutional networks of L layers, an op and a set of skips for
+each.
 
 The paper and its code differ in what a layer computes, and `form` says which:
 
-- `paper` (2.3, appendix B): layer k chooses any subset of the k - 1 layers before it, the directly
-  preceding one not privileged. The chosen outputs are merged, and the op reads that. With none
-  chosen it reads the preceding layer (the paper does not say; our decision).
-- `released`: the op reads the preceding layer; the subset is of the stem and of the layers before
+- `paper` (2.3, appendix B): layer k chooses any subset of the k - 1 layers before it. Their outputs
+  are merged, and the op reads that. With none chosen it reads the preceding layer (the paper does
+  not say; our decision).
+- `released`: the op reads the preceding layer. The subset is of the stem and of the layers before
   that one, and is merged after the op.
 
 Either way a layer decides its op first, then its subset, and there are 6^L x 2^(L(L-1)/2) networks.
-The last layer leaves; layers that it does not depend on are pruned.
+The output of the last layer leaves; layers that it does not depend on are pruned.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Form = Literal["paper", "released"]
 
 @dataclass(frozen=True)
 class ConvMacroSettings:
-    """Which networks there are to choose from."""
+    """The macro space: networks of layers with skips."""
 
     num_layers: int = 12
-    """Layers, L (paper 2.3: 12; the released final network has 24)."""
+    """Number of layers, L (paper 2.3: 12; the released final network: 24)."""
     ops: tuple[str, ...] = OPS
-    """Ops a layer can choose from (paper 2.3: six)."""
+    """Ops that a layer can choose from (paper 2.3: six)."""
     form: Form = "paper"
-    """What a layer reads and where skips are merged: as the paper says, or as the released code
-    does."""
+    """What a layer reads and where skips are merged: as in the paper, or as in the released
+    code."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_layers=COUNT)
@@ -50,7 +50,7 @@ class ConvMacroSettings:
 
 
 def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace:
-    """The space for these settings. `size()` for L = 12 is 1.6e29 (paper 2.3)."""
+    """Returns the space for these settings. Its size for L = 12 is 1.6e29 (paper 2.3)."""
     layers = [f"l{k}" for k in range(1, settings.num_layers + 1)]
     nodes = []
     for k, name in enumerate(layers):
@@ -80,19 +80,19 @@ def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace
 
 
 def skip_options(form: str, layers: Sequence[str], k: int) -> tuple[str, ...]:
-    """What the layer at index k (from 0) can skip to: k options in both forms."""
+    """Returns what the layer at index k (from 0) can skip to: k options in both forms."""
     return tuple(layers[:k]) if form == "paper" else (STEM, *layers[: k - 1]) if k else ()
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: weights are a layer's and an op's own, whatever the layer reads."""
+    """Sharing: each op of a layer has weights of its own, whatever the layer reads."""
     return f"layers.{edge.node}.{edge.op}"
 
 
 def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The released code's form: a row a layer, `op skip skip ...`, one after the other,
-    space-separated; row k has k skips (0 or 1): of the stem, then of the layers up to the last but
-    one. ValueError where they are not that."""
+    """Reads the released code's form: a row per layer, `op skip skip ...`, space-separated. Row k
+    has k skips (0 or 1): of the stem, then of the layers up to the last but one. ValueError for any
+    other text."""
     try:
         numbers = [int(token) for token in tokens.split()]
     except ValueError:

@@ -1,7 +1,7 @@
 """The micro space (paper 2.4): a normal and a reduction cell, stacked into a convolutional network.
 
-Each of `num_nodes` nodes adds two edges, each an op on one earlier node or on one of the cell's two
-inputs, which are the outputs of the two previous cells. All loose ends leave the cell,
+Each of `num_nodes` nodes adds two edges. An edge is an op on an earlier node or on one of the two
+inputs of the cell, which are the outputs of the two previous cells. All loose ends leave the cell,
 concatenated. The reduction cell is decided second, on the controller state that the normal cell
 left. The paper's B counts the two inputs: B = 7 is `num_nodes = 5`.
 """
@@ -25,12 +25,12 @@ INPUTS = ("prev_prev", "prev")  # outputs of the cell before the last and of the
 
 @dataclass(frozen=True)
 class ConvMicroSettings:
-    """Which cells there are to choose from."""
+    """The micro space: a normal and a reduction cell."""
 
     num_nodes: int = 5
-    """Nodes a cell, its two inputs not counted (the paper's B is 2 more: B = 7 gives 5; 2.4)."""
+    """Nodes per cell, its two inputs not counted (paper 2.4: B = 7 with the inputs, that is 5)."""
     ops: tuple[str, ...] = OPS
-    """Ops an edge can choose from (paper 2.4: five)."""
+    """Ops that an edge can choose from (paper 2.4: five)."""
     prior: Literal["none", "released"] = "none"
     """What the controller prefers before it learns: nothing, or separable convolutions (released
     code: by a learnable bias of 10, and in the normal cell by a fixed 0.25; the paper does not
@@ -43,7 +43,7 @@ class ConvMicroSettings:
 
 
 def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace:
-    """The space for these settings. `size()` for B = 7 is 2.6e25, the paper's own formula
+    """Returns the space for these settings. Its size for B = 7 is 2.6e25; the paper's formula gives
     1.3e11."""
     nodes = [f"n{i}" for i in range(2, 2 + settings.num_nodes)]
 
@@ -77,17 +77,14 @@ def _op_choice(settings: ConvMicroSettings, cell: str) -> OpChoice:
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: weights are a cell's place in the network's, the node's, the slot's, the input's and
-    the op's own."""
+    """Sharing: each place of a cell in the network, node, slot, input and op has weights of its
+    own."""
     return f"cells.{position}.{edge.node}.{edge.slot}.{edge.input}.{edge.op}"
 
 
 def from_tokens(normal: str, reduce: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The released code's form: per node `input op input op`, space-separated; input 0 is the cell
-    before the last.
-
-    ValueError where a token is not one of the released code's numbers.
-    """
+    """Reads the released code's form: per node `input op input op`, space-separated; input 0 is the
+    cell before the last. ValueError for other tokens."""
     choices: dict[str, str] = {}
     lengths = set()
     for cell, text in (("normal", normal), ("reduce", reduce)):

@@ -1,5 +1,5 @@
-"""What can be decided: one op of several, one earlier node, or a subset of earlier nodes (design,
-section 3)."""
+"""Decisions: one op of several, one earlier node, or a subset of earlier nodes (design, section
+3)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from enas.spaces.architecture import Answer
 
 @dataclass(frozen=True)
 class When:
-    """A condition: the decision is asked only where `decision` was answered with (or its subset
-    contains) `answer`."""
+    """A condition: the decision is asked only where the answer to `decision` is or contains
+    `answer`."""
 
     decision: str
     answer: str
@@ -24,11 +24,11 @@ class When:
 
 @dataclass(frozen=True)
 class Decision:
-    """One question. `options` are its possible names, in order; `name` is given by the place where
-    it stands.
+    """One question. `options` are its possible answers by name, in order; `name` is given by the
+    place where it stands.
 
-    `prior` is a fixed number an option, added to the controller's logit after all scaling (for a
-    subset: to the logit of "yes"): a space's known preference, as data. `when` makes the decision
+    `prior` is a fixed number per option, added to the controller's logit after all scaling (for a
+    subset: to the logit of "yes"): a known preference of the space. `when` makes the decision
     conditional.
     """
 
@@ -44,30 +44,30 @@ class Decision:
             raise ValueError(f"a prior has one number an option ({len(self.options)}); got {len(self.prior)}")
 
     def answers(self) -> Iterator[Answer]:
-        """All possible answers, in order."""
+        """Yields all possible answers, in order."""
         yield from self.options
 
     def contains(self, answer: Answer, option: str) -> bool:
-        """Does `answer` take `option`?"""
+        """Returns whether `answer` takes `option`."""
         return answer == option
 
     @property
     def anchors(self) -> tuple[str, ...] | None:
-        """Names of the anchors, one per option, that a controller's head attends to; None: no
+        """Names of the anchors, one per option, that a controller attends to; None: no
         attention."""
         return None
 
     def neighbours(self, answer: Answer) -> list[Answer]:
-        """All answers that differ from `answer` by one change."""
+        """Returns all answers that differ from `answer` by one change."""
         return [option for option in self.options if option != answer]
 
     def draw(self, rng: random.Random) -> Answer:
-        """A random answer, each equally likely unless the kind of decision says otherwise; the
-        prior is not looked at."""
+        """Returns a random answer, each equally likely unless a subclass says otherwise. The prior
+        does not count."""
         return rng.choice(self.options)
 
     def check(self, answer: object) -> Answer:
-        """The answer in canonical form, or ValueError with the rule."""
+        """Returns the answer in canonical form; ValueError says the rule."""
         if not isinstance(answer, str) or answer not in self.options:
             raise ValueError(f"decision '{self.name}' takes one of {', '.join(self.options)}; got {answer!r}")
         return answer
@@ -75,8 +75,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class OpChoice(Decision):
-    """Exactly one op. `bias`: where the controller's logits have a learnable bias, its first
-    values, one per option; all choices of equal options share it."""
+    """Exactly one op. `bias`: the first values of a learnable bias of the controller's logits, one
+    per option; all choices of equal options share it."""
 
     bias: tuple[float, ...] | None = None
 
@@ -96,8 +96,8 @@ class InputChoice(Decision):
 
 @dataclass(frozen=True)
 class SubsetChoice(Decision):
-    """Any subset of the options (earlier nodes), or exactly `k` of them: a walk of yes/no over the
-    options.
+    """Any subset of the options (earlier nodes), or exactly `k` of them: a yes or no for each
+    option in turn.
 
     `rate`: the probability with which a random architecture takes an option of a free subset; only
     0.5 makes all subsets equally likely.
@@ -125,7 +125,7 @@ class SubsetChoice(Decision):
         return _anchors(self)
 
     def neighbours(self, answer: Answer) -> list[Answer]:
-        """One member more or less; with exactly k members, one exchanged for another."""
+        """Returns the subsets with one member more or less; with exactly k, with one exchanged."""
         taken = set(answer)
         if self.k is None:
             sets = [taken ^ {option} for option in self.options]

@@ -1,4 +1,4 @@
-"""The registered search spaces. A space is one file; add a line here and every law test runs on
+"""The registered search spaces. A space is one file and a line here; every law test then runs on
 it."""
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from enas.spaces.space import SearchSpace
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A published table of what every architecture of a space, at its default settings, reaches
-    when it trains alone."""
+    """A published table of what every architecture of a space, at default settings, reaches from
+    scratch."""
 
     parse: Callable[[str], Architecture]  # the published form of an architecture
     form: Literal["csv", "json"]  # of the table's file (enas.grading.oracle.read_table)
@@ -85,15 +85,15 @@ SPACES: dict[str, SpaceEntry] = {
 
 
 def space_of(spec: Mapping[str, object]) -> SearchSpace:
-    """The space an architecture names: `space_of(arch.space)`. ValueError for an unknown name or
-    setting."""
+    """Returns the space that an architecture names: `space_of(arch.space)`. ValueError for an
+    unknown name or setting."""
     settings = settings_of(spec)
     return SPACES[str(spec["name"])].make(settings)
 
 
 def settings_of(spec: Mapping[str, object]) -> Settings:
-    """The settings of the space an architecture names. ValueError for an unknown name or
-    setting."""
+    """Returns the settings of the space that an architecture names. ValueError for an unknown name
+    or setting."""
     name = spec.get("name")
     check_name("the space of an architecture", name, SPACES)
     entry = SPACES[str(name)]

@@ -1,12 +1,12 @@
-"""The recurrent space (paper 2.1, appendix A): a cell of N nodes, each with an activation and an
-earlier node as its input.
+"""The recurrent space (paper 2.1, appendix A): a cell of N nodes with an activation and an input
+each.
 
 The first node reads the word and the state before it; node l > 1 reads one of the nodes 1 .. l - 1.
-What leaves the cell is the mean of its loose ends. There are 4^N x (N - 1)! cells.
+The mean of the loose ends leaves the cell. There are 4^N x (N - 1)! cells.
 
 The corrected release of the authors' language model differs, and each difference is a setting: it
-begins with one more node, a tanh that nobody chooses (`fixed_input`); all nodes but that one are
-averaged (`output`); and every activation has weights of its own (`sharing`).
+begins with one more node, a fixed tanh (`fixed_input`); all nodes but that one are averaged
+(`output`); and every activation has weights of its own (`sharing`).
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ Sharing = Literal["edge", "edge_op"]
 
 @dataclass(frozen=True)
 class RnnCellSettings:
-    """Which cells there are to choose from."""
+    """The recurrent space: a cell of nodes."""
 
     num_nodes: int = 12
-    """Nodes, N (paper 2.1: 12; corrected release: 9 in its search, 8 in its published cell)."""
+    """Number of nodes, N (paper 2.1: 12; corrected release: 9 in its search, 8 in its published
+    cell)."""
     ops: tuple[str, ...] = OPS
-    """Activations a node can choose from (paper 2.1: four)."""
+    """Activations that a node can choose from (paper 2.1: four)."""
     fixed_input: bool = False
-    """A first node before the others that is always tanh, and does not leave the cell (corrected
-    release; not in the paper, whose first node chooses as the others do)."""
+    """Adds a first node that is always tanh and does not leave the cell (corrected release; the
+    paper has none)."""
     output: Output = "loose_ends"
     """What is averaged: nodes that no other reads (paper 2.1), or all (corrected release)."""
     sharing: Sharing = "edge"
-    """Weights are shared by all activations of a (node, input) (paper, appendix A), or each has its
-    own (released)."""
+    """Whether all activations of a node and its input share weights (paper, appendix A), or each
+    has its own (released code)."""
     near_prior: bool = False
-    """The controller prefers near inputs before it learns: the logit of an input is smaller by the
-    square of its distance over 6 (corrected release; the paper does not speak of it)."""
+    """Makes the controller prefer near inputs before it learns: the logit of an input is smaller by
+    the square of its distance over 6 (corrected release; the paper does not speak of it)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=COUNT)
@@ -57,8 +58,8 @@ class RnnCellSettings:
 
 
 def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
-    """The space for these settings. `size()` for N = 12 is 6.7e14; the paper's 4^N x N! is 8.0e15
-    (it says 10^15)."""
+    """Returns the space for these settings. Its size for N = 12 is 6.7e14; the paper's 4^N x N! is
+    8.0e15 (it says 10^15)."""
     names = [f"h{i}" for i in range(1, settings.num_nodes + 1)]
     nodes: list[Node] = []
     if settings.fixed_input:
@@ -83,7 +84,7 @@ def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: weights are a layer's, a node's and an input's own, whatever the activation."""
+    """Sharing: each layer, node and input has weights of its own, whatever the activation."""
     return f"layers.{position}.{edge.node}.{edge.input}"
 
 
@@ -96,11 +97,8 @@ ADDRESSES: Mapping[Sharing, Callable[[WiredEdge, int], str]] = {"edge": address,
 
 
 def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The first release's form: the op of node 1, then `input op` for each node, space-separated;
-    input 0 is node 1.
-
-    ValueError where they are not that.
-    """
+    """Reads the first release's form: the op of node 1, then `input op` for each node,
+    space-separated; input 0 is node 1. ValueError for other tokens."""
     numbers = _numbers(tokens)
     if len(numbers) % 2 == 0:
         raise ValueError(f"a recurrent cell has an op, then two tokens a node (input, op); got {len(numbers)} tokens")
@@ -113,10 +111,8 @@ def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> 
 
 
 def from_corrected_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The corrected release's form: `input op` for each node; input 0 is the fixed tanh node.
-
-    ValueError where they are not that.
-    """
+    """Reads the corrected release's form: `input op` for each node; input 0 is the fixed tanh node.
+    ValueError for other tokens."""
     numbers = _numbers(tokens)
     if not numbers or len(numbers) % 2:
         raise ValueError(f"a recurrent cell has two tokens a node (input, op); got {len(numbers)} tokens")

@@ -1,5 +1,5 @@
-"""A recurrent cell's window to be fast on a CPU, with a backward written by hand. Formulas and
-shapes are in `program`."""
+"""A recurrent cell's window, fast on a CPU, with a hand-written backward. `program` has formulas
+and shapes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _aten = torch.ops.aten
 
 
 def fused(window: Window) -> Result:
-    """One product a step for all nodes that read the same source, gates among them; one product for
-    the words of all steps; and in the hand-written backward one product a source for the weight
-    gradients of all steps."""
+    """Runs one product per step for all nodes that read one source, gates among them; one product
+    for the words of all steps; and in the backward one product per source for the weight gradients
+    of all steps."""
     out, *statistics = _Fused.apply(window, *window.leaves)
     return out, _pairs(statistics)
 
@@ -150,7 +150,7 @@ class _Fused(torch.autograd.Function):
 
 
 def _stack(group: Group, weights: Sequence[Tensor], H: int, highway: bool) -> Tensor:
-    """(H, k G): the gates of all nodes, then the values of all."""
+    """Returns (H, k G): the gates of all nodes, then the values of all."""
     chosen = [weights[node] for node in group.nodes]
     if not highway or len(chosen) == 1:
         return chosen[0].contiguous() if len(chosen) == 1 else torch.cat(chosen, 1)
@@ -158,7 +158,7 @@ def _stack(group: Group, weights: Sequence[Tensor], H: int, highway: bool) -> Te
 
 
 def _unstack(group: Group, stacked: Tensor, H: int, highway: bool) -> list[Tensor]:
-    """The inverse of `_stack`, a tensor of its own each."""
+    """The inverse of `_stack`; each result is a tensor of its own."""
     k = len(group.nodes)
     if k == 1:
         return [stacked]
@@ -167,8 +167,8 @@ def _unstack(group: Group, stacked: Tensor, H: int, highway: bool) -> list[Tenso
 
 
 class _Steps:
-    """Views of a group's buffers, a list a step: making them step by step would take as long as the
-    arithmetic."""
+    """Views of a group's buffers, a list per step: making them step by step would take as long as
+    the arithmetic."""
 
     def __init__(self, group: Group, z: Tensor, s: Tensor, H: int, highway: bool):
         T, B, _ = z.shape
@@ -209,8 +209,8 @@ class _StepsBack:
         ]
 
     def backward(self, t: int, ds: Tensor, source: Tensor) -> Tensor | None:
-        """ds (B, k H): gradient of the nodes' states. Returns what reaches the source past the
-        product."""
+        """ds (B, k H) is the gradient of the nodes' states. Returns what reaches the source past
+        the product."""
         steps = self.steps
         through, direct = ds, None
         if steps.highway:

@@ -1,15 +1,17 @@
-"""What a recurrent cell computes over a window, three times: to be read (`plain`), to be fast
-(`fused`), and as one program for all cells (`static`). A law holds them equal.
+"""What a recurrent cell computes over a window. Four functions do it: `plain` is to be read,
+`fused` is fast on a CPU, `static` is one program for all cells, `recorded` is fast on a GPU. A law
+holds them equal.
 
-    a node:    a = mask * s[source];   [c | f] = a W,  c through a sigmoid, f through the node's activation
-               s[node] = c * f + (1 - c) * s[source]          (paper, appendix A, Eq. 2 to 5)
-               s[node] = f, where there is no highway gate     (paper 2.1, Fig. 1)
-    the first node adds x Wx to the product, and its source is the state that the step before left
+    a node:    a = mask * s[source]
+               [c | f] = a W,  c through a sigmoid, f through the node's activation
+               s[node] = c * f + (1 - c) * s[source]         (paper, appendix A, Eq. 2 to 5)
+               s[node] = f, where there is no highway gate    (paper 2.1, Fig. 1)
+    the first node adds x Wx to the product, and its source is the previous state
     the state: mean of s over the outputs, batch norm where there is one
 
 Shapes: T steps, B streams, E size of x, H hidden units, G columns of a node's product (2 H with a
 gate, else H); x (T, B, E), state and mask (B, H), Wx (E, G), W (H, G), with the gate's columns
-first. The result is a state a step (T, B, H), and the batch norm's statistics over the streams,
+first. The result is a state per step (T, B, H), and the batch norm's statistics over the streams,
 mean and unbiased variance (H,), averaged over steps; None without one.
 """
 
@@ -33,9 +35,9 @@ _aten = torch.ops.aten
 
 
 BOUND = 3.0
-"""With running statistics a normalised value is held within so many standard deviations. The
-statistics of a batch bound a state by themselves; running ones do not, and a cell of ReLUs that
-trained well can grow without end on text that it has not seen (docs/log.md, 2026-11-27)."""
+"""With running statistics a normalised value is held within this many standard deviations. A
+batch's own statistics bound a state by themselves; with running ones, a cell of ReLUs that trained
+well can grow without end on unseen text (docs/log.md, 2026-11-27)."""
 
 
 class Norm(NamedTuple):
@@ -50,8 +52,8 @@ class Norm(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The nodes that read one source: one product serves them all. Nodes of one activation stand
-    together."""
+    """The nodes that read one source: one product serves them all. Nodes of one activation are
+    adjacent."""
 
     source: int
     nodes: tuple[int, ...]
@@ -71,8 +73,8 @@ class Program:
     @staticmethod
     @lru_cache(maxsize=4096)
     def of(cell: WiredCell, highway: bool = True) -> Program:
-        """ValueError for an activation that is none, and for a cell that is not a tree below one
-        first node."""
+        """Reads a wired cell. ValueError for an unknown activation, and for a cell that is no tree
+        below its first node."""
         number = {name: i for i, name in enumerate([node.name for node in cell.nodes])}
         number |= dict.fromkeys(cell.inputs, STATE)
         edges = [node.edges[0] for node in cell.nodes]
@@ -85,7 +87,7 @@ class Program:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """In an order in which each comes after the node that it reads."""
+        """The groups, each after the node that it reads."""
         out = []
         for source in sorted(set(self.sources)):
             nodes = sorted((i for i, s in enumerate(self.sources) if s == source), key=lambda i: (self.ops[i], i))
@@ -140,8 +142,8 @@ Result = tuple[Tensor, Statistics | None]
 
 
 def _normalise(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns x (B, H) normalised, and the mean and inverse deviation that the backward wants
-    (empty where running statistics are given)."""
+    """Returns x (B, H) normalised, and the mean and inverse deviation for the backward (empty with
+    running statistics)."""
     if norm.mean is None or norm.var is None:
         return torch.native_batch_norm(x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps)
     held = ((x - norm.mean) * (norm.var + norm.eps).rsqrt()).clamp(-BOUND, BOUND)
@@ -169,7 +171,7 @@ def _pairs(saved: Sequence[Tensor]) -> Statistics | None:
 
 @torch.no_grad()
 def _statistics(norm: Norm | None, saved: Sequence[tuple[Tensor, Tensor]], B: int) -> Statistics | None:
-    """From the means and inverse deviations of all steps."""
+    """Returns the statistics of a window from the means and inverse deviations of its steps."""
     if norm is None or norm.mean is not None:
         return None
     means, deviations = (torch.stack(parts) for parts in zip(*saved, strict=True))

@@ -11,8 +11,8 @@ from enas.networks.recurrence.program import ACTIVATIONS, Codes, Result, Window,
 
 def static(window: Window) -> Result:
     """Runs the same operations on the same shapes for every cell of N nodes. What differs is data:
-    the codes of the program, and the weights of the chosen edges in one tensor. So one recorded
-    graph of a GPU's work serves all cells."""
+    the codes of the program, and the weights in one tensor. So one recorded graph of a GPU's work
+    serves all cells."""
     return static_program(window, Codes.of(window.program, window.state))
 
 
@@ -33,8 +33,8 @@ def static_program(window: Window, codes: Codes) -> Result:
 def static_step(
     x_t: Tensor, state: Tensor, mask: Tensor | None, weights: Tensor, codes: Codes, highway: bool = True
 ) -> Tensor:
-    """Runs one time step, before the batch norm: x_t (B, G) is what the first node's product has of
-    the word; state (B, H), weights (N, H, G)."""
+    """Runs one step, before the batch norm. x_t (B, G): the word's part of the first node's
+    product."""
     sources, ops, share = codes
     nodes = [state]
     for i in range(len(weights)):

@@ -1,4 +1,4 @@
-"""What a registered reference model says of itself."""
+"""What the registry knows of a reference model."""
 
 from __future__ import annotations
 
