@@ -52,8 +52,8 @@ def check_ranges(settings: Settings, group: str, **ranges: Range) -> None:
 
 
 def check_name(what: str, name: object, names: Iterable[object]) -> None:
-    """Raises a ValueError that lists the possible names, where `name` is none of them; `what`: "an
-    op", "a preset"."""
+    """Raises a ValueError where `name` is none of the possible names; `what`: "an op", "a
+    preset"."""
     names = list(names)
     if name not in names:
         raise ValueError(f"{what} is one of {', '.join(map(str, names))}; got {name!r}")

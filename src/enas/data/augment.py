@@ -11,17 +11,16 @@ from torch import Tensor
 
 
 def augment(x: Tensor, generator: torch.Generator, pad: int = 4, flip: bool = True, cutout: int = 0) -> Tensor:
-    """Random crops, flips and CutOut of a normalised batch (paper 3.2), each image its own.
+    """Returns random crops, flips and CutOut of a normalised batch (paper 3.2), each image its own.
 
-    The image is padded by `pad` zeros on each side (the mean colour, as padding follows
-    normalisation) and cropped back at a uniform place; flipped left to right with probability 1/2;
-    and a square of `cutout` x `cutout` pixels is set to zero, its centre uniform in the image,
-    clipped at the border (DeVries & Taylor 2017; with an even side, the centre is the pixel below
-    and right of the middle). ENAS's released code draws the square's top left corner uniformly in
-    the image instead, which spares the top and the left.
+    An image is padded by `pad` zeros on each side (the mean colour) and cropped back at a uniform
+    place; flipped left to right with probability 1/2; and a square of `cutout` x `cutout` pixels is
+    set to zero, its centre uniform in the image, clipped at the border (DeVries & Taylor 2017; with
+    an even side, the centre is the pixel below and right of the middle). ENAS's released code draws
+    the square's top left corner instead, which spares the top and the left.
 
-    x: (B, C, H, W), not changed. Returns the same shape, in channels_last; `x` itself where nothing
-    is asked for. `generator` lives on x's device. Its draws, each (B,) and only those asked for:
+    x: (B, C, H, W), not changed. Returns the same shape, in channels_last; x itself where nothing
+    is asked for. `generator` lives on x's device and draws (B,) each, only what is asked for:
     crop's top, crop's left, flip, centre's row, centre's column. ValueError where pad or cutout is
     negative.
     """

@@ -1,12 +1,8 @@
-"""CIFAR-10 (Krizhevsky 2009), read from the files that its authors publish, in any form: python or
-binary, packed or not.
+"""CIFAR-10 (Krizhevsky 2009), read from the published files: python or binary, packed or not.
 
 Nothing is written to disk: an archive is read as a stream. Nothing in a file is trusted: pickles
 are read as data (unpickle.py), sizes are checked before memory is spent, and a tar member that is a
-link or lies elsewhere is refused.
-
-What can only be seen by a checksum, a wrong pixel, is seen in an archive (gzip has one) and not in
-unpacked files.
+link or lies elsewhere is refused. A wrong pixel shows only in an archive, which has a checksum.
 """
 
 from __future__ import annotations
@@ -33,12 +29,12 @@ RECORD = 1 + PIXELS  # a label, and the image
 
 
 def load_cifar10(folder: str | Path, validation: int = 5000, train: int | None = None) -> ImageData:
-    """CIFAR-10 with the last `validation` of the 50,000 training images kept apart, as in ENAS's
-    released code (45,000 and 5,000), and the official 10,000 test images.
+    """Returns CIFAR-10 with the last `validation` of the 50,000 training images kept apart, as in
+    ENAS's released code (45,000 and 5,000), and the official 10,000 test images.
 
-    folder: as for `read_cifar10`. train: a random subset of that many of the remaining training
-    images, balanced over the classes, the same each time; None: all. ValueError where the files are
-    missing or damaged, or the numbers do not fit.
+    folder: as for `read_cifar10`. train: the number of the remaining training images to use, a
+    random subset balanced over the classes, the same each time; None: all. ValueError where files
+    are missing or damaged, or the numbers do not fit.
     """
     pool, test, class_names = read_cifar10(folder)
     total = len(pool)
@@ -56,12 +52,12 @@ def load_cifar10(folder: str | Path, validation: int = 5000, train: int | None =
 
 
 def read_cifar10(folder: str | Path) -> tuple[ImagePart, ImagePart, tuple[str, ...]]:
-    """The 50,000 training images in official order, the 10,000 test images, and the names of the
-    classes.
+    """Returns the 50,000 training images in official order, the 10,000 test images, and the class
+    names.
 
-    folder: the folder that holds `cifar-10-batches-py/`, `cifar-10-batches-bin/`,
-    `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz` (the first of them that is there), or one
-    of these itself. ValueError in one line where files are missing or damaged.
+    folder: holds `cifar-10-batches-py/`, `cifar-10-batches-bin/`, `cifar-10-python.tar.gz` or
+    `cifar-10-binary.tar.gz` (the first that is there), or is one of these itself. ValueError in one
+    line where files are missing or damaged.
     """
     path = Path(folder)
     form, where, files = _open(path)
@@ -166,7 +162,7 @@ def _check_names(names: tuple[str, ...]) -> None:
 
 # ---------------------------------------------------------------------------------- where files are
 def _open(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
-    """The form, the folder or archive that was found, and its files by name."""
+    """Returns the form, the folder or archive, and its files by name."""
     for form in FORMS:
         for folder in (path / form.folder, path):
             named = folder.name == form.folder and folder.is_dir()
@@ -180,8 +176,8 @@ def _open(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
 
 
 def _limit(form: Form, name: str) -> int:
-    """Bytes that a file may have: pixels, and for the python form a label and a file name an
-    image."""
+    """Returns the bytes that a file may have: pixels, and in the python form a label and a file
+    name per image."""
     return 100_000 if name == form.meta else 100_000 + IMAGES_A_FILE * 3_600
 
 
@@ -202,7 +198,7 @@ def _unpacked(form: Form, folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _packed(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
-    """The form shows at the first member, so one is read ahead."""
+    """Reads one member ahead, which shows the form."""
     members = _members(path)
     first = next(members, None)
     if first is None:
@@ -233,8 +229,7 @@ class _Bounded:
 
 
 def _members(path: Path) -> Iterator[tuple[Form, str, bytes]]:
-    """The form, name and content of each file of CIFAR-10 in a .tar.gz, in its order. Others are
-    passed over."""
+    """Yields form, name and content of each file of CIFAR-10 in a .tar.gz, in its order."""
     seen = set()
     try:
         with gzip.open(path) as unzipped:
@@ -257,8 +252,8 @@ def _members(path: Path) -> Iterator[tuple[Form, str, bytes]]:
 
 
 def _place(member: tarfile.TarInfo, path: Path) -> tuple[Form | None, str]:
-    """The form and file that a member is; no form for a folder. ValueError for links, devices and
-    members elsewhere."""
+    """Returns the form and file that a member is; no form for a folder. ValueError for links,
+    devices and other places."""
     folder, _, name = member.name.removeprefix("./").partition("/")
     form = next((form for form in FORMS if form.folder == folder), None)
     if member.isdir() and not name and (form or folder in ("", ".")):

@@ -17,12 +17,12 @@ class Source:
 
     url: str
     file: str
-    """Its name in the folder it is downloaded to."""
+    """Its name in the folder that it is downloaded to."""
     sha256: str
     size: int
     """Bytes."""
     folder: str = ""
-    """Where in the folder that is downloaded to; "": right there."""
+    """A folder inside the download folder; "": none."""
 
 
 def _ptb(part: str, sha256: str, size: int) -> Source:
@@ -60,13 +60,12 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 
 
 def get(name: str, folder: str | Path, source: Source | None = None) -> Path:
-    """Download `name` into `folder`, which is made where it is missing; a terminal shows progress.
-    Returns the file, or the folder where there are several.
+    """Downloads `name` into `folder`, made where it is missing; a terminal shows progress. Returns
+    the file, or the folder of several.
 
-    A file that is there already, and whole, is not downloaded again. The file gets its name when
-    its checksum is right, not before. source: another place to get it from. ValueError where there
-    is nothing to download or the checksum is wrong, OSError where the network or the disk fails;
-    one line each.
+    A whole file is not downloaded again, and a file gets its name only when its checksum is right.
+    source: another place to get it from. ValueError where there is nothing to download or the
+    checksum is wrong, OSError where the network or the disk fails; one line each.
     """
     if source is None:
         check_name("a data set to download", name, SOURCES)

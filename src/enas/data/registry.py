@@ -1,8 +1,8 @@
-"""Data sets, by name: one is a function that gives an `ImageData` or a `TextData`, and a line here.
+"""Data sets by name: each is a function that returns an `ImageData` or a `TextData`, and a line
+here.
 
     data = load("digits")
     data = load("cifar10", "data", validation=25_000)
-    data = load("ptb", "data")
 
 Data of your own needs no line: fill an `ImageData` or a `TextData` with your tensors.
 """
@@ -25,18 +25,17 @@ from enas.ranges import check_name
 @dataclass(frozen=True)
 class DatasetEntry:
     load: Callable[..., ImageData | TextData]
-    """Takes the folder first, where it needs one; then settings by name, among them the number
-    `train` (None: all)."""
+    """Takes the folder first, where it needs one; then settings by name, among them `train` (None:
+    all)."""
     about: str
     needs_folder: bool
     how_to_get: str
     kind: Literal["images", "text"] = "images"
     dimensions: Mapping[str, int] = field(default_factory=dict)
-    """What a backbone has to know of it, where that is the same for everyone
-    (`Task.dimensions`)."""
+    """What a backbone has to know of it, where that is fixed (`Task.dimensions`)."""
     source: Callable[[], dict[str, str]] | None = None
-    """For embedded data that varies from machine to machine: its `sha256` and what else describes
-    it. Runs record it."""
+    """For embedded data that varies between machines: its `sha256` and a description, recorded in
+    runs."""
 
 
 DATASETS: dict[str, DatasetEntry] = {
@@ -87,13 +86,11 @@ DATASETS: dict[str, DatasetEntry] = {
 
 
 def load(name: str, folder: str | Path | None = None, **settings: Any) -> Any:
-    """A registered data set, an `ImageData` or a `TextData`. ValueError for an unknown name or
-    setting, a folder that is missing or not asked for, files that are missing or damaged, and
-    numbers that do not fit.
+    """Returns a registered data set, an `ImageData` or a `TextData`.
 
-    folder: where the files are, for data that needs some. settings: of its loader: `train` and
-    `validation` for images, the numbers of images to train and to validate on; `train` for texts,
-    the number of tokens; some texts have more.
+    folder: where the files are, for data that needs some. settings: of its loader, such as `train`
+    and `validation` for images and `train` for texts. ValueError for an unknown name or setting, a
+    folder that is missing or not asked for, damaged files, and numbers that do not fit.
     """
     entry = _entry(name)
     known = [key for key in inspect.signature(entry.load).parameters if key != "folder"]
@@ -109,14 +106,14 @@ def load(name: str, folder: str | Path | None = None, **settings: Any) -> Any:
 
 
 def check_folder(name: str, folder: str | Path | None) -> None:
-    """ValueError where data that comes with a library is given a folder."""
+    """Raises a ValueError where data that comes with a library is given a folder."""
     entry = _entry(name)
     if folder is not None and not entry.needs_folder:
         raise ValueError(f"data set '{name}' {entry.how_to_get} and takes no folder; got '{folder}'")
 
 
 def get(name: str, folder: str | Path) -> Path:
-    """Download a data set into `folder` and return the file (download.py). ValueError where there
+    """Downloads a data set into `folder` and returns the file (download.py). ValueError where there
     is nothing to download or the checksum is wrong, OSError where the network or the disk fails."""
     entry = _entry(name)
     from enas.data import download
@@ -128,7 +125,7 @@ def get(name: str, folder: str | Path) -> Path:
 
 
 def source_of(name: str) -> dict[str, str]:
-    """What identifies a data set that varies from machine to machine; nothing for all others."""
+    """Returns what identifies a data set that varies between machines; nothing for all others."""
     entry = _entry(name)
     return entry.source() if entry.source else {}
 

@@ -1,20 +1,19 @@
 """The controller: an LSTM policy over the decisions of any search space (paper 2.2, 3.1, 3.2).
 
 It walks over `space.walk`, one LSTM step for each decision and for each anchor (a cell input or a
-finished node that later decisions can refer to). The answer to one decision is fed back as the
-input of the next step, beginning with an empty embedding. Heads go by the kind of decision, so one
+finished node that later decisions can refer to). The answer to one decision is the input of the
+next step; the first input is an empty embedding. Heads go by the kind of decision, so one
 controller serves every space:
 
-- OpChoice: softmax over a linear layer, one for each distinct list of ops;
+- no anchors (OpChoice): softmax over a linear layer, one for each distinct list of options;
 - InputChoice: softmax over attention between the LSTM state and the anchors of earlier nodes
-  (released code), or over a linear layer (paper's words: "softmax classifiers");
-- SubsetChoice: a yes/no for each earlier node, on attention likewise.
+  (released code), or over a linear layer (the paper says "softmax classifiers");
+- SubsetChoice: a yes or no for each earlier node, also by attention.
 
 One walk handles any number of architectures at once, and both samples and scores: given answers are
-replayed, so that log-probabilities come from plain architectures, with a graph, whenever they are
-needed.
+replayed. So log-probabilities, with a graph, come from plain architectures whenever needed.
 
-Shapes: M architectures, H hidden units, K options of a decision.
+Shapes: M architectures, H hidden units, K options of a decision, D decisions of one head.
 """
 
 from __future__ import annotations
@@ -40,25 +39,25 @@ class ControllerSettings:
     hidden: int = 100
     """LSTM units (paper 2.2: 100; released code: 64)."""
     temperature: float = 5.0
-    """Logits are divided by it (paper 3.1 and 3.2: 5.0; released CIFAR-10 code: none, that is
-    1)."""
+    """Divides the logits (paper 3.1 and 3.2: 5.0; released CIFAR-10 code: 1)."""
     tanh_constant: float = 2.5
-    """Logits are then c tanh(logit) (paper 3.1 and 3.2: 2.5; released micro code: 1.1). 0: no
-    tanh."""
+    """Logits become c tanh(logit); this is c. 0: no tanh (paper 3.1 and 3.2: 2.5; released micro
+    code: 1.1)."""
     init_range: float = 0.1
-    """All parameters start uniform in +- this (paper 3.2: 0.1)."""
+    """Initial parameters are uniform in +- this (paper 3.2: 0.1)."""
     input_head: Literal["attention", "softmax"] = "attention"
     """How an input is chosen: attention over anchors (released code) or a linear softmax (paper
     2.2)."""
     op_tanh_constant: float | None = None
-    """c of the logits of ops, where it differs (released micro code: 0.44)."""
+    """The tanh constant of the logits of ops; None: as for the others (released micro code:
+    0.44)."""
     after_anchor: Literal["empty", "previous"] = "empty"
-    """What the LSTM reads after a finished node. empty: one step more, whose output later decisions
-    attend to, and then the empty embedding (released micro code). previous: no such step; they
-    attend to what the node's last decision left, and the next input is that decision (paper 2.2;
+    """What the LSTM reads after a finished node. empty: one more step, whose output later decisions
+    attend to, then the empty embedding (released micro code). previous: no such step; they attend
+    to the state after the node's last decision, and the next input is that decision (paper 2.2;
     released macro code)."""
     near_feedback: bool = False
-    """Divide a chosen input, where it is fed back, by 0.1 + its distance (corrected release)."""
+    """Divides a chosen input, where it is fed back, by 0.1 + its distance (corrected release)."""
     lstm_bias: bool = True
     """Biases in the LSTM (released code: none)."""
 
@@ -72,8 +71,8 @@ class ControllerSettings:
 
 @dataclass(frozen=True)
 class Walk:
-    """What a walk found. Tensors of M rows; `answers` a decision: (M,) indices, or (M, K) booleans
-    for a subset."""
+    """The result of a walk over M architectures. `answers` per decision: (M,) indices, or (M, K)
+    booleans for a subset."""
 
     answers: list[Tensor]
     log_prob: Tensor  # (M,) log-probability of the whole architecture, nats
@@ -83,8 +82,8 @@ class Walk:
 
 
 class Controller(nn.Module):
-    """LSTM policy for `space`; parameters are drawn from `generator`. `skip_rate`: rho, the prior
-    belief in a skip."""
+    """LSTM policy for `space`; `generator` draws its parameters. `skip_rate`: rho, the prior belief
+    in a skip."""
 
     def __init__(
         self, space: SearchSpace, settings: ControllerSettings, generator: torch.Generator, skip_rate: float = 0.4
@@ -121,17 +120,17 @@ class Controller(nn.Module):
     # ------------------------------------------------------------------------------------ for users
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> list[Architecture]:
-        """n architectures drawn from the policy, in one walk."""
+        """Returns n architectures drawn from the policy, in one walk."""
         return self.decode(self.walk(n, generator=generator, scored=False).answers)
 
     def score(self, archs: Sequence[Architecture]) -> Walk:
-        """The walk over given architectures, with a graph: log-probabilities (M,), entropies and
+        """Returns the walk over given architectures, with a graph: log-probabilities, entropies,
         skip terms."""
         return self.walk(len(archs), given=self.encode(archs))
 
     def encode(self, archs: Sequence[Architecture]) -> list[Tensor]:
-        """Answers as indices, a tensor for each decision of the space. Inactive decisions hold 0.
-        ValueError for an architecture of another space."""
+        """Returns answers as indices, a tensor per decision of the space; inactive decisions hold
+        0. ValueError for an architecture of another space."""
         archs = [self.space.check(arch) for arch in archs]
         out: list[Tensor] = []
         device = self.empty.device
@@ -150,7 +149,7 @@ class Controller(nn.Module):
         return [Architecture.of(self.space.spec, choices) for choices in self._choices(answers, len(answers[0]))]
 
     def _choices(self, answers: list[Tensor], n: int) -> list[dict[str, Answer]]:
-        """The choices of each of n architectures, by the answers to the first decisions."""
+        """Returns the choices of each of n architectures, by the answers to the first decisions."""
         rows = [answer.tolist() for answer in answers]
         out = []
         for m in range(n):
@@ -201,7 +200,7 @@ class Controller(nn.Module):
         return self._scored(seen, n) if scored else Walk(seen.answers, *torch.zeros(4, n, device=x.device).unbind(0))
 
     def _active(self, decision: Decision, answers: list[Tensor]) -> Tensor | None:
-        """(M,) where the decision is asked; None: everywhere."""
+        """Returns where the decision is asked, (M,); None: everywhere."""
         if decision.when is None:
             return None
         position = self._position[decision.when.decision]
@@ -213,8 +212,8 @@ class Controller(nn.Module):
         return here if above is None else here & above
 
     def _allowed(self, decision: Decision, answers: list[Tensor], n: int) -> Tensor | None:
-        """(M, K) the options that the limit of the space allows; None: all. ValueError where it
-        leaves too few."""
+        """Returns the options that the limit of the space allows, (M, K); None: all. ValueError
+        where it leaves too few."""
         if self.space.limit is None:
             return None
         everything = (True,) * len(decision.options)
@@ -234,7 +233,7 @@ class Controller(nn.Module):
         return logits if prior is None else logits + prior
 
     def _kind(self, decision: Decision) -> str:
-        """The head that answers a decision."""
+        """Returns the head that answers a decision."""
         if decision.anchors is None:
             return self._head_of[decision.options]
         if isinstance(decision, SubsetChoice):
@@ -242,8 +241,8 @@ class Controller(nn.Module):
         return "input" if self.settings.input_head == "attention" else "place"
 
     def _fed_back(self, decision: Decision, answer: Tensor, seen: _Seen) -> Tensor:
-        """The next LSTM input (M, H): an embedding of the answer, its anchor, or the mean of its
-        anchors."""
+        """Returns the next LSTM input (M, H): an embedding of the answer, its anchor, or the mean
+        of its anchors."""
         kind = self._kind(decision)
         if kind == "place":
             out: Tensor = self.input_embedding(answer)
@@ -261,7 +260,7 @@ class Controller(nn.Module):
     # -------------------------------------------------------------------------------------- drawing
     @torch.no_grad()
     def _draw(self, decision: Decision, h: Tensor, seen: _Seen, generator: torch.Generator | None) -> Tensor:
-        """(M,) indices, or (M, K) booleans for a subset."""
+        """Returns indices (M,), or booleans (M, K) for a subset."""
         logits = self._logits([decision], h[None], seen)[0][:, : len(decision.options)]
         allowed = seen.allowed[-1]
         if not isinstance(decision, SubsetChoice):
@@ -286,8 +285,8 @@ class Controller(nn.Module):
 
     # -------------------------------------------------------------------------------------- scoring
     def _logits(self, decisions: Sequence[Decision], h: Tensor, seen: _Seen) -> Tensor:
-        """Of decisions of one head, h (D, M, H): scaled, (D, M, K); K of the longest, options that
-        are none far below."""
+        """Returns scaled logits (D, M, K) of decisions of one head, from states h (D, M, H). K is
+        that of the longest; missing options are far below."""
         kind = self._kind(decisions[0])
         lengths = [len(d.options) for d in decisions]
         K = max(lengths)
@@ -352,8 +351,9 @@ class Controller(nn.Module):
         allowed: list[Tensor | None],
         asked: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho). One that
-        is not asked, that the number to take forces or the limit forbids, counts nothing."""
+        """Returns sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho).
+        Answers that are not asked, or that the number to take or the limit forces, count
+        nothing."""
         K = logits.shape[2]
         bits = torch.stack([F.pad(answer, (0, K - answer.shape[1])) for answer in answers])  # (D, M, K)
         free = []
@@ -382,15 +382,15 @@ FAR_BELOW = -1e9  # a logit of probability 0 that is still a number
 
 
 def _to_come(K: int, allowed: Tensor | None, device: torch.device) -> Tensor:
-    """How many of the options from each place on may still be taken: (K,), or (M, K) where not all
-    are `allowed`."""
+    """Returns how many of the options from each place on may still be taken: (K,), or (M, K) with
+    `allowed`."""
     if allowed is None:
         return K - torch.arange(K, device=device)
     return allowed.flip(1).cumsum(1).flip(1)
 
 
 class _Seen:
-    """A walk so far: what each decision and each anchor found the LSTM in."""
+    """What a walk has seen: the LSTM state at each decision and each anchor."""
 
     def __init__(self, controller: Controller):
         self.anchors: dict[str, Tensor] = {}  # full name to LSTM output (M, H)
@@ -401,18 +401,18 @@ class _Seen:
         self._keys: dict[str, list[Tensor]] = {}
 
     def of(self, decision: Decision) -> Tensor:
-        """The anchors that a decision chooses from, (K, M, H)."""
+        """Returns the anchors that a decision chooses from, (K, M, H)."""
         return torch.stack([self.anchors[name] for name in decision.anchors or ()])
 
     def places(self, decision: Decision, K: int) -> list[int]:
-        """Their numbers among the anchors so far, filled up to K."""
+        """Returns their numbers among the anchors so far, filled up to K."""
         order = {name: i for i, name in enumerate(self.anchors)}
         places = [order[name] for name in decision.anchors or ()]
         return places + places[:1] * (K - len(places))
 
     def keys(self, kind: str, attention: _Attention) -> Tensor:
-        """Of all anchors so far, (A, M, H). Those of a walk that draws are made one by one, as
-        anchors come."""
+        """Returns the keys of all anchors so far, (A, M, H). A walk that draws makes them one by
+        one."""
         anchors = list(self.anchors.values())
         if torch.is_grad_enabled():
             out: Tensor = attention.key(torch.stack(anchors))
@@ -432,8 +432,8 @@ class _Attention(nn.Module):
         self.score = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, h: Tensor, keys: Tensor, places: list[list[int]]) -> Tensor:
-        """h (D, M, H), keys of all anchors (A, M, H), the K of them that each decision reads;
-        scores (D, M, K)."""
+        """Returns scores (D, M, K) of h (D, M, H), from the keys of all anchors (A, M, H) and the K
+        places that each decision reads."""
         index = torch.tensor(places, device=h.device)
         read = keys[index]  # (D, K, M, H)
         return self.score(torch.tanh(read + self.query(h)[:, None])).squeeze(3).transpose(1, 2)

@@ -1,8 +1,7 @@
 """Image classification as a task: batches, loss, metric and reward (paper 3.2).
 
-The whole data set lives on the device, normalised; augmentation is batched there. Which images and
-which random crops a batch holds is a function of (seed, epoch, step), so any batch can be asked for
-in any order, also after a resume.
+The whole data set lies on the device, normalised; augmentation is batched there. A batch is a
+function of (seed, epoch, step), so any batch can be asked for in any order, also after a resume.
 
 Shapes: B batch; x (B, C, H, W) float32 in channels_last; y (B,) int64.
 """
@@ -33,22 +32,24 @@ class ImageClassificationSettings:
     """Batches, augmentation and reward."""
 
     batch_size: int = 128
-    """Images a training step (paper 2.2: 128; released micro code: 160 in search, 144 alone)."""
+    """Images per training step (paper 2.2: 128; released micro code: 160 in search, 144 from
+    scratch)."""
     pad: int = 4
     """Zero pixels around an image before the random crop (paper 3.2: 4)."""
     flip: bool = True
     """Random horizontal flips (paper 3.2)."""
     cutout: int = 0
-    """Side of the square that CutOut blanks, pixels; 0: none (paper 3.2 names CutOut and no size;
-    released code: 16)."""
+    """Side of the square that CutOut blanks, in pixels; 0: none (paper 3.2 gives no size; released
+    code: 16)."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes in training (not in the paper)."""
     reward: Literal["accuracy", "loss"] = "accuracy"
-    """Of a validation minibatch: accuracy (paper 2.2), or exp(-cross-entropy), both in 0..1."""
+    """The reward of a validation minibatch: its accuracy (paper 2.2), or exp(-cross-entropy), both
+    between 0 and 1."""
     reward_batch: int = 128
-    """Validation images a reward (released code: the batch size)."""
+    """Validation images per reward (released code: the batch size)."""
     eval_batch: int = 500
-    """Images a step when a whole part is scored."""
+    """Images per step when a whole part is scored."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "task", batch_size=at_least(2), reward_batch=COUNT, eval_batch=COUNT)
@@ -62,8 +63,8 @@ class Batch(NamedTuple):
 
 
 class ImageClassification(Task):
-    """Batches of `data` and what to make of them. `train_on` says which images count as training
-    data: "train", or "train+validation", and then there is nothing left to choose on."""
+    """Batches of `data` and their loss. `train_on` says which images count as training data: with
+    "train+validation" there is nothing left to choose on."""
 
     metric = METRICS["accuracy"]
 
@@ -97,12 +98,12 @@ class ImageClassification(Task):
     @property
     def train_steps(self) -> int:
         """Steps of one pass. A last batch of a single image is left out: batch norm has no
-        statistics of one."""
+        statistics of it."""
         full, rest = divmod(self.size("train"), self.settings.batch_size)
         return full + (rest > 1)
 
     def train_batch(self, epoch: int, step: int) -> Batch:
-        """Batch `step` of pass `epoch`, augmented."""
+        """Returns batch `step` of pass `epoch`, augmented."""
         size = self.settings.batch_size
         index = self._permutation("train", epoch)[step * size : (step + 1) * size]
         images, labels = self._parts["train"]
@@ -112,7 +113,7 @@ class ImageClassification(Task):
         return Batch(x.contiguous(memory_format=torch.channels_last), labels[index])
 
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
-        """Mean cross-entropy in nats, plus the auxiliary head's, weighted."""
+        """Returns the mean cross-entropy in nats, plus the auxiliary head's, weighted."""
         out = model(batch.x, arch, progress=progress)
         smoothing = self.settings.label_smoothing
         if not isinstance(out, Outputs):
@@ -121,15 +122,15 @@ class ImageClassification(Task):
         return main + model.aux_weight * aux
 
     def diverged(self, loss: float) -> bool:
-        """Whether a loss is not finite, or above ten times what knowing nothing costs,
-        log(classes): a child whose weights were trained with other children starts above that cost,
-        by its nature (docs/decisions.md)."""
+        """Returns whether a loss is not finite, or above ten times log(classes), the loss of
+        knowing nothing. A child whose weights were trained with other children starts above
+        log(classes) (docs/decisions.md)."""
         return not loss <= 10 * math.log(self.dimensions["classes"])
 
     # -------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
-        """The validation minibatch of controller step `step`, counted over the whole search:
-        shuffled passes, no augmentation."""
+        """Returns the validation minibatch of controller step `step`, counted over the whole
+        search: shuffled passes, no augmentation."""
         size = min(self.settings.reward_batch, self.size("validation"))
         turn, place = divmod(step, self.size("validation") // size)
         index = self._permutation("validation", turn)[place * size : (place + 1) * size]
@@ -150,8 +151,8 @@ class ImageClassification(Task):
 
     @torch.no_grad()
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
-        """Accuracy (0..1), loss (nats) and reward over a whole part. Leaves the model in evaluation
-        mode."""
+        """Returns accuracy (0 to 1), loss (nats) and reward over a whole part. Leaves the model in
+        evaluation mode."""
         model.eval()
         images, labels = self._parts[part]
         hits = torch.zeros((), dtype=torch.long, device=self.device)
@@ -168,20 +169,21 @@ class ImageClassification(Task):
         return {"accuracy": accuracy, "loss": mean_loss, "reward": reward}
 
     def _eval_batches(self, part: Part) -> list[tuple[int, int]]:
-        """Begins and ends. No image is left alone: batch norm has no statistics of one."""
+        """Returns starts and ends. No batch is a single image: batch norm has no statistics of
+        it."""
         n, size = self.size(part), self.settings.eval_batch
         ends = list(range(size, n - 1, size))
         return list(zip([0, *ends], [*ends, n], strict=True))
 
     @torch.no_grad()
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
-        """(n, classes), float64. Leaves the model in evaluation mode."""
+        """Returns (n, classes), float64. Leaves the model in evaluation mode."""
         model.eval()
         images, _ = self._parts[part]
         return torch.cat([model(images[a:b], arch).double().softmax(1) for a, b in self._eval_batches(part)])
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
-        """The figures of `evaluate`, from probabilities (n, classes)."""
+        """Returns the figures of `evaluate`, from probabilities (n, classes)."""
         labels = self._parts[part].y
         probabilities = probabilities.to(labels.device)
         loss = -probabilities.gather(1, labels[:, None]).clamp(min=1e-300).log().mean()
