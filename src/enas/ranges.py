@@ -1,5 +1,4 @@
-"""Checks of values that a user gives: the range of a number, and a name out of several. No torch in
-here."""
+"""Checks of values that a user gives: the range of a number, a name out of several."""
 
 from __future__ import annotations
 
@@ -52,8 +51,7 @@ def check_ranges(settings: Settings, group: str, **ranges: Range) -> None:
 
 
 def check_name(what: str, name: object, names: Iterable[object]) -> None:
-    """Raises a ValueError where `name` is none of the possible names; `what`: "an op", "a
-    preset"."""
+    """Raises a ValueError where `name` is none of `names`; `what`: "an op", "a preset"."""
     names = list(names)
     if name not in names:
         raise ValueError(f"{what} is one of {', '.join(map(str, names))}; got {name!r}")

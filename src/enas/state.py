@@ -1,5 +1,4 @@
-"""What makes a run repeatable: seeds from keys, and the state that a procedure saves to go on
-later."""
+"""What makes a run repeatable: seeds from keys, and the state that a procedure saves."""
 
 from __future__ import annotations
 
@@ -14,15 +13,13 @@ from torch import Tensor, nn
 
 
 def seed_of(*key: object) -> int:
-    """A seed from a key such as (run seed, phase, step, child): equal keys, equal seeds, on every
-    machine."""
+    """Returns a seed from a key such as (run seed, phase, step, child), on every machine alike."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
 
 
 @contextmanager
 def seeded(*key: object, device: torch.device | None = None) -> Iterator[None]:
-    """Inside, torch's random numbers (dropout, initialisation) depend on `key` alone; outside,
-    nothing is changed."""
+    """Makes torch's random numbers inside depend on `key` only, and changes none outside."""
     cuda = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed_of(*key))
@@ -31,13 +28,13 @@ def seeded(*key: object, device: torch.device | None = None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class State:
-    """Everything a procedure needs to go on: tensors, and values that JSON can hold."""
+    """What a procedure needs to go on: tensors, and values that JSON can hold."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def under(self, prefix: str) -> State:
-        """The part saved with `nested(prefix, ...)`."""
+        """Returns the part saved with `nested(prefix, ...)`."""
         start = f"{prefix}/"
         tensors = {k[len(start) :]: t for k, t in self.tensors.items() if k.startswith(start)}
         return State(tensors, self.values[prefix])
@@ -55,8 +52,7 @@ def module_state(module: nn.Module) -> State:
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], prefix: str
 ) -> dict[str, Tensor]:
-    """The optimiser's memory by parameter name: `{prefix}{kind}/{name}`. Untouched parameters have
-    none."""
+    """Returns the optimiser's memory by parameter name: `{prefix}{kind}/{name}`."""
     return {
         f"{prefix}{kind}/{name}": value
         for name, parameter in named.items()
@@ -69,7 +65,7 @@ def optimizer_tensors(
 def load_optimizer(
     optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], prefix: str
 ) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Puts back what `optimizer_tensors` returned."""
     optimizer.state.clear()
     for key, value in tensors.items():
         if key.startswith(prefix):

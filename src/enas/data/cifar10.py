@@ -176,8 +176,7 @@ def _open(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
 
 
 def _limit(form: Form, name: str) -> int:
-    """Returns the bytes that a file may have: pixels, and in the python form a label and a file
-    name per image."""
+    """Returns the most bytes of a file: pixels, and per image a label and a file name."""
     return 100_000 if name == form.meta else 100_000 + IMAGES_A_FILE * 3_600
 
 

@@ -1,5 +1,4 @@
-"""Downloads a data set from where its authors publish it, and checks it against a known
-checksum."""
+"""Downloads a data set from where its authors publish it, and checks its checksum."""
 
 from __future__ import annotations
 

@@ -112,14 +112,12 @@ class ImageData:
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation of each channel over all pixels of the training part, on the scale of
-        `mean`."""
+        """Standard deviation of each channel over the training part, on the scale of `mean`."""
         return self._moments[1]
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and std from how often each value occurs: whole numbers until the last division, so
-        equal on every device."""
+        """Mean and std by counts of values: whole numbers to the end, equal on every device."""
         values = torch.arange(256)
         count = self.train.images.numel() // self.channels
         mean, std = [], []
@@ -172,8 +170,7 @@ class DataSettings:
     train: int | None = None
     """Number of training images, a balanced subset; None: all."""
     validation: int = 5000
-    """Number of images kept from the training part for rewards and choices (paper 2.2: 45,000
-    train)."""
+    """Number of training images kept for rewards and choices (paper 2.2: 45,000 train)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "data", train=COUNT, validation=COUNT)

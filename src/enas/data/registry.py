@@ -25,8 +25,7 @@ from enas.ranges import check_name
 @dataclass(frozen=True)
 class DatasetEntry:
     load: Callable[..., ImageData | TextData]
-    """Takes the folder first, where it needs one; then settings by name, among them `train` (None:
-    all)."""
+    """Takes the folder, where it needs one; then settings by name, such as `train`."""
     about: str
     needs_folder: bool
     how_to_get: str
@@ -34,8 +33,7 @@ class DatasetEntry:
     dimensions: Mapping[str, int] = field(default_factory=dict)
     """What a backbone has to know of it, where that is fixed (`Task.dimensions`)."""
     source: Callable[[], dict[str, str]] | None = None
-    """For embedded data that varies between machines: its `sha256` and a description, recorded in
-    runs."""
+    """For embedded data that varies between machines: its `sha256` and a description."""
 
 
 DATASETS: dict[str, DatasetEntry] = {

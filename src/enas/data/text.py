@@ -154,16 +154,14 @@ def load_topics(train: int | None = None, max_vocabulary: int = 2000, min_count:
 
 
 def topics_source() -> dict[str, str]:
-    """Returns which text `load_topics` reads: the version of Python and the SHA-256 of its
-    topics."""
+    """Returns which text `load_topics` reads: Python's version and the topics' SHA-256."""
     text = "\0".join(part for item in sorted(_topics().items()) for part in item)
     return {"python": platform.python_version(), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 # ------------------------------------------------------------------------------------------ reading
 def _find(folder: Path, places: Sequence[str], names: Sequence[Sequence[str]], what: str, get: str | None) -> list[Path]:
-    """Returns the three files: all in the first of `places` that holds any, each by the first of
-    its names there."""
+    """Returns the three files in the first of `places` with any, by the first name there."""
     for place in places:
         found = [
             next((folder / place / name for name in some if (folder / place / name).is_file()), None) for some in names
@@ -190,8 +188,7 @@ def _decode(data: bytes, file: Path) -> str:
 
 
 def _read_zip(archive: Path, names: Sequence[str], most: int = 64 << 20) -> list[str]:
-    """Reads files of an archive; nothing is unpacked to disk, and at most `most` bytes per file to
-    memory."""
+    """Reads files of an archive, at most `most` bytes each, with nothing on disk."""
     texts = []
     try:
         with zipfile.ZipFile(archive) as packed:
@@ -217,8 +214,7 @@ def _sentences(text: str, empty: bool = False) -> Lines:
 
 # ------------------------------------------------------------------------------------- vocabularies
 def _ranked(lines: Lines) -> list[tuple[str, int]]:
-    """Returns words and their counts, `<eos>` included: the commonest first, equal ones by
-    alphabet."""
+    """Returns words and counts with `<eos>`: the commonest first, equal ones by alphabet."""
     counts = Counter(word for line in lines for word in line)
     counts[EOS] += len(lines)
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -251,8 +247,7 @@ def _first(tokens: Tensor, train: int | None, name: str) -> Tensor:
 def _as_published(
     name: str, title: str, parts: Sequence[Lines], files: Sequence[Path], counts: tuple[int, ...], train: int | None
 ) -> TextData:
-    """Every word of the training part counts, no other may occur, and the numbers are those of the
-    publication."""
+    """Every word of the training part counts, and all numbers are the published ones."""
     _check_not_empty(parts, files)
     vocabulary = tuple(word for word, _ in _ranked(parts[0]))
     found = (*(sum(map(len, lines)) + len(lines) for lines in parts), len(vocabulary))
@@ -308,8 +303,7 @@ def _topics() -> Mapping[str, str]:
 
 
 def _topic_parts(topics: Mapping[str, str]) -> list[Lines]:
-    """Returns lines of the training, validation and test part, topics dealt in the order of their
-    names' hashes."""
+    """Returns lines of each part, topics dealt in the order of their names' hashes."""
     seen: set[tuple[str, ...]] = set()
     lines: dict[str, Lines] = {}
     for topic in sorted(topics):

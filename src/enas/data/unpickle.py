@@ -45,14 +45,12 @@ class Dtype:
 
 @dataclass
 class Array:
-    """The parts of an array as they stand in the file; `numpy()` checks them and puts them
-    together."""
+    """The parts of an array as in the file; `numpy()` checks them and puts them together."""
 
     state: object = None
 
     def numpy(self) -> np.ndarray:
-        """Returns the array; ValueError where it does not hold bytes or its size is not that of its
-        shape."""
+        """Returns the array; ValueError where its type or its size is wrong."""
         match self.state:
             case (int(), tuple() as shape, Dtype() as dtype, int() as fortran, data):
                 pass

@@ -29,8 +29,7 @@ class ImageNetworkSettings:
     filters: int = 16
     """Channels of the stem."""
     stem_stride: int = 1
-    """Stride of the stem. 2 halves the image first, for a quarter of the cost (not in the
-    paper)."""
+    """Stride of the stem. 2 halves the image, for a quarter of the cost (not in the paper)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "network", filters=COUNT)
@@ -96,8 +95,7 @@ class ImageNetwork(Supernet, Generic[S]):
         """Changes initial weights for which He's rule, layer by layer, is wrong."""
 
     def check_image_size(self, halvings: int, what: str) -> None:
-        """Raises a ValueError where images cannot be halved so often; `what` names what halves
-        them."""
+        """Raises a ValueError where images cannot be halved so often by `what`."""
         stride = self.settings.stem_stride
         if self.image_size < stride * 2**halvings:
             raise ValueError(

@@ -73,15 +73,13 @@ def _matrix(x: Tensor, columns: int) -> Tensor:
 
 
 def _as_images(matrix: Tensor) -> Tensor:
-    """Returns (rows, columns) as (rows, columns, 1, 1): the same memory, as torch's batch norm
-    takes it."""
+    """Returns (rows, columns) as (rows, columns, 1, 1), as torch's batch norm takes it."""
     return matrix[:, :, None, None]
 
 
 # --------------------------------------------------------------------------------------- batch norm
 def joined(rows: int, channels: int) -> int:
-    """Returns how many rows to join so that their channels fill whole vectors; 1 where that is
-    impossible."""
+    """Returns how many rows to join so that channels fill whole vectors; 1 if impossible."""
     times = 1
     while channels * times % LANES and rows % (2 * times) == 0:
         times *= 2
@@ -173,8 +171,7 @@ class Depthwise(nn.Conv2d):
 
 class _Depthwise5(torch.autograd.Function):
     """5x5, stride 1. The weight gradient comes in two parts, taps -2, -1, 0 and taps 1, 2 of a row,
-    by kernels of width 3 on rows that two zeros part, so that a shift by a pixel is a shift in
-    memory."""
+    by kernels of width 3 on rows parted by two zeros: a shift by a pixel is one in memory."""
 
     @staticmethod
     def forward(ctx: Context, x: Tensor, weight: Tensor) -> Tensor:
@@ -189,8 +186,7 @@ class _Depthwise5(torch.autograd.Function):
         dx = _conv_backward(grad, x, weight, 2, [True, False])[0]
 
         def parted(value: Tensor, lead: int) -> Tensor:
-            """Returns (B H (W + 2) + 2 pixels, C), two zeros after each row, all `lead` pixels from
-            the start."""
+            """Returns (B H (W + 2) + 2, C), two zeros after each row, `lead` pixels in."""
             flat = value.new_zeros((B * H * (W + 2) + 2) * C)
             inner = flat[lead * C : lead * C + B * H * (W + 2) * C].view(B, H, W + 2, C)
             inner[:, :, :W].copy_(value.permute(0, 2, 3, 1))
@@ -245,8 +241,7 @@ def _shares(channels: int, height: int, width: int, stride: int, dtype: torch.dt
 
 
 def halved(x: Tensor) -> Tensor:
-    """Returns means of 2x2 pixels, (B, C, ceil(H/2), ceil(W/2)), at the border of the pixels there
-    are."""
+    """Returns means of 2x2 pixels, (B, C, ceil(H/2), ceil(W/2)); fewer at the border."""
     return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
 
 
@@ -350,8 +345,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 def keep_memory() -> bool:
     """Lets freed memory stay with this process. Returns whether the C library could be told so.
-    Does nothing where the user has set the allocator up (MALLOC_ or GLIBC_TUNABLES in the
-    environment)."""
+    Does nothing where the user has set MALLOC_ or GLIBC_TUNABLES."""
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

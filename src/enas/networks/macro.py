@@ -38,15 +38,13 @@ class MacroSettings(ImageNetworkSettings):
     """Size and regularisation of the network."""
 
     filters: int = 36
-    """Channels of stem and layers (released code: 36 in search, 96 from scratch; the paper does not
-    say)."""
+    """Channels of stem and layers (released: 36, from scratch 96; not in the paper)."""
     double_filters: bool = False
     """Doubles the filters at each reduction (released code: from scratch, not in search)."""
     reductions: int = 2
     """Number of reductions: 2, after layers L/3 and 2L/3 (released code); 1, after L/2; or 0."""
     dropout: float = 0.1
-    """Dropout before the classifier (released code: 0.1 in search, 0.5 from scratch; the paper does
-    not say)."""
+    """Dropout before the classifier (released: 0.1, from scratch 0.5; not in the paper)."""
     entry_conv: bool = False
     """Adds a ReLU, 1x1, batch norm before each op (released code; not in the paper)."""
     merge: bool = True
@@ -56,8 +54,7 @@ class MacroSettings(ImageNetworkSettings):
     """Batch norm after the merging 1x1. Appendix B can remove it from scratch; the released final
     network has it, and first losses are twice as high without (docs/log.md, 2026-11-27)."""
     average_pooling: bool = True
-    """Global average pooling before the classifier (appendix B). Off: the classifier reads every
-    pixel."""
+    """Global average pooling before the classifier (appendix B). Off: it reads every pixel."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,8 +155,7 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
 
     # -------------------------------------------------------------------------------------- forward
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
-        """Returns logits (B, classes). `progress` is not used: nothing in this network changes with
-        time."""
+        """Returns logits (B, classes). Nothing depends on `progress`."""
         nodes = self.only_cell(self.architecture(arch)).nodes
         # (output, level) to its value; halved versions are made when first read.
         values: dict[tuple[str, int], Tensor] = {(self.first, 0): self.after_stem(x)}
@@ -191,8 +187,7 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
 
     def _merged(self, node: WiredNode, inputs: list[Tensor]) -> Tensor:
         """Returns the 1x1 over the concatenation of `inputs`, (B, C, s, s). Before an op it ends
-        with a ReLU (appendix B). After one the ReLU comes first, and each reader of the layer takes
-        its own."""
+        with a ReLU (appendix B); after one it begins with a ReLU."""
         if not self.settings.merge:
             return torch.stack(inputs).sum(0)
         before = node.merged

@@ -39,8 +39,7 @@ class MicroSettings(ImageNetworkSettings):
     """Size and regularisation of the network around the cells."""
 
     filters: int = 20
-    """Channels of the first block; each reduction doubles them (released code: 20 in search, 36
-    from scratch)."""
+    """Channels of the first block, doubled by reductions (released: 20, from scratch 36)."""
     cells: int = 6
     """Normal cells per block, N (paper 3.2: 6; released code: 2 in search, 5 from scratch)."""
     reductions: int = 2
@@ -49,8 +48,7 @@ class MicroSettings(ImageNetworkSettings):
     stem_multiplier: int = 3
     """The stem has this many times `filters` channels (released code: 3)."""
     dropout: float = 0.1
-    """Dropout before the classifier (released code: 0.1 in search, 0.2 from scratch; the paper does
-    not say)."""
+    """Dropout before the classifier (released: 0.1, from scratch 0.2; not in the paper)."""
     drop_path: float = 0.0
     """Probability to drop an edge's op for an image, at the last cell and the end of training. It
     grows linearly with depth and time, and spares identity (released code: 0.4 from scratch)."""
@@ -61,9 +59,8 @@ class MicroSettings(ImageNetworkSettings):
     """Adds a second ReLU, 1x1, batch norm to the previous cell's output (released code's final
     network; not in the paper)."""
     merge_norm: bool = True
-    """Batch norm after the 1x1 convolutions that calibrate a cell's inputs. Appendix B can remove
-    it after the merges of the macro space. Here 20 cells diverge without it (docs/log.md,
-    2026-11-27)."""
+    """Batch norm after the 1x1 convolutions that calibrate a cell's inputs. Without it 20 cells
+    diverge, other than in the macro space (docs/log.md, 2026-11-27)."""
     head_norm: bool = False
     """Batch norm of each loose end before the classifier: children differ in the scale of their
     outputs (not in the paper; docs/log.md says what it brought on digits)."""
@@ -127,8 +124,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return self.settings.filters * self.settings.stem_multiplier
 
     def _sources(self, index: int) -> dict[str, int]:
-        """Returns for each cell input the position it comes from; the stem stands before
-        everything."""
+        """Returns for each cell input the position it comes from; the stem is the first."""
         return {"prev_prev": max(index - 2, STEM), "prev": max(index - 1, STEM)}
 
     def _channels(self, position: int) -> int:
@@ -138,8 +134,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return self.size(0) if position == STEM else self.positions[position].size
 
     def _halves(self, index: int, source: int) -> bool:
-        """Returns whether the calibration of this input also halves its size, as after a reduction
-        cell."""
+        """Returns whether the calibration of this input also halves its size."""
         entry = self._size(self._sources(index)["prev"])  # the size at which this cell reads its inputs
         return self._size(source) != entry
 
@@ -183,8 +178,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return 2 if position.cell == "reduce" and edge.input in ("prev", "prev_prev") else 1
 
     def live(self, arch: Architecture, aux: bool) -> list[int]:
-        """Returns the positions that the classifier (with `aux`: or the auxiliary head) needs, in
-        order."""
+        """Returns the positions that the classifier (with `aux`: and its head) needs, in order."""
         wired = self.space.wire(arch)
         live = {len(self.positions) - 1} | ({self.aux_position} if aux else set())
         for position in reversed(self.positions):
@@ -238,8 +232,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return Outputs(logits, aux) if aux is not None else logits
 
     def _gathered(self, prefix: str, source: int, arch: Architecture, name: str = "weight") -> Tensor:
-        """Returns the weight of a reader over all loose ends of `source`: (C_out, loose ends x C,
-        ...)."""
+        """Returns a reader's weight over all loose ends of `source`: (C_out, ends x C, ...)."""
         weights = [getattr(self.at(f"{prefix}.{end}"), name) for end in self._ends(source, arch)]
         return weights[0] if len(weights) == 1 else torch.cat(weights, 1)
 
@@ -278,15 +271,13 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
 
 
 def drop_path(x: Tensor, p: float) -> Tensor:
-    """Sets x (B, C, H, W) to zero for each image with probability p, and else divides it by 1 -
-    p."""
+    """Sets each image of x (B, C, H, W) to zero with probability p, else divides by 1 - p."""
     keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype) >= p
     return x * keep / (1 - p)
 
 
 class _Calibration(nn.Module):
-    """The weights that one loose end has in a reader's 1x1; `odd`: the shifted half of a factorized
-    reduction."""
+    """A loose end's weights in a reader's 1x1; `odd`: half of a factorized reduction."""
 
     def __init__(self, channels_in: int, channels_out: int, halves: bool):
         super().__init__()
@@ -307,8 +298,7 @@ def _relu_conv_norm(channels: int, norm: Norm) -> nn.Module:
 
 
 def _aux_body(size: int, classes: int, norm: Norm) -> nn.Module:
-    """Returns the auxiliary head after its 1x1, as released: a convolution over the whole (pooled)
-    map, then linear."""
+    """Returns the auxiliary head after its 1x1, as released."""
     pooled = (size - min(5, size)) // 3 + 1
     return nn.Sequential(
         norm(128),

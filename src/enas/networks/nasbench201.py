@@ -32,8 +32,7 @@ class NasBench201NetworkSettings(ImageNetworkSettings):
     """Size of the network around the cells."""
 
     filters: int = 16
-    """Channels of the first stage, C; each of the two residual blocks doubles them (published:
-    16)."""
+    """Channels of the first stage, C; each residual block doubles them (published: 16)."""
     cells: int = 5
     """Cells per stage, N (published: 5)."""
 
@@ -81,8 +80,7 @@ class NasBench201Network(ImageNetwork[NasBench201NetworkSettings]):
         return [*out, "norm", "classifier"]
 
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
-        """Returns logits (B, classes). `progress` is not used: nothing in this network changes with
-        time."""
+        """Returns logits (B, classes). Nothing depends on `progress`."""
         cell = self.only_cell(self.architecture(arch))
         if cell.outputs:
             x = self.after_stem(x)

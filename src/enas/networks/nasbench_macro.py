@@ -90,8 +90,7 @@ class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
         return ["stem", *layers, "head", "classifier"]
 
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
-        """Returns logits (B, classes). `progress` is not used: nothing in this network changes with
-        time."""
+        """Returns logits (B, classes). Nothing depends on `progress`."""
         nodes, images = self.only_cell(self.architecture(arch)).nodes, x
         x = self.after_stem(images, relu=True)
         for i, node in enumerate(nodes):  # chains that begin alike are computed alike

@@ -31,14 +31,12 @@ T = TypeVar("T")
 
 def batch_norm(channels: int, statistics: Statistics = "running") -> nn.BatchNorm2d:
     """Returns a batch norm that scores with running statistics, or always with those of the batch.
-    A supernet uses the batch's: running ones would mix all children (the measured cause of
-    collapsed searches)."""
+    A supernet uses the batch's: running ones would mix all children."""
     return kernels.BatchNorm(channels, track_running_stats=statistics == "running")
 
 
 class AfterRelu(nn.Sequential):
-    """An op that begins with a ReLU. Edges that read one value can share it: `op.body(relu(x))` is
-    `op(x)`."""
+    """An op that begins with a ReLU, which edges can share: `op.body(relu(x))` is `op(x)`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(F.relu(x))
@@ -67,8 +65,7 @@ class Read:
 
 
 class SeparableConv(AfterRelu):
-    """(ReLU, depthwise k x k, 1x1, batch norm), twice in cells (appendix B); the first has the
-    stride."""
+    """(ReLU, depthwise, 1x1, batch norm), twice in cells (appendix B), strided once."""
 
     def __init__(self, channels: int, stride: int, norm: Norm, kernel: int, times: int = 2):
         layers: list[nn.Module] = []

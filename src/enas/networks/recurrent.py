@@ -57,8 +57,7 @@ class RecurrentSettings:
     layers: int = 1
     """Recurrent layers (the paper searches one; appendix A names more)."""
     highway: bool = True
-    """A gate on every node that lets what it reads pass (paper 3.1, appendix A; its Fig. 1 has
-    none)."""
+    """A gate on every node that lets its input pass (paper 3.1; not in its Fig. 1)."""
     batch_norm: bool = True
     """Batch norm of a cell's output (appendix A: in the search; removable from scratch)."""
     batch_norm_eps: float = 0.1
@@ -73,21 +72,17 @@ class RecurrentSettings:
     input_dropout: float = 0.0
     """Dropout of what a layer reads, with one mask per window (released code: 0.75)."""
     hidden_dropout: float = 0.0
-    """Dropout of states and nodes where nodes read them, with one mask per window (released code:
-    0.25)."""
+    """Dropout of states and nodes that nodes read, one mask per window (released: 0.25)."""
     output_dropout: float = 0.0
     """Dropout of what the softmax reads, with one mask per window (released code: 0.75)."""
     weight_dropout: float = 0.0
-    """Dropout of the weights that read the previous state (Merity et al. 2018; released code:
-    0)."""
+    """Dropout of the weights that read the state (Merity et al. 2018; released: 0)."""
     init_range: float = 0.025
-    """Initial weights are uniform in +- this (appendix A: 0.025 in the search, 0.04 from
-    scratch)."""
+    """Initial weights are uniform in +- this (appendix A: 0.025, from scratch 0.04)."""
     softmax_bias: bool = True
     """A bias for each word (the paper does not say; released code: none)."""
     computation: Computation = "auto"
-    """How a window is computed; all ways give the same numbers. auto: fused on a CPU, recorded on a
-    GPU."""
+    """How a window is computed, with equal results. auto: fused on a CPU, recorded on a GPU."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "network", hidden=COUNT, layers=COUNT, batch_norm_eps=POSITIVE, init_range=POSITIVE)

@@ -50,13 +50,11 @@ class Supernet(nn.Module):
 
     # -------------------------------------------------------------------------------- for backbones
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
-        """Returns every address `arch` uses, in order; `aux`: with the auxiliary head (training
-        only)."""
+        """Returns every address `arch` uses, in order; `aux`: with the auxiliary head."""
         raise NotImplementedError
 
     def address(self, edge: WiredEdge, position: int = 0) -> str:
-        """Returns the address of an edge whose cell stands at `position`, by the sharing rule of
-        the space."""
+        """Returns the address of an edge whose cell stands at `position`, by the space's rule."""
         assert self.space.address is not None
         return self.space.address(edge, position)
 
@@ -146,8 +144,7 @@ class Supernet(nn.Module):
         return self._used[key]
 
     def train(self, mode: bool = True) -> Self:
-        """Like `nn.Module.train`, but free where nothing changes: a supernet has thousands of
-        modules."""
+        """Like `nn.Module.train`, but free where nothing changes: modules are many."""
         return self if mode == self.training else super().train(mode)
 
     def slice(self, arch: Architecture) -> dict[str, Tensor]:
@@ -166,8 +163,7 @@ class Supernet(nn.Module):
         return child.to(reference.device).train(self.training)
 
     def marks(self) -> dict[str, str]:
-        """Returns notes for a drawing, by node, that the space does not know, such as the size of
-        maps."""
+        """Returns notes for a drawing, by node, such as the size of maps."""
         return {}
 
     def rebuilt(self, only: Architecture | None, statistics: Statistics) -> Supernet:
@@ -175,8 +171,7 @@ class Supernet(nn.Module):
         raise NotImplementedError
 
     def num_parameters(self, arch: Architecture | None = None, aux: bool = True) -> int:
-        """Returns the number of parameters of a child; without the auxiliary head where `aux` is
-        False."""
+        """Returns the number of parameters of a child; `aux`: with the auxiliary head."""
         arch = self.architecture(arch)
         addresses = dict.fromkeys(self.addresses(arch, aux=aux and self.aux_weight > 0))
         return sum(p.numel() for address in addresses for p in self.at(address).parameters())

@@ -38,8 +38,7 @@ class Architecture:
     def of(
         cls, space: Mapping[str, object], choices: Mapping[str, Answer], provenance: Mapping[str, object] | None = None
     ) -> Architecture:
-        """Builds one from plain mappings, unchecked: `SearchSpace.architecture` checks against a
-        space."""
+        """Builds one of plain mappings, unchecked: `SearchSpace.architecture` checks."""
         return cls(
             space_items=tuple(sorted((key, _frozen(value)) for key, value in space.items())),
             choice_items=tuple(sorted((key, _answer(key, value)) for key, value in choices.items())),

@@ -38,8 +38,7 @@ Combine = Literal["concat", "mean"]
 
 @dataclass(frozen=True)
 class Cell:
-    """Nodes in order, over named inputs. `output` says which nodes leave the cell, `combine` how
-    they are put together."""
+    """Nodes in order, over named inputs. `output`: which nodes leave the cell; `combine`: how."""
 
     name: str
     inputs: tuple[str, ...]
@@ -53,8 +52,7 @@ NONE = "none"  # the op of an edge that is not there
 
 
 def check_ops(ops: tuple[str, ...], none_allowed: bool = False) -> None:
-    """Raises a ValueError unless the `ops` of a space's settings are distinct names, at least
-    one."""
+    """Raises a ValueError unless `ops` of a space are distinct names, at least one."""
     if not ops or len(set(ops)) != len(ops):
         raise ValueError(f"space.ops are distinct names, at least one; got {list(ops)}")
     if NONE in ops and not none_allowed:
@@ -101,8 +99,7 @@ class WiredCell:
 
 
 def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
-    """Yields every edge that some architecture wires in this cell: what a supernet has weights
-    for."""
+    """Yields every edge that some architecture wires: what a supernet has weights for."""
     for node in cell.nodes:
         for slot, edge in enumerate(node.edges):
             inputs = edge.input.options if isinstance(edge.input, Decision) else (edge.input,)
@@ -113,8 +110,7 @@ def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
 
 
 def wired(cell: Cell, choices: Mapping[str, Answer]) -> WiredCell:
-    """Returns the graph that `choices`, the answers to all decisions, make of a cell, without what
-    no output needs."""
+    """Returns the graph that `choices` make of a cell, without what no output needs."""
 
     def answer(part: str | Decision) -> str:
         return str(choices[part.name]) if isinstance(part, Decision) else part

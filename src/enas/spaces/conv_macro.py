@@ -40,8 +40,7 @@ class ConvMacroSettings:
     ops: tuple[str, ...] = OPS
     """Ops that a layer can choose from (paper 2.3: six)."""
     form: Form = "paper"
-    """What a layer reads and where skips are merged: as in the paper, or as in the released
-    code."""
+    """What a layer reads and where skips are merged: as in the paper, or as released."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_layers=COUNT)
@@ -91,8 +90,7 @@ def address(edge: WiredEdge, position: int) -> str:
 
 def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
     """Reads the released code's form: a row per layer, `op skip skip ...`, space-separated. Row k
-    has k skips (0 or 1): of the stem, then of the layers up to the last but one. ValueError for any
-    other text."""
+    has k skips (0 or 1): of the stem, then of layers 1 to k - 2. ValueError for other texts."""
     try:
         numbers = [int(token) for token in tokens.split()]
     except ValueError:

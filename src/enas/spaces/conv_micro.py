@@ -33,8 +33,7 @@ class ConvMicroSettings:
     """Ops that an edge can choose from (paper 2.4: five)."""
     prior: Literal["none", "released"] = "none"
     """What the controller prefers before it learns: nothing, or separable convolutions (released
-    code: by a learnable bias of 10, and in the normal cell by a fixed 0.25; the paper does not
-    speak of it)."""
+    code: by a learnable bias of 10, and in the normal cell by a fixed 0.25)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=COUNT)
@@ -43,8 +42,7 @@ class ConvMicroSettings:
 
 
 def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace:
-    """Returns the space for these settings. Its size for B = 7 is 2.6e25; the paper's formula gives
-    1.3e11."""
+    """Returns the space. Its size for B = 7 is 2.6e25; the paper's formula gives 1.3e11."""
     nodes = [f"n{i}" for i in range(2, 2 + settings.num_nodes)]
 
     def edge(cell: str, i: int) -> Edge:
@@ -77,8 +75,7 @@ def _op_choice(settings: ConvMicroSettings, cell: str) -> OpChoice:
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: each place of a cell in the network, node, slot, input and op has weights of its
-    own."""
+    """Sharing: each position, node, slot, input and op has weights of its own."""
     return f"cells.{position}.{edge.node}.{edge.slot}.{edge.input}.{edge.op}"
 
 

@@ -1,5 +1,4 @@
-"""Decisions: one op of several, one earlier node, or a subset of earlier nodes (design, section
-3)."""
+"""Decisions: one op, one earlier node, or a subset of earlier nodes (design, section 3)."""
 
 from __future__ import annotations
 
@@ -15,8 +14,7 @@ from enas.spaces.architecture import Answer
 
 @dataclass(frozen=True)
 class When:
-    """A condition: the decision is asked only where the answer to `decision` is or contains
-    `answer`."""
+    """A condition: asked only where the answer to `decision` is or contains `answer`."""
 
     decision: str
     answer: str
@@ -53,8 +51,7 @@ class Decision:
 
     @property
     def anchors(self) -> tuple[str, ...] | None:
-        """Names of the anchors, one per option, that a controller attends to; None: no
-        attention."""
+        """Anchors, one per option, that a controller attends to; None: no attention."""
         return None
 
     def neighbours(self, answer: Answer) -> list[Answer]:
@@ -62,8 +59,7 @@ class Decision:
         return [option for option in self.options if option != answer]
 
     def draw(self, rng: random.Random) -> Answer:
-        """Returns a random answer, each equally likely unless a subclass says otherwise. The prior
-        does not count."""
+        """Returns a random answer, each equally likely unless a subclass says otherwise."""
         return rng.choice(self.options)
 
     def check(self, answer: object) -> Answer:
@@ -158,7 +154,6 @@ def _anchors(decision: Decision) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A point of the walk that later decisions can refer to: a cell input or a finished node,
-    `normal.n2`."""
+    """What later decisions can refer to: a cell input or a finished node, `normal.n2`."""
 
     name: str

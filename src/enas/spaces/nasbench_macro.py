@@ -54,8 +54,7 @@ def address(edge: WiredEdge, position: int) -> str:
 
 
 def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """Reads the published form, a digit per layer, such as `22212220`. ValueError for another
-    form."""
+    """Reads the published form, a digit per layer: `22212220`. ValueError for other texts."""
     digits = text.strip()
     if not digits or any(digit not in "012" for digit in digits):
         raise ValueError(f"a chain is a digit a layer: {', '.join(f'{i} {op}' for i, op in enumerate(OPS))}; got {text!r}")
@@ -64,8 +63,7 @@ def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Ar
 
 
 def to_string(arch: Architecture) -> str:
-    """Returns the published form of an architecture of this space. ValueError for an op without a
-    digit."""
+    """Returns the published form. ValueError for an op without a digit."""
     chosen = [arch.choices[f"{CELL}.l{k}.op0"] for k in range(1, len(arch.choices) + 1)]
     for op in chosen:
         if op not in OPS:

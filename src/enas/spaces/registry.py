@@ -1,5 +1,4 @@
-"""The registered search spaces. A space is one file and a line here; every law test then runs on
-it."""
+"""The registered search spaces: one file and a line here each. Law tests run on all."""
 
 from __future__ import annotations
 
@@ -22,8 +21,7 @@ from enas.spaces.space import SearchSpace
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A published table of what every architecture of a space, at default settings, reaches from
-    scratch."""
+    """A published table of what every architecture of a space reaches from scratch."""
 
     parse: Callable[[str], Architecture]  # the published form of an architecture
     form: Literal["csv", "json"]  # of the table's file (enas.grading.oracle.read_table)
@@ -92,8 +90,7 @@ def space_of(spec: Mapping[str, object]) -> SearchSpace:
 
 
 def settings_of(spec: Mapping[str, object]) -> Settings:
-    """Returns the settings of the space that an architecture names. ValueError for an unknown name
-    or setting."""
+    """Returns the settings of the space that an architecture names; ValueError as `space_of`."""
     name = spec.get("name")
     check_name("the space of an architecture", name, SPACES)
     entry = SPACES[str(name)]

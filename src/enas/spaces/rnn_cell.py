@@ -34,13 +34,11 @@ class RnnCellSettings:
     """The recurrent space: a cell of nodes."""
 
     num_nodes: int = 12
-    """Number of nodes, N (paper 2.1: 12; corrected release: 9 in its search, 8 in its published
-    cell)."""
+    """Number of nodes, N (paper 2.1: 12; corrected release: 9 in search, then 8)."""
     ops: tuple[str, ...] = OPS
     """Activations that a node can choose from (paper 2.1: four)."""
     fixed_input: bool = False
-    """Adds a first node that is always tanh and does not leave the cell (corrected release; the
-    paper has none)."""
+    """Adds a first node, always tanh, that does not leave the cell (corrected release)."""
     output: Output = "loose_ends"
     """What is averaged: nodes that no other reads (paper 2.1), or all (corrected release)."""
     sharing: Sharing = "edge"

@@ -74,8 +74,7 @@ class SearchSpace:
         address: Callable[[WiredEdge, int], str],
         paper_size: int | None = None,
     ) -> SearchSpace:
-        """Makes a space of cells. The one rule of order: per node its inputs, then its ops, then
-        its subset."""
+        """Makes a space of cells. The order: per node its inputs, then its ops, then its subset."""
         placed: list[Cell] = []
         walk: list[Decision | Anchor] = []
         for cell in cells:
@@ -102,8 +101,7 @@ class SearchSpace:
 
     @cached_property
     def num_answers(self) -> int:
-        """How many questions a controller answers: one per decision, and one per option of a
-        subset."""
+        """Number of questions to a controller: one per decision, one per option of a subset."""
         return sum(len(d.options) if isinstance(d, SubsetChoice) else 1 for d in self.decisions)
 
     @cached_property
@@ -119,13 +117,11 @@ class SearchSpace:
         return when.decision in choices and self._index[when.decision].contains(choices[when.decision], when.answer)
 
     def allowed(self, decision: Decision, answers: Mapping[str, Answer]) -> tuple[bool, ...] | None:
-        """Returns which options `decision` may take after the `answers` before it, by the limit of
-        the space; None: all."""
+        """Returns which options `decision` may take after `answers`, by the limit; None: all."""
         return None if self.limit is None else self.limit(decision, answers)
 
     def permits(self, decision: Decision, answer: Answer, answers: Mapping[str, Answer]) -> bool:
-        """Returns whether every option that `answer` takes is allowed after the `answers` before
-        it."""
+        """Returns whether every option that `answer` takes is allowed after `answers`."""
         allowed = self.allowed(decision, answers)
         return allowed is None or all(
             ok or not decision.contains(answer, option) for option, ok in zip(decision.options, allowed, strict=True)
@@ -142,8 +138,7 @@ class SearchSpace:
         return True
 
     def architecture(self, choices: Mapping[str, object], provenance: Mapping[str, object] | None = None) -> Architecture:
-        """Returns an architecture of this space, checked: ValueError names the decision and the
-        rule."""
+        """Returns an architecture, checked: ValueError names the decision and the rule."""
         unknown = [name for name in choices if name not in self._index]
         if unknown:
             raise ValueError(
@@ -167,8 +162,7 @@ class SearchSpace:
         return Architecture.of(self.spec, checked, provenance)
 
     def check(self, arch: Architecture) -> Architecture:
-        """Returns `arch` where it is of this space, its subsets in the order of the options; else
-        raises a ValueError."""
+        """Returns `arch`, its subsets in order; ValueError where it is not of this space."""
         if arch.space_items != self._spec_items:
             raise ValueError(
                 f"this needs an architecture of space {_spec_text(self.spec)}; got one of {_spec_text(arch.space)}"
@@ -227,8 +221,7 @@ class SearchSpace:
         return (Architecture.of(self.spec, choices) for choices in rest(0, {}))
 
     def size(self) -> int:
-        """Returns the number of architectures. With a limit it enumerates them: only for small
-        spaces."""
+        """Returns the number of architectures. With a limit only for small spaces."""
         if self.limit is not None:
             return sum(1 for _ in self.enumerate())
         children: dict[When, list[Decision]] = {}
@@ -252,8 +245,7 @@ class SearchSpace:
 
 
 def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
-    """Returns the node with its decisions named after their place; ValueError for an input that
-    does not come earlier."""
+    """Returns the node, its decisions named after their place; ValueError for later inputs."""
 
     def check(names: tuple[str, ...]) -> None:
         for name in names:

@@ -41,16 +41,13 @@ class ControllerSettings:
     temperature: float = 5.0
     """Divides the logits (paper 3.1 and 3.2: 5.0; released CIFAR-10 code: 1)."""
     tanh_constant: float = 2.5
-    """Logits become c tanh(logit); this is c. 0: no tanh (paper 3.1 and 3.2: 2.5; released micro
-    code: 1.1)."""
+    """Logits become c tanh(logit); this is c. 0: no tanh (paper 3.1, 3.2: 2.5; released: 1.1)."""
     init_range: float = 0.1
     """Initial parameters are uniform in +- this (paper 3.2: 0.1)."""
     input_head: Literal["attention", "softmax"] = "attention"
-    """How an input is chosen: attention over anchors (released code) or a linear softmax (paper
-    2.2)."""
+    """How an input is chosen: attention to anchors (released) or linear softmax (paper 2.2)."""
     op_tanh_constant: float | None = None
-    """The tanh constant of the logits of ops; None: as for the others (released micro code:
-    0.44)."""
+    """The tanh constant for ops; None: as for all others (released micro code: 0.44)."""
     after_anchor: Literal["empty", "previous"] = "empty"
     """What the LSTM reads after a finished node. empty: one more step, whose output later decisions
     attend to, then the empty embedding (released micro code). previous: no such step; they attend
@@ -71,8 +68,7 @@ class ControllerSettings:
 
 @dataclass(frozen=True)
 class Walk:
-    """The result of a walk over M architectures. `answers` per decision: (M,) indices, or (M, K)
-    booleans for a subset."""
+    """Answers per decision: (M,) indices, or (M, K) booleans for a subset; and their scores."""
 
     answers: list[Tensor]
     log_prob: Tensor  # (M,) log-probability of the whole architecture, nats
@@ -82,8 +78,7 @@ class Walk:
 
 
 class Controller(nn.Module):
-    """LSTM policy for `space`; `generator` draws its parameters. `skip_rate`: rho, the prior belief
-    in a skip."""
+    """LSTM policy; `generator` draws parameters. `skip_rate`: rho, the prior belief in a skip."""
 
     def __init__(
         self, space: SearchSpace, settings: ControllerSettings, generator: torch.Generator, skip_rate: float = 0.4
@@ -124,8 +119,7 @@ class Controller(nn.Module):
         return self.decode(self.walk(n, generator=generator, scored=False).answers)
 
     def score(self, archs: Sequence[Architecture]) -> Walk:
-        """Returns the walk over given architectures, with a graph: log-probabilities, entropies,
-        skip terms."""
+        """Returns the walk over given architectures, with a graph."""
         return self.walk(len(archs), given=self.encode(archs))
 
     def encode(self, archs: Sequence[Architecture]) -> list[Tensor]:
@@ -241,8 +235,7 @@ class Controller(nn.Module):
         return "input" if self.settings.input_head == "attention" else "place"
 
     def _fed_back(self, decision: Decision, answer: Tensor, seen: _Seen) -> Tensor:
-        """Returns the next LSTM input (M, H): an embedding of the answer, its anchor, or the mean
-        of its anchors."""
+        """Returns the next LSTM input (M, H): an embedding of the answer, or its anchors."""
         kind = self._kind(decision)
         if kind == "place":
             out: Tensor = self.input_embedding(answer)
@@ -352,8 +345,7 @@ class Controller(nn.Module):
         asked: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho).
-        Answers that are not asked, or that the number to take or the limit forces, count
-        nothing."""
+        Answers that are not asked, or are forced, count nothing."""
         K = logits.shape[2]
         bits = torch.stack([F.pad(answer, (0, K - answer.shape[1])) for answer in answers])  # (D, M, K)
         free = []
@@ -382,8 +374,7 @@ FAR_BELOW = -1e9  # a logit of probability 0 that is still a number
 
 
 def _to_come(K: int, allowed: Tensor | None, device: torch.device) -> Tensor:
-    """Returns how many of the options from each place on may still be taken: (K,), or (M, K) with
-    `allowed`."""
+    """Returns how many options from each place on can be taken: (K,); with `allowed` (M, K)."""
     if allowed is None:
         return K - torch.arange(K, device=device)
     return allowed.flip(1).cumsum(1).flip(1)
@@ -411,8 +402,7 @@ class _Seen:
         return places + places[:1] * (K - len(places))
 
     def keys(self, kind: str, attention: _Attention) -> Tensor:
-        """Returns the keys of all anchors so far, (A, M, H). A walk that draws makes them one by
-        one."""
+        """Returns the keys of all anchors so far, (A, M, H); without graph made one by one."""
         anchors = list(self.anchors.values())
         if torch.is_grad_enabled():
             out: Tensor = attention.key(torch.stack(anchors))

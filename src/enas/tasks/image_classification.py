@@ -32,20 +32,17 @@ class ImageClassificationSettings:
     """Batches, augmentation and reward."""
 
     batch_size: int = 128
-    """Images per training step (paper 2.2: 128; released micro code: 160 in search, 144 from
-    scratch)."""
+    """Images per training step (paper 2.2: 128; released: 160, from scratch 144)."""
     pad: int = 4
     """Zero pixels around an image before the random crop (paper 3.2: 4)."""
     flip: bool = True
     """Random horizontal flips (paper 3.2)."""
     cutout: int = 0
-    """Side of the square that CutOut blanks, in pixels; 0: none (paper 3.2 gives no size; released
-    code: 16)."""
+    """Side of the square that CutOut blanks, pixels; 0: none (released: 16; paper: no size)."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes in training (not in the paper)."""
     reward: Literal["accuracy", "loss"] = "accuracy"
-    """The reward of a validation minibatch: its accuracy (paper 2.2), or exp(-cross-entropy), both
-    between 0 and 1."""
+    """Reward of a minibatch, 0 to 1: accuracy (paper 2.2), or exp(-cross-entropy)."""
     reward_batch: int = 128
     """Validation images per reward (released code: the batch size)."""
     eval_batch: int = 500
@@ -97,8 +94,7 @@ class ImageClassification(Task):
     # ------------------------------------------------------------------------------------- training
     @property
     def train_steps(self) -> int:
-        """Steps of one pass. A last batch of a single image is left out: batch norm has no
-        statistics of it."""
+        """Steps of one pass. A last single image is left out: batch norm needs more."""
         full, rest = divmod(self.size("train"), self.settings.batch_size)
         return full + (rest > 1)
 
@@ -151,8 +147,7 @@ class ImageClassification(Task):
 
     @torch.no_grad()
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
-        """Returns accuracy (0 to 1), loss (nats) and reward over a whole part. Leaves the model in
-        evaluation mode."""
+        """Returns accuracy (0 to 1), loss (nats) and reward over a part, in evaluation mode."""
         model.eval()
         images, labels = self._parts[part]
         hits = torch.zeros((), dtype=torch.long, device=self.device)
@@ -169,8 +164,7 @@ class ImageClassification(Task):
         return {"accuracy": accuracy, "loss": mean_loss, "reward": reward}
 
     def _eval_batches(self, part: Part) -> list[tuple[int, int]]:
-        """Returns starts and ends. No batch is a single image: batch norm has no statistics of
-        it."""
+        """Returns starts and ends. No batch is a single image: batch norm needs more."""
         n, size = self.size(part), self.settings.eval_batch
         ends = list(range(size, n - 1, size))
         return list(zip([0, *ends], [*ends, n], strict=True))

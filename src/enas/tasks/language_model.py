@@ -44,13 +44,11 @@ class LanguageModelSettings:
     """Windows, penalties and reward."""
 
     batch_size: int = 64
-    """Streams side by side, B (paper 2.2: 64; corrected release: 128 in search, 64 from
-    scratch)."""
+    """Streams side by side, B (paper 2.2: 64; corrected release: 128, from scratch 64)."""
     bptt: int = 35
     """Steps per window, T: how far gradients go back (paper 2.2: 35)."""
     random_lengths: bool = False
-    """Draws window lengths around `bptt`, and scales the learning rate with them (released code;
-    Merity et al. 2018)."""
+    """Draws window lengths around `bptt`; learning rates scale along (Merity et al. 2018)."""
     activation_penalty: float = 0.0
     """Weight of the mean square of the dropped outputs (AR of Merity et al. 2018; released code: 0
     in search, 0.7 from scratch)."""
@@ -66,11 +64,9 @@ class LanguageModelSettings:
     eval_batch: int = 64
     """Streams when the validation part is scored."""
     test_batch: int = 1
-    """Streams when the test part is scored (1 is usual, and exact: no stream begins inside the
-    text)."""
+    """Streams when the test part is scored (1 is exact: no stream begins inside the text)."""
     eval_window: int = 35
-    """Steps per window when a part is scored; it does not change the figures of a model from
-    scratch."""
+    """Steps per window when a part is scored; figures from scratch do not depend on it."""
 
     def __post_init__(self) -> None:
         counts = ("batch_size", "bptt", "reward_batch", "reward_window", "eval_batch", "test_batch", "eval_window")
@@ -185,16 +181,14 @@ class LanguageModel(Task):
         return Batch(self._train.x[start:end], self._train.y[start:end], first=step == 0)
 
     def rate_scale(self, epoch: int, step: int) -> float:
-        """Returns the length of a window over `bptt` where lengths are random (Merity et al.
-        2018)."""
+        """Returns the length of a window over `bptt` if random (Merity et al. 2018)."""
         if not self.settings.random_lengths:
             return 1.0
         start, end = self._train_windows(epoch)[step]
         return (end - start) / self.settings.bptt
 
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
-        """Returns the mean cross-entropy in nats per token, plus penalties. The hidden state of
-        `child` runs on."""
+        """Returns mean cross-entropy (nats per token) and penalties. `child`'s state runs on."""
         state = None if batch.first else self._states.get(child)
         (softmax, outputs_TBH, dropped_TBH), state = model(batch.x, arch, state, progress)
         self._states[child] = tuple(part.detach() for part in state)
@@ -210,7 +204,7 @@ class LanguageModel(Task):
         return loss
 
     def diverged(self, loss: float) -> bool:
-        """Returns whether a loss is not finite, or above three times log V, the loss of knowing
+        """Returns whether a loss is not finite, or above 3 log V, thrice that of knowing
         nothing."""
         return not loss <= 3 * math.log(self.dimensions["vocabulary"])
 
@@ -252,8 +246,7 @@ class LanguageModel(Task):
 
     @torch.no_grad()
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
-        """Returns perplexity, loss (nats per token) and reward over a whole part. Leaves the model
-        in evaluation mode."""
+        """Returns perplexity, loss (nats per token) and reward over a part, in evaluation mode."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         B = self.settings.test_batch if part == "test" else self.settings.eval_batch
         for losses, _ in self._read(model, arch, part, B):
@@ -264,8 +257,7 @@ class LanguageModel(Task):
         return {"perplexity": perplexity(loss), "loss": loss, "reward": self._reward_of(loss)}
 
     def _read(self, model: Model, arch: Architecture | None, part: Part, B: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the losses of the tokens of a window (T B,), and the tokens (T, B), the state
-        running on."""
+        """Yields losses (T B,) and tokens (T, B) of each window, the state running on."""
         model.eval()
         x, y, _ = streams(self._parts[part], min(B, self.size(part)), whole=True)
         state: tuple[Tensor, ...] | None = None

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """A value is shown as `scale` times itself, then the unit; a difference of shown values is in
-    `points`."""
+    """A value is shown as `scale` times itself, then the unit; differences in `points`."""
 
     name: str
     larger_is_better: bool
@@ -36,8 +35,7 @@ METRICS = {
 
 
 def metric_in(record: Mapping[str, object]) -> Metric | None:
-    """Returns the metric of a record of figures (`validation_accuracy`, `test_perplexity`), if
-    any."""
+    """Returns the metric of a record of figures such as `validation_accuracy`, if any."""
     for metric in METRICS.values():
         if any(f"{part}{metric.name}" in record for part in ("", "validation_", "test_")):
             return metric

@@ -1,5 +1,4 @@
-"""What procedures ask of a task. A new task is a class that inherits from `Task`, and a line in the
-registry."""
+"""What procedures ask of a task. A new one inherits from `Task` and is registered."""
 
 from __future__ import annotations
 
@@ -49,13 +48,11 @@ class Task(Protocol):
     @abstractmethod
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
         """Returns what is minimised. progress: the share of the training that is done, 0 to 1.
-        child: which of the M children that train on this batch, for tasks that remember something
-        of each."""
+        child: which of the M children of the batch, for tasks that remember something of each."""
 
     @abstractmethod
     def reward_batch(self, step: int) -> Batch:
-        """Returns the validation minibatch of controller step `step`, counted over the whole
-        search."""
+        """Returns the validation minibatch of controller step `step` of the search."""
 
     @abstractmethod
     def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
@@ -87,16 +84,14 @@ class Task(Protocol):
         return 1.0
 
     def diverged(self, loss: float) -> bool:
-        """Returns whether a training loss is not finite, or so far off that its step should be
-        skipped."""
+        """Returns whether a loss is not finite, or so far off that its step should be skipped."""
         return not math.isfinite(loss)
 
     def forget(self, child: int) -> None:
         """Drops what `loss` remembers of a child whose step was skipped."""
 
     def state(self) -> State:
-        """Returns what `loss` remembers between batches; procedures save it with their own
-        state."""
+        """Returns what `loss` remembers between batches; procedures save it."""
         return State()
 
     def load(self, state: State) -> None:

@@ -1,5 +1,4 @@
-"""A recurrent cell's window, fast on a CPU, with a hand-written backward. `program` has formulas
-and shapes."""
+"""A recurrent cell's window, fast on a CPU; `program` has formulas and shapes."""
 
 from __future__ import annotations
 
@@ -25,9 +24,8 @@ _aten = torch.ops.aten
 
 
 def fused(window: Window) -> Result:
-    """Runs one product per step for all nodes that read one source, gates among them; one product
-    for the words of all steps; and in the backward one product per source for the weight gradients
-    of all steps."""
+    """Runs one product per step for all nodes that read one source, gates among them; one for the
+    words of all steps; and in the backward one per source for all weight gradients."""
     out, *statistics = _Fused.apply(window, *window.leaves)
     return out, _pairs(statistics)
 
@@ -167,8 +165,7 @@ def _unstack(group: Group, stacked: Tensor, H: int, highway: bool) -> list[Tenso
 
 
 class _Steps:
-    """Views of a group's buffers, a list per step: making them step by step would take as long as
-    the arithmetic."""
+    """Views of a group's buffers per step: made at once, as making them takes time."""
 
     def __init__(self, group: Group, z: Tensor, s: Tensor, H: int, highway: bool):
         T, B, _ = z.shape
@@ -209,8 +206,7 @@ class _StepsBack:
         ]
 
     def backward(self, t: int, ds: Tensor, source: Tensor) -> Tensor | None:
-        """ds (B, k H) is the gradient of the nodes' states. Returns what reaches the source past
-        the product."""
+        """ds (B, k H): gradient of the nodes' states. Returns what reaches the source directly."""
         steps = self.steps
         through, direct = ds, None
         if steps.highway:

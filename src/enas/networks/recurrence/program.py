@@ -52,8 +52,7 @@ class Norm(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The nodes that read one source: one product serves them all. Nodes of one activation are
-    adjacent."""
+    """The nodes that read one source, in one product. Those of one activation are adjacent."""
 
     source: int
     nodes: tuple[int, ...]
@@ -62,8 +61,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """A cell as numbers: nodes are 0, 1, ... in an order in which each comes after what it
-    reads."""
+    """A cell as numbers: nodes are 0, 1, ..., each after what it reads."""
 
     sources: tuple[int, ...]
     ops: tuple[str, ...]
@@ -73,8 +71,7 @@ class Program:
     @staticmethod
     @lru_cache(maxsize=4096)
     def of(cell: WiredCell, highway: bool = True) -> Program:
-        """Reads a wired cell. ValueError for an unknown activation, and for a cell that is no tree
-        below its first node."""
+        """Reads a wired cell. ValueError for an unknown activation or a cell that is no tree."""
         number = {name: i for i, name in enumerate([node.name for node in cell.nodes])}
         number |= dict.fromkeys(cell.inputs, STATE)
         edges = [node.edges[0] for node in cell.nodes]
@@ -114,8 +111,7 @@ class Window:
 
     @property
     def leaves(self) -> tuple[Tensor, ...]:
-        """The tensors that have gradients: x, state, wx, the weights, and those of the norm where
-        there is one."""
+        """The tensors that have gradients: x, state, wx, the weights, and those of the norm."""
         norm = () if self.norm is None else (self.norm.weight, self.norm.bias)
         return (self.x, self.state, self.wx, *self.weights, *norm)
 
@@ -142,8 +138,7 @@ Result = tuple[Tensor, Statistics | None]
 
 
 def _normalise(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns x (B, H) normalised, and the mean and inverse deviation for the backward (empty with
-    running statistics)."""
+    """Returns x (B, H) normalised, mean, inverse deviation (empty if statistics are running)."""
     if norm.mean is None or norm.var is None:
         return torch.native_batch_norm(x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps)
     held = ((x - norm.mean) * (norm.var + norm.eps).rsqrt()).clamp(-BOUND, BOUND)
@@ -153,8 +148,7 @@ def _normalise(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _normalise_backward(
     norm: Norm, grad: Tensor, x: Tensor, mean: Tensor | None, deviation: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the gradients of x (B, H), weight and bias (H,), from that of what `_normalise`
-    gave."""
+    """Returns gradients of x (B, H), weight and bias (H,), from that of `_normalise`."""
     if norm.mean is None or norm.var is None:
         wanted = [True, True, True]
         return _aten.native_batch_norm_backward(grad, x, norm.weight, None, None, mean, deviation, True, norm.eps, wanted)

@@ -100,8 +100,7 @@ class _Recorded(torch.autograd.Function):
 
 
 def _recording(inputs: dict[str, Tensor], kind: Kind) -> Recording:
-    """Returns the recording for windows of this kind and shape, or a new one, recorded where it
-    pays."""
+    """Returns the recording of this kind and shape, or a new one, recorded if it pays."""
     shapes = tuple((name, x.shape, x.dtype, x.device) for name, x in inputs.items())
     key = (kind, shapes, torch.backends.cuda.matmul.allow_tf32)
     if key in _kept:
@@ -148,8 +147,7 @@ class Recording:
 
     # -------------------------------------------------------------------------------------- running
     def forward(self, inputs: dict[str, Tensor]) -> int:
-        """Leaves the result in `out` and `statistics`. Returns a number that says which forward was
-        the last."""
+        """Leaves the result in `out` and `statistics`. Returns the number of this forward."""
         for name, x in inputs.items():
             self.inputs[name].copy_(x)
         self.graphs[0].replay() if self.graphs is not None else self._forward()
@@ -188,8 +186,7 @@ class Recording:
         self.graphs = (graphs[0], graphs[-1])
 
     def _warm_up(self, runs: list[Callable[[], None]]) -> None:
-        """Runs what must not be recorded, a library's preparations, on a stream of its own as torch
-        asks."""
+        """Runs a library's preparations, unrecorded, on a stream of its own as torch asks."""
         device = self.s.device
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
@@ -283,8 +280,7 @@ def _enter(s: Tensor, source: Tensor, mask: Tensor | None, before: Tensor, read:
 
 
 def _leave(before: Tensor, op: Tensor, z: Tensor, out: Tensor, highway: bool) -> None:
-    """Turns the product z (B, G) into gates and values, and writes the node's state to out (B,
-    H)."""
+    """Turns z (B, G), a product, into gates and values; writes the state to out (B, H)."""
     H = out.shape[1]
     raw = z[:, -H:].to(out.dtype)
     value = torch.where(op == 0, raw.tanh(), torch.where(op == 1, raw.relu(), torch.where(op == 2, raw.sigmoid(), raw)))

@@ -1,5 +1,4 @@
-"""A recurrent cell's window as one program for all cells of N nodes. Formulas and shapes are in
-`program`."""
+"""A recurrent cell's window as one program for all cells; `program` has the formulas."""
 
 from __future__ import annotations
 
@@ -11,14 +10,12 @@ from enas.networks.recurrence.program import ACTIVATIONS, Codes, Result, Window,
 
 def static(window: Window) -> Result:
     """Runs the same operations on the same shapes for every cell of N nodes. What differs is data:
-    the codes of the program, and the weights in one tensor. So one recorded graph of a GPU's work
-    serves all cells."""
+    codes and weights. So one recorded graph of a GPU's work serves all cells."""
     return static_program(window, Codes.of(window.program, window.state))
 
 
 def static_program(window: Window, codes: Codes) -> Result:
-    """Reads the cell from `codes`; of `window.program` only whether there are gates. Python looks
-    at no number."""
+    """Reads the cell from `codes`, and of `window.program` only whether there are gates."""
     weights, state, norm = torch.stack(list(window.weights)), window.state, window.norm
     states, saved = [], []
     for x_t in (window.x @ window.wx).unbind(0):
@@ -33,8 +30,7 @@ def static_program(window: Window, codes: Codes) -> Result:
 def static_step(
     x_t: Tensor, state: Tensor, mask: Tensor | None, weights: Tensor, codes: Codes, highway: bool = True
 ) -> Tensor:
-    """Runs one step, before the batch norm. x_t (B, G): the word's part of the first node's
-    product."""
+    """Runs one step, before the batch norm. x_t (B, G): the word's part of node 1."""
     sources, ops, share = codes
     nodes = [state]
     for i in range(len(weights)):

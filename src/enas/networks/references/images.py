@@ -75,8 +75,7 @@ def resnet(width: int, channels: int, classes: int, stem_stride: int, dropout: f
 
 
 class DenseLayer(nn.Module):
-    """Adds `growth` channels: batch norm, ReLU, 1x1 to four times the growth, batch norm, ReLU,
-    3x3."""
+    """Adds `growth` channels: batch norm, ReLU, 1x1 to 4 x growth, batch norm, ReLU, 3x3."""
 
     def __init__(self, channels: int, growth: int):
         super().__init__()
@@ -110,8 +109,7 @@ def densenet_bc(growth: int, channels: int, classes: int, stem_stride: int, drop
 
 
 def fit(make: Callable[[int], ImageReference], parameters: int, name: str) -> ImageReference:
-    """Returns the widest model with at most `parameters` parameters. ValueError where there is
-    none."""
+    """Returns the widest model with at most `parameters`; ValueError where there is none."""
 
     def size(width: int) -> int:
         with torch.device("meta"):

@@ -13,8 +13,7 @@ from enas.ranges import Settings
 @dataclass(frozen=True)
 class ReferenceEntry:
     make: Callable[[Mapping[str, int], Settings, int], nn.Module]
-    """From the dimensions of a task, the network settings of a recipe, and the most parameters it
-    may have."""
+    """From dimensions of a task, network settings of a recipe, and the most parameters."""
     task: str
     parameters: int  # of the published model
     about: str

@@ -31,8 +31,7 @@ States = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class ReferenceSettings:
-    """Depth, dropout and initialisation; the number of hidden units follows from the budget of
-    parameters."""
+    """Depth, dropout and initialisation; hidden units follow from the budget."""
 
     layers: int = 2
     """Layers of the LSTM (Inan et al. 2017: 2)."""
@@ -49,8 +48,7 @@ class ReferenceSettings:
     init_range: float = 0.04
     """Initial weights are uniform in +- this (paper, appendix A)."""
     carry_bias: float = -2.0
-    """Initial bias of the highways' gates: below zero the state is carried on (Zilly et al.
-    2017)."""
+    """Initial bias of highway gates: below zero the state is kept (Zilly et al. 2017)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", layers=COUNT, depth=COUNT, init_range=POSITIVE, word_dropout=RATE)
@@ -90,8 +88,7 @@ class Reference(nn.Module):
     def forward(
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
     ) -> tuple[LanguageModelOutputs, States]:
-        """Like a child model's: `arch` is None, a state of None is zero, nothing depends on
-        `progress`."""
+        """Like a child model's: `arch` is None, a state of None is zero, `progress` unused."""
         assert arch is None
         inputs_TBH = F.embedding(x_TB, self.words)
         if self.training and self.settings.word_dropout:
