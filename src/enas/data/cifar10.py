@@ -71,11 +71,12 @@ def read_cifar10(folder: str | Path) -> tuple[ImagePart, ImagePart, tuple[str, .
                 class_names = form.read_names(data)
                 _check_names(class_names)
             else:
-                here = slice((start := form.batches.index(name) * IMAGES_A_FILE), start + IMAGES_A_FILE)
+                start = form.batches.index(name) * IMAGES_A_FILE
+                rows = slice(start, start + IMAGES_A_FILE)
                 pixels, classes = form.read_batch(data)
                 _check_labels(classes)
-                images[here].numpy()[:] = pixels.reshape(-1, 3, SIDE, SIDE)
-                labels[here].numpy()[:] = classes
+                images[rows].numpy()[:] = pixels.reshape(-1, 3, SIDE, SIDE)
+                labels[rows].numpy()[:] = classes
         except ValueError as error:
             holds = "the names of the 10 classes" if name == form.meta else f"{IMAGES_A_FILE:,} images of {RECORD:,} bytes"
             raise ValueError(

@@ -68,7 +68,7 @@ def get(name: str, folder: str | Path, source: Source | None = None) -> Path:
     """
     if source is None:
         check_name("a data set to download", name, SOURCES)
-    files = [_fetch(one, Path(folder) / one.folder) for one in ([source] if source else SOURCES[name])]
+    files = [_fetch(file, Path(folder) / file.folder) for file in ([source] if source else SOURCES[name])]
     return files[0] if len(files) == 1 else files[0].parent
 
 

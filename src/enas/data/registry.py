@@ -117,8 +117,8 @@ def get(name: str, folder: str | Path) -> Path:
     from enas.data import download
 
     if name not in download.SOURCES:
-        here = "has nothing to download: " if entry.needs_folder else ""
-        raise ValueError(f"data set '{name}' {here}{entry.how_to_get}")
+        nothing = "has nothing to download: " if entry.needs_folder else ""
+        raise ValueError(f"data set '{name}' {nothing}{entry.how_to_get}")
     return download.get(name, folder)
 
 

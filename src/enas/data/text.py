@@ -163,17 +163,16 @@ def topics_source() -> dict[str, str]:
 def _find(folder: Path, places: Sequence[str], names: Sequence[Sequence[str]], what: str, get: str | None) -> list[Path]:
     """Returns the three files in the first of `places` with any, by the first name there."""
     for place in places:
-        found = [
-            next((folder / place / name for name in some if (folder / place / name).is_file()), None) for some in names
-        ]
-        if any(found):
-            for path, some in zip(found, names, strict=True):
-                if path is None:
-                    raise ValueError(f"{what} is three files, and '{folder / place}' has no {' or '.join(some)}")
-            return [path for path in found if path is not None]
-    files = ", ".join(some[0] for some in names)
+        here = folder / place
+        files = [next((here / name for name in choice if (here / name).is_file()), None) for choice in names]
+        if any(files):
+            for file, choice in zip(files, names, strict=True):
+                if file is None:
+                    raise ValueError(f"{what} is three files, and '{here}' has no {' or '.join(choice)}")
+            return [file for file in files if file is not None]
+    expected = ", ".join(choice[0] for choice in names)
     how = f"; `enas data get {get} --data {folder}` downloads it" if get else ""
-    raise ValueError(f"no {what} in '{folder}': expected {files}{how}")
+    raise ValueError(f"no {what} in '{folder}': expected {expected}{how}")
 
 
 def _read(file: Path) -> str:
@@ -250,9 +249,9 @@ def _as_published(
     """Every word of the training part counts, and all numbers are the published ones."""
     _check_not_empty(parts, files)
     vocabulary = tuple(word for word, _ in _ranked(parts[0]))
-    found = (*(sum(map(len, lines)) + len(lines) for lines in parts), len(vocabulary))
-    if found != counts:
-        texts = [f"{' / '.join(f'{n:,}' for n in some[:3])} tokens and {some[3]:,} words" for some in (counts, found)]
+    own_counts = (*(sum(map(len, lines)) + len(lines) for lines in parts), len(vocabulary))
+    if own_counts != counts:
+        texts = [f"{' / '.join(f'{n:,}' for n in some[:3])} tokens and {some[3]:,} words" for some in (counts, own_counts)]
         raise ValueError(
             f"{title} has {texts[0]}; '{files[0].parent}' has {texts[1]}: get the official files, or read it as data set"
             " 'text', with a vocabulary of its own"
@@ -316,7 +315,7 @@ def _topic_parts(topics: Mapping[str, str]) -> list[Lines]:
             if key not in seen:
                 seen.add(key)
                 lines[topic] += sentences
-    sizes = {topic: sum(map(len, found)) for topic, found in lines.items()}
+    sizes = {topic: sum(map(len, sentences)) for topic, sentences in lines.items()}
     most = sum(sizes.values()) / 10
     parts: dict[Part, Lines] = {part: [] for part in PARTS}
     filled = dict.fromkeys(PARTS, 0)

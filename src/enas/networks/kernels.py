@@ -138,11 +138,11 @@ class _BatchNorm(torch.autograd.Function):
         C, times = x.shape[1], ctx.times
         rows = x.numel() // C
         grad = grad.contiguous(memory_format=torch.channels_last)
-        columns, given = _matrix(x, C * times), _matrix(grad, C * times)
+        columns, incoming = _matrix(x, C * times), _matrix(grad, C * times)
         wide = mean.repeat(times), var.repeat(times)
         # Sums over rows of grad x normalised input, and of grad.
         _, dots, sums = _aten.native_batch_norm_backward(
-            _as_images(given), _as_images(columns), None, *wide, None, None, False, ctx.eps, [False, True, True]
+            _as_images(incoming), _as_images(columns), None, *wide, None, None, False, ctx.eps, [False, True, True]
         )
         dots, sums = dots.view(times, C).sum(0), sums.view(times, C).sum(0)
         a = weight * inverse
@@ -151,7 +151,7 @@ class _BatchNorm(torch.autograd.Function):
         dx = torch.empty_like(x)
         out = _matrix(dx, C * times)
         torch.addcmul(c.repeat(times), columns, b.repeat(times), out=out)
-        out.addcmul_(given, a.repeat(times))
+        out.addcmul_(incoming, a.repeat(times))
         return dx, dots, sums, None
 
 
@@ -195,12 +195,12 @@ class _Depthwise5(torch.autograd.Function):
         def images(flat: Tensor, start: int) -> Tensor:
             return flat[start * C : start * C + B * H * (W + 2) * C].view(B, H, W + 2, C).permute(0, 3, 1, 2)
 
-        wide, given = parted(x, 1), images(parted(grad, 0), 0)
+        wide, incoming = parted(x, 1), images(parted(grad, 0), 0)
         narrow = weight.new_empty(C, 1, 5, 3).contiguous(memory_format=torch.channels_last)
         # From the start pixel w is x[w - 1]: taps -2, -1, 0. From two on it is x[w + 1]: taps 1 and
         # 2, and 0 in part.
-        left = _conv_backward(given, images(wide, 0), narrow, (2, 1), [False, True])[1]
-        right = _conv_backward(given, images(wide, 2), narrow, (2, 1), [False, True])[1]
+        left = _conv_backward(incoming, images(wide, 0), narrow, (2, 1), [False, True])[1]
+        right = _conv_backward(incoming, images(wide, 2), narrow, (2, 1), [False, True])[1]
         return dx, torch.cat([left, right[..., 1:]], 3)
 
 

@@ -38,13 +38,13 @@ class MacroSettings(ImageNetworkSettings):
     """Size and regularisation of the network."""
 
     filters: int = 36
-    """Channels of stem and layers (released: 36, from scratch 96; not in the paper)."""
+    """Channels of stem and layers (released: 36 in search, 96 from scratch)."""
     double_filters: bool = False
     """Doubles the filters at each reduction (released code: from scratch, not in search)."""
     reductions: int = 2
     """Number of reductions: 2, after layers L/3 and 2L/3 (released code); 1, after L/2; or 0."""
     dropout: float = 0.1
-    """Dropout before the classifier (released: 0.1, from scratch 0.5; not in the paper)."""
+    """Dropout before the classifier (released: 0.1 in search, 0.5 from scratch)."""
     entry_conv: bool = False
     """Adds a ReLU, 1x1, batch norm before each op (released code; not in the paper)."""
     merge: bool = True

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from enas.networks import kernels
 from enas.networks.image_network import ImageNetwork, ImageNetworkSettings
-from enas.networks.ops import Norm, Read, factorized, make_op
+from enas.networks.ops import Conv, Norm, Read, factorized, make_op
 from enas.networks.supernet import Bias, Outputs, he_normal
 from enas.ranges import COUNT, NOT_NEGATIVE, RATE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
@@ -39,7 +39,7 @@ class MicroSettings(ImageNetworkSettings):
     """Size and regularisation of the network around the cells."""
 
     filters: int = 20
-    """Channels of the first block, doubled by reductions (released: 20, from scratch 36)."""
+    """Channels of the first block, before reductions (released: 20 in search, 36 from scratch)."""
     cells: int = 6
     """Normal cells per block, N (paper 3.2: 6; released code: 2 in search, 5 from scratch)."""
     reductions: int = 2
@@ -48,7 +48,7 @@ class MicroSettings(ImageNetworkSettings):
     stem_multiplier: int = 3
     """The stem has this many times `filters` channels (released code: 3)."""
     dropout: float = 0.1
-    """Dropout before the classifier (released: 0.1, from scratch 0.2; not in the paper)."""
+    """Dropout before the classifier (released: 0.1 in search, 0.2 from scratch)."""
     drop_path: float = 0.0
     """Probability to drop an edge's op for an image, at the last cell and the end of training. It
     grows linearly with depth and time, and spares identity (released code: 0.4 from scratch)."""
@@ -160,7 +160,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
                 if settings.merge_norm:
                     self.provide(f"{prefix}.norm", partial(norm, width))
                 if settings.extra_calibration and slot == "prev":
-                    self.provide(f"{prefix}.again", partial(_relu_conv_norm, width, norm))
+                    self.provide(f"{prefix}.again", partial(Conv, width, 1, norm, 1))
             for edge in possible_edges(cells[position.cell]):
                 stride = self._stride(position, edge)
                 self.provide(self.address(edge, index), partial(make_op, edge.op, width, stride, norm))
@@ -291,10 +291,6 @@ def _he(rows: int, columns: int) -> Tensor:
     weight = torch.empty(rows, columns, 1, 1)
     he_normal(weight)
     return weight
-
-
-def _relu_conv_norm(channels: int, norm: Norm) -> nn.Module:
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels, 1, bias=False), norm(channels))
 
 
 def _aux_body(size: int, classes: int, norm: Norm) -> nn.Module:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from enas.networks import kernels
 from enas.networks.image_network import ImageNetwork, ImageNetworkSettings
-from enas.networks.ops import NB201_OPS, AfterRelu, Norm, Read, make_op
+from enas.networks.ops import NB201_OPS, Conv, Norm, Read, make_op
 from enas.ranges import COUNT, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, possible_edges
@@ -107,15 +107,10 @@ class _Residual(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, norm: Norm):
         super().__init__()
-        self.first = _relu_conv_norm(channels_in, channels_out, 2, norm)
-        self.second = _relu_conv_norm(channels_out, channels_out, 1, norm)
+        self.first = Conv(channels_in, 2, norm, 3, channels_out)
+        self.second = Conv(channels_out, 1, norm, 3)
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.second(self.first(x))
         return y + self.shortcut(kernels.halved(x))
-
-
-def _relu_conv_norm(channels_in: int, channels_out: int, stride: int, norm: Norm) -> nn.Module:
-    conv = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
-    return AfterRelu(nn.ReLU(), conv, norm(channels_out))

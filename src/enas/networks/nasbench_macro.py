@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.networks.image_network import ImageNetwork, ImageNetworkSettings
-from enas.networks.ops import NBMACRO_OPS, Norm, registered
+from enas.networks.ops import NBMACRO_OPS, pointwise, registered
 from enas.ranges import COUNT, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import possible_edges
@@ -82,7 +82,7 @@ class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
                 self.address(edge), partial(registered(edge.op, NBMACRO_OPS), before, after, stride, self.make_norm)
             )
         last = self.width(self.last_level)
-        self.provide("head", partial(_head, last, self.settings.head, self.make_norm))
+        self.provide("head", partial(pointwise, last, self.settings.head, self.make_norm))
         self.provide("classifier", partial(nn.Linear, self.settings.head, self.classes))
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
@@ -98,7 +98,3 @@ class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
             x = self.once(images, nodes[: i + 1], partial(self.at(self.address(edge)), x))
         logits: Tensor = self.at("classifier")(F.relu(self.at("head")(x)).mean((2, 3)))
         return logits
-
-
-def _head(channels_in: int, channels_out: int, norm: Norm) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), norm(channels_out))

@@ -107,11 +107,12 @@ def factorized(x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
 
 
 class Conv(AfterRelu):
-    """ReLU, k x k, batch norm (appendix B)."""
+    """ReLU, k x k, batch norm (appendix B); to as many channels where `channels_out` is None."""
 
-    def __init__(self, channels: int, stride: int, norm: Norm, kernel: int):
-        conv = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False)
-        super().__init__(nn.ReLU(), conv, norm(channels))
+    def __init__(self, channels: int, stride: int, norm: Norm, kernel: int, channels_out: int | None = None):
+        channels_out = channels_out or channels
+        conv = nn.Conv2d(channels, channels_out, kernel, stride, kernel // 2, bias=False)
+        super().__init__(nn.ReLU(), conv, norm(channels_out))
 
 
 def identity(channels: int, stride: int, norm: Norm) -> nn.Module:
@@ -150,6 +151,11 @@ LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 }
 
 
+def pointwise(channels_in: int, channels_out: int, norm: Norm) -> nn.Module:
+    """Returns a 1x1 and batch norm."""
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), norm(channels_out))
+
+
 def make_stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Module:
     """Returns a 3x3 and batch norm: what an image meets first."""
     return nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), norm(channels))
@@ -173,9 +179,9 @@ class InvertedResidual(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm, expansion: int, kernel: int):
         super().__init__()
         hidden = expansion * channels_in
-        self.expand = nn.Sequential(nn.Conv2d(channels_in, hidden, 1, bias=False), norm(hidden))
+        self.expand = pointwise(channels_in, hidden, norm)
         self.depthwise = nn.Sequential(kernels.Depthwise(hidden, kernel, stride), norm(hidden))
-        self.project = nn.Sequential(nn.Conv2d(hidden, channels_out, 1, bias=False), norm(channels_out))
+        self.project = pointwise(hidden, channels_out, norm)
         self.adds = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class RecurrentSettings:
     weight_dropout: float = 0.0
     """Dropout of the weights that read the state (Merity et al. 2018; released: 0)."""
     init_range: float = 0.025
-    """Initial weights are uniform in +- this (appendix A: 0.025, from scratch 0.04)."""
+    """Initial weights are uniform in +- this (appendix A: 0.025 in search, 0.04 from scratch)."""
     softmax_bias: bool = True
     """A bias for each word (the paper does not say; released code: none)."""
     computation: Computation = "auto"
@@ -151,7 +151,8 @@ class RecurrentNetwork(Supernet):
         """Runs a window. A state of None is zero; nothing depends on `progress`."""
         s, wired = self.settings, self.only_cell(self.architecture(arch))
         program = Program.of(wired, s.highway)
-        name = s.computation if s.computation != "auto" else "recorded" if x_TB.is_cuda else "fused"
+        fastest = "recorded" if x_TB.is_cuda else "fused"
+        name = fastest if s.computation == "auto" else s.computation
         words = self.at("words").weight
         state = self.initial_state(x_TB.shape[1]) if state is None else state
         x = F.embedding(x_TB, words)

@@ -181,8 +181,9 @@ class Supernet(nn.Module):
         within cells what it is."""
         parts: dict[str, int] = {}
         for address in self.used(arch):
-            names = address.split(".")
-            part = names[0] if names[0] != "cells" else ("calibrate" if names[2] == "calibrate" else names[-1])
+            part, *names = address.split(".")
+            if part == "cells":
+                part = "calibrate" if "calibrate" in names else names[-1]
             parts[part] = parts.get(part, 0) + sum(p.numel() for p in self.at(address).parameters())
         return parts
 

@@ -23,7 +23,7 @@ from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice, SubsetChoice
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import SearchSpace, recorded, whole_numbers
 
 OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")  # numbered so as released
 STEM, CELL = "stem", "network"
@@ -36,7 +36,7 @@ class ConvMacroSettings:
     """The macro space: networks of layers with skips."""
 
     num_layers: int = 12
-    """Number of layers, L (paper 2.3: 12; the released final network: 24)."""
+    """Number of layers, L (paper 2.3: 12; the released final network has 24)."""
     ops: tuple[str, ...] = OPS
     """Ops that a layer can choose from (paper 2.3: six)."""
     form: Form = "paper"
@@ -63,15 +63,10 @@ def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace
                 merge="before" if settings.form == "paper" else "after",
             )
         )
-    shown: dict[str, object] = {"num_layers": settings.num_layers}
-    if settings.ops != OPS:
-        shown["ops"] = settings.ops
-    if settings.form != "paper":
-        shown["form"] = settings.form
     return SearchSpace.of_cells(
         "conv_macro",
         (Cell(CELL, (STEM,), tuple(nodes), output="last"),),
-        settings=shown,
+        settings=recorded(settings, "num_layers", "ops", "form"),
         backbone="macro",
         address=address,
         paper_size=len(settings.ops) ** settings.num_layers * 2 ** (settings.num_layers * (settings.num_layers - 1) // 2),
@@ -80,7 +75,7 @@ def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace
 
 def skip_options(form: str, layers: Sequence[str], k: int) -> tuple[str, ...]:
     """Returns what the layer at index k (from 0) can skip to: k options in both forms."""
-    return tuple(layers[:k]) if form == "paper" else (STEM, *layers[: k - 1]) if k else ()
+    return tuple(layers[:k]) if form == "paper" else (STEM, *layers)[:k]
 
 
 def address(edge: WiredEdge, position: int) -> str:
@@ -91,10 +86,7 @@ def address(edge: WiredEdge, position: int) -> str:
 def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
     """Reads the released code's form: a row per layer, `op skip skip ...`, space-separated. Row k
     has k skips (0 or 1): of the stem, then of layers 1 to k - 2. ValueError for other texts."""
-    try:
-        numbers = [int(token) for token in tokens.split()]
-    except ValueError:
-        raise ValueError(f"tokens of a macro network are whole numbers; got {tokens!r}") from None
+    numbers = whole_numbers(tokens, "a macro network")
     choices: dict[str, object] = {}
     k, start = 0, 0
     while start < len(numbers):

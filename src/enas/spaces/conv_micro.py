@@ -17,7 +17,7 @@ from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import SearchSpace, recorded, whole_numbers
 
 OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # numbered so in the released code
 INPUTS = ("prev_prev", "prev")  # outputs of the cell before the last and of the last cell: released indices 0 and 1
@@ -28,7 +28,7 @@ class ConvMicroSettings:
     """The micro space: a normal and a reduction cell."""
 
     num_nodes: int = 5
-    """Nodes per cell, its two inputs not counted (paper 2.4: B = 7 with the inputs, that is 5)."""
+    """Nodes per cell (paper 2.4: five). The paper's B counts the two inputs too: its B is 7."""
     ops: tuple[str, ...] = OPS
     """Ops that an edge can choose from (paper 2.4: five)."""
     prior: Literal["none", "released"] = "none"
@@ -52,13 +52,10 @@ def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace
         Cell(name, INPUTS, tuple(Node(node, (edge(name, i), edge(name, i))) for i, node in enumerate(nodes)))
         for name in ("normal", "reduce")
     )
-    shown: dict[str, object] = {"num_nodes": settings.num_nodes}
-    if settings.ops != OPS:
-        shown["ops"] = settings.ops
     return SearchSpace.of_cells(
         "conv_micro",
         cells,
-        settings=shown,
+        settings=recorded(settings, "num_nodes", "ops"),
         backbone="micro",
         address=address,
         # (5 x (B - 2)!)^4, the paper's formula as written (2.4)
@@ -85,10 +82,7 @@ def from_tokens(normal: str, reduce: str, provenance: Mapping[str, object] | Non
     choices: dict[str, str] = {}
     lengths = set()
     for cell, text in (("normal", normal), ("reduce", reduce)):
-        try:
-            tokens = [int(token) for token in text.split()]
-        except ValueError:
-            raise ValueError(f"tokens of a micro cell are whole numbers; got {text!r}") from None
+        tokens = whole_numbers(text, "a micro cell")
         if not tokens or len(tokens) % 4:
             raise ValueError(f"a micro cell has four tokens a node (input, op, input, op); got {len(tokens)}")
         lengths.add(len(tokens) // 4)

@@ -139,13 +139,13 @@ class SubsetChoice(Decision):
     def check(self, answer: object) -> Answer:
         if not isinstance(answer, str | list | tuple):
             raise ValueError(f"decision '{self.name}' takes a list of names; got {answer!r}")
-        given = (answer,) if isinstance(answer, str) else tuple(answer)
-        unknown = [name for name in given if name not in self.options]
-        if unknown or len(set(given)) != len(given):
-            raise ValueError(f"decision '{self.name}' takes a subset of {', '.join(self.options)}; got {list(given)!r}")
-        if self.k is not None and len(given) != self.k:
-            raise ValueError(f"decision '{self.name}' takes exactly {self.k} names; got {len(given)}: {list(given)!r}")
-        return tuple(option for option in self.options if option in given)
+        members = (answer,) if isinstance(answer, str) else tuple(answer)
+        unknown = [name for name in members if name not in self.options]
+        if unknown or len(set(members)) != len(members):
+            raise ValueError(f"decision '{self.name}' takes a subset of {', '.join(self.options)}; got {list(members)!r}")
+        if self.k is not None and len(members) != self.k:
+            raise ValueError(f"decision '{self.name}' takes exactly {self.k} names; got {len(members)}: {list(members)!r}")
+        return tuple(option for option in self.options if option in members)
 
 
 def _anchors(decision: Decision) -> tuple[str, ...]:

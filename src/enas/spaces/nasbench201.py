@@ -16,7 +16,7 @@ from enas.ranges import at_least, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import SearchSpace, recorded
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # as published, and in that order
 INPUT = "n0"  # node 0 of the publication: the cell's input
@@ -44,9 +44,7 @@ def nasbench201(settings: NasBench201Settings = NasBench201Settings()) -> Search
         for i, name in enumerate(names)
         if i > 0
     )
-    shown: dict[str, object] = {"num_nodes": settings.num_nodes}
-    if settings.ops != OPS:
-        shown["ops"] = settings.ops
+    shown = recorded(settings, "num_nodes", "ops")
     cell = Cell("cell", (INPUT,), nodes, output="last")
     return SearchSpace.of_cells("nasbench201", (cell,), settings=shown, backbone="nasbench201", address=address)
 
@@ -63,10 +61,10 @@ def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Ar
     parts = text.strip().split("+")
     for i, part in enumerate(parts, start=1):
         edges = re.fullmatch(r"\|(.+)\|", part.strip())
-        found = [edge.rsplit("~", 1) for edge in edges.group(1).split("|")] if edges else []
-        if [pair[1:] for pair in found] != [[str(source)] for source in range(i)]:
+        pairs = [edge.rsplit("~", 1) for edge in edges.group(1).split("|")] if edges else []
+        if [pair[1:] for pair in pairs] != [[str(source)] for source in range(i)]:
             raise ValueError(f"node {i} of a cell is |op~0|...|op~{i - 1}|, and nodes are joined by +; got {part!r}")
-        choices |= {f"cell.n{i}.op{source}": op for source, (op, _) in enumerate(found)}
+        choices |= {f"cell.n{i}.op{source}": op for source, (op, _) in enumerate(pairs)}
     return nasbench201(NasBench201Settings(num_nodes=len(parts) + 1)).architecture(choices, provenance)
 
 

@@ -17,7 +17,7 @@ from enas.ranges import COUNT, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import SearchSpace, recorded
 
 OPS = ("identity", "mb3_k3", "mb6_k5")  # the digits 0, 1 and 2 of the published form
 STEM, CELL = "stem", "network"
@@ -41,9 +41,7 @@ def nasbench_macro(settings: NasBenchMacroSettings = NasBenchMacroSettings()) ->
     """Returns the space for these settings; 6,561 chains as published."""
     names = [STEM, *(f"l{k}" for k in range(1, settings.num_layers + 1))]
     nodes = tuple(Node(name, (Edge(before, OpChoice(settings.ops)),)) for before, name in pairwise(names))
-    shown: dict[str, object] = {"num_layers": settings.num_layers}
-    if settings.ops != OPS:
-        shown["ops"] = settings.ops
+    shown = recorded(settings, "num_layers", "ops")
     cell = Cell(CELL, (STEM,), nodes, output="last")
     return SearchSpace.of_cells("nasbench_macro", (cell,), settings=shown, backbone="nasbench_macro", address=address)
 

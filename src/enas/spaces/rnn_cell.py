@@ -20,7 +20,7 @@ from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import SearchSpace, recorded, whole_numbers
 
 OPS = ("tanh", "relu", "identity", "sigmoid")  # numbered so in the first release
 CORRECTED_OPS = ("tanh", "relu", "sigmoid", "identity")  # and so in the corrected one
@@ -66,15 +66,10 @@ def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
         earlier = tuple(node.name for node in nodes)
         prior = tuple(-(distance**2) / 6 for distance in range(len(earlier), 0, -1)) if settings.near_prior else None
         nodes.append(Node(name, (Edge(InputChoice(earlier, prior) if earlier else INPUT, OpChoice(settings.ops)),)))
-    defaults = RnnCellSettings()
-    shown: dict[str, object] = {"num_nodes": settings.num_nodes}
-    for name in ("ops", "fixed_input", "output", "sharing"):
-        if getattr(settings, name) != getattr(defaults, name):
-            shown[name] = getattr(settings, name)
     return SearchSpace.of_cells(
         "rnn_cell",
         (Cell(CELL, (INPUT,), tuple(nodes), tuple(names) if settings.output == "all" else "loose_ends", "mean"),),
-        settings=shown,
+        settings=recorded(settings, "num_nodes", "ops", "fixed_input", "output", "sharing"),
         backbone="recurrent",
         address=ADDRESSES[settings.sharing],
         paper_size=len(settings.ops) ** settings.num_nodes * math.factorial(settings.num_nodes),
@@ -97,7 +92,7 @@ ADDRESSES: Mapping[Sharing, Callable[[WiredEdge, int], str]] = {"edge": address,
 def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
     """Reads the first release's form: the op of node 1, then `input op` for each node,
     space-separated; input 0 is node 1. ValueError for other tokens."""
-    numbers = _numbers(tokens)
+    numbers = whole_numbers(tokens, "a recurrent cell")
     if len(numbers) % 2 == 0:
         raise ValueError(f"a recurrent cell has an op, then two tokens a node (input, op); got {len(numbers)} tokens")
     ops, choices = [numbers[0], *numbers[2::2]], {}
@@ -111,7 +106,7 @@ def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> 
 def from_corrected_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
     """Reads the corrected release's form: `input op` for each node; input 0 is the fixed tanh node.
     ValueError for other tokens."""
-    numbers = _numbers(tokens)
+    numbers = whole_numbers(tokens, "a recurrent cell")
     if not numbers or len(numbers) % 2:
         raise ValueError(f"a recurrent cell has two tokens a node (input, op); got {len(numbers)} tokens")
     choices = {}
@@ -120,13 +115,6 @@ def from_corrected_tokens(tokens: str, provenance: Mapping[str, object] | None =
         choices[f"{CELL}.h{i}.op0"] = _named(op, CORRECTED_OPS, f"op of node {i}")
     settings = RnnCellSettings(num_nodes=len(numbers) // 2, fixed_input=True, output="all", sharing="edge_op")
     return rnn_cell(settings).architecture(choices, provenance)
-
-
-def _numbers(tokens: str) -> list[int]:
-    try:
-        return [int(token) for token in tokens.split()]
-    except ValueError:
-        raise ValueError(f"tokens of a recurrent cell are whole numbers; got {tokens!r}") from None
 
 
 def _named(number: int, names: tuple[str, ...] | list[str], what: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from enas.ranges import Settings
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredCell, WiredEdge, wired
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice, When
@@ -242,6 +243,20 @@ class SearchSpace:
             return sum(by_taken) if decision.k is None else by_taken[decision.k]
 
         return math.prod(count(d) for d in self.decisions if d.when is None)
+
+
+def recorded(settings: Settings, always: str, *others: str) -> dict[str, object]:
+    """Returns what architectures record: `always`, and which of `others` are not the default."""
+    names = (always, *(name for name in others if getattr(settings, name) != getattr(type(settings), name)))
+    return {name: getattr(settings, name) for name in names}
+
+
+def whole_numbers(tokens: str, what: str) -> list[int]:
+    """Reads space-separated numbers of a released form; ValueError where they are none."""
+    try:
+        return [int(token) for token in tokens.split()]
+    except ValueError:
+        raise ValueError(f"tokens of {what} are whole numbers; got {tokens!r}") from None
 
 
 def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:

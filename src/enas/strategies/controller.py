@@ -109,8 +109,7 @@ class Controller(nn.Module):
             {self._head_of[options]: nn.Parameter(torch.tensor(bias)) for options, bias in biases.items()}
         )
         self._position = {d.name: i for i, d in enumerate(space.decisions)}
-        subsets = [len(d.options) for d in space.decisions if isinstance(d, SubsetChoice)]
-        self.skips, self.skip_layers = sum(subsets), len(subsets)  # yes/no questions, and decisions they stand in
+        self.skips = sum(len(d.options) for d in space.decisions if isinstance(d, SubsetChoice))  # yes/no questions
 
     # ------------------------------------------------------------------------------------ for users
     @torch.no_grad()
@@ -162,24 +161,25 @@ class Controller(nn.Module):
     def walk(
         self, n: int, given: list[Tensor] | None = None, generator: torch.Generator | None = None, scored: bool = True
     ) -> Walk:
-        """One pass over all decisions for n architectures: drawn with `generator`, or replayed
-        where `given`. The states come one after the other; what they say of the answers is computed
-        afterwards, a head at a time. `scored=False`: answers alone, everything else is zero."""
+        """Returns one pass over all decisions for n architectures: drawn with `generator`, or
+        replayed where `given`. The states come one after the other; what they say of the answers is
+        computed afterwards, one head at a time. `scored=False`: only answers, all else is zero."""
         assert (given is None) != (generator is None)
         x = self.empty.expand(n, self.settings.hidden)
         h = c = torch.zeros_like(x)
         seen = _Seen(self)
-        previous, decided = self.settings.after_anchor == "previous", False  # decided: the step before was a decision
+        previous = self.settings.after_anchor == "previous"
+        after_decision = False
         for step in self.space.walk:
-            if isinstance(step, Anchor) and previous and decided:
-                seen.anchors[step.name], decided = h, False
-                continue
-            h_new, c_new = self.cell(x, (h, c))
-            decided = not isinstance(step, Anchor)
             if isinstance(step, Anchor):
-                seen.anchors[step.name] = h = h_new
-                c, x = c_new, x if previous else self.empty.expand_as(x)
+                if not (previous and after_decision):
+                    h, c = self.cell(x, (h, c))
+                    x = x if previous else self.empty.expand_as(x)
+                seen.anchors[step.name] = h
+                after_decision = False
                 continue
+            after_decision = True
+            h_new, c_new = self.cell(x, (h, c))
             active = self._active(step, seen.answers)
             seen.allowed.append(self._allowed(step, seen.answers, n))
             answer = given[len(seen.answers)] if given is not None else self._draw(step, h_new, seen, generator)
@@ -191,7 +191,10 @@ class Controller(nn.Module):
                 h, c, x = h_new, c_new, x_new
             else:  # a decision that is not asked leaves the state as it was
                 h, c, x = (torch.where(active[:, None], a, b) for a, b in ((h_new, h), (c_new, c), (x_new, x)))
-        return self._scored(seen, n) if scored else Walk(seen.answers, *torch.zeros(4, n, device=x.device).unbind(0))
+        if scored:
+            return self._scored(seen, n)
+        zeros = torch.zeros(n, device=x.device)
+        return Walk(seen.answers, zeros, zeros, zeros, zeros)
 
     def _active(self, decision: Decision, answers: list[Tensor]) -> Tensor | None:
         """Returns where the decision is asked, (M,); None: everywhere."""
@@ -201,9 +204,9 @@ class Controller(nn.Module):
         parent = self.space.decisions[position]
         option = parent.options.index(decision.when.answer)
         answer = answers[position]
-        here = answer[:, option] if isinstance(parent, SubsetChoice) else answer == option
+        taken = answer[:, option] if isinstance(parent, SubsetChoice) else answer == option
         above = self._active(parent, answers)
-        return here if above is None else here & above
+        return taken if above is None else taken & above
 
     def _allowed(self, decision: Decision, answers: list[Tensor], n: int) -> Tensor | None:
         """Returns the options that the limit of the space allows, (M, K); None: all. ValueError
@@ -219,12 +222,6 @@ class Controller(nn.Module):
             if sum(rows[-1]) < least:
                 raise ValueError(f"the limit of space '{self.space.name}' leaves no answer to '{decision.name}'")
         return torch.tensor(rows, device=self.empty.device)
-
-    def _scaled(self, logits: Tensor, prior: Tensor | None, constant: float) -> Tensor:
-        logits = logits / self.settings.temperature
-        if constant:
-            logits = constant * torch.tanh(logits)
-        return logits if prior is None else logits + prior
 
     def _kind(self, decision: Decision) -> str:
         """Returns the head that answers a decision."""
@@ -296,11 +293,12 @@ class Controller(nn.Module):
         constant = self.settings.tanh_constant
         if kind in self.op_heads and self.settings.op_tanh_constant is not None:
             constant = self.settings.op_tanh_constant
-        prior = None
+        logits = logits / self.settings.temperature
+        if constant:
+            logits = constant * torch.tanh(logits)
         if any(d.prior is not None for d in decisions):
             rows = [[*(d.prior or [0.0] * n), *[0.0] * (K - n)] for d, n in zip(decisions, lengths, strict=True)]
-            prior = torch.tensor(rows, dtype=h.dtype, device=h.device)[:, None]
-        logits = self._scaled(logits, prior, constant)
+            logits = logits + torch.tensor(rows, dtype=h.dtype, device=h.device)[:, None]
         if min(lengths) < K:
             none = torch.arange(K, device=h.device) >= torch.tensor(lengths, device=h.device)[:, None]
             logits = logits.masked_fill(none[:, None], FAR_BELOW)
@@ -320,9 +318,10 @@ class Controller(nn.Module):
             asked = torch.stack([a for a in active if a is not None])  # (D, M)
             answers, allowed = [seen.answers[i] for i in places], [seen.allowed[i] for i in places]
             if kind == "subset":
-                terms = self._bits(decisions, logits, answers, allowed, asked)
-                log_prob, entropy = log_prob + terms[0], entropy + terms[1]
-                log_ratio, divergence = log_ratio + terms[2], divergence + terms[3]
+                bits = self._bits(decisions, logits, answers, allowed, asked)
+                log_prob, entropy = log_prob + bits[0], entropy + bits[1]
+                # By a number that does not depend on what was drawn: only so do both means agree.
+                log_ratio, divergence = bits[2] / self.skips, bits[3] / self.skips
                 continue
             if self.space.limit is not None:
                 masks = [F.pad(mask, (0, logits.shape[2] - mask.shape[1])) for mask in allowed if mask is not None]
@@ -331,10 +330,7 @@ class Controller(nn.Module):
             chosen = log_p.gather(2, torch.stack(answers)[:, :, None])[:, :, 0]
             log_prob = log_prob + torch.where(asked, chosen, 0).sum(0)
             entropy = entropy - torch.where(asked, (log_p.exp() * log_p).sum(2), 0).sum(0)
-        # Divided by a number that does not depend on what was drawn: only so are both means of
-        # equal expectation.
-        skips = max(self.skips, 1)
-        return Walk(seen.answers, log_prob, entropy, log_ratio / skips, divergence / skips)
+        return Walk(seen.answers, log_prob, entropy, log_ratio, divergence)
 
     def _bits(
         self,
@@ -343,7 +339,7 @@ class Controller(nn.Module):
         answers: list[Tensor],
         allowed: list[Tensor | None],
         asked: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> list[Tensor]:
         """Returns sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho).
         Answers that are not asked, or are forced, count nothing."""
         K = logits.shape[2]
@@ -366,8 +362,7 @@ class Controller(nn.Module):
         ratio = log_p - rho[bits.long()]
         divergence = p * (yes - rho[1]) + (1 - p) * (no - rho[0])
         terms = (log_p, -(p * yes + (1 - p) * no), ratio, divergence)
-        a, b, c, d = (torch.where(counted, term, 0).sum((0, 2)) for term in terms)
-        return a, b, c, d
+        return [torch.where(counted, term, 0).sum((0, 2)) for term in terms]
 
 
 FAR_BELOW = -1e9  # a logit of probability 0 that is still a number

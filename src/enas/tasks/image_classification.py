@@ -32,13 +32,13 @@ class ImageClassificationSettings:
     """Batches, augmentation and reward."""
 
     batch_size: int = 128
-    """Images per training step (paper 2.2: 128; released: 160, from scratch 144)."""
+    """Images per step (paper 2.2: 128; released: 160 in search, 144 from scratch)."""
     pad: int = 4
     """Zero pixels around an image before the random crop (paper 3.2: 4)."""
     flip: bool = True
     """Random horizontal flips (paper 3.2)."""
     cutout: int = 0
-    """Side of the square that CutOut blanks, pixels; 0: none (released: 16; paper: no size)."""
+    """Side in pixels of the square that CutOut blanks; 0: none (paper: no size; released: 16)."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes in training (not in the paper)."""
     reward: Literal["accuracy", "loss"] = "accuracy"
@@ -75,7 +75,8 @@ class ImageClassification(Task):
     ):
         if not isinstance(data, ImageData):
             raise ValueError(f"images are classified; data set '{data.name}' has none (`enas data list`)")
-        self.settings, self.seed, self.device, self.train_on = settings, seed, torch.device(device), train_on
+        self.settings, self.seed = settings, seed
+        self.device, self.train_on = torch.device(device), train_on
         self.dimensions = {"channels": data.channels, "image_size": data.image_size, "classes": data.num_classes}
         self._parts: dict[Part, Batch] = {
             part: Batch(data.normalised(part, self.device), getattr(data, part).labels.to(self.device)) for part in PARTS

@@ -44,7 +44,7 @@ class LanguageModelSettings:
     """Windows, penalties and reward."""
 
     batch_size: int = 64
-    """Streams side by side, B (paper 2.2: 64; corrected release: 128, from scratch 64)."""
+    """Streams, B (paper 2.2: 64; corrected release: 128 in search, 64 from scratch)."""
     bptt: int = 35
     """Steps per window, T: how far gradients go back (paper 2.2: 35)."""
     random_lengths: bool = False
@@ -135,7 +135,8 @@ class LanguageModel(Task):
     ):
         if not isinstance(data, TextData):
             raise ValueError(f"a language model is trained on text; data set '{data.name}' is none (`enas data list`)")
-        self.settings, self.seed, self.device, self.train_on = settings, seed, torch.device(device), train_on
+        self.settings, self.seed = settings, seed
+        self.device, self.train_on = torch.device(device), train_on
         self.dimensions = {"vocabulary": len(data.vocabulary)}
         self._parts: dict[Part, Tensor] = {part: getattr(data, part).to(self.device) for part in PARTS}
         sizes = " / ".join(f"{n:,}" for n in data.counts.values())
@@ -217,11 +218,11 @@ class LanguageModel(Task):
         return State({f"{child}.{i}": part for child, state in self._states.items() for i, part in enumerate(state)})
 
     def load(self, state: State) -> None:
-        found: dict[int, dict[int, Tensor]] = {}
+        parts: dict[int, dict[int, Tensor]] = {}
         for key, tensor in state.tensors.items():
             child, i = map(int, key.split("."))
-            found.setdefault(child, {})[i] = tensor.to(self.device)
-        self._states = {child: tuple(parts[i] for i in sorted(parts)) for child, parts in sorted(found.items())}
+            parts.setdefault(child, {})[i] = tensor.to(self.device)
+        self._states = {child: tuple(state[i] for i in sorted(state)) for child, state in sorted(parts.items())}
 
     # -------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
@@ -271,8 +272,7 @@ class LanguageModel(Task):
         of the test part: batch norm with statistics of a single stream would leave nothing of a
         cell. Leaves the model in evaluation mode."""
         read = self._read(model, arch, part, self.settings.eval_batch)
-        found = [losses[y.flatten() != IGNORED] for losses, y in read]
-        return torch.cat(found).double().neg().exp()
+        return torch.cat([losses[y.flatten() != IGNORED] for losses, y in read]).double().neg().exp()
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
         """Returns the figures of `evaluate`, from probabilities of the right tokens (n,)."""

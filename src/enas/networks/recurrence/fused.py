@@ -81,9 +81,9 @@ class _Fused(torch.autograd.Function):
                 out[t], mean, deviation = _normalise(norm, average)
                 saved.append((mean, deviation))
             state = out[t]
-        ctx.program, ctx.norm, ctx.saved, ctx.steps = program, norm, saved, steps
-        # The result itself must not be among what is kept: it holds this object, which then would
-        # never be freed.
+        ctx.program, ctx.norm = program, norm
+        ctx.saved, ctx.steps = saved, steps
+        # The result must not be kept: it holds this object, which then would never be freed.
         whole = [a if a is not None else b for a, b in zip(read, sources, strict=True)]
         ctx.save_for_backward(x, mask, window.wx)
         ctx.kept = (averages if norm is not None else None, sources, whole)
@@ -95,7 +95,8 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Context, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         program, norm, steps = ctx.program, ctx.norm, ctx.steps
-        (x, mask, wx), (averages, sources, reads) = ctx.saved_tensors, ctx.kept
+        x, mask, wx = ctx.saved_tensors
+        averages, sources, reads = ctx.kept
         T, B, H = grad.shape
         groups = program.groups
         # A product with a transposed right operand is several times slower on a CPU: transposed
@@ -170,7 +171,9 @@ class _Steps:
     def __init__(self, group: Group, z: Tensor, s: Tensor, H: int, highway: bool):
         T, B, _ = z.shape
         k = len(group.nodes)
-        self.z, self.s, self.H, self.k, self.group, self.highway = z, s, H, k, group, highway
+        self.group, self.highway = group, highway
+        self.z, self.s = z, s
+        self.H, self.k = H, k
         gate = z.narrow(2, 0, k * H) if highway else None
         value = z.narrow(2, k * H, k * H) if highway else z
         self.gate = gate.unbind(0) if gate is not None else ()

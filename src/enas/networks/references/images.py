@@ -126,7 +126,7 @@ def make_resnet(dimensions: Mapping[str, int], network: Settings, parameters: in
 def make_densenet_bc(dimensions: Mapping[str, int], network: Settings, parameters: int) -> ImageReference:
     """Depth 40 up to half a million parameters, 190 from 20 million on, 100 between."""
     about = _about(dimensions, network)
-    depth = 40 if parameters < 500_000 else 100 if parameters < 20_000_000 else 190
+    depth = {0: 40, 1: 100, 2: 190}[(parameters >= 500_000) + (parameters >= 20_000_000)]
     return fit(lambda growth: densenet_bc(growth, **about, depth=depth), parameters, "densenet_bc")
 
 

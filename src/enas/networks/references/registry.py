@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
-
-from torch import nn
 
 from enas.networks.references.images import make_densenet_bc, make_resnet
 from enas.networks.references.reference import ReferenceEntry
-from enas.networks.references.text import make_reference, settings_like
-from enas.ranges import Settings
-
-
-def _language_model(name: str) -> Callable[[Mapping[str, int], Settings, int], nn.Module]:
-    def make(dimensions: Mapping[str, int], network: Settings, parameters: int) -> nn.Module:
-        return make_reference(name, dimensions, settings_like(network), parameters)
-
-    return make
-
+from enas.networks.references.text import make_language_model
 
 _text = partial(ReferenceEntry, task="language_model", parameters=24_000_000)
 REFERENCES: dict[str, ReferenceEntry] = {
-    "lstm": _text(_language_model("lstm"), about="two LSTM layers, variational dropout, tied words (Inan et al. 2017)"),
-    "rhn": _text(_language_model("rhn"), about="recurrent highway network, 10 layers deep in a step (Zilly et al. 2017)"),
+    "lstm": _text(
+        partial(make_language_model, "lstm"), about="two LSTM layers, variational dropout, tied words (Inan et al. 2017)"
+    ),
+    "rhn": _text(
+        partial(make_language_model, "rhn"), about="recurrent highway network, 10 layers deep in a step (Zilly et al. 2017)"
+    ),
     "resnet": ReferenceEntry(
         make_resnet, "image_classification", 1_700_000, "ResNet of 20 layers, widened to the budget (He et al. 2016)"
     ),

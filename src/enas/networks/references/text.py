@@ -202,6 +202,10 @@ def make_reference(
     return kind(V, widest(lambda hidden: kind.size(V, hidden, settings), parameters, what), settings)
 
 
+def make_language_model(name: str, dimensions: Mapping[str, int], network: Settings, parameters: int) -> Reference:
+    return make_reference(name, dimensions, settings_like(network), parameters)
+
+
 def settings_like(network: Settings) -> ReferenceSettings:
     """Returns the dropout and initialisation of the recipe's own network (`RecurrentSettings`)."""
     return ReferenceSettings(
