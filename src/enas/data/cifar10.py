@@ -24,7 +24,7 @@ from enas.data.unpickle import Array, read_pickle
 IMAGES_A_FILE = 10_000
 CLASSES = 10
 SIDE = 32
-PIXELS = 3 * SIDE * SIDE  # of an image: all red ones row by row, then green, then blue
+PIXELS = 3 * SIDE * SIDE  # per image: all red ones row by row, then green, then blue
 RECORD = 1 + PIXELS  # a label, and the image
 
 
@@ -234,7 +234,7 @@ def _members(path: Path) -> Iterator[tuple[Form, str, bytes]]:
     try:
         with gzip.open(path) as unzipped:
             stream = _Bounded(unzipped, 7 * _limit(PYTHON, PYTHON.batches[0]))
-            with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]  # it only reads
+            with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]  # read only
                 for member in archive:
                     form, name = _place(member, path)
                     if form is None or name not in (*form.batches, form.meta):

@@ -83,7 +83,7 @@ def _fetch(source: Source, folder: Path) -> Path:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     terminal = Console(stderr=True)
     level = pooch.get_logger().level
-    pooch.get_logger().setLevel("WARNING")  # it would name the file on stderr, in the middle of the bar
+    pooch.get_logger().setLevel("WARNING")  # it would write into the bar
     try:
         with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
             task = progress.add_task(source.file, total=source.size)

@@ -156,7 +156,7 @@ def balanced_order(labels: Tensor, seed: int) -> Tensor:
     shuffled = labels.cpu().numpy()[order]
     by_class = np.argsort(shuffled, kind="stable")
     sizes = np.bincount(shuffled)
-    turn = np.empty(len(order), dtype=np.int64)  # the how-manieth of its class
+    turn = np.empty(len(order), dtype=np.int64)  # its number within its class
     turn[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return torch.from_numpy(order[np.lexsort((shuffled, turn))])
 

@@ -32,7 +32,7 @@ from enas.data.parts import PARTS, Part
 from enas.ranges import COUNT, at_least, check_ranges
 
 EOS, UNK = "<eos>", "<unk>"
-OFFICIAL = ("train", "valid", "test")  # as the files are named
+OFFICIAL = ("train", "valid", "test")  # names of the files
 Lines = list[list[str]]  # the words of each line
 
 
@@ -92,7 +92,7 @@ class TextData:
 
 
 # --------------------------------------------------------------------------------- registered texts
-PTB_COUNTS = (929_589, 73_760, 82_430, 10_000)  # tokens of the parts with <eos>, words (Zaremba et al. 2014)
+PTB_COUNTS = (929_589, 73_760, 82_430, 10_000)  # tokens per part, words (Zaremba et al. 2014)
 WIKITEXT2_COUNTS = (2_088_628, 217_646, 245_569, 33_278)  # (Merity et al. 2017)
 
 

@@ -69,7 +69,7 @@ def read_pickle(data: bytes) -> object:
     asks for anything but data."""
     try:
         return _run(data)
-    except (IndexError, KeyError, TypeError, OverflowError):  # nothing on the stack, no such memo, an item for a number
+    except (IndexError, KeyError, TypeError, OverflowError):  # an empty stack, no such memo, and so on
         raise ValueError("its instructions make no sense") from None
 
 
@@ -84,7 +84,7 @@ def _run(data: bytes) -> object:
         del stack[start:]
         return items
 
-    for instruction, argument, _ in pickletools.genops(data):  # ValueError at a cut end and at unknown instructions
+    for instruction, argument, _ in pickletools.genops(data):  # ValueError at a cut end, unknown instructions
         arg: Any = argument
         match instruction.name:
             case "PROTO" | "FRAME":
@@ -141,7 +141,7 @@ def _run(data: bytes) -> object:
                 state = stack.pop()
                 if isinstance(stack[-1], Array):
                     stack[-1].state = state
-                elif not isinstance(stack[-1], Dtype):  # a byte has no more to it than its code
+                elif not isinstance(stack[-1], Dtype):  # the code of a byte says it all
                     raise ValueError("it fills something other than an array")
             case "STOP":
                 return stack.pop()

@@ -61,7 +61,7 @@ class ImageNetwork(Supernet, Generic[S]):
     `build`.
     """
 
-    level: Mapping[str, int] = {}  # output to the number of reductions before it, where a backbone has levels
+    level: Mapping[str, int] = {}  # output to the number of reductions before it
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from enas.ranges import check_name
 
 SWITCHES = ("batch_norm", "depthwise", "pool", "layout", "relu")
-LEAST = 1 << 16  # elements below which Python's own time would be seen
+LEAST = 1 << 16  # elements below which Python's own time would count
 LANES = 8  # floats a vector of most CPUs holds; a multiple is never worse
 _off: ContextVar[frozenset[str]] = ContextVar("pieces that are turned off", default=frozenset())
 _aten = torch.ops.aten
@@ -197,8 +197,7 @@ class _Depthwise5(torch.autograd.Function):
 
         wide, incoming = parted(x, 1), images(parted(grad, 0), 0)
         narrow = weight.new_empty(C, 1, 5, 3).contiguous(memory_format=torch.channels_last)
-        # From the start pixel w is x[w - 1]: taps -2, -1, 0. From two on it is x[w + 1]: taps 1 and
-        # 2, and 0 in part.
+        # From 0 on pixel w is x[w - 1]: taps -2, -1, 0. From 2 on it is x[w + 1]: taps 1, 2, (0).
         left = _conv_backward(incoming, images(wide, 0), narrow, (2, 1), [False, True])[1]
         right = _conv_backward(incoming, images(wide, 2), narrow, (2, 1), [False, True])[1]
         return dx, torch.cat([left, right[..., 1:]], 3)

@@ -1,6 +1,6 @@
 """The network that the layers of the macro space make (paper 2.3, Fig. 3, appendix B).
 
-    stem 3x3 -> layers 1 .. L, a reduction after L/3 and after 2L/3 -> ReLU, average, dropout, linear
+    stem 3x3 -> layers 1 .. L, reductions after L/3 and 2L/3 -> ReLU, average, dropout, linear
 
 Shapes: x (B, channels, S, S); a layer gives (B, C, s, s) without a ReLU: each reader takes its own.
 At a reduction, every earlier output that a later layer still reads is halved by a factorized

@@ -135,7 +135,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
 
     def _halves(self, index: int, source: int) -> bool:
         """Returns whether the calibration of this input also halves its size."""
-        entry = self._size(self._sources(index)["prev"])  # the size at which this cell reads its inputs
+        entry = self._size(self._sources(index)["prev"])  # the size of this cell's inputs
         return self._size(source) != entry
 
     def _ends(self, position: int, arch: Architecture) -> tuple[str, ...]:
@@ -212,8 +212,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         arch = self.architecture(arch)
         wired = self.space.wire(arch)
         aux_now = self.training and self.aux_weight > 0
-        # Every reader of a cell takes a ReLU of it first, so it is applied once, where the output
-        # is made.
+        # Every reader of a cell takes a ReLU of it first, so it is applied once, to the output.
         outputs: dict[int, Tensor] = {STEM: self.after_stem(x, relu=True)}
         aux = None
         for index in self.live(arch, aux_now):

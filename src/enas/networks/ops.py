@@ -139,8 +139,7 @@ OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 }
 
 
-# What a layer of a whole network chooses from (paper 2.3): separable convolutions are applied once
-# there.
+# What a layer of a network chooses from (paper 2.3), with separable convolutions applied once.
 LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
     "conv_3x3": partial(Conv, kernel=3),
     "conv_5x5": partial(Conv, kernel=5),
@@ -161,8 +160,7 @@ def make_stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Mo
     return nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), norm(channels))
 
 
-# What an edge of a NAS-Bench-201 cell chooses from beside `none`, by their published names (Dong &
-# Yang 2020, 2.2).
+# What an edge of NAS-Bench-201 chooses from besides `none` (Dong & Yang 2020, 2.2).
 NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
     "skip_connect": identity,
     "nor_conv_1x1": partial(Conv, kernel=1),
@@ -211,8 +209,7 @@ def identity_or_shortcut(channels_in: int, channels_out: int, stride: int, norm:
     return Shortcut(channels_in, channels_out, stride, norm)
 
 
-# What a layer of NAS-Bench-Macro chooses from (Su et al. 2021): from channels in, channels out,
-# stride and norm.
+# What a layer of NAS-Bench-Macro chooses from (Su et al. 2021).
 NBMACRO_OPS: dict[str, Callable[[int, int, int, Norm], nn.Module]] = {
     "identity": identity_or_shortcut,
     "mb3_k3": partial(InvertedResidual, expansion=3, kernel=3),

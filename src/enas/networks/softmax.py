@@ -19,7 +19,7 @@ from torch import Tensor
 
 from enas.networks.kernels import Context
 
-ROWS = 128  # at a time
+ROWS = 128  # rows of logits at a time
 
 
 @dataclass(frozen=True)

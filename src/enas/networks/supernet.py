@@ -23,7 +23,7 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, WiredEdge
 from enas.spaces.space import SearchSpace
 
-MOST_REMEMBERED = 1 << 26  # elements that are kept for architectures scored on one batch: 256 MB
+MOST_REMEMBERED = 1 << 26  # elements that `remembering` keeps for one batch: 256 MB
 
 
 class Outputs(NamedTuple):
@@ -103,7 +103,7 @@ class Supernet(nn.Module):
             held = sum(v.numel() for v in self._remembered.values())
             if held + value.numel() > MOST_REMEMBERED:
                 return value
-            self._remembered[id(x), None] = x  # kept, so that its id is no other's
+            self._remembered[id(x), None] = x  # kept, so that no other tensor gets its id
             self._remembered[place] = value
         return self._remembered[place]
 

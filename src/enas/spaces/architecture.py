@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
-Answer = str | tuple[str, ...]  # one name, or for a subset the chosen names in the order of the options
+Answer = str | tuple[str, ...]  # a name; for a subset the chosen names in order
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class Architecture:
     def _hash(self) -> int:
         return hash((self.space_items, self.choice_items))
 
-    def __hash__(self) -> int:  # asked for at every step of a search, so computed once
+    def __hash__(self) -> int:  # computed once: a search needs it at every step
         return self._hash
 
-    def __getstate__(self) -> dict[str, object]:  # a string's hash differs between processes: it must not travel
+    def __getstate__(self) -> dict[str, object]:  # hashes of strings differ between processes
         return {key: value for key, value in self.__dict__.items() if key in self.__dataclass_fields__}
 
     def to_dict(self) -> dict[str, object]:

@@ -48,7 +48,7 @@ class Cell:
 
 
 MERGED = "merged"  # what an edge reads where the chosen nodes are merged before it
-NONE = "none"  # the op of an edge that is not there
+NONE = "none"  # the op that removes its edge
 
 
 def check_ops(ops: tuple[str, ...], none_allowed: bool = False) -> None:
@@ -116,7 +116,7 @@ def wired(cell: Cell, choices: Mapping[str, Answer]) -> WiredCell:
         return str(choices[part.name]) if isinstance(part, Decision) else part
 
     nodes: list[WiredNode] = []
-    empty: set[str] = set()  # nodes that nothing reaches
+    empty: set[str] = set()  # nodes without edges and skips
     for node in cell.nodes:
         skips = tuple(choices[node.skips.name]) if node.skips is not None else ()
         merged = bool(skips) and node.merge == "before"

@@ -25,9 +25,9 @@ from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice, SubsetChoice
 from enas.spaces.space import SearchSpace, recorded, whole_numbers
 
-OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")  # numbered so as released
+OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")  # released order
 STEM, CELL = "stem", "network"
-SKIP_RATE = 0.4  # of random networks (paper 3.3, guided random search)
+SKIP_RATE = 0.4  # rate of skips in random networks (paper 3.3, guided random search)
 Form = Literal["paper", "released"]
 
 

@@ -19,8 +19,8 @@ from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
 from enas.spaces.space import SearchSpace, recorded, whole_numbers
 
-OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # numbered so in the released code
-INPUTS = ("prev_prev", "prev")  # outputs of the cell before the last and of the last cell: released indices 0 and 1
+OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # released order
+INPUTS = ("prev_prev", "prev")  # outputs of the two previous cells: released indices 0 and 1
 
 
 @dataclass(frozen=True)

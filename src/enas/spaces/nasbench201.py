@@ -18,8 +18,8 @@ from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice
 from enas.spaces.space import SearchSpace, recorded
 
-OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # as published, and in that order
-INPUT = "n0"  # node 0 of the publication: the cell's input
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # in published order
+INPUT = "n0"  # the cell's input: node 0 of the publication
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ class Benchmark:
     """A published table of what every architecture of a space reaches from scratch."""
 
     parse: Callable[[str], Architecture]  # the published form of an architecture
-    form: Literal["csv", "json"]  # of the table's file (enas.grading.oracle.read_table)
-    reward: str  # column that is told as the reward, unless another is asked for
-    score: str  # column that counts, likewise
+    form: Literal["csv", "json"]  # format of the table's file (enas.grading.oracle.read_table)
+    reward: str  # column for rewards, unless another is asked for
+    score: str  # column to judge by, unless another is asked for
     note: str = ""  # what a reader of its figures has to know
 
 

@@ -22,8 +22,8 @@ from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
 from enas.spaces.space import SearchSpace, recorded, whole_numbers
 
-OPS = ("tanh", "relu", "identity", "sigmoid")  # numbered so in the first release
-CORRECTED_OPS = ("tanh", "relu", "sigmoid", "identity")  # and so in the corrected one
+OPS = ("tanh", "relu", "identity", "sigmoid")  # the order of the first release
+CORRECTED_OPS = ("tanh", "relu", "sigmoid", "identity")  # the order of the corrected release
 INPUT, CELL = "x_and_h", "cell"
 Output = Literal["loose_ends", "all"]
 Sharing = Literal["edge", "edge_op"]

@@ -73,8 +73,8 @@ class Walk:
     answers: list[Tensor]
     log_prob: Tensor  # (M,) log-probability of the whole architecture, nats
     entropy: Tensor  # (M,) sum of the entropies of the decisions along the way, nats
-    log_ratio: Tensor  # (M,) mean over the space's skips of log(p(bit) / rho(bit)); one not asked or forced counts 0
-    divergence: Tensor  # (M,) mean over the space's skips of KL(p || rho), likewise
+    log_ratio: Tensor  # (M,) mean over skips of log(p(bit) / rho(bit)); 0 if not asked or forced
+    divergence: Tensor  # (M,) mean over skips of KL(p || rho), likewise
 
 
 class Controller(nn.Module):
@@ -109,7 +109,7 @@ class Controller(nn.Module):
             {self._head_of[options]: nn.Parameter(torch.tensor(bias)) for options, bias in biases.items()}
         )
         self._position = {d.name: i for i, d in enumerate(space.decisions)}
-        self.skips = sum(len(d.options) for d in space.decisions if isinstance(d, SubsetChoice))  # yes/no questions
+        self.skips = sum(len(d.options) for d in space.decisions if isinstance(d, SubsetChoice))
 
     # ------------------------------------------------------------------------------------ for users
     @torch.no_grad()
@@ -255,7 +255,7 @@ class Controller(nn.Module):
         allowed = seen.allowed[-1]
         if not isinstance(decision, SubsetChoice):
             logits = logits if allowed is None else logits.masked_fill(~allowed, FAR_BELOW)
-            # Gumbel's trick: one exponential draw an option, no normalisation needed.
+            # Gumbel's trick: one exponential draw per option, no normalisation needed.
             noise = torch.empty_like(logits).exponential_(generator=generator).log()
             return (logits.log_softmax(1) - noise).argmax(1)
         M, K = logits.shape
@@ -265,7 +265,7 @@ class Controller(nn.Module):
         to_come = _to_come(K, allowed, h.device)
         for j in range(K):
             bit = torch.rand(M, generator=generator, device=h.device) < yes[:, j]
-            if decision.k is not None:  # with exactly k, what the count so far forces has probability 1
+            if decision.k is not None:  # what the count so far forces is certain
                 must, full = decision.k - taken == to_come[..., j], taken == decision.k
                 bit = torch.where(must | full, must, bit)
             bit = bit if allowed is None else bit & allowed[:, j]
@@ -312,7 +312,7 @@ class Controller(nn.Module):
         log_prob = entropy = log_ratio = divergence = torch.zeros(n, device=device)
         for kind, places in kinds.items():
             decisions = [self.space.decisions[i] for i in places]
-            logits = self._logits(decisions, torch.stack([seen.states[i] for i in places]), seen)  # (D, M, K)
+            logits = self._logits(decisions, torch.stack([seen.states[i] for i in places]), seen)
             everywhere = torch.ones(n, dtype=torch.bool, device=device)
             active = [everywhere if seen.active[i] is None else seen.active[i] for i in places]
             asked = torch.stack([a for a in active if a is not None])  # (D, M)
@@ -320,7 +320,7 @@ class Controller(nn.Module):
             if kind == "subset":
                 bits = self._bits(decisions, logits, answers, allowed, asked)
                 log_prob, entropy = log_prob + bits[0], entropy + bits[1]
-                # By a number that does not depend on what was drawn: only so do both means agree.
+                # Divided by a constant: only so are the two means equal in expectation.
                 log_ratio, divergence = bits[2] / self.skips, bits[3] / self.skips
                 continue
             if self.space.limit is not None:
@@ -343,7 +343,7 @@ class Controller(nn.Module):
         """Returns sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho).
         Answers that are not asked, or are forced, count nothing."""
         K = logits.shape[2]
-        bits = torch.stack([F.pad(answer, (0, K - answer.shape[1])) for answer in answers])  # (D, M, K)
+        bits = torch.stack([F.pad(answer, (0, K - answer.shape[1])) for answer in answers])
         free = []
         for decision, answer, mask in zip(decisions, answers, allowed, strict=True):
             assert isinstance(decision, SubsetChoice)
@@ -365,7 +365,7 @@ class Controller(nn.Module):
         return [torch.where(counted, term, 0).sum((0, 2)) for term in terms]
 
 
-FAR_BELOW = -1e9  # a logit of probability 0 that is still a number
+FAR_BELOW = -1e9  # a finite logit of probability 0
 
 
 def _to_come(K: int, allowed: Tensor | None, device: torch.device) -> Tensor:
@@ -383,7 +383,7 @@ class _Seen:
         self.states: list[Tensor] = []  # of each decision, (M, H)
         self.answers: list[Tensor] = []
         self.active: list[Tensor | None] = []  # (M,) where the decision is asked; None: everywhere
-        self.allowed: list[Tensor | None] = []  # (M, K) the options that the limit allows; None: all
+        self.allowed: list[Tensor | None] = []  # (M, K) by the limit; None: all
         self._keys: dict[str, list[Tensor]] = {}
 
     def of(self, decision: Decision) -> Tensor:

@@ -35,8 +35,8 @@ from enas.state import State, seed_of
 from enas.tasks.metrics import METRICS
 from enas.tasks.task import Model, Task
 
-IGNORED = -100  # a target that no loss counts
-SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05  # of random lengths: 5 and 5 at 35 steps (Merity et al. 2018)
+IGNORED = -100  # marks targets that do not count
+SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05  # random lengths (Merity et al. 2018)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def random_windows(length: int, size: int, seed: int) -> list[tuple[int, int]]:
     halved = torch.rand(count, generator=generator) < HALVED
     centres = torch.where(halved, size / 2, float(size))
     drawn = centres + size * SPREAD * torch.randn(count, generator=generator)
-    least = min(least, length)  # a text shorter than the shortest window is one
+    least = min(least, length)  # a shorter text is one window
     lengths = drawn.round().long().clamp(min=least)
     order = torch.randperm(count, generator=generator)
     while (missing := length - int(lengths.sum())) != 0:

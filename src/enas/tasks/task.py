@@ -14,8 +14,8 @@ from enas.spaces.architecture import Architecture
 from enas.state import State
 from enas.tasks.metrics import Metric
 
-Model = Any  # a supernet, or a reference model with None for the architecture; what a call returns, its task knows
-Batch = Any  # what a task makes of it
+Model = Any  # a supernet or a reference model; its task knows what a call returns
+Batch = Any  # each task has its own
 
 
 class Task(Protocol):

@@ -40,8 +40,7 @@ class _Fused(torch.autograd.Function):
         columns = 2 if program.highway else 1
         groups = program.groups
         stacked = [_stack(group, window.weights, H, program.highway) for group in groups]
-        # By group: what its product reads, its gates and values, and the states of its nodes, each
-        # of all steps.
+        # Per group, of all steps: what its product reads, gates and values, states of its nodes.
         read = [x.new_empty(T, B, H) if mask is not None or g.source == STATE else None for g in groups]
         z = [x.new_empty(T, B, columns * len(g.nodes) * H) for g in groups]
         torch.matmul(x, window.wx, out=z[0])
@@ -99,8 +98,7 @@ class _Fused(torch.autograd.Function):
         averages, sources, reads = ctx.kept
         T, B, H = grad.shape
         groups = program.groups
-        # A product with a transposed right operand is several times slower on a CPU: transposed
-        # once, for all steps.
+        # A product with a transposed right operand is slow on a CPU: transposed once for all.
         turned = [weight.t().contiguous() for weight in ctx.stacked]
         ds = [grad.new_empty(B, len(g.nodes) * H) for g in groups]
         at = {

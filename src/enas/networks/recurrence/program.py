@@ -56,7 +56,7 @@ class Group(NamedTuple):
 
     source: int
     nodes: tuple[int, ...]
-    runs: tuple[tuple[str, int, int], ...]  # activation, its first place and the place after its last
+    runs: tuple[tuple[str, int, int], ...]  # activation, first place, last place + 1
 
 
 @dataclass(frozen=True)

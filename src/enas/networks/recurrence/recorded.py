@@ -24,10 +24,10 @@ from torch import Tensor
 from enas.networks.kernels import Context
 from enas.networks.recurrence.program import Codes, Norm, Result, Window, _normalise, _normalise_backward, _pairs
 
-MOST_RECORDED = 6  # windows of as many kinds are kept; each holds its buffers
-SEEN_BEFORE_RECORDING = 2  # windows of a kind that run unrecorded first: a last, shorter one is not worth it
-MOST_LENGTHS = 3  # where windows have more lengths than this, they are filled up
-ROUND_TO = 8  # to a multiple of so many steps
+MOST_RECORDED = 6  # recordings that are kept, each with its buffers
+SEEN_BEFORE_RECORDING = 2  # windows of a kind that first run unrecorded
+MOST_LENGTHS = 3  # more lengths of windows than this are rounded up
+ROUND_TO = 8  # steps that lengths are rounded up to
 _seen: Counter[Hashable] = Counter()
 _lengths: dict[Hashable, set[int]] = {}
 _kept: OrderedDict[Hashable, Recording] = OrderedDict()
@@ -92,7 +92,7 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Context, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         recording: Recording = ctx.recording
-        if recording.serial != ctx.serial:  # another window of this kind ran since: its buffers hold that one
+        if recording.serial != ctx.serial:  # another window has used the buffers since
             ctx.serial = recording.forward(dict(zip(ctx.names, ctx.saved_tensors, strict=True)))
         recording.backward(grad)
         gradients = {name: tensor.clone() for name, tensor in recording.gradients.items()}
@@ -169,14 +169,14 @@ class Recording:
         self.fuse = COMPILE
         try:
             self._warm_up(runs)
-        except Exception as error:  # compilers fail in ways of their own; the program is right without
+        except Exception as error:  # whatever a compiler raises: it is optional
             if not self.fuse:
                 raise
             warnings.warn(f"not compiled, and so slower: {str(error).splitlines()[0][:200]}", stacklevel=2)
             self.fuse = False
             self._warm_up(runs)
         graphs: list[torch.cuda.CUDAGraph] = []
-        stream = torch.cuda.Stream(self.s.device)  # torch's own would be of the first device that recorded anything
+        stream = torch.cuda.Stream(self.s.device)  # torch's own belongs to the first device
         for run in runs:
             pool = graphs[0].pool() if graphs else None
             graph = torch.cuda.CUDAGraph()

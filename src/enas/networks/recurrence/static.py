@@ -39,7 +39,7 @@ def static_step(
         z = z + x_t if i == 0 else z
         value = z.chunk(2, 1)[1] if highway else z
         all_values = torch.stack([activation(value) for activation in ACTIVATIONS.values()])
-        value = all_values.index_select(0, ops[i : i + 1])[0].to(read.dtype)  # products may be in half precision
+        value = all_values.index_select(0, ops[i : i + 1])[0].to(read.dtype)  # from half precision
         gate = z.chunk(2, 1)[0].sigmoid().to(read.dtype) if highway else None
         nodes.append(torch.lerp(read, value, gate) if gate is not None else value)
     return (torch.stack(nodes[1:]) * share[:, None, None]).sum(0)
