@@ -1,9 +1,8 @@
-"""CIFAR-10 (Krizhevsky 2009), read from the files that its authors publish, in any form: python or binary, packed or not.
+"""CIFAR-10 (Krizhevsky 2009), read from the published files: python or binary, packed or not.
 
-Nothing is written to disk: an archive is read as a stream. Nothing in a file is trusted: pickles are read as data
-(unpickle.py), sizes are checked before memory is spent, and a tar member that is a link or lies elsewhere is refused.
-
-What can only be seen by a checksum, a wrong pixel, is seen in an archive (gzip has one) and not in unpacked files.
+Nothing is written to disk: an archive is read as a stream. Nothing in a file is trusted: pickles
+are read as data (unpickle.py), sizes are checked before memory is spent, and a tar member that is a
+link or lies elsewhere is refused. A wrong pixel shows only in an archive, which has a checksum.
 """
 
 from __future__ import annotations
@@ -25,16 +24,17 @@ from enas.data.unpickle import Array, read_pickle
 IMAGES_A_FILE = 10_000
 CLASSES = 10
 SIDE = 32
-PIXELS = 3 * SIDE * SIDE  # of an image: all red ones row by row, then green, then blue
+PIXELS = 3 * SIDE * SIDE  # per image: all red ones row by row, then green, then blue
 RECORD = 1 + PIXELS  # a label, and the image
 
 
 def load_cifar10(folder: str | Path, validation: int = 5000, train: int | None = None) -> ImageData:
-    """CIFAR-10 with the last `validation` of the 50,000 training images kept apart, as in ENAS's released code (45,000 and
-    5,000), and the official 10,000 test images.
+    """Returns CIFAR-10 with the last `validation` of the 50,000 training images kept apart, as in
+    ENAS's released code (45,000 and 5,000), and the official 10,000 test images.
 
-    folder: as for `read_cifar10`. train: a random subset of that many of the remaining training images, balanced over the
-    classes, the same each time; None: all. ValueError where the files are missing or damaged, or the numbers do not fit.
+    folder: as for `read_cifar10`. train: the number of the remaining training images to use, a
+    random subset balanced over the classes, the same each time; None: all. ValueError where files
+    are missing or damaged, or the numbers do not fit.
     """
     pool, test, class_names = read_cifar10(folder)
     total = len(pool)
@@ -52,11 +52,12 @@ def load_cifar10(folder: str | Path, validation: int = 5000, train: int | None =
 
 
 def read_cifar10(folder: str | Path) -> tuple[ImagePart, ImagePart, tuple[str, ...]]:
-    """The 50,000 training images in official order, the 10,000 test images, and the names of the classes.
+    """Returns the 50,000 training images in official order, the 10,000 test images, and the class
+    names.
 
-    folder: the folder that holds `cifar-10-batches-py/`, `cifar-10-batches-bin/`, `cifar-10-python.tar.gz` or
-    `cifar-10-binary.tar.gz` (the first of them that is there), or one of these itself. ValueError in one line where files
-    are missing or damaged.
+    folder: holds `cifar-10-batches-py/`, `cifar-10-batches-bin/`, `cifar-10-python.tar.gz` or
+    `cifar-10-binary.tar.gz` (the first that is there), or is one of these itself. ValueError in one
+    line where files are missing or damaged.
     """
     path = Path(folder)
     form, where, files = _open(path)
@@ -70,11 +71,12 @@ def read_cifar10(folder: str | Path) -> tuple[ImagePart, ImagePart, tuple[str, .
                 class_names = form.read_names(data)
                 _check_names(class_names)
             else:
-                here = slice((start := form.batches.index(name) * IMAGES_A_FILE), start + IMAGES_A_FILE)
+                start = form.batches.index(name) * IMAGES_A_FILE
+                rows = slice(start, start + IMAGES_A_FILE)
                 pixels, classes = form.read_batch(data)
                 _check_labels(classes)
-                images[here].numpy()[:] = pixels.reshape(-1, 3, SIDE, SIDE)
-                labels[here].numpy()[:] = classes
+                images[rows].numpy()[:] = pixels.reshape(-1, 3, SIDE, SIDE)
+                labels[rows].numpy()[:] = classes
         except ValueError as error:
             holds = "the names of the 10 classes" if name == form.meta else f"{IMAGES_A_FILE:,} images of {RECORD:,} bytes"
             raise ValueError(
@@ -89,7 +91,7 @@ def read_cifar10(folder: str | Path) -> tuple[ImagePart, ImagePart, tuple[str, .
     return ImagePart(images[:split], labels[:split]), ImagePart(images[split:], labels[split:]), class_names
 
 
-# ---------------------------------------------------------------------------------------------------- the two forms
+# ------------------------------------------------------------------------------------ the two forms
 def _python_batch(data: bytes) -> tuple[np.ndarray, list[int]]:
     batch = read_pickle(data)
     if not isinstance(batch, dict) or not isinstance(batch.get("data"), Array) or not isinstance(batch.get("labels"), list):
@@ -159,9 +161,9 @@ def _check_names(names: tuple[str, ...]) -> None:
         raise ValueError(f"{len(names)} of them")
 
 
-# -------------------------------------------------------------------------------------------------- where files are
+# ---------------------------------------------------------------------------------- where files are
 def _open(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
-    """The form, the folder or archive that was found, and its files by name."""
+    """Returns the form, the folder or archive, and its files by name."""
     for form in FORMS:
         for folder in (path / form.folder, path):
             named = folder.name == form.folder and folder.is_dir()
@@ -175,7 +177,7 @@ def _open(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
 
 
 def _limit(form: Form, name: str) -> int:
-    """Bytes that a file may have: pixels, and for the python form a label and a file name an image."""
+    """Returns the most bytes of a file: pixels, and per image a label and a file name."""
     return 100_000 if name == form.meta else 100_000 + IMAGES_A_FILE * 3_600
 
 
@@ -196,7 +198,7 @@ def _unpacked(form: Form, folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _packed(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
-    """The form shows at the first member, so one is read ahead."""
+    """Reads one member ahead, which shows the form."""
     members = _members(path)
     first = next(members, None)
     if first is None:
@@ -227,12 +229,12 @@ class _Bounded:
 
 
 def _members(path: Path) -> Iterator[tuple[Form, str, bytes]]:
-    """The form, name and content of each file of CIFAR-10 in a .tar.gz, in its order. Others are passed over."""
+    """Yields form, name and content of each file of CIFAR-10 in a .tar.gz, in its order."""
     seen = set()
     try:
         with gzip.open(path) as unzipped:
             stream = _Bounded(unzipped, 7 * _limit(PYTHON, PYTHON.batches[0]))
-            with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]  # it only reads
+            with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]  # read only
                 for member in archive:
                     form, name = _place(member, path)
                     if form is None or name not in (*form.batches, form.meta):
@@ -250,7 +252,8 @@ def _members(path: Path) -> Iterator[tuple[Form, str, bytes]]:
 
 
 def _place(member: tarfile.TarInfo, path: Path) -> tuple[Form | None, str]:
-    """The form and file that a member is; no form for a folder. ValueError for links, devices and members elsewhere."""
+    """Returns the form and file that a member is; no form for a folder. ValueError for links,
+    devices and other places."""
     folder, _, name = member.name.removeprefix("./").partition("/")
     form = next((form for form in FORMS if form.folder == folder), None)
     if member.isdir() and not name and (form or folder in ("", ".")):

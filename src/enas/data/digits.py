@@ -1,5 +1,6 @@
-"""scikit-learn's handwritten digits: 1,797 real scans of 8x8 pixels in 17 shades, part of the package, so nothing is
-downloaded (Alpaydin & Kaynak 1998, the test part of UCI's "Optical Recognition of Handwritten Digits")."""
+"""scikit-learn's handwritten digits: 1,797 scans of 8x8 pixels in 17 shades, with nothing to
+download (Alpaydin & Kaynak 1998, the test part of UCI's "Optical Recognition of Handwritten
+Digits")."""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ from enas.data.images import ImageData, ImagePart, balanced_order
 
 
 def load_digits(train: int | None = 400, validation: int = 400, test: int = 997) -> ImageData:
-    """Digits 0 to 9, (1, 8, 8), in a fixed random split that is balanced over the classes.
+    """Returns digits 0 to 9, (1, 8, 8), in a fixed random split that is balanced over the classes.
 
-    The classes take turns along one fixed order. Its last `test` images are the test part, the `validation` before
-    them are the validation part, and the first `train` are trained on (None: all that are left); so another number of
-    training images changes nothing in the other two parts. ValueError where the numbers do not fit.
+    The last `test` images of one fixed order are the test part, the `validation` before them the
+    validation part, and the first `train` are trained on (None: the rest). So another number of
+    training images changes nothing in the other parts. ValueError where the numbers do not fit.
     """
     from sklearn import datasets  # slow to import, and only needed here
 

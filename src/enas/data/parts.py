@@ -1,4 +1,4 @@
-"""The parts of a data set: what is trained on, what choices are made on, and what is read once, at the end."""
+"""The parts of a data set: to train on, to choose on, and to read once, at the end."""
 
 from __future__ import annotations
 

@@ -13,14 +13,11 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from enas.plugins import Entry
 from enas.plugins import load as load_thing
 from enas.ranges import check_name
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

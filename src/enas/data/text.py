@@ -1,14 +1,13 @@
-"""Text as a sequence of words: Penn Treebank and WikiText-2 as their authors publish them, a folder of one's own, and the
-English text that every Python carries (paper 3.1).
+"""Text as a sequence of words: Penn Treebank and WikiText-2 as published, a folder of one's own,
+and the English text that every Python carries (paper 3.1).
 
     data = load("ptb", "data")            # TextData: three tensors of word numbers, and the words
     data = load("text", "mine", max_vocabulary=5000)
-    data = load("topics")
 
-A line is a sentence; `<eos>` follows it. Words are numbered by how often they are trained on, the commonest first. Penn
-Treebank and WikiText-2 are prepared already: each word of theirs counts, and another number of tokens or words than theirs
-is an error, because perplexities of different texts say nothing about each other. In a text of one's own, rare words are
-`<unk>`.
+A line is a sentence; `<eos>` follows it. Words are numbered by frequency in the training part, the
+commonest first. In Penn Treebank and WikiText-2 each word counts, and another number of tokens or
+words than published is an error: perplexities of different texts cannot be compared. In a text of
+one's own, rare words are `<unk>`.
 
 Shapes: n tokens of a part, V words of the vocabulary.
 """
@@ -32,13 +31,14 @@ from torch import Tensor
 from enas.data.parts import PARTS, Part
 
 EOS, UNK = "<eos>", "<unk>"
-OFFICIAL = ("train", "valid", "test")  # as the files are named
+OFFICIAL = ("train", "valid", "test")  # names of the files
 Lines = list[list[str]]  # the words of each line
 
 
 @dataclass(frozen=True, eq=False)
 class TextData:
-    """A text in its three parts. Anything that fills one in can be searched on, characters or bytes too.
+    """A text in its three parts; anything that fills one in can be searched on, characters or bytes
+    too.
 
     ValueError where a part is not a vector of at least two numbers between 0 and V - 1.
     """
@@ -67,21 +67,21 @@ class TextData:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Tokens of each part."""
+        """Number of tokens of each part."""
         return {name: len(getattr(self, name)) for name in PARTS}
 
 
-# ---------------------------------------------------------------------------------------------------- registered texts
-PTB_COUNTS = (929_589, 73_760, 82_430, 10_000)  # tokens of the parts with <eos>, words (Zaremba et al. 2014)
+# --------------------------------------------------------------------------------- registered texts
+PTB_COUNTS = (929_589, 73_760, 82_430, 10_000)  # tokens per part, words (Zaremba et al. 2014)
 WIKITEXT2_COUNTS = (2_088_628, 217_646, 245_569, 33_278)  # (Merity et al. 2017)
 
 
 def load_ptb(folder: str | Path, train: int | None = None) -> TextData:
-    """The Penn Treebank in Mikolov's preprocessing, as it is (paper 3.1).
+    """Returns the Penn Treebank in Mikolov's preprocessing (paper 3.1).
 
-    folder: holds `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`, or the same without `ptb.`; or it holds a folder
-    `ptb` or `simple-examples/data` (Mikolov's archive, unpacked) that does. train: the first tokens only. ValueError where
-    files are missing or damaged, or are another text.
+    folder: holds `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`, with or without `ptb.`, or a
+    folder `ptb` or `simple-examples/data` (Mikolov's archive, unpacked) with them. train: the first
+    tokens only. ValueError where files are missing, damaged or of another text.
     """
     names = [(f"ptb.{part}.txt", f"{part}.txt") for part in OFFICIAL]
     files = _find(Path(folder), ("", "ptb", "simple-examples/data"), names, "Penn Treebank", "ptb")
@@ -89,11 +89,11 @@ def load_ptb(folder: str | Path, train: int | None = None) -> TextData:
 
 
 def load_wikitext2(folder: str | Path, train: int | None = None) -> TextData:
-    """WikiText-2 at the level of words, as it is (Merity et al. 2017). Empty lines count as sentences, as they do there.
+    """Returns WikiText-2 at word level (Merity et al. 2017), where empty lines count as sentences.
 
-    folder: holds `wiki.train.tokens`, `wiki.valid.tokens` and `wiki.test.tokens`, or a folder `wikitext-2` with them, or
-    the published `wikitext-2-v1.zip`. train: the first tokens only. ValueError where files are missing or damaged, or are
-    another text.
+    folder: holds `wiki.train.tokens`, `wiki.valid.tokens` and `wiki.test.tokens`, or a folder
+    `wikitext-2` with them, or the published `wikitext-2-v1.zip`. train: the first tokens only.
+    ValueError where files are missing, damaged or of another text.
     """
     names = [f"wiki.{part}.tokens" for part in OFFICIAL]
     archive = Path(folder) / "wikitext-2-v1.zip"
@@ -109,10 +109,11 @@ def load_wikitext2(folder: str | Path, train: int | None = None) -> TextData:
 
 
 def load_text(folder: str | Path, train: int | None = None, max_vocabulary: int = 10_000, min_count: int = 2) -> TextData:
-    """A text of one's own: a sentence a line, words apart by spaces, UTF-8; empty lines are passed over.
+    """Returns a text of one's own: a sentence per line, words apart by spaces, UTF-8; empty lines
+    are passed over.
 
-    folder: holds `train.txt`, `valid.txt` and `test.txt` (`ptb.train.txt` and so on do too). train: the first tokens only.
-    max_vocabulary, min_count: as in `TextSettings`. ValueError where files are missing, empty or not text.
+    folder: holds `train.txt`, `valid.txt` and `test.txt` (or `ptb.train.txt` and so on). The other
+    arguments are as in `TextSettings`. ValueError where files are missing, empty or not text.
     """
     names = [(f"{part}.txt", f"ptb.{part}.txt") for part in OFFICIAL]
     files = _find(Path(folder), ("",), names, "text", None)
@@ -120,12 +121,12 @@ def load_text(folder: str | Path, train: int | None = None, max_vocabulary: int 
 
 
 def load_topics(train: int | None = None, max_vocabulary: int = 2000, min_count: int = 2) -> TextData:
-    """The help texts about Python's language, `pydoc_data.topics`, about 58,000 words to train on. Another Python has other
-    ones, so runs record `topics_source()`.
+    """Returns the help texts about Python, `pydoc_data.topics`, about 58,000 words to train on.
+    They differ between versions of Python, so runs record `topics_source()`.
 
-    Whole topics, never pieces of one, are kept apart for validation and test (about a tenth each). Several topics repeat
-    others: of equal paragraphs only the first stays, so that nothing trained on is tested on. Tokens are words in lower
-    case, numbers, and single marks. train, max_vocabulary, min_count: as in `TextSettings`.
+    Whole topics are kept apart for validation and test (about a tenth each). Of equal paragraphs
+    only the first stays, so that nothing trained on is tested on. Tokens are words in lower case,
+    numbers, and single marks. The arguments are as in `TextSettings`.
     """
     parts = _topic_parts(_topics())
     files = [Path(f"pydoc_data.topics ({name})") for name in PARTS]
@@ -133,26 +134,25 @@ def load_topics(train: int | None = None, max_vocabulary: int = 2000, min_count:
 
 
 def topics_source() -> dict[str, str]:
-    """Which text `load_topics` reads here: the version of Python and the SHA-256 of its topics."""
+    """Returns which text `load_topics` reads: Python's version and the topics' SHA-256."""
     text = "\0".join(part for item in sorted(_topics().items()) for part in item)
     return {"python": platform.python_version(), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-# ------------------------------------------------------------------------------------------------------------ reading
+# ------------------------------------------------------------------------------------------ reading
 def _find(folder: Path, places: Sequence[str], names: Sequence[Sequence[str]], what: str, get: str | None) -> list[Path]:
-    """The three files: all in the first of `places` that holds any of them, each by the first of its names there is."""
+    """Returns the three files in the first of `places` with any, by the first name there."""
     for place in places:
-        found = [
-            next((folder / place / name for name in some if (folder / place / name).is_file()), None) for some in names
-        ]
-        if any(found):
-            for path, some in zip(found, names, strict=True):
-                if path is None:
-                    raise ValueError(f"{what} is three files, and '{folder / place}' has no {' or '.join(some)}")
-            return [path for path in found if path is not None]
-    files = ", ".join(some[0] for some in names)
+        here = folder / place
+        files = [next((here / name for name in choice if (here / name).is_file()), None) for choice in names]
+        if any(files):
+            for file, choice in zip(files, names, strict=True):
+                if file is None:
+                    raise ValueError(f"{what} is three files, and '{here}' has no {' or '.join(choice)}")
+            return [file for file in files if file is not None]
+    expected = ", ".join(choice[0] for choice in names)
     how = f"; `enas data get {get} --data {folder}` downloads it" if get else ""
-    raise ValueError(f"no {what} in '{folder}': expected {files}{how}")
+    raise ValueError(f"no {what} in '{folder}': expected {expected}{how}")
 
 
 def _read(file: Path) -> str:
@@ -167,7 +167,7 @@ def _decode(data: bytes, file: Path) -> str:
 
 
 def _read_zip(archive: Path, names: Sequence[str], most: int = 64 << 20) -> list[str]:
-    """Nothing is unpacked to disk, and no more than `most` bytes a file to memory."""
+    """Reads files of an archive, at most `most` bytes each, with nothing on disk."""
     texts = []
     try:
         with zipfile.ZipFile(archive) as packed:
@@ -185,22 +185,22 @@ def _read_zip(archive: Path, names: Sequence[str], most: int = 64 << 20) -> list
 
 
 def _sentences(text: str, empty: bool = False) -> Lines:
-    """The words of each line; of empty ones too where `empty` says so."""
+    """Returns the words of each line; with `empty` also of empty lines."""
     lines = text.removesuffix("\n").split("\n")
     words = [line.split() for line in lines]
     return words if empty else [line for line in words if line]
 
 
-# -------------------------------------------------------------------------------------------------------- vocabularies
+# ------------------------------------------------------------------------------------- vocabularies
 def _ranked(lines: Lines) -> list[tuple[str, int]]:
-    """Words and how often they occur, `<eos>` among them: the commonest first, equal ones by alphabet."""
+    """Returns words and counts with `<eos>`: the commonest first, equal ones by alphabet."""
     counts = Counter(word for line in lines for word in line)
     counts[EOS] += len(lines)
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _numbers(lines: Lines, vocabulary: Iterable[str], outside: Callable[[int, str], int]) -> Tensor:
-    """(n,) int64. `outside(line, word)`: what stands for a word that is not in the vocabulary."""
+    """Returns (n,) int64. `outside(line, word)` stands for a word that is not in the vocabulary."""
     place = {word: number for number, word in enumerate(vocabulary)}
     numbers: list[int] = []
     for at, line in enumerate(lines):
@@ -226,12 +226,12 @@ def _first(tokens: Tensor, train: int | None, name: str) -> Tensor:
 def _as_published(
     name: str, title: str, parts: Sequence[Lines], files: Sequence[Path], counts: tuple[int, ...], train: int | None
 ) -> TextData:
-    """Every word of the training part counts, no other may occur, and the numbers are those of the publication."""
+    """Every word of the training part counts, and all numbers are the published ones."""
     _check_not_empty(parts, files)
     vocabulary = tuple(word for word, _ in _ranked(parts[0]))
-    found = (*(sum(map(len, lines)) + len(lines) for lines in parts), len(vocabulary))
-    if found != counts:
-        texts = [f"{' / '.join(f'{n:,}' for n in some[:3])} tokens and {some[3]:,} words" for some in (counts, found)]
+    own_counts = (*(sum(map(len, lines)) + len(lines) for lines in parts), len(vocabulary))
+    if own_counts != counts:
+        texts = [f"{' / '.join(f'{n:,}' for n in some[:3])} tokens and {some[3]:,} words" for some in (counts, own_counts)]
         raise ValueError(
             f"{title} has {texts[0]}; '{files[0].parent}' has {texts[1]}: get the official files, or read it as data set"
             " 'text', with a vocabulary of its own"
@@ -253,7 +253,7 @@ def _as_published(
 def _by_frequency(
     name: str, parts: Sequence[Lines], files: Sequence[Path], train: int | None, max_vocabulary: int, min_count: int
 ) -> TextData:
-    """The commonest words of the training part; `<unk>` for all others, of every part."""
+    """Keeps the commonest words of the training part; all others, of every part, are `<unk>`."""
     _check_not_empty(parts, files)
     if max_vocabulary < 2 or min_count < 1:
         raise ValueError(
@@ -269,7 +269,7 @@ def _by_frequency(
     return TextData(name, _first(numbers[0], train, name), numbers[1], numbers[2], vocabulary)
 
 
-# -------------------------------------------------------------------------------------------------------------- topics
+# ------------------------------------------------------------------------------------------- topics
 def _topics() -> Mapping[str, str]:
     try:
         from pydoc_data.topics import topics
@@ -282,7 +282,7 @@ def _topics() -> Mapping[str, str]:
 
 
 def _topic_parts(topics: Mapping[str, str]) -> list[Lines]:
-    """Lines of the training, validation and test part. Topics are dealt in the order of their names' hashes."""
+    """Returns lines of each part, topics dealt in the order of their names' hashes."""
     seen: set[tuple[str, ...]] = set()
     lines: dict[str, Lines] = {}
     for topic in sorted(topics):
@@ -295,7 +295,7 @@ def _topic_parts(topics: Mapping[str, str]) -> list[Lines]:
             if key not in seen:
                 seen.add(key)
                 lines[topic] += sentences
-    sizes = {topic: sum(map(len, found)) for topic, found in lines.items()}
+    sizes = {topic: sum(map(len, sentences)) for topic, sentences in lines.items()}
     most = sum(sizes.values()) / 10
     parts: dict[Part, Lines] = {part: [] for part in PARTS}
     filled = dict.fromkeys(PARTS, 0)
@@ -308,11 +308,11 @@ def _topic_parts(topics: Mapping[str, str]) -> list[Lines]:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Without the rulers of headings and tables."""
+    """Returns paragraphs without the rulers of headings and tables."""
     kept = (line for line in text.split("\n") if not re.fullmatch(r"[\s*=~+|-]*([*=~-])\1{2}[\s*=~+|-]*", line))
     return re.split(r"\n\s*\n", "\n".join(kept))
 
 
 def _words(text: str) -> list[str]:
-    """Without the marks around code, stressed words and cells of tables."""
+    """Returns words without the marks around code, stressed words and cells of tables."""
     return re.findall(r"[^\W\d]+|\d+|[^\w\s*|\"]", text.lower())

@@ -1,12 +1,14 @@
 """Reads a pickle as data, never as a program.
 
-A pickle is a program for a small machine, and Python's own machine can be told to call anything that can be imported. The
-files of CIFAR-10's python form are pickles, so this is a machine of our own that knows only what such files need: texts,
-numbers, lists, dicts, tuples, and numpy arrays of bytes. It imports nothing and calls nothing: numpy's names are known, and
-the parts of an array are put together here. Whatever else stands in a file is refused, harmless or not.
+A pickle is a program for a small machine, and Python's own machine can be told to call anything
+that can be imported. The files of CIFAR-10's python form are pickles, so this is a machine that
+knows only what such files need: texts, numbers, lists, dicts, tuples, and numpy arrays of bytes. It
+imports nothing and calls nothing: numpy's names are known, and the parts of an array are put
+together here. Anything else in a file is refused.
 
-It also takes no more time and memory than the file is long: places in the memo are a dict, keys of dicts are texts (hashing
-nested tuples can take for ever), and arrays are built only when they are asked for.
+It also takes no more time and memory than the file is long: places in the memo are a dict, keys of
+dicts are texts (hashing nested tuples can take for ever), and arrays are built only when they are
+asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 
 @dataclass
 class Name:
-    """Something that the file would have imported. Known by its name only."""
+    """Something that the file would have imported, known by its name only."""
 
     name: str
 
@@ -43,12 +45,12 @@ class Dtype:
 
 @dataclass
 class Array:
-    """The parts of an array as they stand in the file; `numpy()` checks them and puts them together."""
+    """The parts of an array as in the file; `numpy()` checks them and puts them together."""
 
     state: object = None
 
     def numpy(self) -> np.ndarray:
-        """ValueError where it is not an array of bytes or its size is not that of its shape."""
+        """Returns the array; ValueError where its type or its size is wrong."""
         match self.state:
             case (int(), tuple() as shape, Dtype() as dtype, int() as fortran, data):
                 pass
@@ -62,11 +64,12 @@ class Array:
 
 
 def read_pickle(data: bytes) -> object:
-    """What a pickle of protocol 2 to 4 holds. Python 2's strings and bytes come as texts of the characters 0 to 255, arrays
-    as `Array`. ValueError where it ends early, is no pickle, or asks for anything but plain data."""
+    """Returns what a pickle of protocol 2 to 4 holds. Python 2's strings and bytes come as texts of
+    the characters 0 to 255, arrays as `Array`. ValueError where it ends early, is no pickle, or
+    asks for anything but data."""
     try:
         return _run(data)
-    except (IndexError, KeyError, TypeError, OverflowError):  # nothing on the stack, no such memo, an item for a number
+    except (IndexError, KeyError, TypeError, OverflowError):  # an empty stack, no such memo, and so on
         raise ValueError("its instructions make no sense") from None
 
 
@@ -81,7 +84,7 @@ def _run(data: bytes) -> object:
         del stack[start:]
         return items
 
-    for instruction, argument, _ in pickletools.genops(data):  # ValueError at a cut end and at unknown instructions
+    for instruction, argument, _ in pickletools.genops(data):  # ValueError at a cut end, unknown instructions
         arg: Any = argument
         match instruction.name:
             case "PROTO" | "FRAME":
@@ -138,7 +141,7 @@ def _run(data: bytes) -> object:
                 state = stack.pop()
                 if isinstance(stack[-1], Array):
                     stack[-1].state = state
-                elif not isinstance(stack[-1], Dtype):  # a byte has no more to it than its code
+                elif not isinstance(stack[-1], Dtype):  # the code of a byte says it all
                     raise ValueError("it fills something other than an array")
             case "STOP":
                 return stack.pop()
@@ -154,7 +157,7 @@ def _name(name: str) -> Name:
 
 
 def _made(function: object, args: object) -> object:
-    """What a call would have made: an empty array, a type, or a text."""
+    """Returns what a call would have made: an empty array, a type, or a text."""
     if function is RECONSTRUCT and isinstance(args, tuple) and args and args[0] is NDARRAY:
         return Array()
     if function is DTYPE and isinstance(args, tuple) and args and isinstance(args[0], str):
@@ -171,7 +174,7 @@ def _append(target: object, items: list[object]) -> None:
 
 
 def _set(target: object, items: list[object]) -> None:
-    """Keys and values in turn."""
+    """Sets keys and values that come in turn."""
     if not isinstance(target, dict) or len(items) % 2 or not all(isinstance(key, str) for key in items[::2]):
         raise TypeError
     target.update(zip(items[::2], items[1::2], strict=True))

@@ -1,6 +1,7 @@
-"""What the backbones for images share: the settings of stem and width, the constructor, and how images enter.
+"""What the backbones for images share: settings of stem and width, the constructor, the stem.
 
-Shapes: x (B, channels, S, S) float32; an output of level l has `width(l)` channels and `size(l)` x `size(l)` pixels.
+Shapes: x (B, channels, S, S) float32; an output of level l is (B, `width(l)`, `size(l)`,
+`size(l)`).
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ S = TypeVar("S", bound=ImageNetworkSettings)
 class ImageNetwork(Supernet, Generic[S]):
     """Supernet of a space of image networks, or with `only` the child model of one architecture.
 
-    A backbone works its structure out in `prepare` and provides its modules, the stem aside, in `build`.
+    A backbone works out its structure in `prepare` and provides its modules, the stem aside, in
+    `build`.
     """
 
-    level: Mapping[str, int] = {}  # output to the number of reductions before it, where a backbone has levels
+    level: Mapping[str, int] = {}  # output to the number of reductions before it
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class ImageNetwork(Supernet, Generic[S]):
         """Changes initial weights for which He's rule, layer by layer, is wrong."""
 
     def check_image_size(self, halvings: int, what: str) -> None:
-        """Raises a ValueError where images cannot be halved so often; `what` halves them."""
+        """Raises a ValueError where images cannot be halved so often by `what`."""
         stride = self.settings.stem_stride
         if self.image_size < stride * 2**halvings:
             raise ValueError(
@@ -92,7 +94,7 @@ class ImageNetwork(Supernet, Generic[S]):
         }
 
     def after_stem(self, x: Tensor, relu: bool = False) -> Tensor:
-        """Returns the output of the stem for images x, computed once for all architectures that are scored on them."""
+        """Returns the stem's output for images x; all architectures scored on them share it."""
 
         def make() -> Tensor:
             out: Tensor = self.at("stem")(x.contiguous(memory_format=torch.channels_last))

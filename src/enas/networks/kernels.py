@@ -1,18 +1,19 @@
-"""What makes convolutional cells fast on a CPU, in torch's own pieces: same numbers, up to the order of a sum.
+"""What makes convolutional cells fast on a CPU: the same numbers, up to the order of a sum.
 
-All of it works on tensors in channels_last, where (B, C, H, W) lies in memory as a matrix of B H W rows and C columns. Each
-piece says what was slow; docs/log has the measurements. Elsewhere (other devices, layouts, small tensors) torch's own
-kernels run. Each can be turned off, which is how tests and benchmarks compare: `with kernels.without("batch_norm"): ...`.
+All of it works on tensors in channels_last, where (B, C, H, W) lies in memory as a matrix of B H W
+rows and C columns. Other devices, layouts and small tensors use torch's own kernels. docs/log
+has the measurements. Each piece can be turned off to compare: `with kernels.without("batch_norm"):
+...`.
 
-    batch_norm     torch's inner loop runs over channels, poorly where they are no multiple of the vector's width: rows are
-                   joined until they are; statistics, then one multiply-add
-    depthwise      the weight gradient of kernels wider than 3 leaves the fast path: 5x5 is taken as two of 5x3
-    pool           average pooling is a depthwise convolution by ones; max pooling without gradient two running maxima
-    layout         gradients of a concat and of strided picks come back in channels_last, not as views that every kernel
-                   after them has to copy
+    batch_norm     torch's inner loop runs over channels, poorly where they are no multiple of the
+                   vector's width: rows are joined until they are; then one multiply-add
+    depthwise      the weight gradient of kernels wider than 3 is slow: 5x5 is two of 5x3
+    pool           average pooling is a depthwise convolution by ones; max pooling without
+                   gradient is two running maxima
+    layout         gradients of a concat and of strided picks come back in channels_last, so that
+                   later kernels need not copy them
     relu           what several edges of a node read after a ReLU gets it once
-    memory         freed blocks stay with the process (glibc gives large ones back to the system, and takes new ones page by
-                   page)
+    memory         freed blocks stay with the process (glibc gives large ones back to the system)
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 from enas.ranges import check_name
 
 SWITCHES = ("batch_norm", "depthwise", "pool", "layout", "relu")
-LEAST = 1 << 16  # elements below which Python's own time would be seen
+LEAST = 1 << 16  # elements below which Python's own time would count
 LANES = 8  # floats a vector of most CPUs holds; a multiple is never worse
 _off: ContextVar[frozenset[str]] = ContextVar("pieces that are turned off", default=frozenset())
 _aten = torch.ops.aten
@@ -67,18 +68,18 @@ def _fits(x: Tensor, name: str) -> bool:
 
 
 def _matrix(x: Tensor, columns: int) -> Tensor:
-    """The memory of `x` (B, C, H, W) in channels_last as rows of so many columns."""
+    """Returns the memory of x (B, C, H, W) in channels_last as rows of `columns` columns."""
     return x.permute(0, 2, 3, 1).view(-1, columns)
 
 
 def _as_images(matrix: Tensor) -> Tensor:
-    """(rows, columns) as (rows, columns, 1, 1), which lies in memory alike and is what torch's batch norm takes."""
+    """Returns (rows, columns) as (rows, columns, 1, 1), as torch's batch norm takes it."""
     return matrix[:, :, None, None]
 
 
-# ------------------------------------------------------------------------------------------------------ batch norm
+# --------------------------------------------------------------------------------------- batch norm
 def joined(rows: int, channels: int) -> int:
-    """How many rows to join so that their channels fill whole vectors; 1 where they do, or cannot."""
+    """Returns how many rows to join so that channels fill whole vectors; 1 if impossible."""
     times = 1
     while channels * times % LANES and rows % (2 * times) == 0:
         times *= 2
@@ -106,7 +107,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Also the statistics, mean and biased variance (C,), without gradient."""
+    """Also returns the statistics, mean and biased variance (C,), without gradient."""
 
     @staticmethod
     def forward(ctx: Context, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,11 +138,11 @@ class _BatchNorm(torch.autograd.Function):
         C, times = x.shape[1], ctx.times
         rows = x.numel() // C
         grad = grad.contiguous(memory_format=torch.channels_last)
-        columns, given = _matrix(x, C * times), _matrix(grad, C * times)
+        columns, incoming = _matrix(x, C * times), _matrix(grad, C * times)
         wide = mean.repeat(times), var.repeat(times)
         # Sums over rows of grad x normalised input, and of grad.
         _, dots, sums = _aten.native_batch_norm_backward(
-            _as_images(given), _as_images(columns), None, *wide, None, None, False, ctx.eps, [False, True, True]
+            _as_images(incoming), _as_images(columns), None, *wide, None, None, False, ctx.eps, [False, True, True]
         )
         dots, sums = dots.view(times, C).sum(0), sums.view(times, C).sum(0)
         a = weight * inverse
@@ -150,13 +151,13 @@ class _BatchNorm(torch.autograd.Function):
         dx = torch.empty_like(x)
         out = _matrix(dx, C * times)
         torch.addcmul(c.repeat(times), columns, b.repeat(times), out=out)
-        out.addcmul_(given, a.repeat(times))
+        out.addcmul_(incoming, a.repeat(times))
         return dx, dots, sums, None
 
 
-# --------------------------------------------------------------------------------------------- depthwise convolution
+# ---------------------------------------------------------------------------- depthwise convolution
 class Depthwise(nn.Conv2d):
-    """k x k, each channel by itself, without bias; padded so that stride 1 keeps the size."""
+    """k x k for each channel by itself, without bias; padded so that stride 1 keeps the size."""
 
     def __init__(self, channels: int, kernel: int, stride: int):
         super().__init__(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
@@ -169,8 +170,8 @@ class Depthwise(nn.Conv2d):
 
 
 class _Depthwise5(torch.autograd.Function):
-    """5x5, stride 1. Weight gradient: taps -2, -1, 0 and taps 1, 2 of a row, by kernels of width 3 on rows that two zeros
-    part, so that a shift by a pixel is a shift in memory."""
+    """5x5, stride 1. The weight gradient comes in two parts, taps -2, -1, 0 and taps 1, 2 of a row,
+    by kernels of width 3 on rows parted by two zeros: a shift by a pixel is one in memory."""
 
     @staticmethod
     def forward(ctx: Context, x: Tensor, weight: Tensor) -> Tensor:
@@ -185,7 +186,7 @@ class _Depthwise5(torch.autograd.Function):
         dx = _conv_backward(grad, x, weight, 2, [True, False])[0]
 
         def parted(value: Tensor, lead: int) -> Tensor:
-            """(B H (W + 2) + 2 pixels, C), two zeros after each row; all of it `lead` pixels from the start."""
+            """Returns (B H (W + 2) + 2, C), two zeros after each row, `lead` pixels in."""
             flat = value.new_zeros((B * H * (W + 2) + 2) * C)
             inner = flat[lead * C : lead * C + B * H * (W + 2) * C].view(B, H, W + 2, C)
             inner[:, :, :W].copy_(value.permute(0, 2, 3, 1))
@@ -194,11 +195,11 @@ class _Depthwise5(torch.autograd.Function):
         def images(flat: Tensor, start: int) -> Tensor:
             return flat[start * C : start * C + B * H * (W + 2) * C].view(B, H, W + 2, C).permute(0, 3, 1, 2)
 
-        wide, given = parted(x, 1), images(parted(grad, 0), 0)
+        wide, incoming = parted(x, 1), images(parted(grad, 0), 0)
         narrow = weight.new_empty(C, 1, 5, 3).contiguous(memory_format=torch.channels_last)
-        # From the start pixel w is x[w - 1]: taps -2, -1, 0. From two on it is x[w + 1]: taps 1 and 2, and 0 in part.
-        left = _conv_backward(given, images(wide, 0), narrow, (2, 1), [False, True])[1]
-        right = _conv_backward(given, images(wide, 2), narrow, (2, 1), [False, True])[1]
+        # From 0 on pixel w is x[w - 1]: taps -2, -1, 0. From 2 on it is x[w + 1]: taps 1, 2, (0).
+        left = _conv_backward(incoming, images(wide, 0), narrow, (2, 1), [False, True])[1]
+        right = _conv_backward(incoming, images(wide, 2), narrow, (2, 1), [False, True])[1]
         return dx, torch.cat([left, right[..., 1:]], 3)
 
 
@@ -212,7 +213,7 @@ def _conv_backward(
     return dx, dweight
 
 
-# ---------------------------------------------------------------------------------------------------------- pooling
+# ------------------------------------------------------------------------------------------ pooling
 class AvgPool(nn.AvgPool2d):
     """3x3, padding 1 that does not count as pixels."""
 
@@ -230,7 +231,7 @@ class AvgPool(nn.AvgPool2d):
 
 @lru_cache(maxsize=64)
 def _shares(channels: int, height: int, width: int, stride: int, dtype: torch.dtype) -> Tensor:
-    """One over the number of pixels under the window, (1, C, H', W') in channels_last."""
+    """Returns one over the number of pixels under the window, (1, C, H', W') in channels_last."""
     with torch.no_grad():
         ones = torch.ones(1, 1, height, width, dtype=dtype)
         counts = F.conv2d(ones, torch.ones(1, 1, 3, 3, dtype=dtype), None, stride, 1)
@@ -239,7 +240,7 @@ def _shares(channels: int, height: int, width: int, stride: int, dtype: torch.dt
 
 
 def halved(x: Tensor) -> Tensor:
-    """Means of 2x2 pixels, (B, C, ceil(H/2), ceil(W/2)); at odd sizes the last are of what is there."""
+    """Returns means of 2x2 pixels, (B, C, ceil(H/2), ceil(W/2)); fewer at the border."""
     return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
 
 
@@ -256,7 +257,7 @@ class MaxPool(nn.MaxPool2d):
 
 
 def _running_max(x: Tensor, dim: int) -> Tensor:
-    """Of each value and its neighbours along `dim`."""
+    """Returns the maximum of each value and its neighbours along `dim`."""
     out, last = x.clone(memory_format=torch.channels_last), x.shape[dim] - 1
     if last:
         for to, source in ((1, 0), (0, 1)):
@@ -265,9 +266,9 @@ def _running_max(x: Tensor, dim: int) -> Tensor:
     return out
 
 
-# ----------------------------------------------------------------------------------------------------------- layout
+# ------------------------------------------------------------------------------------------- layout
 def concatenated(parts: Sequence[Tensor], relu: bool = False) -> Tensor:
-    """(B, C, H, W) each, side by side in channels; with a ReLU."""
+    """Returns parts (B, C, H, W) side by side in channels, with `relu` after a ReLU."""
     if len(parts) == 1:
         return F.relu(parts[0]) if relu else parts[0]
     if on("layout"):
@@ -300,8 +301,8 @@ class _Concat(torch.autograd.Function):
 
 
 def diagonals(x: Tensor, both: bool) -> tuple[Tensor, ...]:
-    """Pixels of even row and column, and with `both` those of odd row and column: (B, C, ceil(H/2), ceil(W/2)) each. At odd
-    sizes a line of zeros comes in."""
+    """Returns the pixels of even row and column, with `both` also those of odd row and column, each
+    (B, C, ceil(H/2), ceil(W/2)). At odd sizes zeros stand for missing ones."""
     if on("layout"):
         out: tuple[Tensor, ...] = _Diagonals.apply(x, both)
         return out
@@ -337,13 +338,13 @@ class _Diagonals(torch.autograd.Function):
         return dx, None
 
 
-# ----------------------------------------------------------------------------------------------------------- memory
+# ------------------------------------------------------------------------------------------- memory
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 def keep_memory() -> bool:
-    """Freed memory stays with this process, to be used again. True where the C library could be told so; nothing happens
-    where the user has set the allocator up (MALLOC_ or GLIBC_TUNABLES in the environment)."""
+    """Lets freed memory stay with this process. Returns whether the C library could be told so.
+    Does nothing where the user has set MALLOC_ or GLIBC_TUNABLES."""
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

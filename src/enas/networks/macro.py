@@ -1,15 +1,15 @@
 """The network that the layers of the macro space make (paper 2.3, Fig. 3, appendix B).
 
-    stem 3x3 -> layers 1 .. L, a reduction after L/3 and after 2L/3 -> ReLU, average, dropout, linear
+    stem 3x3 -> layers 1 .. L, reductions after L/3 and 2L/3 -> ReLU, average, dropout, linear
 
-Shapes: x (B, channels, S, S); a layer gives (B, C, s, s), with no ReLU: each reader takes its own, before its convolution.
-At a reduction every earlier output that a later layer still reads is halved by a factorized reduction of its own, and
-filters double where the settings say so.
+Shapes: x (B, channels, S, S); a layer gives (B, C, s, s) without a ReLU: each reader takes its own.
+At a reduction, every earlier output that a later layer still reads is halved by a factorized
+reduction of its own. Filters double there if the settings say so.
 
-Chosen outputs are merged by one 1x1 convolution over their concatenation, followed by batch norm and ReLU; its weight
-is put together from one matrix for each (layer, source), so that any subset finds shared weights. Where the form of the
-space is `released` they come in after the op, whose own output is one more source. Layers that the last one does not depend
-on are not run.
+Chosen outputs are merged by one 1x1 convolution over their concatenation, then batch norm and ReLU.
+Its weight is put together from one matrix per (layer, source), so that any subset finds shared
+weights. Where the form of the space is `released` they are merged after the op, whose output is one
+more source. Layers that the last one does not depend on are not run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OP = "op"  # the source that stands for a layer's own op, where skips are merged
 
 
 def cuts(layers: int, reductions: int) -> tuple[int, ...]:
-    """After how many layers a reduction stands; fewer in networks too short for them."""
+    """Returns after how many layers each reduction stands; fewer in networks too short for them."""
     places = {0: (), 1: (layers // 2,), 2: (layers // 3, 2 * layers // 3)}[reductions]
     return tuple(sorted({place for place in places if place > 0}))
 
@@ -49,7 +49,7 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
         self.level = {name: sum(cut < i for cut in self.cuts) for i, name in enumerate(order)}
         self.check_image_size(len(self.cuts), f"{len(self.cuts)} reductions")
 
-    # ---------------------------------------------------------------------------------------------- structure
+    # ------------------------------------------------------------------------------------ structure
     def width(self, level: int) -> int:
         return super().width(level) if self.settings.double_filters else self.settings.filters
 
@@ -101,16 +101,17 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
         return [*out, "classifier"]
 
     def _sources(self, node: WiredNode) -> tuple[str, ...]:
-        """What is merged in a layer with chosen outputs."""
+        """Returns what is merged in a layer with chosen outputs."""
         return node.skips if node.merged else (*node.skips, OP)
 
     def _halvings(self, deepest: dict[str, int]) -> Iterator[tuple[str, int]]:
-        """(output, reduction) for every factorized reduction that is needed."""
+        """Yields (output, reduction) for every factorized reduction that is needed."""
         return ((name, cut) for name, level in deepest.items() for cut in range(self.level[name], level))
 
     def rescale(self) -> None:
-        """He's rule for the whole 1x1 of each merge of a child, whose fan-in is that of all its sources together. A batch
-        norm after it would undo the scale; without one, first losses are up to 38 (docs/log, 2026-11-27)."""
+        """Applies He's rule to the whole 1x1 of each merge of a child, whose fan-in is that of all
+        sources together. A batch norm would undo the scale; without one, first losses are up to 38
+        (docs/log, 2026-11-27)."""
         if self.only is None or not self.settings.merge or self.settings.merge_norm:
             return
         for node in self.only_cell(self.only).nodes:
@@ -118,9 +119,9 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
             for source in sources:
                 self.at(f"merge.{node.name}.{source}").weight.div_(len(sources) ** 0.5)
 
-    # ------------------------------------------------------------------------------------------------ forward
+    # -------------------------------------------------------------------------------------- forward
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
-        """Logits (B, classes). `progress` is without meaning here: nothing in this network changes with time."""
+        """Returns logits (B, classes). Nothing depends on `progress`."""
         nodes = self.only_cell(self.architecture(arch)).nodes
         # (output, level) to its value; halved versions are made when first read.
         values: dict[tuple[str, int], Tensor] = {(self.first, 0): self.after_stem(x)}
@@ -151,8 +152,8 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
         return self._merged(node, [*(value(name) for name in node.skips), y]) if node.skips else y
 
     def _merged(self, node: WiredNode, inputs: list[Tensor]) -> Tensor:
-        """The 1x1 over the concatenation of `inputs`, (B, C, s, s). Before an op it ends with a ReLU (appendix B); after
-        one the ReLU comes first, as everywhere, and each reader of the layer takes its own."""
+        """Returns the 1x1 over the concatenation of `inputs`, (B, C, s, s). Before an op it ends
+        with a ReLU (appendix B); after one it begins with a ReLU."""
         if not self.settings.merge:
             return torch.stack(inputs).sum(0)
         before = node.merged

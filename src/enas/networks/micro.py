@@ -1,15 +1,16 @@
-"""The network that micro cells are put into (paper 2.4, Fig. 4): stem, blocks of cells, pooling, classifier.
+"""The network that micro cells are put into (paper 2.4, Fig. 4): stem, blocks of cells, classifier.
 
-    stem 3x3 -> [N normal cells, reduction cell] x 2 -> N normal cells (-> reduction cell) -> ReLU, average, linear
+    stem 3x3 -> [N normal cells, reduction cell] x 2 -> N normal cells (-> reduction cell)
+    -> ReLU, average, linear
 
-Shapes: x (B, channels, S, S); a cell at `filters` C gives its loose ends, concatenated: (B, loose ends x C, s, s). Filters
-double and the size halves at a reduction cell, where edges that read a cell input have stride 2 (the paper says all ops;
-nodes inside could not be halved again).
+Shapes: x (B, channels, S, S). A cell with C filters gives its loose ends, concatenated: (B, loose
+ends x C, s, s). A reduction cell doubles the filters and halves the size; its edges that read a
+cell input have stride 2 (the paper says all ops; nodes inside could not be halved again).
 
-Each cell that reads another cell owns the 1x1 convolution that brings it to C channels ("calibration"): one weight matrix a
-loose end, run as one convolution over their concatenation, after a ReLU and before a batch norm; where the input is twice
-as large it is a factorized reduction. So search and final network are the same thing. Classifier and auxiliary head are
-readers too. Cells that no output needs are not run.
+Each cell that reads another cell has a 1x1 convolution that brings it to C channels
+("calibration"): one weight matrix per loose end, run as one convolution over their concatenation,
+after a ReLU and before a batch norm. Where the input is twice as large it is a factorized
+reduction. Classifier and auxiliary head are readers too. Cells that no output needs are not run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from enas.networks import kernels
 from enas.networks.image_network import ImageNetwork
-from enas.networks.ops import Norm, Read, factorized, make_op
+from enas.networks.ops import Conv, Norm, Read, factorized, make_op
 from enas.networks.settings import MicroSettings
 from enas.networks.supernet import Bias, Outputs, he_normal
 from enas.spaces.architecture import Architecture
@@ -35,7 +36,7 @@ STEM = -1  # the position that the first two cells read
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the stack: which cell stands there, its channels and the size (pixels) of its output."""
+    """A place in the stack: its cell, the channels and the size (pixels per side) of its output."""
 
     index: int
     cell: str
@@ -44,7 +45,7 @@ class Position:
 
 
 def stack(settings: MicroSettings, image_size: int) -> tuple[Position, ...]:
-    """All positions, in order: N normal cells, a reduction cell, and so on."""
+    """Returns all positions in order: N normal cells, a reduction cell, and so on."""
     kinds: list[str] = []
     for block in range(max(2, min(3, settings.reductions + 1))):
         kinds += ["normal"] * settings.cells
@@ -75,13 +76,13 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
             if address.startswith("classifier.") and isinstance(module, nn.Linear):
                 module.weight.div_(len(self.space.cells[0].nodes) ** 0.5)
 
-    # ---------------------------------------------------------------------------------------------- structure
+    # ------------------------------------------------------------------------------------ structure
     @property
     def stem_width(self) -> int:
         return self.settings.filters * self.settings.stem_multiplier
 
     def _sources(self, index: int) -> dict[str, int]:
-        """Cell input to the position it comes from; the stem stands before everything."""
+        """Returns for each cell input the position it comes from; the stem is the first."""
         return {"prev_prev": max(index - 2, STEM), "prev": max(index - 1, STEM)}
 
     def _channels(self, position: int) -> int:
@@ -91,12 +92,12 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return self.size(0) if position == STEM else self.positions[position].size
 
     def _halves(self, index: int, source: int) -> bool:
-        """Must the calibration of this input also halve its size? (The cell before a reduction cell, seen from after.)"""
-        entry = self._size(self._sources(index)["prev"])  # the size at which this cell reads its inputs
+        """Returns whether the calibration of this input also halves its size."""
+        entry = self._size(self._sources(index)["prev"])  # the size of this cell's inputs
         return self._size(source) != entry
 
     def _ends(self, position: int, arch: Architecture) -> tuple[str, ...]:
-        """Loose ends that leave the cell at `position`."""
+        """Returns the loose ends that leave the cell at `position`."""
         return ("stem",) if position == STEM else self.space.wire(arch)[self.positions[position].cell].outputs
 
     def build(self) -> None:
@@ -117,7 +118,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
                 if settings.merge_norm:
                     self.provide(f"{prefix}.norm", partial(norm, width))
                 if settings.extra_calibration and slot == "prev":
-                    self.provide(f"{prefix}.again", partial(_relu_conv_norm, width, norm))
+                    self.provide(f"{prefix}.again", partial(Conv, width, 1, norm, 1))
             for edge in possible_edges(cells[position.cell]):
                 stride = self._stride(position, edge)
                 self.provide(self.address(edge, index), partial(make_op, edge.op, width, stride, norm))
@@ -135,7 +136,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return 2 if position.cell == "reduce" and edge.input in ("prev", "prev_prev") else 1
 
     def live(self, arch: Architecture, aux: bool) -> list[int]:
-        """Positions that the classifier (and with `aux` the auxiliary head) needs, in order."""
+        """Returns the positions that the classifier (with `aux`: and its head) needs, in order."""
         wired = self.space.wire(arch)
         live = {len(self.positions) - 1} | ({self.aux_position} if aux else set())
         for position in reversed(self.positions):
@@ -162,14 +163,14 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
             out += [f"aux_head.reduce.{name}" for name in self._ends(self.aux_position, arch)] + ["aux_head.body"]
         return out
 
-    # ------------------------------------------------------------------------------------------------ forward
+    # -------------------------------------------------------------------------------------- forward
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor | Outputs:
-        """Logits (B, classes); in training with an auxiliary head `Outputs`. `progress` in 0..1 is how much of the
-        training is over: drop-path grows with it."""
+        """Returns logits (B, classes), in training with an auxiliary head `Outputs`. Drop-path
+        grows with `progress`, the share of the training that is over."""
         arch = self.architecture(arch)
         wired = self.space.wire(arch)
         aux_now = self.training and self.aux_weight > 0
-        # Every reader of a cell takes a ReLU of it first, so it is applied once, where the output is made.
+        # Every reader of a cell takes a ReLU of it first, so it is applied once, to the output.
         outputs: dict[int, Tensor] = {STEM: self.after_stem(x, relu=True)}
         aux = None
         for index in self.live(arch, aux_now):
@@ -188,7 +189,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return Outputs(logits, aux) if aux is not None else logits
 
     def _gathered(self, prefix: str, source: int, arch: Architecture, name: str = "weight") -> Tensor:
-        """The weight of a reader over all loose ends of `source`: (C_out, loose ends x C, ...)."""
+        """Returns a reader's weight over all loose ends of `source`: (C_out, ends x C, ...)."""
         weights = [getattr(self.at(f"{prefix}.{end}"), name) for end in self._ends(source, arch)]
         return weights[0] if len(weights) == 1 else torch.cat(weights, 1)
 
@@ -227,13 +228,13 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
 
 
 def drop_path(x: Tensor, p: float) -> Tensor:
-    """`x` (B, C, H, W) set to zero for each image with probability p, else divided by 1 - p."""
+    """Sets each image of x (B, C, H, W) to zero with probability p, else divides by 1 - p."""
     keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype) >= p
     return x * keep / (1 - p)
 
 
 class _Calibration(nn.Module):
-    """The weights one loose end has in a reader's 1x1 convolution; `odd` is the shifted half of a factorized reduction."""
+    """A loose end's weights in a reader's 1x1; `odd`: half of a factorized reduction."""
 
     def __init__(self, channels_in: int, channels_out: int, halves: bool):
         super().__init__()
@@ -249,12 +250,8 @@ def _he(rows: int, columns: int) -> Tensor:
     return weight
 
 
-def _relu_conv_norm(channels: int, norm: Norm) -> nn.Module:
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels, 1, bias=False), norm(channels))
-
-
 def _aux_body(size: int, classes: int, norm: Norm) -> nn.Module:
-    """The auxiliary head after its 1x1 convolution, as released: a convolution over the whole (pooled) map, then linear."""
+    """Returns the auxiliary head after its 1x1, as released."""
     pooled = (size - min(5, size)) // 3 + 1
     return nn.Sequential(
         norm(128),

@@ -3,9 +3,9 @@
     stem 3x3 -> N cells at C channels -> residual block, half the size -> N cells at 2C
     -> residual block -> N cells at 4C -> batch norm, ReLU, average, linear
 
-Shapes: x (B, channels, S, S); a cell keeps shape; a residual block maps (B, C, s, s) to (B, 2C, s/2, s/2).
-Published: C = 16, N = 5. Weights begin as everywhere in this package (He), not by torch's own rule as in the
-publication.
+Shapes: x (B, channels, S, S); a cell keeps shape; a residual block maps (B, C, s, s) to (B, 2C,
+s/2, s/2). Published: C = 16, N = 5. Weights begin as everywhere in this package (He), not by
+torch's own rule as in the publication.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from enas.networks import kernels
 from enas.networks.image_network import ImageNetwork
-from enas.networks.ops import NB201_OPS, AfterRelu, Norm, Read, make_op
+from enas.networks.ops import NB201_OPS, Conv, Norm, Read, make_op
 from enas.networks.settings import STAGES, NasBench201NetworkSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, possible_edges
@@ -59,7 +59,7 @@ class NasBench201Network(ImageNetwork[NasBench201NetworkSettings]):
         return [*out, "norm", "classifier"]
 
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
-        """Returns logits (B, classes). `progress` is not used: nothing in this network changes with time."""
+        """Returns logits (B, classes). Nothing depends on `progress`."""
         cell = self.only_cell(self.architecture(arch))
         if cell.outputs:
             x = self.after_stem(x)
@@ -86,15 +86,10 @@ class _Residual(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, norm: Norm):
         super().__init__()
-        self.first = _relu_conv_norm(channels_in, channels_out, 2, norm)
-        self.second = _relu_conv_norm(channels_out, channels_out, 1, norm)
+        self.first = Conv(channels_in, 2, norm, 3, channels_out)
+        self.second = Conv(channels_out, 1, norm, 3)
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.second(self.first(x))
         return y + self.shortcut(kernels.halved(x))
-
-
-def _relu_conv_norm(channels_in: int, channels_out: int, stride: int, norm: Norm) -> nn.Module:
-    conv = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
-    return AfterRelu(nn.ReLU(), conv, norm(channels_out))

@@ -1,11 +1,12 @@
-"""The network that chains of NAS-Bench-Macro make (Su et al. 2021; where the text is silent, the released code).
+"""The network that chains of NAS-Bench-Macro make (Su et al. 2021; where the text is silent, the
+released code).
 
     stem 3x3, batch norm, ReLU -> layers in three stages -> 1x1, batch norm, ReLU, average, linear
 
-Shapes: x (B, channels, S, S). The first layer of a stage halves the size and doubles the width, whichever op
-it is: an identity there is a 1x1 and batch norm. All others keep shape. Published: 32 channels at the stem,
-stages of 2, 3 and 3 layers, 1,280 channels before the classifier. Weights begin as everywhere in this package
-(He), not by torch's own rule as in the publication.
+Shapes: x (B, channels, S, S). The first layer of a stage halves the size and doubles the width,
+whichever op it is: an identity there is a 1x1 and batch norm. All others keep shape. Published: 32
+channels at the stem, stages of 2, 3 and 3 layers, 1,280 channels before the classifier. Weights
+begin as everywhere in this package (He), not by torch's own rule as in the publication.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.networks.image_network import ImageNetwork
-from enas.networks.ops import NBMACRO_OPS, Norm, registered
+from enas.networks.ops import NBMACRO_OPS, pointwise, registered
 from enas.networks.settings import STAGES, NasBenchMacroNetworkSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import possible_edges
 
 
 def stages(layers: int) -> tuple[int, ...]:
-    """Returns the number of layers of each stage: 2, 3, 3 of 8 as published, fewer than three stages where there
-    are fewer layers."""
+    """Returns the number of layers of each stage: 2, 3, 3 of 8 as published, fewer than three
+    stages where there are fewer layers."""
     return tuple(n for n in ((layers + i) // STAGES for i in range(STAGES)) if n)
 
 
@@ -50,7 +51,7 @@ class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
                 self.address(edge), partial(registered(edge.op, NBMACRO_OPS), before, after, stride, self.make_norm)
             )
         last = self.width(self.last_level)
-        self.provide("head", partial(_head, last, self.settings.head, self.make_norm))
+        self.provide("head", partial(pointwise, last, self.settings.head, self.make_norm))
         self.provide("classifier", partial(nn.Linear, self.settings.head, self.classes))
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
@@ -58,7 +59,7 @@ class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
         return ["stem", *layers, "head", "classifier"]
 
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
-        """Returns logits (B, classes). `progress` is not used: nothing in this network changes with time."""
+        """Returns logits (B, classes). Nothing depends on `progress`."""
         nodes, images = self.only_cell(self.architecture(arch)).nodes, x
         x = self.after_stem(images, relu=True)
         for i, node in enumerate(nodes):  # chains that begin alike are computed alike
@@ -66,7 +67,3 @@ class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
             x = self.once(images, nodes[: i + 1], partial(self.at(self.address(edge)), x))
         logits: Tensor = self.at("classifier")(F.relu(self.at("head")(x)).mean((2, 3)))
         return logits
-
-
-def _head(channels_in: int, channels_out: int, norm: Norm) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), norm(channels_out))

@@ -1,12 +1,14 @@
-"""The ops an edge of a convolutional cell can choose from, and their registry (paper 2.4 and appendix B).
+"""The ops that an edge of a convolutional cell can choose from, and their registry (paper 2.4,
+appendix B).
 
-Shapes: every op maps (B, C, H, W) to (B, C, H / stride, W / stride); the channel count stays. Convolutions run in the order
-ReLU, convolution, batch norm, and a separable convolution is applied twice (appendix B). Pooling and identity hold no
-weights at stride 1. Everything works in channels_last, which is what makes depthwise convolution and pooling fast on a CPU.
-The layers of NAS-Bench-Macro are apart: they may change the channel count, and their convolutions come before the ReLU.
+Shapes: every op maps (B, C, H, W) to (B, C, H / stride, W / stride). Convolutions run in the order
+ReLU, convolution, batch norm, and a separable convolution is applied twice (appendix B). Pooling
+and identity hold no weights at stride 1. Everything works in channels_last, which makes depthwise
+convolution and pooling fast on a CPU. The layers of NAS-Bench-Macro may change the channel count,
+and their convolutions come before the ReLU.
 
-To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges of cells) or `LAYER_OPS`
-(layers of whole networks): spaces name it, laws test it.
+To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges
+of cells) or `LAYER_OPS` (layers of whole networks): spaces name it, laws test it.
 """
 
 from __future__ import annotations
@@ -28,15 +30,13 @@ T = TypeVar("T")
 
 
 def batch_norm(channels: int, statistics: Statistics = "running") -> nn.BatchNorm2d:
-    """Batch norm that scores with its running statistics, or always with those of the batch at hand.
-
-    A supernet uses the batch's: running ones would mix all children (the measured cause of collapsed searches).
-    """
+    """Returns a batch norm that scores with running statistics, or always with those of the batch.
+    A supernet uses the batch's: running ones would mix all children."""
     return kernels.BatchNorm(channels, track_running_stats=statistics == "running")
 
 
 class AfterRelu(nn.Sequential):
-    """An op whose first layer is a ReLU. Edges that read one value can share it: `op.body(relu(x))` is `op(x)`."""
+    """An op that begins with a ReLU, which edges can share: `op.body(relu(x))` is `op(x)`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(F.relu(x))
@@ -55,7 +55,7 @@ class Read:
         self.relus: dict[str, Tensor] = {}
 
     def by(self, op: nn.Module, name: str) -> Tensor:
-        """The op applied to the value."""
+        """Returns the op applied to the value."""
         if not isinstance(op, AfterRelu) or not kernels.on("relu"):
             out: Tensor = op(self.values[name])
             return out
@@ -65,7 +65,7 @@ class Read:
 
 
 class SeparableConv(AfterRelu):
-    """(ReLU, depthwise k x k, pointwise 1x1, batch norm), twice in cells (appendix B); the stride is in the first."""
+    """(ReLU, depthwise, 1x1, batch norm), twice in cells (appendix B), strided once."""
 
     def __init__(self, channels: int, stride: int, norm: Norm, kernel: int, times: int = 2):
         layers: list[nn.Module] = []
@@ -80,10 +80,9 @@ class SeparableConv(AfterRelu):
 
 
 class FactorizedReduction(nn.Module):
-    """Half the size: two 1x1 convolutions of stride 2, one a pixel further down and right, side by side; then batch norm.
-    Together they read half of the pixels, as released: those of even row and column, and those of odd row and column.
-    Input (B, C_in, H, W), output (B, C_out, ceil(H/2), ceil(W/2)). Reads its input as it is: a ReLU, where one is wanted,
-    comes before."""
+    """Halves the size: two 1x1 convolutions of stride 2, one a pixel further down and right, side
+    by side; then batch norm. As released they read half of the pixels. Input (B, C_in, H, W),
+    output (B, C_out, ceil(H/2), ceil(W/2)). A ReLU, where one is wanted, comes before."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: Norm):
         super().__init__()
@@ -96,21 +95,24 @@ class FactorizedReduction(nn.Module):
 
 
 def factorized(x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
-    """The two stride-2 products of a factorized reduction, concatenated; at odd sizes zeros stand for the pixels of odd row
-    and column that are not there, so that a stride of 2 keeps ceil(H/2).
+    """Returns the two stride-2 products of a factorized reduction, concatenated. At odd sizes zeros
+    stand for the missing pixels of odd row and column.
 
-    Pixels are picked before the product, not by its stride: on x86 a 1x1 convolution of stride 2 in channels_last with
-    fewer than 8 input channels writes past its memory (torch 2.13, oneDNN; docs/log)."""
+    Pixels are picked before the product, not by its stride: on x86 a 1x1 convolution of stride 2 in
+    channels_last with fewer than 8 input channels writes past its memory (torch 2.13, oneDNN;
+    docs/log).
+    """
     picked = kernels.diagonals(x, both=odd.shape[0] > 0)
     return kernels.concatenated([F.conv2d(part, weight) for part, weight in zip(picked, (even, odd), strict=False)])
 
 
 class Conv(AfterRelu):
-    """ReLU, k x k, batch norm (appendix B)."""
+    """ReLU, k x k, batch norm (appendix B); to as many channels where `channels_out` is None."""
 
-    def __init__(self, channels: int, stride: int, norm: Norm, kernel: int):
-        conv = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False)
-        super().__init__(nn.ReLU(), conv, norm(channels))
+    def __init__(self, channels: int, stride: int, norm: Norm, kernel: int, channels_out: int | None = None):
+        channels_out = channels_out or channels
+        conv = nn.Conv2d(channels, channels_out, kernel, stride, kernel // 2, bias=False)
+        super().__init__(nn.ReLU(), conv, norm(channels_out))
 
 
 def identity(channels: int, stride: int, norm: Norm) -> nn.Module:
@@ -137,7 +139,7 @@ OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 }
 
 
-# What a layer of a whole network chooses from (paper 2.3): separable convolutions are applied once there.
+# What a layer of a network chooses from (paper 2.3), with separable convolutions applied once.
 LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
     "conv_3x3": partial(Conv, kernel=3),
     "conv_5x5": partial(Conv, kernel=5),
@@ -148,12 +150,17 @@ LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 }
 
 
+def pointwise(channels_in: int, channels_out: int, norm: Norm) -> nn.Module:
+    """Returns a 1x1 and batch norm."""
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), norm(channels_out))
+
+
 def make_stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Module:
-    """What an image meets first: 3x3 and batch norm."""
+    """Returns a 3x3 and batch norm: what an image meets first."""
     return nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), norm(channels))
 
 
-# What an edge of a NAS-Bench-201 cell chooses from beside `none`, by their published names (Dong & Yang 2020, 2.2).
+# What an edge of NAS-Bench-201 chooses from besides `none` (Dong & Yang 2020, 2.2).
 NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
     "skip_connect": identity,
     "nor_conv_1x1": partial(Conv, kernel=1),
@@ -163,16 +170,16 @@ NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to `expansion` times the channels, ReLU, depthwise k x k, ReLU, 1x1; batch norm after each convolution; added to
-    its input where shape stays (Sandler et al. 2018, its ReLU6 a ReLU as in NAS-Bench-Macro). (B, C_in, H, W) to
-    (B, C_out, H / stride, W / stride)."""
+    """1x1 to `expansion` times the channels, ReLU, depthwise k x k, ReLU, 1x1, with batch norm
+    after each convolution; added to its input where shape stays (Sandler et al. 2018, with ReLU as
+    in NAS-Bench-Macro). (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm, expansion: int, kernel: int):
         super().__init__()
         hidden = expansion * channels_in
-        self.expand = nn.Sequential(nn.Conv2d(channels_in, hidden, 1, bias=False), norm(hidden))
+        self.expand = pointwise(channels_in, hidden, norm)
         self.depthwise = nn.Sequential(kernels.Depthwise(hidden, kernel, stride), norm(hidden))
-        self.project = nn.Sequential(nn.Conv2d(hidden, channels_out, 1, bias=False), norm(channels_out))
+        self.project = pointwise(hidden, channels_out, norm)
         self.adds = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -181,8 +188,8 @@ class InvertedResidual(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """1x1 and batch norm, of the pixels of even row and column at stride 2: picked before the product (see `factorized`).
-    Shapes as of `InvertedResidual`."""
+    """1x1 and batch norm. At stride 2 it picks pixels before the product (see `factorized`). Shapes
+    as of `InvertedResidual`."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm):
         super().__init__()
@@ -202,7 +209,7 @@ def identity_or_shortcut(channels_in: int, channels_out: int, stride: int, norm:
     return Shortcut(channels_in, channels_out, stride, norm)
 
 
-# What a layer of NAS-Bench-Macro chooses from (Su et al. 2021): from channels in, channels out, stride and norm.
+# What a layer of NAS-Bench-Macro chooses from (Su et al. 2021).
 NBMACRO_OPS: dict[str, Callable[[int, int, int, Norm], nn.Module]] = {
     "identity": identity_or_shortcut,
     "mb3_k3": partial(InvertedResidual, expansion=3, kernel=3),
@@ -211,7 +218,7 @@ NBMACRO_OPS: dict[str, Callable[[int, int, int, Norm], nn.Module]] = {
 
 
 def registered(name: str, ops: Mapping[str, T]) -> T:
-    """What makes the op of this name; ValueError where there is none."""
+    """Returns what makes the op of this name; ValueError where there is none."""
     check_name("an op", name, ops)
     return ops[name]
 
@@ -219,5 +226,5 @@ def registered(name: str, ops: Mapping[str, T]) -> T:
 def make_op(
     name: str, channels: int, stride: int, norm: Norm, ops: Mapping[str, Callable[[int, int, Norm], nn.Module]] = OPS
 ) -> nn.Module:
-    """A registered op for (B, channels, H, W); ValueError for an unknown name."""
+    """Returns a registered op for (B, channels, H, W); ValueError for an unknown name."""
     return registered(name, ops)(channels, stride, norm)

@@ -1,12 +1,14 @@
 """The language model that recurrent cells are put into (paper 2.1, 3.1, appendix A).
 
-    words -> embedding -> one or more layers of the cell -> softmax, tied to the embedding (Inan et al. 2017)
+    words -> embedding -> one or more layers of the cell -> softmax, tied to the embedding
 
-All layers run the same cell, each with weights of its own. Dropout is variational: one mask for a whole window (Gal &
-Ghahramani 2016); the mask of the states is shared by all nodes.
+All layers run the same cell, each with weights of its own. The softmax is tied as in Inan et al.
+2017. Dropout is variational: one mask per window (Gal & Ghahramani 2016); all nodes share that of
+the states.
 
-Shapes: T steps, B streams, V words, H hidden units (also of an embedding); x (T, B) int64; logits (T, B, V); outputs and
-dropped (T, B, H), of the last layer, before and after its dropout; a state (B, H) a layer.
+Shapes: T steps, B streams, V words, H hidden units (also of an embedding); x (T, B) int64; logits
+(T, B, V); outputs and dropped (T, B, H), of the last layer, before and after its dropout; a state
+(B, H) per layer.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class RecurrentNetwork(Supernet):
                 elif name.endswith("bias"):
                     parameter.zero_()
 
-    # ---------------------------------------------------------------------------------------------- structure
+    # ------------------------------------------------------------------------------------ structure
     def _build(self) -> None:
         s = self.settings
         columns = s.hidden * (2 if s.highway else 1)
@@ -92,18 +94,19 @@ class RecurrentNetwork(Supernet):
         return RecurrentNetwork(self.space, self.settings, self.vocabulary, only, statistics)
 
     def initial_state(self, batch: int) -> States:
-        """Zeros, a tensor a layer."""
+        """Returns zeros, a tensor per layer."""
         words = self.at("words").weight
         return tuple(words.new_zeros(batch, self.settings.hidden) for _ in range(self.settings.layers))
 
-    # ------------------------------------------------------------------------------------------------ forward
+    # -------------------------------------------------------------------------------------- forward
     def forward(
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
     ) -> tuple[LanguageModelOutputs, States]:
-        """A state of None is zero; nothing depends on `progress`."""
+        """Runs a window. A state of None is zero; nothing depends on `progress`."""
         s, wired = self.settings, self.only_cell(self.architecture(arch))
         program = Program.of(wired, s.highway)
-        name = s.computation if s.computation != "auto" else "recorded" if x_TB.is_cuda else "fused"
+        fastest = "recorded" if x_TB.is_cuda else "fused"
+        name = fastest if s.computation == "auto" else s.computation
         words = self.at("words").weight
         state = self.initial_state(x_TB.shape[1]) if state is None else state
         x = F.embedding(x_TB, words)
@@ -130,7 +133,7 @@ class RecurrentNetwork(Supernet):
         return LanguageModelOutputs(TiedSoftmax(dropped, words, bias), x, dropped), tuple(after)
 
     def _mask(self, share: float, *shape: int) -> Tensor:
-        """Zeros with probability `share`, the others larger by what is lost."""
+        """Returns zeros with probability `share`, and else 1 / (1 - share)."""
         words: Tensor = self.at("words").weight
         return words.new_empty(shape).bernoulli_(1 - share).div_(1 - share)
 
@@ -141,8 +144,8 @@ class RecurrentNetwork(Supernet):
 def hidden_for(
     parameters: int, space: SearchSpace, arch: Architecture, settings: RecurrentSettings, vocabulary: int
 ) -> int:
-    """The most hidden units with which a child has at most so many parameters (paper 3.1: 24 M). ValueError where even one
-    is too many."""
+    """Returns the most hidden units with which a child has at most `parameters` parameters (paper
+    3.1: 24 M). ValueError where even one unit has more."""
 
     def size(hidden: int) -> int:
         with torch.device("meta"):
@@ -152,8 +155,8 @@ def hidden_for(
 
 
 class StepNorm(nn.Module):
-    """The batch norm of a cell's output, its parameters and, where a network trains alone, its running statistics: they
-    move once a window, by the mean over its steps."""
+    """The batch norm of a cell's output: its parameters and, from scratch, its running statistics,
+    which move once per window, by the mean over its steps."""
 
     num_batches_tracked: Tensor
 
@@ -170,21 +173,21 @@ class StepNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long) if running else None)
 
     def reset_running_stats(self) -> None:
-        """As before the first window."""
+        """Forgets all windows."""
         if self.running_mean is not None and self.running_var is not None:
             self.running_mean.zero_()
             self.running_var.fill_(1)
             self.num_batches_tracked.zero_()
 
     def norm(self) -> Norm:
-        """What a computation is given."""
+        """Returns what a computation needs."""
         if self.running and not self.training:
             return Norm(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
         return Norm(self.weight, self.bias, eps=self.eps)
 
     @torch.no_grad()
     def seen(self, statistics: tuple[Tensor, Tensor] | None) -> None:
-        """Tell what a computation found."""
+        """Takes the statistics that a computation returned."""
         if statistics is None or self.running_mean is None or self.running_var is None or not self.training:
             return
         self.num_batches_tracked += 1
@@ -202,7 +205,7 @@ class _Matrix(nn.Module):
 
 
 class _FirstNode(_Matrix):
-    """The first node reads the state before, and by `from_x` the word."""
+    """The first node reads the previous state by `weight`, and the word by `from_x`."""
 
     def __init__(self, hidden: int, columns: int):
         super().__init__(hidden, columns)

@@ -1,5 +1,4 @@
-"""The registered backbones, the networks that spaces put their cells into (a space names its
-backbone)."""
+"""The registered backbones: the networks that spaces put their cells into."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""The end of a language model: a softmax over all words, its matrix tied to the embeddings (Inan et al. 2017).
+"""The end of a language model: a softmax over all words, tied to the embeddings (Inan et al. 2017).
 
-Logits of a window are by far its largest tensor (35 x 64 x 10,000 are 90 MB). So a model returns what they are made from,
-and on a CPU the loss is computed some rows at a time, its gradients with it: memory that stays in the cache, and is not
-asked for anew at every step.
+The logits of a window are by far its largest tensor (35 x 64 x 10,000 are 90 MB). So a model
+returns what they are made from, and on a CPU loss and gradients are computed some rows at a time,
+in memory that stays in the cache.
 
-Shapes: N tokens, H hidden units, V words; hidden (N, H), words (V, H), bias (V,), targets (N,) int64.
+Shapes: N tokens, H hidden units, V words; hidden (N, H), words (V, H), bias (V,), targets (N,)
+int64.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from enas.networks.kernels import Context
 
-ROWS = 128  # at a time
+ROWS = 128  # rows of logits at a time
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class TiedSoftmax:
         return F.linear(self.hidden_TBH, self.words, self.bias)
 
     def cross_entropy(self, y_TB: Tensor) -> Tensor:
-        """Mean over all tokens, nats."""
+        """Returns the mean over all tokens, in nats."""
         hidden, y = self.hidden_TBH.flatten(0, 1), y_TB.flatten()
         if hidden.is_cuda:
             return F.cross_entropy(F.linear(hidden, self.words, self.bias), y)
@@ -43,7 +44,7 @@ class TiedSoftmax:
 
     @torch.no_grad()
     def losses(self, y_TB: Tensor, ignored: int = -100) -> Tensor:
-        """Of each token (T B,), nats; 0 where the target is `ignored`."""
+        """Returns the loss of each token (T B,) in nats; 0 where the target is `ignored`."""
         hidden, y = self.hidden_TBH.flatten(0, 1), y_TB.flatten()
         out = [
             F.cross_entropy(F.linear(rows, self.words, self.bias).float(), targets, reduction="none", ignore_index=ignored)
@@ -63,7 +64,7 @@ class LanguageModelOutputs(NamedTuple):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Gradients are made in the forward, while a few rows of probabilities are at hand."""
+    """Makes gradients in the forward, while a few rows of probabilities are at hand."""
 
     @staticmethod
     def forward(ctx: Context, hidden: Tensor, words: Tensor, bias: Tensor | None, y: Tensor) -> Tensor:

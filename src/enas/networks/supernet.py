@@ -1,9 +1,11 @@
-"""Shared weights by address: the base of every backbone, supernet and child alike (paper 2.2; design 3).
+"""Shared weights by address: the base of every backbone, supernet and child alike (paper 2.2;
+design 3).
 
-A supernet holds the weights of all children of a space, a child model those of one architecture; both are the same class
-and run the same forward. Weights are modules registered under an *address* (`cells.3.n4.0.prev.sep_conv_3x3`), which is
-also their key in `state_dict`, so `child.load_state_dict(supernet.slice(arch))` is a filter and two children share exactly
-the addresses that both use. The architecture is an argument of the forward, never state left on a module.
+A supernet holds the weights of all children of a space, a child model those of one architecture.
+Both are the same class and run the same forward. Weights are modules registered under an *address*
+(`cells.3.n4.0.prev.sep_conv_3x3`), which is also their key in `state_dict`. So
+`child.load_state_dict(supernet.slice(arch))` is a filter, and two children share exactly the
+addresses that both use. The architecture is an argument of the forward, never state of a module.
 """
 
 from __future__ import annotations
@@ -21,19 +23,19 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, WiredEdge
 from enas.spaces.space import SearchSpace
 
-MOST_REMEMBERED = 1 << 26  # elements that are kept for architectures scored on one batch: 256 MB
+MOST_REMEMBERED = 1 << 26  # elements that `remembering` keeps for one batch: 256 MB
 
 
 class Outputs(NamedTuple):
-    """What a classifier returns while training with an auxiliary head."""
+    """What a classifier returns while it trains with an auxiliary head."""
 
     logits: Tensor  # (B, classes)
     aux: Tensor  # (B, classes), of the auxiliary head
 
 
 class Supernet(nn.Module):
-    """Base class. A backbone's constructor calls `provide` for every address it could need; with `only` set, addresses
-    that this architecture does not use are not made, and the result is a child model."""
+    """Base class. A backbone calls `provide` for every address it could need. With `only` set, only
+    the addresses that this architecture uses are made, and the result is a child model."""
 
     aux_weight: float = 0.0  # weight of the auxiliary head's loss; 0: there is none
 
@@ -46,18 +48,18 @@ class Supernet(nn.Module):
         self._remembered: dict[tuple[int, object], Tensor] | None = None
         self._used: dict[tuple[Architecture, bool], tuple[list[str], list[nn.Parameter]]] = {}
 
-    # ------------------------------------------------------------------------------------------- for backbones
+    # -------------------------------------------------------------------------------- for backbones
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
-        """Every address `arch` uses, in order; `aux`: with the path to the auxiliary head (training only)."""
+        """Returns every address `arch` uses, in order; `aux`: with the auxiliary head."""
         raise NotImplementedError
 
     def address(self, edge: WiredEdge, position: int = 0) -> str:
-        """The address of an edge whose cell stands at `position`, by the sharing rule of the space."""
+        """Returns the address of an edge whose cell stands at `position`, by the space's rule."""
         assert self.space.address is not None
         return self.space.address(edge, position)
 
     def only_cell(self, arch: Architecture) -> WiredCell:
-        """What `arch` makes of the cell, in a space of one; cached by the space."""
+        """Returns what `arch` makes of the cell, in a space of one cell; the space caches it."""
         (cell,) = self.space.wire(arch).values()
         return cell
 
@@ -67,7 +69,7 @@ class Supernet(nn.Module):
         return None if self.only is None else set(self.addresses(self.only, aux=self.aux_weight > 0))
 
     def provide(self, address: str, make: Callable[[], nn.Module]) -> None:
-        """Register `make()` at `address`, unless a child does not need it."""
+        """Registers `make()` at `address`, unless a child does not need it."""
         if address in self._at or (self._needed is not None and address not in self._needed):
             return
         *path, last = address.split(".")
@@ -81,7 +83,7 @@ class Supernet(nn.Module):
         self._at[address] = module
 
     def at(self, address: str) -> Any:
-        """The module at an address; ValueError where this model does not hold it (another architecture's child)."""
+        """Returns the module at an address; ValueError where this child model does not hold it."""
         try:
             return self._at[address]
         except KeyError:
@@ -91,8 +93,8 @@ class Supernet(nn.Module):
             ) from None
 
     def once(self, x: Tensor, key: object, make: Callable[[], Tensor]) -> Tensor:
-        """`make()`, or while `remembering` what it gave for this very `x` and `key` before. Key says all that the value
-        depends on besides `x` and the weights."""
+        """Returns `make()`, or while `remembering` what it gave before for this very `x` and `key`.
+        The key says all that the value depends on besides `x` and the weights."""
         if self._remembered is None or self.training or torch.is_grad_enabled():
             return make()
         place = (id(x), key)
@@ -101,15 +103,15 @@ class Supernet(nn.Module):
             held = sum(v.numel() for v in self._remembered.values())
             if held + value.numel() > MOST_REMEMBERED:
                 return value
-            self._remembered[id(x), None] = x  # kept, so that its id is no other's
+            self._remembered[id(x), None] = x  # kept, so that no other tensor gets its id
             self._remembered[place] = value
         return self._remembered[place]
 
-    # ---------------------------------------------------------------------------------------------- for users
+    # ------------------------------------------------------------------------------------ for users
     @contextmanager
     def remembering(self) -> Iterator[None]:
-        """Inside, architectures that are scored on one batch, without gradient, share what they compute alike: the same
-        numbers, made once. The weights must not change meanwhile."""
+        """Lets architectures that are scored on one batch, without gradient, share what they
+        compute alike: the same numbers, made once. The weights must not change inside."""
         before, self._remembered = self._remembered, {}
         try:
             yield
@@ -117,18 +119,18 @@ class Supernet(nn.Module):
             self._remembered = before
 
     def architecture(self, arch: Architecture | None) -> Architecture:
-        """`arch`, or for a child its own."""
+        """Returns `arch`, or for a child without one its own."""
         arch = arch if arch is not None else self.only
         if arch is None:
             raise ValueError("a supernet is called with an architecture: supernet(x, arch)")
         return arch
 
     def used(self, arch: Architecture | None = None) -> list[str]:
-        """Addresses that a training step of `arch` uses."""
+        """Returns the addresses that a training step of `arch` uses."""
         return self._usage(self.architecture(arch))[0]
 
     def parameters_of(self, arch: Architecture | None = None) -> list[nn.Parameter]:
-        """Parameters that a training step of `arch` uses, each once."""
+        """Returns the parameters that a training step of `arch` uses, each once."""
         return self._usage(self.architecture(arch))[1]
 
     def _usage(self, arch: Architecture) -> tuple[list[str], list[nn.Parameter]]:
@@ -142,17 +144,17 @@ class Supernet(nn.Module):
         return self._used[key]
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, but free where nothing changes: a supernet has thousands of modules, a child uses few."""
+        """Like `nn.Module.train`, but free where nothing changes: modules are many."""
         return self if mode == self.training else super().train(mode)
 
     def slice(self, arch: Architecture) -> dict[str, Tensor]:
-        """The part of `state_dict()` that `arch` uses: what its child model loads."""
+        """Returns the part of `state_dict()` that `arch` uses: what its child model loads."""
         parts = {address: self.at(address).state_dict() for address in self.used(arch)}
         return {f"{address}.{name}": value for address, part in parts.items() for name, value in part.items()}
 
     def child(self, arch: Architecture, statistics: Statistics | None = None) -> Supernet:
-        """A child model of `arch` with copies of these weights. `statistics`: "running" gives it running statistics of
-        its own (fresh ones where this model keeps none)."""
+        """Returns a child model of `arch` with copies of these weights. With `statistics` "running"
+        it has running statistics, fresh ones where this model keeps none."""
         child = self.rebuilt(arch, statistics or self.statistics)
         missing = child.load_state_dict(self.slice(arch), strict=False)
         lacking = [key for key in missing.missing_keys if not key.endswith(("running_mean", "running_var", "tracked"))]
@@ -161,25 +163,27 @@ class Supernet(nn.Module):
         return child.to(reference.device).train(self.training)
 
     def marks(self) -> dict[str, str]:
-        """Notes for a drawing, by node: what the space does not know, such as the size of maps."""
+        """Returns notes for a drawing, by node, such as the size of maps."""
         return {}
 
     def rebuilt(self, only: Architecture | None, statistics: Statistics) -> Supernet:
-        """The same backbone with fresh weights, for `only`."""
+        """Returns the same backbone with fresh weights, for `only`."""
         raise NotImplementedError
 
     def num_parameters(self, arch: Architecture | None = None, aux: bool = True) -> int:
-        """Parameters of a child; without the auxiliary head where `aux` is False."""
+        """Returns the number of parameters of a child; `aux`: with the auxiliary head."""
         arch = self.architecture(arch)
         addresses = dict.fromkeys(self.addresses(arch, aux=aux and self.aux_weight > 0))
         return sum(p.numel() for address in addresses for p in self.at(address).parameters())
 
     def num_parameters_by_part(self, arch: Architecture | None = None) -> dict[str, int]:
-        """Parameters of a child by the part they stand in: the first name of the address, and for cells what it is."""
+        """Returns the number of parameters of a child by part: the first name of the address, and
+        within cells what it is."""
         parts: dict[str, int] = {}
         for address in self.used(arch):
-            names = address.split(".")
-            part = names[0] if names[0] != "cells" else ("calibrate" if names[2] == "calibrate" else names[-1])
+            part, *names = address.split(".")
+            if part == "cells":
+                part = "calibrate" if "calibrate" in names else names[-1]
             parts[part] = parts.get(part, 0) + sum(p.numel() for p in self.at(address).parameters())
         return parts
 
@@ -194,16 +198,16 @@ class Bias(nn.Module):
 
 @torch.no_grad()
 def he_normal(weight: Tensor) -> None:
-    """Variance 2 / fan-in (He et al. 2015). On the meta device, where models are only counted, nothing: torch would load
-    its compiler for it."""
+    """Draws a weight with variance 2 / fan-in (He et al. 2015). Skips the meta device, where models
+    are only counted: torch would load its compiler for it."""
     if weight.numel() and not weight.is_meta:
         nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
 @torch.no_grad()
 def he_initialise(model: nn.Module) -> None:
-    """He initialisation (paper 3.2: He et al. 2015): convolutions and linear layers normal with variance 2 / fan-in, biases
-    zero, batch norms one and zero."""
+    """He initialisation (paper 3.2): convolutions and linear layers normal with variance 2 /
+    fan-in, biases zero, batch norms one and zero."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             he_normal(module.weight)

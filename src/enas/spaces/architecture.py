@@ -1,12 +1,13 @@
 """An architecture: one answer to every active decision of a search space (design, section 1).
 
-A frozen, hashable value that reads and writes JSON. It holds names, never offsets, so it survives a reordered op list,
-diffs well and can be written by hand:
+It is a frozen, hashable value that reads and writes JSON. It holds names, never offsets, so it
+survives a reordered op list and can be written by hand:
 
     {"space": {"name": "conv_micro", "num_nodes": 5},
      "choices": {"normal.n2.input0": "prev", "normal.n2.op0": "sep_conv_3x3", ...}}
 
-It holds no weights and no reference to its space; `SearchSpace.architecture` and `SearchSpace.check` hold it to the rules.
+It holds no weights and no reference to its space. `SearchSpace.architecture` and
+`SearchSpace.check` hold it to the rules.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
-Answer = str | tuple[str, ...]  # one name, or for a subset the chosen names in the order of the options
+Answer = str | tuple[str, ...]  # a name; for a subset the chosen names in order
 
 
 @dataclass(frozen=True)
 class Architecture:
     """Choices, and the name and settings of the space they answer.
 
-    Two architectures are equal when space and choices are equal, in whatever order they were written down; `provenance`
-    (where it came from: a paper, a run, a seed) travels along but does not count.
+    Two architectures are equal when space and choices are equal, in whatever order they were
+    written. `provenance` says where one came from (a paper, a run, a seed) and does not count.
     """
 
     space_items: tuple[tuple[str, object], ...]
@@ -37,7 +38,7 @@ class Architecture:
     def of(
         cls, space: Mapping[str, object], choices: Mapping[str, Answer], provenance: Mapping[str, object] | None = None
     ) -> Architecture:
-        """Build from plain mappings. Nothing is checked against a space here: `SearchSpace.architecture` does that."""
+        """Builds one of plain mappings, unchecked: `SearchSpace.architecture` checks."""
         return cls(
             space_items=tuple(sorted((key, _frozen(value)) for key, value in space.items())),
             choice_items=tuple(sorted((key, _answer(key, value)) for key, value in choices.items())),
@@ -56,7 +57,7 @@ class Architecture:
 
     @cached_property
     def id(self) -> str:
-        """Ten hexadecimal digits that name this architecture in logs and file names; equal values have equal ids."""
+        """Ten hexadecimal digits for logs and file names; equal values have equal ids."""
         text = json.dumps([self.space_items, self.choice_items], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -64,14 +65,14 @@ class Architecture:
     def _hash(self) -> int:
         return hash((self.space_items, self.choice_items))
 
-    def __hash__(self) -> int:  # asked for at every step of a search, so computed once
+    def __hash__(self) -> int:  # computed once: a search needs it at every step
         return self._hash
 
-    def __getstate__(self) -> dict[str, object]:  # a string's hash differs between processes: it must not travel
+    def __getstate__(self) -> dict[str, object]:  # hashes of strings differ between processes
         return {key: value for key, value in self.__dict__.items() if key in self.__dataclass_fields__}
 
     def to_dict(self) -> dict[str, object]:
-        """Plain lists, strings and numbers, ready for `json.dump`."""
+        """Returns plain lists, strings and numbers, ready for `json.dump`."""
         out: dict[str, object] = {"space": dict(self.space_items), "choices": dict(self.choice_items)}
         if self.provenance:
             out["provenance"] = dict(self.provenance)
@@ -82,7 +83,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: object) -> Architecture:
-        """Read what `to_dict` wrote; ValueError says what is missing."""
+        """Reads what `to_dict` wrote; ValueError says what is missing."""
         if not isinstance(data, Mapping) or not isinstance(data.get("space"), Mapping) or "name" not in data["space"]:
             raise ValueError('an architecture is {"space": {"name": ...}, "choices": {...}}; the "space" part is missing')
         if not isinstance(data.get("choices"), Mapping):
@@ -94,7 +95,7 @@ class Architecture:
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """Read what `to_json` wrote; ValueError where the text is not JSON or not an architecture."""
+        """Reads what `to_json` wrote; ValueError where the text is no JSON or no architecture."""
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
@@ -107,15 +108,15 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Reference:
-    """A hand-designed model by its registered name, of at most so many parameters: what is trained in the place of an
-    architecture, to compare with."""
+    """A hand-designed model by its registered name, trained in the place of an architecture to
+    compare with it. It has at most `parameters` parameters."""
 
     name: str
     parameters: int
 
     @property
     def id(self) -> str:
-        """Names it in logs and file names."""
+        """The name in logs and file names."""
         return f"{self.name}-{self.parameters}"
 
     def to_dict(self) -> dict[str, object]:
@@ -123,7 +124,7 @@ class Reference:
 
 
 def model_from_dict(data: object) -> Architecture | Reference:
-    """Read what either `to_dict` wrote."""
+    """Reads what either `to_dict` wrote."""
     if isinstance(data, Mapping) and "reference" in data:
         return Reference(data["reference"], data["parameters"])
     return Architecture.from_dict(data)

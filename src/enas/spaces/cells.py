@@ -1,5 +1,4 @@
-"""What a cell is made of: edges and nodes as a space describes them, and wired ones as an
-architecture chose them."""
+"""Cells: their edges and nodes as a space describes them, and as an architecture wires them."""
 
 from __future__ import annotations
 
@@ -24,8 +23,9 @@ class Edge:
 class Node:
     """The sum of its edges, and an optional choice of earlier nodes to merge.
 
-    `merge`: chosen nodes come in "after" the edges, beside what these give; or "before", and then the edges read the merge
-    in place of their input, which they read only where none is chosen."""
+    `merge`: the chosen nodes are merged "after" the edges, together with their sum; or "before",
+    and then the edges read the merge in place of their input, where any node is chosen.
+    """
 
     name: str
     edges: tuple[Edge, ...]
@@ -38,8 +38,7 @@ Combine = Literal["concat", "mean"]
 
 @dataclass(frozen=True)
 class Cell:
-    """Nodes in order, over named inputs. `output`: which nodes leave the cell; names are those of nodes. `combine`: what is
-    made of them."""
+    """Nodes in order, over named inputs. `output`: which nodes leave the cell; `combine`: how."""
 
     name: str
     inputs: tuple[str, ...]
@@ -49,11 +48,11 @@ class Cell:
 
 
 MERGED = "merged"  # what an edge reads where the chosen nodes are merged before it
-NONE = "none"  # the op of an edge that is not there
+NONE = "none"  # the op that removes its edge
 
 
 def check_ops(ops: tuple[str, ...], none_allowed: bool = False) -> None:
-    """Raises a ValueError unless the `ops` of a space's settings are distinct names, at least one."""
+    """Raises a ValueError unless `ops` of a space are distinct names, at least one."""
     if not ops or len(set(ops)) != len(ops):
         raise ValueError(f"space.ops are distinct names, at least one; got {list(ops)}")
     if NONE in ops and not none_allowed:
@@ -79,7 +78,7 @@ class WiredNode:
 
     @property
     def merged(self) -> bool:
-        """Are the chosen nodes merged before the edges?"""
+        """Whether the chosen nodes are merged before the edges."""
         return any(edge.input == MERGED for edge in self.edges)
 
     @property
@@ -89,8 +88,8 @@ class WiredNode:
 
 @dataclass(frozen=True)
 class WiredCell:
-    """What one architecture makes of a cell: only inputs and nodes that an output needs, in order. A cell whose edges lead
-    nowhere has no outputs: it gives zero."""
+    """What one architecture makes of a cell: the inputs and nodes that an output needs, in order. A
+    cell whose edges lead nowhere has no outputs and gives zero."""
 
     name: str
     inputs: tuple[str, ...]
@@ -100,7 +99,7 @@ class WiredCell:
 
 
 def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
-    """Every edge that some architecture wires in this cell: what a supernet holds weights for."""
+    """Yields every edge that some architecture wires: what a supernet has weights for."""
     for node in cell.nodes:
         for slot, edge in enumerate(node.edges):
             inputs = edge.input.options if isinstance(edge.input, Decision) else (edge.input,)
@@ -111,13 +110,13 @@ def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
 
 
 def wired(cell: Cell, choices: Mapping[str, Answer]) -> WiredCell:
-    """The graph that `choices`, answers to all decisions of the cell, make of it. What no output needs is pruned."""
+    """Returns the graph that `choices` make of a cell, without what no output needs."""
 
     def answer(part: str | Decision) -> str:
         return str(choices[part.name]) if isinstance(part, Decision) else part
 
     nodes: list[WiredNode] = []
-    empty: set[str] = set()  # nodes that nothing reaches
+    empty: set[str] = set()  # nodes without edges and skips
     for node in cell.nodes:
         skips = tuple(choices[node.skips.name]) if node.skips is not None else ()
         merged = bool(skips) and node.merge == "before"

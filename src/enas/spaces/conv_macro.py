@@ -1,15 +1,16 @@
-"""The macro space (paper 2.3): whole convolutional networks of L layers, an op and a set of skip connections for each.
+"""The macro space (paper 2.3): convolutional networks of L layers, an op and a set of skips for
+each.
 
 The paper and its code differ in what a layer computes, and `form` says which:
 
-- `paper` (2.3, appendix B): layer k chooses any subset of the k - 1 layers before it, the directly preceding one not
-  privileged. The chosen outputs are merged, and the op reads that. With none chosen it reads the preceding layer (the paper
-  does not say; our decision).
-- `released`: the op reads the preceding layer; the subset is of the stem and of the layers before that one, and is merged
-  after the op.
+- `paper` (2.3, appendix B): layer k chooses any subset of the k - 1 layers before it. Their outputs
+  are merged, and the op reads that. With none chosen it reads the preceding layer (the paper does
+  not say; our decision).
+- `released`: the op reads the preceding layer. The subset is of the stem and of the layers before
+  that one, and is merged after the op.
 
-Either way a layer decides its op first, then its subset, and there are 6^L x 2^(L(L-1)/2) networks. The last layer leaves;
-layers that it does not depend on are pruned.
+Either way a layer decides its op first, then its subset, and there are 6^L x 2^(L(L-1)/2) networks.
+The output of the last layer leaves; layers that it does not depend on are pruned.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice, SubsetChoice
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import SearchSpace, recorded, whole_numbers
 
-OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")  # numbered so as released
+OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")  # released order
 STEM, CELL = "stem", "network"
-SKIP_RATE = 0.4  # of random networks (paper 3.3, guided random search)
+SKIP_RATE = 0.4  # rate of skips in random networks (paper 3.3, guided random search)
 Form = Literal["paper", "released"]
 
 
 @dataclass(frozen=True)
 class ConvMacroSettings:
-    """Which networks there are to choose from."""
+    """The macro space: networks of layers with skips."""
 
     num_layers: int = 12
-    """Layers, L (paper 2.3: 12; the released final network has 24)."""
+    """Number of layers, L (paper 2.3: 12; the released final network has 24)."""
     ops: tuple[str, ...] = OPS
-    """Ops a layer can choose from (paper 2.3: six)."""
+    """Ops that a layer can choose from (paper 2.3: six)."""
     form: Form = "paper"
-    """What a layer reads and where skips are merged: as the paper says, or as the released code does."""
+    """What a layer reads and where skips are merged: as in the paper, or as released."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_layers=COUNT)
@@ -48,7 +49,7 @@ class ConvMacroSettings:
 
 
 def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace:
-    """The space for these settings. `size()` for L = 12 is 1.6e29 (paper 2.3)."""
+    """Returns the space for these settings. Its size for L = 12 is 1.6e29 (paper 2.3)."""
     layers = [f"l{k}" for k in range(1, settings.num_layers + 1)]
     nodes = []
     for k, name in enumerate(layers):
@@ -62,15 +63,10 @@ def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace
                 merge="before" if settings.form == "paper" else "after",
             )
         )
-    shown: dict[str, object] = {"num_layers": settings.num_layers}
-    if settings.ops != OPS:
-        shown["ops"] = settings.ops
-    if settings.form != "paper":
-        shown["form"] = settings.form
     return SearchSpace.of_cells(
         "conv_macro",
         (Cell(CELL, (STEM,), tuple(nodes), output="last"),),
-        settings=shown,
+        settings=recorded(settings, "num_layers", "ops", "form"),
         backbone="macro",
         address=address,
         paper_size=len(settings.ops) ** settings.num_layers * 2 ** (settings.num_layers * (settings.num_layers - 1) // 2),
@@ -78,22 +74,19 @@ def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace
 
 
 def skip_options(form: str, layers: Sequence[str], k: int) -> tuple[str, ...]:
-    """What the layer at index k (from 0) can skip to: k options in both forms."""
-    return tuple(layers[:k]) if form == "paper" else (STEM, *layers[: k - 1]) if k else ()
+    """Returns what the layer at index k (from 0) can skip to: k options in both forms."""
+    return tuple(layers[:k]) if form == "paper" else (STEM, *layers)[:k]
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: weights are a layer's and an op's own, whatever the layer reads."""
+    """Sharing: each op of a layer has weights of its own, whatever the layer reads."""
     return f"layers.{edge.node}.{edge.op}"
 
 
 def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The released code's form: a row a layer, `op skip skip ...`, one after the other, space-separated; row k has k skips
-    (0 or 1): of the stem, then of the layers up to the last but one. ValueError where they are not that."""
-    try:
-        numbers = [int(token) for token in tokens.split()]
-    except ValueError:
-        raise ValueError(f"tokens of a macro network are whole numbers; got {tokens!r}") from None
+    """Reads the released code's form: a row per layer, `op skip skip ...`, space-separated. Row k
+    has k skips (0 or 1): of the stem, then of layers 1 to k - 2. ValueError for other texts."""
+    numbers = whole_numbers(tokens, "a macro network")
     choices: dict[str, object] = {}
     k, start = 0, 0
     while start < len(numbers):

@@ -1,8 +1,9 @@
 """The micro space (paper 2.4): a normal and a reduction cell, stacked into a convolutional network.
 
-Each of `num_nodes` nodes adds two edges, each an op on one earlier node or on one of the cell's two inputs, which are the
-outputs of the two previous cells. All loose ends leave the cell, concatenated. The reduction cell is decided second, on the
-controller state that the normal cell left. The paper's B counts the two inputs: B = 7 is `num_nodes = 5`.
+Each of `num_nodes` nodes adds two edges. An edge is an op on an earlier node or on one of the two
+inputs of the cell, which are the outputs of the two previous cells. All loose ends leave the cell,
+concatenated. The reduction cell is decided second, on the controller state that the normal cell
+left. The paper's B counts the two inputs: B = 7 is `num_nodes = 5`.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import SearchSpace, recorded, whole_numbers
 
-OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # numbered so in the released code
-INPUTS = ("prev_prev", "prev")  # outputs of the cell before the last and of the last cell: released indices 0 and 1
+OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # released order
+INPUTS = ("prev_prev", "prev")  # outputs of the two previous cells: released indices 0 and 1
 
 
 @dataclass(frozen=True)
 class ConvMicroSettings:
-    """Which cells there are to choose from."""
+    """The micro space: a normal and a reduction cell."""
 
     num_nodes: int = 5
-    """Nodes a cell, its two inputs not counted (the paper's B is 2 more: B = 7 gives 5; 2.4)."""
+    """Nodes per cell (paper 2.4: five). The paper's B counts the two inputs too: its B is 7."""
     ops: tuple[str, ...] = OPS
-    """Ops an edge can choose from (paper 2.4: five)."""
+    """Ops that an edge can choose from (paper 2.4: five)."""
     prior: Literal["none", "released"] = "none"
-    """What the controller prefers before it learns: nothing, or separable convolutions (released code: by a learnable
-    bias of 10, and in the normal cell by a fixed 0.25; the paper does not speak of it)."""
+    """What the controller prefers before it learns: nothing, or separable convolutions (released
+    code: by a learnable bias of 10, and in the normal cell by a fixed 0.25)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=COUNT)
@@ -41,7 +42,7 @@ class ConvMicroSettings:
 
 
 def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace:
-    """The space for these settings. `size()` for B = 7 is 2.6e25, the paper's own formula 1.3e11."""
+    """Returns the space. Its size for B = 7 is 2.6e25; the paper's formula gives 1.3e11."""
     nodes = [f"n{i}" for i in range(2, 2 + settings.num_nodes)]
 
     def edge(cell: str, i: int) -> Edge:
@@ -51,13 +52,10 @@ def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace
         Cell(name, INPUTS, tuple(Node(node, (edge(name, i), edge(name, i))) for i, node in enumerate(nodes)))
         for name in ("normal", "reduce")
     )
-    shown: dict[str, object] = {"num_nodes": settings.num_nodes}
-    if settings.ops != OPS:
-        shown["ops"] = settings.ops
     return SearchSpace.of_cells(
         "conv_micro",
         cells,
-        settings=shown,
+        settings=recorded(settings, "num_nodes", "ops"),
         backbone="micro",
         address=address,
         # (5 x (B - 2)!)^4, the paper's formula as written (2.4)
@@ -74,22 +72,17 @@ def _op_choice(settings: ConvMicroSettings, cell: str) -> OpChoice:
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: weights are a cell's place in the network's, the node's, the slot's, the input's and the op's own."""
+    """Sharing: each position, node, slot, input and op has weights of its own."""
     return f"cells.{position}.{edge.node}.{edge.slot}.{edge.input}.{edge.op}"
 
 
 def from_tokens(normal: str, reduce: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The released code's form: per node `input op input op`, space-separated; input 0 is the cell before the last.
-
-    ValueError where a token is not one of the released code's numbers.
-    """
+    """Reads the released code's form: per node `input op input op`, space-separated; input 0 is the
+    cell before the last. ValueError for other tokens."""
     choices: dict[str, str] = {}
     lengths = set()
     for cell, text in (("normal", normal), ("reduce", reduce)):
-        try:
-            tokens = [int(token) for token in text.split()]
-        except ValueError:
-            raise ValueError(f"tokens of a micro cell are whole numbers; got {text!r}") from None
+        tokens = whole_numbers(text, "a micro cell")
         if not tokens or len(tokens) % 4:
             raise ValueError(f"a micro cell has four tokens a node (input, op, input, op); got {len(tokens)}")
         lengths.add(len(tokens) // 4)

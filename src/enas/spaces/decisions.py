@@ -1,5 +1,4 @@
-"""What can be decided: one op of several, one earlier node, or a subset of earlier nodes (design,
-section 3)."""
+"""Decisions: one op, one earlier node, or a subset of earlier nodes (design, section 3)."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from enas.spaces.architecture import Answer
 
 @dataclass(frozen=True)
 class When:
-    """A condition: the decision is asked only where `decision` was answered with (or its subset contains) `answer`."""
+    """A condition: asked only where the answer to `decision` is or contains `answer`."""
 
     decision: str
     answer: str
@@ -23,10 +22,12 @@ class When:
 
 @dataclass(frozen=True)
 class Decision:
-    """One question. `options` are its possible names, in order; `name` is given by the place where it stands.
+    """One question. `options` are its possible answers by name, in order; `name` is given by the
+    place where it stands.
 
-    `prior` is a fixed number an option, added to the controller's logit after all scaling (for a subset: to the logit of
-    "yes"): a space's known preference, as data. `when` makes the decision conditional.
+    `prior` is a fixed number per option, added to the controller's logit after all scaling (for a
+    subset: to the logit of "yes"): a known preference of the space. `when` makes the decision
+    conditional.
     """
 
     options: tuple[str, ...]
@@ -41,28 +42,28 @@ class Decision:
             raise ValueError(f"a prior has one number an option ({len(self.options)}); got {len(self.prior)}")
 
     def answers(self) -> Iterator[Answer]:
-        """All possible answers, in order."""
+        """Yields all possible answers, in order."""
         yield from self.options
 
     def contains(self, answer: Answer, option: str) -> bool:
-        """Does `answer` take `option`?"""
+        """Returns whether `answer` takes `option`."""
         return answer == option
 
     @property
     def anchors(self) -> tuple[str, ...] | None:
-        """Names of the anchors, one per option, that a controller's head attends to; None: no attention."""
+        """Anchors, one per option, that a controller attends to; None: no attention."""
         return None
 
     def neighbours(self, answer: Answer) -> list[Answer]:
-        """All answers that differ from `answer` by one change."""
+        """Returns all answers that differ from `answer` by one change."""
         return [option for option in self.options if option != answer]
 
     def draw(self, rng: random.Random) -> Answer:
-        """A random answer, each equally likely unless the kind of decision says otherwise; the prior is not looked at."""
+        """Returns a random answer, each equally likely unless a subclass says otherwise."""
         return rng.choice(self.options)
 
     def check(self, answer: object) -> Answer:
-        """The answer in canonical form, or ValueError with the rule."""
+        """Returns the answer in canonical form; ValueError says the rule."""
         if not isinstance(answer, str) or answer not in self.options:
             raise ValueError(f"decision '{self.name}' takes one of {', '.join(self.options)}; got {answer!r}")
         return answer
@@ -70,8 +71,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class OpChoice(Decision):
-    """Exactly one op. `bias`: where the controller's logits have a learnable bias, its first values, one per option;
-    all choices of equal options share it."""
+    """Exactly one op. `bias`: the first values of a learnable bias of the controller's logits, one
+    per option; all choices of equal options share it."""
 
     bias: tuple[float, ...] | None = None
 
@@ -91,10 +92,11 @@ class InputChoice(Decision):
 
 @dataclass(frozen=True)
 class SubsetChoice(Decision):
-    """Any subset of the options (earlier nodes), or exactly `k` of them: a walk of yes/no over the options.
+    """Any subset of the options (earlier nodes), or exactly `k` of them: a yes or no for each
+    option in turn.
 
-    `rate`: the probability with which a random architecture takes an option of a free subset; only 0.5 makes all
-    subsets equally likely.
+    `rate`: the probability with which a random architecture takes an option of a free subset; only
+    0.5 makes all subsets equally likely.
     """
 
     k: int | None = None
@@ -119,7 +121,7 @@ class SubsetChoice(Decision):
         return _anchors(self)
 
     def neighbours(self, answer: Answer) -> list[Answer]:
-        """One member more or less; with exactly k members, one exchanged for another."""
+        """Returns the subsets with one member more or less; with exactly k, with one exchanged."""
         taken = set(answer)
         if self.k is None:
             sets = [taken ^ {option} for option in self.options]
@@ -137,13 +139,13 @@ class SubsetChoice(Decision):
     def check(self, answer: object) -> Answer:
         if not isinstance(answer, str | list | tuple):
             raise ValueError(f"decision '{self.name}' takes a list of names; got {answer!r}")
-        given = (answer,) if isinstance(answer, str) else tuple(answer)
-        unknown = [name for name in given if name not in self.options]
-        if unknown or len(set(given)) != len(given):
-            raise ValueError(f"decision '{self.name}' takes a subset of {', '.join(self.options)}; got {list(given)!r}")
-        if self.k is not None and len(given) != self.k:
-            raise ValueError(f"decision '{self.name}' takes exactly {self.k} names; got {len(given)}: {list(given)!r}")
-        return tuple(option for option in self.options if option in given)
+        members = (answer,) if isinstance(answer, str) else tuple(answer)
+        unknown = [name for name in members if name not in self.options]
+        if unknown or len(set(members)) != len(members):
+            raise ValueError(f"decision '{self.name}' takes a subset of {', '.join(self.options)}; got {list(members)!r}")
+        if self.k is not None and len(members) != self.k:
+            raise ValueError(f"decision '{self.name}' takes exactly {self.k} names; got {len(members)}: {list(members)!r}")
+        return tuple(option for option in self.options if option in members)
 
 
 def _anchors(decision: Decision) -> tuple[str, ...]:
@@ -152,6 +154,6 @@ def _anchors(decision: Decision) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A point of the walk that later decisions can refer to: a cell input or a finished node, `normal.n2`."""
+    """What later decisions can refer to: a cell input or a finished node, `normal.n2`."""
 
     name: str

@@ -1,8 +1,9 @@
-"""The space of NAS-Bench-201 (Dong & Yang 2020): one cell of four nodes and six edges, an op of five on each.
+"""The space of NAS-Bench-201 (Dong & Yang 2020): a cell of four nodes and six edges, with one of
+five ops each.
 
-Every node reads all nodes before it, by the ops that its edges chose, and sums; `none` is no edge, so an architecture may
-leave nodes, and the whole cell, without anything to read. 5^6 = 15,625 cells, and the accuracy of each of them is known:
-the truth a search can be held against.
+Every node reads all nodes before it, by the ops that its edges chose, and sums; `none` is no edge,
+so nodes, and the whole cell, may have nothing to read. The accuracy of each of the 5^6 = 15,625
+cells is published: a search can be compared with the truth.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from enas.ranges import at_least, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import SearchSpace, recorded
 
-OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # as published, and in that order
-INPUT = "n0"  # node 0 of the publication: the cell's input
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # in published order
+INPUT = "n0"  # the cell's input: node 0 of the publication
 
 
 @dataclass(frozen=True)
 class NasBench201Settings:
-    """Which cells there are to choose from."""
+    """The space of NAS-Bench-201: one cell."""
 
     num_nodes: int = 4
-    """Nodes a cell, its input counted (published: 4)."""
+    """Nodes per cell, its input counted (published: 4)."""
     ops: tuple[str, ...] = OPS
-    """Ops an edge can choose from (published: five)."""
+    """Ops that an edge can choose from (published: five)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=at_least(2))
@@ -36,42 +37,39 @@ class NasBench201Settings:
 
 
 def nasbench201(settings: NasBench201Settings = NasBench201Settings()) -> SearchSpace:
-    """The space for these settings; 15,625 cells as published."""
+    """Returns the space for these settings; 15,625 cells as published."""
     names = [INPUT, *(f"n{i}" for i in range(1, settings.num_nodes))]
     nodes = tuple(
         Node(name, tuple(Edge(source, OpChoice(settings.ops)) for source in names[:i]))
         for i, name in enumerate(names)
         if i > 0
     )
-    shown: dict[str, object] = {"num_nodes": settings.num_nodes}
-    if settings.ops != OPS:
-        shown["ops"] = settings.ops
+    shown = recorded(settings, "num_nodes", "ops")
     cell = Cell("cell", (INPUT,), nodes, output="last")
     return SearchSpace.of_cells("nasbench201", (cell,), settings=shown, backbone="nasbench201", address=address)
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: weights are a cell's place in the network's, and an edge's and its op's own."""
+    """Sharing: each place of a cell in the network, edge and op has weights of its own."""
     return f"cells.{position}.{edge.node}.{edge.input}.{edge.op}"
 
 
 def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The published form, `|nor_conv_3x3~0|+|none~0|skip_connect~1|+...`: per node `|op~node|`, nodes joined by `+`.
-
-    ValueError where it is not of that form, or names an op that is none."""
+    """Reads the published form, `|nor_conv_3x3~0|+|none~0|skip_connect~1|+...`: per node
+    `|op~node|`, nodes joined by `+`. ValueError for another form or an unknown op."""
     choices: dict[str, str] = {}
     parts = text.strip().split("+")
     for i, part in enumerate(parts, start=1):
         edges = re.fullmatch(r"\|(.+)\|", part.strip())
-        found = [edge.rsplit("~", 1) for edge in edges.group(1).split("|")] if edges else []
-        if [pair[1:] for pair in found] != [[str(source)] for source in range(i)]:
+        pairs = [edge.rsplit("~", 1) for edge in edges.group(1).split("|")] if edges else []
+        if [pair[1:] for pair in pairs] != [[str(source)] for source in range(i)]:
             raise ValueError(f"node {i} of a cell is |op~0|...|op~{i - 1}|, and nodes are joined by +; got {part!r}")
-        choices |= {f"cell.n{i}.op{source}": op for source, (op, _) in enumerate(found)}
+        choices |= {f"cell.n{i}.op{source}": op for source, (op, _) in enumerate(pairs)}
     return nasbench201(NasBench201Settings(num_nodes=len(parts) + 1)).architecture(choices, provenance)
 
 
 def to_string(arch: Architecture) -> str:
-    """The published form of an architecture of this space."""
+    """Returns the published form of an architecture of this space."""
     nodes = arch.space["num_nodes"]
     assert isinstance(nodes, int)
     return "+".join(

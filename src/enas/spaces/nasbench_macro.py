@@ -1,8 +1,10 @@
-"""The space of NAS-Bench-Macro (Su et al. 2021): a chain of eight layers, an op of three in each.
+"""The space of NAS-Bench-Macro (Su et al. 2021): a chain of eight layers, with one of three ops
+each.
 
-A layer reads the one before it, and nothing else. 3^8 = 6,561 chains, and the test accuracy of each of them is known. Where
-an identity changes neither width nor size (in all layers but the first of a stage) it does nothing, and the publication
-trained one chain for all that differ only in where in a stage such identities stand: 3,969 networks.
+A layer reads the one before it. The test accuracy of each of the 3^8 = 6,561 chains is published.
+An identity that changes neither width nor size (in all layers but the first of a stage) does
+nothing, and the publication trained one chain for all that differ only in the places of such
+identities within a stage: 3,969 networks.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from enas.ranges import COUNT, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import SearchSpace, recorded
 
 OPS = ("identity", "mb3_k3", "mb6_k5")  # the digits 0, 1 and 2 of the published form
 STEM, CELL = "stem", "network"
@@ -23,12 +25,12 @@ STEM, CELL = "stem", "network"
 
 @dataclass(frozen=True)
 class NasBenchMacroSettings:
-    """Which chains there are to choose from."""
+    """The space of NAS-Bench-Macro: a chain of layers."""
 
     num_layers: int = 8
-    """Layers (published: 8)."""
+    """Number of layers (published: 8)."""
     ops: tuple[str, ...] = OPS
-    """Ops a layer can choose from (published: three)."""
+    """Ops that a layer can choose from (published: three)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_layers=COUNT)
@@ -36,23 +38,21 @@ class NasBenchMacroSettings:
 
 
 def nasbench_macro(settings: NasBenchMacroSettings = NasBenchMacroSettings()) -> SearchSpace:
-    """The space for these settings; 6,561 chains as published."""
+    """Returns the space for these settings; 6,561 chains as published."""
     names = [STEM, *(f"l{k}" for k in range(1, settings.num_layers + 1))]
     nodes = tuple(Node(name, (Edge(before, OpChoice(settings.ops)),)) for before, name in pairwise(names))
-    shown: dict[str, object] = {"num_layers": settings.num_layers}
-    if settings.ops != OPS:
-        shown["ops"] = settings.ops
+    shown = recorded(settings, "num_layers", "ops")
     cell = Cell(CELL, (STEM,), nodes, output="last")
     return SearchSpace.of_cells("nasbench_macro", (cell,), settings=shown, backbone="nasbench_macro", address=address)
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: weights are a layer's and an op's own."""
+    """Sharing: each op of a layer has weights of its own."""
     return f"layers.{edge.node}.{edge.op}"
 
 
 def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The published form, a digit a layer, such as `22212220`. ValueError where it is not of that form."""
+    """Reads the published form, a digit per layer: `22212220`. ValueError for other texts."""
     digits = text.strip()
     if not digits or any(digit not in "012" for digit in digits):
         raise ValueError(f"a chain is a digit a layer: {', '.join(f'{i} {op}' for i, op in enumerate(OPS))}; got {text!r}")
@@ -61,7 +61,7 @@ def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Ar
 
 
 def to_string(arch: Architecture) -> str:
-    """The published form of an architecture of this space. ValueError for one with an op that has no digit."""
+    """Returns the published form. ValueError for an op without a digit."""
     chosen = [arch.choices[f"{CELL}.l{k}.op0"] for k in range(1, len(arch.choices) + 1)]
     for op in chosen:
         if op not in OPS:

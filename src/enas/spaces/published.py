@@ -1,4 +1,4 @@
-"""Published architectures that ship with the package, by name, each with where it comes from."""
+"""Published architectures that ship with the package, by name, with their sources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMED = {
 
 
 def named(name: str) -> Architecture:
-    """A shipped architecture, checked against its space; ValueError for an unknown name."""
+    """Returns a shipped architecture, checked against its space; ValueError for an unknown name."""
     check_name("a named architecture", name, NAMED)
     arch = Architecture.from_json((files("enas") / "spaces" / "published" / f"{name}.json").read_text())
     return space_of(arch.space).check(arch)

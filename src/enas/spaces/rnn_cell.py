@@ -1,11 +1,12 @@
-"""The recurrent space (paper 2.1, appendix A): a cell of N nodes, each with an activation and an earlier node as its input.
+"""The recurrent space (paper 2.1, appendix A): a cell of N nodes with an activation and an input
+each.
 
-The first node reads the word and the state before it; node l > 1 reads one of the nodes 1 .. l - 1. What leaves the cell is
-the mean of its loose ends. There are 4^N x (N - 1)! cells.
+The first node reads the word and the state before it; node l > 1 reads one of the nodes 1 .. l - 1.
+The mean of the loose ends leaves the cell. There are 4^N x (N - 1)! cells.
 
-The corrected release of the authors' language model differs, and each difference is a setting: it begins with one more
-node, a tanh that nobody chooses (`fixed_input`); all nodes but that one are averaged (`output`); and every activation has
-weights of its own (`sharing`).
+The corrected release of the authors' language model differs, and each difference is a setting: it
+begins with one more node, a fixed tanh (`fixed_input`); all nodes but that one are averaged
+(`output`); and every activation has weights of its own (`sharing`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import SearchSpace, recorded, whole_numbers
 
-OPS = ("tanh", "relu", "identity", "sigmoid")  # numbered so in the first release
-CORRECTED_OPS = ("tanh", "relu", "sigmoid", "identity")  # and so in the corrected one
+OPS = ("tanh", "relu", "identity", "sigmoid")  # the order of the first release
+CORRECTED_OPS = ("tanh", "relu", "sigmoid", "identity")  # the order of the corrected release
 INPUT, CELL = "x_and_h", "cell"
 Output = Literal["loose_ends", "all"]
 Sharing = Literal["edge", "edge_op"]
@@ -30,22 +31,22 @@ Sharing = Literal["edge", "edge_op"]
 
 @dataclass(frozen=True)
 class RnnCellSettings:
-    """Which cells there are to choose from."""
+    """The recurrent space: a cell of nodes."""
 
     num_nodes: int = 12
-    """Nodes, N (paper 2.1: 12; corrected release: 9 in its search, 8 in its published cell)."""
+    """Number of nodes, N (paper 2.1: 12; corrected release: 9 in search, then 8)."""
     ops: tuple[str, ...] = OPS
-    """Activations a node can choose from (paper 2.1: four)."""
+    """Activations that a node can choose from (paper 2.1: four)."""
     fixed_input: bool = False
-    """A first node before the others that is always tanh, and does not leave the cell (corrected release; not in the
-    paper, whose first node chooses as the others do)."""
+    """Adds a first node, always tanh, that does not leave the cell (corrected release)."""
     output: Output = "loose_ends"
     """What is averaged: nodes that no other reads (paper 2.1), or all (corrected release)."""
     sharing: Sharing = "edge"
-    """Weights are shared by all activations of a (node, input) (paper, appendix A), or each has its own (released)."""
+    """Whether all activations of a node and its input share weights (paper, appendix A), or each
+    has its own (released code)."""
     near_prior: bool = False
-    """The controller prefers near inputs before it learns: the logit of an input is smaller by the square of its distance
-    over 6 (corrected release; the paper does not speak of it)."""
+    """Makes the controller prefer near inputs before it learns: the logit of an input is smaller by
+    the square of its distance over 6 (corrected release; the paper does not speak of it)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=COUNT)
@@ -55,7 +56,8 @@ class RnnCellSettings:
 
 
 def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
-    """The space for these settings. `size()` for N = 12 is 6.7e14; the paper's 4^N x N! is 8.0e15 (it says 10^15)."""
+    """Returns the space for these settings. Its size for N = 12 is 6.7e14; the paper's 4^N x N! is
+    8.0e15 (it says 10^15)."""
     names = [f"h{i}" for i in range(1, settings.num_nodes + 1)]
     nodes: list[Node] = []
     if settings.fixed_input:
@@ -64,15 +66,10 @@ def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
         earlier = tuple(node.name for node in nodes)
         prior = tuple(-(distance**2) / 6 for distance in range(len(earlier), 0, -1)) if settings.near_prior else None
         nodes.append(Node(name, (Edge(InputChoice(earlier, prior) if earlier else INPUT, OpChoice(settings.ops)),)))
-    defaults = RnnCellSettings()
-    shown: dict[str, object] = {"num_nodes": settings.num_nodes}
-    for name in ("ops", "fixed_input", "output", "sharing"):
-        if getattr(settings, name) != getattr(defaults, name):
-            shown[name] = getattr(settings, name)
     return SearchSpace.of_cells(
         "rnn_cell",
         (Cell(CELL, (INPUT,), tuple(nodes), tuple(names) if settings.output == "all" else "loose_ends", "mean"),),
-        settings=shown,
+        settings=recorded(settings, "num_nodes", "ops", "fixed_input", "output", "sharing"),
         backbone="recurrent",
         address=ADDRESSES[settings.sharing],
         paper_size=len(settings.ops) ** settings.num_nodes * math.factorial(settings.num_nodes),
@@ -80,7 +77,7 @@ def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: weights are a layer's, a node's and an input's own, whatever the activation."""
+    """Sharing: each layer, node and input has weights of its own, whatever the activation."""
     return f"layers.{position}.{edge.node}.{edge.input}"
 
 
@@ -93,11 +90,9 @@ ADDRESSES: Mapping[Sharing, Callable[[WiredEdge, int], str]] = {"edge": address,
 
 
 def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The first release's form: the op of node 1, then `input op` for each node, space-separated; input 0 is node 1.
-
-    ValueError where they are not that.
-    """
-    numbers = _numbers(tokens)
+    """Reads the first release's form: the op of node 1, then `input op` for each node,
+    space-separated; input 0 is node 1. ValueError for other tokens."""
+    numbers = whole_numbers(tokens, "a recurrent cell")
     if len(numbers) % 2 == 0:
         raise ValueError(f"a recurrent cell has an op, then two tokens a node (input, op); got {len(numbers)} tokens")
     ops, choices = [numbers[0], *numbers[2::2]], {}
@@ -109,11 +104,9 @@ def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> 
 
 
 def from_corrected_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """The corrected release's form: `input op` for each node; input 0 is the fixed tanh node.
-
-    ValueError where they are not that.
-    """
-    numbers = _numbers(tokens)
+    """Reads the corrected release's form: `input op` for each node; input 0 is the fixed tanh node.
+    ValueError for other tokens."""
+    numbers = whole_numbers(tokens, "a recurrent cell")
     if not numbers or len(numbers) % 2:
         raise ValueError(f"a recurrent cell has two tokens a node (input, op); got {len(numbers)} tokens")
     choices = {}
@@ -122,13 +115,6 @@ def from_corrected_tokens(tokens: str, provenance: Mapping[str, object] | None =
         choices[f"{CELL}.h{i}.op0"] = _named(op, CORRECTED_OPS, f"op of node {i}")
     settings = RnnCellSettings(num_nodes=len(numbers) // 2, fixed_input=True, output="all", sharing="edge_op")
     return rnn_cell(settings).architecture(choices, provenance)
-
-
-def _numbers(tokens: str) -> list[int]:
-    try:
-        return [int(token) for token in tokens.split()]
-    except ValueError:
-        raise ValueError(f"tokens of a recurrent cell are whole numbers; got {tokens!r}") from None
 
 
 def _named(number: int, names: tuple[str, ...] | list[str], what: str) -> str:

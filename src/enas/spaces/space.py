@@ -1,11 +1,12 @@
-"""Search spaces as values: decisions, the cells they stand in, and the sharing rule. No torch in here.
+"""Search spaces as values: decisions, the cells they stand in, and the sharing rule. No torch in
+here.
 
-Paper section 2: every architecture of a space is a subgraph of one graph. A space is written as cells whose edges take
-their input and their op from a *decision* (`OpChoice`, `InputChoice`, `SubsetChoice`) or from a fixed name. From the cells
-follow the order in which a controller answers the decisions (`SearchSpace.walk`), the graph an architecture means (`wire`)
-and the weights it uses (`SearchSpace.address`).
+Every architecture of a space is a subgraph of one graph (paper, section 2). A space is written as
+cells whose edges take their input and their op from a decision or from a fixed name. From the cells
+follow the order of the decisions (`SearchSpace.walk`), the graph of an architecture (`wire`) and
+its weights (`address`).
 
-Left out: which network the cells are put into (that is a backbone's, `enas.networks.registry`).
+Left out: the network that the cells are put into (`enas.networks.registry`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from enas.ranges import Settings
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredCell, WiredEdge, wired
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice, When
@@ -29,10 +31,11 @@ TRIES = 10_000  # random draws before a limit is taken to forbid everything
 class SearchSpace:
     """An ordered list of decisions and the sharing rule.
 
-    `settings` are the arguments the space was made from (they are written into every architecture); `backbone` names the
-    network its cells go into; `address(edge, position)` names the weight an edge uses when its cell stands at `position`
-    of the network: equal names share. `paper_size` is the paper's own count where that counts otherwise. `limit` forbids
-    answers by those before them, see `allowed`; every prefix that it allows should lead to an architecture.
+    `settings` are the arguments that the space was made from; every architecture records them.
+    `backbone` names the network that its cells go into. `address(edge, position)` names the weight
+    of an edge whose cell stands at `position` of the network: equal names share. `paper_size` is
+    the paper's own count where it counts otherwise. `limit` forbids answers by those before them,
+    see `allowed`; every prefix that it allows should lead to an architecture.
     """
 
     name: str
@@ -72,7 +75,7 @@ class SearchSpace:
         address: Callable[[WiredEdge, int], str],
         paper_size: int | None = None,
     ) -> SearchSpace:
-        """A space from cells. The one rule of order: per node its inputs, then its ops, then its subset."""
+        """Makes a space of cells. The order: per node its inputs, then its ops, then its subset."""
         placed: list[Cell] = []
         walk: list[Decision | Anchor] = []
         for cell in cells:
@@ -99,7 +102,7 @@ class SearchSpace:
 
     @cached_property
     def num_answers(self) -> int:
-        """How many questions a controller answers: one per decision, and one per member of a subset."""
+        """Number of questions to a controller: one per decision, one per option of a subset."""
         return sum(len(d.options) if isinstance(d, SubsetChoice) else 1 for d in self.decisions)
 
     @cached_property
@@ -108,25 +111,25 @@ class SearchSpace:
         return {"name": self.name, **dict(self.settings)}
 
     def active(self, decision: Decision, choices: Mapping[str, Answer]) -> bool:
-        """Is `decision` asked, given the choices made before it?"""
+        """Returns whether `decision` is asked, given the choices made before it."""
         when = decision.when
         if when is None:
             return True
         return when.decision in choices and self._index[when.decision].contains(choices[when.decision], when.answer)
 
     def allowed(self, decision: Decision, answers: Mapping[str, Answer]) -> tuple[bool, ...] | None:
-        """Which options `decision` may take after the `answers` before it; None: all. The space's `limit` says so."""
+        """Returns which options `decision` may take after `answers`, by the limit; None: all."""
         return None if self.limit is None else self.limit(decision, answers)
 
     def permits(self, decision: Decision, answer: Answer, answers: Mapping[str, Answer]) -> bool:
-        """Is every option that `answer` takes allowed after the `answers` before it?"""
+        """Returns whether every option that `answer` takes is allowed after `answers`."""
         allowed = self.allowed(decision, answers)
         return allowed is None or all(
             ok or not decision.contains(answer, option) for option, ok in zip(decision.options, allowed, strict=True)
         )
 
     def within_limit(self, choices: Mapping[str, Answer]) -> bool:
-        """Is each of `choices` permitted after those before it?"""
+        """Returns whether each of `choices` is permitted after those before it."""
         answers: dict[str, Answer] = {}
         for decision in self.decisions if self.limit is not None else ():
             if decision.name in choices:
@@ -136,7 +139,7 @@ class SearchSpace:
         return True
 
     def architecture(self, choices: Mapping[str, object], provenance: Mapping[str, object] | None = None) -> Architecture:
-        """An architecture of this space, checked: ValueError says which decision, the rule and what came."""
+        """Returns an architecture, checked: ValueError names the decision and the rule."""
         unknown = [name for name in choices if name not in self._index]
         if unknown:
             raise ValueError(
@@ -160,7 +163,7 @@ class SearchSpace:
         return Architecture.of(self.spec, checked, provenance)
 
     def check(self, arch: Architecture) -> Architecture:
-        """`arch` if it is one of this space (its subsets put in the order of the options), else ValueError."""
+        """Returns `arch`, its subsets in order; ValueError where it is not of this space."""
         if arch.space_items != self._spec_items:
             raise ValueError(
                 f"this needs an architecture of space {_spec_text(self.spec)}; got one of {_spec_text(arch.space)}"
@@ -177,10 +180,12 @@ class SearchSpace:
         return {}
 
     def wire(self, arch: Architecture) -> dict[str, WiredCell]:
-        """Cell name to the graph `arch` makes of it, pruned of what no output needs. Forward passes, drawings, counts and
-        tests read this, and not the choices. The result is shared: do not change it.
+        """Returns the graph that `arch` makes of each cell, by the cell's name; ValueError where it
+        is of another space.
 
-        ValueError where `arch` is not one of this space."""
+        Forward passes, drawings, counts and tests read this, and not the choices. The result is
+        cached and shared: do not change it.
+        """
         if arch not in self._wired:
             choices = self.check(arch).choices
             if len(self._wired) >= MOST_WIRED:
@@ -189,9 +194,9 @@ class SearchSpace:
         return self._wired[arch]
 
     def sample(self, rng: random.Random) -> Architecture:
-        """A random architecture: each active decision is answered by its own `draw`, in order. What "random" means is
-        said here once, for random search, warm-up, probes, and what a search is compared with. What the limit forbids is
-        rejected as a whole; ValueError where that happens every time."""
+        """Returns a random architecture: each active decision is answered by its own `draw`, in
+        order. Everything that says random means this. What the limit forbids is drawn anew as a
+        whole; ValueError where that never ends."""
         for _ in range(TRIES):
             choices: dict[str, Answer] = {}
             for decision in self.decisions:
@@ -202,7 +207,7 @@ class SearchSpace:
         raise ValueError(f"the limit of space '{self.name}' forbids all of {TRIES:,} random architectures")
 
     def enumerate(self) -> Iterator[Architecture]:
-        """Every architecture once. Only for small spaces: see `size`."""
+        """Yields every architecture once. Only for small spaces: see `size`."""
 
         def rest(i: int, choices: dict[str, Answer]) -> Iterator[dict[str, Answer]]:
             if i == len(self.decisions):
@@ -217,7 +222,7 @@ class SearchSpace:
         return (Architecture.of(self.spec, choices) for choices in rest(0, {}))
 
     def size(self) -> int:
-        """The number of architectures. Where there is a limit they are enumerated: only for small spaces."""
+        """Returns the number of architectures. With a limit only for small spaces."""
         if self.limit is not None:
             return sum(1 for _ in self.enumerate())
         children: dict[When, list[Decision]] = {}
@@ -240,8 +245,22 @@ class SearchSpace:
         return math.prod(count(d) for d in self.decisions if d.when is None)
 
 
+def recorded(settings: Settings, always: str, *others: str) -> dict[str, object]:
+    """Returns what architectures record: `always`, and which of `others` are not the default."""
+    names = (always, *(name for name in others if getattr(settings, name) != getattr(type(settings), name)))
+    return {name: getattr(settings, name) for name in names}
+
+
+def whole_numbers(tokens: str, what: str) -> list[int]:
+    """Reads space-separated numbers of a released form; ValueError where they are none."""
+    try:
+        return [int(token) for token in tokens.split()]
+    except ValueError:
+        raise ValueError(f"tokens of {what} are whole numbers; got {tokens!r}") from None
+
+
 def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
-    """The node with its decisions named after their place, and its inputs checked against what comes earlier."""
+    """Returns the node, its decisions named after their place; ValueError for later inputs."""
 
     def check(names: tuple[str, ...]) -> None:
         for name in names:

@@ -1,18 +1,19 @@
 """The controller: an LSTM policy over the decisions of any search space (paper 2.2, 3.1, 3.2).
 
-It walks over `space.walk`, one LSTM step for each decision and for each anchor (a cell input or a finished node that later
-decisions can refer to). The answer to one decision is fed back as the input of the next step, beginning with an empty
-embedding. Heads go by the kind of decision, so one controller serves every space:
+It walks over `space.walk`, one LSTM step for each decision and for each anchor (a cell input or a
+finished node that later decisions can refer to). The answer to one decision is the input of the
+next step; the first input is an empty embedding. Heads go by the kind of decision, so one
+controller serves every space:
 
-- OpChoice: softmax over a linear layer, one for each distinct list of ops;
-- InputChoice: softmax over attention between the LSTM state and the anchors of earlier nodes (released code), or over a
-  linear layer (paper's words: "softmax classifiers");
-- SubsetChoice: a yes/no for each earlier node, on attention likewise.
+- no anchors (OpChoice): softmax over a linear layer, one for each distinct list of options;
+- InputChoice: softmax over attention between the LSTM state and the anchors of earlier nodes
+  (released code), or over a linear layer (the paper says "softmax classifiers");
+- SubsetChoice: a yes or no for each earlier node, also by attention.
 
-One walk handles any number of architectures at once, and both samples and scores: given answers are replayed, so that
-log-probabilities come from plain architectures, with a graph, whenever they are needed.
+One walk handles any number of architectures at once, and both samples and scores: given answers are
+replayed. So log-probabilities, with a graph, come from plain architectures whenever needed.
 
-Shapes: M architectures, H hidden units, K options of a decision.
+Shapes: M architectures, H hidden units, K options of a decision, D decisions of one head.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from enas.strategies.settings import ControllerSettings
 
 @dataclass(frozen=True)
 class Walk:
-    """What a walk found. Tensors of M rows; `answers` a decision: (M,) indices, or (M, K) booleans for a subset."""
+    """Answers per decision: (M,) indices, or (M, K) booleans for a subset; and their scores."""
 
     answers: list[Tensor]
     log_prob: Tensor  # (M,) log-probability of the whole architecture, nats
     entropy: Tensor  # (M,) sum of the entropies of the decisions along the way, nats
-    log_ratio: Tensor  # (M,) mean over the space's skips of log(p(bit) / rho(bit)); one not asked or forced counts 0
-    divergence: Tensor  # (M,) mean over the space's skips of KL(p || rho), likewise
+    log_ratio: Tensor  # (M,) mean over skips of log(p(bit) / rho(bit)); 0 if not asked or forced
+    divergence: Tensor  # (M,) mean over skips of KL(p || rho), likewise
 
 
 class Controller(nn.Module):
-    """LSTM policy for `space`; parameters are drawn from `generator`. `skip_rate`: rho, the prior belief in a skip."""
+    """LSTM policy; `generator` draws parameters. `skip_rate`: rho, the prior belief in a skip."""
 
     def __init__(
         self, space: SearchSpace, settings: ControllerSettings, generator: torch.Generator, skip_rate: float = 0.4
@@ -73,22 +74,21 @@ class Controller(nn.Module):
             {self._head_of[options]: nn.Parameter(torch.tensor(bias)) for options, bias in biases.items()}
         )
         self._position = {d.name: i for i, d in enumerate(space.decisions)}
-        subsets = [len(d.options) for d in space.decisions if isinstance(d, SubsetChoice)]
-        self.skips, self.skip_layers = sum(subsets), len(subsets)  # yes/no questions, and decisions they stand in
+        self.skips = sum(len(d.options) for d in space.decisions if isinstance(d, SubsetChoice))
 
-    # --------------------------------------------------------------------------------------------- for users
+    # ------------------------------------------------------------------------------------ for users
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> list[Architecture]:
-        """n architectures drawn from the policy, in one walk."""
+        """Returns n architectures drawn from the policy, in one walk."""
         return self.decode(self.walk(n, generator=generator, scored=False).answers)
 
     def score(self, archs: Sequence[Architecture]) -> Walk:
-        """The walk over given architectures, with a graph: log-probabilities (M,), entropies and skip terms."""
+        """Returns the walk over given architectures, with a graph."""
         return self.walk(len(archs), given=self.encode(archs))
 
     def encode(self, archs: Sequence[Architecture]) -> list[Tensor]:
-        """Answers as indices, a tensor for each decision of the space. Inactive decisions hold 0. ValueError for an
-        architecture of another space."""
+        """Returns answers as indices, a tensor per decision of the space; inactive decisions hold
+        0. ValueError for an architecture of another space."""
         archs = [self.space.check(arch) for arch in archs]
         out: list[Tensor] = []
         device = self.empty.device
@@ -107,7 +107,7 @@ class Controller(nn.Module):
         return [Architecture.of(self.space.spec, choices) for choices in self._choices(answers, len(answers[0]))]
 
     def _choices(self, answers: list[Tensor], n: int) -> list[dict[str, Answer]]:
-        """The choices of each of n architectures, by the answers to the first decisions."""
+        """Returns the choices of each of n architectures, by the answers to the first decisions."""
         rows = [answer.tolist() for answer in answers]
         out = []
         for m in range(n):
@@ -122,28 +122,29 @@ class Controller(nn.Module):
             out.append(choices)
         return out
 
-    # ---------------------------------------------------------------------------------------------- the walk
+    # ------------------------------------------------------------------------------------- the walk
     def walk(
         self, n: int, given: list[Tensor] | None = None, generator: torch.Generator | None = None, scored: bool = True
     ) -> Walk:
-        """One pass over all decisions for n architectures: drawn with `generator`, or replayed where `given`. The states
-        come one after the other; what they say of the answers is computed afterwards, a head at a time. `scored=False`:
-        answers alone, everything else is zero."""
+        """Returns one pass over all decisions for n architectures: drawn with `generator`, or
+        replayed where `given`. The states come one after the other; what they say of the answers is
+        computed afterwards, one head at a time. `scored=False`: only answers, all else is zero."""
         assert (given is None) != (generator is None)
         x = self.empty.expand(n, self.settings.hidden)
         h = c = torch.zeros_like(x)
         seen = _Seen(self)
-        previous, decided = self.settings.after_anchor == "previous", False  # decided: the step before was a decision
+        previous = self.settings.after_anchor == "previous"
+        after_decision = False
         for step in self.space.walk:
-            if isinstance(step, Anchor) and previous and decided:
-                seen.anchors[step.name], decided = h, False
-                continue
-            h_new, c_new = self.cell(x, (h, c))
-            decided = not isinstance(step, Anchor)
             if isinstance(step, Anchor):
-                seen.anchors[step.name] = h = h_new
-                c, x = c_new, x if previous else self.empty.expand_as(x)
+                if not (previous and after_decision):
+                    h, c = self.cell(x, (h, c))
+                    x = x if previous else self.empty.expand_as(x)
+                seen.anchors[step.name] = h
+                after_decision = False
                 continue
+            after_decision = True
+            h_new, c_new = self.cell(x, (h, c))
             active = self._active(step, seen.answers)
             seen.allowed.append(self._allowed(step, seen.answers, n))
             answer = given[len(seen.answers)] if given is not None else self._draw(step, h_new, seen, generator)
@@ -155,22 +156,26 @@ class Controller(nn.Module):
                 h, c, x = h_new, c_new, x_new
             else:  # a decision that is not asked leaves the state as it was
                 h, c, x = (torch.where(active[:, None], a, b) for a, b in ((h_new, h), (c_new, c), (x_new, x)))
-        return self._scored(seen, n) if scored else Walk(seen.answers, *torch.zeros(4, n, device=x.device).unbind(0))
+        if scored:
+            return self._scored(seen, n)
+        zeros = torch.zeros(n, device=x.device)
+        return Walk(seen.answers, zeros, zeros, zeros, zeros)
 
     def _active(self, decision: Decision, answers: list[Tensor]) -> Tensor | None:
-        """(M,) where the decision is asked; None: everywhere."""
+        """Returns where the decision is asked, (M,); None: everywhere."""
         if decision.when is None:
             return None
         position = self._position[decision.when.decision]
         parent = self.space.decisions[position]
         option = parent.options.index(decision.when.answer)
         answer = answers[position]
-        here = answer[:, option] if isinstance(parent, SubsetChoice) else answer == option
+        taken = answer[:, option] if isinstance(parent, SubsetChoice) else answer == option
         above = self._active(parent, answers)
-        return here if above is None else here & above
+        return taken if above is None else taken & above
 
     def _allowed(self, decision: Decision, answers: list[Tensor], n: int) -> Tensor | None:
-        """(M, K) the options that the limit of the space allows; None: all. ValueError where it leaves too few."""
+        """Returns the options that the limit of the space allows, (M, K); None: all. ValueError
+        where it leaves too few."""
         if self.space.limit is None:
             return None
         everything = (True,) * len(decision.options)
@@ -183,14 +188,8 @@ class Controller(nn.Module):
                 raise ValueError(f"the limit of space '{self.space.name}' leaves no answer to '{decision.name}'")
         return torch.tensor(rows, device=self.empty.device)
 
-    def _scaled(self, logits: Tensor, prior: Tensor | None, constant: float) -> Tensor:
-        logits = logits / self.settings.temperature
-        if constant:
-            logits = constant * torch.tanh(logits)
-        return logits if prior is None else logits + prior
-
     def _kind(self, decision: Decision) -> str:
-        """The head that answers a decision."""
+        """Returns the head that answers a decision."""
         if decision.anchors is None:
             return self._head_of[decision.options]
         if isinstance(decision, SubsetChoice):
@@ -198,7 +197,7 @@ class Controller(nn.Module):
         return "input" if self.settings.input_head == "attention" else "place"
 
     def _fed_back(self, decision: Decision, answer: Tensor, seen: _Seen) -> Tensor:
-        """The next LSTM input (M, H): an embedding of the answer, its anchor, or the mean of its anchors."""
+        """Returns the next LSTM input (M, H): an embedding of the answer, or its anchors."""
         kind = self._kind(decision)
         if kind == "place":
             out: Tensor = self.input_embedding(answer)
@@ -213,15 +212,15 @@ class Controller(nn.Module):
             out = self.op_embeddings[kind](answer)
         return out
 
-    # ---------------------------------------------------------------------------------------------- drawing
+    # -------------------------------------------------------------------------------------- drawing
     @torch.no_grad()
     def _draw(self, decision: Decision, h: Tensor, seen: _Seen, generator: torch.Generator | None) -> Tensor:
-        """(M,) indices, or (M, K) booleans for a subset."""
+        """Returns indices (M,), or booleans (M, K) for a subset."""
         logits = self._logits([decision], h[None], seen)[0][:, : len(decision.options)]
         allowed = seen.allowed[-1]
         if not isinstance(decision, SubsetChoice):
             logits = logits if allowed is None else logits.masked_fill(~allowed, FAR_BELOW)
-            # Gumbel's trick: one exponential draw an option, no normalisation needed.
+            # Gumbel's trick: one exponential draw per option, no normalisation needed.
             noise = torch.empty_like(logits).exponential_(generator=generator).log()
             return (logits.log_softmax(1) - noise).argmax(1)
         M, K = logits.shape
@@ -231,7 +230,7 @@ class Controller(nn.Module):
         to_come = _to_come(K, allowed, h.device)
         for j in range(K):
             bit = torch.rand(M, generator=generator, device=h.device) < yes[:, j]
-            if decision.k is not None:  # with exactly k, what the count so far forces has probability 1
+            if decision.k is not None:  # what the count so far forces is certain
                 must, full = decision.k - taken == to_come[..., j], taken == decision.k
                 bit = torch.where(must | full, must, bit)
             bit = bit if allowed is None else bit & allowed[:, j]
@@ -239,14 +238,15 @@ class Controller(nn.Module):
             bits.append(bit)
         return torch.stack(bits, 1)
 
-    # ---------------------------------------------------------------------------------------------- scoring
+    # -------------------------------------------------------------------------------------- scoring
     def _logits(self, decisions: Sequence[Decision], h: Tensor, seen: _Seen) -> Tensor:
-        """Of decisions of one head, h (D, M, H): scaled, (D, M, K); K of the longest, options that are none far below."""
+        """Returns scaled logits (D, M, K) of decisions of one head, from states h (D, M, H). K is
+        that of the longest; missing options are far below."""
         kind = self._kind(decisions[0])
         lengths = [len(d.options) for d in decisions]
         K = max(lengths)
         if kind == "place":
-            logits = self.input_head(h)[..., :K]
+            logits: Tensor = self.input_head(h)[..., :K]
         elif kind in ("input", "subset"):
             attention = self.attention[kind]
             assert isinstance(attention, _Attention)
@@ -258,11 +258,12 @@ class Controller(nn.Module):
         constant = self.settings.tanh_constant
         if kind in self.op_heads and self.settings.op_tanh_constant is not None:
             constant = self.settings.op_tanh_constant
-        prior = None
+        logits = logits / self.settings.temperature
+        if constant:
+            logits = constant * torch.tanh(logits)
         if any(d.prior is not None for d in decisions):
             rows = [[*(d.prior or [0.0] * n), *[0.0] * (K - n)] for d, n in zip(decisions, lengths, strict=True)]
-            prior = torch.tensor(rows, dtype=h.dtype, device=h.device)[:, None]
-        logits = self._scaled(logits, prior, constant)
+            logits = logits + torch.tensor(rows, dtype=h.dtype, device=h.device)[:, None]
         if min(lengths) < K:
             none = torch.arange(K, device=h.device) >= torch.tensor(lengths, device=h.device)[:, None]
             logits = logits.masked_fill(none[:, None], FAR_BELOW)
@@ -276,15 +277,16 @@ class Controller(nn.Module):
         log_prob = entropy = log_ratio = divergence = torch.zeros(n, device=device)
         for kind, places in kinds.items():
             decisions = [self.space.decisions[i] for i in places]
-            logits = self._logits(decisions, torch.stack([seen.states[i] for i in places]), seen)  # (D, M, K)
+            logits = self._logits(decisions, torch.stack([seen.states[i] for i in places]), seen)
             everywhere = torch.ones(n, dtype=torch.bool, device=device)
             active = [everywhere if seen.active[i] is None else seen.active[i] for i in places]
             asked = torch.stack([a for a in active if a is not None])  # (D, M)
             answers, allowed = [seen.answers[i] for i in places], [seen.allowed[i] for i in places]
             if kind == "subset":
-                terms = self._bits(decisions, logits, answers, allowed, asked)
-                log_prob, entropy = log_prob + terms[0], entropy + terms[1]
-                log_ratio, divergence = log_ratio + terms[2], divergence + terms[3]
+                bits = self._bits(decisions, logits, answers, allowed, asked)
+                log_prob, entropy = log_prob + bits[0], entropy + bits[1]
+                # Divided by a constant: only so are the two means equal in expectation.
+                log_ratio, divergence = bits[2] / self.skips, bits[3] / self.skips
                 continue
             if self.space.limit is not None:
                 masks = [F.pad(mask, (0, logits.shape[2] - mask.shape[1])) for mask in allowed if mask is not None]
@@ -293,9 +295,7 @@ class Controller(nn.Module):
             chosen = log_p.gather(2, torch.stack(answers)[:, :, None])[:, :, 0]
             log_prob = log_prob + torch.where(asked, chosen, 0).sum(0)
             entropy = entropy - torch.where(asked, (log_p.exp() * log_p).sum(2), 0).sum(0)
-        # Divided by a number that does not depend on what was drawn: only so are both means of equal expectation.
-        skips = max(self.skips, 1)
-        return Walk(seen.answers, log_prob, entropy, log_ratio / skips, divergence / skips)
+        return Walk(seen.answers, log_prob, entropy, log_ratio, divergence)
 
     def _bits(
         self,
@@ -304,11 +304,11 @@ class Controller(nn.Module):
         answers: list[Tensor],
         allowed: list[Tensor | None],
         asked: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho). One that is not asked, that the
-        number to take forces or the limit forbids, counts nothing."""
+    ) -> list[Tensor]:
+        """Returns sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho).
+        Answers that are not asked, or are forced, count nothing."""
         K = logits.shape[2]
-        bits = torch.stack([F.pad(answer, (0, K - answer.shape[1])) for answer in answers])  # (D, M, K)
+        bits = torch.stack([F.pad(answer, (0, K - answer.shape[1])) for answer in answers])
         free = []
         for decision, answer, mask in zip(decisions, answers, allowed, strict=True):
             assert isinstance(decision, SubsetChoice)
@@ -327,43 +327,42 @@ class Controller(nn.Module):
         ratio = log_p - rho[bits.long()]
         divergence = p * (yes - rho[1]) + (1 - p) * (no - rho[0])
         terms = (log_p, -(p * yes + (1 - p) * no), ratio, divergence)
-        a, b, c, d = (torch.where(counted, term, 0).sum((0, 2)) for term in terms)
-        return a, b, c, d
+        return [torch.where(counted, term, 0).sum((0, 2)) for term in terms]
 
 
-FAR_BELOW = -1e9  # a logit of probability 0 that is still a number
+FAR_BELOW = -1e9  # a finite logit of probability 0
 
 
 def _to_come(K: int, allowed: Tensor | None, device: torch.device) -> Tensor:
-    """How many of the options from each place on may still be taken: (K,), or (M, K) where not all are `allowed`."""
+    """Returns how many options from each place on can be taken: (K,); with `allowed` (M, K)."""
     if allowed is None:
         return K - torch.arange(K, device=device)
     return allowed.flip(1).cumsum(1).flip(1)
 
 
 class _Seen:
-    """A walk so far: what each decision and each anchor found the LSTM in."""
+    """What a walk has seen: the LSTM state at each decision and each anchor."""
 
     def __init__(self, controller: Controller):
         self.anchors: dict[str, Tensor] = {}  # full name to LSTM output (M, H)
         self.states: list[Tensor] = []  # of each decision, (M, H)
         self.answers: list[Tensor] = []
         self.active: list[Tensor | None] = []  # (M,) where the decision is asked; None: everywhere
-        self.allowed: list[Tensor | None] = []  # (M, K) the options that the limit allows; None: all
+        self.allowed: list[Tensor | None] = []  # (M, K) by the limit; None: all
         self._keys: dict[str, list[Tensor]] = {}
 
     def of(self, decision: Decision) -> Tensor:
-        """The anchors that a decision chooses from, (K, M, H)."""
+        """Returns the anchors that a decision chooses from, (K, M, H)."""
         return torch.stack([self.anchors[name] for name in decision.anchors or ()])
 
     def places(self, decision: Decision, K: int) -> list[int]:
-        """Their numbers among the anchors so far, filled up to K."""
+        """Returns their numbers among the anchors so far, filled up to K."""
         order = {name: i for i, name in enumerate(self.anchors)}
         places = [order[name] for name in decision.anchors or ()]
         return places + places[:1] * (K - len(places))
 
     def keys(self, kind: str, attention: _Attention) -> Tensor:
-        """Of all anchors so far, (A, M, H). Those of a walk that draws are made one by one, as anchors come."""
+        """Returns the keys of all anchors so far, (A, M, H); without graph made one by one."""
         anchors = list(self.anchors.values())
         if torch.is_grad_enabled():
             out: Tensor = attention.key(torch.stack(anchors))
@@ -383,7 +382,8 @@ class _Attention(nn.Module):
         self.score = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, h: Tensor, keys: Tensor, places: list[list[int]]) -> Tensor:
-        """h (D, M, H), keys of all anchors (A, M, H), the K of them that each decision reads; scores (D, M, K)."""
+        """Returns scores (D, M, K) of h (D, M, H), from the keys of all anchors (A, M, H) and the K
+        places that each decision reads."""
         index = torch.tensor(places, device=h.device)
         read = keys[index]  # (D, K, M, H)
         scores: Tensor = self.score(torch.tanh(read + self.query(h)[:, None]))

@@ -1,7 +1,7 @@
 """Image classification as a task: batches, loss, metric and reward (paper 3.2).
 
-The whole data set lives on the device, normalised; augmentation is batched there. Which images and which random crops a
-batch holds is a function of (seed, epoch, step), so any batch can be asked for in any order, also after a resume.
+The whole data set lies on the device, normalised; augmentation is batched there. A batch is a
+function of (seed, epoch, step), so any batch can be asked for in any order, also after a resume.
 
 Shapes: B batch; x (B, C, H, W) float32 in channels_last; y (B,) int64.
 """
@@ -32,8 +32,8 @@ class Batch(NamedTuple):
 
 
 class ImageClassification(Task):
-    """Batches of `data` and what to make of them. `train_on` says which images count as training data: "train", or
-    "train+validation", and then there is nothing left to choose on."""
+    """Batches of `data` and their loss. `train_on` says which images count as training data: with
+    "train+validation" there is nothing left to choose on."""
 
     metric = METRICS["accuracy"]
 
@@ -47,7 +47,8 @@ class ImageClassification(Task):
     ):
         if not isinstance(data, ImageData):
             raise ValueError(f"images are classified; data set '{data.name}' has none (`enas data list`)")
-        self.settings, self.seed, self.device, self.train_on = settings, seed, torch.device(device), train_on
+        self.settings, self.seed = settings, seed
+        self.device, self.train_on = torch.device(device), train_on
         self.dimensions = {"channels": data.channels, "image_size": data.image_size, "classes": data.num_classes}
         self._parts: dict[Part, Batch] = {
             part: Batch(data.normalised(part, self.device), getattr(data, part).labels.to(self.device)) for part in PARTS
@@ -63,15 +64,15 @@ class ImageClassification(Task):
     def size(self, part: Part) -> int:
         return len(self._parts[part].y)
 
-    # ------------------------------------------------------------------------------------------------ training
+    # ------------------------------------------------------------------------------------- training
     @property
     def train_steps(self) -> int:
-        """Steps of one pass. A last batch of a single image is left out: batch norm has no statistics of one."""
+        """Steps of one pass. A last single image is left out: batch norm needs more."""
         full, rest = divmod(self.size("train"), self.settings.batch_size)
         return full + (rest > 1)
 
     def train_batch(self, epoch: int, step: int) -> Batch:
-        """Batch `step` of pass `epoch`, augmented."""
+        """Returns batch `step` of pass `epoch`, augmented."""
         size = self.settings.batch_size
         index = self._permutation("train", epoch)[step * size : (step + 1) * size]
         images, labels = self._parts["train"]
@@ -81,7 +82,7 @@ class ImageClassification(Task):
         return Batch(x.contiguous(memory_format=torch.channels_last), labels[index])
 
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
-        """Mean cross-entropy in nats, plus the auxiliary head's, weighted."""
+        """Returns the mean cross-entropy in nats, plus the auxiliary head's, weighted."""
         out = model(batch.x, arch, progress=progress)
         smoothing = self.settings.label_smoothing
         if not isinstance(out, Outputs):
@@ -90,14 +91,15 @@ class ImageClassification(Task):
         return main + model.aux_weight * aux
 
     def diverged(self, loss: float) -> bool:
-        """Whether a loss is not finite, or above ten times what knowing nothing costs, log(classes): a child whose
-        weights were trained with other children starts above that cost, by its nature (docs/decisions.md)."""
+        """Returns whether a loss is not finite, or above ten times log(classes), the loss of
+        knowing nothing. A child whose weights were trained with other children starts above
+        log(classes) (docs/decisions.md)."""
         return not loss <= 10 * math.log(self.dimensions["classes"])
 
-    # ------------------------------------------------------------------------------------------------- scoring
+    # -------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
-        """The validation minibatch of controller step `step`, counted over the whole search: shuffled passes, no
-        augmentation."""
+        """Returns the validation minibatch of controller step `step`, counted over the whole
+        search: shuffled passes, no augmentation."""
         size = min(self.settings.reward_batch, self.size("validation"))
         turn, place = divmod(step, self.size("validation") // size)
         index = self._permutation("validation", turn)[place * size : (place + 1) * size]
@@ -106,8 +108,8 @@ class ImageClassification(Task):
 
     @torch.no_grad()
     def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
-        """Returns a number between 0 and 1, larger is better; 0 where the logits are not finite. Leaves the model in
-        evaluation mode."""
+        """Returns a number between 0 and 1, larger is better; 0 where the logits are not finite.
+        Leaves the model in evaluation mode."""
         model.eval()
         logits = model(batch.x, arch)
         if not bool(logits.isfinite().all()):
@@ -118,7 +120,7 @@ class ImageClassification(Task):
 
     @torch.no_grad()
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
-        """Accuracy (0..1), loss (nats) and reward over a whole part. Leaves the model in evaluation mode."""
+        """Returns accuracy (0 to 1), loss (nats) and reward over a part, in evaluation mode."""
         model.eval()
         images, labels = self._parts[part]
         hits = torch.zeros((), dtype=torch.long, device=self.device)
@@ -135,20 +137,20 @@ class ImageClassification(Task):
         return {"accuracy": accuracy, "loss": mean_loss, "reward": reward}
 
     def _eval_batches(self, part: Part) -> list[tuple[int, int]]:
-        """Begins and ends. No image is left alone: batch norm has no statistics of one."""
+        """Returns starts and ends. No batch is a single image: batch norm needs more."""
         n, size = self.size(part), self.settings.eval_batch
         ends = list(range(size, n - 1, size))
         return list(zip([0, *ends], [*ends, n], strict=True))
 
     @torch.no_grad()
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
-        """(n, classes), float64. Leaves the model in evaluation mode."""
+        """Returns (n, classes), float64. Leaves the model in evaluation mode."""
         model.eval()
         images, _ = self._parts[part]
         return torch.cat([model(images[a:b], arch).double().softmax(1) for a, b in self._eval_batches(part)])
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
-        """The figures of `evaluate`, from probabilities (n, classes)."""
+        """Returns the figures of `evaluate`, from probabilities (n, classes)."""
         labels = self._parts[part].y
         probabilities = probabilities.to(labels.device)
         loss = -probabilities.gather(1, labels[:, None]).clamp(min=1e-300).log().mean()

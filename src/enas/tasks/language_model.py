@@ -1,17 +1,18 @@
-"""Language modelling as a task: truncated back-propagation through time, and perplexity (paper 3.1).
+"""Language modelling as a task: truncated back-propagation through time, and perplexity (paper
+3.1).
 
-A part of n tokens is laid out in B streams side by side, each a piece of the text in order. Training reads them window by
-window, and the hidden state runs on from a window to the next: one state for each of the M children that train on a window,
-though every step brings another child; gradients stop between windows. Each pass begins from zero. A reward is read from
-zero as well, on one window of the validation part. `evaluate` reads a whole part, the state running on all the way, and
-counts every token but the very first, which nothing comes before, exactly once, whatever the batch size.
+A part of n tokens is laid out in B streams side by side, each a piece of the text in order.
+Training reads them window by window. The hidden state runs on between windows, one state for each
+of the M children of a step; gradients stop there. Each pass begins from a zero state, and so does
+each reward, which reads one window of the validation part. `evaluate` reads a whole part in one go
+and counts every token but the first exactly once, whatever the batch size.
 
-A model is called as `model(x, arch, state, progress)` and returns `(logits, outputs, dropped), state`, the logits as a
-tensor or as a `TiedSoftmax`, which is faster; a `state` of None is zero. Windows are functions of (seed, epoch, step), so
-any can be asked for in any order.
+A model is called as `model(x, arch, state, progress)` and returns `(logits, outputs, dropped),
+state`, the logits as a tensor or as a `TiedSoftmax`, which is faster. A `state` of None is zero.
+Windows are functions of (seed, epoch, step), so any can be asked for in any order.
 
-Shapes: T steps of a window, B streams, V words, H hidden units; x, y (T, B) int64; logits (T, B, V); outputs, dropped
-(T, B, H), of the last layer, before and after its dropout.
+Shapes: T steps of a window, B streams, V words, H hidden units; x, y (T, B) int64; logits (T, B,
+V); outputs, dropped (T, B, H), of the last layer, before and after its dropout.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from enas.tasks.metrics import METRICS
 from enas.tasks.settings import LanguageModelSettings
 from enas.tasks.task import Model, Task
 
-IGNORED = -100  # a target that no loss counts
-SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05  # of random lengths: 5 and 5 at 35 steps (Merity et al. 2018)
+IGNORED = -100  # marks targets that do not count
+SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05  # random lengths (Merity et al. 2018)
 
 
 class Batch(NamedTuple):
-    """A window. `first`: of a pass, so that no state runs on into it."""
+    """A window. `first`: the first of a pass, which begins from a zero state."""
 
     x: Tensor
     y: Tensor
@@ -46,13 +47,13 @@ class Batch(NamedTuple):
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), the loss in nats a token; infinite where that is too large for a number."""
+    """Returns exp(loss), the loss in nats per token; infinite where that overflows."""
     return math.exp(loss) if loss < 700 else math.inf
 
 
 def fixed_windows(length: int, size: int) -> list[tuple[int, int]]:
-    """(start, end) of windows of `size` steps; a last single step is joined to the window before it, for batch norm has no
-    statistics of one."""
+    """Returns (start, end) of windows of `size` steps. A last single step joins the window before
+    it: batch norm has no statistics of one."""
     starts = list(range(0, length, size))
     if len(starts) > 1 and length - starts[-1] == 1:
         starts.pop()
@@ -60,11 +61,11 @@ def fixed_windows(length: int, size: int) -> list[tuple[int, int]]:
 
 
 def random_windows(length: int, size: int, seed: int) -> list[tuple[int, int]]:
-    """(start, end) of windows of random length, as many for every seed.
+    """Returns (start, end) of windows of random length, equally many for every seed.
 
-    Lengths are normal around `size`, or around half of it one time in twenty, and at least a seventh of it (Merity et al.
-    2018). They are stretched by single steps, spread evenly, until they cover `length` exactly; so passes have the same
-    number of steps, which schedules and progress count on.
+    Lengths are normal around `size`, or around half of it one time in twenty, and at least a
+    seventh of it (Merity et al. 2018). Single steps, spread evenly, stretch them to cover `length`
+    exactly. So passes have the same number of steps, which schedules and progress count on.
     """
     least = max(1, int(size * SHORTEST))
     count = max(1, min(round(length / (size * (1 - HALVED / 2))), length // least))
@@ -72,7 +73,7 @@ def random_windows(length: int, size: int, seed: int) -> list[tuple[int, int]]:
     halved = torch.rand(count, generator=generator) < HALVED
     centres = torch.where(halved, size / 2, float(size))
     drawn = centres + size * SPREAD * torch.randn(count, generator=generator)
-    least = min(least, length)  # a text shorter than the shortest window is one
+    least = min(least, length)  # a shorter text is one window
     lengths = drawn.round().long().clamp(min=least)
     order = torch.randperm(count, generator=generator)
     while (missing := length - int(lengths.sum())) != 0:
@@ -83,8 +84,8 @@ def random_windows(length: int, size: int, seed: int) -> list[tuple[int, int]]:
 
 
 class LanguageModel(Task):
-    """Windows of `data` and what to make of them. `train_on` says which tokens count as training data: "train", or
-    "train+validation", and then there is nothing left to choose on."""
+    """Windows of `data` and their loss. `train_on` says which tokens count as training data: with
+    "train+validation" there is nothing left to choose on."""
 
     metric = METRICS["perplexity"]
 
@@ -98,7 +99,8 @@ class LanguageModel(Task):
     ):
         if not isinstance(data, TextData):
             raise ValueError(f"a language model is trained on text; data set '{data.name}' is none (`enas data list`)")
-        self.settings, self.seed, self.device, self.train_on = settings, seed, torch.device(device), train_on
+        self.settings, self.seed = settings, seed
+        self.device, self.train_on = torch.device(device), train_on
         self.dimensions = {"vocabulary": len(data.vocabulary)}
         self._parts: dict[Part, Tensor] = {part: getattr(data, part).to(self.device) for part in PARTS}
         sizes = " / ".join(f"{n:,}" for n in data.counts.values())
@@ -119,13 +121,13 @@ class LanguageModel(Task):
         self._states: dict[int, tuple[Tensor, ...]] = {}  # by child
 
     def size(self, part: Part) -> int:
-        """Tokens that are predicted: all but the first."""
+        """Returns the number of predicted tokens: all but the first."""
         return len(self._parts[part]) - 1
 
-    # ------------------------------------------------------------------------------------------------ training
+    # ------------------------------------------------------------------------------------- training
     @property
     def train_steps(self) -> int:
-        """Windows of one pass: equally many in every pass."""
+        """Windows per pass, equally many in every pass."""
         return self._steps
 
     def _train_windows(self, epoch: int) -> list[tuple[int, int]]:
@@ -139,19 +141,19 @@ class LanguageModel(Task):
         return self._windows[1]
 
     def train_batch(self, epoch: int, step: int) -> Batch:
-        """Window `step` of pass `epoch`."""
+        """Returns window `step` of pass `epoch`."""
         start, end = self._train_windows(epoch)[step]
         return Batch(self._train.x[start:end], self._train.y[start:end], first=step == 0)
 
     def rate_scale(self, epoch: int, step: int) -> float:
-        """Length of the window over `bptt`, where lengths are random (Merity et al. 2018): a short one counts for less."""
+        """Returns the length of a window over `bptt` if random (Merity et al. 2018)."""
         if not self.settings.random_lengths:
             return 1.0
         start, end = self._train_windows(epoch)[step]
         return (end - start) / self.settings.bptt
 
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
-        """Mean cross-entropy in nats a token, and the penalties. The hidden state of `child` runs on."""
+        """Returns mean cross-entropy (nats per token) and penalties. `child`'s state runs on."""
         state = None if batch.first else self._states.get(child)
         (softmax, outputs_TBH, dropped_TBH), state = model(batch.x, arch, state, progress)
         self._states[child] = tuple(part.detach() for part in state)
@@ -167,28 +169,29 @@ class LanguageModel(Task):
         return loss
 
     def diverged(self, loss: float) -> bool:
-        """Whether a loss is not finite, or above three times what knowing nothing costs, log V."""
+        """Returns whether a loss is not finite, or above 3 log V, thrice that of knowing
+        nothing."""
         return not loss <= 3 * math.log(self.dimensions["vocabulary"])
 
     def forget(self, child: int) -> None:
-        """Its next window begins from zero."""
+        """Lets the next window of this child begin from a zero state."""
         self._states.pop(child, None)
 
     def state(self) -> State:
-        """The hidden state of each child."""
+        """Returns the hidden state of each child."""
         return State({f"{child}.{i}": part for child, state in self._states.items() for i, part in enumerate(state)})
 
     def load(self, state: State) -> None:
-        found: dict[int, dict[int, Tensor]] = {}
+        parts: dict[int, dict[int, Tensor]] = {}
         for key, tensor in state.tensors.items():
             child, i = map(int, key.split("."))
-            found.setdefault(child, {})[i] = tensor.to(self.device)
-        self._states = {child: tuple(parts[i] for i in sorted(parts)) for child, parts in sorted(found.items())}
+            parts.setdefault(child, {})[i] = tensor.to(self.device)
+        self._states = {child: tuple(state[i] for i in sorted(state)) for child, state in sorted(parts.items())}
 
-    # ------------------------------------------------------------------------------------------------- scoring
+    # -------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
-        """The validation window of controller step `step`, counted over the whole search: shuffled passes over the windows;
-        what is left after the last whole one is not used."""
+        """Returns the validation window of controller step `step`, counted over the whole search:
+        shuffled passes over whole windows."""
         turn, place = divmod(step, self._reward_windows)
         generator = torch.Generator().manual_seed(seed_of(self.seed, "order", "validation", turn))
         start = int(torch.randperm(self._reward_windows, generator=generator)[place]) * self.settings.reward_window
@@ -197,8 +200,8 @@ class LanguageModel(Task):
 
     @torch.no_grad()
     def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
-        """c / perplexity of a window read from zero (paper 2.2); 0 where the loss is not finite. Leaves the model in
-        evaluation mode."""
+        """Returns c / perplexity of a window read from a zero state (paper 2.2); 0 where the loss
+        is not finite. Leaves the model in evaluation mode."""
         model.eval()
         (softmax, *_), _ = model(batch.x, arch, None, 1.0)
         return self._reward_of(float(_losses(softmax, batch.y).mean()))
@@ -208,7 +211,7 @@ class LanguageModel(Task):
 
     @torch.no_grad()
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
-        """Perplexity, loss (nats a token) and reward over a whole part. Leaves the model in evaluation mode."""
+        """Returns perplexity, loss (nats per token) and reward over a part, in evaluation mode."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         B = self.settings.test_batch if part == "test" else self.settings.eval_batch
         for losses, _ in self._read(model, arch, part, B):
@@ -219,7 +222,7 @@ class LanguageModel(Task):
         return {"perplexity": perplexity(loss), "loss": loss, "reward": self._reward_of(loss)}
 
     def _read(self, model: Model, arch: Architecture | None, part: Part, B: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Losses of the tokens of a window (T B,), and the tokens (T, B); window after window, the state running on."""
+        """Yields losses (T B,) and tokens (T, B) of each window, the state running on."""
         model.eval()
         x, y, _ = streams(self._parts[part], min(B, self.size(part)), whole=True)
         state: tuple[Tensor, ...] | None = None
@@ -229,21 +232,21 @@ class LanguageModel(Task):
 
     @torch.no_grad()
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
-        """Of the right token at each place, (n,), float64, in `eval_batch` streams, of the test part too: batch norm with
-        the statistics of a single stream would leave nothing of a cell. Leaves the model in evaluation mode."""
+        """Returns the probability of each right token, (n,), float64, in `eval_batch` streams also
+        of the test part: batch norm with statistics of a single stream would leave nothing of a
+        cell. Leaves the model in evaluation mode."""
         read = self._read(model, arch, part, self.settings.eval_batch)
-        found = [losses[y.flatten() != IGNORED] for losses, y in read]
-        return torch.cat(found).double().neg().exp()
+        return torch.cat([losses[y.flatten() != IGNORED] for losses, y in read]).double().neg().exp()
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
-        """The figures of `evaluate`, from probabilities of the right tokens (n,)."""
+        """Returns the figures of `evaluate`, from probabilities of the right tokens (n,)."""
         return self._figures(float(-probabilities.clamp(min=1e-300).log().mean()))
 
 
 def streams(tokens: Tensor, B: int, whole: bool) -> Batch:
-    """All of `tokens` (n,) as x and y (L, B): B pieces side by side, y one token ahead of x. Of the n - 1 targets either
-    the last few that fill no step are left out, or, where the `whole` text counts, the last stream is filled up with
-    targets that are `IGNORED`."""
+    """Lays out `tokens` (n,) as x and y (L, B): B pieces side by side, y one token ahead of x. The
+    last few of the n - 1 targets that fill no step are left out; or, where the `whole` text counts,
+    `IGNORED` targets fill up the last stream."""
     n = len(tokens) - 1
     L = -(-n // B) if whole else n // B
     filling = tokens.new_full((max(0, L * B - n),), IGNORED)
@@ -253,7 +256,7 @@ def streams(tokens: Tensor, B: int, whole: bool) -> Batch:
 
 
 def _losses(softmax: Tensor | TiedSoftmax, y_TB: Tensor) -> Tensor:
-    """Of each token (T B,), nats."""
+    """Returns the loss of each token (T B,), in nats."""
     if not isinstance(softmax, Tensor):
         return softmax.losses(y_TB, IGNORED)
     return F.cross_entropy(softmax.flatten(0, 1).float(), y_TB.flatten(), reduction="none", ignore_index=IGNORED)

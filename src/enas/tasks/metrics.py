@@ -1,4 +1,4 @@
-"""The figures that tasks are judged by: how each is called and written, and which way is better. No torch in here."""
+"""The figures that tasks are judged by: name, format, and which way is better. No torch in here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """`scale` and `unit`: a value is shown as `scale` times itself, with the unit behind; a difference of shown values is
-    in `points`."""
+    """A value is shown as `scale` times itself, then the unit; differences in `points`."""
 
     name: str
     larger_is_better: bool
@@ -21,11 +20,11 @@ class Metric:
         return self.scale * value
 
     def text(self, value: float) -> str:
-        """`93.21 %`, `81.20`."""
+        """Returns the value as text: `93.21 %`, `81.20`."""
         return f"{self.shown(value):.2f}{self.unit}"
 
     def cost(self, value: float) -> float:
-        """Smaller is better: a key to sort by."""
+        """Returns a key to sort by: smaller is better."""
         return -value if self.larger_is_better else value
 
 
@@ -36,7 +35,7 @@ METRICS = {
 
 
 def metric_in(record: Mapping[str, object]) -> Metric | None:
-    """The metric that a record of figures (`validation_accuracy`, `test_perplexity`) is about, if any."""
+    """Returns the metric of a record of figures such as `validation_accuracy`, if any."""
     for metric in METRICS.values():
         if any(f"{part}{metric.name}" in record for part in ("", "validation_", "test_")):
             return metric

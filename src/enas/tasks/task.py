@@ -1,4 +1,4 @@
-"""What procedures ask of a task. A new task is a class that inherits from `Task`, and a line in the registry."""
+"""What procedures ask of a task. A new one inherits from `Task` and is registered."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from enas.spaces.architecture import Architecture
 from enas.state import State
 from enas.tasks.metrics import Metric
 
-Model = Any  # a supernet, or a reference model with None for the architecture; what a call returns, its task knows
-Batch = Any  # what a task makes of it
+Model = Any  # a supernet or a reference model; its task knows what a call returns
+Batch = Any  # each task has its own
 
 
 class Task(Protocol):
-    """Batches, loss, metric and reward. A batch is whatever the task makes of it, and a function of where it is asked for.
+    """Batches, loss, metric and reward. A batch is a function of where it is asked for.
 
-    `model` is a supernet with the architecture to run, or a model that trains alone, with None. `train_on` of the
-    constructor says which part counts as training data.
+    `model` is a supernet with the architecture to run, or any other model with None. `train_on` of
+    the constructor says which part counts as training data.
     """
 
     metric: ClassVar[Metric]
@@ -32,10 +32,10 @@ class Task(Protocol):
     """What a backbone has to know of the data, as arguments of its constructor."""
 
     worst_reward: ClassVar[float] = 0.0
-    """No reward is below it: that of an architecture that diverged."""
+    """The smallest reward: that of an architecture that diverged."""
 
     about: str
-    """The data in a few words: its name, how much of it there is to train, to validate and to test on."""
+    """The data in a few words: its name, and how much there is to train, validate and test on."""
 
     @property
     @abstractmethod
@@ -47,52 +47,52 @@ class Task(Protocol):
 
     @abstractmethod
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
-        """To be minimised. progress: share of the training that is done, 0 to 1. child: which of the M children that train
-        on this batch, for tasks that remember something of each."""
+        """Returns what is minimised. progress: the share of the training that is done, 0 to 1.
+        child: which of the M children of the batch, for tasks that remember something of each."""
 
     @abstractmethod
     def reward_batch(self, step: int) -> Batch:
-        """The validation minibatch of controller step `step`, counted over the whole search."""
+        """Returns the validation minibatch of controller step `step` of the search."""
 
     @abstractmethod
     def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
-        """Larger is better, always finite."""
+        """Returns a finite number; larger is better."""
 
     def rewards(self, model: Model, archs: Sequence[Architecture], batch: Batch) -> list[float]:
-        """Of each, on one batch: what `reward` gives. Equal architectures are scored once, and what several compute alike
-        is computed once."""
+        """Returns the `reward` of each on one batch. Equal architectures are scored once, and what
+        several compute alike is computed once."""
         with model.remembering():
             scored = {arch: self.reward(model, arch, batch) for arch in dict.fromkeys(archs)}
         return [scored[arch] for arch in archs]
 
     @abstractmethod
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
-        """The metric, the loss and the reward over a whole part."""
+        """Returns the metric, the loss and the reward over a whole part."""
 
     @abstractmethod
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
-        """What the model gives to the answers of a whole part, in its order: (n, classes), or (n,) of the right answers
-        alone. Those of several models can be averaged."""
+        """Returns the probabilities of the answers of a whole part, in its order: (n, classes), or
+        (n,) for the right answers only. Those of several models can be averaged."""
 
     @abstractmethod
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
-        """The figures of `evaluate`, from probabilities."""
+        """Returns the figures of `evaluate`, from probabilities."""
 
-    # --------------------------------------------------------------------- what most tasks need not say anything about
+    # -------------------------------------------------- what most tasks need not say anything about
     def rate_scale(self, epoch: int, step: int) -> float:
-        """The learning rate of a step is multiplied by this."""
+        """Returns a factor of the learning rate of a step."""
         return 1.0
 
     def diverged(self, loss: float) -> bool:
-        """Whether a training loss is not finite, or so far off that its step is better not made."""
+        """Returns whether a loss is not finite, or so far off that its step should be skipped."""
         return not math.isfinite(loss)
 
     def forget(self, child: int) -> None:
-        """Drop what `loss` remembers of a child whose step was skipped."""
+        """Drops what `loss` remembers of a child whose step was skipped."""
 
     def state(self) -> State:
-        """What `loss` remembers from one batch to the next; procedures save it with their own."""
+        """Returns what `loss` remembers between batches; procedures save it."""
         return State()
 
     def load(self, state: State) -> None:
-        """Put back what `state` gave."""
+        """Puts back what `state` returned."""

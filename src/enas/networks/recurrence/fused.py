@@ -1,5 +1,4 @@
-"""A recurrent cell's window to be fast on a CPU, with a backward written by hand. Formulas and
-shapes are in `program`."""
+"""A recurrent cell's window, fast on a CPU; `program` has formulas and shapes."""
 
 from __future__ import annotations
 
@@ -25,8 +24,8 @@ _aten = torch.ops.aten
 
 
 def fused(window: Window) -> Result:
-    """One product a step for all nodes that read the same source, gates among them; one product for the words of all steps;
-    and in the hand-written backward one product a source for the weight gradients of all steps."""
+    """Runs one product per step for all nodes that read one source, gates among them; one for the
+    words of all steps; and in the backward one per source for all weight gradients."""
     out, *statistics = _Fused.apply(window, *window.leaves)
     return out, _pairs(statistics)
 
@@ -41,7 +40,7 @@ class _Fused(torch.autograd.Function):
         columns = 2 if program.highway else 1
         groups = program.groups
         stacked = [_stack(group, window.weights, H, program.highway) for group in groups]
-        # By group: what its product reads, its gates and values, and the states of its nodes, each of all steps.
+        # Per group, of all steps: what its product reads, gates and values, states of its nodes.
         read = [x.new_empty(T, B, H) if mask is not None or g.source == STATE else None for g in groups]
         z = [x.new_empty(T, B, columns * len(g.nodes) * H) for g in groups]
         torch.matmul(x, window.wx, out=z[0])
@@ -81,8 +80,9 @@ class _Fused(torch.autograd.Function):
                 out[t], mean, deviation = _normalise(norm, average)
                 saved.append((mean, deviation))
             state = out[t]
-        ctx.program, ctx.norm, ctx.saved, ctx.steps = program, norm, saved, steps
-        # The result itself must not be among what is kept: it holds this object, which then would never be freed.
+        ctx.program, ctx.norm = program, norm
+        ctx.saved, ctx.steps = saved, steps
+        # The result must not be kept: it holds this object, which then would never be freed.
         whole = [a if a is not None else b for a, b in zip(read, sources, strict=True)]
         ctx.save_for_backward(x, mask, window.wx)
         ctx.kept = (averages if norm is not None else None, sources, whole)
@@ -94,10 +94,11 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Context, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         program, norm, steps = ctx.program, ctx.norm, ctx.steps
-        (x, mask, wx), (averages, sources, reads) = ctx.saved_tensors, ctx.kept
+        x, mask, wx = ctx.saved_tensors
+        averages, sources, reads = ctx.kept
         T, B, H = grad.shape
         groups = program.groups
-        # A product with a transposed right operand is several times slower on a CPU: transposed once, for all steps.
+        # A product with a transposed right operand is slow on a CPU: transposed once for all.
         turned = [weight.t().contiguous() for weight in ctx.stacked]
         ds = [grad.new_empty(B, len(g.nodes) * H) for g in groups]
         at = {
@@ -146,7 +147,7 @@ class _Fused(torch.autograd.Function):
 
 
 def _stack(group: Group, weights: Sequence[Tensor], H: int, highway: bool) -> Tensor:
-    """(H, k G): the gates of all nodes, then the values of all."""
+    """Returns (H, k G): the gates of all nodes, then the values of all."""
     chosen = [weights[node] for node in group.nodes]
     if not highway or len(chosen) == 1:
         return chosen[0].contiguous() if len(chosen) == 1 else torch.cat(chosen, 1)
@@ -154,7 +155,7 @@ def _stack(group: Group, weights: Sequence[Tensor], H: int, highway: bool) -> Te
 
 
 def _unstack(group: Group, stacked: Tensor, H: int, highway: bool) -> list[Tensor]:
-    """The inverse of `_stack`, a tensor of its own each."""
+    """The inverse of `_stack`; each result is a tensor of its own."""
     k = len(group.nodes)
     if k == 1:
         return [stacked]
@@ -163,12 +164,14 @@ def _unstack(group: Group, stacked: Tensor, H: int, highway: bool) -> list[Tenso
 
 
 class _Steps:
-    """Views of a group's buffers, a list a step: making them step by step would take as long as the arithmetic."""
+    """Views of a group's buffers per step: made at once, as making them takes time."""
 
     def __init__(self, group: Group, z: Tensor, s: Tensor, H: int, highway: bool):
         T, B, _ = z.shape
         k = len(group.nodes)
-        self.z, self.s, self.H, self.k, self.group, self.highway = z, s, H, k, group, highway
+        self.group, self.highway = group, highway
+        self.z, self.s = z, s
+        self.H, self.k = H, k
         gate = z.narrow(2, 0, k * H) if highway else None
         value = z.narrow(2, k * H, k * H) if highway else z
         self.gate = gate.unbind(0) if gate is not None else ()
@@ -204,7 +207,7 @@ class _StepsBack:
         ]
 
     def backward(self, t: int, ds: Tensor, source: Tensor) -> Tensor | None:
-        """ds (B, k H): gradient of the nodes' states. Returns what reaches the source past the product."""
+        """ds (B, k H): gradient of the nodes' states. Returns what reaches the source directly."""
         steps = self.steps
         through, direct = ds, None
         if steps.highway:

@@ -1,4 +1,4 @@
-"""A recurrent cell's window to be read: node by node and step by step. Formulas and shapes are in `program`."""
+"""A recurrent cell's window to be read, step by step; `program` has the formulas."""
 
 from __future__ import annotations
 

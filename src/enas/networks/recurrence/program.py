@@ -1,15 +1,18 @@
-"""What a recurrent cell computes over a window, three times: to be read (`plain`), to be fast (`fused`), and as one program
-for all cells (`static`). A law holds them equal.
+"""What a recurrent cell computes over a window. Four functions do it: `plain` is to be read,
+`fused` is fast on a CPU, `static` is one program for all cells, `recorded` is fast on a GPU. A law
+holds them equal.
 
-    a node:    a = mask * s[source];   [c | f] = a W,  c through a sigmoid, f through the node's activation
-               s[node] = c * f + (1 - c) * s[source]          (paper, appendix A, Eq. 2 to 5)
-               s[node] = f, where there is no highway gate     (paper 2.1, Fig. 1)
-    the first node adds x Wx to the product, and its source is the state that the step before left
+    a node:    a = mask * s[source]
+               [c | f] = a W,  c through a sigmoid, f through the node's activation
+               s[node] = c * f + (1 - c) * s[source]         (paper, appendix A, Eq. 2 to 5)
+               s[node] = f, where there is no highway gate    (paper 2.1, Fig. 1)
+    the first node adds x Wx to the product, and its source is the previous state
     the state: mean of s over the outputs, batch norm where there is one
 
-Shapes: T steps, B streams, E size of x, H hidden units, G columns of a node's product (2 H with a gate, else H); x (T, B,
-E), state and mask (B, H), Wx (E, G), W (H, G), with the gate's columns first. The result is a state a step (T, B, H), and
-the batch norm's statistics over the streams, mean and unbiased variance (H,), averaged over steps; None without one.
+Shapes: T steps, B streams, E size of x, H hidden units, G columns of a node's product (2 H with a
+gate, else H); x (T, B, E), state and mask (B, H), Wx (E, G), W (H, G), with the gate's columns
+first. The result is a state per step (T, B, H), and the batch norm's statistics over the streams,
+mean and unbiased variance (H,), averaged over steps; None without one.
 """
 
 from __future__ import annotations
@@ -32,14 +35,14 @@ _aten = torch.ops.aten
 
 
 BOUND = 3.0
-"""With running statistics a normalised value is held within so many standard deviations. The statistics of a
-batch bound a state by themselves; running ones do not, and a cell of ReLUs that trained well can grow
-without end on text that it has not seen (docs/log, 2026-11-27)."""
+"""With running statistics a normalised value is held within this many standard deviations. A
+batch's own statistics bound a state by themselves; with running ones, a cell of ReLUs that trained
+well can grow without end on unseen text (docs/log, 2026-11-27)."""
 
 
 class Norm(NamedTuple):
-    """Batch norm over the streams at every step: with the batch's statistics, or with the running `mean` and
-    `var`, and then held within `BOUND`."""
+    """Batch norm over the streams at every step: with the batch's statistics, or with the running
+    `mean` and `var`, and then held within `BOUND`."""
 
     weight: Tensor  # (H,)
     bias: Tensor
@@ -49,16 +52,16 @@ class Norm(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The nodes that read one source: one product serves them all. Nodes of one activation stand together."""
+    """The nodes that read one source, in one product. Those of one activation are adjacent."""
 
     source: int
     nodes: tuple[int, ...]
-    runs: tuple[tuple[str, int, int], ...]  # activation, its first place and the place after its last
+    runs: tuple[tuple[str, int, int], ...]  # activation, first place, last place + 1
 
 
 @dataclass(frozen=True)
 class Program:
-    """A cell as numbers: nodes are 0, 1, ... in an order in which each comes after what it reads."""
+    """A cell as numbers: nodes are 0, 1, ..., each after what it reads."""
 
     sources: tuple[int, ...]
     ops: tuple[str, ...]
@@ -68,7 +71,7 @@ class Program:
     @staticmethod
     @lru_cache(maxsize=4096)
     def of(cell: WiredCell, highway: bool = True) -> Program:
-        """ValueError for an activation that is none, and for a cell that is not a tree below one first node."""
+        """Reads a wired cell. ValueError for an unknown activation or a cell that is no tree."""
         number = {name: i for i, name in enumerate([node.name for node in cell.nodes])}
         number |= dict.fromkeys(cell.inputs, STATE)
         edges = [node.edges[0] for node in cell.nodes]
@@ -81,7 +84,7 @@ class Program:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """In an order in which each comes after the node that it reads."""
+        """The groups, each after the node that it reads."""
         out = []
         for source in sorted(set(self.sources)):
             nodes = sorted((i for i, s in enumerate(self.sources) if s == source), key=lambda i: (self.ops[i], i))
@@ -108,7 +111,7 @@ class Window:
 
     @property
     def leaves(self) -> tuple[Tensor, ...]:
-        """The tensors that have gradients: x, state, wx, the weights, and those of the norm where there is one."""
+        """The tensors that have gradients: x, state, wx, the weights, and those of the norm."""
         norm = () if self.norm is None else (self.norm.weight, self.norm.bias)
         return (self.x, self.state, self.wx, *self.weights, *norm)
 
@@ -135,8 +138,7 @@ Result = tuple[Tensor, Statistics | None]
 
 
 def _normalise(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns x (B, H) normalised, and the mean and inverse deviation that the backward wants (empty where
-    running statistics are given)."""
+    """Returns x (B, H) normalised, mean, inverse deviation (empty if statistics are running)."""
     if norm.mean is None or norm.var is None:
         return torch.native_batch_norm(x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps)
     held = ((x - norm.mean) * (norm.var + norm.eps).rsqrt()).clamp(-BOUND, BOUND)
@@ -146,7 +148,7 @@ def _normalise(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _normalise_backward(
     norm: Norm, grad: Tensor, x: Tensor, mean: Tensor | None, deviation: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the gradients of x (B, H), weight and bias (H,), from that of what `_normalise` gave."""
+    """Returns gradients of x (B, H), weight and bias (H,), from that of `_normalise`."""
     if norm.mean is None or norm.var is None:
         wanted = [True, True, True]
         return _aten.native_batch_norm_backward(grad, x, norm.weight, None, None, mean, deviation, True, norm.eps, wanted)
@@ -163,7 +165,7 @@ def _pairs(saved: Sequence[Tensor]) -> Statistics | None:
 
 @torch.no_grad()
 def _statistics(norm: Norm | None, saved: Sequence[tuple[Tensor, Tensor]], B: int) -> Statistics | None:
-    """From the means and inverse deviations of all steps."""
+    """Returns the statistics of a window from the means and inverse deviations of its steps."""
     if norm is None or norm.mean is not None:
         return None
     means, deviations = (torch.stack(parts) for parts in zip(*saved, strict=True))

@@ -1,11 +1,12 @@
-"""A cell's window as one program for all cells of N nodes, forward and backward written by hand; on a GPU each is recorded
-once, as a graph of the device's work, and replayed for every cell: what differs between cells is data. On a CPU the same
-program runs unrecorded, which is how a law holds it equal to the others (`plain.plain`).
+"""A cell's window as one program for all cells of N nodes, with a hand-written backward. On a GPU
+each direction is recorded once, as a graph of the device's work, and replayed for every cell: what
+differs between cells is data. On a CPU the same program runs unrecorded, and a law holds it equal
+to `plain`.
 
-Shapes as in `program`: T steps, B streams, H hidden units, N nodes, G = 2 H with a gate, else H. Buffers: s (T, N + 1,
-B, H) are states, those of place 0 being what a step finds; read (N, T, B, H) is what products read; z (N, T, B, G) are
-products, after the forward gates and values, after the backward their gradients. In the last two the node stands first, so
-that the weight gradients of all steps are one batched product.
+Shapes as in `program`. Buffers: s (T, N + 1, B, H) are states, place 0 the one before a step; read
+(N, T, B, H) is what products read; z (N, T, B, G) are products, after the forward gates and values,
+after the backward their gradients. There the node stands first, so that the weight gradients of all
+steps are one batched product.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from torch import Tensor
 from enas.networks.kernels import Context
 from enas.networks.recurrence.program import Codes, Norm, Result, Window, _normalise, _normalise_backward, _pairs
 
-MOST_RECORDED = 6  # windows of as many kinds are kept; each holds its buffers
-SEEN_BEFORE_RECORDING = 2  # windows of a kind that run unrecorded first: a last, shorter one is not worth it
-MOST_LENGTHS = 3  # where windows have more lengths than this, they are filled up
-ROUND_TO = 8  # to a multiple of so many steps
+MOST_RECORDED = 6  # recordings that are kept, each with its buffers
+SEEN_BEFORE_RECORDING = 2  # windows of a kind that first run unrecorded
+MOST_LENGTHS = 3  # more lengths of windows than this are rounded up
+ROUND_TO = 8  # steps that lengths are rounded up to
 _seen: Counter[Hashable] = Counter()
 _lengths: dict[Hashable, set[int]] = {}
 _kept: OrderedDict[Hashable, Recording] = OrderedDict()
 
 
 def recorded(window: Window) -> Result:
-    """Same shapes and results as of `plain.plain`."""
+    """Runs a window with the same shapes and results as `plain.plain`."""
     state, norm, T = window.state, window.norm, len(window.x)
     read_x = window.x @ window.wx  # in half precision under autocast, and so then are all products
     more = _length(T, (read_x.shape[1:], read_x.dtype, read_x.device)) - T
@@ -63,14 +64,15 @@ class Kind(NamedTuple):
 
 
 def _length(T: int, kind: tuple[torch.Size, torch.dtype, torch.device]) -> int:
-    """Steps of the window in which T steps run: as many, until so many lengths were seen that most would go unrecorded."""
+    """Returns the number of steps to run a window of T steps in: T, or a rounded number once so
+    many lengths were seen that most windows would go unrecorded."""
     lengths = _lengths.setdefault(kind, set())
     lengths.add(T)
     return T if kind[-1].type == "cpu" or len(lengths) <= MOST_LENGTHS else -(-T // ROUND_TO) * ROUND_TO
 
 
 def forget() -> None:
-    """Let go of all that was recorded, and of its memory."""
+    """Lets go of all recordings and of their memory."""
     _seen.clear()
     _lengths.clear()
     _kept.clear()
@@ -90,7 +92,7 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Context, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         recording: Recording = ctx.recording
-        if recording.serial != ctx.serial:  # another window of this kind ran since: its buffers hold that one
+        if recording.serial != ctx.serial:  # another window has used the buffers since
             ctx.serial = recording.forward(dict(zip(ctx.names, ctx.saved_tensors, strict=True)))
         recording.backward(grad)
         gradients = {name: tensor.clone() for name, tensor in recording.gradients.items()}
@@ -98,7 +100,7 @@ class _Recorded(torch.autograd.Function):
 
 
 def _recording(inputs: dict[str, Tensor], kind: Kind) -> Recording:
-    """The recording for windows of this kind and shape, or a new one, recorded where it pays."""
+    """Returns the recording of this kind and shape, or a new one, recorded if it pays."""
     shapes = tuple((name, x.shape, x.dtype, x.device) for name, x in inputs.items())
     key = (kind, shapes, torch.backends.cuda.matmul.allow_tf32)
     if key in _kept:
@@ -143,9 +145,9 @@ class Recording:
         self.graphs: tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph] | None = None
         self.fuse = False
 
-    # ----------------------------------------------------------------------------------------------- running
+    # -------------------------------------------------------------------------------------- running
     def forward(self, inputs: dict[str, Tensor]) -> int:
-        """Leaves the result in `out` and `statistics`; a number that says which forward was the last."""
+        """Leaves the result in `out` and `statistics`. Returns the number of this forward."""
         for name, x in inputs.items():
             self.inputs[name].copy_(x)
         self.graphs[0].replay() if self.graphs is not None else self._forward()
@@ -153,13 +155,13 @@ class Recording:
         return self.serial
 
     def backward(self, grad: Tensor) -> None:
-        """grad (T, B, H) of the last forward's `out`; leaves `gradients`."""
+        """Takes the gradient (T, B, H) of the last forward's `out`; leaves `gradients`."""
         self.grad.copy_(grad)
         self.graphs[1].replay() if self.graphs is not None else self._backward()
         self.serial += 1  # gates and values have become gradients
 
     def record(self, inputs: dict[str, Tensor]) -> None:
-        """Record both directions, the backward where one will follow."""
+        """Records both directions, the backward only where one will follow."""
         for name, x in inputs.items():
             self.inputs[name].copy_(x)
         self.grad.zero_()
@@ -167,14 +169,14 @@ class Recording:
         self.fuse = COMPILE
         try:
             self._warm_up(runs)
-        except Exception as error:  # compilers fail in ways of their own; the program is right without
+        except Exception as error:  # whatever a compiler raises: it is optional
             if not self.fuse:
                 raise
             warnings.warn(f"not compiled, and so slower: {str(error).splitlines()[0][:200]}", stacklevel=2)
             self.fuse = False
             self._warm_up(runs)
         graphs: list[torch.cuda.CUDAGraph] = []
-        stream = torch.cuda.Stream(self.s.device)  # torch's own would be of the first device that recorded anything
+        stream = torch.cuda.Stream(self.s.device)  # torch's own belongs to the first device
         for run in runs:
             pool = graphs[0].pool() if graphs else None
             graph = torch.cuda.CUDAGraph()
@@ -184,7 +186,7 @@ class Recording:
         self.graphs = (graphs[0], graphs[-1])
 
     def _warm_up(self, runs: list[Callable[[], None]]) -> None:
-        """What a library prepares at its first call must not be recorded; on a stream of its own, as torch asks."""
+        """Runs a library's preparations, unrecorded, on a stream of its own as torch asks."""
         device = self.s.device
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
@@ -194,7 +196,7 @@ class Recording:
                     run()
         torch.cuda.current_stream(device).wait_stream(side)
 
-    # --------------------------------------------------------------------------------------------- the program
+    # ---------------------------------------------------------------------------------- the program
     @torch.no_grad()
     def _forward(self) -> None:
         read_x, weights, mask = self.inputs["read_x"], self.inputs["weights"], self.inputs.get("mask")
@@ -253,10 +255,11 @@ class Recording:
             self.gradients |= {"norm_weight": dweight, "norm_bias": dbias}
 
 
-# --------------------------------------------------------------------------------------------- what is no product
+# ------------------------------------------------------------------------------- what is no product
 COMPILE = True
-"""Whether the functions below are compiled where they are recorded, each to one kernel. None of them writes to memory that
-another of its arguments shows: a compiled function would take the places of its first call for those of all calls."""
+"""Whether the functions below are compiled where they are recorded, each to one kernel. None writes
+to memory that another of its arguments shows: a compiled function would take the places of its
+first call for those of all calls."""
 
 
 @cache
@@ -269,15 +272,15 @@ def _source(s: Tensor, source: Tensor) -> Tensor:
 
 
 def _enter(s: Tensor, source: Tensor, mask: Tensor | None, before: Tensor, read: Tensor) -> None:
-    """Writes a node's source, before (B, H), and what its product reads, read (B, H): the same, masked. s (N + 1, B, H),
-    source (1,)."""
+    """Writes a node's source to `before` (B, H), and what its product reads, the same masked, to
+    `read` (B, H). s (N + 1, B, H), source (1,)."""
     value = _source(s, source)
     before.copy_(value)
     read.copy_(value if mask is None else value * mask)
 
 
 def _leave(before: Tensor, op: Tensor, z: Tensor, out: Tensor, highway: bool) -> None:
-    """Gate and activation: z (B, G) becomes gates and values; writes the node's state, out (B, H)."""
+    """Turns z (B, G), a product, into gates and values; writes the state to out (B, H)."""
     H = out.shape[1]
     raw = z[:, -H:].to(out.dtype)
     value = torch.where(op == 0, raw.tanh(), torch.where(op == 1, raw.relu(), torch.where(op == 2, raw.sigmoid(), raw)))
@@ -291,8 +294,8 @@ def _leave(before: Tensor, op: Tensor, z: Tensor, out: Tensor, highway: bool) ->
 
 
 def _back(s: Tensor, source: Tensor, op: Tensor, z: Tensor, d: Tensor, highway: bool) -> Tensor:
-    """d (B, H) is the gradient of the node's state: z, gates and values, becomes the gradient of the product; returns what
-    reaches the source past it."""
+    """Turns z, gates and values, into the gradient of the product, from that of the node's state, d
+    (B, H). Returns what reaches the source past the product."""
     H = d.shape[1]
     value = z[:, -H:].to(d.dtype)
     slope = torch.where(

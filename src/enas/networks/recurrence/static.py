@@ -1,4 +1,4 @@
-"""A recurrent cell's window as one program for all cells of N nodes. Formulas and shapes are in `program`."""
+"""A recurrent cell's window as one program for all cells; `program` has the formulas."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from enas.networks.recurrence.program import ACTIVATIONS, Codes, Result, Window,
 
 
 def static(window: Window) -> Result:
-    """Runs the same operations on the same shapes for every cell of N nodes. What differs is data: the codes of the
-    program, and the weights of the chosen edges in one tensor. So one recorded graph of a GPU's work serves all cells."""
+    """Runs the same operations on the same shapes for every cell of N nodes. What differs is data:
+    codes and weights. So one recorded graph of a GPU's work serves all cells."""
     return static_program(window, Codes.of(window.program, window.state))
 
 
 def static_program(window: Window, codes: Codes) -> Result:
-    """Reads the cell from `codes`; of `window.program` only whether there are gates. Python looks at no number."""
+    """Reads the cell from `codes`, and of `window.program` only whether there are gates."""
     weights, state, norm = torch.stack(list(window.weights)), window.state, window.norm
     states, saved = [], []
     for x_t in (window.x @ window.wx).unbind(0):
@@ -30,8 +30,7 @@ def static_program(window: Window, codes: Codes) -> Result:
 def static_step(
     x_t: Tensor, state: Tensor, mask: Tensor | None, weights: Tensor, codes: Codes, highway: bool = True
 ) -> Tensor:
-    """Runs one time step, before the batch norm: x_t (B, G) is what the first node's product has of the word; state
-    (B, H), weights (N, H, G)."""
+    """Runs one step, before the batch norm. x_t (B, G): the word's part of node 1."""
     sources, ops, share = codes
     nodes = [state]
     for i in range(len(weights)):
@@ -40,7 +39,7 @@ def static_step(
         z = z + x_t if i == 0 else z
         value = z.chunk(2, 1)[1] if highway else z
         all_values = torch.stack([activation(value) for activation in ACTIVATIONS.values()])
-        value = all_values.index_select(0, ops[i : i + 1])[0].to(read.dtype)  # products may be in half precision
+        value = all_values.index_select(0, ops[i : i + 1])[0].to(read.dtype)  # from half precision
         gate = z.chunk(2, 1)[0].sigmoid().to(read.dtype) if highway else None
         nodes.append(torch.lerp(read, value, gate) if gate is not None else value)
     return (torch.stack(nodes[1:]) * share[:, None, None]).sum(0)

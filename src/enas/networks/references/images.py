@@ -1,11 +1,10 @@
-"""Hand-designed image classifiers to compare with under the same recipe (Table 2 of the paper, first block).
+"""Hand-designed image classifiers to compare with under the same recipe (paper, Table 2, first
+block).
 
-`resnet`: 20 layers of basic blocks (He et al. 2016, 4.2), as wide as a budget of parameters allows (that width is the
-better spending: Zagoruyko & Komodakis 2016). `densenet_bc`: bottlenecks and compression (Huang et al. 2017), of their
-depths 40, 100 or 190, its growth rate by the budget. They begin with the stem that the recipe's network has, so that an
-image is as large to them as to an architecture.
-
-Left out: auxiliary heads, drop-path.
+`resnet`: 20 layers of basic blocks (He et al. 2016, 4.2), as wide as a budget of parameters allows
+(better than deeper: Zagoruyko & Komodakis 2016). `densenet_bc`: bottlenecks and compression (Huang
+et al. 2017) at their depths 40, 100 or 190, its growth rate by the budget. Both begin with the stem
+of the recipe's network. Left out: auxiliary heads, drop-path.
 
 Shapes: x (B, channels, S, S), logits (B, classes).
 """
@@ -46,8 +45,8 @@ class ImageReference(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """x + two (batch norm, ReLU, 3x3): pre-activation (He et al. 2016b), the order of the paper's ops. Where size or width
-    change, the sum's other side is a 1x1."""
+    """x + two (batch norm, ReLU, 3x3), the order of the paper's ops (He et al. 2016b). Where size
+    or width change, x goes through a 1x1."""
 
     def __init__(self, channels_in: int, channels: int, stride: int):
         super().__init__()
@@ -76,7 +75,7 @@ def resnet(width: int, channels: int, classes: int, stem_stride: int, dropout: f
 
 
 class DenseLayer(nn.Module):
-    """Adds `growth` channels to what came before: batch norm, ReLU, 1x1 to four times the growth, batch norm, ReLU, 3x3."""
+    """Adds `growth` channels: batch norm, ReLU, 1x1 to 4 x growth, batch norm, ReLU, 3x3."""
 
     def __init__(self, channels: int, growth: int):
         super().__init__()
@@ -110,7 +109,7 @@ def densenet_bc(growth: int, channels: int, classes: int, stem_stride: int, drop
 
 
 def fit(make: Callable[[int], ImageReference], parameters: int, name: str) -> ImageReference:
-    """The widest that has at most so many parameters. ValueError where none has."""
+    """Returns the widest model with at most `parameters`; ValueError where there is none."""
 
     def size(width: int) -> int:
         with torch.device("meta"):
@@ -127,7 +126,7 @@ def make_resnet(dimensions: Mapping[str, int], network: Settings, parameters: in
 def make_densenet_bc(dimensions: Mapping[str, int], network: Settings, parameters: int) -> ImageReference:
     """Depth 40 up to half a million parameters, 190 from 20 million on, 100 between."""
     about = _about(dimensions, network)
-    depth = 40 if parameters < 500_000 else 100 if parameters < 20_000_000 else 190
+    depth = {0: 40, 1: 100, 2: 190}[(parameters >= 500_000) + (parameters >= 20_000_000)]
     return fit(lambda growth: densenet_bc(growth, **about, depth=depth), parameters, "densenet_bc")
 
 

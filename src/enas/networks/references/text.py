@@ -1,14 +1,14 @@
-"""Reference models for Table 1 of the paper: what a found cell is compared with under the same recipe.
+"""Reference models for Table 1 of the paper: what a found cell is compared with under the same
+recipe.
 
-`lstm`: variational dropout, words tied to the softmax (Gal & Ghahramani 2016; Inan et al. 2017). `rhn`: a recurrent highway
-network, one layer, deep in each step (Zilly et al. 2017). Both are as large as a budget of parameters allows, and are
-called as a child model is: `model(x, None, state, progress)` gives `(logits, outputs, dropped), state`. They choose
-nothing, so they belong to no search space.
+`lstm`: variational dropout, words tied to the softmax (Gal & Ghahramani 2016; Inan et al. 2017).
+`rhn`: a recurrent highway network of one layer, deep in each step (Zilly et al. 2017). Both are as
+large as a budget of parameters allows, and are called as a child model is: `model(x, None, state,
+progress)` returns `(logits, outputs, dropped), state`. Left out: peepholes, bidirectional reading,
+several layers of highways.
 
-Left out: peepholes, bidirectional reading, several layers of highways.
-
-Shapes: T steps, B streams, V words, H hidden units (also of an embedding), D highway layers in a step; x (T, B) int64,
-logits (T, B, V), outputs and dropped (T, B, H), each part of a state (B, H).
+Shapes: T steps, B streams, V words, H hidden units (also of an embedding), D highway layers per
+step; x (T, B) int64, logits (T, B, V), outputs and dropped (T, B, H), each part of a state (B, H).
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ States = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class ReferenceSettings:
-    """Depth, dropout and initialisation; the number of hidden units follows from the budget of parameters."""
+    """Depth, dropout and initialisation; hidden units follow from the budget."""
 
     layers: int = 2
-    """Of the LSTM (Inan et al. 2017: 2)."""
+    """Layers of the LSTM (Inan et al. 2017: 2)."""
     depth: int = 10
-    """Highway layers in a step, D (Zilly et al. 2017: 10)."""
+    """Highway layers per step, D (Zilly et al. 2017: 10)."""
     word_dropout: float = 0.0
-    """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani 2016)."""
+    """Share of the words whose embedding is zero throughout a window (Gal & Ghahramani 2016)."""
     input_dropout: float = 0.2
-    """Of what a layer reads, one mask for the whole window, as all that follow (Zilly et al. 2017: 0.25)."""
+    """Dropout of what a layer reads, with one mask per window (Zilly et al. 2017: 0.25)."""
     hidden_dropout: float = 0.25
-    """Of the state, where the next step reads it (Zilly et al. 2017: 0.25)."""
+    """Dropout of the state where the next step reads it (Zilly et al. 2017: 0.25)."""
     output_dropout: float = 0.75
-    """Of what the softmax reads (Zilly et al. 2017: 0.75)."""
+    """Dropout of what the softmax reads (Zilly et al. 2017: 0.75)."""
     init_range: float = 0.04
-    """Weights begin uniform in +- this (paper, appendix A)."""
+    """Initial weights are uniform in +- this (paper, appendix A)."""
     carry_bias: float = -2.0
-    """Bias of the highways' gates at the beginning: below zero the state is carried on (Zilly et al. 2017)."""
+    """Initial bias of highway gates: below zero the state is kept (Zilly et al. 2017)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", layers=COUNT, depth=COUNT, init_range=POSITIVE, word_dropout=RATE)
@@ -56,7 +56,7 @@ class ReferenceSettings:
 
 
 class Reference(nn.Module):
-    """Words in, words out, and the same matrix at both ends; what is between is `cells`."""
+    """Words in, words out, with the same matrix at both ends; what is between is `cells`."""
 
     def __init__(self, vocabulary: int, hidden: int, settings: ReferenceSettings):
         super().__init__()
@@ -67,18 +67,18 @@ class Reference(nn.Module):
     @classmethod
     @abstractmethod
     def size(cls, vocabulary: int, hidden: int, settings: ReferenceSettings) -> int:
-        """Parameters at so many hidden units."""
+        """Returns the number of parameters with `hidden` hidden units."""
 
     @abstractmethod
     def cells(self, inputs_TBH: Tensor, state: States) -> tuple[Tensor, States]:
-        """Outputs (T, B, H) of the last layer, and the state after the last step."""
+        """Returns the outputs (T, B, H) of the last layer, and the state after the last step."""
 
     @abstractmethod
     def initial_state(self, batch: int) -> States:
-        """Zeros."""
+        """Returns zeros."""
 
     def initialise(self) -> None:
-        """Matrices uniform, biases zero (paper, appendix A)."""
+        """Draws matrices uniformly and sets biases to zero (paper, appendix A)."""
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.uniform_(parameter, -self.settings.init_range, self.settings.init_range)
@@ -88,7 +88,7 @@ class Reference(nn.Module):
     def forward(
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
     ) -> tuple[LanguageModelOutputs, States]:
-        """As a child model's: `arch` is None, a state of None is zero, and nothing depends on `progress`."""
+        """Like a child model's: `arch` is None, a state of None is zero, `progress` unused."""
         assert arch is None
         inputs_TBH = F.embedding(x_TB, self.words)
         if self.training and self.settings.word_dropout:
@@ -98,7 +98,7 @@ class Reference(nn.Module):
         return LanguageModelOutputs(TiedSoftmax(dropped_TBH, self.words, self.word_bias), outputs_TBH, dropped_TBH), state
 
     def mask(self, share: float, *shape: int) -> Tensor:
-        """Zeros with probability `share`, the others larger by what is lost."""
+        """Returns zeros with probability `share`, and else 1 / (1 - share)."""
         return self.words.new_empty(shape).bernoulli_(1 - share).div_(1 - share)
 
     def drop(self, x_TBH: Tensor, share: float) -> Tensor:
@@ -110,12 +110,12 @@ class Reference(nn.Module):
         return self.mask(share, batch, self.hidden) if self.training and share else 1.0
 
     def num_parameters(self, arch: Architecture | None = None, aux: bool = True) -> int:
-        """All parameters; the words count once."""
+        """Returns the number of parameters; the words count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
 class LSTMReference(Reference):
-    """As torch's `nn.LSTM` with one bias a gate, and dropout where Gal & Ghahramani 2016 put it."""
+    """Like torch's `nn.LSTM` with one bias per gate, and dropout as in Gal & Ghahramani 2016."""
 
     def __init__(self, vocabulary: int, hidden: int, settings: ReferenceSettings):
         super().__init__(vocabulary, hidden, settings)
@@ -136,7 +136,7 @@ class LSTMReference(Reference):
         after: list[Tensor] = []
         weights = zip(self.from_input, self.from_state, self.bias, state[0::2], state[1::2], strict=True)
         for from_input, from_state, bias, h, c in weights:
-            read = F.linear(self.drop(inputs_TBH, self.settings.input_dropout), from_input, bias)  # all steps at once
+            read = F.linear(self.drop(inputs_TBH, self.settings.input_dropout), from_input, bias)  # of all steps
             mask = self.state_mask(h.shape[0])
             outputs = []
             for gates in read.unbind(0):
@@ -150,8 +150,8 @@ class LSTMReference(Reference):
 
 
 class HighwayReference(Reference):
-    """s = g * tanh(...) + (1 - g) * s, D times in a step; the input is read by the first of them (Zilly et al. 2017, Eq. 6
-    to 9, with the carry gate 1 - g)."""
+    """s = g * tanh(...) + (1 - g) * s, D times per step; the first reads the input (Zilly et al.
+    2017, Eq. 6 to 9, with the carry gate 1 - g)."""
 
     def __init__(self, vocabulary: int, hidden: int, settings: ReferenceSettings):
         super().__init__(vocabulary, hidden, settings)
@@ -173,7 +173,7 @@ class HighwayReference(Reference):
 
     def cells(self, inputs_TBH: Tensor, state: States) -> tuple[Tensor, States]:
         (s,) = state
-        read = F.linear(self.drop(inputs_TBH, self.settings.input_dropout), self.from_input)  # all steps at once
+        read = F.linear(self.drop(inputs_TBH, self.settings.input_dropout), self.from_input)  # of all steps
         mask = self.state_mask(s.shape[0])
         outputs = []
         for from_x in read.unbind(0):
@@ -191,11 +191,9 @@ KINDS: dict[str, type[Reference]] = {"lstm": LSTMReference, "rhn": HighwayRefere
 def make_reference(
     name: str, dimensions: Mapping[str, int], settings: ReferenceSettings, parameters: int = 24_000_000
 ) -> Reference:
-    """The registered model at the most hidden units that `parameters` allow (paper 3.1: 24 M). ValueError for an unknown
-    name, a task that is not about words, or a budget that not even one hidden unit fits into.
-
-    dimensions: of the task; `vocabulary` is read.
-    """
+    """Returns the registered model with the most hidden units that `parameters` allow (paper 3.1:
+    24 M), for a task with these `dimensions`. ValueError for an unknown name, a task without words,
+    or a budget below one hidden unit."""
     check_name("a reference model", name, KINDS)
     if "vocabulary" not in dimensions:
         raise ValueError(f"reference model '{name}' is a language model; the task gives {', '.join(dimensions)}")
@@ -205,7 +203,7 @@ def make_reference(
 
 
 def settings_like(network: Settings) -> ReferenceSettings:
-    """What the recipe's own network is regularised and begun by (`RecurrentSettings`)."""
+    """Returns the dropout and initialisation of the recipe's own network (`RecurrentSettings`)."""
     return ReferenceSettings(
         word_dropout=network.word_dropout,
         input_dropout=network.input_dropout,
