@@ -34,8 +34,17 @@ FILES = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path f
 MODULES = sorted(set(FILES) - FACE)
 TORCH_FREE = (
     *("ranges", "plugins", "spaces", "reports", "data.download", "data.unpickle", "networks.width", "tasks.metrics"),
-    *("procedures.statistics", "procedures.alarms", "runs.files", "runs.before", "cli.main", "cli.commands"),
-    *("grading.ledger", "grading.studies", "grading.paper", "grading.findings", "grading.reproduce"),
+    *(
+        "procedures.statistics",
+        "procedures.alarms",
+        "runs.files",
+        "runs.before",
+        "runs.records",
+        "runs.architectures",
+        "cli.main",
+        "cli.commands",
+    ),
+    *("grading.asked", "grading.ledger", "grading.studies", "grading.paper", "grading.findings", "grading.reproduce"),
 )
 
 

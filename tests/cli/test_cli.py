@@ -179,6 +179,18 @@ def test_show_writes(name: str, tmp_path: Path) -> None:
     assert (tmp_path / name).stat().st_size > 100
 
 
+def test_show_counts_parameters_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert enas("show", "enas_rnn_corrected") == 0
+    drawn = capsys.readouterr().out
+    assert "recurrent cell" in drawn
+    assert "parameters" not in drawn
+    assert enas("show", "enas_rnn_corrected", "--sizes") == 0
+    counted = capsys.readouterr().out
+    assert counted.startswith(drawn)
+    assert "ptb-rnn paper" in counted
+    assert "hidden units of 24 M parameters (paper 3.1)" in counted
+
+
 def test_a_shown_architecture_file_can_be_shown_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert enas("show", "enas_micro", "--out", tmp_path / "a.json") == 0
     capsys.readouterr()

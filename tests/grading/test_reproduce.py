@@ -22,6 +22,7 @@ from enas.cli.compare import CompareFlags
 from enas.cli.main import main
 from enas.grading.paper import EXPERIMENTS, MACRO, MICRO, RNN, Experiment
 from enas.grading.reproduce import Ours, Row, Survey, paper_settings, survey
+from enas.procedures.settings import RetrainSettings
 from enas.reports.paper_table import FORMS, about, lines
 from enas.runs.files import Damaged
 from enas.runs.presets import registry as presets
@@ -183,9 +184,8 @@ def test_every_command_parses(experiment: Experiment, tmp_path: Path, monkeypatc
         assert main(args) == 0
     wanted = {"derived": {"retrain_named"}, "reference": {"retrain_named"}}.get(experiment.kind, {"compare_opened"})
     assert wanted <= set(calls)
-    retrain = next((p.settings.retrain for p in plans if hasattr(p, "settings")), None) or next(
-        p for p in plans if hasattr(p, "epochs")
-    )
+    own = (plan.settings.retrain for plan in plans if isinstance(plan, api.Plan))
+    retrain = next((settings for settings in plans if isinstance(settings, RetrainSettings)), None) or next(own)
     assert retrain.epochs == (150 if experiment.data == "ptb" else 310)
     assert not experiment.after or experiment.after in {e.name for e in ALL}
 

@@ -335,3 +335,14 @@ def test_what_is_wanted_is_checked() -> None:
         Wanted(cells=1)
     with pytest.raises(ValueError, match="disabled is 0 or at least 2; got 1"):
         Wanted(disabled=1)
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"), [("--cells", "cells is at least 2"), ("--disabled", "disabled is 0 or at least 2")]
+)
+def test_what_is_wanted_is_checked_before_anything_runs(flag: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path(__file__).parents[1] / "runs_of_before" / "digits-micro"
+    assert enas("compare", run, flag, 1) == 2
+    error = capsys.readouterr().err
+    assert f"{says}; got 1" in error
+    assert error.count("\n") == 1

@@ -249,7 +249,7 @@ def test_the_verdict_and_the_results_come_first(pages: dict[str, str]) -> None:
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     assert '<div class="verdict better">' in pages["compared"]
-    assert "derived: 97.40, 97.80, 97.80, 98.00; uniform: 95.10, 97.00, 96.00, 96.40" in pages["compared"]
+    assert "derived: 97.40, 97.80, 97.80, 98.00; random: 95.10, 97.00, 96.00, 96.40" in pages["compared"]
 
 
 def test_figures_of_shared_weights_say_so(pages: dict[str, str]) -> None:

@@ -66,7 +66,10 @@ def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> An
         lines = [line.strip("│ ").strip() for line in errors.getvalue().splitlines()]
         first = [line for line in lines if line and line[0] not in "╭╰"]
         stop = next((i for i, line in enumerate(first) if set(line) == {"─"}), len(first))
-        text = re.sub(r"^Error parsing (config\.)?", "", " ".join(first[:stop])) or "these arguments are not understood"
+        text = (
+            re.sub(r"^Error parsing (config\.|\w+Flags: )?", "", " ".join(first[:stop]))
+            or "these arguments are not understood"
+        )
         if "Perhaps you meant:" in first:
             text += f"; perhaps you meant {first[first.index('Perhaps you meant:') + 1].split()[0]}"
         raise ValueError(f"{text}; see `enas {name} --help`") from None

@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class CompareFlags(Wanted):
     run: Positional[Path]
-    """Run folder of a search, derived."""
+    """Run folder of a search, after `enas derive`."""
     settings: Annotated[Any, arg(name="retrain")]
     epochs: Maybe[int] = None
     """Short for --retrain.epochs."""
     workers: Maybe[int] = None
-    """Trainings side by side, each with the run's number of threads (default: as many as the cores
-    allow; on a GPU one, more where its memory allows)."""
+    """Trainings side by side (default: as many as the cores allow; on a GPU one)."""
     max_time: Maybe[str] = None
     """Stop in good order after this time; the same command goes on."""
 

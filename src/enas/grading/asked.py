@@ -26,11 +26,9 @@ class Wanted:
     references: tuple[str, ...] = ()
     """Hand-designed models to train too, as large: lstm, rhn; resnet, densenet_bc."""
     sharing: bool = False
-    """Search again with random children, as long and derived alike, and train what that finds:
-    random search with weight sharing."""
+    """Search again with random children (random search with weight sharing), train its best."""
     disabled: int = 0
-    """Search again with a controller that never learns, as long, and test an ensemble of this many
-    of its architectures (paper 3.3: 250); 0: do not."""
+    """Test an ensemble of this many architectures of a controller that never learns (3.3: 250)."""
     local: int = 0
     """Train this many changed networks for each of the paper's local-optimum studies (3.1, 3.2)."""
     single: int = 0

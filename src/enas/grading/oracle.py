@@ -117,8 +117,7 @@ class Truth:
     benchmark: Benchmark
     reward: str
     score: str
-    run: OpenedRun | None
-    """The search that is held against it, where there is one."""
+    run: OpenedRun | None  # the search that is held against it
 
     @classmethod
     def read(cls, what: str, file: Path, asked: Asked, table_only: bool = False) -> Truth:
@@ -181,7 +180,7 @@ class Contest(File):
 
 
 def play(
-    make: Callable[[int], Strategy],
+    make: Callable[..., Strategy],
     name: str,
     reward: Mapping[Architecture, float],
     score: Mapping[Architecture, float],
@@ -192,7 +191,7 @@ def play(
     """Asks and tells a strategy until the queries are spent, for each seed; rewards are told as
     shares (percent / 100). An architecture that is asked for again counts again."""
     for seed in range(seeds):
-        strategy = make(seed)
+        strategy = make(seed=seed)
         best = -math.inf
         scores: list[float] = []
         while len(scores) < queries:
@@ -213,10 +212,9 @@ def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> tup
     reward, score = truth.table.column(truth.reward), truth.table.column(truth.score)
     best, scores = max(score.values()), {}
     for name, entry in STRATEGIES.items():
-        learns = name == "reinforce"
-        make = partial(_strategy, entry.make, truth.space, recipe.strategy if learns else entry.settings())
-        rows = []
-        at_a_time = recipe.search.architectures if learns else 1
+        of_recipe, rows = isinstance(recipe.strategy, entry.settings), []
+        make = partial(entry.make, truth.space, recipe.strategy if of_recipe else entry.settings())
+        at_a_time = recipe.search.architectures if of_recipe else 1
         for played in play(make, name, reward, score, asked.queries, asked.seeds, at_a_time):
             rows.append(played.scores)
             listen(f"{name}: seed {played.seed + 1} of {asked.seeds}")
@@ -238,10 +236,6 @@ def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> tup
 def _in_words(gap: Interval) -> str:
     side = "above" if gap.mean > 0 else "below"
     return f"is {side} uniform" if gap.excludes_zero else "is not told apart from uniform"
-
-
-def _strategy(make: Callable[..., Strategy], space: SearchSpace, settings: object, seed: int) -> Strategy:
-    return make(space, settings, seed=seed)
 
 
 def held_against(

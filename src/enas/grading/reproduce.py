@@ -216,19 +216,11 @@ def _together(group: Sequence[Finding], experiment: Experiment, paper: Settings)
         notes.append(f"{lost} more diverged")
     value, spread, over = _statistics(alive) if alive else (None, None, f"n = {len(group)}")
     extremes = [one.extreme for one in alive if one.extreme is not None]
+    extreme = (max if first.kind == "local" else min)(extremes) if extremes else None
     smaller, differs = _against(first, experiment, {**paper, **experiment.changes})
-    return Ours(
-        value,
-        spread,
-        ", ".join([over, *notes]),
-        None if not extremes else max(extremes) if first.kind == "local" else min(extremes),
-        tuple(sorted(p for one in group for p in one.parameters)),
-        first.preset,
-        first.recipe,
-        smaller,
-        differs,
-        tuple(one.file for one in group),
-    )
+    over, parameters = ", ".join([over, *notes]), tuple(sorted(p for one in group for p in one.parameters))
+    files = tuple(one.file for one in group)
+    return Ours(value, spread, over, extreme, parameters, first.preset, first.recipe, smaller, differs, files)
 
 
 def _statistics(group: Sequence[Finding]) -> tuple[float, float | None, str]:
