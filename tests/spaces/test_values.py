@@ -257,6 +257,14 @@ def test_possible_edges_are_exactly_those_that_some_architecture_wires(space: Se
         assert seen == set(possible_edges(cell))
 
 
+def test_a_space_remembers_no_more_graphs_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enas.spaces.space.MOST_WIRED", 3)
+    space = conv_micro()
+    for arch in samples(space, 10):
+        assert space.wire(arch) is space.wire(arch)
+        assert len(space._wired) <= 3
+
+
 def test_wire_prunes_what_nothing_needs() -> None:
     space, _ = TOYS["layers"]
     lone = of_cell(
