@@ -67,7 +67,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "text": DatasetEntry(
         load_text,
-        about="a text of your own: train.txt, valid.txt and test.txt, a sentence a line, words apart by spaces",
+        about="a text of your own: train.txt, valid.txt and test.txt, a sentence per line, words apart by spaces",
         needs_folder=True,
         how_to_get="put train.txt, valid.txt and test.txt into a folder, and name it with --data",
         kind="text",
