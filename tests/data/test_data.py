@@ -89,7 +89,7 @@ def test_data_on_a_device_is_the_same_data() -> None:
         (lambda part: replace(part, images=part.images[:, 0]), "(N, C, H, W)"),
         (lambda part: part[:0], "at least one"),
         (lambda part: some_images(5, size=9), "one shape"),
-        (lambda part: replace(part, labels=part.labels[1:]), "one an image"),
+        (lambda part: replace(part, labels=part.labels[1:]), "one per image"),
         (lambda part: replace(part, labels=part.labels.int()), "int64"),
         (lambda part: replace(part, labels=part.labels + 1), "0 to 9"),
         (lambda part: replace(part, labels=part.labels - 1), "0 to 9"),

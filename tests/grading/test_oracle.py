@@ -219,7 +219,7 @@ def test_a_table_in_json(tmp_path: Path) -> None:
         (json.dumps(dict(list(CHAINS.items())[:8])), "each of the 9 architectures; '.*' has 8"),
         (json.dumps(CHAINS | {"11": {"mean": 1}}), r"has the same columns; in '.*' one lacks 'acc_1'"),
         (json.dumps(CHAINS | {"11": {"acc": ["a", 1], "mean": 1}}), "columns of a table are numbers"),
-        (json.dumps(CHAINS | {"13": {}}), "a digit a layer"),
+        (json.dumps(CHAINS | {"13": {}}), "a digit per layer"),
         (json.dumps(CHAINS | {"111": {}}), "this needs an architecture of space nasbench_macro"),
     ],
 )

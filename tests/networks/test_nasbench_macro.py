@@ -61,7 +61,7 @@ def test_the_published_form_is_read_and_written() -> None:
 
 @pytest.mark.parametrize("text", ["", "2221222x", "2 2", "33333333", "²"])
 def test_other_forms_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="a digit a layer: 0 identity, 1 mb3_k3, 2 mb6_k5; got"):
+    with pytest.raises(ValueError, match="a digit per layer: 0 identity, 1 mb3_k3, 2 mb6_k5; got"):
         from_string(text)
 
 

@@ -154,11 +154,11 @@ def test_the_corrected_cell_and_darts() -> None:
 @pytest.mark.parametrize(
     ("parse", "tokens", "says"),
     [
-        (from_tokens, "0 1", "an op, then two tokens a node"),
+        (from_tokens, "0 1", "an op, then two tokens per node"),
         (from_tokens, "0 1 0", "input is a number from 0 to 0; got 1"),
         (from_tokens, "4", "op of node 1 is a number from 0 to 3; got 4"),
         (from_tokens, "tanh", "whole numbers"),
-        (from_corrected_tokens, "0", "two tokens a node"),
+        (from_corrected_tokens, "0", "two tokens per node"),
         (from_corrected_tokens, "1 0", "input of node 1 is a number from 0 to 0; got 1"),
     ],
 )

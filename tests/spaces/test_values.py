@@ -257,6 +257,14 @@ def test_possible_edges_are_exactly_those_that_some_architecture_wires(space: Se
         assert seen == set(possible_edges(cell))
 
 
+def test_a_space_remembers_no_more_graphs_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enas.spaces.space.MOST_WIRED", 3)
+    space = conv_micro()
+    for arch in samples(space, 10):
+        assert space.wire(arch) is space.wire(arch)
+        assert len(space._wired) <= 3
+
+
 def test_wire_prunes_what_nothing_needs() -> None:
     space, _ = TOYS["layers"]
     lone = of_cell(
@@ -489,8 +497,8 @@ ERRORS = {
         "distinct names, at least one; got ['identity', ",
     ),
     "token is a word": (lambda: from_tokens("0 0 0 x", REDUCE), "whole numbers; got '0 0 0 x'"),
-    "token is missing": (lambda: from_tokens(NORMAL, REDUCE[:-2]), "four tokens a node (input, op, input, op); got 19"),
-    "no tokens": (lambda: from_tokens("", ""), "four tokens a node (input, op, input, op); got 0"),
+    "token is missing": (lambda: from_tokens(NORMAL, REDUCE[:-2]), "four tokens per node (input, op, input, op); got 19"),
+    "no tokens": (lambda: from_tokens("", ""), "four tokens per node (input, op, input, op); got 0"),
     "token too large": (
         lambda: from_tokens("0 0 2 0", "0 0 0 0"),
         "node 0 of the normal cell reads inputs 0 to 1 by ops 0 to 4; got input 2, op 0",
@@ -512,7 +520,7 @@ ERRORS = {
     ),
     "options twice": (lambda: OpChoice(("x", "x")), "distinct names, at least one; got ['x', 'x']"),
     "no options": (lambda: InputChoice(()), "distinct names, at least one; got []"),
-    "prior too short": (lambda: OpChoice(("x", "y"), prior=(1.0,)), "one number an option (2); got 1"),
+    "prior too short": (lambda: OpChoice(("x", "y"), prior=(1.0,)), "one number per option (2); got 1"),
     "k too large": (lambda: SubsetChoice(("x", "y"), k=3), "between 0 and the number of options (2); got 3"),
     "name twice": (
         lambda: of_walk("wrong", OpChoice(("x",), name="c.op"), OpChoice(("y",), name="c.op")),

@@ -75,7 +75,7 @@ class ImageData:
                 )
             if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
                 raise ValueError(
-                    f"labels are int64, one an image; the {name} part of '{self.name}' has {len(images)} images and labels"
+                    f"labels are int64, one per image; the {name} part of '{self.name}' has {len(images)} images and labels"
                     f" of {labels.dtype} and shape {tuple(labels.shape)}"
                 )
             low, high = int(labels.min()), int(labels.max())

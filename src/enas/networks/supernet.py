@@ -176,17 +176,6 @@ class Supernet(nn.Module):
         addresses = dict.fromkeys(self.addresses(arch, aux=aux and self.aux_weight > 0))
         return sum(p.numel() for address in addresses for p in self.at(address).parameters())
 
-    def num_parameters_by_part(self, arch: Architecture | None = None) -> dict[str, int]:
-        """Returns the number of parameters of a child by part: the first name of the address, and
-        within cells what it is."""
-        parts: dict[str, int] = {}
-        for address in self.used(arch):
-            part, *names = address.split(".")
-            if part == "cells":
-                part = "calibrate" if "calibrate" in names else names[-1]
-            parts[part] = parts.get(part, 0) + sum(p.numel() for p in self.at(address).parameters())
-        return parts
-
 
 class Bias(nn.Module):
     """The bias of a linear layer whose weight lies at addresses of its own."""

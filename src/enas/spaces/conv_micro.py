@@ -84,7 +84,7 @@ def from_tokens(normal: str, reduce: str, provenance: Mapping[str, object] | Non
     for cell, text in (("normal", normal), ("reduce", reduce)):
         tokens = whole_numbers(text, "a micro cell")
         if not tokens or len(tokens) % 4:
-            raise ValueError(f"a micro cell has four tokens a node (input, op, input, op); got {len(tokens)}")
+            raise ValueError(f"a micro cell has four tokens per node (input, op, input, op); got {len(tokens)}")
         lengths.add(len(tokens) // 4)
         for node, start in enumerate(range(0, len(tokens), 4)):
             names = (*INPUTS, *(f"n{i}" for i in range(2, 2 + node)))

@@ -39,7 +39,7 @@ class Decision:
         if len(set(self.options)) != len(self.options) or not self.options:
             raise ValueError(f"options are distinct names, at least one; got {list(self.options)}")
         if self.prior is not None and len(self.prior) != len(self.options):
-            raise ValueError(f"a prior has one number an option ({len(self.options)}); got {len(self.prior)}")
+            raise ValueError(f"a prior has one number per option ({len(self.options)}); got {len(self.prior)}")
 
     def answers(self) -> Iterator[Answer]:
         """Yields all possible answers, in order."""

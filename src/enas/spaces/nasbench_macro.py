@@ -55,7 +55,9 @@ def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Ar
     """Reads the published form, a digit per layer: `22212220`. ValueError for other texts."""
     digits = text.strip()
     if not digits or any(digit not in "012" for digit in digits):
-        raise ValueError(f"a chain is a digit a layer: {', '.join(f'{i} {op}' for i, op in enumerate(OPS))}; got {text!r}")
+        raise ValueError(
+            f"a chain is a digit per layer: {', '.join(f'{i} {op}' for i, op in enumerate(OPS))}; got {text!r}"
+        )
     choices = {f"{CELL}.l{k}.op0": OPS[int(digit)] for k, digit in enumerate(digits, start=1)}
     return nasbench_macro(NasBenchMacroSettings(num_layers=len(digits))).architecture(choices, provenance)
 

@@ -94,7 +94,7 @@ def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> 
     space-separated; input 0 is node 1. ValueError for other tokens."""
     numbers = whole_numbers(tokens, "a recurrent cell")
     if len(numbers) % 2 == 0:
-        raise ValueError(f"a recurrent cell has an op, then two tokens a node (input, op); got {len(numbers)} tokens")
+        raise ValueError(f"a recurrent cell has an op, then two tokens per node (input, op); got {len(numbers)} tokens")
     ops, choices = [numbers[0], *numbers[2::2]], {}
     for i, op in enumerate(ops):
         choices[f"{CELL}.h{i + 1}.op0"] = _named(op, OPS, f"op of node {i + 1}")
@@ -108,7 +108,7 @@ def from_corrected_tokens(tokens: str, provenance: Mapping[str, object] | None =
     ValueError for other tokens."""
     numbers = whole_numbers(tokens, "a recurrent cell")
     if not numbers or len(numbers) % 2:
-        raise ValueError(f"a recurrent cell has two tokens a node (input, op); got {len(numbers)} tokens")
+        raise ValueError(f"a recurrent cell has two tokens per node (input, op); got {len(numbers)} tokens")
     choices = {}
     for i, (source, op) in enumerate(zip(numbers[::2], numbers[1::2], strict=True), 1):
         choices[f"{CELL}.h{i}.input0"] = _named(source, [f"h{j}" for j in range(i)], f"input of node {i}")
