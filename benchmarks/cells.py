@@ -1,9 +1,11 @@
-"""Children with shared weights, ours beside other programs: a training step, a forward, a controller's step.
+"""Children with shared weights, ours beside other programs: a training step, a forward, a
+controller's step.
 
-    python -m benchmarks.cells [micro] [nasbench201] [recurrent] [--threads 1] [--rounds 5] [--drawn 12]
+python -m benchmarks.cells [micro] [nasbench201] [recurrent] [--threads 1] [--rounds 5] [--drawn 12]
 
-Synthetic data of the real shapes. Fixed children: of the micro space all nodes separable 3x3 of inputs 0 and 1; of
-NAS-Bench-201 all 3x3; the recurrent cell of Figure 6. Drawn ones are uniform, the same for all programs.
+Synthetic data of the real shapes. Fixed children: of the micro space all nodes separable 3x3 of
+inputs 0 and 1; of NAS-Bench-201 all 3x3; the recurrent cell of Figure 6. Drawn ones are uniform,
+the same for all programs.
 """
 
 from __future__ import annotations
@@ -105,7 +107,7 @@ def images(batch: int = BATCH, size: int = 32) -> tuple[torch.Tensor, torch.Tens
     return x, torch.randint(10, (batch,))
 
 
-# ----------------------------------------------------------------------------------------------------------- makers
+# ----------------------------------------------------------------------------------------- makers
 def micro(filters: int = 20, cells: int = 2, nodes: int = 5, batch: int = BATCH) -> Ours:
     """Eight cells with two a block, and two reductions."""
     with seeded(0):
@@ -146,7 +148,7 @@ def drawn(space: SearchSpace, n: int) -> list[Architecture]:
     return [space.sample(rng) for _ in range(n)]
 
 
-# ------------------------------------------------------------------------------------------------------------- rows
+# ------------------------------------------------------------------------------------------- rows
 def compared(
     what: str,
     sizes: Mapping[str, Any],
@@ -159,8 +161,9 @@ def compared(
     share: Mapping[str, int] | None = None,
     memory: tuple[Any, ...] | None = None,
 ) -> None:
-    """One line a program, and one a ratio to ours. gflops: of the forward; `times` that is the work of what is timed.
-    share: architectures that a call scores, where that is not one. memory: what `peak_memory` calls for ours."""
+    """One line a program, and one a ratio to ours. gflops: of the forward; `times` that is the work
+    of what is timed. share: architectures that a call scores, where that is not one. memory: what
+    `peak_memory` calls for ours."""
     for name, program in programs.items():
         program.prepare("step") if name == "peak" else program.prepare(method, arch)
     seconds = paired(programs, rounds, warm=1 if rounds < 4 else 2)
@@ -187,7 +190,8 @@ def over_drawn(
     gflops: list[float],
     memory: tuple[Any, ...] | None = None,
 ) -> None:
-    """Training steps of the same drawn children, each program in turn; the mean over children counts."""
+    """Training steps of the same drawn children, each program in turn; the mean over children
+    counts."""
     taken: dict[str, list[float]] = {name: [] for name in programs}
     programs["peak"].prepare("step")
     for arch in archs:
@@ -277,7 +281,8 @@ def recurrent_rows(rounds: int, hidden: int, threads: int) -> None:
     path, arch = peers.folder("ENAS_PYTORCH"), named("enas_rnn")
     others = {"ENAS-pytorch": (peers.EnasPytorch, path, hidden, BATCH, T, V, 12)} if path else {}
     sizes = {"nodes": 12, "hidden": hidden, "batch": BATCH, "steps": T, "vocabulary": V, "threads": threads}
-    # Counted on the cell as it is written in a textbook: torch's counter does not know products that add in place.
+    # Counted on the cell as it is written in a textbook: torch's counter does not know products
+    # that add in place.
     gflops = forward_gflops(recurrent(hidden, computation="plain").forward(arch))
     fixed = sizes | {"child": "Figure 6"}
     with running(threads, (recurrent, hidden), others) as programs:

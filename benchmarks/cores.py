@@ -1,9 +1,11 @@
-"""What a second core brings: two threads in one process, and two processes of one thread each, against one of one.
+"""What a second core brings: two threads in one process, and two processes of one thread each,
+against one of one.
 
-    python -m benchmarks.cores [--rounds 5]
+python -m benchmarks.cores [--rounds 5]
 
-A training step of the recurrent cell of Figure 6 at 1,000 hidden units and of the fixed micro child. The machine must be
-otherwise idle. Two processes do two steps in the time that is counted for one.
+A training step of the recurrent cell of Figure 6 at 1,000 hidden units and of the fixed micro
+child. The machine must be otherwise idle. Two processes do two steps in the time that is counted
+for one.
 """
 
 from __future__ import annotations

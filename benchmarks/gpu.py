@@ -1,15 +1,16 @@
-"""The three spaces at the paper's sizes on a GPU: one table, one command, from a fresh clone with nothing installed but
-torch (2.4 or later) and numpy:
+"""The three spaces at the paper's sizes on a GPU: one table, one command, from a fresh clone with
+nothing installed but torch (2.4 or later) and numpy:
 
     PYTHONPATH=src python -m benchmarks.gpu            # on a GPU, some three minutes
     PYTHONPATH=src python -m benchmarks.gpu --toy      # tiny sizes, on a CPU: does it run?
 
-Synthetic data of the real shapes. A training step is that of drawn children in turn: forward, backward, update. A step of
-the controller is one architecture drawn, scored and learned from. fp32 is exact single precision, tf32 lets products
-round, bf16 is autocast. Work is what torch's counter counts in a forward, times three for a training step; traffic is what
-every kernel reads and writes, taken one by one, so an upper bound. Both are given as shares of what this card reaches in a
-large product of the same precision, and in a large copy. Hours are for the whole search of the paper: its epochs, its steps
-of both phases; not counted are data, logs and checkpoints.
+Synthetic data of the real shapes. A training step is that of drawn children in turn: forward,
+backward, update. A step of the controller is one architecture drawn, scored and learned from. fp32
+is exact single precision, tf32 lets products round, bf16 is autocast. Work is what torch's counter
+counts in a forward, times three for a training step; traffic is what every kernel reads and writes,
+taken one by one, so an upper bound. Both are given as shares of what this card reaches in a large
+product of the same precision, and in a large copy. Hours are for the whole search of the paper: its
+epochs, its steps of both phases; not counted are data, logs and checkpoints.
 """
 
 from __future__ import annotations
@@ -159,7 +160,8 @@ class Bench:
             self.strategy.tell(archs, [reward])
 
     def counts(self) -> tuple[float, float]:
-        """Operations of a mean forward, and bytes of a mean training step; kernel by kernel, so nothing recorded."""
+        """Operations of a mean forward, and bytes of a mean training step; kernel by kernel, so
+        nothing recorded."""
         recorded.SEEN_BEFORE_RECORDING, usual = 1 << 60, recorded.SEEN_BEFORE_RECORDING
         flops = 0.0
         for arch in self.archs:
@@ -195,7 +197,8 @@ def seconds(run: Callable[[], Any], device: str, most: float, least: int = 5) ->
 
 
 def ceilings(device: str, toy: bool) -> dict[str, float]:
-    """Operations a second of a large product by precision, and bytes a second of a large copy, read and written."""
+    """Operations a second of a large product by precision, and bytes a second of a large copy, read
+    and written."""
     n = 256 if toy else 8192
     out = {}
     for precision in PRECISIONS:
@@ -210,7 +213,8 @@ def ceilings(device: str, toy: bool) -> dict[str, float]:
 
 
 def recurrent_steps(bench: Bench, device: str, most: float, toy: bool, compiled: bool) -> dict[str, Any]:
-    """Training steps of the recurrent network, by how its cell runs; the network's own way, `recorded`, is in the table."""
+    """Training steps of the recurrent network, by how its cell runs; the network's own way,
+    `recorded`, is in the table."""
     net = bench.net
     assert isinstance(net, RecurrentNetwork)
     usual, step = net.settings, static.static_step

@@ -1,9 +1,10 @@
-"""The macro supernet against plain modules, and its merge of skips against one 1x1: ratios, measured in turn in one run.
+"""The macro supernet against plain modules, and its merge of skips against one 1x1: ratios,
+measured in turn in one run.
 
-    python -m benchmarks.macro [--threads 1] [--rounds 9]
+python -m benchmarks.macro [--threads 1] [--rounds 9]
 
-Synthetic CIFAR-10 batches; uniform networks of 12 layers with skips at 0.4, at the `quick` recipe's size and at the
-paper's width of the search.
+Synthetic CIFAR-10 batches; uniform networks of 12 layers with skips at 0.4, at the `quick` recipe's
+size and at the paper's width of the search.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def step_overhead(size: str, seed: int, rounds: int) -> None:
 
 
 def merge_cost(rounds: int, sources: int = 6) -> None:
-    """Forward and backward of the merge of six layers, as the network does it, against an `nn.Conv2d` over their concat
-    with the same batch norm and ReLU."""
+    """Forward and backward of the merge of six layers, as the network does it, against an
+    `nn.Conv2d` over their concat with the same batch norm and ReLU."""
     settings, batch = SIZES["36 filters"]
     space = conv_macro()
     with seeded(0):

@@ -1,10 +1,12 @@
-"""The micro supernet against plain modules, and the controller's walk: ratios, each measured in turn in one run.
+"""The micro supernet against plain modules, and the controller's walk: ratios, each measured in
+turn in one run.
 
-    python -m benchmarks.micro [--threads 1] [--rounds 9]
+python -m benchmarks.micro [--threads 1] [--rounds 9]
 
-Synthetic CIFAR-10 batches. Two sizes: that of the search benchmark of a known peer (20 filters, 8 cells, batch 64) and
-the `quick` recipe's. The fixed child has five nodes, each a separable 3x3 convolution of either cell input; and the
-released cell, which has many loose ends and all kinds of ops.
+Synthetic CIFAR-10 batches. Two sizes: that of the search benchmark of a known peer (20 filters, 8
+cells, batch 64) and the `quick` recipe's. The fixed child has five nodes, each a separable 3x3
+convolution of either cell input; and the released cell, which has many loose ends and all kinds of
+ops.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     ENAS_BENCH_XAUTODL=DIR        a folder that holds the package `xautodl` (1.0.0)
     ENAS_BENCH_ENAS_PYTORCH=DIR   a checkout of carpedm20/ENAS-pytorch
 
-Each is run as it comes: its own modules, its own order of work. What had to be added to run it on today's torch is said at
-its class. Nothing is installed, and nothing of them is in this repository.
+Each is run as it comes: its own modules, its own order of work. What had to be added to run it on
+today's torch is said at its class. Nothing is installed, and nothing of them is in this repository.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ def importing(path: Path, first: bool = False) -> Iterator[None]:
 
 
 class NNI:
-    """The micro space of NNI 3.0, `nni.nas.hub.pytorch.ENAS`, as its strategy ENAS makes a supernet of it. A step of the
-    controller is its loop: draw, score with the graph it keeps, after 20 of them a PPO update with its default settings."""
+    """The micro space of NNI 3.0, `nni.nas.hub.pytorch.ENAS`, as its strategy ENAS makes a supernet
+    of it. A step of the controller is its loop: draw, score with the graph it keeps, after 20 of
+    them a PPO update with its default settings."""
 
     updates = 20  # architectures an update: its default
 
@@ -125,7 +126,8 @@ class NNI:
 
 
 class Xautodl:
-    """`TinyNetworkENAS` of xautodl 1.0.0: the cell of NAS-Bench-201 with all ops, the chosen ones run."""
+    """`TinyNetworkENAS` of xautodl 1.0.0: the cell of NAS-Bench-201 with all ops, the chosen ones
+    run."""
 
     def __init__(self, path: Path, filters: int, cells: int, batch: int, channels_last: bool):
         with importing(path):
@@ -165,10 +167,11 @@ class Xautodl:
 
 
 class EnasPytorch:
-    """carpedm20/ENAS-pytorch. Its recurrent network as it is, and the loop of its trainer: clipping over all weights, the
-    search for the largest gradient. Its controller's own sampling does not run on torch 2 (tensors as keys),
-    so its network is walked here decision by decision, as its loop does. Its utilities import drawing libraries that this
-    does not need; empty modules stand for those that are not installed."""
+    """carpedm20/ENAS-pytorch. Its recurrent network as it is, and the loop of its trainer: clipping
+    over all weights, the search for the largest gradient. Its controller's own sampling does not
+    run on torch 2 (tensors as keys), so its network is walked here decision by decision, as its
+    loop does. Its utilities import drawing libraries that this does not need; empty modules stand
+    for those that are not installed."""
 
     def __init__(self, path: Path, hidden: int, batch: int, steps: int, vocabulary: int, nodes: int):
         for name in ("pygraphviz", "cv2", "imageio", "scipy.misc"):
@@ -201,7 +204,8 @@ class EnasPytorch:
         return self._dag(list(program.sources), [op.replace("relu", "ReLU") for op in program.ops])
 
     def _dag(self, sources: list[int], ops: list[str]) -> dict[int, list[Any]]:
-        """Node to what reads it, in its own form; -1 and -2 lead to the first node, the last but one is the average."""
+        """Node to what reads it, in its own form; -1 and -2 lead to the first node, the last but
+        one is the average."""
         dag: dict[int, list[Any]] = {-1: [self.node(0, ops[0])], -2: [self.node(0, ops[0])]}
         for i in range(1, self.nodes):
             dag.setdefault(sources[i], []).append(self.node(i, ops[i]))

@@ -1,4 +1,5 @@
-"""A fixed child of the macro space written as plain modules, without addresses or shared weights: what to compare with."""
+"""A fixed child of the macro space written as plain modules, without addresses or shared weights:
+what to compare with."""
 
 from __future__ import annotations
 

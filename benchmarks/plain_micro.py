@@ -1,7 +1,9 @@
-"""A fixed child of the micro space written as plain modules, without addresses or shared weights: what to compare with.
+"""A fixed child of the micro space written as plain modules, without addresses or shared weights:
+what to compare with.
 
-It is what someone would write who knows the architecture beforehand: one `nn.Conv2d` on the concat of a cell's loose ends,
-ops in `nn.ModuleList`s. `copy_weights` gives it the weights of a child, so that both can be shown to compute the same.
+It is what someone would write who knows the architecture beforehand: one `nn.Conv2d` on the concat
+of a cell's loose ends, ops in `nn.ModuleList`s. `copy_weights` gives it the weights of a child, so
+that both can be shown to compute the same.
 """
 
 from __future__ import annotations

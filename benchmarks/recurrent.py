@@ -1,10 +1,11 @@
-"""A training step of the recurrent network: share of the machine's matrix-product peak, and against the plain cell; each
-measured in turn in one run.
+"""A training step of the recurrent network: share of the machine's matrix-product peak, and against
+the plain cell; each measured in turn in one run.
 
-    python -m benchmarks.recurrent [--threads 1] [--rounds 5] [--hidden 200 1000]
+python -m benchmarks.recurrent [--threads 1] [--rounds 5] [--hidden 200 1000]
 
-Batch 64, 35 steps, 10,000 words, the 12 nodes of Figure 6; forward, backward, clipping and update. Work is counted by hand:
-products of the forward, three times. The plain alternative runs cell and softmax as they are written in a textbook.
+Batch 64, 35 steps, 10,000 words, the 12 nodes of Figure 6; forward, backward, clipping and update.
+Work is counted by hand: products of the forward, three times. The plain alternative runs cell and
+softmax as they are written in a textbook.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ PEAK = 2048  # rows of the square matrices whose product is the peak
 
 
 def work(hidden: int, nodes: int) -> float:
-    """Floating-point operations of a training step: words and state into the first node, one product for each other,
-    softmax."""
+    """Floating-point operations of a training step: words and state into the first node, one
+    product for each other, softmax."""
     return 3 * 2.0 * T * B * (2 * hidden * 2 * hidden + (nodes - 1) * hidden * 2 * hidden + hidden * V)
 
 

@@ -1,10 +1,11 @@
-"""Cost of a training step against size: nodes, layers (cells a block), filters, batch, children and steps of a window, each
-by itself, with the line that fits best; where that line misses, R^2 says so. Makes a picture.
+"""Cost of a training step against size: nodes, layers (cells a block), filters, batch, children and
+steps of a window, each by itself, with the line that fits best; where that line misses, R^2 says
+so. Makes a picture.
 
-    python -m benchmarks.scaling [--out docs/cost.svg] [--rounds 3]
+python -m benchmarks.scaling [--out docs/cost.svg] [--rounds 3]
 
-One thread. A point is the median over rounds of the mean of four drawn children, except over nodes, layers and so on of the
-recurrent cell, where every cell of a size costs the same and one is taken.
+One thread. A point is the median over rounds of the mean of four drawn children, except over nodes,
+layers and so on of the recurrent cell, where every cell of a size costs the same and one is taken.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def cases() -> Iterator[Case]:
 
 
 def measure(case: Case, rounds: int) -> tuple[list[float], float, float]:
-    """Seconds a size; the share of the spread that a line explains; and one that a parabola explains."""
+    """Seconds a size; the share of the spread that a line explains; and one that a parabola
+    explains."""
     space, what, sizes, make = case
     made = {str(size): make(size) for size in sizes}
     taken = paired({name: run for name, (run, _) in made.items()}, rounds, warm=1)

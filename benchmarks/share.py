@@ -1,5 +1,5 @@
-"""Where the time of a search goes: children's forward and backward, and everything else. A whole search is run as the
-command line runs it, with a stopwatch around the parts.
+"""Where the time of a search goes: children's forward and backward, and everything else. A whole
+search is run as the command line runs it, with a stopwatch around the parts.
 
     python -m benchmarks.share digits-micro
     python -m benchmarks.share cifar10-micro --data DIR --epochs 2

@@ -1,11 +1,12 @@
-"""The losses of the first steps of any training that `enas` can be told to make: whether a network of the paper's own size
-trains at all is seen within minutes, where the whole training takes days.
+"""The losses of the first steps of any training that `enas` can be told to make: whether a network
+of the paper's own size trains at all is seen within minutes, where the whole training takes days.
 
     python -m benchmarks.steps 200 retrain enas_micro --recipe paper --data DIR --retrain.task.batch-size 16
     python -m benchmarks.steps 40 search cifar10-micro --recipe paper --data DIR --task.batch-size 16
 
-The words after the number are those of the command line, which runs as it always does and is stopped after as many losses
-as the number says: of training steps, or of the children that train the shared weights. They include the auxiliary head's.
+The words after the number are those of the command line, which runs as it always does and is
+stopped after as many losses as the number says: of training steps, or of the children that train
+the shared weights. They include the auxiliary head's.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Enough(Exception):
 
 
 class Losses(Display):
-    """Keeps the losses of steps, shows nothing of them, and ends the command when there are `wanted`."""
+    """Keeps the losses of steps, shows nothing of them, and ends the command when there are
+    `wanted`."""
 
     def __init__(self, wanted: int):
         super().__init__()

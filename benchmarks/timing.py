@@ -1,6 +1,6 @@
-"""Paired timing: alternatives take turns in one run, so that a busy or throttled machine slows all alike; and the counts
-that go with it. Where alternatives are programs (`Program`), each is a process of its own, so that none has the memory
-allocator, or anything else, as another set it up.
+"""Paired timing: alternatives take turns in one run, so that a busy or throttled machine slows all
+alike; and the counts that go with it. Where alternatives are programs (`Program`), each is a
+process of its own, so that none has the memory allocator, or anything else, as another set it up.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ GIGA = 2e-9 * PEAK**3  # billions of operations in it
 
 
 def paired(alternatives: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 3) -> dict[str, list[float]]:
-    """Seconds of each call of each alternative; in every round each runs once, the first of a round changes. A `Program`
-    says itself what it took."""
+    """Seconds of each call of each alternative; in every round each runs once, the first of a round
+    changes. A `Program` says itself what it took."""
     names = list(alternatives)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for round_ in range(-warm, rounds):
@@ -41,8 +41,9 @@ def paired(alternatives: Mapping[str, Callable[[], Any]], rounds: int, warm: int
 
 
 class Program:
-    """A process that holds what `make(*args)` gives and calls its methods on demand: `program.prepare("train", arch)` asks
-    for `make(*args).train(arch)`, a step; `program()` calls the step there and gives the seconds it took."""
+    """A process that holds what `make(*args)` gives and calls its methods on demand:
+    `program.prepare("train", arch)` asks for `make(*args).train(arch)`, a step; `program()` calls
+    the step there and gives the seconds it took."""
 
     def __init__(self, threads: int, make: Callable[..., Any], *args: Any):
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does: threads that wait sleep
@@ -109,7 +110,8 @@ def ratio(above: list[float], below: list[float]) -> dict[str, float]:
 
 
 def forward_gflops(run: Callable[[], Any]) -> float:
-    """Billions of operations (two a multiply-add) of what torch's counter counts in a call: products and convolutions."""
+    """Billions of operations (two a multiply-add) of what torch's counter counts in a call:
+    products and convolutions."""
     with FlopCounterMode(display=False) as counter:
         run()
     return float(counter.get_total_flops()) / 1e9
@@ -121,7 +123,8 @@ def share_of_peak(gflops: float, seconds: list[float], peak: list[float]) -> flo
 
 
 def peak_memory(run: Callable[..., None], *args: Any) -> int:
-    """MB (1e6 bytes) that a process of its own came to hold at most while it called `run(*args)`, its start included."""
+    """MB (1e6 bytes) that a process of its own came to hold at most while it called `run(*args)`,
+    its start included."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_memory, (run, args))
 
@@ -133,7 +136,8 @@ def _peak_memory(run: Callable[..., None], args: tuple[Any, ...]) -> int:
 
 
 def emit(what: str, sizes: Mapping[str, Any], seconds: list[float], mean: bool = False, **more: Any) -> dict[str, Any]:
-    """Prints one JSON line. `mean`: of alternatives that differ, such as drawn children, the mean counts."""
+    """Prints one JSON line. `mean`: of alternatives that differ, such as drawn children, the mean
+    counts."""
     key, middle = ("seconds_mean", fmean) if mean else ("seconds_median", median)
     record = {"what": what, "sizes": dict(sizes), key: float(f"{middle(seconds):.4g}"), **more}
     print(json.dumps(record), flush=True)

@@ -1,4 +1,5 @@
-"""Real data for tests, where a checkout of the research data is at hand. It may not be shipped, so it is looked for."""
+"""Real data for tests, where a checkout of the research data is at hand. It may not be shipped, so
+it is looked for."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-# Tests are small and run side by side: threads would only wait for each other. Read when torch is loaded.
+# Tests are small and run side by side: threads would only wait for each other. Read when torch is
+# loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def research_data() -> Path | None:
-    """The folder that has `unpack.py` and the data beside it: $ENAS_DATA, or shared/data next to the repository."""
+    """The folder that has `unpack.py` and the data beside it: $ENAS_DATA, or shared/data next to
+    the repository."""
     if chosen := os.environ.get("ENAS_DATA"):
         return Path(chosen)
     folder = Path(__file__).parents[2] / "shared" / "data"
@@ -26,7 +29,8 @@ def research_data() -> Path | None:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The research data; a test that asks for it is skipped where there is none, and fails where $ENAS_DATA is wrong."""
+    """The research data; a test that asks for it is skipped where there is none, and fails where
+    $ENAS_DATA is wrong."""
     folder = research_data()
     if folder is None:
         pytest.skip("real data is not here: set ENAS_DATA to a folder that has unpack.py, cifar10/ and ptb/")

@@ -1,7 +1,9 @@
-"""The command lines that a stranger reads and types: from the README, the docs and the Makefile, as they stand there.
+"""The command lines that a stranger reads and types: from the README, the docs and the Makefile, as
+they stand there.
 
-`tests/cli/test_commands.py` runs each at a reduced size, `make soak` (tests/soak.py) at full size. A line that is neither
-run nor excluded with a reason makes the test fail, so none that is new goes untested.
+`tests/cli/test_commands.py` runs each at a reduced size, `make soak` (tests/soak.py) at full size.
+A line that is neither run nor excluded with a reason makes the test fail, so none that is new goes
+untested.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ def excluded(line: str) -> str | None:
 
 
 def markdown(path: Path) -> dict[str, list[str]]:
-    """The command lines below each heading, in order: all lines of fenced blocks of the shell, those of indented blocks
-    that begin with a program, and `enas ...` within a text."""
+    """The command lines below each heading, in order: all lines of fenced blocks of the shell,
+    those of indented blocks that begin with a program, and `enas ...` within a text."""
     found: dict[str, list[str]] = {}
     heading, fence = "", None
     for line in path.read_text().splitlines():
@@ -68,7 +70,8 @@ def python_blocks(path: Path) -> list[str]:
 
 
 def readme() -> dict[str, list[str]]:
-    """Returns the command lines of the README and of the page of commands that it leads to, by heading."""
+    """Returns the command lines of the README and of the page of commands that it leads to, by
+    heading."""
     first, more = markdown(ROOT / "README.md"), markdown(ROOT / "docs" / "commands.md")
     assert not first.keys() & more.keys(), "a heading stands in both pages"
     return first | more

@@ -1,4 +1,5 @@
-"""What the law tests share: spaces made by hand beside the registered ones, and comparison with exact probabilities.
+"""What the law tests share: spaces made by hand beside the registered ones, and comparison with
+exact probabilities.
 
 No torch in here, so that the tests of the value layer run without it.
 """
@@ -37,7 +38,8 @@ def of_walk(name: str, *decisions: Decision, anchors: str = "abde", limit: Limit
 
 
 def no_option_twice(decision: Decision, answers: Mapping[str, Answer]) -> tuple[bool, ...] | None:
-    """A limit: what one decision took, no later one takes. Before the first answer it has nothing to say."""
+    """A limit: what one decision took, no later one takes. Before the first answer it has nothing
+    to say."""
     taken = {option for answer in answers.values() for option in ([answer] if isinstance(answer, str) else answer)}
     return tuple(option not in taken for option in decision.options) if taken else None
 
@@ -144,7 +146,8 @@ TOYS: dict[str, tuple[SearchSpace, int]] = {
     ),
 }
 
-# Everything small enough to enumerate: the registered spaces' own small instances and the hand-made ones.
+# Everything small enough to enumerate: the registered spaces' own small instances and the hand-made
+# ones.
 SMALL: dict[str, SearchSpace] = {
     f"{name}{i or ''}": entry.make(settings) for name, entry in SPACES.items() for i, settings in enumerate(entry.small)
 } | {name: space for name, (space, _) in TOYS.items()}
@@ -159,8 +162,8 @@ def samples(space: SearchSpace, n: int, seed: int = 0) -> list[Architecture]:
 
 
 def p_value(drawn: Iterable[Architecture], probability: Mapping[Architecture, float]) -> float:
-    """Chi-square: how likely a deviation like that of the frequencies in `drawn` is, were `probability` their law.
-    Architectures expected fewer than 5 times are counted together."""
+    """Chi-square: how likely a deviation like that of the frequencies in `drawn` is, were
+    `probability` their law. Architectures expected fewer than 5 times are counted together."""
     assert math.isclose(sum(probability.values()), 1.0, abs_tol=1e-4)
     counts = dict.fromkeys(probability, 0)
     for arch in drawn:

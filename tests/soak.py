@@ -1,11 +1,13 @@
 """`make soak`: every documented command at full size; both demos to their ends, with two seeds.
 
-Other commands that train are given MINUTES each (`make soak MINUTES=60`; 5 if nothing is said) by their own --max-time:
-they stop in good order then, and what comes after goes on from there. With 5 it takes about an hour on two cores.
+Other commands that train are given MINUTES each (`make soak MINUTES=60`; 5 if nothing is said) by
+their own --max-time: they stop in good order then, and what comes after goes on from there. With 5
+it takes about an hour on two cores.
 
-Commands on CIFAR-10 and the Penn Treebank run where ENAS_DATA names a folder that has `cifar-10-batches-py/`, `ptb/` and
-`nasbench/nasbench201.csv.gz`, or `unpack.py`, which writes them; elsewhere they are named as left out. Work is done in
-`runs/soak`. Ends with a line per command, its seconds and its exit status; the exit status is 1 where any failed.
+Commands on CIFAR-10 and the Penn Treebank run where ENAS_DATA names a folder that has
+`cifar-10-batches-py/`, `ptb/` and `nasbench/nasbench201.csv.gz`, or `unpack.py`, which writes them;
+elsewhere they are named as left out. Work is done in `runs/soak`. Ends with a line per command, its
+seconds and its exit status; the exit status is 1 where any failed.
 """
 
 from __future__ import annotations

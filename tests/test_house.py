@@ -49,7 +49,8 @@ TORCH_FREE = (
 
 
 def imported(module: str) -> set[str]:
-    """Returns the files of the package that a file imports, wherever in it: in functions and for types too."""
+    """Returns the files of the package that a file imports, wherever in it: in functions and for
+    types too."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(FILES[module].read_text())):
         if isinstance(node, ast.Import):

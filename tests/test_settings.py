@@ -1,4 +1,5 @@
-"""A law of all settings: no number and no name goes unchecked, and the error names a flag that exists."""
+"""A law of all settings: no number and no name goes unchecked, and the error names a flag that
+exists."""
 
 from __future__ import annotations
 

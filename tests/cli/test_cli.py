@@ -1,4 +1,5 @@
-"""The commands as a user meets them: the whole way, bad input in one line, a run that nothing destroys."""
+"""The commands as a user meets them: the whole way, bad input in one line, a run that nothing
+destroys."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def derived(searched: Path) -> Path:
 
 
 def one_line(capsys: pytest.CaptureFixture[str], status: int, *fragments: str) -> str:
-    """The last command failed as it should: status 2, one line that says what is needed, no traceback."""
+    """The last command failed as it should: status 2, one line that says what is needed, no
+    traceback."""
     err = capsys.readouterr().err
     assert status == 2, err
     assert err.startswith("enas: ")
@@ -78,10 +80,11 @@ def one_line(capsys: pytest.CaptureFixture[str], status: int, *fragments: str) -
     return err
 
 
-# ---------------------------------------------------------------------------------------------------- the whole way
+# ---------------------------------------------------------------------------------- the whole way
 @pytest.mark.slow
 def test_graded_by_sharing_ranking_and_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Beside uniform cells: what random search with weight sharing finds, how the scores rank, what it cost. Done once."""
+    """Beside uniform cells: what random search with weight sharing finds, how the scores rank, what
+    it cost. Done once."""
     run = small_search(tmp_path / "run")
     assert enas("derive", run) == 0
     command = ("compare", run, "--cells", 6, "--seeds", 2, "--sharing", "--workers", 1)
@@ -261,7 +264,7 @@ def test_help_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert f"enas {name} " in out.split("usage:")[-1].split("\n", 1)[1], "help shows an example"
 
 
-# --------------------------------------------------------------------------------------------------------- bad input
+# -------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize(
     ("args", "fragments"),
     [
@@ -381,7 +384,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.Capture
     one_line(capsys, enas("resume", run), "damaged")
 
 
-# ------------------------------------------------------------------------------------------- stopped, and going on
+# -------------------------------------------------------------------------- stopped, and going on
 def test_max_time_stops_in_good_order(tmp_path: Path, searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = small_search(tmp_path / "run", "--max-time", "0.01s")
     assert f"enas resume {run}" in capsys.readouterr().out.replace("\n", " ")
@@ -412,7 +415,8 @@ def start(run: Path, *more: object, limit: int | None = None, command: str = "se
 
 
 def wait_for(run: Path, epochs: int, process: subprocess.Popen[str]) -> None:
-    """Until the run has logged some steps (in a file, at the latest at a checkpoint, or in the folder at all)."""
+    """Until the run has logged some steps (in a file, at the latest at a checkpoint, or in the
+    folder at all)."""
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         if (run / "timing.jsonl").exists() and epochs == 0:

@@ -1,4 +1,5 @@
-"""Every command line of the README, the docs and the Makefile runs to its end, at a reduced size, with two seeds."""
+"""Every command line of the README, the docs and the Makefile runs to its end, at a reduced size,
+with two seeds."""
 
 from __future__ import annotations
 
@@ -106,7 +107,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def with_data(folder: Path, request: pytest.FixtureRequest) -> None:
-    """The folder `data` that the README downloads into, and the tables of the benchmarks, FILE and JSON."""
+    """The folder `data` that the README downloads into, and the tables of the benchmarks, FILE and
+    JSON."""
     monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
     monkeypatch.setattr("enas.runs.plan.load_data", load_few)
     monkeypatch.setattr(opened, "retrain_many", retrain_here)

@@ -27,7 +27,8 @@ WITH_RUNS = ["show RUN", "show enas_rnn --out cell.json", "report RUN", "reprodu
 
 
 def answer(command: str, folder: Path, *python: str) -> tuple[int, str, float]:
-    """Runs a command in a process of its own: its exit status, what it said, and its seconds of processor time."""
+    """Runs a command in a process of its own: its exit status, what it said, and its seconds of
+    processor time."""
     shutil.copytree(BEFORE, folder / "run", dirs_exist_ok=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     words = [sys.executable, *python, *command.replace("RUN", "run").split()]

@@ -1,4 +1,5 @@
-"""Laws of the data layer: augmentation equals a plain loop, all forms of CIFAR-10 read the same, nothing in a file runs."""
+"""Laws of the data layer: augmentation equals a plain loop, all forms of CIFAR-10 read the same,
+nothing in a file runs."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ TINY = 20  # images a file, where the official ones have 10,000
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-# ---------------------------------------------------------------------------------------------------------- images
+# ----------------------------------------------------------------------------------------- images
 def some_images(n: int, channels: int = 3, size: int = 8, seed: int = 0) -> ImagePart:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (n, channels, size, size), generator=generator, dtype=torch.uint8)
@@ -109,7 +110,7 @@ def test_a_channel_without_variance_is_refused() -> None:
         replace(data, train=replace(data.train, images=images))
 
 
-# ---------------------------------------------------------------------------------------------------- augmentation
+# ----------------------------------------------------------------------------------- augmentation
 def by_hand(x: Tensor, generator: torch.Generator, pad: int, flip: bool, cutout: int) -> Tensor:
     """One image at a time, from the same draws."""
     B, C, H, W = x.shape
@@ -160,7 +161,8 @@ def test_crops_flips_and_cutout_are_uniform() -> None:
     n, pad, size = 20_000, 2, 5
     x = torch.arange(1.0, 1 + size * size).view(1, 1, size, size).expand(n, 1, size, size)  # every pixel another value
     generator = torch.Generator().manual_seed(3)
-    # The pixel in the middle tells place and flip: 5 x 5 x 2 cases, of which 25 pairs look alike there.
+    # The pixel in the middle tells place and flip: 5 x 5 x 2 cases, of which 25 pairs look alike
+    # there.
     middle = augment(x, generator, pad=pad, flip=False)[:, 0, 2, 2].long() - 1
     assert stats.chisquare(torch.bincount(middle, minlength=size * size)).pvalue > 1e-3
     flipped = augment(x, generator, pad=0, flip=True)[:, 0, 0, 0] == size
@@ -168,7 +170,8 @@ def test_crops_flips_and_cutout_are_uniform() -> None:
     one_pixel = augment(x, generator, pad=0, flip=False, cutout=1).flatten(1) == 0
     assert (one_pixel.sum(1) == 1).all()
     assert stats.chisquare(one_pixel.sum(0)).pvalue > 1e-3
-    # A square of 3: a pixel is cut when the centre is within 1 of it, so a corner by 4 centres of 25, the middle by 9.
+    # A square of 3: a pixel is cut when the centre is within 1 of it, so a corner by 4 centres of
+    # 25, the middle by 9.
     cut = (augment(x, generator, pad=0, flip=False, cutout=3)[:, 0] == 0).float().mean(0)
     near = torch.tensor([2, 3, 3, 3, 2.0]) / size
     expected = near.outer(near)
@@ -181,7 +184,7 @@ def test_augment_refuses_negative_sizes(wrong: dict[str, Any]) -> None:
         augment(torch.zeros(1, 1, 4, 4), torch.Generator(), **wrong)
 
 
-# -------------------------------------------------------------------------------------------------- balanced order
+# --------------------------------------------------------------------------------- balanced order
 @pytest.mark.parametrize("sizes", [(7, 7, 7), (5, 9, 6), (1, 0, 4), (3,)])
 def test_every_beginning_of_a_balanced_order_is_balanced(sizes: tuple[int, ...]) -> None:
     labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
@@ -199,7 +202,7 @@ def test_a_balanced_order_never_changes() -> None:
     assert balanced_order(torch.arange(12) % 3, seed=0).tolist() == [6, 4, 11, 9, 10, 2, 3, 1, 8, 0, 7, 5]
 
 
-# -------------------------------------------------------------------------------------------- CIFAR-10, fabricated
+# --------------------------------------------------------------------------- CIFAR-10, fabricated
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> tuple[ImagePart, ImagePart]:
     """Files of 20 images instead of 10,000: what they hold, to train and to test on."""
@@ -209,8 +212,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> tuple[ImagePart, ImagePart]:
 
 
 class Python2:
-    """Writes a pickle as Python 2 did for the official files, to the last byte: protocol 2, a place in the memo for each
-    string."""
+    """Writes a pickle as Python 2 did for the official files, to the last byte: protocol 2, a place
+    in the memo for each string."""
 
     def __init__(self) -> None:
         self.memo = 0
@@ -471,7 +474,7 @@ def test_where_there_is_nothing_the_error_says_what_to_do(tmp_path: Path) -> Non
         read_cifar10(tmp_path / "note.txt")
 
 
-# ------------------------------------------------------------------------------------------------ hostile archives
+# ------------------------------------------------------------------------------- hostile archives
 @pytest.mark.parametrize(
     "odd",
     [
@@ -555,7 +558,7 @@ def test_a_tar_with_any_bytes_in_it_is_read_or_refused(tiny: tuple[ImagePart, Im
             read_cifar10(archive)
 
 
-# ------------------------------------------------------------------------------------------------- hostile pickles
+# -------------------------------------------------------------------------------- hostile pickles
 class Calls:
     """Pickles as a call of `function`."""
 
@@ -571,7 +574,8 @@ def sentinel() -> str:
 
 
 def hostile() -> dict[str, bytes]:
-    """Files that would do something when Python's own reader read them, and some that would only burn time or memory."""
+    """Files that would do something when Python's own reader read them, and some that would only
+    burn time or memory."""
     mkdir = f"mkdir {sentinel()}"
     array = python2({"data": np.zeros((TINY, 3072), np.uint8)})
     out = {}
@@ -697,7 +701,7 @@ def test_a_pickle_with_any_bytes_in_it_is_read_or_refused(tiny: tuple[ImagePart,
     assert read > 100  # a changed label, say
 
 
-# ------------------------------------------------------------------------------------------- every registered set
+# --------------------------------------------------------------------------- every registered set
 IMAGES = [name for name, entry in DATASETS.items() if entry.kind == "images"]
 
 
@@ -781,12 +785,13 @@ def test_the_slow_imports_are_left_for_later() -> None:
     assert done.stdout.strip() == "[]"
 
 
-# -------------------------------------------------------------------------------------------------------- download
+# --------------------------------------------------------------------------------------- download
 CONTENT = random.Random(0).randbytes(700_000)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """/whole and /other give a file, /cut breaks off in the middle, /slow says nothing, all else is not there."""
+    """/whole and /other give a file, /cut breaks off in the middle, /slow says nothing, all else is
+    not there."""
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)  # type: ignore[attr-defined]
@@ -890,7 +895,7 @@ def test_a_terminal_sees_a_bar_that_fills(server: Any, tmp_path: Path, monkeypat
     assert "700.0/700.0 kB" in shown
 
 
-# --------------------------------------------------------------------------------------------------- the real data
+# ---------------------------------------------------------------------------------- the real data
 @pytest.mark.slow
 def test_the_real_cifar10_reads_the_same_in_every_form(cifar10_dir: Path, tmp_path: Path) -> None:
     train, test, names = read_cifar10(cifar10_dir)

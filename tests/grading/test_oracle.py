@@ -1,4 +1,5 @@
-"""The oracle: curves and intervals against exact answers, rank correlations with a known answer, the command itself."""
+"""The oracle: curves and intervals against exact answers, rank correlations with a known answer,
+the command itself."""
 
 from __future__ import annotations
 
@@ -241,7 +242,8 @@ def macro_table(path: Path) -> Path:
 
 
 def test_each_benchmark_is_read_its_own_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By its space alone the command knows file, columns, and what to say of them; another benchmark's file is one line."""
+    """By its space alone the command knows file, columns, and what to say of them; another
+    benchmark's file is one line."""
     table = macro_table(tmp_path / "macro.json")
     options = ["--queries", "4", "--seeds", "2", "--out", str(tmp_path)]
     assert main(["oracle", "nasbench_macro", "--table", str(table), *options]) == 0
@@ -323,7 +325,8 @@ def test_bad_input_is_one_line(args: list[str], says: str, tmp_path: Path, capsy
 
 @pytest.mark.slow
 def test_a_search_is_graded(tmp_path: Path) -> None:
-    """On digits, in a space of 125 cells, with a truth made up: where the derived cell stands, and all rankers."""
+    """On digits, in a space of 125 cells, with a truth made up: where the derived cell stands, and
+    all rankers."""
     plan = make_plan("nasbench201", threads=1, device="cpu", data=None, settings=None)
     s = plan.settings
     settings = dataclasses.replace(

@@ -1,4 +1,5 @@
-"""Hand-designed models: of as many parameters as they may have, trained and compared by the recipe of an architecture."""
+"""Hand-designed models: of as many parameters as they may have, trained and compared by the recipe
+of an architecture."""
 
 from __future__ import annotations
 
@@ -77,8 +78,8 @@ def test_as_wide_as_the_budget_allows(name: str) -> None:
 
 
 def test_the_published_sizes() -> None:
-    """DenseNet-BC of 190 layers and growth 40 has 25.6 M parameters (Huang et al. 2017); at 100 and 12, 0.8 M. ResNet-20
-    has 0.27 M (He et al. 2016)."""
+    """DenseNet-BC of 190 layers and growth 40 has 25.6 M parameters (Huang et al. 2017); at 100 and
+    12, 0.8 M. ResNet-20 has 0.27 M (He et al. 2016)."""
     from enas.networks.references.images import densenet_bc, resnet
 
     about = {"channels": 3, "classes": 10, "stem_stride": 1, "dropout": 0.0}
@@ -245,8 +246,8 @@ def test_a_comparison_opens_its_run_once(monkeypatch: pytest.MonkeyPatch, run: P
 
 
 def test_parts_are_kept_or_named(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
-    """A later comparison keeps what an earlier one found of the same architecture by the same recipe, and names what it
-    had no time for."""
+    """A later comparison keeps what an earlier one found of the same architecture by the same
+    recipe, and names what it had no time for."""
     other = api.Plan.of(RunFolder.open(run).config).space.sample(random.Random(5))
     disabled = Disabled("accuracy", 8.0, 1.0, 9.0, 4)
     result = Result({"test_accuracy": 0.5}, 7)

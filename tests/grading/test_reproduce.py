@@ -1,4 +1,5 @@
-"""`enas reproduce`: the paper's figures, ours out of run folders and out of nothing else, labelled by size."""
+"""`enas reproduce`: the paper's figures, ours out of run folders and out of nothing else, labelled
+by size."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ PARAMETERS = {"ptb-rnn": 24_000_000, "cifar10-macro": 21_300_000, "cifar10-micro
 def a_training(
     folder: Path, figure: float | None, like: Path, seed: int = 0, reference: Any = None, **changes: Any
 ) -> Path:
-    """A training of `folder.name` by the settings of the search `like`; no figure: it is not finished."""
+    """A training of `folder.name` by the settings of the search `like`; no figure: it is not
+    finished."""
     config = json.loads((like / "config.json").read_text())
     model = {"reference": reference[0], "parameters": reference[1]} if reference else {"space": {}, "choices": {}}
     config |= {"command": "retrain", "train_seed": seed, "architecture": model}
@@ -117,7 +119,7 @@ def below(ours: Ours) -> list[str]:
     return [f"{'search ' * part.of_search}{part}" for part in ours.smaller]
 
 
-# ---------------------------------------------------------------------------------------------------- the paper's side
+# ------------------------------------------------------------------------------- the paper's side
 def test_every_row_of_the_paper() -> None:
     assert [len(some) for some in EXPERIMENTS.values()] == [10, 20, 9]
     assert len({experiment.name for experiment in ALL}) == len(ALL)
@@ -190,7 +192,7 @@ def test_every_command_parses(experiment: Experiment, tmp_path: Path, monkeypatc
     assert not experiment.after or experiment.after in {e.name for e in ALL}
 
 
-# ------------------------------------------------------------------------------------------------------------ our side
+# --------------------------------------------------------------------------------------- our side
 def test_no_figure_of_ours_without_a_run_folder(tmp_path: Path) -> None:
     for table in (survey([], PAPERS), survey([], PAPERS, tmp_path)):
         assert all(not row.ours for row in table.rows)
@@ -259,7 +261,8 @@ def test_what_is_small_says_so(tmp_path: Path) -> None:
 
 
 def test_full_size_is_checked_by_parameters_too(tmp_path: Path) -> None:
-    """A network of 12 layers by the recipe `paper` has 4.8 M parameters on average, where the paper has 21.3 M."""
+    """A network of 12 layers by the recipe `paper` has 4.8 M parameters on average, where the paper
+    has 21.3 M."""
     run = a_search(tmp_path / "run", "cifar10-macro", "paper")
     folder = a_training(run / "retrain" / "best-seed0", 0.95, run)
     for parameters, full in ((4_800_000, False), (20_200_000, False), (20_300_000, True)):
@@ -397,7 +400,7 @@ def test_what_is_in_no_row_is_named(tmp_path: Path) -> None:
         assert any(text.startswith(f"{tmp_path / name}: ") and why in text for text in table.unused), name
 
 
-# ---------------------------------------------------------------------------------------------------------- bad input
+# -------------------------------------------------------------------------------------- bad input
 DAMAGE = {
     "config.json": "{", "best.json": '{"ranked": []}', "compare.json": '{"derived": "much"}', "retrained.json": "[]",
     "retrain/best-seed0/config.json": "{}", "retrain/best-seed0/result.json": '{"test_accuracy": NaN, "parameters": 1}',

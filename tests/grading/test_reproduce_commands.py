@@ -1,5 +1,6 @@
-"""Every command line that `enas reproduce` prints runs to its end, as printed but for flags that make it small: the recipe
-`paper`, networks of its own depth with few filters, a few training steps. What comes out fills the row it belongs to."""
+"""Every command line that `enas reproduce` prints runs to its end, as printed but for flags that
+make it small: the recipe `paper`, networks of its own depth with few filters, a few training steps.
+What comes out fills the row it belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Is it a local optimum, what does the controller bring: the changes that are studied, the ensemble, the statistics."""
+"""Is it a local optimum, what does the controller bring: the changes that are studied, the
+ensemble, the statistics."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ from laws import FULL, SMALL, samples
 ACCURACY, PERPLEXITY = METRICS["accuracy"], METRICS["perplexity"]
 
 
-# --------------------------------------------------------------------------------------------------------- single changes
+# --------------------------------------------------------------------------------- single changes
 def steps(space: SearchSpace, a: Architecture, b: Architecture) -> int:
     """How many changes lie between two architectures: answers that differ, or members of subsets."""
     if a.choices.keys() != b.choices.keys():
@@ -73,7 +74,7 @@ def test_a_single_change_says_what_it_is() -> None:
     ]
 
 
-# ----------------------------------------------------------------------------------------------------- the paper's studies
+# ---------------------------------------------------------------------------- the paper's studies
 CASES = [(name, study) for name, studies in STUDIES.items() for study in studies]
 
 
@@ -115,7 +116,7 @@ def test_studies_are_of_registered_spaces() -> None:
     assert STUDIES.keys() <= SPACES.keys()
 
 
-# ------------------------------------------------------------------------------------------------------------ the ensemble
+# ----------------------------------------------------------------------------------- the ensemble
 def small_task(preset: str) -> Any:
     settings = presets.config_of(preset, "quick")
     plan = make_plan(preset, "quick", settings, device="cpu")
@@ -154,7 +155,8 @@ def test_a_language_models_ensemble_reads_many_streams() -> None:
 
 @pytest.mark.parametrize("preset", [pytest.param("text-rnn", marks=pytest.mark.slow), "digits-macro"])
 def test_work_is_counted_alike_however_it_is_computed(preset: str, tmp_path: Path) -> None:
-    """What a machine's fast ways hide from the counter is counted; a training step is three forwards."""
+    """What a machine's fast ways hide from the counter is counted; a training step is three
+    forwards."""
     plan = make_plan(preset, "quick", presets.config_of(preset, "quick"), device="cpu")
     arch = plan.space.sample(random.Random(0))
     network = plan.settings.retrain.network
@@ -179,7 +181,8 @@ def test_work_is_counted_alike_however_it_is_computed(preset: str, tmp_path: Pat
 
 
 def test_an_ensemble_averages_probabilities_and_goes_on() -> None:
-    """Two that are each right where the other is unsure are right together; a saved state goes on to the same figures."""
+    """Two that are each right where the other is unsure are right together; a saved state goes on
+    to the same figures."""
     task, net, archs = small_task("digits-micro")
     whole = Ensemble(task, net, archs)
     list(whole.run())
@@ -202,10 +205,11 @@ def test_an_ensemble_averages_probabilities_and_goes_on() -> None:
         Ensemble(task, net, archs[:1])
 
 
-# ------------------------------------------------------------------------------------------------- statistics, with answers
+# ----------------------------------------------------------------------- statistics, with answers
 @pytest.mark.parametrize("metric", [ACCURACY, PERPLEXITY], ids=lambda m: m.name)
 def test_a_verdict_says_no_difference_where_there_is_none(metric: Any) -> None:
-    """Identical distributions, 8 a side, 200 trials: at least 90 % say so, and about half of the others each way."""
+    """Identical distributions, 8 a side, 200 trials: at least 90 % say so, and about half of the
+    others each way."""
     rng = np.random.default_rng(0)
     says = [verdict(rng.normal(90, 1, 8).tolist(), [[x] for x in rng.normal(90, 1, 8)], metric).better for _ in range(200)]
     assert says.count(None) >= 180
@@ -226,8 +230,8 @@ def test_a_verdict_finds_a_true_gap(metric: Any, sign: int) -> None:
 
 
 def test_the_interval_of_a_verdict_holds_the_truth() -> None:
-    """Unequal spreads and numbers, as they are between seeds and cells: 95 % intervals hold the true gap 92 to 98 % of 400
-    times."""
+    """Unequal spreads and numbers, as they are between seeds and cells: 95 % intervals hold the
+    true gap 92 to 98 % of 400 times."""
     rng = np.random.default_rng(2)
     held = 0
     for _ in range(400):
@@ -251,7 +255,7 @@ def test_worse_is_positive_whatever_the_metric() -> None:
     assert worse_by(base, [], ACCURACY) == (None, None)
 
 
-# ---------------------------------------------------------------------------------------------------------- the whole way
+# ---------------------------------------------------------------------------------- the whole way
 def enas(*args: Any) -> int:
     return main([str(arg) for arg in args])
 

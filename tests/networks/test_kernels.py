@@ -1,4 +1,5 @@
-"""The fast pieces compute what torch's own do: values, gradients, statistics; and so do whole networks, step by step."""
+"""The fast pieces compute what torch's own do: values, gradients, statistics; and so do whole
+networks, step by step."""
 
 from __future__ import annotations
 
@@ -180,7 +181,7 @@ def test_gradients_come_back_in_channels_last() -> None:
     assert all(seen)
 
 
-# ---------------------------------------------------------------------------------------------------- whole networks
+# --------------------------------------------------------------------------------- whole networks
 def micro(statistics: str = "batch") -> Supernet:
     settings = MicroSettings(filters=6, cells=1, dropout=0.1, drop_path=0.2, aux_weight=0.4)
     return MicroNetwork(conv_micro(ConvMicroSettings(num_nodes=3)), settings, 3, 8, 10, statistics=statistics)  # type: ignore[arg-type]
@@ -215,8 +216,8 @@ def losses(make: Callable[[], Supernet], steps: int, dtype: torch.dtype) -> list
 
 @pytest.mark.parametrize("make", [micro, pytest.param(macro, marks=pytest.mark.slow)])
 def test_fifty_steps_have_the_losses_of_torchs_own_kernels(make: Callable[[], Supernet]) -> None:
-    """In double precision, all pieces on and all off: what differs is the order of sums, 1e-16 a step, and training's own
-    sensitivity, which makes less than 1e-7 of it in fifty steps."""
+    """In double precision, all pieces on and all off: what differs is the order of sums, 1e-16 a
+    step, and training's own sensitivity, which makes less than 1e-7 of it in fifty steps."""
     with kernels.without(*kernels.SWITCHES):
         expected = losses(make, 50, torch.float64)
     assert losses(make, 50, torch.float64) == pytest.approx(expected, rel=1e-7)
@@ -258,7 +259,7 @@ pages(); before = pages(); print(pages() - before)
     assert set_up.returncode == 77, "what the user has set up is left alone"
 
 
-# ------------------------------------------------------------------------------------- many architectures on one batch
+# ---------------------------------------------------------------- many architectures on one batch
 @pytest.mark.parametrize("name", FULL)
 def test_what_is_shared_on_a_batch_changes_nothing(name: str) -> None:
     """Exactly the same numbers; and where all architectures begin alike, that is computed once."""

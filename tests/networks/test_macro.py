@@ -1,4 +1,5 @@
-"""The macro space and its network: Fig. 3, both forms, reductions, counts, and the penalty that holds the rate of skips."""
+"""The macro space and its network: Fig. 3, both forms, reductions, counts, and the penalty that
+holds the rate of skips."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ def of(space: SearchSpace, ops: list[str], skips: dict[str, list[str]] | str = "
     return space.architecture(choices)
 
 
-# ------------------------------------------------------------------------------------------------------------- space
+# ------------------------------------------------------------------------------------------ space
 def test_the_papers_count() -> None:
     assert conv_macro().size() == 6**12 * 2**66 == conv_macro().paper_size
     assert f"{conv_macro().size():.1e}" == "1.6e+29"  # paper 2.3
@@ -65,7 +66,8 @@ def test_decisions_are_op_then_subset() -> None:
 
 
 def test_figure_3() -> None:
-    """Four layers; layer 4 chooses {1, 3}: their outputs are concatenated and sent to layer 4 (paper 2.3, Fig. 3)."""
+    """Four layers; layer 4 chooses {1, 3}: their outputs are concatenated and sent to layer 4
+    (paper 2.3, Fig. 3)."""
     space = conv_macro(ConvMacroSettings(num_layers=4))
     skips = {"l2": ["l1"], "l3": ["l2"], "l4": ["l1", "l3"]}
     arch = of(space, ["conv_3x3", "conv_5x5", "max_pool_3x3", "conv_5x5"], skips)
@@ -148,7 +150,7 @@ def test_tokens() -> None:
     }
 
 
-# ----------------------------------------------------------------------------------------------------------- network
+# ---------------------------------------------------------------------------------------- network
 def drawn(form: str, n: int) -> tuple[SearchSpace, list[Architecture]]:
     """Random networks; the first are of pools only, without skips, and with all."""
     space = conv_macro(ConvMacroSettings(form=form))  # type: ignore[arg-type]
@@ -243,7 +245,8 @@ def test_the_released_network_and_its_width() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_merge_without_a_norm_starts_by_hes_rule_for_all_its_sources(form: str) -> None:
-    """Variance 2 / fan-in, where the fan-in is that of the concat; each merging 1x1 holds one source's part of it."""
+    """Variance 2 / fan-in, where the fan-in is that of the concat; each merging 1x1 holds one
+    source's part of it."""
     space = conv_macro(ConvMacroSettings(form=form, num_layers=4))
     arch = of(space, ["max_pool_3x3"] * 4, "all")
     for norm in (False, True):
@@ -283,7 +286,7 @@ def test_an_image_can_be_too_small() -> None:
         network(conv_macro(), size=3)
 
 
-# ------------------------------------------------------------------------------------------------------------- skips
+# ------------------------------------------------------------------------------------------ skips
 def skip_rate(archs: list[Architecture], space: SearchSpace) -> float:
     taken = sum(len(v) for arch in archs for k, v in arch.choices.items() if k.endswith("skips"))
     return taken / len(archs) / sum(len(d.options) for d in space.decisions if d.name.endswith("skips"))

@@ -64,7 +64,8 @@ def test_every_cell_of_the_table_is_one(data_dir: Path) -> None:
 
 
 def test_the_published_counts() -> None:
-    """The largest cell has 1.531546 M parameters and 220.12 M multiply-adds on CIFAR-10 (Dong & Yang 2020, its API)."""
+    """The largest cell has 1.531546 M parameters and 220.12 M multiply-adds on CIFAR-10 (Dong &
+    Yang 2020, its API)."""
     net = NasBench201Network(SPACE, NasBench201NetworkSettings(), 3, 32, 10, only=ALL_3X3)
     assert net.num_parameters() == 1_531_546
     with FlopCounterMode(display=False) as counter, torch.no_grad():

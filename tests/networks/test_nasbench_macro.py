@@ -65,7 +65,7 @@ def test_other_forms_are_refused(text: str) -> None:
         from_string(text)
 
 
-# ----------------------------------------------------------------------------------------------------------- the counts
+# ------------------------------------------------------------------------------------- the counts
 def test_the_published_counts() -> None:
     net = published_network()
     for text, (parameters, adds) in PUBLISHED.items():
@@ -75,8 +75,8 @@ def test_the_published_counts() -> None:
 
 @pytest.mark.slow
 def test_every_count_of_the_table_is_ours(data_dir: Path) -> None:
-    """Parameters of each of the 6,561 chains; multiply-adds of a chain are those of its layers added up, and those are
-    measured as what each op of each layer adds to a chain of identities."""
+    """Parameters of each of the 6,561 chains; multiply-adds of a chain are those of its layers
+    added up, and those are measured as what each op of each layer adds to a chain of identities."""
     with gzip.open(data_dir / "nasbench" / "nasbench_macro_cifar10.json.gz", "rt") as file:
         table: dict[str, dict[str, Any]] = json.load(file)
     assert table.keys() == {"".join(digits) for digits in product("012", repeat=8)}
@@ -99,7 +99,7 @@ def test_every_count_of_the_table_is_ours(data_dir: Path) -> None:
     assert all(entry == entries[0] for entries in kinds.values() for entry in entries), "trained once, listed under all"
 
 
-# ------------------------------------------------------------------------------------------------------- layers, stages
+# --------------------------------------------------------------------------------- layers, stages
 def test_stages() -> None:
     assert [stages(n) for n in (8, 1, 2, 3, 4, 12)] == [(2, 3, 3), (1,), (1, 1), (1, 1, 1), (1, 1, 2), (4, 4, 4)]
     net = published_network()
@@ -115,7 +115,8 @@ def test_stages() -> None:
 
 
 def test_where_identities_stand_in_a_stage_changes_nothing() -> None:
-    """As the publication has it, where the ops that are there share their weights: `0` after `1` is `1` after `0`."""
+    """As the publication has it, where the ops that are there share their weights: `0` after `1` is
+    `1` after `0`."""
     net = NasBenchMacroNetwork(SPACE, SMALL, 3, 8, 10).eval()
     net.at("layers.l5.mb3_k3").load_state_dict(net.at("layers.l4.mb3_k3").state_dict())
     x = torch.randn(4, 3, 8, 8)
@@ -142,7 +143,7 @@ def test_an_inverted_residual_adds_its_input_where_shape_stays() -> None:
         assert torch.equal(y, x if adds else torch.zeros_like(y))
 
 
-# ------------------------------------------------------------------------------------------------------------- settings
+# --------------------------------------------------------------------------------------- settings
 def test_settings_are_checked() -> None:
     for wrong, says in (
         ({"num_layers": 0}, "space.num_layers is at least 1"),

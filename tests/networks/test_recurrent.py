@@ -1,4 +1,5 @@
-"""The recurrent space and its network: the paper's figures by hand, three computations held equal, the evaluator's laws."""
+"""The recurrent space and its network: the paper's figures by hand, three computations held equal,
+the evaluator's laws."""
 
 from __future__ import annotations
 
@@ -67,10 +68,10 @@ def words(T: int = 5, B: int = 3, seed: int = 0) -> Tensor:
     return torch.randint(V, (T, B), generator=torch.Generator().manual_seed(seed))
 
 
-# ------------------------------------------------------------------------------------------------------ golden examples
+# -------------------------------------------------------------------------------- golden examples
 def test_figure_1() -> None:
-    """Paper 2.1, without highways: h1 = tanh(x Wx + h W1), h2 = relu(h1 W2), h3 = relu(h2 W3), h4 = tanh(h1 W4), and
-    (h3 + h4) / 2 leaves."""
+    """Paper 2.1, without highways: h1 = tanh(x Wx + h W1), h2 = relu(h1 W2), h3 = relu(h2 W3), h4 =
+    tanh(h1 W4), and (h3 + h4) / 2 leaves."""
     model = network(cell_of(FIGURE_1), highway=False).eval()
     wired = FOUR.wire(cell_of(FIGURE_1))["cell"]
     assert wired.outputs == ("h3", "h4")
@@ -91,7 +92,8 @@ def test_figure_1() -> None:
 
 
 def test_highways() -> None:
-    """Appendix A, Eq. 2 to 5, for the same cell, node by node; gates have the first half of the columns."""
+    """Appendix A, Eq. 2 to 5, for the same cell, node by node; gates have the first half of the
+    columns."""
     model = network(cell_of(FIGURE_1)).eval()
     x, state = words(3, 1), torch.zeros(7)
     (_, outputs, _), _ = model(x)
@@ -203,7 +205,7 @@ def test_wrong_network_settings(wrong: dict[str, Any], says: str) -> None:
         RecurrentSettings(**wrong)
 
 
-# -------------------------------------------------------------------------------------------- three computations, one cell
+# ------------------------------------------------------------------- three computations, one cell
 SPACES = {
     "paper": RnnCellSettings(num_nodes=6),
     "released": RnnCellSettings(num_nodes=5, ops=CORRECTED_OPS, fixed_input=True, output="all", sharing="edge_op"),
@@ -232,7 +234,8 @@ def problem(space: str, highway: bool, norm: str, dropout: bool, seed: int, T: i
 @pytest.mark.parametrize("highway", [True, False])
 @pytest.mark.parametrize("space", SPACES)
 def test_all_computations_give_the_same_numbers(space: str, highway: bool, norm: str) -> None:
-    """Outputs, statistics, and the gradient of everything, for random cells, with and without masks."""
+    """Outputs, statistics, and the gradient of everything, for random cells, with and without
+    masks."""
     for seed in range(6):
         window = problem(space, highway, norm, dropout=seed % 2 == 0, seed=seed)
         found = []
@@ -260,8 +263,8 @@ def test_the_hand_written_backward_is_the_gradient(highway: bool, norm: str) -> 
 
 
 def test_running_statistics_hold_a_state_that_would_grow_without_end() -> None:
-    """A gain of ten per step, normalised by the statistics of calmer text: far outside, the state is held within
-    three standard deviations, by every computation alike; values and gradients."""
+    """A gain of ten per step, normalised by the statistics of calmer text: far outside, the state
+    is held within three standard deviations, by every computation alike; values and gradients."""
     window = problem("paper", False, "running", dropout=False, seed=4, T=30)
     assert window.norm is not None
     norm = window.norm._replace(weight=torch.ones_like(window.norm.weight, requires_grad=True), eps=0.1)
@@ -311,7 +314,8 @@ def test_one_program_serves_every_cell() -> None:
             buffers.setdefault(name, value.detach().clone()).copy_(value.detach())
         x, state, wx, weights, *codes = buffers.values()
         with torch.no_grad():
-            # The program is of the first cell throughout: it must not be looked at but for its gates.
+            # The program is of the first cell throughout: it must not be looked at but for its
+            # gates.
             first = problem("paper", True, "none", dropout=False, seed=0).program
             out, _ = static_program(Window(first, x, state, None, None, wx, weights.unbind(0)), Codes(*codes))
             torch.testing.assert_close(out, plain(window)[0])
@@ -319,7 +323,8 @@ def test_one_program_serves_every_cell() -> None:
 
 @pytest.mark.parametrize("lengths", [(5,), (1, 3, 7)])
 def test_networks_agree_whatever_computes_them(lengths: tuple[int, ...]) -> None:
-    """A training step in float32 with every kind of dropout, two layers and batch norm, windows of several lengths."""
+    """A training step in float32 with every kind of dropout, two layers and batch norm, windows of
+    several lengths."""
     arch = samples(FOUR, 1, seed=5)[0]
     settings: dict[str, Any] = {**dict.fromkeys(DROPOUTS, 0.2), "layers": 2, "batch_norm": True}
     models = [network(arch, **settings, computation=name).train() for name in COMPUTATIONS]
@@ -339,7 +344,8 @@ def test_networks_agree_whatever_computes_them(lengths: tuple[int, ...]) -> None
 
 
 def test_running_statistics_are_those_of_the_windows() -> None:
-    """After one window of one step: a tenth of the way to mean and unbiased variance of what the norm was given."""
+    """After one window of one step: a tenth of the way to mean and unbiased variance of what the
+    norm was given."""
     model, bare = network(cell_of(FIGURE_1), batch_norm=True).train(), network(cell_of(FIGURE_1)).train()
     bare.load_state_dict({k: v for k, v in model.state_dict().items() if "norm" not in k})
     x = words(1, 50)
@@ -353,7 +359,7 @@ def test_running_statistics_are_those_of_the_windows() -> None:
     torch.testing.assert_close(alone, together[:, :1])
 
 
-# ------------------------------------------------------------------------------------------------------------ the softmax
+# ------------------------------------------------------------------------------------ the softmax
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_softmax_in_pieces_is_the_softmax(bias: bool) -> None:
     """Values and gradients against torch's, for fewer and more rows than are taken at a time."""
@@ -379,7 +385,7 @@ def test_the_softmax_in_pieces_is_the_softmax(bias: bool) -> None:
         )  # fmt: skip
 
 
-# ----------------------------------------------------------------------------------------------------- with the task
+# ---------------------------------------------------------------------------------- with the task
 def some_text(n: int = 900) -> TextData:
     g = torch.Generator().manual_seed(0)
     step = torch.randint(1, 4, (n,), generator=g).cumsum(0) % V  # the next word is one of three
@@ -410,7 +416,8 @@ def test_a_search_and_a_training_learn() -> None:
 
 
 def test_a_search_resumed_at_any_step_equals_uninterrupted() -> None:
-    """With the controller, two children a step, dropout, batch norm, two layers and windows of random length."""
+    """With the controller, two children a step, dropout, batch norm, two layers and windows of
+    random length."""
     like = presets.config_of("text-rnn")
     space = rnn_cell(RnnCellSettings(num_nodes=3))
     settings = RecurrentSettings(hidden=6, layers=2, init_range=0.3, **dict.fromkeys(DROPOUTS, 0.2))
@@ -463,7 +470,7 @@ def test_a_trained_childs_perplexity_does_not_depend_on_how_it_is_evaluated() ->
     assert batched == pytest.approx(figures[0], rel=0.02)  # the first tokens of two streams see no context
 
 
-# ------------------------------------------------------------------------------------------------------------ recipes
+# ---------------------------------------------------------------------------------------- recipes
 def test_parameters_under_the_papers_limit() -> None:
     """24 M (paper 3.1): by hand, V H words, V biases, 4 H^2 of the first node, 2 H^2 of each other."""
     hidden = presets.config_of("ptb-rnn", "paper").retrain.network.hidden
@@ -492,7 +499,7 @@ def test_recipes_build(recipe: str) -> None:
     assert plan.settings.retrain.network.batch_norm is False
 
 
-# ---------------------------------------------------------------------------------------------------- recorded windows
+# ------------------------------------------------------------------------------- recorded windows
 needs_a_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++ on a CPU")
 
 
@@ -535,7 +542,8 @@ def test_few_lengths_run_as_they_are_and_many_are_filled_up() -> None:
 @pytest.mark.parametrize("fuse", [False, pytest.param(True, marks=[pytest.mark.slow, needs_a_compiler])])
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_one_window_serves_many_cells(norm: str, fuse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other, two forwards before their backwards, and a second backward through the same graph."""
+    """One after the other, two forwards before their backwards, and a second backward through the
+    same graph."""
     kept = keep_windows(monkeypatch, fuse)
     found: dict[str, list[Tensor]] = {"plain": [], "recorded": []}
     for name, compute in (("plain", plain), ("recorded", recorded.recorded)):

@@ -1,7 +1,8 @@
-"""Laws of shared weights: one forward for supernet and child, exactly the wired weights trained, every other untouched.
+"""Laws of shared weights: one forward for supernet and child, exactly the wired weights trained,
+every other untouched.
 
-Parametrised over the registered spaces, backbones and ops. A backbone of another kind than images says in `network`,
-`batch_like` and `outputs` how it is built, fed and read.
+Parametrised over the registered spaces, backbones and ops. A backbone of another kind than images
+says in `network`, `batch_like` and `outputs` how it is built, fed and read.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def batch_like(x: Tensor, seed: int = 0) -> Tensor:
 
 
 def outputs(model: Supernet, x: Tensor, arch: Architecture | None, key: object = 0, **more: Any) -> tuple[Tensor, ...]:
-    """All that a forward returns, (B, classes) each; of a language model the mean over steps. Random numbers by `key`."""
+    """All that a forward returns, (B, classes) each; of a language model the mean over steps.
+    Random numbers by `key`."""
     with seeded("outputs", key):
         out = model(x, arch, **more)
     if isinstance(model, RecurrentNetwork):
@@ -129,14 +131,16 @@ CASES: dict[str, tuple[SearchSpace, Any, int, int]] = {
     "recurrent-static": (CELLS, replace(RECURRENT, computation="static", batch_norm=True), 0, 0),
 }
 every_case = pytest.mark.parametrize("case", CASES)
-# Keeping running statistics is a thing of the norms, whatever stands around them: every space, and a few settings.
+# Keeping running statistics is a thing of the norms, whatever stands around them: every space, and
+# a few settings.
 RUNNING = [case for case in CASES if case in SMALL or case in ("micro-plain", "micro-random", "micro-odd-image")]
 CASE_AND_STATISTICS = [(case, "batch") for case in CASES] + [(case, "running") for case in RUNNING]
 
 
 @cache
 def build(case: str, statistics: Statistics = "batch") -> tuple[Supernet, Tensor, list[Architecture]]:
-    """A supernet, a batch, and a few random architectures. Shared between tests: they put back what they change."""
+    """A supernet, a batch, and a few random architectures. Shared between tests: they put back what
+    they change."""
     space, settings, size, channels = CASES[case]
     like = torch.zeros(4, 4) if space.backbone == "recurrent" else torch.zeros(4, channels, size, size)
     return network(space, settings, statistics, size, channels), batch_like(like), samples(space, 3, seed=1)
@@ -154,7 +158,7 @@ def parameters_at(net: Supernet, addresses: Iterable[str]) -> set[str]:
     return {f"{address}.{name}" for address in addresses for name, _ in net.at(address).named_parameters()}
 
 
-# -------------------------------------------------------------------------------------------------- one forward for both
+# --------------------------------------------------------------------------- one forward for both
 @pytest.mark.parametrize(("case", "statistics"), CASE_AND_STATISTICS)
 def test_a_child_computes_what_the_supernet_computes(case: str, statistics: Statistics) -> None:
     net, x, archs = build(case, statistics)
@@ -213,7 +217,7 @@ def test_running_statistics_are_the_childs_own() -> None:
     assert not torch.allclose(outputs(net, x[:2], archs[0])[0], outputs(net, x, archs[0])[0][:2], atol=1e-3)
 
 
-# --------------------------------------------------------------------------------------------------- exactly these weights
+# -------------------------------------------------------------------------- exactly these weights
 @every_case
 def test_exactly_the_used_weights_get_a_gradient(case: str) -> None:
     net, x, archs = build(case)
@@ -307,7 +311,7 @@ def test_an_image_can_be_too_small() -> None:
         network(MICRO, replace(PLAIN, stem_stride=2), size=6)
 
 
-# ----------------------------------------------------------------------------------------------------- the micro network
+# ------------------------------------------------------------------------------ the micro network
 def reads_only(normal: str, reduce: str) -> Architecture:
     """Every node of a cell reads only this cell input, by a separable convolution."""
     part = {f"{node}.{slot}{i}": "" for node in ("n2", "n3") for slot in ("input", "op") for i in (0, 1)}
@@ -350,7 +354,8 @@ def test_where_the_auxiliary_head_stands() -> None:
 
 @pytest.mark.parametrize("op", OPS)
 def test_networks_of_one_op_train(op: str) -> None:
-    """All identity and all pooling among them: every op alone builds, trains a step, keeps a finite loss."""
+    """All identity and all pooling among them: every op alone builds, trains a step, keeps a finite
+    loss."""
     space = conv_micro(ConvMicroSettings(num_nodes=2, ops=(op,)))
     net = network(space, replace(PLAIN, aux_weight=0.4))
     optimizer = make_optimizer(list(net.parameters()), OptimizerSettings())
@@ -377,7 +382,8 @@ def test_dropout_and_drop_path_are_for_training_and_grow() -> None:
 
 
 def test_drop_path_grows_with_depth_and_time_and_spares_identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Released code: the last cell's probability at the end of training, times (cell + 1) / cells and the time passed."""
+    """Released code: the last cell's probability at the end of training, times (cell + 1) / cells
+    and the time passed."""
     seen: list[float] = []
     monkeypatch.setattr("enas.networks.micro.drop_path", lambda x, p: seen.append(p) or x)
     net = network(MICRO, replace(PLAIN, drop_path=0.5)).train()
@@ -417,8 +423,9 @@ NORMAL, REDUCE = "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1", "1 0 1 0 0 3 0 2 1 1
     ],
 )
 def test_the_size_of_the_released_network(cells: int, extra: bool, golden: int, without_aux: int) -> None:
-    """36 filters; beside it the count by hand. Normal cell: 2 separable convolutions 3x3, 4 of 5x5, 5 loose ends;
-    reduction cell: 3 and 3, one identity at stride 2, 4 loose ends; both read both inputs."""
+    """36 filters; beside it the count by hand. Normal cell: 2 separable convolutions 3x3, 4 of 5x5,
+    5 loose ends; reduction cell: 3 and 3, one identity at stride 2, 4 loose ends; both read both
+    inputs."""
 
     def separable(c: int, k: int) -> int:
         return 2 * (k * k * c + c * c + 2 * c)
@@ -442,7 +449,7 @@ def test_the_size_of_the_released_network(cells: int, extra: bool, golden: int, 
     assert net.num_parameters() == sum(p.numel() for p in net.parameters()) == total + aux == golden
 
 
-# ------------------------------------------------------------------------------------------------------------------- ops
+# -------------------------------------------------------------------------------------------- ops
 @pytest.mark.parametrize("name", OPS)
 def test_ops_keep_or_halve_the_size(name: str) -> None:
     for stride in (1, 2):
@@ -461,7 +468,8 @@ def test_an_unknown_op() -> None:
 
 @pytest.mark.parametrize("size", [6, 7])
 def test_a_factorized_reduction_reads_both_diagonals(size: int) -> None:
-    """As the released one: its first half reads the pixels of even row and column, its second those of odd ones."""
+    """As the released one: its first half reads the pixels of even row and column, its second those
+    of odd ones."""
     op = FactorizedReduction(2, 4, batch_norm).eval()
     x = images(size, 2, n=1)
     read = torch.zeros(size, size, dtype=torch.long)
@@ -479,7 +487,8 @@ def test_a_factorized_reduction_reads_both_diagonals(size: int) -> None:
 
 @pytest.mark.parametrize("channels", [2, 3, 5, 8])
 def test_gradients_of_a_factorized_reduction(channels: int) -> None:
-    """Against float64 in the plain layout: a strided 1x1 convolution in channels_last once wrote past its memory here."""
+    """Against float64 in the plain layout: a strided 1x1 convolution in channels_last once wrote
+    past its memory here."""
     op = FactorizedReduction(channels, 6, nn.Identity)
     exact = copy.deepcopy(op).double()
     x = images(8, channels)
@@ -522,7 +531,7 @@ def test_he_initialisation() -> None:
             assert set(p.tolist()) == ({0.0} if name.endswith("bias") else {1.0}), name
 
 
-# ------------------------------------------------------------------------------------------------------------ the update
+# ------------------------------------------------------------------------------------- the update
 def test_unused_weights_stay_bit_for_bit() -> None:
     """No decay and no momentum, also where an earlier step left a momentum."""
     net, x, (a, b, _) = build.__wrapped__("micro-two-cells")
@@ -547,7 +556,8 @@ def test_unused_weights_stay_bit_for_bit() -> None:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_update_is_sgd_with_nesterov_momentum_for_each_weight_by_itself(momentum: float) -> None:
-    """Against the formula, over steps that use other weights each time; layouts as they are in a network."""
+    """Against the formula, over steps that use other weights each time; layouts as they are in a
+    network."""
     net, x, archs = build.__wrapped__("micro-two-cells")
     settings = OptimizerSettings(weight_decay=0.05, momentum=momentum)
     optimizer = make_optimizer(list(net.parameters()), settings)
@@ -591,7 +601,7 @@ def test_clipping_clips() -> None:
             torch.testing.assert_close(m, clone.grad, rtol=1e-3, atol=1e-6)
 
 
-# --------------------------------------------------------------------------------------------------- rates and randomness
+# --------------------------------------------------------------------------- rates and randomness
 def test_the_rate_restarts_at_10_30_70_150_310() -> None:
     settings = OptimizerSettings()
 

@@ -1,4 +1,5 @@
-"""Alarms: each known failure raises its own, a healthy epoch none; a probe finds a planted gap and changes nothing."""
+"""Alarms: each known failure raises its own, a healthy epoch none; a probe finds a planted gap and
+changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One child never ends a search, and a training that diverges goes back: what is skipped, counted, said and kept."""
+"""One child never ends a search, and a training that diverges goes back: what is skipped, counted,
+said and kept."""
 
 from __future__ import annotations
 
@@ -77,7 +78,8 @@ class InfiniteGradient(torch.autograd.Function):
 
 
 def spoil(task: Any, wrong: Wrong, kind: str) -> None:
-    """From now on the training loss is far off, not finite, or has such a gradient, where `wrong` says so."""
+    """From now on the training loss is far off, not finite, or has such a gradient, where `wrong`
+    says so."""
     honest, calls = task.loss, iter(range(10**6))
 
     def loss(*args: Any, **more: Any) -> torch.Tensor:
@@ -99,7 +101,7 @@ KINDS = ("nan", "far off", "gradient")
 PLANS = {"digits": digits, "text": text}
 
 
-# -------------------------------------------------------------------------------------------------------- the norm
+# --------------------------------------------------------------------------------------- the norm
 def test_a_norm_is_finite_where_every_gradient_is() -> None:
     gradients = [torch.tensor([3.0, -4.0]), torch.tensor([[12.0]])]
     assert gradient_norm(gradients) == pytest.approx(13.0)
@@ -142,7 +144,7 @@ def test_an_alarm_where_norms_differ_beyond_measure() -> None:
     assert "a norm of 4e+06 or more" in text
 
 
-# ---------------------------------------------------------------------------------------------------- in the search
+# ---------------------------------------------------------------------------------- in the search
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_step_that_diverges_is_skipped_and_counted(plan: str, kind: str) -> None:
@@ -245,7 +247,7 @@ def test_a_run_folder_names_the_skipped_steps(tmp_path: Path, monkeypatch: pytes
     assert first["gradient_norm_largest"] >= first["gradient_norm_median"] > 0
 
 
-# -------------------------------------------------------------------------------------------------- from scratch
+# ----------------------------------------------------------------------------------- from scratch
 def training(plan: Plan, **changes: Any) -> Retrain:
     settings = dataclasses.replace(plan.settings.retrain, **changes)
     task = plan.task(plan.load_data(), settings.task, settings.train_on)
@@ -350,7 +352,7 @@ def test_a_finalist_that_diverges_is_out() -> None:
     assert ranked(scores, 2)[0].arch == second.arch
 
 
-# ---------------------------------------------------------------------------------------------------------- rewards
+# ---------------------------------------------------------------------------------------- rewards
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_reward_is_finite_whatever_the_weights(plan: str) -> None:
     procedure = PLANS[plan]().search()

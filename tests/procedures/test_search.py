@@ -1,5 +1,5 @@
-"""Laws 6 and 7, and the two phases: a search stopped at any step and loaded again equals one that never stopped; one seed,
-one result; what each phase trains and tells."""
+"""Laws 6 and 7, and the two phases: a search stopped at any step and loaded again equals one that
+never stopped; one seed, one result; what each phase trains and tells."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ def test_resumed_at_any_step_equals_uninterrupted(tmp_path: Path, strategy: str)
         folder.checkpoint(whole.state())
     events = 1 + sum(1 for _ in plan.search().run())
 
-    # One run that is killed after every single event: after each, logs go on past the checkpoint and are lost.
+    # One run that is killed after every single event: after each, logs go on past the checkpoint
+    # and are lost.
     path = tmp_path / "broken"
     RunFolder.create(path, {"command": "search"}).close()
     for count in range(events):
@@ -233,7 +234,8 @@ def test_derive_ranks_by_its_last_stage(statistics: str, score_on: str) -> None:
 
 
 def test_finalists_are_halved_by_training_alone() -> None:
-    """8, 4, 2 and no further: each round trains on from the last, the better half stays, the longest trained rank first."""
+    """8, 4, 2 and no further: each round trains on from the last, the better half stays, the
+    longest trained rank first."""
     search = tiny().search()
     settings = DeriveSettings(samples=30, draw="uniform", shortlist=12, score_on="minibatch", uniform=0, finalists=8,
                               finalist_steps=2)  # fmt: skip
@@ -264,7 +266,8 @@ def test_finalists_are_halved_by_training_alone() -> None:
 
 
 def test_finalists_of_both_sources() -> None:
-    """Half of the policy's, half of the uniform ones, though the shared weights score the policy's above all others."""
+    """Half of the policy's, half of the uniform ones, though the shared weights score the policy's
+    above all others."""
     search = tiny().search()
     space = search.supernet.space
     policy, others = RandomSearch(space, seed=11), RandomSearch(space, seed=12)

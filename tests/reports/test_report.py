@@ -133,7 +133,7 @@ def a_run(path: Path, stage: str, strategy: str = "reinforce", epochs: int = EPO
     return path
 
 
-# ------------------------------------------------------------------------------------------------- what a browser reads
+# --------------------------------------------------------------------------- what a browser reads
 VOID = ("meta", "br", "link", "img", "input", "hr")
 
 
@@ -184,7 +184,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         os.chdir(before)
 
 
-# ---------------------------------------------------------------------------------------------------------------- laws
+# ------------------------------------------------------------------------------------------- laws
 def test_every_page_is_whole_and_holds_everything_itself(pages: dict[str, str]) -> None:
     for page in pages.values():
         reader = Reader(page)
@@ -270,7 +270,7 @@ def test_a_strategy_that_learns_nothing_has_no_rewards(pages: dict[str, str]) ->
     assert "the controller rests" not in pages["searched"] + pages["derived"]
 
 
-# --------------------------------------------------------------------------------------------------- what could go wrong
+# ---------------------------------------------------------------------------- what could go wrong
 HOSTILE = "<img src=http://x.test/a onerror=alert(1)>\"' & $x_{y}$ --> </svg></pre><script>"
 
 
@@ -299,7 +299,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 
 def test_equal_folders_give_equal_pages(tmp_path: Path, pages: dict[str, str]) -> None:
-    """In another process, with another hash seed and a user's own matplotlib settings; and torch is not needed."""
+    """In another process, with another hash seed and a user's own matplotlib settings; and torch is
+    not needed."""
     a_run(tmp_path / "compared", "compared")
     (tmp_path / "matplotlibrc").write_text("axes.facecolor: black\nlines.linewidth: 9\nsvg.fonttype: path\n")
     code = "import sys; from enas.reports.page import write_report as w; w(sys.argv[1]); assert 'torch' not in sys.modules"

@@ -1,4 +1,5 @@
-"""A plan holds the names of its parts with typed settings, and a strategy of a user's own is one file."""
+"""A plan holds the names of its parts with typed settings, and a strategy of a user's own is one
+file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every recipe trains: its search network and its final network, at their own depth, with few filters."""
+"""Every recipe trains: its search network and its final network, at their own depth, with few
+filters."""
 
 from __future__ import annotations
 
@@ -62,8 +63,9 @@ def small(preset: str, recipe: str) -> Plan:
 
 
 def losses(plan: Plan, task: Any, final: bool, seed: int, what: Reference | None = None) -> Iterator[float]:
-    """The losses of `STEPS` steps of a random architecture on one batch, again and again: as a child of the search
-    network, with shared weights and the statistics of the batch, or as the final network; or those of a reference."""
+    """The losses of `STEPS` steps of a random architecture on one batch, again and again: as a
+    child of the search network, with shared weights and the statistics of the batch, or as the
+    final network; or those of a reference."""
     settings = plan.settings
     network, optimizer = (
         (settings.retrain.network, settings.retrain.optimizer) if final else (settings.network, settings.search.optimizer)

@@ -1,5 +1,5 @@
-"""What the files of a run hold as values: written and read again they are the same, earlier files are
-read, and damage is named."""
+"""What the files of a run hold as values: written and read again they are the same, earlier files
+are read, and damage is named."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What paper and released code state, typed by hand, against every recipe `paper` and `released`, and against every
-place of the source that names a section of the paper with a figure."""
+"""What paper and released code state, typed by hand, against every recipe `paper` and `released`,
+and against every place of the source that names a section of the paper with a figure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w])|\b(?:" + "
 
 
 def places(text: str) -> list[tuple[str, float]]:
-    """(section, figure) wherever a text says `2.2: 128`, `3.1 and 3.2: 5.0`, `appendix A: 0.025 in the search`."""
+    """(section, figure) wherever a text says `2.2: 128`, `3.1 and 3.2: 5.0`, `appendix A: 0.025 in
+    the search`."""
     found = []
     for sections, said in PLACE.findall(" ".join(text.split())):
         for section in sections.replace("Appendix", "appendix").split(" and "):
@@ -74,7 +75,7 @@ def test_the_reader_of_places_reads() -> None:
     assert places("3.2: 1e-4") == [("3.2", 1e-4)]
 
 
-# ------------------------------------------------------------------------------------------ what recipes must hold
+# ------------------------------------------------------------------------- what recipes must hold
 Stated = tuple[str, str, Any]  # where it stands; the setting; its value
 CIFAR10_PAPER: list[Stated] = [
     *(
@@ -188,7 +189,8 @@ STATED: dict[tuple[str, str], list[Stated]] = {
         ("decided: the paper has softmax", "strategy.controller.input_head", "attention"),
         ("3.1", "retrain.train_on", "train"),
     ],
-    # Sections of the released code's description: 3.1 both, 3.2 macro, 3.3 micro, 3.5 the corrected language model.
+    # Sections of the released code's description: 3.1 both, 3.2 macro, 3.3 micro, 3.5 the corrected
+    # language model.
     ("cifar10-micro", "released"): [
         *RELEASED_CIFAR10, ("3.3", "space.prior", "released"), ("3.3", "network.filters", 20), ("3.3", "network.cells", 2),
         ("3.3", "task.batch_size", 160), ("3.3", "search.epochs", 150),
@@ -269,7 +271,8 @@ STATED: dict[tuple[str, str], list[Stated]] = {
     ],
 }  # fmt: skip
 
-# What neither paper nor released code has stays off in their recipes, unless a row above says otherwise.
+# What neither paper nor released code has stays off in their recipes, unless a row above says
+# otherwise.
 OFF: dict[str, Any] = {
     "space.prior": "none", "space.near_prior": False, "data.train": None, "data.max_vocabulary": None,
     "data.min_count": None, "search.children": 1, "search.warmup_epochs": 0,
@@ -282,7 +285,8 @@ OFF: dict[str, Any] = {
     "strategy.adam_eps": 1e-8, "strategy.normalise": False, "derive.statistics": "batch", "derive.draw": "policy",
     "derive.shortlist": 0, "derive.finalists": 0, "average": "none",
 }  # fmt: skip
-# What has no counterpart there: how something is measured or shown, what guards a run, parts of a method that is off.
+# What has no counterpart there: how something is measured or shown, what guards a run, parts of a
+# method that is off.
 FREE = re.compile(
     r"data\.dataset|task\.(eval_\w+|test_batch)|search\.(probes|max_skipped)|rollback\w*|average_interval"
     r"|derive\.(keep|uniform|recalibration_steps|finalist_steps)|network\.(computation|batch_norm_eps)"
@@ -320,7 +324,7 @@ def test_no_setting_of_a_recipe_is_unaccounted_for(preset: str, recipe: str) -> 
         assert known, f"{name} = {settings[name]}: say in the table which source states it"
 
 
-# ------------------------------------------------------------------------------- what the texts of settings say of it
+# ----------------------------------------------------------- what the texts of settings say of it
 CLAUSE = re.compile(r"(paper|appendix|released|corrected|\d\.\d)\b(?!')[^:;]*: (.*)")
 SAID = re.compile(rf"(?<!corrected )({NUMBER.pattern})(?: in (?:(?:the|its) )?(search)| (alone|from scratch))?")
 ELSEWHERE = {  # a figure of the source that its recipe does not hold, and why
@@ -335,8 +339,8 @@ ELSEWHERE = {  # a figure of the source that its recipe does not hold, and why
 
 
 def clauses(text: str) -> list[tuple[str, str, str]]:
-    """(recipe, figure, phase) wherever a text says, in a sentence or in brackets, `Paper 2.2: 128; released code: 160 in
-    the search, 144 from scratch.`"""
+    """(recipe, figure, phase) wherever a text says, in a sentence or in brackets, `Paper 2.2: 128;
+    released code: 160 in the search, 144 from scratch.`"""
     found = []
     for said in [*re.findall(r"\(([^()]*)\)", text), *re.split(r"(?<=\.) ", re.sub(r" \([^()]*\)", "", text))]:
         for part in said.split("; "):
@@ -398,7 +402,8 @@ def test_defaults_are_the_papers() -> None:
 
 
 def test_the_text_is_at_hand_where_the_table_was_typed() -> None:
-    """Where the paper's text lies beside the repository, what the table says of its rates is looked up there."""
+    """Where the paper's text lies beside the repository, what the table says of its rates is looked
+    up there."""
     path = Path(ROOT).parent / "shared" / "paper.txt"
     if not path.exists():
         pytest.skip("the paper's text is not here")

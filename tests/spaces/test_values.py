@@ -31,7 +31,7 @@ small_space = pytest.mark.parametrize("space", SMALL.values(), ids=SMALL)
 NORMAL, REDUCE = "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1", "1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"
 
 
-# ------------------------------------------------------------------------------------------------------ an architecture
+# -------------------------------------------------------------------------------- an architecture
 @every_space
 def test_an_architecture_survives_json(space: SearchSpace) -> None:
     for arch in samples(space, 20):
@@ -134,7 +134,7 @@ def test_values_travel_between_processes_that_hold_no_torch() -> None:
         assert not process["torch"]
 
 
-# --------------------------------------------------------------------------------------------------------------- counts
+# ----------------------------------------------------------------------------------------- counts
 @small_space
 def test_size_counts_the_enumeration(space: SearchSpace) -> None:
     archs = list(space.enumerate())
@@ -174,8 +174,8 @@ def guided(decision: Decision) -> bool:
 
 @small_space
 def test_random_architectures_are_uniform_but_for_guided_subsets(space: SearchSpace) -> None:
-    """Each active decision uniform given those before it, so without nesting the whole space is; a guided subset takes
-    each option with its own rate."""
+    """Each active decision uniform given those before it, so without nesting the whole space is; a
+    guided subset takes each option with its own rate."""
 
     def probability(arch: Architecture) -> float:
         p = 1.0
@@ -197,7 +197,7 @@ def test_random_architectures_are_uniform_but_for_guided_subsets(space: SearchSp
     assert p_value(samples(space, max(2000, 10 * space.size()), seed=3), expected) > 1e-3
 
 
-# ------------------------------------------------------------------------------------------------------- order and wire
+# --------------------------------------------------------------------------------- order and wire
 def test_decisions_go_by_inputs_then_ops_then_subset() -> None:
     space = of_cell(
         "order",
@@ -229,7 +229,8 @@ def test_the_micro_walk() -> None:
 
 @every_space
 def test_wire_obeys_the_space(space: SearchSpace) -> None:
-    """Every wired edge is one the supernet holds; nothing is kept that no output needs; loose ends are read by nobody."""
+    """Every wired edge is one the supernet holds; nothing is kept that no output needs; loose ends
+    are read by nobody."""
     for arch in samples(space, 10):
         wired = space.wire(arch)
         assert list(wired) == [cell.name for cell in space.cells]
@@ -291,8 +292,9 @@ def test_wire_prunes_what_nothing_needs() -> None:
 
 
 def test_the_cell_of_figure_5() -> None:
-    """Paper 2.4, B = 4: node 3 reads node 2 twice (sep 5x5, identity), node 4 reads node 3 (avg pool) and node 1 (sep 3x3).
-    The paper's nodes 1 and 2 are the cell's inputs, its node 4 the only loose end."""
+    """Paper 2.4, B = 4: node 3 reads node 2 twice (sep 5x5, identity), node 4 reads node 3 (avg
+    pool) and node 1 (sep 3x3). The paper's nodes 1 and 2 are the cell's inputs, its node 4 the only
+    loose end."""
     space = conv_micro(ConvMicroSettings(num_nodes=2))
     cell = {
         "n2.input0": "prev",
@@ -380,7 +382,8 @@ def test_anchors_stand_earlier_in_the_walk_one_per_option(space: SearchSpace) ->
 
 
 def test_a_limit_holds_for_every_way_to_an_architecture() -> None:
-    """The laws of all small spaces hold for the limited ones; here, that nothing but the limit makes them smaller."""
+    """The laws of all small spaces hold for the limited ones; here, that nothing but the limit
+    makes them smaller."""
     for name in ("limited", "limited_pairs"):
         space, count = TOYS[name]
         free = replace(space, limit=None)
@@ -404,7 +407,7 @@ def test_addresses_are_names_of_the_state_dict(space: SearchSpace) -> None:
             assert all(part and part.isprintable() and " " not in part for part in name.split(".")), name
 
 
-# --------------------------------------------------------------------------------------------------------------- errors
+# ----------------------------------------------------------------------------------------- errors
 MICRO = conv_micro(ConvMicroSettings(num_nodes=1))
 ANSWERS = {
     f"{cell}.n2.{part}": answer

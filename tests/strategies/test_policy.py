@@ -1,4 +1,5 @@
-"""Laws of the policy: the controller's probabilities, REINFORCE's gradient, and the contract of every strategy.
+"""Laws of the policy: the controller's probabilities, REINFORCE's gradient, and the contract of
+every strategy.
 
 Where a space is small enough, everything is compared with the exact answer, by enumeration.
 """
@@ -94,10 +95,11 @@ def gradient(value: Tensor, policy: Controller) -> Tensor:
     )
 
 
-# --------------------------------------------------------------------------------------------------------- probabilities
+# ---------------------------------------------------------------------------------- probabilities
 @space_and_head
 def test_probabilities_sum_to_one(space: SearchSpace, head: str, float64: None) -> None:
-    """And the terms along the way add up to what they are called: entropies to the entropy of the whole policy."""
+    """And the terms along the way add up to what they are called: entropies to the entropy of the
+    whole policy."""
     archs = list(space.enumerate())
     with torch.no_grad():
         walk = controller(space, **VARIANTS[head]).score(archs)
@@ -165,7 +167,8 @@ def test_one_by_one_scores_as_in_a_batch(space: SearchSpace, head: str) -> None:
 
 
 def test_a_decision_that_is_not_asked_changes_nothing() -> None:
-    """The probability of `skip` is that of its one answered decision, whatever stands below the other options."""
+    """The probability of `skip` is that of its one answered decision, whatever stands below the
+    other options."""
     nested, _ = TOYS["nested_ops"]
     flat = SearchSpace("flat", nested.walk[:5])  # the anchors and the first decision
     assert [d.name for d in flat.decisions] == ["c.op"]
@@ -190,7 +193,7 @@ def test_architectures_of_other_spaces_are_refused() -> None:
         policy.score([Architecture.of({"name": "subset"}, {})])
 
 
-# ---------------------------------------------------------------------------------------------------- logits and settings
+# ---------------------------------------------------------------------------- logits and settings
 FIRST = {  # a space, and two architectures that differ in one answer; the first decision asked
     "op": (of_walk("op", OpChoice(("x", "y"), name="c.first")), "x", "y"),
     "input": (of_walk("input", InputChoice(("a", "b"), name="c.first")), "a", "b"),
@@ -257,7 +260,8 @@ def test_ops_can_have_a_tanh_constant_of_their_own(float64: None) -> None:
 
 
 def test_the_divergence_is_that_of_bernoulli_variables(float64: None) -> None:
-    """KL(p || rho), from the definition, and the entropy likewise; p is what the policy itself says of the answer."""
+    """KL(p || rho), from the definition, and the entropy likewise; p is what the policy itself says
+    of the answer."""
     space, yes, no = FIRST["bit"]
     for seed in range(5):
         policy = Controller(space, SHARP, torch.Generator().manual_seed(seed), skip_rate=0.3)
@@ -330,7 +334,7 @@ def test_wrong_reinforce_settings(wrong: dict[str, Any]) -> None:
         ReinforceSettings(**wrong)
 
 
-# ----------------------------------------------------------------------------------------------------- expected gradient
+# ------------------------------------------------------------------------------ expected gradient
 GRADIENT_SPACES = ("subset_and_op", "two_of_four", "prior", "nested_ops", "nested_two_of_three")
 
 
@@ -352,7 +356,8 @@ def policy_of(space: SearchSpace, **settings: Any) -> Reinforce:
 
 
 def expected_update(strategy: Reinforce, archs: Sequence[Architecture], rewards: Sequence[float]) -> Tensor:
-    """Sum over all architectures of probability times the gradient that `tell` would follow for this one alone."""
+    """Sum over all architectures of probability times the gradient that `tell` would follow for
+    this one alone."""
     p = strategy.controller.score(archs).log_prob.exp().detach()
     parts = [
         p_m * gradient(strategy.loss([arch], [reward])[0], strategy.controller)
@@ -395,7 +400,8 @@ def test_a_step_of_many_follows_the_mean_of_each_alone(terms: Any, float64: None
 
 @pytest.mark.parametrize("terms", ["sampled", "exact"])
 def test_a_number_that_does_not_depend_on_the_draw_teaches_nothing(terms: Any, float64: None) -> None:
-    """On one yes/no: the exact entropy added to every reward has gradient 0, as a term of the loss it has not."""
+    """On one yes/no: the exact entropy added to every reward has gradient 0, as a term of the loss
+    it has not."""
     space = FIRST["bit"][0]
     archs = list(space.enumerate())
     plain = policy_of(space, terms=terms, entropy_weight=0.0, skip_weight=0.0)
@@ -411,7 +417,7 @@ def test_a_number_that_does_not_depend_on_the_draw_teaches_nothing(terms: Any, f
     torch.testing.assert_close(expected_update(term, archs, [0.0, 0.0]), exact, rtol=1e-7, atol=1e-10)
 
 
-# -------------------------------------------------------------------------------------------------------------- learning
+# --------------------------------------------------------------------------------------- learning
 # Settings with which a strategy learns a space of a few answers in some hundred steps.
 QUICK: dict[str, Any] = {
     "reinforce": ReinforceSettings(
@@ -447,9 +453,10 @@ def share(strategy: Strategy, archs: set[Architecture]) -> float:
     return sum(arch in archs for arch in asked) / len(asked)
 
 
-# Space, number of the planted architecture in its enumeration, input head. Left out, because they are often not found:
-# attention where one node's best input is `a` and another's is `b`, the two cell inputs (the tanh saturates for both before
-# they are told apart), and subsets whose best answers differ from node to node, for the same reason.
+# Space, number of the planted architecture in its enumeration, input head. Left out, because they
+# are often not found: attention where one node's best input is `a` and another's is `b`, the two
+# cell inputs (the tanh saturates for both before they are told apart), and subsets whose best
+# answers differ from node to node, for the same reason.
 PLANTED = [
     ("inputs", 2, "softmax"),  # n1 reads a, n2 reads b
     ("inputs", 20, "attention"),  # both read b
@@ -481,7 +488,8 @@ def test_two_decisions_that_must_agree(name: str) -> None:
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_the_best_of_many_is_found_sooner_than_by_chance(name: str) -> None:
-    """A reward that counts right answers: what is asked for gets better, by far more than chance would have it."""
+    """A reward that counts right answers: what is asked for gets better, by far more than chance
+    would have it."""
     space = nasbench201()
     wanted = space.sample(random.Random(3)).choices
     strategy = learner(name, space)
@@ -542,7 +550,8 @@ RECIPES = recipes_with_skips()
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_skip_rate_that_a_recipe_leads_to_is_its_prior(name: str) -> None:
-    """The best p of w H - k KL over a fine grid, from the definitions, all skips alike: near the 0.4 of paper 3.2."""
+    """The best p of w H - k KL over a fine grid, from the definitions, all skips alike: near the
+    0.4 of paper 3.2."""
     space, settings = RECIPES[name]
     layers = [len(d.options) for d in space.decisions if isinstance(d, SubsetChoice)]
     p = np.linspace(0.001, 0.999, 99_801)
@@ -664,7 +673,7 @@ def test_normalised_advantages_do_not_know_the_scale_of_rewards() -> None:
     assert abs(float(loss.detach())) > 1e-3
 
 
-# ----------------------------------------------------------------------------------------------------- every strategy
+# --------------------------------------------------------------------------------- every strategy
 every_strategy = pytest.mark.parametrize("name", STRATEGIES)
 STATE_SPACES = ("inputs", "layers", "nested_two_of_three")
 
@@ -712,7 +721,8 @@ def test_after_load_a_strategy_goes_on_bit_for_bit(name: str, space: str, told: 
 @pytest.mark.parametrize("space", STATE_SPACES)
 @every_strategy
 def test_asking_depends_on_the_state_alone(name: str, space: str) -> None:
-    """Not on the global generators, which it leaves alone; not on what was asked by others; each ask draws anew."""
+    """Not on the global generators, which it leaves alone; not on what was asked by others; each
+    ask draws anew."""
     first, second, other = (learner(name, TOYS[space][0], seed=seed) for seed in (1, 1, 2))
     torch.manual_seed(11), random.seed(11), np.random.seed(11)
     expected = [first.ask(20), first.ask(20)]
@@ -741,7 +751,7 @@ def test_every_strategy_serves_every_space(name: str, space: SearchSpace) -> Non
     assert len(strategy.ask(1)) == 1
 
 
-# ---------------------------------------------------------------------------------------------------------- evolution
+# -------------------------------------------------------------------------------------- evolution
 @small_space
 def test_a_mutation_changes_one_answer(space: SearchSpace) -> None:
     """And those that depend on it. From any architecture every other can be reached."""

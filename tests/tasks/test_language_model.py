@@ -1,5 +1,5 @@
-"""Laws of the language model: what perplexity is, what it may not depend on, which state runs on where, and that a search
-or a training stopped at any step goes on as if it had not been."""
+"""Laws of the language model: what perplexity is, what it may not depend on, which state runs on
+where, and that a search or a training stopped at any step goes on as if it had not been."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ class Uniform(nn.Module):
 
 
 class TinySupernet(Supernet):
-    """Two children: a plain recurrent net with tanh or ReLU, each with a matrix of its own for the state."""
+    """Two children: a plain recurrent net with tanh or ReLU, each with a matrix of its own for the
+    state."""
 
     def __init__(self, only: Architecture | None = None, statistics: Statistics = "batch"):
         super().__init__(of_walk("tiny", OpChoice(("tanh", "relu"), name="c.op")), only, statistics)
@@ -121,7 +122,7 @@ class TinySupernet(Supernet):
         return (self.at("out")(dropped), torch.stack(outputs), dropped), (h,)
 
 
-# --------------------------------------------------------------------------------------------------------- perplexity
+# ------------------------------------------------------------------------------------- perplexity
 @pytest.mark.parametrize("part", PARTS)
 def test_knowing_nothing_costs_the_vocabulary(part: str) -> None:
     figures = task_of().evaluate(Uniform(), None, part)
@@ -154,7 +155,8 @@ def test_perplexity_does_not_depend_on_the_window() -> None:
 
 
 def test_perplexity_depends_on_the_batch_size_at_the_seams_only() -> None:
-    """A model without memory has no seams; one with memory forgets at each of them, which a long text hardly shows."""
+    """A model without memory has no seams; one with memory forgets at each of them, which a long
+    text hardly shows."""
     text = some_text(validation=3000)
 
     class Bigram(Uniform):
@@ -209,7 +211,7 @@ def test_rewards_read_shuffled_passes_over_validation() -> None:
     assert task_of(data, reward_batch=500, reward_window=500).reward_batch(0).x.numel() <= task.size("validation")
 
 
-# ---------------------------------------------------------------------------------------------------- training windows
+# ------------------------------------------------------------------------------- training windows
 @pytest.mark.parametrize("random_lengths", [False, True])
 def test_a_pass_covers_the_training_text_in_order(random_lengths: bool) -> None:
     task = task_of(random_lengths=random_lengths)
@@ -306,7 +308,7 @@ def test_wrong_settings_are_one_line() -> None:
         LanguageModel(load("digits"), LanguageModelSettings())
 
 
-# ------------------------------------------------------------------------------------------------------ resume, laws 6, 7
+# ------------------------------------------------------------------------------ resume, laws 6, 7
 def copied(state: State) -> State:
     return State({k: t.clone() for k, t in state.tensors.items()}, json.loads(json.dumps(dict(state.values))))
 
@@ -386,7 +388,7 @@ def test_training_learns_and_says_perplexity() -> None:
     assert metric_in(last) is METRICS["perplexity"]
 
 
-# ----------------------------------------------------------------------------------------------------------- divergence
+# ------------------------------------------------------------------------------------- divergence
 def broken(model: nn.Module, factor: float) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
@@ -450,7 +452,7 @@ def test_what_counts_as_diverged() -> None:
     assert all(task.diverged(loss) for loss in (limit * 1.01, math.inf, math.nan))
 
 
-# ------------------------------------------------------------------------------------------- rates and averaged weights
+# --------------------------------------------------------------------- rates and averaged weights
 def test_the_rate_decays_after_every_epoch_from_the_fifteenth() -> None:
     settings = OptimizerSettings(learning_rate=20.0, schedule="decay", momentum=0.0)
     rates = [learning_rate(settings, epoch, step=7, steps=10, epochs=150) for epoch in range(150)]
@@ -483,7 +485,7 @@ def test_averaging_begins_when_validation_stops_improving_and_is_the_mean_since(
         RetrainSettings(average="nt_asgd", train_on="train+validation")
 
 
-# ------------------------------------------------------------------------------------------------------------ verdicts
+# --------------------------------------------------------------------------------------- verdicts
 def test_lower_perplexity_is_the_better_one() -> None:
     cells = [[90.0], [100.0], [95.0]]
     answer = verdict([80.0, 81.0], cells, METRICS["perplexity"])
@@ -502,7 +504,7 @@ def test_lower_perplexity_is_the_better_one() -> None:
     assert "%" in str(verdict([80.0, 81.0], cells))
 
 
-# ----------------------------------------------------------------------------------------------------- reference models
+# ------------------------------------------------------------------------------- reference models
 NO_DROPOUT = ReferenceSettings(input_dropout=0.0, hidden_dropout=0.0, output_dropout=0.0, init_range=0.5)
 
 
@@ -588,7 +590,7 @@ def test_reference_models_refuse_what_does_not_fit() -> None:
         ReferenceSettings(input_dropout=1.0)
 
 
-# ---------------------------------------------------------------------------------------------------------------- texts
+# ------------------------------------------------------------------------------------------ texts
 def write(folder: Path, *parts: str, names: tuple[str, ...] = OFFICIAL, form: str = "{}.txt") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in zip(names, parts, strict=True):

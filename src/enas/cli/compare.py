@@ -35,10 +35,10 @@ def compare(args: list[str]) -> int:
     """What was the search worth? Is its architecture better than random ones, trained alike? Ends
     with a verdict.
 
-    enas compare runs/mine --cells 8 --seeds 4
-    enas compare runs/mine --references resnet --sharing
-    enas compare runs/mine --all --max-time 8h     (every experiment of paper 3.3, one after the other)
-    enas compare runs/mine --epochs 20             (all of them by another recipe than the run's own: --retrain flags)
+    enas compare runs/mine --cells 8 --seeds 4 enas compare runs/mine --references resnet --sharing
+    enas compare runs/mine --all --max-time 8h     (every experiment of paper 3.3, one after the
+    other) enas compare runs/mine --epochs 20             (all of them by another recipe than the
+    run's own: --retrain flags)
     """
     from enas.cli.display import Display
     from enas.grading.compare import compare_opened

@@ -11,7 +11,8 @@ from enas.cli.commands import command, parse
 
 @dataclass(frozen=True)
 class ListFlags:
-    """Everything that is registered: spaces, ops, strategies, tasks, data sets, named architectures."""
+    """Everything that is registered: spaces, ops, strategies, tasks, data sets, named
+    architectures."""
 
     json: bool = False
     """As JSON."""

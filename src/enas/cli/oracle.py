@@ -23,9 +23,10 @@ class OracleFlags(Asked):
     """Hold strategies and searches against the truth: a table that has the accuracy of every
     architecture.
 
-    enas oracle nasbench201 --table FILE           (each strategy by itself: what it learns from the table, over many seeds)
-    enas oracle nasbench_macro --table FILE        (the same on NAS-Bench-Macro, which publishes test accuracy only)
-    enas oracle runs/mine --table FILE             (a search with shared weights: where its best stands, how it ranks)
+    enas oracle nasbench201 --table FILE           (each strategy by itself: what it learns from the
+    table, over many seeds) enas oracle nasbench_macro --table FILE        (the same on
+    NAS-Bench-Macro, which publishes test accuracy only) enas oracle runs/mine --table FILE
+    (a search with shared weights: where its best stands, how it ranks)
     """
 
     what: Positional[str]

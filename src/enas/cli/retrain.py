@@ -31,7 +31,7 @@ class RetrainFlags:
     """Short for --retrain.task.cutout: side of the square that CutOut blanks, in pixels.
     16 is usual."""
     highest_filters: Maybe[int] = None
-    """Scale all widths to this many filters in the highest layer (the paper's wider networks: 512)."""
+    """Scale all widths to this many filters in the highest layer (the paper's wider: 512)."""
     preset: Maybe[str] = None
     """For an architecture file or name: whose data and recipe to train by;
     without it, the paper's data."""

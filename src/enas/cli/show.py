@@ -14,9 +14,9 @@ from enas.cli.commands import Maybe, command, parse
 class ShowFlags:
     """Look at an architecture: a drawing in the terminal, or a file.
 
-    enas show enas_micro
-    enas show enas_micro --sizes                    (and how many parameters the network has, by recipe)
-    enas show runs/mine --out best.svg              (.svg .png .pdf .dot .txt .json)
+    enas show enas_micro enas show enas_micro --sizes                    (and how many parameters
+    the network has, by recipe) enas show runs/mine --out best.svg              (.svg .png .pdf .dot
+    .txt .json)
     """
 
     what: Positional[str]

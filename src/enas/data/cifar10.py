@@ -91,7 +91,7 @@ def read_cifar10(folder: str | Path) -> tuple[ImagePart, ImagePart, tuple[str, .
     return ImagePart(images[:split], labels[:split]), ImagePart(images[split:], labels[split:]), class_names
 
 
-# ------------------------------------------------------------------------------------ the two forms
+# ---------------------------------------------------------------------------------- the two forms
 def _python_batch(data: bytes) -> tuple[np.ndarray, list[int]]:
     batch = read_pickle(data)
     if not isinstance(batch, dict) or not isinstance(batch.get("data"), Array) or not isinstance(batch.get("labels"), list):
@@ -161,7 +161,7 @@ def _check_names(names: tuple[str, ...]) -> None:
         raise ValueError(f"{len(names)} of them")
 
 
-# ---------------------------------------------------------------------------------- where files are
+# -------------------------------------------------------------------------------- where files are
 def _open(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
     """Returns the form, the folder or archive, and its files by name."""
     for form in FORMS:

@@ -1,4 +1,5 @@
-"""Data sets, by name: each is a function that gives an `ImageData` or a `TextData`, and an entry here.
+"""Data sets, by name: each is a function that gives an `ImageData` or a `TextData`, and an entry
+here.
 
     data = load("digits")
     data = load("cifar10", "data", validation=25_000)
@@ -22,18 +23,18 @@ from enas.ranges import check_name
 
 @dataclass(frozen=True)
 class DatasetEntry(Entry):
-    """`make` loads it: it takes the folder first, where it needs one; then settings by name, among them
-    the number `train` (None: all)."""
+    """`make` loads it: it takes the folder first, where it needs one; then settings by name, among
+    them the number `train` (None: all)."""
 
     about: str = ""
     needs_folder: bool = False
     how_to_get: str = ""
     kind: Literal["images", "text"] = "images"
     dimensions: Mapping[str, int] = field(default_factory=dict)
-    """What a backbone has to know of it, where that is the same for everyone (`Task.dimensions`)."""
+    """What a backbone has to know of it, where that is fixed (`Task.dimensions`)."""
     source: str = ""
-    """For embedded data that varies from machine to machine: the function that gives its `sha256` and
-    what else describes it. Runs record it."""
+    """For embedded data that varies between machines: the function that gives its `sha256`.
+    Runs record it."""
 
 
 DATASETS: dict[str, DatasetEntry] = {
@@ -86,10 +87,10 @@ DATASETS: dict[str, DatasetEntry] = {
 def load(name: str, folder: str | Path | None = None, **settings: Any) -> Any:
     """Returns a registered data set, an `ImageData` or a `TextData`.
 
-    `folder`: where the files are, for data that needs some. `settings` are those of its loader: for images
-    `train` and `validation`, the numbers of images; for texts `train`, the number of tokens, and more for
-    some. ValueError for an unknown name or setting, a folder that is missing or not asked for, files that
-    are missing or damaged, and numbers that do not fit.
+    `folder`: where the files are, for data that needs some. `settings` are those of its loader: for
+    images `train` and `validation`, the numbers of images; for texts `train`, the number of tokens,
+    and more for some. ValueError for an unknown name or setting, a folder that is missing or not
+    asked for, files that are missing or damaged, and numbers that do not fit.
     """
     entry = _entry(name)
     known = [key for key in inspect.signature(entry.make).parameters if key != "folder"]
@@ -124,7 +125,8 @@ def get(name: str, folder: str | Path) -> Path:
 
 
 def source_of(name: str) -> dict[str, str]:
-    """Returns what identifies a data set that varies from machine to machine; nothing for all others."""
+    """Returns what identifies a data set that varies from machine to machine; nothing for all
+    others."""
     entry = _entry(name)
     source: dict[str, str] = load_thing(entry.source)() if entry.source else {}
     return source

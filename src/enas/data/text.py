@@ -71,7 +71,7 @@ class TextData:
         return {name: len(getattr(self, name)) for name in PARTS}
 
 
-# --------------------------------------------------------------------------------- registered texts
+# ------------------------------------------------------------------------------- registered texts
 PTB_COUNTS = (929_589, 73_760, 82_430, 10_000)  # tokens per part, words (Zaremba et al. 2014)
 WIKITEXT2_COUNTS = (2_088_628, 217_646, 245_569, 33_278)  # (Merity et al. 2017)
 
@@ -139,7 +139,7 @@ def topics_source() -> dict[str, str]:
     return {"python": platform.python_version(), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-# ------------------------------------------------------------------------------------------ reading
+# ---------------------------------------------------------------------------------------- reading
 def _find(folder: Path, places: Sequence[str], names: Sequence[Sequence[str]], what: str, get: str | None) -> list[Path]:
     """Returns the three files in the first of `places` with any, by the first name there."""
     for place in places:
@@ -191,7 +191,7 @@ def _sentences(text: str, empty: bool = False) -> Lines:
     return words if empty else [line for line in words if line]
 
 
-# ------------------------------------------------------------------------------------- vocabularies
+# ----------------------------------------------------------------------------------- vocabularies
 def _ranked(lines: Lines) -> list[tuple[str, int]]:
     """Returns words and counts with `<eos>`: the commonest first, equal ones by alphabet."""
     counts = Counter(word for line in lines for word in line)
@@ -269,7 +269,7 @@ def _by_frequency(
     return TextData(name, _first(numbers[0], train, name), numbers[1], numbers[2], vocabulary)
 
 
-# ------------------------------------------------------------------------------------------- topics
+# ----------------------------------------------------------------------------------------- topics
 def _topics() -> Mapping[str, str]:
     try:
         from pydoc_data.topics import topics

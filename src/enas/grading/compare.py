@@ -54,7 +54,7 @@ class Comparison:
     studies: dict[str, StudyResult] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
-    # ---------------------------------------------------------------------------------------------------- the parts
+    # ----------------------------------------------------------------------------------- the parts
     def train_derived_and_random(self) -> None:
         """Diverged, and no verdict, where a training of the derived architecture diverged."""
         wanted, best, plan = self.wanted, self.trainings.best.architecture, self.trainings.plan
@@ -100,7 +100,7 @@ class Comparison:
             *((study.name.replace("_", " "), partial(self.change, study, number)) for study, number in studies),
         ]
 
-    # --------------------------------------------------------------------------------------------------- the record
+    # ---------------------------------------------------------------------------------- the record
     def take_over(self, earlier: Compared) -> None:
         """Keeps what an earlier comparison of the same architecture by the same recipe found; of
         the disabled controller, which does not depend on them, any."""

@@ -151,7 +151,7 @@ def _runs_below(folder: Path) -> Iterator[Path]:
             yield Path(path)
 
 
-# --------------------------------------------------------------------------------------------------- which row, together
+# ---------------------------------------------------------------------------- which row, together
 Group = tuple[str, str, int | None, str, frozenset[tuple[str, str]]]
 
 
@@ -242,7 +242,7 @@ def _statistics(group: Sequence[Finding]) -> tuple[float, float | None, str]:
     return first.value, first.spread, f"n = {n} {many}{interval}"
 
 
-# -------------------------------------------------------------------------------------------------- against the paper's
+# ---------------------------------------------------------------------------- against the paper's
 def _against(one: Finding, experiment: Experiment, paper: Settings) -> tuple[tuple[Below, ...], dict[str, tuple[Any, Any]]]:
     """Returns the settings of size that are below the recipe `paper`, those of the search last; and
     all settings that differ from it."""

@@ -33,7 +33,7 @@ class Study:
     """The changed network is made as large as the unchanged one, by its width."""
 
 
-# ------------------------------------------------------------------------------------------------------- every change
+# ----------------------------------------------------------------------------------- every change
 def single_changes(space: SearchSpace, arch: Architecture) -> Iterator[tuple[str, Architecture]]:
     """Yields every other network that differs in one answer (in one member of a subset), and the
     change in words. A change that makes another decision active is left out."""
@@ -70,7 +70,7 @@ def _said(name: str, before: Answer, after: Answer) -> str:
     return f"{name}: {text(before)} to {text(after)}"
 
 
-# ------------------------------------------------------------------------------------------------- the paper's changes
+# ---------------------------------------------------------------------------- the paper's changes
 def _some(names: list[str], rng: random.Random) -> list[str]:
     """Returns each with probability one half, at least one."""
     return [name for name in names if rng.random() < 0.5] or [rng.choice(names)]
@@ -148,7 +148,7 @@ STUDIES: dict[str, tuple[Study, ...]] = {
 }
 
 
-# -------------------------------------------------------------------------------------------------------------- drawing
+# ---------------------------------------------------------------------------------------- drawing
 def drawn(
     study: Study, space: SearchSpace, arch: Architecture, n: int, rng: random.Random
 ) -> list[tuple[str, Architecture]]:

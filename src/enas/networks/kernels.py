@@ -77,7 +77,7 @@ def _as_images(matrix: Tensor) -> Tensor:
     return matrix[:, :, None, None]
 
 
-# --------------------------------------------------------------------------------------- batch norm
+# ------------------------------------------------------------------------------------- batch norm
 def joined(rows: int, channels: int) -> int:
     """Returns how many rows to join so that channels fill whole vectors; 1 if impossible."""
     times = 1
@@ -155,7 +155,7 @@ class _BatchNorm(torch.autograd.Function):
         return dx, dots, sums, None
 
 
-# ---------------------------------------------------------------------------- depthwise convolution
+# -------------------------------------------------------------------------- depthwise convolution
 class Depthwise(nn.Conv2d):
     """k x k for each channel by itself, without bias; padded so that stride 1 keeps the size."""
 
@@ -213,7 +213,7 @@ def _conv_backward(
     return dx, dweight
 
 
-# ------------------------------------------------------------------------------------------ pooling
+# ---------------------------------------------------------------------------------------- pooling
 class AvgPool(nn.AvgPool2d):
     """3x3, padding 1 that does not count as pixels."""
 
@@ -266,7 +266,7 @@ def _running_max(x: Tensor, dim: int) -> Tensor:
     return out
 
 
-# ------------------------------------------------------------------------------------------- layout
+# ----------------------------------------------------------------------------------------- layout
 def concatenated(parts: Sequence[Tensor], relu: bool = False) -> Tensor:
     """Returns parts (B, C, H, W) side by side in channels, with `relu` after a ReLU."""
     if len(parts) == 1:
@@ -338,7 +338,7 @@ class _Diagonals(torch.autograd.Function):
         return dx, None
 
 
-# ------------------------------------------------------------------------------------------- memory
+# ----------------------------------------------------------------------------------------- memory
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 

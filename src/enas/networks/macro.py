@@ -49,7 +49,7 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
         self.level = {name: sum(cut < i for cut in self.cuts) for i, name in enumerate(order)}
         self.check_image_size(len(self.cuts), f"{len(self.cuts)} reductions")
 
-    # ------------------------------------------------------------------------------------ structure
+    # ----------------------------------------------------------------------------------- structure
     def width(self, level: int) -> int:
         return super().width(level) if self.settings.double_filters else self.settings.filters
 
@@ -119,7 +119,7 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
             for source in sources:
                 self.at(f"merge.{node.name}.{source}").weight.div_(len(sources) ** 0.5)
 
-    # -------------------------------------------------------------------------------------- forward
+    # ------------------------------------------------------------------------------------- forward
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
         """Returns logits (B, classes). Nothing depends on `progress`."""
         nodes = self.only_cell(self.architecture(arch)).nodes

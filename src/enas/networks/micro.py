@@ -76,7 +76,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
             if address.startswith("classifier.") and isinstance(module, nn.Linear):
                 module.weight.div_(len(self.space.cells[0].nodes) ** 0.5)
 
-    # ------------------------------------------------------------------------------------ structure
+    # ----------------------------------------------------------------------------------- structure
     @property
     def stem_width(self) -> int:
         return self.settings.filters * self.settings.stem_multiplier
@@ -163,7 +163,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
             out += [f"aux_head.reduce.{name}" for name in self._ends(self.aux_position, arch)] + ["aux_head.body"]
         return out
 
-    # -------------------------------------------------------------------------------------- forward
+    # ------------------------------------------------------------------------------------- forward
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor | Outputs:
         """Returns logits (B, classes), in training with an auxiliary head `Outputs`. Drop-path
         grows with `progress`, the share of the training that is over."""

@@ -66,7 +66,7 @@ class RecurrentNetwork(Supernet):
                 elif name.endswith("bias"):
                     parameter.zero_()
 
-    # ------------------------------------------------------------------------------------ structure
+    # ----------------------------------------------------------------------------------- structure
     def _build(self) -> None:
         s = self.settings
         columns = s.hidden * (2 if s.highway else 1)
@@ -98,7 +98,7 @@ class RecurrentNetwork(Supernet):
         words = self.at("words").weight
         return tuple(words.new_zeros(batch, self.settings.hidden) for _ in range(self.settings.layers))
 
-    # -------------------------------------------------------------------------------------- forward
+    # ------------------------------------------------------------------------------------- forward
     def forward(
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
     ) -> tuple[LanguageModelOutputs, States]:

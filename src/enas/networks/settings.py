@@ -32,8 +32,8 @@ class ImageNetworkSettings:
         raise NotImplementedError
 
     def widened(self, highest: int) -> Self:
-        """Returns settings of a network whose highest layer has `highest` filters (paper 3.2: 512), all
-        widths scaled alike. ValueError where they do not come out whole."""
+        """Returns settings of a network whose highest layer has `highest` filters (paper 3.2: 512),
+        all widths scaled alike. ValueError where they do not come out whole."""
         if highest < self.growth or highest % self.growth:
             raise ValueError(
                 f"filters of the highest layer are a multiple of {self.growth}, as the stem has 1/{self.growth} of them;"
@@ -61,7 +61,7 @@ class MicroSettings(ImageNetworkSettings):
     """Dropout before the classifier.
     Released code: 0.1 in the search, 0.2 from scratch; the paper does not say."""
     drop_path: float = 0.0
-    """Probability that an edge's op is dropped for an image, in the last cell at the end of training.
+    """Probability that an edge's op is dropped for an image, in the last cell, at the end.
     It grows linearly with depth and time; an identity is never dropped.
     Released code: 0.4 from scratch."""
     aux_weight: float = 0.0
@@ -130,7 +130,8 @@ class NasBench201NetworkSettings(ImageNetworkSettings):
     """Size of the network around the cells."""
 
     filters: int = 16
-    """C, the channels of the first stage; each of two residual blocks doubles them (published: 16)."""
+    """C, the channels of the first stage;
+    each of two residual blocks doubles them (published: 16)."""
     cells: int = 5
     """N, the number of cells per stage (published: 5)."""
 
@@ -180,7 +181,8 @@ class RecurrentSettings:
     layers: int = 1
     """Number of recurrent layers (the paper searches one; appendix A names higher ones)."""
     highway: bool = True
-    """A gate on every node that lets its input pass (paper 3.1, appendix A; its Fig. 1 has none)."""
+    """A gate on every node that lets its input pass (paper 3.1, appendix A; its Fig.
+    1 has none)."""
     batch_norm: bool = True
     """Batch norm of a cell's output (appendix A: in the search, removable from scratch)."""
     batch_norm_eps: float = 0.1
@@ -188,7 +190,7 @@ class RecurrentSettings:
     Cells of sigmoids differ little between streams: 1e-5 would magnify that at every step.
     Released code: 1.0 in the first search."""
     word_dropout: float = 0.0
-    """Share of the words whose embedding is zero wherever they stand in a window (Gal & Ghahramani).
+    """Share of the words whose embedding is zero throughout a window (Gal & Ghahramani).
     Released code: 0.1 in the corrected search."""
     embedding_dropout: float = 0.0
     """Dropout of the embeddings, by one mask per window like all below (released code: 0.2)."""
@@ -199,7 +201,8 @@ class RecurrentSettings:
     output_dropout: float = 0.0
     """Dropout of what the softmax reads (released code: 0.75)."""
     weight_dropout: float = 0.0
-    """Dropout of the weights that read the previous state (Merity et al. 2018; released code: 0)."""
+    """Dropout of the weights that read the previous state (Merity et al. 2018;
+    released code: 0)."""
     init_range: float = 0.025
     """Weights start uniform in +- this (appendix A: 0.025 in the search, 0.04 from scratch)."""
     softmax_bias: bool = True

@@ -48,7 +48,7 @@ class Supernet(nn.Module):
         self._remembered: dict[tuple[int, object], Tensor] | None = None
         self._used: dict[tuple[Architecture, bool], tuple[list[str], list[nn.Parameter]]] = {}
 
-    # -------------------------------------------------------------------------------- for backbones
+    # ------------------------------------------------------------------------------- for backbones
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
         """Returns every address `arch` uses, in order; `aux`: with the auxiliary head."""
         raise NotImplementedError
@@ -107,7 +107,7 @@ class Supernet(nn.Module):
             self._remembered[place] = value
         return self._remembered[place]
 
-    # ------------------------------------------------------------------------------------ for users
+    # ----------------------------------------------------------------------------------- for users
     @contextmanager
     def remembering(self) -> Iterator[None]:
         """Lets architectures that are scored on one batch, without gradient, share what they

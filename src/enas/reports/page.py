@@ -74,7 +74,7 @@ def read_run(path: Path) -> Run:
     return Run(path, config, list(epochs(path)), Best.find(path), Retrained.find(path), Compared.find(path))
 
 
-# ---------------------------------------------------------------------------------------------------------- sections
+# --------------------------------------------------------------------------------------- sections
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Cells are HTML; the first of a row names it."""
     html = "".join(f'<th scope="col">{name}</th>' for name in names)
@@ -323,7 +323,7 @@ def repeat(run: Run) -> str:
 <details><summary>All {len(rows)} settings</summary>{_table(("setting", "value"), rows)}</details>\n"""
 
 
-# -------------------------------------------------------------------------------------------------------------- page
+# ------------------------------------------------------------------------------------------- page
 SECTIONS = (
     (head, "config.json"), (verdict, "compare.json"), (ranking, "compare.json"), (retrained, "retrained.json"),
     (derived, "best.json"), (search, "metrics.jsonl"), (trainings, "retrain"), (repeat, "config.json"),

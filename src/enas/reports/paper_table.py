@@ -77,7 +77,7 @@ def remarks(survey: Survey) -> list[str]:
     return [read, *(f"skipped {text}" for text in survey.skipped)] + [f"in no row: {text}" for text in survey.unused]
 
 
-# ------------------------------------------------------------------------------------------------------------- terminal
+# --------------------------------------------------------------------------------------- terminal
 def terminal(survey: Survey) -> str:
     """Returns a table per section with numbered commands, and the lines below."""
     console = Console(highlight=False)
@@ -106,7 +106,7 @@ def _table(title: str) -> Table:
     return table
 
 
-# ---------------------------------------------------------------------------------------------------------------- files
+# ------------------------------------------------------------------------------------------ files
 def markdown(survey: Survey) -> str:
     def cell(text: str) -> str:
         return text.replace("|", "\\|")

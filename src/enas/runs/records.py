@@ -29,7 +29,7 @@ Json = Mapping[str, object]
 Scores = tuple[float, ...]  # test figures as they are shown, one per seed
 
 
-# ------------------------------------------------------------------------------------ values as JSON and back
+# ------------------------------------------------------------------------ values as JSON and back
 @cache
 def _kinds(cls: type[Any]) -> Json:
     hints = get_type_hints(cls)
@@ -113,7 +113,7 @@ class File(Value):
         return folder / self.FILE
 
 
-# -------------------------------------------------------------------------------------------- config.json, logs
+# ------------------------------------------------------------------------------ config.json, logs
 @dataclass(frozen=True)
 class Config(File):
     """What a run was asked for, to read; a `Plan` writes it."""
@@ -191,7 +191,7 @@ def learned(folder: Path) -> tuple[Learned, ...]:
     return tuple(Learned(line["epoch"], line[gap], line[f"{gap}_half_width"]) for line in epochs(folder) if gap in line)
 
 
-# ------------------------------------------------------------------------------------------------------ best.json
+# -------------------------------------------------------------------------------------- best.json
 @dataclass(frozen=True)
 class Ranked(Value):
     """An architecture that a search derived."""
@@ -249,7 +249,7 @@ class Best(File):
         return self.ranked[0].architecture
 
 
-# ------------------------------------------------------------------------------------- result.json, retrained.json
+# -------------------------------------------------------------------- result.json, retrained.json
 @dataclass(frozen=True)
 class Result(File):
     """What a training from scratch came to."""
@@ -331,7 +331,7 @@ class Retrained(File):
         return next(training for training in self.trainings if training.id == self.chosen)
 
 
-# --------------------------------------------------------------------------------------------------- compare.json
+# ----------------------------------------------------------------------------------- compare.json
 @dataclass(frozen=True)
 class Verdict(Value):
     """Figures as they are shown: accuracies in percent, perplexities. `difference` is the derived

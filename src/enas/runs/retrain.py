@@ -25,8 +25,8 @@ Row = Record  # a line of the table of trainings: rank, id, folder and figures
 
 
 def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: Plan, own: Plan | None = None) -> Path:
-    """Returns where a run keeps this training; one by other settings than the run's own recipe has a folder
-    of its own. `own`: the run's plan, where its folder is open already."""
+    """Returns where a run keeps this training; one by other settings than the run's own recipe has
+    a folder of its own. `own`: the run's plan, where its folder is open already."""
     ours, own = plan.settings.retrain, own or Plan.of(RunFolder.open(run).config)
     recipe = "" if ours == own.settings.retrain else f"-{seed_of(ours):016x}"[:7]
     return run / "retrain" / f"{arch.id}{recipe}-seed{seed}"
@@ -41,10 +41,11 @@ def retrain(
     stop: Callable[[], str | None] = never,
     listen: Listener = silent,
 ) -> dict[str, float] | None:
-    """Train `arch`, or a hand-designed model, alone by the plan's `retrain` settings in folder `out`; its final metrics,
-    None where it was stopped.
+    """Train `arch`, or a hand-designed model, alone by the plan's `retrain` settings in folder
+    `out`; its final metrics, None where it was stopped.
 
-    A training that is there already goes on, and is read if it is finished; ValueError if it had other settings.
+    A training that is there already goes on, and is read if it is finished; ValueError if it had
+    other settings.
     """
     if isinstance(arch, Architecture):
         plan.space.check(arch)
@@ -111,12 +112,13 @@ def run_retrain(
     return finished
 
 
-# ------------------------------------------------------------------------------------------------ by what names it
+# ------------------------------------------------------------------------------- by what names it
 def retrain_plan(
     what: str | Path | None, arch: str | None = None, preset: str | None = None, recipe: str | None = None
 ) -> Plan:
-    """Returns the plan by which `enas retrain` trains: that of a run, or a preset's for the space of an architecture, or
-    for a hand-designed model `arch`. ValueError where names do not go together."""
+    """Returns the plan by which `enas retrain` trains: that of a run, or a preset's for the space
+    of an architecture, or for a hand-designed model `arch`. ValueError where names do not go
+    together."""
     if what is not None and Path(what).is_dir():
         if preset or recipe:
             raise ValueError(f"'{what}' is a run and trains by its own preset and recipe; --retrain flags change settings")
@@ -143,8 +145,9 @@ def retrain_named(
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> list[Row] | None:
-    """Trains from scratch what `what` names: the `top` best of a run, or an architecture, or the `reference`, of as many
-    parameters as the run's best. Results, the chosen one first; None where it was stopped."""
+    """Trains from scratch what `what` names: the `top` best of a run, or an architecture, or the
+    `reference`, of as many parameters as the run's best. Results, the chosen one first; None where
+    it was stopped."""
     run = Path(what) if what is not None and Path(what).is_dir() else None
     if parameters is not None and reference is None:
         raise ValueError("--parameters is of a hand-designed model: name it with --arch")
@@ -175,10 +178,12 @@ def retrain_best(
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> list[Row] | None:
-    """Trains the `top` best derived architectures from scratch, one after the other; results, the chosen one first.
+    """Trains the `top` best derived architectures from scratch, one after the other; results, the
+    chosen one first.
 
-    More than one are ordered by their validation figure: the choice never looks at the test set, which each reads once, at
-    its end. Writes `retrained.json`. None where it was stopped. ValueError where there is nothing to choose by.
+    More than one are ordered by their validation figure: the choice never looks at the test set,
+    which each reads once, at its end. Writes `retrained.json`. None where it was stopped.
+    ValueError where there is nothing to choose by.
     """
     plan = Plan.of(RunFolder.open(Path(run)).config).on(data, device, threads)
     plan = plan if settings is None else plan.with_settings(retrain=settings)
@@ -206,7 +211,8 @@ def _best(plan: Plan, run: Path, top: int, seed: int, stop: Callable[[], str | N
 
 
 def shortened(plan: Plan, epochs: int | None = None, cutout: int | None = None, highest_filters: int | None = None) -> Plan:
-    """Returns the plan with what short flags say of its training from scratch. ValueError where it has no such setting."""
+    """Returns the plan with what short flags say of its training from scratch. ValueError where it
+    has no such setting."""
     settings = plan.settings.retrain
     if epochs is not None:
         settings = dataclasses.replace(settings, epochs=epochs)

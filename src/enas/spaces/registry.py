@@ -1,4 +1,4 @@
-"""The registered search spaces. A space is one file; add a line here and every law test runs on it."""
+"""The registered search spaces. Each is one file; with a line here every law test runs on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from enas.spaces.space import SearchSpace
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A published table of what every architecture of a space, at its default settings, reaches when it trains alone."""
+    """A published table of what every architecture of a space, at its default settings, reaches
+    when it trains alone."""
 
     parse: Callable[[str], Architecture]  # the published form of an architecture
     form: Literal["csv", "json"]  # of the table's file (enas.grading.oracle.read_table)
@@ -83,7 +84,8 @@ SPACES: dict[str, SpaceEntry] = {
 
 
 def space_of(spec: Mapping[str, object]) -> SearchSpace:
-    """The space an architecture names: `space_of(arch.space)`. ValueError for an unknown name or setting."""
+    """The space an architecture names: `space_of(arch.space)`. ValueError for an unknown name or
+    setting."""
     return make_space(spec.get("name"), settings_of(spec))
 
 
@@ -94,7 +96,7 @@ def make_space(name: object, settings: Settings) -> SearchSpace:
 
 
 def settings_of(spec: Mapping[str, object]) -> Settings:
-    """The settings of the space an architecture names. ValueError for an unknown name or setting."""
+    """Returns the settings of the space an architecture names; ValueError as in `space_of`."""
     name = str(spec.get("name"))
     entry = entry_of("the space of an architecture", name, SPACES)
     settings = {key: tuple(v) if isinstance(v, list | tuple) else v for key, v in spec.items() if key != "name"}

@@ -76,7 +76,7 @@ class Controller(nn.Module):
         self._position = {d.name: i for i, d in enumerate(space.decisions)}
         self.skips = sum(len(d.options) for d in space.decisions if isinstance(d, SubsetChoice))
 
-    # ------------------------------------------------------------------------------------ for users
+    # ----------------------------------------------------------------------------------- for users
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> list[Architecture]:
         """Returns n architectures drawn from the policy, in one walk."""
@@ -122,7 +122,7 @@ class Controller(nn.Module):
             out.append(choices)
         return out
 
-    # ------------------------------------------------------------------------------------- the walk
+    # ------------------------------------------------------------------------------------ the walk
     def walk(
         self, n: int, given: list[Tensor] | None = None, generator: torch.Generator | None = None, scored: bool = True
     ) -> Walk:
@@ -212,7 +212,7 @@ class Controller(nn.Module):
             out = self.op_embeddings[kind](answer)
         return out
 
-    # -------------------------------------------------------------------------------------- drawing
+    # ------------------------------------------------------------------------------------- drawing
     @torch.no_grad()
     def _draw(self, decision: Decision, h: Tensor, seen: _Seen, generator: torch.Generator | None) -> Tensor:
         """Returns indices (M,), or booleans (M, K) for a subset."""
@@ -238,7 +238,7 @@ class Controller(nn.Module):
             bits.append(bit)
         return torch.stack(bits, 1)
 
-    # -------------------------------------------------------------------------------------- scoring
+    # ------------------------------------------------------------------------------------- scoring
     def _logits(self, decisions: Sequence[Decision], h: Tensor, seen: _Seen) -> Tensor:
         """Returns scaled logits (D, M, K) of decisions of one head, from states h (D, M, H). K is
         that of the longest; missing options are far below."""

@@ -64,7 +64,7 @@ class ImageClassification(Task):
     def size(self, part: Part) -> int:
         return len(self._parts[part].y)
 
-    # ------------------------------------------------------------------------------------- training
+    # ------------------------------------------------------------------------------------ training
     @property
     def train_steps(self) -> int:
         """Steps of one pass. A last single image is left out: batch norm needs more."""
@@ -96,7 +96,7 @@ class ImageClassification(Task):
         log(classes) (docs/decisions.md)."""
         return not loss <= 10 * math.log(self.dimensions["classes"])
 
-    # -------------------------------------------------------------------------------------- scoring
+    # ------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
         """Returns the validation minibatch of controller step `step`, counted over the whole
         search: shuffled passes, no augmentation."""

@@ -124,7 +124,7 @@ class LanguageModel(Task):
         """Returns the number of predicted tokens: all but the first."""
         return len(self._parts[part]) - 1
 
-    # ------------------------------------------------------------------------------------- training
+    # ------------------------------------------------------------------------------------ training
     @property
     def train_steps(self) -> int:
         """Windows per pass, equally many in every pass."""
@@ -188,7 +188,7 @@ class LanguageModel(Task):
             parts.setdefault(child, {})[i] = tensor.to(self.device)
         self._states = {child: tuple(state[i] for i in sorted(state)) for child, state in sorted(parts.items())}
 
-    # -------------------------------------------------------------------------------------- scoring
+    # ------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
         """Returns the validation window of controller step `step`, counted over the whole search:
         shuffled passes over whole windows."""

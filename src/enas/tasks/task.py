@@ -78,7 +78,7 @@ class Task(Protocol):
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
         """Returns the figures of `evaluate`, from probabilities."""
 
-    # -------------------------------------------------- what most tasks need not say anything about
+    # ------------------------------------------------- what most tasks need not say anything about
     def rate_scale(self, epoch: int, step: int) -> float:
         """Returns a factor of the learning rate of a step."""
         return 1.0

@@ -1,4 +1,5 @@
-"""The drawing of whole networks: nothing lies over a box or a label, and every connection is drawn once."""
+"""The drawing of whole networks: nothing lies over a box or a label, and every connection is drawn
+once."""
 
 from __future__ import annotations
 

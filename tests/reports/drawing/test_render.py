@@ -1,4 +1,5 @@
-"""Laws of drawings: whatever the cell, boxes stand free, arrows run round them, labels fit, and equal means equal."""
+"""Laws of drawings: whatever the cell, boxes stand free, arrows run round them, labels fit, and
+equal means equal."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def micro(num_nodes: int, seed: int) -> tuple[SearchSpace, Architecture]:
 
 
 def layers(num_nodes: int = 8) -> SearchSpace:
-    """One edge a node, any skips, one output; the name of an op needs escaping wherever it is written."""
+    """One edge a node, any skips, one output; the name of an op needs escaping wherever it is
+    written."""
     ops = OpChoice(("conv_3x3", "max_pool_3x3", 'a <b> & "c" \\ $d$'))
     names = [f"layer{i}" for i in range(num_nodes)]
     nodes = [Node(names[0], (Edge("image", ops),))]
@@ -54,7 +56,8 @@ def tree() -> SearchSpace:
 
 
 def hand_made() -> WiredCell:
-    """Nodes of 0, 1, 4 and 9 edges, with and without skips, one of them reading a source by op and by skip."""
+    """Nodes of 0, 1, 4 and 9 edges, with and without skips, one of them reading a source by op and
+    by skip."""
 
     def edges(node: str, *sources: str) -> tuple[WiredEdge, ...]:
         return tuple(WiredEdge("c", node, slot, source, OPS[slot % 5]) for slot, source in enumerate(sources))
@@ -99,7 +102,8 @@ def holds(outer: shapes.Box, inner: shapes.Box) -> bool:
 
 
 def spans(arrow: shapes.Arrow) -> list[shapes.Box]:
-    """Rectangles that hold the drawn line: it is a chain of Bezier curves, each within the hull of its control points."""
+    """Rectangles that hold the drawn line: it is a chain of Bezier curves, each within the hull of
+    its control points."""
     vertices = render.curve(arrow.points).vertices.tolist()
     codes = render.curve(arrow.points).codes.tolist()
     rectangles, i = [], 1
@@ -111,7 +115,7 @@ def spans(arrow: shapes.Arrow) -> list[shapes.Box]:
     return rectangles
 
 
-# ---------------------------------------------------------------------------------------------------------- geometry
+# --------------------------------------------------------------------------------------- geometry
 def test_nothing_overlaps(drawn):
     for _, drawing in drawn:
         page = shapes.Box("", "", "", 0, 0, drawing.width, drawing.height)
@@ -177,7 +181,7 @@ def test_labels_as_rendered_lie_in_their_boxes():
         assert holds(box, shown), box
 
 
-# -------------------------------------------------------------------------------------------------------------- graph
+# ------------------------------------------------------------------------------------------ graph
 def test_a_drawing_shows_the_wired_graph(drawn):
     for cell, drawing in drawn:
         ops = [edge for node in cell.nodes if not one_box(node) for edge in node.edges]
@@ -226,7 +230,7 @@ def test_what_leaves_a_recurrent_cell_is_a_mean():
     assert render.to_text(space_of(arch.space), arch).endswith("out = mean(h4, h5, h8, h10, h11, h12)\n")
 
 
-# --------------------------------------------------------------------------------------------------------------- text
+# ------------------------------------------------------------------------------------------- text
 def test_text_of_the_released_cell():
     assert render.to_text(conv_micro(), RELEASED) == (
         "normal cell\n"
@@ -287,7 +291,7 @@ def test_dot_holds_the_same_graph(space, arch):
     assert arrows == [(f"{name}.{a.source}", f"{name}.{a.target}") for name, (_, found) in graphs.items() for a in found]
 
 
-# -------------------------------------------------------------------------------------------------------------- files
+# ------------------------------------------------------------------------------------------ files
 def test_svg_can_stand_in_a_page_many_times():
     space = layers()
     arch = next(

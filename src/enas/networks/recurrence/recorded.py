@@ -145,7 +145,7 @@ class Recording:
         self.graphs: tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph] | None = None
         self.fuse = False
 
-    # -------------------------------------------------------------------------------------- running
+    # ------------------------------------------------------------------------------------- running
     def forward(self, inputs: dict[str, Tensor]) -> int:
         """Leaves the result in `out` and `statistics`. Returns the number of this forward."""
         for name, x in inputs.items():
@@ -196,7 +196,7 @@ class Recording:
                     run()
         torch.cuda.current_stream(device).wait_stream(side)
 
-    # ---------------------------------------------------------------------------------- the program
+    # --------------------------------------------------------------------------------- the program
     @torch.no_grad()
     def _forward(self) -> None:
         read_x, weights, mask = self.inputs["read_x"], self.inputs["weights"], self.inputs.get("mask")
@@ -255,7 +255,7 @@ class Recording:
             self.gradients |= {"norm_weight": dweight, "norm_bias": dbias}
 
 
-# ------------------------------------------------------------------------------- what is no product
+# ----------------------------------------------------------------------------- what is no product
 COMPILE = True
 """Whether the functions below are compiled where they are recorded, each to one kernel. None writes
 to memory that another of its arguments shows: a compiled function would take the places of its

@@ -9,8 +9,8 @@ from enas.plugins import Entry
 
 @dataclass(frozen=True)
 class ReferenceEntry(Entry):
-    """`make` takes the dimensions of a task, the network settings of a recipe, and the largest number
-    of parameters."""
+    """`make` takes the dimensions of a task, the network settings of a recipe, and the largest
+    number of parameters."""
 
     task: str = ""
     parameters: int = 0

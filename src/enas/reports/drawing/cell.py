@@ -31,7 +31,7 @@ RANK_GAP = 16.0  # between ranks, at least; more where an arrow travels far side
 RANK_SLOTS = 6  # arrows into one rank; what is more goes a rank down, so that a cell fits a page
 
 
-# ------------------------------------------------------------------------------------------------------------- graph
+# ------------------------------------------------------------------------------------------ graph
 def _plain(node: WiredNode) -> bool:
     """Returns whether a node is one op of one input: a single box."""
     return len(node.edges) == 1 and not node.skips
@@ -64,7 +64,7 @@ def graph(cell: WiredCell) -> tuple[list[Box], list[Arrow]]:
     return boxes, arrows
 
 
-# ------------------------------------------------------------------------------------------------------------ layout
+# ----------------------------------------------------------------------------------------- layout
 @dataclass(eq=False)
 class _Slot:
     """Where an arrow enters a block: an op, or (no box) between the ops, right to the sum."""

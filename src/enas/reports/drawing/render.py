@@ -37,7 +37,7 @@ NO_MARKS: Mapping[str, str] = MappingProxyType({})
 PAGE_W = 720.0  # cells stand side by side up to this width, else one below the other
 
 
-# --------------------------------------------------------------------------------------------------------- rendering
+# -------------------------------------------------------------------------------------- rendering
 def curve(points: Sequence[tuple[float, float]]) -> Curve:
     """Returns the line that an arrow is drawn as. It leaves and enters vertically, and between two
     points it never leaves the rectangle that they span."""
@@ -147,7 +147,7 @@ def svg(space: SearchSpace, arch: Architecture, marks: Mapping[str, str] = NO_MA
     return text.replace("<svg ", f'<svg role="img" aria-label={label} style="{style}" ', 1)
 
 
-# -------------------------------------------------------------------------------------------------------------- text
+# ------------------------------------------------------------------------------------------- text
 def to_dot(space: SearchSpace, arch: Architecture) -> str:
     """Returns the same graph as Graphviz DOT text, a cluster per cell."""
 
