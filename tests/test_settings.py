@@ -4,11 +4,14 @@ exists."""
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import docstring_parser
 import pytest
 
+from enas.cli.main import COMMANDS
 from enas.data.settings import DataSettings, TextSettings
 from enas.networks.registry import BACKBONES
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, RetrainSettings, SearchSettings
@@ -69,3 +72,14 @@ def test_every_group_is_how_a_flag_begins() -> None:
 
     for name in PRESETS:
         check(config_of(name), "")
+
+
+FLAGS = [getattr(importlib.import_module(f"enas.cli.{name}"), f"{name.capitalize()}Flags") for name in COMMANDS]
+
+
+@pytest.mark.parametrize("settings", [*(settings for _, settings in REGISTERED), *FLAGS])
+def test_a_line_of_help_ends_with_a_clause(settings: type[Any]) -> None:
+    """`--help` keeps the line breaks of a setting's text."""
+    for param in docstring_parser.parse_from_object(settings).params:
+        for line in (param.description or "").split("\n"):
+            assert line.endswith((".", ";", ":", ")", ",", "?", '"')), f"{settings.__name__}.{param.arg_name}: {line}"

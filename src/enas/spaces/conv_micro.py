@@ -32,8 +32,8 @@ class ConvMicroSettings:
     ops: tuple[str, ...] = OPS
     """Ops that an edge can choose from (paper 2.4: five)."""
     prior: Literal["none", "released"] = "none"
-    """What the controller prefers before it learns: nothing, or separable convolutions (released
-    code: by a learnable bias of 10, and in the normal cell by a fixed 0.25)."""
+    """What the controller prefers before it learns: nothing, or separable convolutions.
+    Released code: by a learnable bias of 10, and in the normal cell by a fixed 0.25."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=COUNT)

@@ -42,11 +42,12 @@ class RnnCellSettings:
     output: Output = "loose_ends"
     """What is averaged: nodes that no other reads (paper 2.1), or all (corrected release)."""
     sharing: Sharing = "edge"
-    """Whether all activations of a node and its input share weights (paper, appendix A), or each
-    has its own (released code)."""
+    """Whether all activations of a node and its input share weights (paper, appendix A).
+    Otherwise each has its own (released code)."""
     near_prior: bool = False
-    """Makes the controller prefer near inputs before it learns: the logit of an input is smaller by
-    the square of its distance over 6 (corrected release; the paper does not speak of it)."""
+    """Make the controller prefer near inputs before it learns.
+    The logit of an input is smaller by the square of its distance over 6.
+    From the corrected release; the paper does not speak of it."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=COUNT)

@@ -40,10 +40,9 @@ class ControllerSettings:
     """c for the logits of ops, where it differs (released micro code: 0.44)."""
     after_anchor: Literal["empty", "previous"] = "empty"
     """What the LSTM reads after a finished node.
-    empty: the node is a step of its own, to whose output later decisions attend, and the next input
-    is the empty embedding (released micro code).
-    previous: they attend to what the node's last decision left, and that decision is the next input
-    (paper 2.2; released macro code)."""
+    empty: the empty embedding, after a step of the node's own whose output later decisions attend to.
+    previous: the node's last decision; they attend to what that left.
+    Paper 2.2 and released macro code: previous; released micro code: empty."""
     near_feedback: bool = False
     """Divide a chosen input, where it is fed back, by 0.1 + its distance (corrected release)."""
     lstm_bias: bool = True
