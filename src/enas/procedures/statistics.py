@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 RESAMPLES = 400
 
@@ -47,6 +48,7 @@ class Ranking:
 
 def kendall(a: np.ndarray, b: np.ndarray) -> float:
     """Returns Kendall's tau-b, which counts ties; 0 where one side has no order at all."""
+    import numpy as np
     from scipy.stats import kendalltau  # slow to import, and rarely needed
 
     value = float(kendalltau(a, b).statistic)
@@ -55,6 +57,7 @@ def kendall(a: np.ndarray, b: np.ndarray) -> float:
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Returns Spearman's coefficient; 0 where one side has no order at all."""
+    import numpy as np
     from scipy.stats import rankdata
 
     if np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -66,6 +69,8 @@ def coefficient(
     kind: Callable[[np.ndarray, np.ndarray], float], a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
 ) -> Coefficient:
     """Returns `kind(a, b)` with its interval; ValueError for fewer than three pairs."""
+    import numpy as np
+
     if len(a) != len(b) or len(a) < 3:
         raise ValueError(f"a rank correlation needs at least 3 pairs; got {len(a)} and {len(b)}")
     rng = np.random.default_rng(seed)
@@ -77,6 +82,8 @@ def coefficient(
 def rank(ranker: str, scores: Sequence[float], truth: Sequence[float], seed: int = 0) -> Ranking:
     """Returns how well `scores` rank the `truth`; ValueError for fewer than six architectures,
     because the better half has three then."""
+    import numpy as np
+
     a, b = np.asarray(scores, float), np.asarray(truth, float)
     if len(a) < 6:
         raise ValueError(f"a ranking needs at least 6 architectures; got {len(a)}")
@@ -110,6 +117,7 @@ class Interval:
 
 def interval(values: Sequence[float] | np.ndarray) -> Interval:
     """Returns the mean with its interval by Student's t; ValueError for fewer than two values."""
+    import numpy as np
     from scipy.stats import t  # slow to import, and rarely needed
 
     values = np.asarray(values, float)
@@ -122,6 +130,7 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
 def difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Interval:
     """Returns mean(a) - mean(b) with Welch's interval; ValueError for fewer than two values of
     either."""
+    import numpy as np
     from scipy.stats import t  # slow to import, and rarely needed
 
     values = [np.asarray(some, float) for some in (a, b)]

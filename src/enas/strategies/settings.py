@@ -39,9 +39,9 @@ class ControllerSettings:
     op_tanh_constant: float | None = None
     """c for the logits of ops, where it differs (released micro code: 0.44)."""
     after_anchor: Literal["empty", "previous"] = "empty"
-    """What the LSTM reads after a finished node.
-    empty: the empty embedding, after a step of the node's own whose output later decisions attend to.
-    previous: the node's last decision; they attend to what that left.
+    """What the LSTM reads, and later decisions attend to, after a finished node.
+    empty: the empty embedding, after a step of the node's own to whose output they attend.
+    previous: the last decision of the node, and what that left.
     Paper 2.2 and released macro code: previous; released micro code: empty."""
     near_feedback: bool = False
     """Divide a chosen input, where it is fed back, by 0.1 + its distance (corrected release)."""
