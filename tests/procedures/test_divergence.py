@@ -16,7 +16,7 @@ from torch import nn
 from enas.procedures.alarms import alarms
 from enas.procedures.derive import derive, ranked
 from enas.procedures.events import Diverged, EpochEnd, Finished, RolledBack, Step, TrainEpochEnd, TrainStep
-from enas.procedures.halving import Alone
+from enas.procedures.halving import ShortTraining
 from enas.procedures.optimizer import GradientNorms, gradient_norm, make_optimizer, update
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
@@ -343,10 +343,12 @@ def test_a_finalist_that_diverges_is_out() -> None:
     plan = digits()
     procedure = plan.search()
     network = plan.settings.retrain.network
-    alone = Alone(lambda arch: plan.network(network, procedure.task, arch), procedure.task, plan.settings.retrain.optimizer)
+    training = ShortTraining(
+        lambda arch: plan.network(network, procedure.task, arch), procedure.task, plan.settings.retrain.optimizer
+    )
     settings = DeriveSettings(samples=4, keep=4, uniform=0, finalists=2, finalist_steps=3, draw="uniform")
     spoil(procedure.task, lambda call: call == 1, "nan")  # of the first finalist
-    scores = list(derive(settings, procedure.task, procedure.supernet, procedure.uniform, procedure.uniform, alone))
+    scores = list(derive(settings, procedure.task, procedure.supernet, procedure.uniform, procedure.uniform, training))
     first, second = (scored for scored in scores if scored.stage == "alone")
     assert first.metrics["reward"] == procedure.task.worst_reward
     assert ranked(scores, 2)[0].arch == second.arch

@@ -19,7 +19,7 @@ from enas.cli.derive import DeriveFlags
 from enas.networks.supernet import Supernet
 from enas.procedures.derive import derive, learned, ranked
 from enas.procedures.events import Begun, EpochEnd, Finished, Scored, Step, TrainEpochEnd
-from enas.procedures.halving import Alone
+from enas.procedures.halving import ShortTraining
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
 from enas.procedures.settings import DeriveSettings, OptimizerSettings
@@ -245,9 +245,9 @@ def test_finalists_are_halved_by_training_alone() -> None:
         built.append(arch)
         return search.supernet.child(arch, "running")
 
-    alone = Alone(build, search.task, OptimizerSettings(learning_rate=0.05), batches=2)
+    training = ShortTraining(build, search.task, OptimizerSettings(learning_rate=0.05), batches=2)
     before = {name: value.clone() for name, value in search.supernet.state_dict().items()}
-    scores = list(derive(settings, search.task, search.supernet, search.strategy, search.uniform, alone))
+    scores = list(derive(settings, search.task, search.supernet, search.strategy, search.uniform, training))
     first = [s for s in scores if s.stage == "minibatch"]
     sizes = [search.supernet.num_parameters(s.arch) for s in first]
     assert len(first) == 12
@@ -273,7 +273,9 @@ def test_finalists_of_both_sources() -> None:
     policy, others = RandomSearch(space, seed=11), RandomSearch(space, seed=12)
     mine, uniform = RandomSearch(space, seed=11).ask(9), RandomSearch(space, seed=12).ask(9)
     settings = DeriveSettings(samples=18, draw="both", score_on="minibatch", uniform=0, finalists=5, finalist_steps=1)
-    alone = Alone(lambda arch: search.supernet.child(arch, "running"), search.task, OptimizerSettings(), batches=1)
+    training = ShortTraining(
+        lambda arch: search.supernet.child(arch, "running"), search.task, OptimizerSettings(), batches=1
+    )
 
     class Biased:
         """Scores what the policy drew at 1, all else at 0, and trains as the task does."""
@@ -285,14 +287,14 @@ def test_finalists_of_both_sources() -> None:
             return float(arch in mine) if arch is not None else 0.5
 
     task: Any = Biased()
-    scores = list(derive(settings, task, search.supernet, policy, others, dataclasses.replace(alone, task=task)))
+    scores = list(derive(settings, task, search.supernet, policy, others, dataclasses.replace(training, task=task)))
     assert {s.arch for s in scores if s.stage == "minibatch"} == {*mine, *uniform}
     finalists = [s.arch for s in scores if s.stage == "alone" and s.metrics["round"] == 1]
     assert len(finalists) == 5
     assert sum(arch in mine for arch in finalists) == 3
     assert sum(arch in uniform for arch in finalists) == 2
     none_left = DeriveSettings(samples=1, draw="both", score_on="minibatch", uniform=0, finalists=4, finalist_steps=1)
-    alone_scores = derive(none_left, task, search.supernet, policy, others, dataclasses.replace(alone, task=task))
+    alone_scores = derive(none_left, task, search.supernet, policy, others, dataclasses.replace(training, task=task))
     assert len({s.arch for s in alone_scores if s.stage == "alone"}) == 1, "there is one architecture only"
 
 

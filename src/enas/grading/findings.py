@@ -141,7 +141,7 @@ def _of_search(run: Path, config: Config) -> tuple[list[Finding], list[str]]:
         space, seeds = SPACES[config.preset], (_seed(config, run),)
         like = Finding(run, run / Compared.FILE, "", space, "", config.preset, config.recipe, settings, own, seeds)
         with blaming(like.file):
-            results += [one for one in _compared(compared, like) if is_enas or one.kind == "uniform"]
+            results += [finding for finding in _compared(compared, like) if is_enas or finding.kind == "uniform"]
         if first and compared.derived_id != first:
             unused.append("compare.json is of an architecture that does not rank first any more; its random ones count")
     return results, unused

@@ -155,10 +155,10 @@ def _runs_below(folder: Path) -> Iterator[Path]:
 Group = tuple[str, str, int | None, str, frozenset[tuple[str, str]]]
 
 
-def _group(one: Finding) -> Group:
+def _group(finding: Finding) -> Group:
     """Returns what is equal in the findings of one line."""
-    read_by = frozenset((name, repr(v)) for name, v in one.settings.items() if name.startswith(READ_BY[one.kind]))
-    return one.preset, one.recipe, one.budget, one.note if one.kind == "derived" else "", read_by
+    read_by = frozenset((name, repr(v)) for name, v in finding.settings.items() if name.startswith(READ_BY[finding.kind]))
+    return finding.preset, finding.recipe, finding.budget, finding.note if finding.kind == "derived" else "", read_by
 
 
 def _ours(experiment: Experiment, everything: Iterable[Finding], papers: Mapping[str, Settings]) -> list[Ours]:
@@ -185,79 +185,85 @@ def _told_apart(line: Ours, lines: Sequence[Ours]) -> Ours:
     return replace(line, apart=tuple(f"{name.removeprefix('retrain.')} {value}" for name, value in values.items()))
 
 
-def _is_of(one: Finding, experiment: Experiment, paper: Settings) -> bool:
+def _is_of(finding: Finding, experiment: Experiment, paper: Settings) -> bool:
     asked = (experiment.kind, experiment.data, experiment.space, experiment.of)
-    if (one.kind, one.data, one.space, one.of) != asked:
+    if (finding.kind, finding.data, finding.space, finding.of) != asked:
         return False
-    if one.kind == "reference" or (one.kind == "derived" and one.space == "conv_micro"):
-        return bool(one.settings.get("retrain.task.cutout")) == ("retrain.task.cutout" in experiment.changes)
-    if one.kind == "derived" and one.space == "conv_macro":
-        return _wider(one, paper) == ("retrain.network.filters" in experiment.changes)
+    if finding.kind == "reference" or (finding.kind == "derived" and finding.space == "conv_micro"):
+        return bool(finding.settings.get("retrain.task.cutout")) == ("retrain.task.cutout" in experiment.changes)
+    if finding.kind == "derived" and finding.space == "conv_macro":
+        return _wider(finding, paper) == ("retrain.network.filters" in experiment.changes)
     return True
 
 
-def _wider(one: Finding, paper: Settings) -> bool:
+def _wider(finding: Finding, paper: Settings) -> bool:
     """Returns whether only its filters differ from the run's, and are more, or exceed `paper`'s."""
 
     def highest(settings: Settings) -> int:
         width = int(settings.get("retrain.network.filters", 0))
         return width * 4 if settings.get("retrain.network.double_filters") else width
 
-    changed = {name for name, value in one.own.items() if name.startswith("retrain.") and one.settings.get(name) != value}
-    more = changed == {"retrain.network.filters"} and highest(one.settings) > highest(one.own)
-    return more or highest(one.settings) > highest(paper)
+    changed = {
+        name for name, value in finding.own.items() if name.startswith("retrain.") and finding.settings.get(name) != value
+    }
+    more = changed == {"retrain.network.filters"} and highest(finding.settings) > highest(finding.own)
+    return more or highest(finding.settings) > highest(paper)
 
 
 def _together(group: Sequence[Finding], experiment: Experiment, paper: Settings) -> Ours:
     first = group[0]
-    alive = [one for one in group if one.n]
-    notes = list(dict.fromkeys(one.note for one in group if one.note))
+    alive = [finding for finding in group if finding.n]
+    notes = list(dict.fromkeys(finding.note for finding in group if finding.note))
     if alive and (lost := len(group) - len(alive)):
         notes.append(f"{lost} more diverged")
     value, spread, over = _statistics(alive) if alive else (None, None, f"n = {len(group)}")
-    extremes = [one.extreme for one in alive if one.extreme is not None]
+    extremes = [finding.extreme for finding in alive if finding.extreme is not None]
     extreme = (max if first.kind == "local" else min)(extremes) if extremes else None
     smaller, differs = _against(first, experiment, {**paper, **experiment.changes})
-    over, parameters = ", ".join([over, *notes]), tuple(sorted(p for one in group for p in one.parameters))
-    files = tuple(one.file for one in group)
+    over, parameters = ", ".join([over, *notes]), tuple(sorted(p for finding in group for p in finding.parameters))
+    files = tuple(finding.file for finding in group)
     return Ours(value, spread, over, extreme, parameters, first.preset, first.recipe, smaller, differs, files)
 
 
 def _statistics(group: Sequence[Finding]) -> tuple[float, float | None, str]:
     """Returns mean, standard deviation, and what it is over: of several searches, over their means,
     since one more search is one more sample."""
-    first, values, n = group[0], [one.value for one in group], sum(one.n for one in group)
-    searches = list(dict.fromkeys(one.run for one in group))
+    first, values, n = group[0], [finding.value for finding in group], sum(finding.n for finding in group)
+    searches = list(dict.fromkeys(finding.run for finding in group))
     if first.kind == "uniform":  # all together: over architectures, whichever search they were drawn beside
-        value = sum(one.n * one.value for one in group) / n
-        squares = sum((one.n - 1) * (one.spread or 0.0) ** 2 + one.n * (one.value - value) ** 2 for one in group)
+        value = sum(finding.n * finding.value for finding in group) / n
+        squares = sum(
+            (finding.n - 1) * (finding.spread or 0.0) ** 2 + finding.n * (finding.value - value) ** 2 for finding in group
+        )
         return value, math.sqrt(squares / (n - 1)) if n > 1 else None, f"n = {n} architectures"
     if first.kind == "reference" or (first.kind == "derived" and len(searches) == 1):
         return mean(values), stdev(values) if n > 1 else None, f"n = {n} seed{'s' * (n > 1)}"
     many = {"derived": "trainings", "local": f"network{'s' * (n > 1)}"}.get(first.kind, "configurations")
     if len(searches) > 1:
-        means = [mean(one.value for one in group if one.run == run) for run in searches]
+        means = [mean(finding.value for finding in group if finding.run == run) for run in searches]
         return mean(means), stdev(means), f"n = {len(means)} searches, {n} {many}"
     interval = ", 95 % interval" if first.kind == "local" and first.spread is not None else ""
     return first.value, first.spread, f"n = {n} {many}{interval}"
 
 
 # ---------------------------------------------------------------------------- against the paper's
-def _against(one: Finding, experiment: Experiment, paper: Settings) -> tuple[tuple[Below, ...], dict[str, tuple[Any, Any]]]:
+def _against(
+    finding: Finding, experiment: Experiment, paper: Settings
+) -> tuple[tuple[Below, ...], dict[str, tuple[Any, Any]]]:
     """Returns the settings of size that are below the recipe `paper`, those of the search last; and
     all settings that differ from it."""
     below: list[Below] = []
     differs: dict[str, tuple[Any, Any]] = {}
-    for name, ours in one.settings.items():
+    for name, ours in finding.settings.items():
         last, theirs = name.rsplit(".", 1)[-1], paper.get(name, ours)
-        matters = name.startswith(READ_BY[one.kind]) and not name.startswith(NO_MATTER)
-        if not matters or ours == theirs or (one.budget and ".network." in name and last in WIDTHS):
+        matters = name.startswith(READ_BY[finding.kind]) and not name.startswith(NO_MATTER)
+        if not matters or ours == theirs or (finding.budget and ".network." in name and last in WIDTHS):
             continue
         differs[name] = (ours, theirs)
         if last in SIZES and not name.startswith("strategy.") and _below(last, ours, theirs):
             of_search = name.startswith(("search.", "network."))
             below.append(Below(SHORT.get(name, last.replace("_", " ")), _count(ours), _count(theirs), of_search))
-    size = one.budget or (max(one.parameters) if one.kind == "derived" and one.parameters else 0)
+    size = finding.budget or (max(finding.parameters) if finding.kind == "derived" and finding.parameters else 0)
     if size and size < LEAST * 1e6 * (experiment.parameters or 0.0):
         below.append(Below("parameters", millions((size,)), f"{experiment.parameters:g} M"))
     return tuple(sorted(below, key=lambda part: part.of_search)), differs

@@ -43,7 +43,7 @@ Context = Any  # torch's, of an autograd function: it takes any attribute
 
 @contextmanager
 def without(*names: str) -> Iterator[None]:
-    """Turns the named pieces off inside, for this thread alone. ValueError for an unknown name."""
+    """Turns the named pieces off inside, for this thread only. ValueError for an unknown name."""
     for name in names:
         check_name("a piece", name, SWITCHES)
     token = _off.set(_off.get() | set(names))

@@ -22,7 +22,7 @@ import torch
 from enas.networks.ops import Statistics
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Scored
-from enas.procedures.halving import Alone, finals
+from enas.procedures.halving import ShortTraining, finals
 from enas.procedures.settings import DeriveSettings
 from enas.spaces.architecture import Architecture
 from enas.strategies.strategy import Strategy
@@ -35,12 +35,12 @@ def derive(
     supernet: Supernet,
     strategy: Strategy,
     uniform: Strategy,
-    alone: Alone | None = None,
+    training: ShortTraining | None = None,
 ) -> Iterator[Scored]:
     """Yields each score as it comes; `ranked` orders them.
 
-    `strategy` draws what is ranked, `uniform` what it is compared with. `alone` says how finalists
-    are trained, and is needed where there are any.
+    `strategy` draws what is ranked, `uniform` what it is compared with. `training` says how
+    finalists are trained, and is needed where there are any.
     """
     batch = task.reward_batch(0)
     first: list[Scored] = []
@@ -68,9 +68,9 @@ def derive(
             yield second[-1]
         best = _best_first(second) + first[settings.keep :]
     if settings.finalists:
-        assert alone is not None
+        assert training is not None
         yield from finals(
-            settings.finalist_steps, alone, _from_each([scored.arch for scored in best], sources, settings.finalists)
+            settings.finalist_steps, training, _from_each([scored.arch for scored in best], sources, settings.finalists)
         )
 
 
@@ -97,9 +97,9 @@ def _largest(supernet: Supernet, archs: list[Architecture], n: int) -> list[Arch
 def ranked(scores: list[Scored], keep: int) -> list[Scored]:
     """Returns the best `keep` by the reward of the last stage, best first. Finalists that were
     trained longer come first."""
-    alone = {s.arch: s for s in scores if s.stage == "alone"}  # the last of each
-    if alone:
-        order = sorted(alone.values(), key=lambda s: (-s.metrics["round"], -s.metrics["reward"]))
+    trained = {s.arch: s for s in scores if s.stage == "alone"}  # the last score of each
+    if trained:
+        order = sorted(trained.values(), key=lambda s: (-s.metrics["round"], -s.metrics["reward"]))
         return order[:keep]
     last = [s for s in scores if s.stage == "validation"] or [s for s in scores if s.stage == "minibatch"]
     return _best_first(last)[:keep]

@@ -20,7 +20,7 @@ from enas.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Alone:
+class ShortTraining:
     """How finalists are trained; `build` makes the child of an architecture with fresh weights."""
 
     build: Callable[[Architecture], Supernet]
@@ -31,32 +31,32 @@ class Alone:
     """Number of validation minibatches that score each."""
 
 
-def finals(steps: int, alone: Alone, archs: list[Architecture]) -> Iterator[Scored]:
+def finals(steps: int, training: ShortTraining, archs: list[Architecture]) -> Iterator[Scored]:
     """Yields the scores of every round: it trains those that are left for `steps` more, and the
     better half goes on to the next."""
-    models = {arch: alone.build(arch) for arch in archs}
-    optimizers = {arch: make_optimizer(list(model.parameters()), alone.optimizer) for arch, model in models.items()}
+    models = {arch: training.build(arch) for arch in archs}
+    optimizers = {arch: make_optimizer(list(model.parameters()), training.optimizer) for arch, model in models.items()}
     left, done, round_ = archs, 0, 0
     while left:
         scores: dict[Architecture, float] = {}
         for i, arch in enumerate(left):
-            task = alone.task
+            task = training.task
             remembered = task.state()
             task.load(State())  # what the task remembers of earlier batches is of another network
             models[arch].train()
             diverged = False
             for step in range(steps):
                 epoch, at = divmod(done + step, task.train_steps)
-                with seeded(alone.seed, "finals", done + step):
+                with seeded(training.seed, "finals", done + step):
                     loss = task.loss(models[arch], None, task.train_batch(epoch, at))
                     torch.autograd.backward(loss)
-                rate = 0.5 * alone.optimizer.learning_rate * (1 + math.cos(math.pi * step / steps))
+                rate = 0.5 * training.optimizer.learning_rate * (1 + math.cos(math.pi * step / steps))
                 rate *= min(1.0, (step + 1) / (0.1 * steps)) * task.rate_scale(epoch, at)
-                norm = update(optimizers[arch], list(models[arch].parameters()), rate, alone.optimizer.grad_clip)
+                norm = update(optimizers[arch], list(models[arch].parameters()), rate, training.optimizer.grad_clip)
                 if diverged := task.diverged(float(loss.detach())) or not math.isfinite(norm):
                     break
             task.load(remembered)
-            rewards = [task.reward(models[arch], None, task.reward_batch(batch)) for batch in range(alone.batches)]
+            rewards = [task.reward(models[arch], None, task.reward_batch(batch)) for batch in range(training.batches)]
             scores[arch] = task.worst_reward if diverged else fmean(rewards)
             yield Scored(arch, "alone", {"reward": scores[arch], "round": round_ + 1.0}, i + 1, len(left))
         done += steps

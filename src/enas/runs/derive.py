@@ -8,7 +8,7 @@ from typing import Any
 
 from enas.procedures import derive as derive_procedure
 from enas.procedures.events import Done
-from enas.procedures.halving import Alone
+from enas.procedures.halving import ShortTraining
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
@@ -29,12 +29,12 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
     procedure = plan.search()
     procedure.load(folder.read_checkpoint())
     network = plan.settings.retrain.network
-    alone = Alone(
+    training = ShortTraining(
         lambda arch: plan.network(network, procedure.task, arch), procedure.task, plan.settings.retrain.optimizer, plan.seed
     )
     scores = []
     for scored in derive_procedure.derive(
-        settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform, alone
+        settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform, training
     ):
         scores.append(scored)
         listen(scored)

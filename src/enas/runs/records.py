@@ -276,7 +276,7 @@ class Result(File):
         return {**self.metrics}
 
     def write(self, folder: Path) -> Path:
-        """Writes figures alone: earlier versions would take a `version` for one."""
+        """Writes only figures: earlier versions would take a `version` for one."""
         write_json(folder / self.FILE, self.to_json())
         return folder / self.FILE
 

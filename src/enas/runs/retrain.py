@@ -41,8 +41,8 @@ def retrain(
     stop: Callable[[], str | None] = never,
     listen: Listener = silent,
 ) -> dict[str, float] | None:
-    """Train `arch`, or a hand-designed model, alone by the plan's `retrain` settings in folder
-    `out`; its final metrics, None where it was stopped.
+    """Trains `arch`, or a hand-designed model, from scratch by the plan's `retrain` settings, in
+    folder `out`. Returns its final metrics, or None where it was stopped.
 
     A training that is there already goes on, and is read if it is finished; ValueError if it had
     other settings.

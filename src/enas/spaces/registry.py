@@ -23,7 +23,7 @@ from enas.spaces.space import SearchSpace
 @dataclass(frozen=True)
 class Benchmark:
     """A published table of what every architecture of a space, at its default settings, reaches
-    when it trains alone."""
+    from scratch."""
 
     parse: Callable[[str], Architecture]  # the published form of an architecture
     form: Literal["csv", "json"]  # of the table's file (enas.grading.oracle.read_table)

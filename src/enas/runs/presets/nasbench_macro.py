@@ -19,11 +19,12 @@ NasBenchMacroConfig = Config[
 
 
 def nasbench_macro_paper() -> NasBenchMacroConfig:
-    """Training alone as the benchmark's released code does it, on all 50,000 images; two things
-    differ: its momentum is not Nesterov's, and it keeps the best test accuracy of the 50 epochs,
-    where we read the test set once, at the end. How its authors search with shared weights they
-    have not released, and their method is another: split, search and derivation are those of
-    `nasbench201`."""
+    """Training from scratch as in the benchmark's released code, on all 50,000 images.
+
+    Two things differ: its momentum is not Nesterov's, and it keeps the best test accuracy of the 50
+    epochs, where we read the test set once, at the end. Its authors have not released their search,
+    which has another method: split, search and derivation are those of `nasbench201`.
+    """
     like = nasbench201_paper()
     network = NasBenchMacroNetworkSettings()
     return Config(
