@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from enas.ranges import SHARE, check_ranges
@@ -15,10 +15,19 @@ from enas.spaces.architecture import Answer
 
 @dataclass(frozen=True)
 class When:
-    """A condition: the decision is asked only where `decision` was answered with (or its subset contains) `answer`."""
+    """A condition: asked only where the answer to `decision` is, or contains, `answer` (or one of
+    them), or else where `otherwise` holds."""
 
     decision: str
-    answer: str
+    answer: str | tuple[str, ...]
+    otherwise: When | None = field(default=None, repr=False)
+
+    @property
+    def ways(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yields the decisions and the answers to them of which one is enough."""
+        yield self.decision, (self.answer,) if isinstance(self.answer, str) else self.answer
+        if self.otherwise is not None:
+            yield from self.otherwise.ways
 
 
 @dataclass(frozen=True)
@@ -99,38 +108,49 @@ class SubsetChoice(Decision):
 
     k: int | None = None
     rate: float = 0.5
+    least: int = 0
+    """The smallest number of members of a free subset."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(self, "", rate=SHARE)
         if self.k is not None and not 0 <= self.k <= len(self.options):
             raise ValueError(f"k of a subset is between 0 and the number of options ({len(self.options)}); got {self.k}")
+        if not 0 <= self.least <= (len(self.options) if self.k is None else self.k):
+            raise ValueError(f"least of a subset is between 0 and its number of members; got {self.least}")
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Returns the smallest and the largest number of members."""
+        return (self.least, len(self.options)) if self.k is None else (self.k, self.k)
 
     def answers(self) -> Iterator[Answer]:
         for bits in itertools.product((False, True), repeat=len(self.options)):
-            if self.k is None or sum(bits) == self.k:
+            if self.bounds[0] <= sum(bits) <= self.bounds[1]:
                 yield tuple(itertools.compress(self.options, bits))
 
     def contains(self, answer: Answer, option: str) -> bool:
         return option in answer
 
     @cached_property
-    def anchors(self) -> tuple[str, ...]:
+    def anchors(self) -> tuple[str, ...] | None:
         return _anchors(self)
 
     def neighbours(self, answer: Answer) -> list[Answer]:
         """One member more or less; with exactly k members, one exchanged for another."""
         taken = set(answer)
         if self.k is None:
-            sets = [taken ^ {option} for option in self.options]
+            sets = [changed for option in self.options if len(changed := taken ^ {option}) >= self.least]
         else:
             left = [option for option in self.options if option not in taken]
             sets = [taken - {old} | {new} for old in answer for new in left]
         return [tuple(option for option in self.options if option in members) for members in sets]
 
     def draw(self, rng: random.Random) -> Answer:
-        if self.k is None:
-            return tuple(option for option in self.options if rng.random() < self.rate)
+        while self.k is None:
+            drawn = tuple(option for option in self.options if rng.random() < self.rate)
+            if len(drawn) >= self.least:
+                return drawn
         chosen = set(rng.sample(self.options, self.k))
         return tuple(option for option in self.options if option in chosen)
 
@@ -143,7 +163,18 @@ class SubsetChoice(Decision):
             raise ValueError(f"decision '{self.name}' takes a subset of {', '.join(self.options)}; got {list(given)!r}")
         if self.k is not None and len(given) != self.k:
             raise ValueError(f"decision '{self.name}' takes exactly {self.k} names; got {len(given)}: {list(given)!r}")
+        if len(given) < self.least:
+            raise ValueError(f"decision '{self.name}' takes at least {self.least} names; got {list(given)!r}")
         return tuple(option for option in self.options if option in given)
+
+
+@dataclass(frozen=True)
+class OpSubset(SubsetChoice):
+    """Any subset of ops, or exactly `k` of them: as `SubsetChoice`, but of no nodes."""
+
+    @property
+    def anchors(self) -> None:
+        return None
 
 
 def _anchors(decision: Decision) -> tuple[str, ...]:
