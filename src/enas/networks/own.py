@@ -1,0 +1,310 @@
+"""A network of a user's own as a supernet: any `nn.Module` that holds choices (design, section 3).
+
+`OwnNetwork(network)` is called as `supernet(*inputs, arch)` and offers what procedures ask of a
+supernet. For each architecture it makes a *view*: the tree of modules in which every choice is
+replaced by what it takes. Modules without a choice below them are in the view themselves; the others
+are shallow copies that share everything but their submodules. So parameters, buffers and hooks are
+those of the network, and the network knows of no architecture.
+
+`child` returns a deep copy of a view: a plain network of torch's and the user's types alone.
+
+Left out: networks whose state goes from batch to batch as an argument (language models).
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from torch import Tensor, fx, nn
+
+from enas.networks.choices import Choice, Choices, Combine, Repeat, SomeOf, joined, read
+from enas.networks.ops import Statistics
+from enas.spaces.architecture import Architecture
+
+MOST_VIEWED = 256  # architectures whose views a network remembers
+
+
+class OwnNetwork(nn.Module):
+    """Runs any architecture of a network that holds choices.
+
+    `network` takes anything and returns anything; its submodules are not exchanged from now on.
+    `name` is that of the search space. `factory` makes the network anew, for children with fresh
+    weights. A network whose `forward` takes `progress` is told the share of the training that is done.
+    """
+
+    aux_weight: float = 0.0  # weight of the auxiliary loss, where the network returns `Outputs`; 0: there is none
+    only: Architecture | None = None
+    statistics: Statistics = "running"
+
+    def __init__(self, network: nn.Module, name: str = "own", factory: Callable[[], nn.Module] | None = None):
+        super().__init__()
+        self.network, self.factory = network, factory
+        self.choices = read(network, name)
+        self.space = self.choices.space
+        self._views: dict[Architecture, View] = {}
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        """Returns what the child of an architecture returns; the architecture is the last argument."""
+        if not inputs or not isinstance(inputs[-1], Architecture):
+            raise ValueError("a supernet is called with an architecture: supernet(x, arch)")
+        return self.view(inputs[-1])(inputs[:-1], keywords)
+
+    def view(self, arch: Architecture) -> View:
+        """Returns the view of an architecture, cached; ValueError where it is of another space."""
+        if arch not in self._views:
+            if len(self._views) >= MOST_VIEWED:
+                self._views.clear()
+            self._views[arch] = View.of(self.network, self.choices, self.space.check(arch))
+        return self._views[arch]
+
+    def child(self, arch: Architecture, statistics: Statistics | None = None, fresh: bool = False) -> nn.Module:
+        """Returns the network of one architecture alone, a plain module, with copies of these weights;
+        with `fresh` ones where the network can be made anew.
+
+        `statistics` is for procedures that ask every supernet alike: parts keep the batch-norm
+        statistics that they were made with.
+        """
+        if not fresh:
+            return View.of(self.network, self.choices, self.space.check(arch), plain=True).copied()
+        if self.factory is None:
+            raise ValueError("fresh weights need a function that makes the network: OwnNetwork(network, factory=...)")
+        child = View.of(self.factory(), self.choices, self.space.check(arch), plain=True, like=self.network).copied()
+        reference = next(self.parameters(), None)
+        return child if reference is None else child.to(reference.device)
+
+    def rebuilt(self, only: Architecture, statistics: Statistics = "running") -> Child:
+        """Returns a child with fresh weights that tasks can call like any other child."""
+        return Child(self.child(only, statistics, fresh=True))
+
+    # ------------------------------------------------------------------------------------ for procedures
+    def architecture(self, arch: Architecture | None) -> Architecture:
+        """Returns `arch`; ValueError for None."""
+        if arch is None:
+            raise ValueError("a supernet is called with an architecture: supernet(x, arch)")
+        return arch
+
+    def parameters_of(self, arch: Architecture | None = None) -> list[nn.Parameter]:
+        """Returns the parameters of a child, each once."""
+        return self.view(self.architecture(arch)).parameters
+
+    def used(self, arch: Architecture | None = None) -> list[str]:
+        """Returns the names of a child's parameters here; two children share those that both have."""
+        names = {parameter: name for name, parameter in self.named_parameters()}
+        return [names[parameter] for parameter in self.parameters_of(arch)]
+
+    def num_parameters(self, arch: Architecture | None = None, aux: bool = True) -> int:
+        """Returns the number of parameters of a child; those of an auxiliary head always count."""
+        return sum(parameter.numel() for parameter in self.parameters_of(arch))
+
+    def num_parameters_by_part(self, arch: Architecture | None = None) -> dict[str, int]:
+        """Returns the number of parameters of each part of a child: the first word of their names."""
+        parts: dict[str, int] = {}
+        for name, parameter in self.view(self.architecture(arch)).module.named_parameters():
+            part = name.split(".")[0]
+            parts[part] = parts.get(part, 0) + parameter.numel()
+        return parts
+
+    def slice(self, arch: Architecture) -> dict[str, Tensor]:
+        """Returns the weights of a child as its `state_dict` has them."""
+        return dict(self.view(arch).module.state_dict())
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Changes nothing: what several architectures compute alike is not known here."""
+        yield
+
+    def marks(self) -> dict[str, str]:
+        """Returns the notes for a drawing: none."""
+        return {}
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`, but free where nothing changes."""
+        return self if mode == self.training else super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_views": {}}
+
+
+class Child(nn.Module):
+    """A plain network that tasks can call like the child of any supernet: `model(x, None)`."""
+
+    aux_weight: float = 0.0
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network, self._timed = network, _timed(network)
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        if not self._timed:
+            keywords.pop("progress", None)
+        return self.network(*inputs[:-1], **keywords)
+
+
+def _timed(network: nn.Module) -> bool:
+    """Returns whether a network takes `progress`."""
+    return "progress" in inspect.signature(network.forward).parameters
+
+
+# ------------------------------------------------------------------------------------------------ views
+@dataclass(frozen=True, eq=False)
+class View:
+    """A network in which what one architecture takes stands in place of the choices."""
+
+    module: nn.Module
+    clones: list[tuple[nn.Module, nn.Module]]  # the network's own modules, and the shallow copies that stand for them
+    placed: list[tuple[Choice, nn.Module]]  # choices, and what stands in their place; inner ones first
+
+    @classmethod
+    def of(
+        cls,
+        network: nn.Module,
+        choices: Choices,
+        arch: Architecture,
+        plain: bool = False,
+        like: nn.Module | None = None,
+    ) -> View:
+        """Makes the view. `plain`: of types of torch and of the user alone. `like`: the network that
+        was read, where `network` is another one of the same modules; ValueError where it is not."""
+        stands: dict[nn.Module, nn.Module] = {}
+        clones: list[tuple[nn.Module, nn.Module]] = []
+        placed: list[tuple[Choice, nn.Module]] = []
+
+        def of(module: nn.Module, like: nn.Module) -> nn.Module:
+            if module in stands:
+                return stands[module]
+            stand = module
+            if like in choices.holders or isinstance(like, Choice):
+                if type(module).__qualname__ != type(like).__qualname__ or module._modules.keys() != like._modules.keys():
+                    raise ValueError(f"the factory makes another network: {_kind(module)} in the place of {_kind(like)}")
+            if isinstance(module, Choice) and isinstance(like, Choice):
+                keys = module.taken(arch.choices[choices.names[like]])
+                stand = _placed(module, {key: of(module.part(key), like.part(key)) for key in keys}, plain)
+                placed.append((module, stand))
+            elif like in choices.holders:
+                stand = _clone(module)
+                for key, child in module._modules.items():
+                    other = like._modules[key]
+                    stand._modules[key] = None if child is None or other is None else of(child, other)
+                clones.append((module, stand))
+            stands[module] = stand
+            return stand
+
+        return cls(of(network, network if like is None else like), clones, placed)
+
+    @cached_property
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.module.parameters())
+
+    @cached_property
+    def _timed(self) -> bool:
+        return _timed(self.module)
+
+    def __call__(self, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Runs it. Plain attributes, such as `training`, are the network's before and after."""
+        for module, clone in self.clones:
+            modules = clone._modules
+            clone.__dict__.update(module.__dict__)
+            clone.__dict__["_modules"] = modules
+        if not self._timed:
+            keywords.pop("progress", None)
+        outputs = self.module(*inputs, **keywords)
+        for module, clone in self.clones:
+            modules = module._modules
+            module.__dict__.update(clone.__dict__)
+            module.__dict__["_modules"] = modules
+        return outputs
+
+    def copied(self) -> nn.Module:
+        """Returns a deep copy. What refers to the network itself, such as a hook that is a method of
+        one of its modules, refers to the copy in it."""
+        memo: dict[int, Any] = {}
+        for module, clone in self.clones:
+            memo[id(module)] = memo[id(clone)] = object.__new__(type(clone))
+            for value in vars(clone).values():
+                if isinstance(value, Tensor) and not value.is_leaf:  # left by a forward; torch copies no graph
+                    memo[id(value)] = value.detach().clone()
+        for choice, stand in self.placed:
+            memo[id(choice)] = copy.deepcopy(stand, memo)
+        for _, clone in self.clones:
+            memo[id(clone)].__dict__.update(copy.deepcopy(clone.__dict__, memo))
+        root: nn.Module = copy.deepcopy(self.module, memo)
+        return root
+
+
+def _clone(module: nn.Module) -> nn.Module:
+    """Returns a module that shares everything with `module` but the table of its submodules."""
+    if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+        raise ValueError("a compiled module holds a choice: compile the parts of choices, or the child")
+    clone: nn.Module = object.__new__(type(module))
+    clone.__dict__.update(module.__dict__)
+    clone.__dict__["_modules"] = {}
+    return clone
+
+
+def _placed(choice: Choice, parts: dict[str, nn.Module], plain: bool) -> nn.Module:
+    """Returns what stands in the place of a choice that takes `parts`."""
+    if choice._forward_hooks or choice._forward_pre_hooks or choice._backward_hooks or choice._backward_pre_hooks:
+        raise ValueError(f"{choice.label} does not run, so its hooks do not: register them on its parts")
+    if isinstance(choice, SomeOf):
+        stand: nn.Module = _graph(parts, choice.combine) if plain else _Merged(parts, choice.combine)
+    elif isinstance(choice, Repeat):
+        stand = nn.Sequential(*parts.values())
+    else:
+        (stand,) = parts.values()
+        return stand
+    stand.training = choice.training
+    return stand
+
+
+class _Merged(nn.Module):
+    """Several parts on the same inputs, and one output of theirs."""
+
+    def __init__(self, parts: dict[str, nn.Module], combine: Combine):
+        super().__init__()
+        self._modules.update(parts)
+        self.parts, self.combine = tuple(parts), combine
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        outputs = [self._modules[key](*inputs, **keywords) for key in self.parts]  # type: ignore[misc]
+        if isinstance(self.combine, str):
+            return joined(self.combine, outputs, *inputs[:1])
+        return self.combine(outputs)
+
+
+def _graph(parts: dict[str, nn.Module], combine: Combine) -> fx.GraphModule:
+    """Returns what `_Merged` does as a module of torch's own, whose code can be read and pickled."""
+    graph, root = fx.Graph(), nn.Module()
+    root._modules.update(parts)
+    inputs = [fx.Proxy(graph.placeholder(name, default_value=default)) for name, default in _inputs(parts)]
+    outputs: Any = [fx.Proxy(graph.call_module(key, tuple(x.node for x in inputs))) for key in parts]
+    nodes = [output.node for output in outputs]
+    if isinstance(combine, str):
+        graph.output(joined(combine, outputs, inputs[0]).node)  # type: ignore[arg-type, attr-defined]
+    elif isinstance(combine, nn.Module):
+        root._modules["combine"] = combine
+        graph.output(graph.call_module("combine", (nodes,)))
+    else:
+        graph.output(graph.call_function(combine, (nodes,)))
+    return fx.GraphModule(root, graph)
+
+
+def _inputs(parts: dict[str, nn.Module]) -> list[tuple[str, Any]]:
+    """Returns name and default of the positional inputs that all parts take: those of the part with
+    the fewest. One where no part says."""
+    found: list[list[tuple[str, Any]]] = []
+    for part in parts.values():
+        parameters = inspect.signature(part.forward).parameters.values()
+        if not any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+            kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            found.append([(p.name, p.default) for p in parameters if p.kind in kinds])
+    return min(found, key=len, default=[("x", inspect.Parameter.empty)])
+
+
+def _kind(module: nn.Module) -> str:
+    return f"{type(module).__name__} with {', '.join(module._modules) or 'no submodules'}"
