@@ -230,7 +230,7 @@ def read(module: nn.Module, name: str = "own") -> Choices:
     for choice, path in paths.items():
         if (key := names[choice]) in places:
             raise ValueError(
-                f"two choices are named '{key}', at '{places[key]}' and at '{path}'; leave the name out to have that of the place"
+                f"two choices are named '{key}', at '{places[key]}' and at '{path}'; a name left out is that of the place"
             )
         places[key] = path
     decisions = {choice: _decision(choice, names, inside[choice]) for choice in _parents_first(inside)}

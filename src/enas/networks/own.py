@@ -157,8 +157,7 @@ class View:
     """A network in which what one architecture takes stands in place of the choices."""
 
     module: nn.Module
-    clones: list[tuple[nn.Module, nn.Module]]  # the network's own modules, and the shallow copies that stand for them
-    placed: list[tuple[Choice, nn.Module]]  # choices, and what stands in their place; inner ones first
+    stands: dict[nn.Module, nn.Module]  # choices and holders, and what stands in their place; inner ones first
 
     @classmethod
     def of(
@@ -172,30 +171,31 @@ class View:
         """Makes the view. `plain`: of types of torch and of the user alone. `like`: the network that
         was read, where `network` is another one of the same modules; ValueError where it is not."""
         stands: dict[nn.Module, nn.Module] = {}
-        clones: list[tuple[nn.Module, nn.Module]] = []
-        placed: list[tuple[Choice, nn.Module]] = []
 
         def of(module: nn.Module, like: nn.Module) -> nn.Module:
             if module in stands:
                 return stands[module]
-            stand = module
-            if like in choices.holders or isinstance(like, Choice):
-                if type(module).__qualname__ != type(like).__qualname__ or module._modules.keys() != like._modules.keys():
-                    raise ValueError(f"the factory makes another network: {_kind(module)} in the place of {_kind(like)}")
+            if like not in choices.names and like not in choices.holders:
+                return module
+            if _kind(module) != _kind(like):
+                raise ValueError(f"the factory makes another network: {_kind(module)} in the place of {_kind(like)}")
             if isinstance(module, Choice) and isinstance(like, Choice):
                 keys = module.taken(arch.choices[choices.names[like]])
                 stand = _placed(module, {key: of(module.part(key), like.part(key)) for key in keys}, plain)
-                placed.append((module, stand))
-            elif like in choices.holders:
+            else:
                 stand = _clone(module)
                 for key, child in module._modules.items():
                     other = like._modules[key]
                     stand._modules[key] = None if child is None or other is None else of(child, other)
-                clones.append((module, stand))
             stands[module] = stand
             return stand
 
-        return cls(of(network, network if like is None else like), clones, placed)
+        return cls(of(network, network if like is None else like), stands)
+
+    @cached_property
+    def clones(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Holders and the shallow copies that stand in their place."""
+        return [(module, stand) for module, stand in self.stands.items() if not isinstance(module, Choice)]
 
     @cached_property
     def parameters(self) -> list[nn.Parameter]:
@@ -229,10 +229,11 @@ class View:
             for value in vars(clone).values():
                 if isinstance(value, Tensor) and not value.is_leaf:  # left by a forward; torch copies no graph
                     memo[id(value)] = value.detach().clone()
-        for choice, stand in self.placed:
-            memo[id(choice)] = copy.deepcopy(stand, memo)
-        for _, clone in self.clones:
-            memo[id(clone)].__dict__.update(copy.deepcopy(clone.__dict__, memo))
+        for module, stand in self.stands.items():
+            if isinstance(module, Choice):
+                memo[id(module)] = copy.deepcopy(stand, memo)
+            else:
+                memo[id(stand)].__dict__.update(copy.deepcopy(stand.__dict__, memo))
         root: nn.Module = copy.deepcopy(self.module, memo)
         return root
 
