@@ -48,6 +48,7 @@ class OwnNetwork(nn.Module):
         self.choices = read(network, name)
         self.space = self.choices.space
         self._views: dict[Architecture, View] = {}
+        self._mode: bool | None = None  # what `train` was last called with
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """Returns what the child of an architecture returns; the architecture is the last argument."""
@@ -125,7 +126,10 @@ class OwnNetwork(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, but free where nothing changes."""
-        return self if mode == self.training else super().train(mode)
+        if mode != self._mode:
+            self._mode = mode
+            super().train(mode)
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_views": {}}
@@ -282,11 +286,12 @@ def _graph(parts: dict[str, nn.Module], combine: Combine) -> fx.GraphModule:
     """Returns what `_Merged` does as a module of torch's own, whose code can be read and pickled."""
     graph, root = fx.Graph(), nn.Module()
     root._modules.update(parts)
-    inputs = [fx.Proxy(graph.placeholder(name, default_value=default)) for name, default in _inputs(parts)]
-    outputs: Any = [fx.Proxy(graph.call_module(key, tuple(x.node for x in inputs))) for key in parts]
-    nodes = [output.node for output in outputs]
+    inputs = tuple(graph.placeholder(name, default_value=default) for name, default in _inputs(parts))
+    nodes = [graph.call_module(key, inputs) for key in parts]
     if isinstance(combine, str):
-        graph.output(joined(combine, outputs, inputs[0]).node)  # type: ignore[arg-type, attr-defined]
+        tracer = fx.proxy.GraphAppendingTracer(graph)  # notes what `joined` does
+        first, outputs = fx.Proxy(inputs[0], tracer), [fx.Proxy(node, tracer) for node in nodes]
+        graph.output(joined(combine, outputs, first).node)  # type: ignore[arg-type, attr-defined]
     elif isinstance(combine, nn.Module):
         root._modules["combine"] = combine
         graph.output(graph.call_module("combine", (nodes,)))
