@@ -177,11 +177,11 @@ class View:
         stands: dict[nn.Module, nn.Module] = {}
 
         def of(module: nn.Module, like: nn.Module) -> nn.Module:
-            if module in stands:
-                return stands[module]
             if like not in choices.names and like not in choices.holders:
                 return module
-            if _kind(module) != _kind(like):
+            if module in stands:
+                return stands[module]
+            if module is not like and _kind(module) != _kind(like):
                 raise ValueError(f"the factory makes another network: {_kind(module)} in the place of {_kind(like)}")
             if isinstance(module, Choice) and isinstance(like, Choice):
                 keys = module.taken(arch.choices[choices.names[like]])
@@ -202,6 +202,11 @@ class View:
         return [(module, stand) for module, stand in self.stands.items() if not isinstance(module, Choice)]
 
     @cached_property
+    def _attributes(self) -> list[tuple[dict[str, Any], dict[str, Any], Any, Any]]:
+        """Attributes of each holder and of its copy, and the submodules of both."""
+        return [(m.__dict__, clone.__dict__, m._modules, clone._modules) for m, clone in self.clones]
+
+    @cached_property
     def parameters(self) -> list[nn.Parameter]:
         return list(self.module.parameters())
 
@@ -211,17 +216,15 @@ class View:
 
     def __call__(self, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Runs it. Plain attributes, such as `training`, are the network's before and after."""
-        for module, clone in self.clones:
-            modules = clone._modules
-            clone.__dict__.update(module.__dict__)
-            clone.__dict__["_modules"] = modules
+        for network, view, submodules, stands in self._attributes:
+            view.update(network)
+            view["_modules"] = stands
         if not self._timed:
             keywords.pop("progress", None)
         outputs = self.module(*inputs, **keywords)
-        for module, clone in self.clones:
-            modules = module._modules
-            module.__dict__.update(clone.__dict__)
-            module.__dict__["_modules"] = modules
+        for network, view, submodules, stands in self._attributes:
+            network.update(view)
+            network["_modules"] = submodules
         return outputs
 
     def copied(self) -> nn.Module:
