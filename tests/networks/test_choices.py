@@ -351,11 +351,25 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: fresh(OwnNetwork(torch.compile(nn.Sequential(OneOf({"x": linear()})), backend="eager"))),
         "compile the parts of choices, or the child",
     ),
+    "a list that is not registered": (
+        lambda: OwnNetwork(Unregistered())(torch.ones(D), Architecture.of({"name": "own"}, {"choice": "x"})),
+        "OneOf does not run by itself: wrap the network that registers it",
+    ),
     "another space": (
         lambda: OwnNetwork(OneOf({"x": linear()})).child(Architecture.of({"name": "other"}, {})),
         "this needs an architecture of space own()",
     ),
 }
+
+
+class Unregistered(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.choice = OneOf({"x": nn.Linear(D, D)})
+        self.parts = [self.choice]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.parts[0](x)
 
 
 def fresh(net: OwnNetwork) -> nn.Module:
@@ -504,6 +518,7 @@ class Rich(nn.Module):
 
     def look(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self.looked += 1
+        self.output = output
 
     def train(self, mode: bool = True) -> Rich:
         super().train(mode)
@@ -513,7 +528,8 @@ class Rich(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
         self.seen += 1
-        x = checkpoint(self.choice, self.order[0](x), use_reentrant=False)
+        self.order[0](x)
+        x = checkpoint(self.choice, self.output, use_reentrant=False)
         self.penalty = x.square().mean()
         return self.order[1](x)
 
@@ -526,8 +542,8 @@ def test_hooks_attributes_checkpoints_and_frozen_parts() -> None:
     x = torch.randn(4, D)
     for i, a in enumerate((arch, other, arch)):
         net.train()(x, a).sum().backward()
-        assert (net.network.calls, int(net.network.seen), len(heard)) == (i + 1,) * 3
-    assert set(heard) == {Rich}
+        assert (net.network.calls, net.network.looked, int(net.network.seen), len(heard)) == (i + 1,) * 4
+    assert all(issubclass(kind, Rich) and kind.__qualname__ == "Rich" for kind in heard)
     assert net.network.penalty.requires_grad  # a loss may read it
     assert not net.network.norm.training
     assert all(p.grad is None for p in net.network.norm.parameters())

@@ -100,7 +100,7 @@ class OneOf(Choice):
 
 
 class SomeOf(Choice):
-    """Some of the options: exactly `k`, or any number from `least` on. All run on the same inputs.
+    """Some of the options: exactly `k`, or any number from `least` on. All run on the same inputs, given by position.
 
     `combine` makes one output of theirs, in the order of the options: their sum or mean, `concat` along
     dimension 1, or any function or module that takes the list. The sum and the mean of none are zeros
@@ -175,10 +175,10 @@ def _named(
     return None, name
 
 
-def joined(combine: str, outputs: list[Tensor], first: Tensor) -> Tensor:
-    """Returns the sum, mean or concatenation of outputs; `first` is the first input."""
+def joined(combine: str, outputs: list[Tensor], inputs: Sequence[Tensor]) -> Tensor:
+    """Returns the sum, mean or concatenation of the outputs of parts that ran on `inputs`."""
     if not outputs:
-        return torch.zeros_like(first)
+        return torch.zeros_like(inputs[0])
     if combine == "concat":
         return torch.cat(outputs, 1)
     total = functools.reduce(operator.add, outputs)

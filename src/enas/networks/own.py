@@ -2,9 +2,9 @@
 
 `OwnNetwork(network)` is called as `supernet(*inputs, arch)` and offers what procedures ask of a
 supernet. For each architecture it makes a *view*: the tree of modules in which every choice is
-replaced by what it takes. Modules without a choice below them are in the view themselves; the others
-are shallow copies that share everything but their submodules. So parameters, buffers and hooks are
-those of the network, and the network knows of no architecture.
+replaced by what it takes. Modules without a choice below them are in the view themselves; another
+module stands for each of the others, which shares everything but its submodules. So parameters,
+buffers, hooks and all attributes are those of the network, and it knows of no architecture.
 
 `child` returns a deep copy of a view: a plain network of torch's and the user's types alone.
 
@@ -14,7 +14,9 @@ Left out: networks whose state goes from batch to batch as an argument (language
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -187,7 +189,7 @@ class View:
                 keys = module.taken(arch.choices[choices.names[like]])
                 stand = _placed(module, {key: of(module.part(key), like.part(key)) for key in keys}, plain)
             else:
-                stand = _clone(module)
+                stand = _stand_in(module)
                 for key, child in module._modules.items():
                     other = like._modules[key]
                     stand._modules[key] = None if child is None or other is None else of(child, other)
@@ -195,16 +197,6 @@ class View:
             return stand
 
         return cls(of(network, network if like is None else like), stands)
-
-    @cached_property
-    def clones(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Holders and the shallow copies that stand in their place."""
-        return [(module, stand) for module, stand in self.stands.items() if not isinstance(module, Choice)]
-
-    @cached_property
-    def _attributes(self) -> list[tuple[dict[str, Any], dict[str, Any], Any, Any]]:
-        """Attributes of each holder and of its copy, and the submodules of both."""
-        return [(m.__dict__, clone.__dict__, m._modules, clone._modules) for m, clone in self.clones]
 
     @cached_property
     def parameters(self) -> list[nn.Parameter]:
@@ -215,44 +207,56 @@ class View:
         return _timed(self.module)
 
     def __call__(self, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """Runs it. Plain attributes, such as `training`, are the network's before and after."""
-        for network, view, submodules, stands in self._attributes:
-            view.update(network)
-            view["_modules"] = stands
         if not self._timed:
             keywords.pop("progress", None)
-        outputs = self.module(*inputs, **keywords)
-        for network, view, submodules, stands in self._attributes:
-            network.update(view)
-            network["_modules"] = submodules
-        return outputs
+        return self.module(*inputs, **keywords)
 
     def copied(self) -> nn.Module:
         """Returns a deep copy. What refers to the network itself, such as a hook that is a method of
         one of its modules, refers to the copy in it."""
         memo: dict[int, Any] = {}
-        for module, clone in self.clones:
-            memo[id(module)] = memo[id(clone)] = object.__new__(type(clone))
-            for value in vars(clone).values():
+        holders = [(module, stand) for module, stand in self.stands.items() if not isinstance(module, Choice)]
+        for module, stand in holders:
+            memo[id(module)] = memo[id(stand)] = object.__new__(type(module))
+            for value in vars(module).values():
                 if isinstance(value, Tensor) and not value.is_leaf:  # left by a forward; torch copies no graph
                     memo[id(value)] = value.detach().clone()
         for module, stand in self.stands.items():
             if isinstance(module, Choice):
                 memo[id(module)] = copy.deepcopy(stand, memo)
             else:
-                memo[id(stand)].__dict__.update(copy.deepcopy(stand.__dict__, memo))
+                attributes = {**vars(module), "_modules": stand._modules}
+                vars(memo[id(module)]).update(copy.deepcopy(attributes, memo))
         root: nn.Module = copy.deepcopy(self.module, memo)
         return root
 
 
-def _clone(module: nn.Module) -> nn.Module:
-    """Returns a module that shares everything with `module` but the table of its submodules."""
+def _stand_in(module: nn.Module) -> nn.Module:
+    """Returns a module with a table of submodules of its own, empty, that shares all else with
+    `module`: the very dict of attributes, so that neither sees the other change too late."""
     if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
         raise ValueError("a compiled module holds a choice: compile the parts of choices, or the child")
-    clone: nn.Module = object.__new__(type(module))
-    clone.__dict__.update(module.__dict__)
-    clone.__dict__["_modules"] = {}
-    return clone
+    stand: nn.Module = object.__new__(_class_of(type(module)))  # type: ignore[arg-type]
+    object.__setattr__(stand, "__dict__", module.__dict__)
+    object.__setattr__(stand, "_stands", {})
+    return stand
+
+
+@functools.cache
+def _class_of(cls: type[nn.Module]) -> type[nn.Module]:
+    """Returns the class of what stands for a holder of class `cls`."""
+
+    def submodules(self: nn.Module) -> dict[str, nn.Module | None]:
+        stands: dict[str, nn.Module | None] = object.__getattribute__(self, "_stands")
+        return stands
+
+    def attribute(self: nn.Module, name: str) -> Any:
+        stands = submodules(self)
+        return stands[name] if name in stands else cls.__getattr__(self, name)
+
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__slots__": ("_stands",)}
+    body = {**names, "_modules": property(submodules), "__getattr__": attribute}
+    return types.new_class(cls.__name__, (cls,), exec_body=lambda namespace: namespace.update(body))
 
 
 def _placed(choice: Choice, parts: dict[str, nn.Module], plain: bool) -> nn.Module:
@@ -278,10 +282,10 @@ class _Merged(nn.Module):
         self._modules.update(parts)
         self.parts, self.combine = tuple(parts), combine
 
-    def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        outputs = [self._modules[key](*inputs, **keywords) for key in self.parts]  # type: ignore[misc]
+    def forward(self, *inputs: Any) -> Any:
+        outputs = [self._modules[key](*inputs) for key in self.parts]  # type: ignore[misc]
         if isinstance(self.combine, str):
-            return joined(self.combine, outputs, *inputs[:1])
+            return joined(self.combine, outputs, inputs)
         return self.combine(outputs)
 
 
@@ -293,8 +297,8 @@ def _graph(parts: dict[str, nn.Module], combine: Combine) -> fx.GraphModule:
     nodes = [graph.call_module(key, inputs) for key in parts]
     if isinstance(combine, str):
         tracer = fx.proxy.GraphAppendingTracer(graph)  # notes what `joined` does
-        first, outputs = fx.Proxy(inputs[0], tracer), [fx.Proxy(node, tracer) for node in nodes]
-        graph.output(joined(combine, outputs, first).node)  # type: ignore[arg-type, attr-defined]
+        firsts, outputs = [[fx.Proxy(node, tracer) for node in some] for some in (inputs, nodes)]
+        graph.output(joined(combine, outputs, firsts).node)  # type: ignore[arg-type, attr-defined]
     elif isinstance(combine, nn.Module):
         root._modules["combine"] = combine
         graph.output(graph.call_module("combine", (nodes,)))
