@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from enas.data.registry import load as load_data
 from enas.networks.choices import Choice, OneOf, Repeat, SomeOf, space_from
 from enas.networks.own import Child, OwnNetwork
-from enas.procedures.derive import derive, ranked
+from enas.procedures.derive import derive, ranked, recalibrated
 from enas.procedures.halving import Alone
 from enas.procedures.optimizer import make_optimizer, update
 from enas.procedures.retrain import Retrain
@@ -682,7 +682,7 @@ def test_a_step_leaves_the_other_weights_alone_and_children_train() -> None:
     assert min(shares) < 1
     whole.preview(children=2, warm=1)
     uniform = RandomSearch(net.space)
-    alone = Alone(lambda arch: net.child(arch, fresh=True), whole.task, OptimizerSettings(), batches=2)  # type: ignore[arg-type, return-value]
+    alone = Alone(net.rebuilt, whole.task, OptimizerSettings(), batches=2)  # type: ignore[arg-type, return-value]
     derived = DeriveSettings(
         samples=4, keep=2, uniform=2, statistics="recalibrated", shortlist=3, finalists=2, finalist_steps=3
     )
@@ -707,6 +707,8 @@ def test_a_task_of_the_package_searches_and_trains_it() -> None:
     arch = answered(net, conv="one", depth="3")
     final = list(Retrain(RetrainSettings(epochs=1), task, net.rebuilt(arch)).run())[-1]
     assert "test_accuracy" in final.metrics
+    for steps in (1, 2):
+        recalibrated(task, net, arch, steps)
     child = Child(net.child(arch))
     assert task.evaluate(child, None, "validation") == task.evaluate(net, arch, "validation")
     assert sum(net.num_parameters_by_part(arch).values()) == net.num_parameters(arch, aux=False)

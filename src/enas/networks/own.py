@@ -138,7 +138,8 @@ class OwnNetwork(nn.Module):
 
 
 class Child(nn.Module):
-    """A plain network that tasks can call like the child of any supernet: `model(x, None)`."""
+    """A plain network that tasks can call like the child of any supernet: `model(x, None)`. Without
+    None or an architecture as the last argument it is called as it is."""
 
     aux_weight: float = 0.0
 
@@ -149,7 +150,8 @@ class Child(nn.Module):
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         if not self._timed:
             keywords.pop("progress", None)
-        return self.network(*inputs[:-1], **keywords)
+        named = bool(inputs) and (inputs[-1] is None or isinstance(inputs[-1], Architecture))
+        return self.network(*(inputs[:-1] if named else inputs), **keywords)
 
 
 def _timed(network: nn.Module) -> bool:

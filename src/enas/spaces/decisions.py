@@ -4,6 +4,7 @@ section 3)."""
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -147,11 +148,15 @@ class SubsetChoice(Decision):
         return [tuple(option for option in self.options if option in members) for members in sets]
 
     def draw(self, rng: random.Random) -> Answer:
-        while self.k is None:
-            drawn = tuple(option for option in self.options if rng.random() < self.rate)
-            if len(drawn) >= self.least:
-                return drawn
-        chosen = set(rng.sample(self.options, self.k))
+        members = self.k
+        if members is None and not self.least:
+            return tuple(option for option in self.options if rng.random() < self.rate)
+        if members is None:  # first how many, as if the smaller subsets were drawn anew
+            n = len(self.options)
+            sizes = range(self.least, n + 1)
+            weights = [math.comb(n, m) * self.rate**m * (1 - self.rate) ** (n - m) for m in sizes]
+            members = rng.choices(sizes, weights)[0]
+        chosen = set(rng.sample(self.options, members))
         return tuple(option for option in self.options if option in chosen)
 
     def check(self, answer: object) -> Answer:

@@ -253,20 +253,19 @@ class SearchSpace:
 
     def _parents_first(self) -> list[Decision]:
         """Returns the decisions, each as soon after those that it depends on as can be."""
-        parents = {d: {name for name, _ in d.when.ways} if d.when is not None else set() for d in self.decisions}
-        placed: dict[Decision, None] = {}
+        waits = {d.name: {name for name, _ in d.when.ways} for d in self.decisions if d.when is not None}
+        placed: dict[str, None] = {}
 
-        def place(decision: Decision) -> None:
-            placed[decision] = None
-            names = {d.name for d in placed}
-            for d, of in parents.items():
-                if decision.name in of and of <= names:
-                    place(d)
+        def place(name: str) -> None:
+            placed[name] = None
+            for later, parents in waits.items():
+                if name in parents and parents <= placed.keys():
+                    place(later)
 
-        for decision, of in parents.items():
-            if not of:
-                place(decision)
-        return list(placed)
+        for decision in self.decisions:
+            if decision.name not in waits:
+                place(decision.name)
+        return [self._index[name] for name in placed]
 
 
 def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
