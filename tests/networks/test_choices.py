@@ -571,6 +571,7 @@ def test_compiled_parts_and_moved_networks() -> None:
     assert all(p.dtype == torch.float64 for p in net.parameters_of(arch))
     net.load_state_dict({name: torch.zeros_like(value) for name, value in net.state_dict().items()}, assign=True)
     assert not net(x.double(), arch).any()
+    assert {id(p) for p in net.parameters_of(arch)} <= {id(p) for p in net.parameters()}
     again = pickle.loads(pickle.dumps(OwnNetwork(nn.Sequential(OneOf("c", {"a": relu()})))))
     assert again(x, next(again.space.enumerate())).shape == (2, D)
 

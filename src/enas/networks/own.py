@@ -37,10 +37,10 @@ class OwnNetwork(nn.Module):
 
     `network` takes anything and returns anything; its submodules are not exchanged from now on.
     `name` is that of the search space. `factory` makes the network anew, for children with fresh
-    weights. A network whose `forward` takes `progress` is told the share of the training that is done.
+    weights. A network whose `forward` takes `progress` is told the share of the training done so far.
     """
 
-    aux_weight: float = 0.0  # weight of the auxiliary loss, where the network returns `Outputs`; 0: there is none
+    aux_weight: float = 0.0  # weight of the auxiliary loss, where the network returns `Outputs`
     only: Architecture | None = None
     statistics: Statistics = "running"
 
@@ -53,7 +53,7 @@ class OwnNetwork(nn.Module):
         self._mode: bool | None = None  # what `train` was last called with
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        """Returns what the child of an architecture returns; the architecture is the last argument."""
+        """Returns what the child of an architecture returns; that is the last argument."""
         if not inputs or not isinstance(inputs[-1], Architecture):
             raise ValueError("a supernet is called with an architecture: supernet(x, arch)")
         return self.view(inputs[-1])(inputs[:-1], keywords)
@@ -94,10 +94,10 @@ class OwnNetwork(nn.Module):
 
     def parameters_of(self, arch: Architecture | None = None) -> list[nn.Parameter]:
         """Returns the parameters of a child, each once."""
-        return self.view(self.architecture(arch)).parameters
+        return list(self.view(self.architecture(arch)).module.parameters())
 
     def used(self, arch: Architecture | None = None) -> list[str]:
-        """Returns the names of a child's parameters here; two children share those that both have."""
+        """Returns the names of a child's parameters here; two children share what both have."""
         names = {parameter: name for name, parameter in self.named_parameters()}
         return [names[parameter] for parameter in self.parameters_of(arch)]
 
@@ -128,7 +128,7 @@ class OwnNetwork(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, but free where nothing changes."""
-        if mode != self._mode:
+        if not self._mode == self.network.training == mode:
             self._mode = mode
             super().train(mode)
         return self
@@ -199,10 +199,6 @@ class View:
             return stand
 
         return cls(of(network, network if like is None else like), stands)
-
-    @cached_property
-    def parameters(self) -> list[nn.Parameter]:
-        return list(self.module.parameters())
 
     @cached_property
     def _timed(self) -> bool:
