@@ -6,9 +6,9 @@
         SomeOf("merge", {"pool": nn.AvgPool2d(2), "conv": lambda: nn.Conv2d(16, 16, 2, 2)}),
     )
 
-They stand anywhere in an `nn.Module`, also in each other. `space_from` reads the search space off the
-network; `enas.networks.own.OwnNetwork` runs it. A choice itself runs nowhere: each architecture runs a
-view of the network in which the parts that it takes stand in place of the choices.
+They stand anywhere in an `nn.Module`, also in each other. `space_from` reads the search space off
+the network; `enas.networks.own.OwnNetwork` runs it. A choice itself runs nowhere: each architecture
+runs a view of the network in which the parts that it takes stand in place of the choices.
 
 The name of a decision is given, or else the place of the choice in the network. A choice inside an
 option of another is asked only where that option is taken. If it can be reached through several
@@ -30,8 +30,8 @@ from enas.spaces.architecture import Answer
 from enas.spaces.decisions import Decision, OpChoice, OpSubset, When
 from enas.spaces.space import SearchSpace
 
-Part = nn.Module | Callable[[], nn.Module]  # a module, or a function that makes it when it is first needed
-PLAIN = fx.GraphModule(nn.Module(), fx.Graph())  # a module like those that stand for `SomeOf` in a child
+Part = nn.Module | Callable[[], nn.Module]  # a module, or a function that makes it when needed
+PLAIN = fx.GraphModule(nn.Module(), fx.Graph())  # as what stands for `SomeOf` in a child
 Combine = Literal["sum", "mean", "concat"] | Callable[[list[Tensor]], Tensor]
 
 
@@ -93,18 +93,19 @@ class Choice(nn.Module):
 
 
 class OneOf(Choice):
-    """Exactly one of the options, which stands in its place. `OneOf("name", {...})` or `OneOf({...})`."""
+    """Exactly one of the options stands in its place. `OneOf("name", {...})` or `OneOf({...})`."""
 
     def __init__(self, name: str | Mapping[str, Part] | None, options: Mapping[str, Part] | None = None):
         super().__init__(*_named(name, options))
 
 
 class SomeOf(Choice):
-    """Some of the options: exactly `k`, or any number from `least` on. All run on the same inputs, given by position.
+    """Some of the options: exactly `k`, or any number from `least` on. All run on the same inputs,
+    given by position.
 
-    `combine` makes one output of theirs, in the order of the options: their sum or mean, `concat` along
-    dimension 1, or any function or module that takes the list. The sum and the mean of none are zeros
-    like the first input.
+    `combine` makes one output of theirs, in the order of the options: their sum or mean, `concat`
+    along dimension 1, or any function or module that takes the list. The sum and the mean of none
+    are zeros like the first input.
     """
 
     def __init__(
@@ -201,13 +202,13 @@ def space_from(module: nn.Module, name: str = "own") -> SearchSpace:
 
 
 def read(module: nn.Module, name: str = "own") -> Choices:
-    """Returns the space of a network and where its choices stand. Makes all parts that are not made."""
+    """Returns the space of a network and where its choices stand. Makes all parts not yet made."""
     paths: dict[Choice, str] = {}  # the first place of each, in order of registration
-    inside: dict[Choice, dict[Choice | None, set[str]]] = {}  # by parent: the answers that lead here; None: always
+    inside: dict[Choice, dict[Choice | None, set[str]]] = {}  # by parent: answers that lead here
     holders: set[nn.Module] = set()
 
     def visit(module: nn.Module, path: str, parent: Choice | None, answers: tuple[str, ...], seen: set[nn.Module]) -> bool:
-        """Goes through what runs where `parent` has one of `answers`; returns whether it holds a choice."""
+        """Goes through what runs where `parent` has one of `answers`; says whether it has choices."""
         if isinstance(module, Choice):
             inside.setdefault(module, {}).setdefault(parent, set()).update(answers)
             if module not in paths:

@@ -37,7 +37,7 @@ class OwnNetwork(nn.Module):
 
     `network` takes anything and returns anything; its submodules are not exchanged from now on.
     `name` is that of the search space. `factory` makes the network anew, for children with fresh
-    weights. A network whose `forward` takes `progress` is told the share of the training done so far.
+    weights. A network whose `forward` takes `progress` is told the share of the training so far.
     """
 
     aux_weight: float = 0.0  # weight of the auxiliary loss, where the network returns `Outputs`
@@ -53,7 +53,7 @@ class OwnNetwork(nn.Module):
         self._mode: bool | None = None  # what `train` was last called with
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        """Returns what the child of an architecture returns; that is the last argument."""
+        """Returns what the child of an architecture returns; the last argument says which."""
         if not inputs or not isinstance(inputs[-1], Architecture):
             raise ValueError("a supernet is called with an architecture: supernet(x, arch)")
         return self.view(inputs[-1])(inputs[:-1], keywords)
@@ -67,8 +67,8 @@ class OwnNetwork(nn.Module):
         return self._views[arch]
 
     def child(self, arch: Architecture, statistics: Statistics | None = None, fresh: bool = False) -> nn.Module:
-        """Returns the network of one architecture alone, a plain module, with copies of these weights;
-        with `fresh` ones where the network can be made anew.
+        """Returns the network of one architecture alone, a plain module, with copies of these
+        weights; with `fresh` ones where the network can be made anew.
 
         `statistics` is for procedures that ask every supernet alike: parts keep the batch-norm
         statistics that they were made with.
@@ -106,7 +106,7 @@ class OwnNetwork(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters_of(arch))
 
     def num_parameters_by_part(self, arch: Architecture | None = None) -> dict[str, int]:
-        """Returns the number of parameters of each part of a child: the first word of their names."""
+        """Returns the number of parameters of a child by the first word of their names."""
         parts: dict[str, int] = {}
         for name, parameter in self.view(self.architecture(arch)).module.named_parameters():
             part = name.split(".")[0]
@@ -165,7 +165,7 @@ class View:
     """A network in which what one architecture takes stands in place of the choices."""
 
     module: nn.Module
-    stands: dict[nn.Module, nn.Module]  # choices and holders, and what stands in their place; inner ones first
+    stands: dict[nn.Module, nn.Module]  # what stands for choices and modules above them; inner first
 
     @classmethod
     def of(
@@ -176,8 +176,9 @@ class View:
         plain: bool = False,
         like: nn.Module | None = None,
     ) -> View:
-        """Makes the view. `plain`: of types of torch and of the user alone. `like`: the network that
-        was read, where `network` is another one of the same modules; ValueError where it is not."""
+        """Makes the view. `plain`: of types of torch and of the user alone. `like`: the network
+        that was read, where `network` is another one of the same modules; ValueError where it is
+        not."""
         stands: dict[nn.Module, nn.Module] = {}
 
         def of(module: nn.Module, like: nn.Module) -> nn.Module:
@@ -210,8 +211,8 @@ class View:
         return self.module(*inputs, **keywords)
 
     def copied(self) -> nn.Module:
-        """Returns a deep copy. What refers to the network itself, such as a hook that is a method of
-        one of its modules, refers to the copy in it."""
+        """Returns a deep copy. What refers to the network itself, such as a hook that is a method
+        of one of its modules, refers to the copy in it."""
         memo: dict[int, Any] = {}
         holders = [(module, stand) for module, stand in self.stands.items() if not isinstance(module, Choice)]
         for module, stand in holders:
@@ -288,7 +289,7 @@ class _Merged(nn.Module):
 
 
 def _graph(parts: dict[str, nn.Module], combine: Combine) -> fx.GraphModule:
-    """Returns what `_Merged` does as a module of torch's own, whose code can be read and pickled."""
+    """Returns what `_Merged` does as a module of torch's own, whose code can be pickled."""
     graph, root = fx.Graph(), nn.Module()
     root._modules.update(parts)
     inputs = tuple(graph.placeholder(name, default_value=default) for name, default in _inputs(parts))
