@@ -18,8 +18,9 @@ from scipy import stats
 
 from enas import api
 from enas.cli.main import main
+from enas.grading.opened import OpenedRun
 from enas.grading.oracle import play, read_table
-from enas.grading.ranking import grade
+from enas.grading.ranking import Grade, grade
 from enas.procedures.statistics import coefficient, difference, interval, kendall, rank, spearman
 from enas.runs.plan import make_plan
 from enas.runs.presets import registry as presets
@@ -338,13 +339,15 @@ def test_a_search_is_graded(tmp_path: Path) -> None:
     run = search_plan(dataclasses.replace(plan, settings=settings), out=tmp_path / "run")
     space = nasbench201(settings.space)
     truth = {arch: float(i) for i, arch in enumerate(space.enumerate())}
-    assert grade(run, truth, 8)["derived"] is None, "nothing is derived yet"
+    opened = OpenedRun.at(run)
+    assert grade(opened, truth, 8).derived is None, "nothing is derived yet"
     api.derive(run)
-    found = grade(run, truth, 8, batches=2)
-    derived = found["derived"]
-    assert derived["score"] == 125 - derived["rank"]
-    assert derived["better_than"] == pytest.approx(derived["score"] / 125)
-    rankers = [row["ranker"] for row in found["rankings"]]
+    found = grade(opened, truth, 8, batches=2)
+    derived = found.derived
+    assert derived is not None
+    assert derived.score == 125 - derived.rank
+    assert derived.better_than == pytest.approx(derived.score / 125)
+    rankers = [row.ranker for row in found.rankings]
     assert rankers[:5] == [
         "shared weights, accuracy",
         "shared weights, loss",
@@ -353,6 +356,8 @@ def test_a_search_is_graded(tmp_path: Path) -> None:
         "depth",
     ]
     assert all(name.startswith("number of ") for name in rankers[5:])
-    assert all(row["n"] == 8 and 0 <= row["pick"] < 125 for row in found["rankings"])
+    assert all(row.n == 8 and 0 <= row.pick < 125 for row in found.rankings)
+    found.write(tmp_path)
+    assert Grade.read(tmp_path) == found
     with pytest.raises(ValueError, match="the table is of another space than"):
-        grade(run, {SPACE.sample(random.Random(0)): 1.0}, 8)
+        grade(opened, {SPACE.sample(random.Random(0)): 1.0}, 8)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import random
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +18,15 @@ import torch.nn.functional as F
 
 from enas import api
 from enas.cli.main import main
+from enas.grading.asked import Wanted
+from enas.grading.opened import OutOfTime
 from enas.grading.verdict import uniform_architectures, verdict
 from enas.networks.references.registry import REFERENCES
 from enas.networks.settings import MacroSettings, MicroSettings
 from enas.procedures.events import Diverged
 from enas.runs.folder import RunFolder
 from enas.runs.plan import make_plan
-from enas.runs.records import Result
+from enas.runs.records import Compared, Disabled, Result
 from enas.spaces.architecture import Reference, model_from_dict
 from enas.spaces.published import named
 
@@ -42,6 +47,20 @@ SMALL_TEXT = [
 
 def enas(*args: object) -> int:
     return main([str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def derived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("derived") / "run"
+    assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
+    assert enas("derive", run) == 0
+    return run
+
+
+@pytest.fixture
+def run(derived: Path, tmp_path: Path) -> Path:
+    """A derived run of one's own."""
+    return Path(shutil.copytree(derived, tmp_path / "run"))
 
 
 @pytest.mark.parametrize("name", IMAGE_MODELS)
@@ -149,10 +168,7 @@ def test_text_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert len(config["source"]["sha256"]) == 64
 
 
-def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
-    assert enas("derive", run) == 0
+def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
     good, bad = Result({"test_accuracy": 0.5}, 7, rollbacks=2), Result({}, diverged="so")
 
     def results(lost: Callable[[Any, int], bool]) -> Any:
@@ -181,11 +197,8 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
         api.compare(run, cells=3, seeds=2)
 
 
-def test_a_figure_that_is_no_number_came_to_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_figure_that_is_no_number_came_to_nothing(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
     """A perplexity may overflow after a training that went to its end."""
-    run = tmp_path / "run"
-    assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
-    assert enas("derive", run) == 0
     best = api.best_of(run)[0]
     bad, good = Result({"test_accuracy": math.inf}, 7), Result({"test_accuracy": 0.5}, 7)
     lost = best
@@ -218,11 +231,8 @@ def test_widths_scale_to_the_highest_layer() -> None:
             narrow.widened(wrong)
 
 
-def test_a_comparison_opens_its_run_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_comparison_opens_its_run_once(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
     """From the command line, references and single changes with it."""
-    run = tmp_path / "run"
-    assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
-    assert enas("derive", run) == 0
     opened: list[str] = []
     counts = [True]
     sys.addaudithook(lambda event, args: opened.append(str(args[0])) if counts and event == "open" else None)
@@ -232,3 +242,42 @@ def test_a_comparison_opens_its_run_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
     counts.clear()
     assert opened.count(str(run / "config.json")) == 1
     assert opened.count(str(run / "best.json")) == 1
+
+
+def test_parts_are_kept_or_named(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
+    """A later comparison keeps what an earlier one found of the same architecture by the same recipe, and names what it
+    had no time for."""
+    other = api.Plan.of(RunFolder.open(run).config).space.sample(random.Random(5))
+    disabled = Disabled("accuracy", 8.0, 1.0, 9.0, 4)
+    result = Result({"test_accuracy": 0.5}, 7)
+    monkeypatch.setattr("enas.grading.opened.retrain_many", lambda plan, jobs, **_: ([result for _ in jobs], None))
+    monkeypatch.setattr("enas.grading.compare.random_search", lambda trainings: other)
+    monkeypatch.setattr("enas.grading.compare.disabled_controller", lambda trainings, n: disabled)
+    asked = {"cells": 2, "seeds": 2, "references": ["resnet"], "sharing": True, "disabled": 4, "single": 2}
+    assert api.compare(run, **asked) is not None
+    first = Compared.read(run)
+    assert list(first.references) == ["resnet", "uniform sharing"]
+    assert (first.disabled, [study.name for study in first.studies], first.left_out) == (disabled, ["single_changes"], {})
+    assert api.compare(run, cells=2, seeds=2) is not None
+    second = Compared.read(run)
+    assert (second.references, second.disabled, second.studies) == (first.references, disabled, first.studies)
+
+    def out_of_time(*_: Any) -> Any:
+        raise OutOfTime("time is up")
+
+    monkeypatch.setattr("enas.grading.compare.random_search", out_of_time)
+    monkeypatch.setattr("enas.grading.compare.disabled_controller", out_of_time)
+    monkeypatch.setattr("enas.grading.compare.study_result", out_of_time)
+    retrain = dataclasses.replace(api.Plan.of(RunFolder.open(run).config).settings.retrain, epochs=2)
+    assert api.compare(run, **{**asked, "references": []}, settings=retrain) is not None
+    third = Compared.read(run)
+    assert (third.references, third.disabled, third.studies) == ({}, disabled, ()), "of the other recipe"
+    assert third.left_out == dict.fromkeys(["uniform sharing", "disabled controller", "single changes"], "time is up")
+
+
+def test_all_stands_for_what_makes_sense() -> None:
+    assert Wanted().completed(learns=True, has_studies=True) == Wanted()
+    wanted = Wanted(all=True, local=3).completed(learns=True, has_studies=True)
+    assert (wanted.sharing, wanted.disabled, wanted.local, wanted.single) == (True, 250, 3, 16)
+    wanted = Wanted(all=True).completed(learns=False, has_studies=False)
+    assert (wanted.sharing, wanted.disabled, wanted.local, wanted.single) == (False, 250, 0, 16)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from enas.cli.main import main
-from enas.grading.compare import Wanted
+from enas.grading.asked import Wanted
 from enas.grading.local import worse_by
 from enas.grading.macs import of_trainings
 from enas.grading.studies import STUDIES, Study, drawn, single_changes

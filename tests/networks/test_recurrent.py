@@ -22,8 +22,8 @@ from enas.networks.recurrence.fused import fused
 from enas.networks.recurrence.plain import plain
 from enas.networks.recurrence.program import ACTIVATIONS, BOUND, Codes, Norm, Program, Window
 from enas.networks.recurrence.static import static_program
-from enas.networks.recurrent import COMPUTATIONS, DROPOUTS, RecurrentNetwork
-from enas.networks.settings import RecurrentSettings
+from enas.networks.recurrent import COMPUTATIONS, RecurrentNetwork
+from enas.networks.settings import DROPOUTS, RecurrentSettings
 from enas.networks.softmax import ROWS, TiedSoftmax
 from enas.procedures.derive import recalibrated
 from enas.procedures.events import EpochEnd, TrainEpochEnd

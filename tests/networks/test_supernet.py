@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from enas.networks.micro import MicroNetwork, drop_path
 from enas.networks.ops import OPS, FactorizedReduction, Statistics, batch_norm, make_op
-from enas.networks.recurrent import DROPOUTS, RecurrentNetwork
+from enas.networks.recurrent import RecurrentNetwork
 from enas.networks.registry import BACKBONES
 from enas.networks.settings import (
+    DROPOUTS,
     MicroSettings,
     NasBench201NetworkSettings,
     NasBenchMacroNetworkSettings,

@@ -335,11 +335,12 @@ ELSEWHERE = {  # a figure of the source that its recipe does not hold, and why
 
 
 def clauses(text: str) -> list[tuple[str, str, str]]:
-    """(recipe, figure, phase) wherever a text says `(paper 2.2: 128; released code: 160 in search, 144 alone)`."""
+    """(recipe, figure, phase) wherever a text says, in a sentence or in brackets, `Paper 2.2: 128; released code: 160 in
+    the search, 144 from scratch.`"""
     found = []
-    for bracket in re.findall(r"\(([^()]*)\)", text):
-        for part in bracket.split("; "):
-            if match := CLAUSE.match(re.sub("^the ", "", part)):
+    for said in [*re.findall(r"\(([^()]*)\)", text), *re.split(r"(?<=\.) ", re.sub(r" \([^()]*\)", "", text))]:
+        for part in said.split("; "):
+            if match := CLAUSE.match(re.sub("^the ", "", part[:1].lower() + part[1:]).rstrip(".")):
                 recipe = "released" if match[1] in ("released", "corrected") else "paper"
                 for number, search, scratch in SAID.findall(match[2]):
                     found.append((recipe, number, "search" if search else "retrain" if scratch else ""))
@@ -349,6 +350,9 @@ def clauses(text: str) -> list[tuple[str, str, str]]:
 def test_figures_in_the_texts_of_settings_are_those_of_the_recipes() -> None:
     assert clauses("B (the paper 2.2: 64; corrected release: 128 in its search, 1e-4 alone; 3.1: two)") == [
         ("paper", "64", ""), ("released", "128", "search"), ("released", "1e-4", "retrain"), ("paper", "two", ""),
+    ]  # fmt: skip
+    assert clauses("B of 3 things. Paper 2.2: 64; released code: 128 in the search, 36 from scratch.") == [
+        ("paper", "64", ""), ("released", "128", "search"), ("released", "36", "retrain"),
     ]  # fmt: skip
     texts: dict[str, tuple[str, list[tuple[str, str, Any]]]] = {}  # by text: a name; (recipe, phase, value) of its settings
     for preset, recipe in STATED:

@@ -11,48 +11,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from enas.cli.commands import Maybe, asks_for_help, command, parse, seconds, with_settings
+from enas.grading.asked import Wanted
 
 if TYPE_CHECKING:
     from enas.runs.records import Compared, StudyResult
 
 
-@dataclass(frozen=True)
-class CompareFlags:
+@dataclass(frozen=True, kw_only=True)
+class CompareFlags(Wanted):
     run: Positional[Path]
     """Run folder of a search, derived."""
     settings: Annotated[Any, arg(name="retrain")]
-    cells: int = 16
-    """Number of random architectures to train; with 16 or more, rankings tell something."""
-    seeds: int = 4
-    """Number of trainings of the derived architecture."""
-    cell_seeds: int = 1
-    """Number of trainings of each random architecture."""
     epochs: Maybe[int] = None
     """Short for --retrain.epochs."""
-    references: tuple[str, ...] = ()
-    """Hand-designed models to train too, each as large as the derived network: lstm, rhn; resnet, densenet_bc."""
-    sharing: bool = False
-    """Search again with random children, as long and derived alike, and train what that finds: random search with weight
-    sharing."""
-    disabled: int = 0
-    """Search again with a controller that never learns, as long, and test an ensemble of this many of its architectures
-    (paper 3.3: 250)."""
-    local: int = 0
-    """Train this many changed networks for each of the paper's local-optimum studies (3.1, 3.2)."""
-    single: int = 0
-    """Train this many of the networks that differ in a single answer (beyond the paper)."""
-    all: bool = False
-    """All of these: --sharing --disabled 250 --local 8 --single 16, where no other number is given."""
     workers: Maybe[int] = None
-    """Trainings side by side, each with the run's number of threads (default: as many as the cores allow; on a GPU
-    one, more where its memory allows)."""
+    """Trainings side by side, each with the run's number of threads (default: as many as the cores
+    allow; on a GPU one, more where its memory allows)."""
     max_time: Maybe[str] = None
     """Stop in good order after this time; the same command goes on."""
 
 
 @command("compare", "train the derived architecture and random ones alike: the verdict")
 def compare(args: list[str]) -> int:
-    """What was the search worth? Is its architecture better than random ones, trained alike? Ends with a verdict.
+    """What was the search worth? Is its architecture better than random ones, trained alike? Ends
+    with a verdict.
 
     enas compare runs/mine --cells 8 --seeds 4
     enas compare runs/mine --references resnet --sharing
@@ -60,7 +42,7 @@ def compare(args: list[str]) -> int:
     enas compare runs/mine --epochs 20             (all of them by another recipe than the run's own: --retrain flags)
     """
     from enas.cli.display import Display
-    from enas.grading.compare import Wanted, compare_opened
+    from enas.grading.compare import compare_opened
     from enas.grading.opened import OpenedRun
     from enas.runs.plan import preset_plan
     from enas.runs.presets import registry as presets
@@ -75,10 +57,8 @@ def compare(args: list[str]) -> int:
     flags = parse(Flags, args, "compare", Flags(run=run.path if run else Path(), settings=plan.settings.retrain))
     assert run is not None
     recipe = flags.settings if flags.epochs is None else dataclasses.replace(flags.settings, epochs=flags.epochs)
-    wanted = Wanted(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(Wanted)})
-    wanted = wanted.everything(run) if flags.all else wanted
     with Display() as display:
-        verdict = compare_opened(run, wanted, recipe, flags.workers, seconds(flags.max_time), display)
+        verdict = compare_opened(run, flags, recipe, flags.workers, seconds(flags.max_time), display)
     if verdict is not None:
         print(*summary(Compared.read(run.path)), sep="\n")
     return display.status

@@ -21,8 +21,6 @@ class ListFlags:
 def list_command(args: list[str]) -> int:
     flags = parse(ListFlags, args, "list")
     from enas.data.registry import DATASETS
-    from enas.networks.ops import LAYER_OPS, NB201_OPS, NBMACRO_OPS, OPS
-    from enas.networks.recurrence.program import ACTIVATIONS
     from enas.networks.references.registry import REFERENCES
     from enas.runs.presets.registry import PRESETS
     from enas.spaces.published import NAMED
@@ -33,7 +31,7 @@ def list_command(args: list[str]) -> int:
     registries: dict[str, Iterable[str]] = {
         "presets": PRESETS,
         "spaces": SPACES,
-        "ops": dict.fromkeys((*OPS, *LAYER_OPS, *NB201_OPS, *NBMACRO_OPS, *ACTIVATIONS)),
+        "ops": dict.fromkeys(op for entry in SPACES.values() for op in entry.settings().ops),
         "strategies": STRATEGIES,
         "tasks": TASKS,
         "data sets": DATASETS,

@@ -12,7 +12,8 @@ from enas.cli.commands import command, parse
 
 @dataclass(frozen=True)
 class ReportFlags:
-    """Write one self-contained page about a run: curves, ops over time, the cells drawn, the ranked list, the verdict.
+    """Write one self-contained page about a run: curves, ops over time, the cells drawn, the ranked
+    list, the verdict.
 
     enas report runs/mine
     """

@@ -12,8 +12,9 @@ from enas.cli.commands import Maybe, command, parse
 
 @dataclass(frozen=True)
 class ReproduceFlags:
-    """Show the paper's experiments beside ours: a row for each of Tables 1 and 2 and of section 3.3, what came out here
-    with its size and recipe, and the command that runs it at full size. Nothing is trained: run folders are read.
+    """Show the paper's experiments beside ours: a row for each of Tables 1 and 2 and of section
+    3.3, what came out here with its size and recipe, and the command that runs it at full size.
+    Nothing is trained: run folders are read.
 
     enas reproduce                                 (what is below runs/)
     enas reproduce runs/cifar results              (these too: run folders, or folders of them)

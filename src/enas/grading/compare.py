@@ -1,14 +1,14 @@
-"""`compare`: what a search was worth. Everything is trained from scratch by one recipe and gathered in
-compare.json.
+"""`compare`: what a search was worth. Everything is trained from scratch by one recipe and gathered
+in compare.json.
 
-The parts come in this order, and `max_seconds` ends them wherever they are: the derived architecture
-and random ones (the verdict), hand-designed models, random search with weight sharing, the disabled
-controller, the local-optimum studies. Nothing is done twice; what was left out is named.
+The parts come in this order, and `max_seconds` ends them wherever they are: the derived
+architecture and random ones (the verdict), hand-designed models, random search with weight sharing,
+the disabled controller, the local-optimum studies. Nothing is done twice; what was left out is
+named.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from enas.grading.asked import Wanted
 from enas.grading.ledger import ledger
 from enas.grading.local import studies_of, study_result
 from enas.grading.macs import of_search, of_trainings
@@ -27,7 +28,6 @@ from enas.grading.studies import STUDIES, Study
 from enas.grading.verdict import Verdict, uniform_architectures, verdict
 from enas.procedures.events import Diverged, Done, Stopped
 from enas.procedures.statistics import Ranking
-from enas.ranges import Range, at_least, check_ranges
 from enas.runs.loop import Listener, silent
 from enas.runs.models import reference_for
 from enas.runs.records import Best, Compared, Disabled, StudyResult, learned
@@ -36,44 +36,6 @@ from enas.spaces.architecture import Architecture, Reference
 
 SHARING = "uniform sharing"  # the name in compare.json of what random search with weight sharing finds
 AGAIN = "the same command"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What `compare` is asked for."""
-
-    cells: int = 16
-    """Random architectures to train."""
-    seeds: int = 4
-    """Trainings of the derived architecture."""
-    cell_seeds: int = 1
-    """Trainings of each random architecture."""
-    references: tuple[str, ...] = ()
-    """Hand-designed models, by name."""
-    sharing: bool = False
-    """Random search with weight sharing."""
-    disabled: int = 0
-    """Configurations of the disabled controller's ensemble (paper 3.3: 250); 0: none."""
-    local: int = 0
-    """Changed networks of each of the paper's local-optimum studies; 0: none."""
-    single: int = 0
-    """Networks with a single change, drawn among all there are; 0: none."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "", cells=at_least(2), seeds=at_least(2), cell_seeds=at_least(1))
-        for name, low in (("disabled", 2), ("local", 1), ("single", 2)):
-            if getattr(self, name) != 0:
-                check_ranges(self, "", **{name: Range(f"0 or at least {low}", low)})
-
-    def everything(self, run: OpenedRun) -> Wanted:
-        """Returns this with all experiments that make sense for a run, where no number was given."""
-        return dataclasses.replace(
-            self,
-            sharing=run.plan.learns,
-            disabled=self.disabled or 250,
-            local=self.local or 8 * (run.plan.space.name in STUDIES),
-            single=self.single or 16,
-        )
 
 
 @dataclass
@@ -94,7 +56,7 @@ class Comparison:
 
     # ---------------------------------------------------------------------------------------------------- the parts
     def train_derived_and_random(self) -> None:
-        """Diverged where a training of the derived architecture diverged: there is no verdict then."""
+        """Diverged, and no verdict, where a training of the derived architecture diverged."""
         wanted, best, plan = self.wanted, self.trainings.best.architecture, self.trainings.plan
         archs = uniform_architectures(plan.space, wanted.cells, plan.seed, without=best)
         of_best = [self.trainings.job(best, seed) for seed in range(wanted.seeds)]
@@ -140,8 +102,8 @@ class Comparison:
 
     # --------------------------------------------------------------------------------------------------- the record
     def take_over(self, earlier: Compared) -> None:
-        """Keeps what an earlier comparison of the same architecture by the same recipe found; of the
-        disabled controller, which does not depend on them, any."""
+        """Keeps what an earlier comparison of the same architecture by the same recipe found; of
+        the disabled controller, which does not depend on them, any."""
         self.disabled = earlier.disabled
         same = earlier.derived_id == self.trainings.best.architecture.id
         if same and earlier.recipe == to_dict(self.trainings.plan.settings.retrain):
@@ -192,6 +154,7 @@ def compare_opened(
 ) -> Verdict | None:
     """Does what `compare` does, of a run that is open."""
     best, plan = Best.read(run.path), run.plan
+    wanted = wanted.completed(plan.learns, plan.space.name in STUDIES)
     if settings is not None:
         plan = plan.with_settings(retrain=settings)
     size = best.ranked[0].parameters
@@ -230,9 +193,9 @@ def compare(
     listen: Listener = silent,
     **wanted: Any,
 ) -> Verdict | None:
-    """Says what a search was worth: trains the derived architecture over `seeds` and `cells` random ones
-    over `cell_seeds` from scratch, by one recipe, and what else is asked for (`Wanted` lists it). Writes
-    `compare.json`. `settings`: another recipe than the run's own for all of them.
+    """Says what a search was worth: trains the derived architecture over `seeds` and `cells` random
+    ones over `cell_seeds` from scratch, by one recipe, and what else is asked for (`Wanted` lists
+    it). Writes `compare.json`. `settings`: another recipe than the run's own for all of them.
 
     Returns None where it was stopped before the verdict: call it again, nothing is done twice.
     ValueError where less is asked for than a verdict needs."""

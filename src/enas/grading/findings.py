@@ -1,9 +1,9 @@
-"""Findings: the figures that a run folder holds for the paper's experiments, each with the settings it
-was made by.
+"""Findings: the figures that a run folder holds for the paper's experiments, each with the settings
+it was made by.
 
-They are trainings from scratch of the architecture that ranks first, of the one that validation chose
-among several, and of hand-designed models; and of a comparison the random architectures, the disabled
-controller and the studies of local optima. No torch in here.
+They are trainings from scratch of the architecture that ranks first, of the one that validation
+chose among several, and of hand-designed models; and of a comparison the random architectures, the
+disabled controller and the studies of local optima. No torch in here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SPACES = {"ptb-rnn": "rnn_cell", "cifar10-macro": "conv_macro", "cifar10-micro":
 
 @dataclass(frozen=True)
 class Finding:
-    """One figure, as the paper gives it: an error in percent, a perplexity; of kind "local" its increase."""
+    """A figure as the paper gives it: error in percent, perplexity, for "local" the increase."""
 
     run: Path
     file: Path
@@ -67,8 +67,8 @@ def error(value: float, metric: Metric) -> float:
 
 
 def findings(run: Path) -> tuple[list[Finding], list[str]]:
-    """Returns what a search or a training holds for the table, and in words what it holds that no row is
-    about. Damaged where a file is not what it should be."""
+    """Returns what a search or a training holds for the table, and in words what it holds that no
+    row is about. Damaged where a file is not what it should be."""
     config = Config.read(run)
     with blaming(run / Config.FILE):
         preset, data = config.preset, config.settings["data.dataset"]
@@ -148,8 +148,8 @@ def _of_search(run: Path, config: Config) -> tuple[list[Finding], list[str]]:
 
 
 def _chosen(run: Path, first: str) -> tuple[str, str]:
-    """Returns the folder of the training that validation chose among several, where it is not of the
-    architecture that ranks first, and a note that says so."""
+    """Returns the folder of the training that validation chose among several, where it is not of
+    the architecture that ranks first, and a note that says so."""
     record = Retrained.find(run)
     if record is None or record.chosen == first:
         return "", ""

@@ -1,5 +1,6 @@
-"""What a search and its trainings cost, from the clocks in their folders, and the ratio that the paper's
-title is about: what training every child to the end would cost, per cost of the search. No torch in here."""
+"""What a search and its trainings cost, by the clocks in their folders, and the ratio of the
+paper's title: the cost of training every child to the end, over that of the search. No torch in
+here."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from enas.runs.records import Ledger, sampled, ticks
 
 
 def seconds_at_work(folder: Path) -> float:
-    """Returns how long a search or a training ran: from each begin or resume to the last tick before the
-    next one; 0 where nothing is recorded."""
+    """Returns how long a search or a training ran: from each begin or resume to the last tick
+    before the next one; 0 where nothing is recorded."""
     clock = ticks(folder)
     with blaming(folder / "timing.jsonl"):
         works = [(before.at, tick.at) for before, tick in pairwise(clock) if tick.event not in ("begin", "resume")]
@@ -21,8 +22,7 @@ def seconds_at_work(folder: Path) -> float:
 
 
 def ledger(run: Path, trainings: Iterable[Path], search_macs: float = 0.0, training_macs: float = 0.0) -> Ledger | None:
-    """Returns None where a clock is missing. Clocks have whole seconds: a short search or training
-    counts as one."""
+    """Returns None where a clock is missing. Clocks have whole seconds, and one is the least."""
     folders = list(dict.fromkeys(trainings))
     if not ticks(run) or not folders:
         return None

@@ -1,5 +1,5 @@
-"""Is the derived architecture a local optimum? Trains changed architectures (studies.py) from scratch,
-and says how much worse they are."""
+"""Is the derived architecture a local optimum? Trains changed architectures (studies.py) from
+scratch, and says how much worse they are."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def studies_of(space: str, local: int, single: int) -> list[tuple[Study, int]]:
 
 
 def study_result(trainings: Trainings, study: Study, number: int, derived: Sequence[float]) -> StudyResult:
-    """Trains `number` changed architectures, or as many as there are: a single one over as many seeds as
-    the derived one, whose test figures are `derived`. OutOfTime where it was stopped."""
+    """Trains `number` changed architectures, or as many as there are: a single one over as many
+    seeds as the derived one, whose test figures are `derived`. OutOfTime where it was stopped."""
     plan = trainings.plan
     rng, there_are = random.Random(seed_of(plan.seed, "study", study.name)), None
     if study.name == SINGLE:
@@ -60,7 +60,7 @@ def study_result(trainings: Trainings, study: Study, number: int, derived: Seque
 
 
 def _as_large(trainings: Trainings, arch: Architecture) -> Plan:
-    """Returns the plan with the width at which this network has as many parameters as the derived one."""
+    """Returns the plan with the width that makes this network as large as the derived one."""
     plan = trainings.plan
     parameters = trainings.results[trainings.job(trainings.best.architecture, 0)].parameters
     retrain, on_meta = plan.settings.retrain, dataclasses.replace(plan, device="meta")
@@ -81,9 +81,9 @@ def _as_large(trainings: Trainings, arch: Architecture) -> Plan:
 def worse_by(
     base: Sequence[float], changed: Sequence[Sequence[float]], metric: Metric
 ) -> tuple[Interval | None, float | None]:
-    """Returns how much worse changed networks are than the unchanged one, in points of the metric: the
-    mean with Welch's interval, of seeds against networks (of seeds, where there is one network), and
-    the largest; None for what there are too few figures for."""
+    """Returns how much worse changed networks are than the unchanged one, in points of the metric:
+    the mean with Welch's interval, of seeds against networks (of seeds, where there is one
+    network), and the largest; None for what there are too few figures for."""
     if not changed:
         return None, None
     values = changed[0] if len(changed) == 1 else [mean(scores) for scores in changed]

@@ -1,8 +1,9 @@
-"""What a search and its trainings compute, in multiply-accumulates: a figure that does not depend on the
-machine.
+"""What a search and its trainings compute, in multiply-accumulates: a figure that does not depend
+on the machine.
 
 torch's counter counts the convolutions and products of a forward pass; a training step is three of
-them (its backward pass is two). Not counted: everything else, validation, and the controller itself.
+them (its backward pass is two). Not counted: everything else, validation, and the controller
+itself.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ SAMPLE = 16  # architectures of a search that are counted; the others are taken 
 
 
 def macs(run: Callable[[], object]) -> float:
-    """Returns the multiply-accumulates of a call without gradients. Average pools that run as
-    convolutions are none."""
+    """Returns the multiply-accumulates of a call without gradients; pools count as none."""
     with kernels.without("pool"), FlopCounterMode(display=False) as counter, torch.no_grad():
         run()
     return counter.get_total_flops() / 2
@@ -52,7 +52,7 @@ def _countable(network: Any) -> Any:
 
 
 def of_search(run: OpenedRun) -> float:
-    """Returns those of all that a search has trained and scored so far, estimated from a sample of it."""
+    """Returns those of all that a search has trained and scored, estimated from a sample."""
     search = run.plan.with_settings(network=_countable(run.plan.settings.network)).search()
     children, space = sampled(run.path), run.plan.space
     archs = {child.id: space.architecture(child.choices) for child in children if child.choices}
@@ -70,8 +70,8 @@ def of_search(run: OpenedRun) -> float:
 
 
 def of_trainings(plan: Plan, models: Sequence[Architecture | Reference]) -> float:
-    """Returns those of training each of these from scratch, to the end, by the plan's recipe; a model
-    that is named twice counts twice."""
+    """Returns those of training each of these from scratch, to the end, by the plan's recipe; a
+    model that is named twice counts twice."""
     settings = plan.settings.retrain
     task = plan.task(plan.load_data(), settings.task, settings.train_on)
     counted = {}

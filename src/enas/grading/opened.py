@@ -46,9 +46,9 @@ class OutOfTime(Exception):
 
 
 class Trainings:
-    """Trains models from scratch in the folder of a run, many side by side, and keeps their results.
+    """Trains models from scratch in the folder of a run, side by side, and keeps results.
 
-    `best`: what the run derived; `plan`: the recipe that all are trained by, unless another is named."""
+    `best`: what the run derived; `plan`: the recipe, where no other one is named."""
 
     def __init__(
         self, run: OpenedRun, best: Best, plan: Plan, workers: int | None, max_seconds: float | None, listen: Listener
@@ -74,8 +74,8 @@ class Trainings:
         return Job(model, retrain_folder(self.run.path, model, seed, plan or self.plan, self.run.plan), seed)
 
     def train(self, jobs: Sequence[Job], plan: Plan | None = None) -> list[float]:
-        """Returns test figures as they are shown, NaN where a training diverged. OutOfTime where one of
-        them was stopped."""
+        """Returns test figures as shown, NaN where one diverged. OutOfTime where one was
+        stopped."""
         plan = plan or self.plan
         for job in jobs:
             if job not in self.results and (result := Result.of(job.folder)) is not None:

@@ -1,10 +1,11 @@
-"""Strategies and searches against the truth: a table that has the accuracy of every architecture of a
-space (NAS-Bench-201, NAS-Bench-Macro; `enas.spaces.registry` says how each is read).
+"""Strategies and searches against the truth: a table that has the accuracy of every architecture of
+a space (NAS-Bench-201, NAS-Bench-Macro; `enas.spaces.registry` says how each is read).
 
-A strategy by itself is asked and told from the table: no weights, nothing to train, only what it learns
-from. Its *regret* after q queries is the score of the best architecture of the table, minus the score
-of the best of its q queries by reward. Rewards and scores are two columns: where the benchmark has
-both, the accuracy of a short training on validation images, and of the full one on test images.
+A strategy by itself is asked and told from the table: no weights, nothing to train, only what it
+learns from. Its *regret* after q queries is the score of the best architecture of the table, minus
+the score of the best of its q queries by reward. Rewards and scores are two columns: where the
+benchmark has both, the accuracy of a short training on validation images, and of the full one on
+test images.
 
 Shapes: S seeds, Q queries.
 """
@@ -21,18 +22,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
+from enas.grading.asked import Asked
 from enas.grading.opened import OpenedRun
 from enas.grading.ranking import Grade, grade
 from enas.procedures.statistics import Interval, difference, interval
-from enas.ranges import at_least, check_name, check_ranges
-from enas.runs.files import write_json
+from enas.ranges import check_name
 from enas.runs.presets.registry import config_of, preset_for
 from enas.runs.process import versions
+from enas.runs.records import File, Value
 from enas.spaces.architecture import Architecture
 from enas.spaces.registry import SPACES, Benchmark
 from enas.spaces.space import SearchSpace
@@ -59,12 +61,11 @@ class Table:
 def read_table(
     path: Path, space: SearchSpace, parse: Callable[[str], Architecture], form: Literal["csv", "json"] = "csv"
 ) -> Table:
-    """Reads a file, .gz or not. `csv`: a column `arch` in the space's published form, and columns of numbers.
-    `json`: an object with an entry for each published form, itself an object of numbers; a list of three
-    is three columns, `name_1` to `name_3`.
+    """Reads a file, .gz or not. `csv`: a column `arch` in the space's published form, and columns
+    of numbers. `json`: an object with an entry for each published form, itself an object of
+    numbers; a list of three is three columns, `name_1` to `name_3`.
 
-    ValueError where the file is missing or is not that, and where an architecture is missing or of
-    another space."""
+    ValueError where the file is missing or something else, or lacks an architecture."""
     if not path.is_file():
         raise ValueError(f"--table is a file of the benchmark's accuracies; there is none at '{path}'")
     try:
@@ -108,20 +109,6 @@ def _json_rows(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the oracle is asked for. Columns of None are those that the benchmark names."""
-
-    queries: int = 300
-    seeds: int = 100
-    cells: int = 200
-    reward: str | None = None
-    score: str | None = None
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "", queries=at_least(1), seeds=at_least(2), cells=at_least(6))
-
-
-@dataclass(frozen=True)
 class Truth:
     """A table with its space; `reward` and `score` are the columns that are told and that count."""
 
@@ -135,8 +122,8 @@ class Truth:
 
     @classmethod
     def read(cls, what: str, file: Path, asked: Asked, table_only: bool = False) -> Truth:
-        """`what`: the name of a space, or the folder of a search in it. ValueError where there is no table
-        of the space, or a column is missing."""
+        """Reads the table for `what`, a space or the folder of a search in it. ValueError where
+        there is no table of the space, or a column is missing."""
         benchmarks = {name: entry.benchmark for name, entry in SPACES.items() if entry.benchmark}
         run = OpenedRun.at(what) if what not in benchmarks and Path(what).is_dir() else None
         if what not in benchmarks and run is None:
@@ -152,16 +139,9 @@ class Truth:
         table.column(truth.reward), table.column(truth.score)  # a wrong name is said before minutes are spent
         return truth
 
-
-@dataclass(frozen=True)
-class Curves:
-    """The score of the best architecture so far by reward, of one strategy, (S, Q), percent."""
-
-    strategy: str
-    scores: np.ndarray
-
-    def regret(self, best: float) -> np.ndarray:
-        return best - self.scores
+    def parts(self, asked: Asked) -> int:
+        """Returns how often `held_against` tells of its progress."""
+        return asked.cells if self.run else len(STRATEGIES) * asked.seeds
 
 
 @dataclass(frozen=True)
@@ -175,53 +155,29 @@ class Played:
 
 
 @dataclass(frozen=True)
-class Contest:
+class Reached(Value):
+    """What one strategy reached, over seeds, in percent."""
+
+    score: Mapping[str, Interval]  # by number of queries
+    regret: Interval  # after all queries
+    above_uniform: Interval | None  # after all queries; None for random search itself
+
+
+@dataclass(frozen=True)
+class Contest(File):
     """All strategies against one table."""
 
-    truth: Truth
-    asked: Asked
-    curves: Mapping[str, Curves]
-
-    @property
-    def best(self) -> float:
-        return max(self.truth.table.column(self.truth.score).values())
-
-    @property
-    def marks(self) -> list[int]:
-        return [mark for mark in MARKS if mark < self.asked.queries] + [self.asked.queries]
-
-    def regret(self, name: str) -> Interval:
-        """Returns the regret after all queries."""
-        return interval(self.curves[name].regret(self.best)[:, -1])
-
-    def above_uniform(self, name: str) -> Interval:
-        """Returns how far a strategy is above random search after all queries, in points."""
-        return difference(self.curves[name].scores[:, -1], self.curves["random"].scores[:, -1])
-
-    def verdict(self, name: str) -> str:
-        gap = self.above_uniform(name)
-        side = "above" if gap.mean > 0 else "below"
-        says = f"is {side} uniform" if gap.excludes_zero else "is not told apart from uniform"
-        return f"{name} {says} after {self.asked.queries} queries: {gap} points"
-
-    @property
-    def verdicts(self) -> list[str]:
-        return [self.verdict(name) for name in self.curves if name != "random"]
-
-    def to_dict(self) -> dict[str, object]:
-        strategies = {
-            name: {
-                "score": {str(q): dataclasses.asdict(interval(curves.scores[:, q - 1])) for q in self.marks},
-                "regret": dataclasses.asdict(self.regret(name)),
-                "above_uniform": dataclasses.asdict(self.above_uniform(name)) if name != "random" else None,
-            }
-            for name, curves in self.curves.items()
-        }
-        return {
-            "table": self.truth.table.name, "reward": self.truth.reward, "score": self.truth.score, "best": self.best,
-            "seeds": self.asked.seeds, "queries": self.asked.queries, "versions": versions(),
-            "note": self.truth.benchmark.note, "strategies": strategies, "verdict": self.verdicts,
-        }  # fmt: skip
+    FILE: ClassVar[str] = "oracle.json"
+    table: str
+    reward: str
+    score: str
+    best: float  # score of the best architecture
+    seeds: int
+    queries: int
+    versions: Mapping[str, str]
+    note: str
+    strategies: Mapping[str, Reached]
+    verdict: tuple[str, ...]
 
 
 def play(
@@ -233,8 +189,8 @@ def play(
     seeds: int,
     at_a_time: int,
 ) -> Iterator[Played]:
-    """Asks and tells a strategy until the queries are spent, for each seed; rewards are told as shares
-    (percent / 100). An architecture that is asked for again counts again."""
+    """Asks and tells a strategy until the queries are spent, for each seed; rewards are told as
+    shares (percent / 100). An architecture that is asked for again counts again."""
     for seed in range(seeds):
         strategy = make(seed)
         best = -math.inf
@@ -249,12 +205,13 @@ def play(
         yield Played(name, seed, seeds, scores)
 
 
-def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> Contest:
-    """Plays every registered strategy; `listen` is called with a text after each seed."""
+def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> tuple[Contest, dict[str, np.ndarray]]:
+    """Plays every registered strategy; `listen` is called with a text after each seed. Returns what
+    came out, and the regret of each strategy, (S, Q)."""
     torch.set_num_threads(1)  # a controller's tensors are small
     recipe = config_of(preset_for(truth.space.name), "quick")
     reward, score = truth.table.column(truth.reward), truth.table.column(truth.score)
-    curves = {}
+    best, scores = max(score.values()), {}
     for name, entry in STRATEGIES.items():
         learns = name == "reinforce"
         make = partial(_strategy, entry.make, truth.space, recipe.strategy if learns else entry.settings())
@@ -263,24 +220,41 @@ def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> Con
         for played in play(make, name, reward, score, asked.queries, asked.seeds, at_a_time):
             rows.append(played.scores)
             listen(f"{name}: seed {played.seed + 1} of {asked.seeds}")
-        curves[name] = Curves(name, np.array(rows))
-    return Contest(truth, asked, curves)
+        scores[name] = np.array(rows)
+    last = {name: scores_SQ[:, -1] for name, scores_SQ in scores.items()}
+    marks = [mark for mark in MARKS if mark < asked.queries] + [asked.queries]
+    gaps = {name: difference(last[name], last["random"]) for name in scores if name != "random"}
+    reached = {
+        name: Reached({str(q): interval(found[:, q - 1]) for q in marks}, interval(best - last[name]), gaps.get(name))
+        for name, found in scores.items()
+    }
+    contest = Contest(
+        truth.table.name, truth.reward, truth.score, best, asked.seeds, asked.queries, versions(), truth.benchmark.note,
+        reached, tuple(f"{n} {_in_words(gap)} after {asked.queries} queries: {gap} points" for n, gap in gaps.items()),
+    )  # fmt: skip
+    return contest, {name: best - found for name, found in scores.items()}
+
+
+def _in_words(gap: Interval) -> str:
+    side = "above" if gap.mean > 0 else "below"
+    return f"is {side} uniform" if gap.excludes_zero else "is not told apart from uniform"
 
 
 def _strategy(make: Callable[..., Strategy], space: SearchSpace, settings: object, seed: int) -> Strategy:
     return make(space, settings, seed=seed)
 
 
-def held_against(truth: Truth, asked: Asked, out: Path, listen: Callable[[str], object]) -> Contest | Grade:
+def held_against(
+    truth: Truth, asked: Asked, out: Path, listen: Callable[[str], object]
+) -> tuple[Contest | Grade, dict[str, np.ndarray]]:
     """Plays all strategies, or grades the run that `truth` is of; writes `out`/oracle.json."""
-    record: dict[str, object]
     result: Contest | Grade
+    regrets: dict[str, np.ndarray] = {}
     if truth.run is None:
-        result = play_all(truth, asked, listen)
-        record = result.to_dict()
+        result, regrets = play_all(truth, asked, listen)
     else:
         result = grade(truth.run, truth.table.column(truth.score), asked.cells, listen=listen)
-        record = {**result.to_dict(), "table": truth.table.name, "score": truth.score, "note": truth.benchmark.note}
+        result = dataclasses.replace(result, table=truth.table.name, score=truth.score, note=truth.benchmark.note)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "oracle.json", record)
-    return result
+    result.write(out)
+    return result, regrets

@@ -1,8 +1,10 @@
-"""What the paper reports (Pham et al. 2018, arXiv 1802.03268v2): every row of Tables 1 and 2, and every experiment of
-section 3.3, with the command that runs it here. Facts alone: what came out here is read from run folders (reproduce.py).
+"""What the paper reports (Pham et al. 2018, arXiv 1802.03268v2): every row of Tables 1 and 2, and
+every experiment of section 3.3, with the command that runs it here. Facts alone: what came out here
+is read from run folders (reproduce.py).
 
-Figures of the tables were checked against the prose where it repeats them: 55.8, 56.0 and 62.4 (3.1); 2.56, 4.23, 4.47,
-3.87, 3.65, 3.54, 3.41, 2.89 and 2.65 (3.2). None of a row that could not be read with certainty is given. No torch in here.
+Figures of the tables were checked against the prose where it repeats them: 55.8, 56.0 and 62.4
+(3.1); 2.56, 4.23, 4.47, 3.87, 3.65, 3.54, 3.41, 2.89 and 2.65 (3.2). None of a row that could not
+be read with certainty is given. No torch in here.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Experiment:
 
     @property
     def text(self) -> str:
-        """`55.8`, `3.54 %`, `up to +8`; `-` where the paper gives none."""
+        """The figure as text: `55.8`, `3.54 %`, `up to +8`; `-` where the paper gives none."""
         if self.figure is None:
             return "-"
         number = f"{self.figure:+g}" if self.kind == "local" else f"{self.figure:.{1 if self.data == 'ptb' else 2}f}"

@@ -1,6 +1,6 @@
-"""How well the shared weights of a search rank: against a table of the truth (`enas oracle RUN --table
-FILE`), and against trainings from scratch (`enas compare RUN`). Beside them stand rankers that cost
-nothing: parameters, multiply-adds, depth."""
+"""How well the shared weights of a search rank: against a table of the truth (`enas oracle RUN
+--table FILE`), and against trainings from scratch (`enas compare RUN`). Beside them stand rankers
+that cost nothing: parameters, multiply-adds, depth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import copy
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,42 +19,40 @@ from enas.grading.verdict import uniform_architectures
 from enas.networks.supernet import Supernet
 from enas.procedures.statistics import Ranking, rank
 from enas.runs.loop import silent
-from enas.runs.records import Best
+from enas.runs.records import Best, File, Json, Value
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace
 from enas.tasks.metrics import Metric
 from enas.tasks.task import Task
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
+@dataclass(frozen=True)
+class Place(Value):
     """Where a derived architecture stands among all of its space."""
 
-    architecture: Architecture
+    id: str
     score: float
     rank: int
     better_than: float  # share of all architectures
+    space: Json
+    choices: Json
+    provenance: Json = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, object]:
-        place = {"score": self.score, "rank": self.rank, "better_than": self.better_than}
-        return {"id": self.architecture.id, **self.architecture.to_dict(), **place}
 
-
-@dataclasses.dataclass(frozen=True)
-class Grade:
+@dataclass(frozen=True)
+class Grade(File):
     """A search held against a table of the truth, in percent."""
 
+    FILE: ClassVar[str] = "oracle.json"
     run: str
     epochs: int
     space_size: int
     derived: Place | None
     uniform_mean: float
     rankings: tuple[Ranking, ...]
-
-    def to_dict(self) -> dict[str, object]:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        rankings = [ranking.to_dict() for ranking in self.rankings]
-        return {**values, "derived": self.derived.to_dict() if self.derived else None, "rankings": rankings}
+    table: str = ""
+    score: str = ""  # column of the table
+    note: str = ""
 
 
 def grade(
@@ -64,10 +63,10 @@ def grade(
     batches: int = 4,
     listen: Callable[[str], object] = silent,
 ) -> Grade:
-    """Holds a search against the truth (architecture to percent): where its derived architecture stands,
-    and how the shared weights rank `cells` random architectures on `batches` validation minibatches.
+    """Holds a search against the truth (architecture to percent): where its derived architecture
+    stands, and how its shared weights rank `cells` random ones on `batches` minibatches.
 
-    `listen` is called with a text after each architecture. ValueError for a run of another space."""
+    `listen` gets a text after each architecture. ValueError for a run of another space."""
     space = run.plan.space
     if not truth or next(iter(truth)).space != space.spec:
         raise ValueError(f"the table is of another space than '{run.path}', which searches {space.name}")
@@ -96,8 +95,10 @@ def _rewarding(task: Task, kind: str) -> Any:
 
 
 def _place(arch: Architecture, truth: Mapping[Architecture, float]) -> Place:
-    better, worse = (sum(sign * value > sign * truth[arch] for value in truth.values()) for sign in (1, -1))
-    return Place(arch, truth[arch], better + 1, worse / len(truth))
+    score = truth[arch]
+    better, worse = sum(other > score for other in truth.values()), sum(other < score for other in truth.values())
+    place = {"id": arch.id, "score": score, "rank": better + 1, "better_than": worse / len(truth)}
+    return Place.from_json({**place, **arch.to_dict()})
 
 
 @torch.no_grad()
@@ -140,9 +141,9 @@ def depth(space: SearchSpace, arch: Architecture) -> int:
 def ranked_from_scratch(
     run: OpenedRun, archs: Sequence[Architecture], figures: Sequence[float], metric: Metric
 ) -> tuple[Ranking, ...]:
-    """Returns how a search's shared weights, and what costs nothing, rank architectures that were trained
-    from scratch to `figures` of `metric`, as they are shown. Scores are of the whole validation part.
-    Empty below 6 architectures."""
+    """Returns how a search's shared weights, and what costs nothing, rank architectures that were
+    trained from scratch to `figures` of `metric`, as they are shown. Scores are of the whole
+    validation part. Empty below 6 architectures."""
     if len(archs) < 6:
         return ()
     search = run.search()

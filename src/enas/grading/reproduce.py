@@ -1,8 +1,8 @@
 """The paper's experiments beside ours (`enas reproduce`).
 
-A row for each experiment of paper.py. Every figure of ours is a finding in a run folder (findings.py):
-there is none without one. Figures of equal settings stand together; each line names its settings of
-size that are below the recipe `paper`. No torch in here.
+A row for each experiment of paper.py. Every figure of ours is a finding in a run folder
+(findings.py): there is none without one. Figures of equal settings stand together; each line names
+its settings of size that are below the recipe `paper`. No torch in here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from enas.grading.paper import EXPERIMENTS, Experiment
 from enas.runs.files import Damaged, flat
 from enas.runs.records import Config
 
-# Settings of size, by their last names; a larger value is a fuller one, except for the stem's stride.
+# Settings of size, by their last names; a larger value is a fuller one, except for the stem's
+# stride.
 SIZES = (
     "epochs", "train", "filters", "double_filters", "cells", "hidden", "layers", "num_nodes", "num_layers", "stem_stride",
 )  # fmt: skip
@@ -59,7 +60,7 @@ class Ours:
 
     value: float | None  # None: every training diverged
     spread: float | None
-    over: str  # what the spread is over, and how many
+    over: str  # what the standard deviation is over, and how many
     extreme: float | None  # the best of the random architectures; the largest increase of a study
     parameters: tuple[int, ...]
     preset: str
@@ -71,7 +72,7 @@ class Ours:
 
     @property
     def full(self) -> bool:
-        """No setting of size is below that of the recipe `paper`, and parameters are not below the paper's."""
+        """True where neither settings of size nor parameters are below the paper's."""
         return not self.smaller
 
 
@@ -90,7 +91,7 @@ class Row:
 
 @dataclass
 class Survey:
-    """The whole table, the folders that could not be read and why, and what was found that no row is about."""
+    """The whole table; folders that could not be read, and why; what no row is about."""
 
     rows: list[Row] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -99,7 +100,7 @@ class Survey:
 
 
 def paper_settings() -> dict[str, Settings]:
-    """Returns the recipe `paper` of the paper's presets: settings by dotted names, as a config.json holds them."""
+    """Returns the recipe `paper` of the paper's presets, as flat as a `Config` holds it."""
     from enas.runs.presets.registry import config_of, preset
     from enas.runs.settings import to_dict
 
@@ -108,11 +109,11 @@ def paper_settings() -> dict[str, Settings]:
 
 
 def survey(folders: Sequence[Path], papers: Mapping[str, Settings], scan: Path | None = None) -> Survey:
-    """Returns every row, with what the runs in `folders` (each a run, or a folder of them) and those below
-    `scan` hold.
+    """Returns every row, with what the runs in `folders` (each a run, or a folder of them) and
+    those below `scan` hold.
 
-    `papers`: settings of the recipe `paper` by preset. ValueError where one of `folders` is neither, or is
-    a run that is damaged; a damaged run that was come upon is skipped and named.
+    `papers`: settings of the recipe `paper` by preset. ValueError where one of `folders` is
+    neither, or is a run that is damaged; a damaged run that was come upon is skipped and named.
     """
     table, by_run = Survey(), dict[Path, list[Finding]]()
     for folder in (*folders, *([scan] if scan else [])):
@@ -151,20 +152,13 @@ def _runs_below(folder: Path) -> Iterator[Path]:
 
 
 # --------------------------------------------------------------------------------------------------- which row, together
-@dataclass(frozen=True)
-class Group:
-    """Findings that are equal in this stand in one line."""
+Group = tuple[str, str, int | None, str, frozenset[tuple[str, str]]]
 
-    preset: str
-    recipe: str
-    budget: int | None
-    note: str
-    read_by: frozenset[tuple[str, str]]
 
-    @classmethod
-    def of(cls, one: Finding) -> Group:
-        read_by = frozenset((name, repr(v)) for name, v in one.settings.items() if name.startswith(READ_BY[one.kind]))
-        return cls(one.preset, one.recipe, one.budget, one.note if one.kind == "derived" else "", read_by)
+def _group(one: Finding) -> Group:
+    """Returns what is equal in the findings of one line."""
+    read_by = frozenset((name, repr(v)) for name, v in one.settings.items() if name.startswith(READ_BY[one.kind]))
+    return one.preset, one.recipe, one.budget, one.note if one.kind == "derived" else "", read_by
 
 
 def _ours(experiment: Experiment, everything: Iterable[Finding], papers: Mapping[str, Settings]) -> list[Ours]:
@@ -172,13 +166,13 @@ def _ours(experiment: Experiment, everything: Iterable[Finding], papers: Mapping
     groups: dict[Group, list[Finding]] = {}
     for finding in everything:
         if _is_of(finding, experiment, papers[finding.preset]):
-            groups.setdefault(Group.of(finding), []).append(finding)
+            groups.setdefault(_group(finding), []).append(finding)
     lines = [_together(_once(group), experiment, papers[group[0].preset]) for group in groups.values()]
     return sorted((_told_apart(line, lines) for line in lines), key=lambda line: (len(line.smaller), len(line.differs)))
 
 
 def _once(group: Sequence[Finding]) -> list[Finding]:
-    """Drops what was repeated by the same seeds, which is no second sample: the larger one counts."""
+    """Drops what the same seeds repeated, which is no second sample: the larger one counts."""
     return list({finding.seeds: finding for finding in sorted(group, key=lambda finding: finding.n)}.values())
 
 
@@ -203,8 +197,7 @@ def _is_of(one: Finding, experiment: Experiment, paper: Settings) -> bool:
 
 
 def _wider(one: Finding, paper: Settings) -> bool:
-    """Returns whether it has more filters than the run's own recipe and nothing else changed, or more than
-    the recipe `paper`."""
+    """Returns whether only its filters differ from the run's, and are more, or exceed `paper`'s."""
 
     def highest(settings: Settings) -> int:
         width = int(settings.get("retrain.network.filters", 0))
@@ -239,8 +232,8 @@ def _together(group: Sequence[Finding], experiment: Experiment, paper: Settings)
 
 
 def _statistics(group: Sequence[Finding]) -> tuple[float, float | None, str]:
-    """Returns mean, standard deviation, and what it is over: of several searches, over their means, since
-    one more search is one more sample."""
+    """Returns mean, standard deviation, and what it is over: of several searches, over their means,
+    since one more search is one more sample."""
     first, values, n = group[0], [one.value for one in group], sum(one.n for one in group)
     searches = list(dict.fromkeys(one.run for one in group))
     if first.kind == "uniform":  # all together: over architectures, whichever search they were drawn beside
@@ -259,8 +252,8 @@ def _statistics(group: Sequence[Finding]) -> tuple[float, float | None, str]:
 
 # -------------------------------------------------------------------------------------------------- against the paper's
 def _against(one: Finding, experiment: Experiment, paper: Settings) -> tuple[tuple[Below, ...], dict[str, tuple[Any, Any]]]:
-    """Returns the settings of size that are below the recipe `paper`, those of the search last; and all
-    settings that differ from it."""
+    """Returns the settings of size that are below the recipe `paper`, those of the search last; and
+    all settings that differ from it."""
     below: list[Below] = []
     differs: dict[str, tuple[Any, Any]] = {}
     for name, ours in one.settings.items():

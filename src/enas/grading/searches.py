@@ -1,5 +1,5 @@
-"""Searches to compare with: as long as the run's own, but with random children, or with a controller
-that never learns. Each has a folder inside the run and goes on where it was stopped."""
+"""Searches to compare with: as long as the run's own, but with random children, or with a
+controller that never learns. Each has a folder inside the run and goes on where it was stopped."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ def with_a_controller_at_rest(plan: Plan) -> Plan:
 
 
 def random_search(trainings: Trainings) -> Architecture:
-    """Returns what random search with weight sharing finds: a search as long with random children,
-    derived by the same settings."""
+    """Returns what a search as long with random children derives by the same settings."""
     folder, plan = trainings.run.path / "uniform-sharing", with_random_children(trainings.run.plan)
     _finish(trainings, plan, folder)
     settings = from_dict(plan.settings.derive, {**trainings.best.settings, "uniform": 0})
@@ -51,8 +50,8 @@ def random_search(trainings: Trainings) -> Architecture:
 
 
 def disabled_controller(trainings: Trainings, configurations: int) -> Disabled:
-    """Scores the shared weights of a search as long whose controller never learns (paper 3.3), on the
-    test part: `configurations` of its architectures, and their ensemble."""
+    """Scores the shared weights of a search as long whose controller never learns (paper 3.3), on
+    the test part: `configurations` of its architectures, and their ensemble."""
     folder = trainings.run.path / "disabled-controller"
     _finish(trainings, with_a_controller_at_rest(trainings.run.plan), folder)
     search = OpenedRun.at(folder).search()

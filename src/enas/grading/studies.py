@@ -1,7 +1,9 @@
-"""Changes to an architecture that ask whether it is a local optimum: the paper's own (3.1, 3.2), and every single one.
+"""Changes to an architecture that ask whether it is a local optimum: the paper's own (3.1, 3.2),
+and every single one.
 
-A study draws changed architectures. Which studies a space has is the registry below; `single_changes` needs no entry, it is
-made of a space's decisions. Two architectures that build the same network count as one. No torch in here.
+A study draws changed architectures. Which studies a space has is the registry below;
+`single_changes` needs no entry, it is made of a space's decisions. Two architectures that build the
+same network count as one. No torch in here.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ class Study:
 
 # ------------------------------------------------------------------------------------------------------- every change
 def single_changes(space: SearchSpace, arch: Architecture) -> Iterator[tuple[str, Architecture]]:
-    """Yields every other network that differs in one answer (in one member of a subset), and what was
-    changed, in the order of the decisions. A change that makes another decision active is left out."""
+    """Yields every other network that differs in one answer (in one member of a subset), and the
+    change in words. A change that makes another decision active is left out."""
     same = space.wire(arch)
     for decision in space.decisions:
         if decision.name not in arch.choices:
@@ -47,8 +49,8 @@ def single_changes(space: SearchSpace, arch: Architecture) -> Iterator[tuple[str
 
 
 def _in_order(decision: Decision, answer: Answer) -> list[Answer]:
-    """Returns the answers one change away, in the order in which a decision lists its answers: a draw among
-    them stays what it was in earlier versions."""
+    """Returns the answers one change away, in the order in which a decision lists its answers: a
+    draw among them stays what it was in earlier versions."""
     if not isinstance(decision, SubsetChoice):
         return decision.neighbours(answer)
     return sorted(decision.neighbours(answer), key=lambda subset: [option in subset for option in decision.options])
@@ -70,7 +72,7 @@ def _said(name: str, before: Answer, after: Answer) -> str:
 
 # ------------------------------------------------------------------------------------------------- the paper's changes
 def _some(names: list[str], rng: random.Random) -> list[str]:
-    """Each with probability one half, at least one."""
+    """Returns each with probability one half, at least one."""
     return [name for name in names if rng.random() < 0.5] or [rng.choice(names)]
 
 
@@ -79,7 +81,7 @@ def _ops(space: SearchSpace, arch: Architecture) -> dict[str, OpChoice]:
 
 
 def _switched(to: Callable[[str, random.Random], str | None]) -> Change:
-    """Ops of some nodes switched to what `to` says, of those it says something of."""
+    """Switches ops of some nodes to what `to` says, of those that it says something of."""
 
     def change(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
         able = {
@@ -103,7 +105,7 @@ def _relu_and_tanh(op: str, rng: random.Random) -> str | None:
 
 
 def _connections(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
-    """Three inputs, or as many as there are, read from elsewhere."""
+    """Reads three inputs, or as many as there are, from elsewhere."""
     able = [d for d in space.decisions if isinstance(d, InputChoice) and d.name in arch.choices and len(d.options) > 1]
     if not able:
         return None
@@ -112,7 +114,7 @@ def _connections(space: SearchSpace, arch: Architecture, rng: random.Random) -> 
 
 
 def _plain(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
-    """Every separable convolution becomes a plain one of its kernel."""
+    """Makes every separable convolution a plain one of its kernel."""
     to = {name: str(arch.choices[name]).removeprefix("sep_") for name in _ops(space, arch)}
     to = {name: op for name, op in to.items() if op != arch.choices[name]}
     return _with(space, arch, dict(to)) if to else None
@@ -150,7 +152,7 @@ STUDIES: dict[str, tuple[Study, ...]] = {
 def drawn(
     study: Study, space: SearchSpace, arch: Architecture, n: int, rng: random.Random
 ) -> list[tuple[str, Architecture]]:
-    """Up to n different changed networks, and what was changed in each; fewer where there are no more."""
+    """Returns up to n different changed networks, each with its change in words."""
     seen = [space.wire(arch)]
     out: list[tuple[str, Architecture]] = []
     for _ in range(TRIES):
@@ -165,6 +167,6 @@ def drawn(
 
 
 def difference(space: SearchSpace, before: Architecture, after: Architecture) -> str:
-    """What was changed, in words."""
+    """Returns the change in words."""
     names = [d.name for d in space.decisions if before.choices.get(d.name) != after.choices.get(d.name)]
     return "; ".join(_said(name, before.choices.get(name, ()), after.choices.get(name, ())) for name in names)

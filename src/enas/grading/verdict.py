@@ -1,9 +1,9 @@
-"""Is the derived architecture better than random ones that are trained by the same recipe? (paper 3.3,
-guided random search)
+"""Is the derived architecture better than random ones that are trained by the same recipe? (paper
+3.3, guided random search)
 
-Here are the draw of the random architectures and the statistics. The score of an architecture is the
-mean over its training seeds. Welch's interval compares the mean of the derived architecture, which
-varies over seeds, with the mean of the random ones, which vary over architectures.
+Here are the draw of the random architectures and the statistics. The score of an architecture is
+the mean over its training seeds. Welch's interval compares the mean of the derived architecture,
+which varies over seeds, with the mean of the random ones, which vary over architectures.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from enas.tasks.metrics import METRICS, Metric
 
 
 def uniform_architectures(space: SearchSpace, n: int, seed: int, without: Architecture | None = None) -> list[Architecture]:
-    """Returns n different random architectures, a function of `seed`; never `without`. ValueError where
-    the space is too small."""
+    """Returns n different random architectures by `seed`, never `without`; or a ValueError."""
     if space.size() < n + (without is not None):
         raise ValueError(f"space '{space.name}' has {space.size()} architectures; cannot draw {n} different ones")
     rng = random.Random(seed_of(seed, "compare"))
@@ -42,11 +41,13 @@ def verdict(
     diverged: int = 0,
     diverged_references: Sequence[str] = (),
 ) -> Verdict:
-    """Returns the verdict on test figures as they are shown (accuracies in percent, perplexities): those of
-    the derived architecture, of each random one and of each reference, all of them one per seed.
+    """Returns the verdict on test figures as they are shown (accuracies in percent, perplexities):
+    those of the derived architecture, of each random one and of each reference, all of them one per
+    seed.
 
-    `diverged`: the number of random architectures without a figure; `diverged_references`: the names of
-    references without one. ValueError with fewer than two on either side: there is no interval then.
+    `diverged`: the number of random architectures without a figure; `diverged_references`: the
+    names of references without one. ValueError with fewer than two on either side: there is no
+    interval then.
     """
     if len(derived) < 2 or len(uniform) < 2:
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, check_name, check_ranges
 
 STAGES = 3  # of the networks of NAS-Bench-201 and NAS-Bench-Macro
+DROPOUTS = ("word_dropout", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
 Computation = Literal["auto", "plain", "fused", "static", "recorded"]
 
 
@@ -214,11 +215,6 @@ class RecurrentSettings:
             hidden=COUNT,
             layers=COUNT,
             batch_norm_eps=POSITIVE,
-            word_dropout=RATE,
-            embedding_dropout=RATE,
-            input_dropout=RATE,
-            hidden_dropout=RATE,
-            output_dropout=RATE,
-            weight_dropout=RATE,
             init_range=POSITIVE,
+            **dict.fromkeys(DROPOUTS, RATE),
         )

@@ -29,7 +29,7 @@ SHARED = '<span class="shared">shared weights</span>'
 
 @contextmanager
 def charting() -> Iterator[None]:
-    """Within, a user's matplotlib settings do not count, text stays text, and equal figures are equal SVG."""
+    """Inside, a user's settings do not count, text stays text, equal figures are equal SVG."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "enas", "text.parse_math": False})
@@ -40,7 +40,7 @@ def charting() -> Iterator[None]:
 
 
 def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, float] = (4.4, 2.7)) -> tuple[Figure, Axes]:
-    """Over epochs, those of the warm-up shaded. Hardly wider than a phone, so that labels stay readable there."""
+    """Returns axes over epochs, the warm-up shaded; narrow, so that a phone shows the labels."""
     fig = Figure(figsize=size, layout="constrained")
     axes = fig.add_subplot(xlabel="epoch", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=epochs > 0))
@@ -55,7 +55,8 @@ def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, f
 
 
 def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> str:
-    """HTML of a figure. `title` and `about` are HTML, `alt` is text; `name` keeps the ids of several figures apart."""
+    """Returns the HTML of a figure. `title` and `about` are HTML, `alt` is text; `name` keeps the
+    ids of several figures apart."""
     file = io.StringIO()
     fig.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     attributes, _, body = file.getvalue().partition("<svg")[2].partition(">")
@@ -73,14 +74,14 @@ Line = tuple[Sequence[tuple[float, float]], str, str]  # points, colour, label
 
 
 def series(records: Sequence[Values], key: str, scale: float = 1.0) -> list[tuple[float, float]]:
-    """(epoch, value) where there is one."""
+    """Returns (epoch, value) where there is one."""
     return [(float(record["epoch"]), scale * float(record[key])) for record in records if key in record]
 
 
 def line_chart(
     name: str, title: str, about: str, ylabel: str, lines: Sequence[Line], warm_up: int = 0, logarithmic: bool = False
 ) -> str:
-    """Numbers over epochs, the last line on top."""
+    """Charts numbers over epochs, the last line on top."""
     fig, axes = _axes(ylabel, max((x for points, *_ in lines for x, _ in points), default=1), warm_up)
     says = [f"{re.sub('<.*?>', '', title)} over the epochs, {ylabel}"]
     for points, colour, label in lines:
@@ -95,7 +96,7 @@ def line_chart(
 
 
 def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> str:
-    """Stacked shares of a cell's ops over the epochs, in the colours of the drawings, lighter for a second op of a kind."""
+    """Charts the shares of a cell's ops in the colours of drawings, a second of a kind lighter."""
     found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
     kind = {op: boxes.op_kind(op) for op in found - {"skip"}}
     ops, colours = sorted(kind, key=lambda op: (kind[op], op)), []
@@ -121,29 +122,50 @@ def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> s
 def strip_plot(
     derived: Sequence[float], cells: Sequence[Sequence[float]], references: Mapping[str, Sequence[float]], metric: Metric
 ) -> str:
-    """Test figures: a dot a seed of the derived architecture or of a reference, a dot a uniform one (its mean over seeds);
-    bars are means."""
-    fig, axes = _axes("", size=(3.7, 1.6 + 0.5 * len(references)))
-    means = [mean(cell) for cell in cells]
-    rows = [(f"derived,\n{len(derived)} seeds", derived, BLUE), (f"uniform,\n{len(cells)} drawn", means, GREY)]
+    """Charts test figures: a dot per seed of the derived architecture or of a reference, and a dot
+    per random architecture, its mean over seeds."""
+    rows = [
+        (f"derived,\n{len(derived)} seeds", derived, BLUE),
+        (f"random,\n{len(cells)} drawn", list(map(mean, cells)), GREY),
+    ]
     rows += [(f"{name},\n{len(scores)} seeds", scores, BROWN) for name, scores in references.items()]
+    about = "A dot is a seed of the derived architecture, or a random one; all trained from scratch, alike. Bars are means."
+    title, measure = f"Test {metric.name}", f" in {metric.unit.strip()}" if metric.unit else ""
+    fig, says = _strips(rows, metric, (3.7, 1.6 + 0.5 * len(references)))
+    return _figure("strip", fig, f"{title}.", about, f"{title}{measure}; {says}")
+
+
+def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], metric: Metric) -> str:
+    """Charts test figures of the derived architecture, per seed, and of changed ones."""
+    rows = [("unchanged", base, BLUE), *((textwrap.fill(name, 22), values, GREY) for name, values in studies.items())]
+    about = (
+        "A dot is a seed of the derived architecture, or a changed one; all trained from scratch, alike. Bars are means."
+    )
+    fig, says = _strips(rows, metric, (4.4, 1.2 + 0.62 * len(studies)))
+    fig.axes[0].axvline(mean(base), color=BLUE, linewidth=0.8, linestyle=":", zorder=0)
+    return _figure("studies", fig, f"Changed a little, test {metric.name}.", about, says)
+
+
+def _strips(
+    rows: Sequence[tuple[str, Sequence[float], str]], metric: Metric, size: tuple[float, float]
+) -> tuple[Figure, str]:
+    """Returns rows of dots (label, figures, colour), bars at their means, and them in words."""
+    fig, axes = _axes("", size=size)
     for y, (_, values, colour) in enumerate(rows):
         for i, x in enumerate(sorted(values)):  # neighbours at different heights, as they may be equal
-            axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=6, markeredgecolor="white")
+            axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=5.5, markeredgecolor="white")
         axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
     unit = metric.unit.strip() or "lower is better"
     axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel=f"test {metric.name}, {unit}")
     axes.grid(visible=False, axis="y")
     axes.ticklabel_format(axis="x", useOffset=False)
-    about = "A dot is a seed of the derived architecture, or a uniform one; all trained alone, alike. Bars are means."
-    says = "; ".join(f"{label.partition(',')[0]}: {', '.join(f'{x:.2f}' for x in values)}" for label, values, _ in rows)
-    title, measure = f"Test {metric.name}", f" in {metric.unit.strip()}" if metric.unit else ""
-    return _figure("strip", fig, f"{title}.", about, f"{title}{measure}; {says}")
+    named = ((" ".join(label.partition(",")[0].split()), values) for label, values, _ in rows)
+    return fig, "; ".join(f"{name}: {', '.join(f'{x:.2f}' for x in values)}" for name, values in named)
 
 
-def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> None:
-    """Regret (S seeds, Q queries) of strategies: mean over seeds with its 95 % interval, both axes logarithmic."""
+def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> Path:
+    """Writes the regret of strategies, (S, Q): the mean over seeds with its 95 % interval."""
     colours = dict(zip(regrets, (BLUE, BROWN, GREY), strict=False))
     with charting():
         fig = Figure(figsize=(6.2, 3.8), layout="constrained")
@@ -154,27 +176,9 @@ def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> None:
             axes.plot(queries, middle, color=colours.get(name, FAINT), label=name)
             low, high = np.maximum(middle - error, 1e-3), middle + error
             axes.fill_between(queries, low, high, color=colours.get(name, FAINT), alpha=0.18, linewidth=0)
-        axes.set(xscale="log", yscale="log", xlabel="queries", ylabel="regret, points (best of all less best so far)")
+        axes.set(xscale="log", yscale="log", xlabel="queries", ylabel="regret, points (best of all minus best so far)")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.legend()
         fig.savefig(out, metadata={"Date": None})
-
-
-def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], metric: Metric) -> str:
-    """Test figures of the derived architecture, a dot a seed, and of changed ones, a dot each; bars are means."""
-    fig, axes = _axes("", size=(4.4, 1.2 + 0.62 * len(studies)))
-    rows = [("unchanged", base, BLUE), *((name, values, GREY) for name, values in studies.items())]
-    for y, (_, values, colour) in enumerate(rows):
-        for i, x in enumerate(sorted(values)):
-            axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=5, markeredgecolor="white")
-        axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
-    axes.axvline(mean(base), color=BLUE, linewidth=0.8, linestyle=":", zorder=0)
-    axes.set_yticks(range(len(rows)), [textwrap.fill(label, 22) for label, *_ in rows])
-    unit = metric.unit.strip() or "lower is better"
-    axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel=f"test {metric.name}, {unit}")
-    axes.grid(visible=False, axis="y")
-    axes.ticklabel_format(axis="x", useOffset=False)
-    about = "A dot is a seed of the derived architecture, or a changed one; all trained alone, alike. Bars are means."
-    says = "; ".join(f"{label}: {', '.join(f'{x:.2f}' for x in values)}" for label, values, _ in rows)
-    return _figure("studies", fig, f"Changed a little, test {metric.name}.", about, says)
+    return out

@@ -12,8 +12,9 @@ from enas.spaces.registry import space_of
 
 
 def derive(run: str | Path, *, settings: Any = None, listen: Callable[[Any], None] | None = None, **changes: Any) -> Path:
-    """Ranks architectures of a search by its shared weights. Writes best.json, best.svg and best.png; returns the path of
-    best.json. `changes`: settings of `DeriveSettings` by name, in place of the run's own."""
+    """Ranks architectures of a search by its shared weights. Writes best.json, best.svg,
+    best.png; returns the first. `changes`: settings of `DeriveSettings` in place of the run's
+    own."""
     from enas.runs.derive import derive as derive_run  # torch with it: only where it is needed
     from enas.runs.loop import silent
 

@@ -36,7 +36,7 @@ th[scope=row]{font-weight:400}details{margin:.8rem 0}summary{cursor:pointer;colo
 
 
 def document(title: str, body: str, style: str = "") -> str:
-    """Returns a whole page; `title` and `body` are HTML, `style` is CSS beside that of all pages."""
+    """Returns a whole page; `title` and `body` are HTML, `style` is more CSS."""
     return f"""<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">

@@ -1,9 +1,9 @@
 """The report of a run: RUN/report.html, one page to read in thirty seconds or in ten minutes.
 
-It holds everything itself (no script, no network) and is written at whatever stage the run is: what is
-missing is named, with the command that gets it. What counts comes first: the verdict, and the accuracy
-of the architecture trained from scratch. Every figure of shared weights says that it is one. Equal run
-folders give equal pages.
+It holds everything itself (no script, no network) and is written at whatever stage the run is: what
+is missing is named, with the command that gets it. What counts comes first: the verdict, and the
+accuracy of the architecture trained from scratch. Every figure of shared weights says that it is
+one. Equal run folders give equal pages.
 
 Left out: single children (architectures.jsonl), and how often skips are taken, which are no op.
 """
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """`mine` of runs/mine, `digits-micro-quick/seed0` of the folder that a search makes unasked."""
+        """`mine` of runs/mine, `digits-micro-quick/seed0` of a folder without a name."""
         *_, parent, name = ("", "", *self.path.resolve().parts)
         return escape(f"{parent}/{name}" if re.fullmatch(r"seed\d+", name) else name)
 
@@ -141,7 +141,7 @@ def _sentence(text: str) -> str:
 
 
 def ranking(run: Run) -> str:
-    """Returns whether shared weights rank as trainings from scratch do, and what was paid for beside it."""
+    """Returns how shared weights rank, and what else was compared."""
     if run.compared is None:
         return ""
     compared, rows = run.compared, run.compared.rankings
@@ -259,7 +259,7 @@ def _gradients(metrics: Sequence[Values], warm_up: int) -> str:
 
 
 def _learning(metrics: Sequence[Values], warm_up: int) -> str:
-    """Charts the policy's samples against random ones; nothing where they were not scored side by side."""
+    """Charts the policy's samples against random ones; nothing where there was no probe."""
     gap, half = "policy_minus_uniform", "policy_minus_uniform_half_width"
     probed = [{**m, "low": m[gap] - m[half], "high": m[gap] + m[half]} for m in metrics if gap in m]
     if not probed:

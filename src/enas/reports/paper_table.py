@@ -1,4 +1,4 @@
-"""The table of `enas reproduce` in its forms: terminal, Markdown, JSON, one HTML page. No torch in here."""
+"""The table of `enas reproduce`: terminal, Markdown, JSON, HTML. No torch in here."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def command(experiment: Experiment) -> str:
 
 
 def lines(row: Row) -> Iterator[tuple[str, str, str]]:
-    """Yields ours, its size and recipe, and whether that is full size; a line for each set of equal settings."""
+    """Yields per set of equal settings ours, its size and recipe, and whether it is full."""
     for ours in row.ours:
         yield figure(ours, row.experiment), about(ours), "yes" if ours.full else "no"
     if not row.ours:
@@ -79,7 +79,7 @@ def remarks(survey: Survey) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------------------- terminal
 def terminal(survey: Survey) -> str:
-    """Returns a table per section, with their commands by number, and the lines that stand below."""
+    """Returns a table per section with numbered commands, and the lines below."""
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(highlight=False, width=100)
@@ -150,7 +150,7 @@ def as_json(survey: Survey) -> str:
 
 
 def html(survey: Survey) -> str:
-    """One page that needs nothing else: no script, no network."""
+    """Returns one page that needs nothing else: no script, no network."""
     body, section = "", ""
     for row in survey.rows:
         if row.section != section:

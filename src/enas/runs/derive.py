@@ -18,8 +18,8 @@ from enas.runs.settings import to_dict
 
 
 def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, **changes: Any) -> Path:
-    """Ranks architectures of a search by its shared weights; writes and returns `best.json`. `changes`: settings of
-    `DeriveSettings` by name, in place of the run's own."""
+    """Ranks architectures of a search by its shared weights; writes and returns `best.json`.
+    `changes`: settings of `DeriveSettings` by name, in place of the run's own."""
     path = Path(run)
     folder = RunFolder.open(path)
     if folder.config["command"] != "search":

@@ -1,5 +1,4 @@
-"""How files of a run are read and written: whole files at once or not at all, logs one JSON record
-per line. No torch in here."""
+"""How files of a run are read and written, whole or not at all. No torch in here."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ class Damaged(ValueError):
 
 @contextmanager
 def blaming(path: Path) -> Iterator[None]:
-    """What goes wrong inside is the fault of this file, unless another one has been blamed."""
+    """Blames this file for what goes wrong inside, unless another one has been blamed."""
     try:
         yield
     except Damaged:
@@ -52,7 +51,7 @@ def write_json(path: Path, data: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Returns what a JSON file holds. ValueError where it is missing, Damaged where it is not JSON."""
+    """Returns what a file holds. ValueError where it is missing, Damaged if it is not JSON."""
     if not path.is_file():
         raise ValueError(f"no file '{path}'")
     with blaming(path):

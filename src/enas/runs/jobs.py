@@ -32,12 +32,7 @@ class Job:
 
 
 def retrain_many(
-    plan: Plan,
-    jobs: Sequence[Job],
-    *,
-    workers: int,
-    listen: Listener = silent,
-    stop: Callable[[], str | None] = never,
+    plan: Plan, jobs: Sequence[Job], *, workers: int, listen: Listener = silent, stop: Callable[[], str | None] = never
 ) -> tuple[list[Result | None], str | None]:
     """Trains `workers` jobs at a time, each in a process of the plan's number of threads, where it
     gives the same figures as by itself. What is done already is only read.
@@ -48,10 +43,7 @@ def retrain_many(
     context = multiprocessing.get_context("spawn")
     halt = context.Event()
     config = plan.to_dict("retrain")
-    with (
-        signals() as caught,
-        ProcessPoolExecutor(workers, context, initializer=_worker, initargs=(halt,)) as pool,
-    ):
+    with signals() as caught, ProcessPoolExecutor(workers, context, initializer=_worker, initargs=(halt,)) as pool:
         futures = {pool.submit(_train, config, job): i for i, job in enumerate(jobs)}
         waiting = set(futures)
         while waiting:

@@ -1,4 +1,4 @@
-"""Hand-designed models to compare with, and what is known of an architecture before it is trained."""
+"""Hand-designed models, and what is known of an architecture before any training."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ def reference_for(plan: Plan, name: str, run: str | Path | None = None, paramete
 
 
 def sizes(arch: Architecture) -> dict[str, int]:
-    """Returns the number of parameters of the network that is trained from scratch, by recipe, on
-    the paper's data; for a recurrent cell also the hidden units of the paper's 24 M. Allocates
-    nothing."""
+    """Returns the parameters of the network that is trained from scratch, by recipe, on the
+    paper's data; for a recurrent cell also the hidden units of 24 M. Allocates nothing."""
     plan = make_plan(presets.preset_for(arch.space["name"]), data=".", device="cpu")
     out = {}
     for recipe in presets.preset(plan.preset).recipes:
@@ -50,8 +49,7 @@ def sizes(arch: Architecture) -> dict[str, int]:
 
 
 def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
-    """Returns notes for a drawing: sizes of maps and filters in the run's network, or else in that of the
-    recipe `paper`."""
+    """Returns notes for a drawing: sizes of maps and filters of the run, or of `paper`."""
     if (derived := Best.find(Path(what))) is not None:
         return dict(derived.marks)
     name = presets.preset_for(arch.space["name"])

@@ -14,8 +14,7 @@ from enas.data.images import ImageData
 from enas.data.registry import check_folder, source_of
 from enas.data.registry import load as load_data
 from enas.data.text import TextData
-from enas.networks.references.reference import ReferenceEntry
-from enas.networks.references.registry import REFERENCES
+from enas.networks.references.registry import REFERENCES, ReferenceEntry
 from enas.networks.registry import BACKBONES
 from enas.networks.supernet import Supernet
 from enas.plugins import NoSettings, entry_of

@@ -1,5 +1,5 @@
-"""What the files of a run hold, as frozen values: whoever writes a file and whoever reads it meet in
-the class of that file here. No torch in here.
+"""What the files of a run hold, as frozen values: whoever writes a file and whoever reads it meet
+in the class of that file here. No torch in here.
 
 Keys of JSON are the names of fields. A field with a default may be missing, as it is in files of
 earlier versions; keys that no field has are passed over. `version` is that of the form of a file.
@@ -77,7 +77,8 @@ class Value:
         """ValueError, TypeError or LookupError where the data is not what it should be."""
         if not isinstance(data, Mapping):
             raise ValueError(f"it should hold a mapping; got {data!r}")
-        return cls(**{name: parsed(kind, data[name], name) for name, kind in _kinds(cls).items() if name in data})  # type: ignore[arg-type]
+        kinds = _kinds(cls)  # type: ignore[arg-type]  # a class is hashable
+        return cls(**{name: parsed(kind, data[name], name) for name, kind in kinds.items() if name in data})
 
     def to_json(self) -> dict[str, object]:
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
@@ -215,7 +216,7 @@ class Ranked(Value):
 
 @dataclass(frozen=True)
 class PolicyAgainstUniform(Value):
-    """The policy's samples beside random architectures, on the same shared weights and minibatch."""
+    """The policy's samples beside random ones, on the same shared weights and minibatch."""
 
     policy_median: float
     uniform_median: float
@@ -244,7 +245,7 @@ class Best(File):
 
     @property
     def architecture(self) -> Architecture:
-        """The one that ranks first."""
+        """The architecture that ranks first."""
         return self.ranked[0].architecture
 
 
@@ -267,7 +268,7 @@ class Result(File):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """All of it by name."""
+        """Figures, parameters and rollbacks by name."""
         rollbacks = {"rollbacks": self.rollbacks} if self.rollbacks else {}
         return {**self.figures, **rollbacks, "parameters": self.parameters}
 
@@ -281,8 +282,8 @@ class Result(File):
 
     @classmethod
     def of(cls, folder: Path) -> Self | None:
-        """Returns the outcome of a training, None while it has none. One that diverged is an outcome: the
-        same seed would diverge again."""
+        """Returns the outcome of a training, None while it has none. One that diverged is an
+        outcome: the same seed would diverge again."""
         last = [] if (result := cls.find(folder)) is not None else ticks(folder)[-1:]
         if last and last[0].why == "diverged":
             return cls({}, diverged=f"it diverged before, see '{folder / 'timing.jsonl'}'")
@@ -334,8 +335,8 @@ class Retrained(File):
 @dataclass(frozen=True)
 class Verdict(Value):
     """Figures as they are shown: accuracies in percent, perplexities. `difference` is the derived
-    architecture minus the mean of the random ones, with a 95 % interval of +- `half_width`; `metric`
-    says which sign is better."""
+    architecture minus the mean of the random ones, with a 95 % interval of +- `half_width`;
+    `metric` says which sign is better."""
 
     derived: float
     derived_spread: float  # standard deviation over seeds

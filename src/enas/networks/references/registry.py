@@ -1,33 +1,50 @@
-"""The registered hand-designed models to compare with."""
+"""The registered hand-designed models to compare with. No torch in here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 
-from torch import nn
-
-from enas.networks.references.images import make_densenet_bc, make_resnet
-from enas.networks.references.reference import ReferenceEntry
-from enas.networks.references.text import make_reference, settings_like
-from enas.ranges import Settings
+from enas.plugins import Entry
 
 
-def _language_model(name: str) -> Callable[[Mapping[str, int], Settings, int], nn.Module]:
-    def make(dimensions: Mapping[str, int], network: Settings, parameters: int) -> nn.Module:
-        return make_reference(name, dimensions, settings_like(network), parameters)
+@dataclass(frozen=True)
+class ReferenceEntry(Entry):
+    """`make(dimensions, network, parameters)`: from the dimensions of a task, the network settings of a
+    recipe, and the largest number of parameters."""
 
-    return make
+    task: str = ""
+    parameters: int = 0
+    """Of the published model."""
+    about: str = ""
 
 
-_text = partial(ReferenceEntry, task="language_model", parameters=24_000_000)
+def _reference(where: str, task: str, parameters: int, about: str) -> ReferenceEntry:
+    return ReferenceEntry(f"enas.networks.references.{where}", task=task, parameters=parameters, about=about)
+
+
 REFERENCES: dict[str, ReferenceEntry] = {
-    "lstm": _text(_language_model("lstm"), about="two LSTM layers, variational dropout, tied words (Inan et al. 2017)"),
-    "rhn": _text(_language_model("rhn"), about="recurrent highway network, 10 layers deep in a step (Zilly et al. 2017)"),
-    "resnet": ReferenceEntry(
-        make_resnet, "image_classification", 1_700_000, "ResNet of 20 layers, widened to the budget (He et al. 2016)"
+    "lstm": _reference(
+        "text:make_lstm",
+        "language_model",
+        24_000_000,
+        "two LSTM layers, variational dropout, tied words (Inan et al. 2017)",
     ),
-    "densenet_bc": ReferenceEntry(
-        make_densenet_bc, "image_classification", 25_600_000, "DenseNet-BC, grown to the budget (Huang et al. 2017)"
+    "rhn": _reference(
+        "text:make_rhn",
+        "language_model",
+        24_000_000,
+        "recurrent highway network, 10 layers deep in a step (Zilly et al. 2017)",
+    ),
+    "resnet": _reference(
+        "images:make_resnet",
+        "image_classification",
+        1_700_000,
+        "ResNet of 20 layers, widened to the budget (He et al. 2016)",
+    ),
+    "densenet_bc": _reference(
+        "images:make_densenet_bc",
+        "image_classification",
+        25_600_000,
+        "DenseNet-BC, grown to the budget (Huang et al. 2017)",
     ),
 }

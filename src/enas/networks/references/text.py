@@ -213,3 +213,13 @@ def settings_like(network: Settings) -> ReferenceSettings:
         output_dropout=network.output_dropout,
         init_range=network.init_range,
     )
+
+
+def make_lstm(dimensions: Mapping[str, int], network: Settings, parameters: int) -> Reference:
+    """Returns the LSTM, regularised as the recipe's own network."""
+    return make_reference("lstm", dimensions, settings_like(network), parameters)
+
+
+def make_rhn(dimensions: Mapping[str, int], network: Settings, parameters: int) -> Reference:
+    """Returns the recurrent highway network, regularised as the recipe's own network."""
+    return make_reference("rhn", dimensions, settings_like(network), parameters)

@@ -1,4 +1,4 @@
-"""What drawings are made of: boxes, arrows, lengths and colours, shared by `cell`, `chain` and `render`."""
+"""What drawings are made of: boxes, arrows, lengths and colours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from matplotlib.textpath import TextToPath
 
 OUTPUT = "cell output"  # name of the output's box; no node is called so
 
-# Fill and line of each kind of box: tints of Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Fill and line of each kind of box: tints of Okabe and Ito's colours, which colour-blind readers
+# can tell apart.
 COLOURS = {
     "input": ("#ffffff", "#5b6470"),
     "conv": ("#d3e7f7", "#0072b2"),
@@ -39,7 +40,7 @@ TITLE_H = 26.0
 
 @dataclass(frozen=True)
 class Box:
-    """A box. `x`, `y` is its upper left corner; y grows downward. All 0 until `layout` gives it a place."""
+    """A box. `x`, `y` is its upper left corner, y grows downward; 0 until `layout` places it."""
 
     name: str
     label: str
@@ -80,7 +81,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A cell with all places known. `panels` are the grounds that hold the boxes of a node together."""
+    """A cell with all places known. A panel is the ground below the boxes of a node."""
 
     title: str
     width: float

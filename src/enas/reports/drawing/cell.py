@@ -1,8 +1,8 @@
 """The drawing of a cell: which boxes and arrows it has (`graph`), and their places (`layout`).
 
-A node is one block: its ops side by side, their sum below; or a single box, where it is one op of one input. Blocks
-stand in ranks, and an arrow passes a rank only in a lane of its own. Between two ranks there are no boxes, so no arrow can
-run through one.
+A node is one block: its ops side by side, their sum below; or a single box, where it is one op of
+one input. Blocks stand in ranks, and an arrow passes a rank only in a lane of its own. Between two
+ranks there are no boxes, so no arrow can run through one.
 """
 
 from __future__ import annotations
@@ -13,18 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import fast_sugiyama
 
-from enas.reports.drawing.boxes import (
-    BOX_H,
-    BOX_PAD,
-    MARGIN,
-    OUTPUT,
-    TITLE_H,
-    Arrow,
-    Box,
-    Drawing,
-    op_kind,
-    text_width,
-)
+from enas.reports.drawing.boxes import BOX_H, BOX_PAD, MARGIN, OUTPUT, TITLE_H, Arrow, Box, Drawing, op_kind, text_width
 from enas.reports.drawing.text import TITLES, cell_title, op_title
 from enas.spaces.cells import MERGED, WiredCell, WiredNode
 
@@ -44,7 +33,7 @@ RANK_SLOTS = 6  # arrows into one rank; what is more goes a rank down, so that a
 
 # ------------------------------------------------------------------------------------------------------------- graph
 def _plain(node: WiredNode) -> bool:
-    """A node that is one op of one input: a single box."""
+    """Returns whether a node is one op of one input: a single box."""
     return len(node.edges) == 1 and not node.skips
 
 
@@ -53,7 +42,7 @@ def _op_name(node: str, slot: int) -> str:
 
 
 def graph(cell: WiredCell) -> tuple[list[Box], list[Arrow]]:
-    """Boxes and arrows of a cell, without places: its inputs, the op of each edge, the sum of each node, the output."""
+    """Returns boxes and arrows of a cell without places: inputs, ops, sums, the output."""
     boxes = [Box(name, TITLES.get(name, name.replace("_", " ")), "input") for name in cell.inputs]
     arrows: list[Arrow] = []
     for node in cell.nodes:
@@ -78,7 +67,7 @@ def graph(cell: WiredCell) -> tuple[list[Box], list[Arrow]]:
 # ------------------------------------------------------------------------------------------------------------ layout
 @dataclass(eq=False)
 class _Slot:
-    """Where an arrow comes into a block: into an op, or (no box) between the ops and straight to the sum."""
+    """Where an arrow enters a block: an op, or (no box) between the ops, right to the sum."""
 
     source: _Block
     box: Box | None = None
@@ -91,7 +80,7 @@ class _Slot:
 
 @dataclass(eq=False)
 class _Block:
-    """What stands in a rank: an input, a node with its ops, the output, or a lane (no box, one slot)."""
+    """A place in a rank: an input, a node with its ops, the output, or a lane (no box)."""
 
     rank: int
     box: Box | None = None  # its lowest box, which arrows leave
@@ -101,7 +90,7 @@ class _Block:
     w: float = LANE
 
     def arrange(self) -> None:
-        """Put the slots in the order of their sources, so that arrows into one block do not cross."""
+        """Puts slots in the order of their sources: arrows into one block do not cross."""
         self.slots.sort(key=lambda slot: slot.source.x)
         inner = sum(slot.w for slot in self.slots) + OP_GAP * (len(self.slots) - 1)
         x = -inner / 2
@@ -113,7 +102,7 @@ class _Block:
 
 
 def layout(cell: WiredCell) -> Drawing:
-    """Places for everything that `graph(cell)` names. The same cell gives the same places on every run."""
+    """Returns places for all that `graph(cell)` names, the same on every run."""
     ranks, trunks = _build(cell)
     _order(ranks)
     _spread(ranks, trunks)
@@ -121,7 +110,7 @@ def layout(cell: WiredCell) -> Drawing:
 
 
 def _ranks(cell: WiredCell) -> dict[str, int]:
-    """Inputs have rank 0; a node stands below all it reads, in a rank that has room, where the fewest lanes result."""
+    """Puts inputs in rank 0, a node below all it reads, where there is room for few lanes."""
     rank = dict.fromkeys(cell.inputs, 0)
     slots = {node.name: len(node.edges) + len(node.skips) for node in cell.nodes}
     readers = {name: [n.name for n in cell.nodes if name in n.reads] for name in (*rank, *slots)}
@@ -160,8 +149,8 @@ def _ranks(cell: WiredCell) -> dict[str, int]:
 
 
 def _build(cell: WiredCell) -> tuple[list[list[_Block]], list[list[_Block]]]:
-    """Blocks by rank, and the lanes of each box that need more than one. All arrows out of a box carry the same values,
-    so they share one lane a rank, a trunk, and part where they are read."""
+    """Blocks by rank, and the lanes of each box that need more than one. All arrows out of a box
+    carry the same values, so they share one lane a rank, a trunk, and part where they are read."""
     rank = _ranks(cell)
     rank[OUTPUT] = 1 + max(rank.values())
     ranks: list[list[_Block]] = [[] for _ in range(rank[OUTPUT] + 1)]
@@ -197,7 +186,7 @@ def _build(cell: WiredCell) -> tuple[list[list[_Block]], list[list[_Block]]]:
 
 
 def _order(ranks: list[list[_Block]]) -> None:
-    """Left to right order within each rank, by crossing reduction. Vertices are numbers: order of names is not stable."""
+    """Orders each rank by crossing reduction, over numbers: order of names is not stable."""
     blocks = [block for rank in ranks for block in rank]
     number = {block: i for i, block in enumerate(blocks)}
     edges = sorted({(number[slot.source], number[block]) for block in blocks for slot in block.slots})
@@ -209,8 +198,9 @@ def _order(ranks: list[list[_Block]]) -> None:
 
 
 def _spread(ranks: list[list[_Block]], trunks: list[list[_Block]], rounds: int = 40) -> None:
-    """Final x. Rank by rank, every block moves as near to what it reads and what reads it as order and widths allow. A
-    pull is divided by its length: many arrows then run straight and few bend, as in a sum of lengths, not of squares."""
+    """Sets the final x. Rank by rank, every block moves as near to what it reads and what reads it
+    as order and widths allow. A pull is divided by its length: many arrows then run straight and
+    few bend, as in a sum of lengths, not of squares."""
     *inner, (out,) = ranks
 
     def pull(block: _Block, slot: _Slot) -> float:
@@ -239,8 +229,9 @@ def _spread(ranks: list[list[_Block]], trunks: list[list[_Block]], rounds: int =
 
 
 def _apart(rank: list[_Block], aims: list[float], weights: list[float]) -> None:
-    """Set x nearest to `aims` (weighted squares) such that neighbours keep their distance. This is isotonic regression
-    of the aims, each less the room that the blocks to its left need, solved exactly by pooling adjacent violators."""
+    """Sets x nearest to `aims` (weighted squares) such that neighbours keep their distance. This is
+    isotonic regression of the aims, each less the room that the blocks to its left need, solved
+    exactly by pooling adjacent violators."""
     room = [0.0] * len(rank)
     for i in range(1, len(rank)):
         room[i] = room[i - 1] + (rank[i - 1].w + rank[i].w) / 2 + GAP
@@ -256,7 +247,7 @@ def _apart(rank: list[_Block], aims: list[float], weights: list[float]) -> None:
 
 
 def _straighten(trunk: list[_Block], ranks: list[list[_Block]]) -> None:
-    """Give all lanes of a trunk one x, where their neighbours leave room: its source's, or a reader's, if near enough."""
+    """Gives all lanes of a trunk one x where there is room: its source's or a near reader's."""
     low, high = float("-inf"), float("inf")
     for lane in trunk:
         rank = ranks[lane.rank]
@@ -274,7 +265,7 @@ def _straighten(trunk: list[_Block], ranks: list[list[_Block]]) -> None:
 
 
 def _place(cell: WiredCell, ranks: list[list[_Block]]) -> Drawing:
-    """Heights, and the points of every arrow: straight down within a rank, sideways only between two ranks."""
+    """Sets heights and arrows: straight down in a rank, sideways between two ranks."""
     title = cell_title(cell.name)
     left = min(block.x - block.w / 2 for rank in ranks for block in rank)
     right = max(block.x + block.w / 2 for rank in ranks for block in rank)

@@ -1,8 +1,10 @@
-"""The drawing of a whole network: its layers in a column, and beside it a line for each layer that later ones skip to.
+"""The drawing of a whole network: its layers in a column, and beside it a line for each layer that
+later ones skip to.
 
-The line of a layer leaves its box to the right and runs down past all layers that read it; where one does, a dot marks
-the line, and an arrow turns into that layer's box. Lines keep to lanes right of all boxes, so none crosses a box or a
-label, and neighbours differ in colour. A layer that reads the one right above it has a straight arrow.
+The line of a layer leaves its box to the right and runs down past all layers that read it; where
+one does, a dot marks the line, and an arrow turns into that layer's box. Lines keep to lanes right
+of all boxes, so none crosses a box or a label, and neighbours differ in colour. A layer that reads
+the one right above it has a straight arrow.
 """
 
 from __future__ import annotations
@@ -10,19 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from enas.reports.drawing.boxes import (
-    BOX_H,
-    BOX_PAD,
-    MARGIN,
-    OUTPUT,
-    TITLE_H,
-    Arrow,
-    Box,
-    Dot,
-    Drawing,
-    Note,
-    op_kind,
-)
+from enas.reports.drawing.boxes import BOX_H, BOX_PAD, MARGIN, OUTPUT, TITLE_H, Arrow, Box, Dot, Drawing, Note, op_kind
 from enas.reports.drawing.text import op_title
 from enas.spaces.cells import WiredCell
 
@@ -33,8 +23,8 @@ HUES = ("#0072b2", "#b85c00", "#00815f", "#a3336f", "#5b6470", "#7a6a00", "#3f51
 
 
 def chain(cell: WiredCell, title: str, text_width: Callable[[str, bool], float], marks: Mapping[str, str]) -> Drawing:
-    """Places for the layers of a wired cell of one op a node. `marks`: a note beside a layer, by its name;
-    one that says the same as the one above it is left out."""
+    """Places for the layers of a wired cell of one op a node. `marks`: a note beside a layer, by
+    its name; one that says the same as the one above it is left out."""
     names = [*cell.inputs, *(node.name for node in cell.nodes), OUTPUT]
     labels = {name: name for name in cell.inputs}
     labels |= {node.name: f"{node.name}  {' + '.join(op_title(edge.op) for edge in node.edges)}" for node in cell.nodes}

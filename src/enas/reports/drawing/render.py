@@ -1,6 +1,7 @@
 """Drawings of an architecture: SVG, PNG, PDF, Graphviz DOT, and text for the terminal.
 
-`cell` and `chain` give boxes and arrows their places; `save`, `svg`, `to_dot` and `to_text` write them down.
+`cell` and `chain` give boxes and arrows their places; `save`, `svg`, `to_dot` and `to_text` write
+them down.
 
 Left out: the network that cells are stacked into, and the weights.
 """
@@ -22,17 +23,7 @@ from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 from matplotlib.transforms import Affine2D, Transform
 
-from enas.reports.drawing.boxes import (
-    BOLD,
-    BOX_H,
-    COLOURS,
-    FONT,
-    INK,
-    MARGIN,
-    Box,
-    Drawing,
-    text_width,
-)
+from enas.reports.drawing.boxes import BOLD, BOX_H, COLOURS, FONT, INK, MARGIN, Box, Drawing, text_width
 from enas.reports.drawing.cell import graph, layout
 from enas.reports.drawing.chain import chain
 from enas.reports.drawing.text import cell_title, to_text
@@ -48,8 +39,8 @@ PAGE_W = 720.0  # cells stand side by side up to this width, else one below the 
 
 # --------------------------------------------------------------------------------------------------------- rendering
 def curve(points: Sequence[tuple[float, float]]) -> Curve:
-    """The line an arrow is drawn as. It leaves and enters vertically, and between two points it never leaves the
-    rectangle that they span."""
+    """Returns the line that an arrow is drawn as. It leaves and enters vertically, and between two
+    points it never leaves the rectangle that they span."""
     vertices, codes = [points[0]], [Curve.MOVETO]
     for (x0, y0), (x1, y1) in pairwise(points):
         if abs(x0 - x1) < 1 or y0 == y1:
@@ -62,7 +53,7 @@ def curve(points: Sequence[tuple[float, float]]) -> Curve:
 
 
 def _figure(parts: Sequence[Drawing]) -> Figure:
-    """The cells on one page: side by side if they fit, else one below the other."""
+    """Places the cells on one page: side by side if they fit, else one below the other."""
     beside = sum(part.width for part in parts) <= PAGE_W
     total, most = (sum, max) if beside else (max, sum)
     width, height = total(part.width for part in parts), most(part.height for part in parts)
@@ -76,7 +67,7 @@ def _figure(parts: Sequence[Drawing]) -> Figure:
 
 
 def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
-    """Straight onto the figure: axes would only add limits, clip paths and time."""
+    """Paints straight onto the figure: axes would only add limits, clip paths and time."""
 
     def rounded(box: Box, radius: float) -> None:
         fill, line = COLOURS[box.kind]
@@ -121,15 +112,14 @@ def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
 
 
 def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
-    """A column of layers where the last one is the output, else a graph in ranks."""
+    """Returns a column of layers where the last one is the output, else a graph in ranks."""
     if whole.output == "last":
         return chain(cell, cell_title(cell.name), text_width, marks)
     return layout(cell)
 
 
 def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[str, str]) -> bytes:
-    """The one renderer. A user's matplotlib settings do not reach it; without dates and versions, equal drawings are
-    equal files."""
+    """Renders without a user's matplotlib settings, dates and versions: equal files."""
     none = {
         "svg": ("Creator", "Date", "Format", "Type"),
         "png": ("Software",),
@@ -146,8 +136,8 @@ def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[st
 
 
 def svg(space: SearchSpace, arch: Architecture, marks: Mapping[str, str] = NO_MARKS) -> str:
-    """An `<svg>` element, for a file or for a page that holds several: no prolog, no ids, no style sheet, and it shrinks
-    to the width there is. `marks`: notes beside layers, by name."""
+    """Returns an `<svg>` element, for a file or for a page that holds several: no prolog, no ids,
+    no style sheet, and it shrinks to the width there is. `marks`: notes beside layers, by name."""
     text = _render(space, arch, "svg", marks).decode()
     text = text[text.index("<svg ") :]
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -159,7 +149,7 @@ def svg(space: SearchSpace, arch: Architecture, marks: Mapping[str, str] = NO_MA
 
 # -------------------------------------------------------------------------------------------------------------- text
 def to_dot(space: SearchSpace, arch: Architecture) -> str:
-    """The same graph as Graphviz DOT text, a cluster a cell."""
+    """Returns the same graph as Graphviz DOT text, a cluster per cell."""
 
     def quoted(*names: str) -> str:
         return '"' + ".".join(names).replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -181,8 +171,8 @@ def to_dot(space: SearchSpace, arch: Architecture) -> str:
 
 
 def save(space: SearchSpace, arch: Architecture, path: str | Path, marks: Mapping[str, str] = NO_MARKS) -> Path:
-    """Writes a drawing in the format that the suffix names; `marks`: notes beside layers, by name, where the format has
-    room for them. ValueError for another suffix."""
+    """Writes a drawing in the format that the suffix names; `marks`: notes beside layers, by name,
+    where the format has room for them. ValueError for another suffix."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:

@@ -19,7 +19,7 @@ def cell_title(name: str) -> str:
 
 
 def to_text(space: SearchSpace, arch: Architecture) -> str:
-    """Returns a line per node: `n3 = sep 3x3(prev) + identity(n2)`; what no output needs is named last."""
+    """Returns a line per node, `n3 = sep 3x3(prev) + identity(n2)`; unused ones are last."""
     lines: list[str] = []
     wired = space.wire(arch)
     for whole in space.cells:

@@ -1,0 +1,72 @@
+"""What `enas compare` and `enas oracle` are asked for, also in Python. No torch in here."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import arg
+
+from enas.ranges import Range, at_least, check_ranges
+
+Column = Annotated[str | None, arg(help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The parts of a comparison; a verdict needs at least 2 seeds and 2 random architectures."""
+
+    cells: int = 16
+    """Number of random architectures to train; with 16 or more, rankings tell something."""
+    seeds: int = 4
+    """Number of trainings of the derived architecture."""
+    cell_seeds: int = 1
+    """Number of trainings of each random architecture."""
+    references: tuple[str, ...] = ()
+    """Hand-designed models to train too, as large: lstm, rhn; resnet, densenet_bc."""
+    sharing: bool = False
+    """Search again with random children, as long and derived alike, and train what that finds:
+    random search with weight sharing."""
+    disabled: int = 0
+    """Search again with a controller that never learns, as long, and test an ensemble of this many
+    of its architectures (paper 3.3: 250); 0: do not."""
+    local: int = 0
+    """Train this many changed networks for each of the paper's local-optimum studies (3.1, 3.2)."""
+    single: int = 0
+    """Train this many of the networks that differ in a single answer (beyond the paper)."""
+    all: bool = False
+    """All of --sharing --disabled 250 --local 8 --single 16, but for numbers that are given."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "", cells=at_least(2), seeds=at_least(2), cell_seeds=at_least(1))
+        lowest = {"disabled": 2, "local": 1, "single": 2}
+        check_ranges(self, "", **{n: Range(f"0 or at least {low}", low) for n, low in lowest.items() if getattr(self, n)})
+
+    def completed(self, learns: bool, has_studies: bool) -> Wanted:
+        """Returns what `all` stands for: every experiment that makes sense for a run."""
+        if not self.all:
+            return self
+        local, single = self.local or 8 * has_studies, self.single or 16
+        return dataclasses.replace(self, sharing=learns, disabled=self.disabled or 250, local=local, single=single)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How strategies and searches are held against a table."""
+
+    queries: int = 300
+    """Number of architectures that a strategy may ask for."""
+    seeds: int = 100
+    """Number of seeds of each strategy."""
+    reward: Column = None
+    """Column that is told as the reward (nasbench201: cifar10_valid_ep12, a short training,
+    validated; nasbench_macro: test_acc_1, the first of its three runs, tested)."""
+    score: Column = None
+    """Column that counts (nasbench201: cifar10_test_ep200, the full training, tested;
+    nasbench_macro: mean_acc, the mean of its three runs, tested)."""
+    cells: int = 200
+    """For a run: number of random architectures that its shared weights score."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "", queries=at_least(1), seeds=at_least(2), cells=at_least(6))
