@@ -328,6 +328,10 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "least of blocks": (lambda: Repeat("a", [linear()], least=2), "Repeat 'a' has 1 blocks; got least=2"),
     "concat of none": (lambda: SomeOf({"x": linear()}, least=0, combine="concat"), "cannot concatenate none"),
     "combine": (lambda: SomeOf({"x": linear()}, combine="max"), "got 'max'"),  # type: ignore[arg-type]
+    "a partial": (
+        lambda: SomeOf({"x": linear()}, combine=partial(torch.cat, dim=1)),
+        "a function or a module; got functools.p",
+    ),
     "a name of modules": (lambda: SomeOf({"half": linear()}), "another name for option 'half'"),
     "a choice that combines": (lambda: SomeOf({"x": linear()}, combine=OneOf({"y": linear()})), "put it beside"),
     "no choice": (lambda: space_from(linear()), "the network holds no choice"),

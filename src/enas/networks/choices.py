@@ -121,8 +121,9 @@ class SomeOf(Choice):
             raise ValueError(f"{self.label} takes k of its {len(self.keys)} options, at least 1; got k={k}")
         if not 0 <= least <= len(self.keys):
             raise ValueError(f"{self.label} has {len(self.keys)} options; got least={least}")
-        if combine not in ("sum", "mean", "concat") and not callable(combine):
-            raise ValueError(f"{self.label} combines by sum, mean, concat or a function; got {combine!r}")
+        function = isinstance(combine, nn.Module) or (callable(combine) and hasattr(combine, "__name__"))
+        if combine not in ("sum", "mean", "concat") and not function:  # a partial has no name: no code can call it
+            raise ValueError(f"{self.label} combines by sum, mean, concat, a function or a module; got {combine!r}")
         if combine == "concat" and k is None and least == 0:
             raise ValueError(f"{self.label} cannot concatenate none of its options; least is at least 1")
         for key in self.keys:
