@@ -716,7 +716,7 @@ def test_a_task_of_the_package_searches_and_trains_it() -> None:
         recalibrated(task, net, arch, steps)
     child = Child(net.child(arch))
     assert task.evaluate(child, None, "validation") == task.evaluate(net, arch, "validation")
-    assert sum(net.num_parameters_by_part(arch).values()) == net.num_parameters(arch, aux=False)
+    assert net.num_parameters(arch, aux=False) == sum(p.numel() for p in child.parameters())
 
 
 # ------------------------------------------------------------------------------------------------------------------ cost

@@ -105,14 +105,6 @@ class OwnNetwork(nn.Module):
         """Returns the number of parameters of a child; those of an auxiliary head always count."""
         return sum(parameter.numel() for parameter in self.parameters_of(arch))
 
-    def num_parameters_by_part(self, arch: Architecture | None = None) -> dict[str, int]:
-        """Returns the number of parameters of a child by the first word of their names."""
-        parts: dict[str, int] = {}
-        for name, parameter in self.view(self.architecture(arch)).module.named_parameters():
-            part = name.split(".")[0]
-            parts[part] = parts.get(part, 0) + parameter.numel()
-        return parts
-
     def slice(self, arch: Architecture) -> dict[str, Tensor]:
         """Returns the weights of a child as its `state_dict` has them."""
         return dict(self.view(arch).module.state_dict())
