@@ -17,7 +17,7 @@ from scipy import stats
 
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge
-from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice, When
+from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, OpSubset, SubsetChoice, When
 from enas.spaces.registry import SPACES
 from enas.spaces.space import Limit, SearchSpace
 
@@ -133,6 +133,34 @@ TOYS: dict[str, tuple[SearchSpace, int]] = {
             OpChoice(OPS, when=When("c.below_b", "a"), name="c.op_below"),
         ),
         (1 + 2) * (1 + (1 + 3) * 2) * 2,
+    ),
+    "some_ops": (  # yes or no to ops, not to nodes; at least two, any, exactly one
+        of_walk(
+            "some_ops",
+            OpSubset(OPS, name="c.some", least=2, prior=(1.0, -0.5, 0.0)),
+            OpChoice(OPS, name="c.op", bias=(1.5, -0.5, 0.0)),
+            OpSubset(OPS, name="c.any"),
+            OpSubset(AB, name="c.one", k=1),
+            anchors="",
+        ),
+        (3 + 1) * 3 * 2**3 * 2,
+    ),
+    "limited_least": (
+        of_walk(
+            "limited_least", OpChoice(ABDE, name="c.op"), SubsetChoice(ABDE, name="c.skips", least=2), limit=no_option_twice
+        ),
+        4 * (3 + 1),
+    ),
+    "several_ways": (  # a condition on several answers, of one decision and of two, and below such a decision
+        of_walk(
+            "several_ways",
+            OpChoice(("1", "2", "3"), name="c.depth"),
+            OpSubset(OPS, name="c.some", least=1),
+            OpChoice(AB, name="c.deep", when=When("c.depth", ("2", "3"))),
+            OpChoice(AB, name="c.shared", when=When("c.deep", "b", When("c.some", ("conv", "pool")))),
+            OpChoice(AB, name="c.last", when=When("c.shared", "a")),
+        ),
+        (6 * 3 + 1) + 2 * ((6 * 3 + 1) + 7 * 3),  # depth 1; depth 2 or 3 with deep a, with deep b
     ),
     "nested_two_of_three": (
         of_walk(

@@ -18,7 +18,7 @@ import pytest
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Edge, Node, possible_edges
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro, from_tokens
-from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice, When
+from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, OpSubset, SubsetChoice, When
 from enas.spaces.registry import SPACES, space_of
 from enas.spaces.space import SearchSpace
 from laws import FULL, SMALL, TOYS, of_cell, of_walk, p_value, samples
@@ -375,7 +375,7 @@ def test_anchors_stand_earlier_in_the_walk_one_per_option(space: SearchSpace) ->
         if isinstance(step, Anchor):
             earlier.append(step.name)
         elif step.anchors is None:
-            assert isinstance(step, OpChoice)
+            assert isinstance(step, OpChoice | OpSubset)
         else:
             assert [anchor.split(".")[-1] for anchor in step.anchors] == list(step.options)
             assert set(step.anchors) <= set(earlier)
@@ -532,6 +532,11 @@ ERRORS = {
     "when of nothing": (
         lambda: of_walk("wrong", OpChoice(("x",), name="c.op", when=When("c.other", "y"))),
         "'c.op' may depend on an option of an earlier decision; got When(decision='c.other', answer='y')",
+    ),
+    "least of a subset": (lambda: SubsetChoice(("a", "b"), least=3), "between 0 and its number of members; got 3"),
+    "too few of a subset": (
+        lambda: OpSubset(("a", "b"), name="c.some", least=1).check(()),
+        "decision 'c.some' takes at least 1 names; got []",
     ),
     "when of no option": (
         lambda: of_walk("wrong", OpChoice(("x",), name="c.op"), OpChoice(("y",), name="c.b", when=When("c.op", "y"))),

@@ -297,7 +297,7 @@ def test_what_the_lstm_reads_after_a_finished_node() -> None:
     inputs, outputs = read_by_the_lstm(policy, [arch])
     assert len(inputs) == 6  # a b | in op | in op: a finished node is no step
     assert [torch.equal(x, empty) for x in inputs] == [True, True, True, False, False, False]
-    ops = [policy.op_embeddings[policy._head_of[options]] for options in (("conv", "pool", "skip"), ("a", "b"))]
+    ops = [policy.op_embeddings[policy._head_of[OpChoice, options]] for options in (("conv", "pool", "skip"), ("a", "b"))]
     first = ("conv", "pool", "skip").index(str(arch.choices["c.n1.op0"]))
     assert torch.equal(inputs[4], ops[0].weight[first : first + 1].detach())  # of node 2: the op of node 1
     anchors = {"a": outputs[0], "b": outputs[1], "n1": outputs[3]}  # n1 is what its last decision, its op, left

@@ -71,10 +71,11 @@ def alarms(metrics: Values, space: SearchSpace) -> list[str]:
             f"the policy's entropy has collapsed to {metrics['entropy']:.1f} of {largest:.1f} nats: it asks for nearly one"
             " architecture"
         )
+    cells = {cell.name for cell in space.cells}  # a single decision may well settle, the edges of a cell should not
     by_cell: dict[str, Counter[str]] = {}
     for name, share in metrics.get("ops", {}).items():
         cell, op = name.split(".", 1)
-        if op != "skip":
+        if op != "skip" and cell in cells:
             by_cell.setdefault(cell, Counter())[op] += share
     for cell, shares in by_cell.items():
         (op, most), total = shares.most_common(1)[0], sum(shares.values())

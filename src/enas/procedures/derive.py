@@ -18,8 +18,10 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch import nn
 
 from enas.networks.ops import Statistics
+from enas.networks.own import Child
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Scored
 from enas.procedures.halving import ShortTraining, finals
@@ -127,7 +129,7 @@ def learned(scores: list[Scored], settings: DeriveSettings) -> dict[str, float] 
 
 def _scorer(
     settings: DeriveSettings, task: Task, supernet: Supernet, arch: Architecture
-) -> tuple[Supernet, Architecture | None]:
+) -> tuple[nn.Module, Architecture | None]:
     """Returns what scores `arch`: the supernet, or its child with its own batch-norm statistics."""
     if settings.statistics == "batch":
         return supernet, arch
@@ -135,11 +137,12 @@ def _scorer(
 
 
 @torch.no_grad()
-def recalibrated(task: Task, supernet: Supernet, arch: Architecture, steps: int) -> Supernet:
+def recalibrated(task: Task, supernet: Supernet, arch: Architecture, steps: int) -> nn.Module:
     """Returns the child of `arch` with shared weights, and with running statistics averaged over
     `steps` training batches."""
     statistics: Statistics = "running"
-    child = supernet.child(arch, statistics).train()
+    child: nn.Module = supernet.child(arch, statistics)
+    child = (child if isinstance(child, Supernet) else Child(child)).train()
     norms: list[Any] = [m for m in child.modules() if hasattr(m, "reset_running_stats")]
     for norm in norms:
         norm.reset_running_stats()

@@ -257,7 +257,7 @@ class Search:
             if isinstance(decision, OpChoice) and answer is not None:
                 yield f"{cell}.{answer}"
             elif isinstance(decision, SubsetChoice):
-                yield from (f"{cell}.skip" for _ in answer or ())
+                yield from (f"{cell}.{option if decision.anchors is None else 'skip'}" for option in answer or ())
 
     # --------------------------------------------------------------------------------------- state
     def state(self) -> State:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from enas.ranges import SHARE, check_ranges
@@ -14,10 +15,19 @@ from enas.spaces.architecture import Answer
 
 @dataclass(frozen=True)
 class When:
-    """A condition: asked only where the answer to `decision` is or contains `answer`."""
+    """A condition: asked only where the answer to `decision` is, or contains, `answer` (or one of
+    them), or else where `otherwise` holds."""
 
     decision: str
-    answer: str
+    answer: str | tuple[str, ...]
+    otherwise: When | None = field(default=None, repr=False)
+
+    @property
+    def ways(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yields the decisions and the answers to them of which one is enough."""
+        yield self.decision, (self.answer,) if isinstance(self.answer, str) else self.answer
+        if self.otherwise is not None:
+            yield from self.otherwise.ways
 
 
 @dataclass(frozen=True)
@@ -101,39 +111,54 @@ class SubsetChoice(Decision):
 
     k: int | None = None
     rate: float = 0.5
+    least: int = 0
+    """The smallest number of members of a free subset."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(self, "", rate=SHARE)
         if self.k is not None and not 0 <= self.k <= len(self.options):
             raise ValueError(f"k of a subset is between 0 and the number of options ({len(self.options)}); got {self.k}")
+        if not 0 <= self.least <= (len(self.options) if self.k is None else self.k):
+            raise ValueError(f"least of a subset is between 0 and its number of members; got {self.least}")
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Returns the smallest and the largest number of members."""
+        return (self.least, len(self.options)) if self.k is None else (self.k, self.k)
 
     def answers(self) -> Iterator[Answer]:
         for bits in itertools.product((False, True), repeat=len(self.options)):
-            if self.k is None or sum(bits) == self.k:
+            if self.bounds[0] <= sum(bits) <= self.bounds[1]:
                 yield tuple(itertools.compress(self.options, bits))
 
     def contains(self, answer: Answer, option: str) -> bool:
         return option in answer
 
     @cached_property
-    def anchors(self) -> tuple[str, ...]:
+    def anchors(self) -> tuple[str, ...] | None:
         return _anchors(self)
 
     def neighbours(self, answer: Answer) -> list[Answer]:
         """Returns the subsets with one member more or less; with exactly k, with one exchanged."""
         taken = set(answer)
         if self.k is None:
-            sets = [taken ^ {option} for option in self.options]
+            sets = [changed for option in self.options if len(changed := taken ^ {option}) >= self.least]
         else:
             left = [option for option in self.options if option not in taken]
             sets = [taken - {old} | {new} for old in answer for new in left]
         return [tuple(option for option in self.options if option in members) for members in sets]
 
     def draw(self, rng: random.Random) -> Answer:
-        if self.k is None:
+        members = self.k
+        if members is None and not self.least:
             return tuple(option for option in self.options if rng.random() < self.rate)
-        chosen = set(rng.sample(self.options, self.k))
+        if members is None:  # first how many, as if the smaller subsets were drawn anew
+            n = len(self.options)
+            sizes = range(self.least, n + 1)
+            weights = [math.comb(n, m) * self.rate**m * (1 - self.rate) ** (n - m) for m in sizes]
+            members = rng.choices(sizes, weights)[0]
+        chosen = set(rng.sample(self.options, members))
         return tuple(option for option in self.options if option in chosen)
 
     def check(self, answer: object) -> Answer:
@@ -145,7 +170,18 @@ class SubsetChoice(Decision):
             raise ValueError(f"decision '{self.name}' takes a subset of {', '.join(self.options)}; got {list(members)!r}")
         if self.k is not None and len(members) != self.k:
             raise ValueError(f"decision '{self.name}' takes exactly {self.k} names; got {len(members)}: {list(members)!r}")
+        if len(members) < self.least:
+            raise ValueError(f"decision '{self.name}' takes at least {self.least} names; got {list(members)!r}")
         return tuple(option for option in self.options if option in members)
+
+
+@dataclass(frozen=True)
+class OpSubset(SubsetChoice):
+    """Any subset of ops, or exactly `k` of them: as `SubsetChoice`, but of no nodes."""
+
+    @property
+    def anchors(self) -> None:
+        return None
 
 
 def _anchors(decision: Decision) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ Left out: the network that the cells are put into (`enas.networks.registry`).
 
 from __future__ import annotations
 
-import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +20,7 @@ from functools import cached_property
 from enas.ranges import Settings
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredCell, WiredEdge, wired
-from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice, When
+from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice
 
 Limit = Callable[[Decision, Mapping[str, Answer]], tuple[bool, ...] | None]
 MOST_WIRED = 4096  # architectures whose graphs a space remembers
@@ -56,11 +56,11 @@ class SearchSpace:
             if step.name in index:
                 raise ValueError(f"names of decisions are distinct; '{step.name}' stands twice in space '{self.name}'")
             if step.when is not None:
-                parent = index.get(step.when.decision)
-                if parent is None or step.when.answer not in parent.options:
-                    raise ValueError(
-                        f"decision '{step.name}' may depend on an option of an earlier decision; got {step.when}"
-                    )
+                for parent, answers in step.when.ways:
+                    if parent not in index or not answers or set(answers) - set(index[parent].options):
+                        raise ValueError(
+                            f"decision '{step.name}' may depend on an option of an earlier decision; got {step.when}"
+                        )
             index[step.name] = step
         object.__setattr__(self, "_index", index)
 
@@ -112,10 +112,11 @@ class SearchSpace:
 
     def active(self, decision: Decision, choices: Mapping[str, Answer]) -> bool:
         """Returns whether `decision` is asked, given the choices made before it."""
-        when = decision.when
-        if when is None:
-            return True
-        return when.decision in choices and self._index[when.decision].contains(choices[when.decision], when.answer)
+        return decision.when is None or any(
+            parent in choices and self._index[parent].contains(choices[parent], answer)
+            for parent, answers in decision.when.ways
+            for answer in answers
+        )
 
     def allowed(self, decision: Decision, answers: Mapping[str, Answer]) -> tuple[bool, ...] | None:
         """Returns which options `decision` may take after `answers`, by the limit; None: all."""
@@ -225,24 +226,51 @@ class SearchSpace:
         """Returns the number of architectures. With a limit only for small spaces."""
         if self.limit is not None:
             return sum(1 for _ in self.enumerate())
-        children: dict[When, list[Decision]] = {}
+        asks: dict[tuple[str, str], frozenset[str]] = {}  # decisions that are asked where one took an option
         for decision in self.decisions:
-            if decision.when is not None:
-                children.setdefault(decision.when, []).append(decision)
+            for parent, answers in decision.when.ways if decision.when is not None else ():
+                for answer in answers:
+                    asks[parent, answer] = asks.get((parent, answer), frozenset()) | {decision.name}
 
-        def below(name: str, option: str) -> int:
-            return math.prod(count(d) for d in children.get(When(name, option), []))
-
-        def count(decision: Decision) -> int:
+        def outcomes(decision: Decision) -> Counter[frozenset[str]]:
+            """Returns the number of answers, by the decisions that are asked because of them."""
+            asked = [asks.get((decision.name, option), frozenset()) for option in decision.options]
             if not isinstance(decision, SubsetChoice):
-                return sum(below(decision.name, option) for option in decision.options)
-            by_taken = [1]  # number of ways to take j of the options seen so far
-            for option in decision.options:
-                ways = below(decision.name, option)
-                by_taken = [a + ways * b for a, b in zip([*by_taken, 0], [0, *by_taken], strict=True)]
-            return sum(by_taken) if decision.k is None else by_taken[decision.k]
+                return Counter(asked)
+            subsets = Counter({(0, frozenset[str]()): 1})  # by the number of members, too
+            for more in asked:
+                for (members, names), n in list(subsets.items()):
+                    subsets[members + 1, names | more] += n
+            (low, high), sizes = decision.bounds, Counter[frozenset[str]]()
+            for (members, names), n in subsets.items():
+                sizes[names] += n if low <= members <= high else 0
+            return sizes
 
-        return math.prod(count(d) for d in self.decisions if d.when is None)
+        ways = Counter({frozenset[str](): 1})  # to answer some decisions, by what they ask of those to come
+        for decision in self._parents_first():
+            after = Counter[frozenset[str]]()
+            for names, n in ways.items():
+                unasked = decision.when is not None and decision.name not in names
+                for more, m in ((frozenset[str](), 1),) if unasked else outcomes(decision).items():
+                    after[(names | more) - {decision.name}] += n * m
+            ways = after
+        return ways.total()
+
+    def _parents_first(self) -> list[Decision]:
+        """Returns the decisions, each as soon after those that it depends on as can be."""
+        waits = {d.name: {name for name, _ in d.when.ways} for d in self.decisions if d.when is not None}
+        placed: dict[str, None] = {}
+
+        def place(name: str) -> None:
+            placed[name] = None
+            for later, parents in waits.items():
+                if name in parents and parents <= placed.keys():
+                    place(later)
+
+        for decision in self.decisions:
+            if decision.name not in waits:
+                place(decision.name)
+        return [self._index[name] for name in placed]
 
 
 def recorded(settings: Settings, always: str, *others: str) -> dict[str, object]:

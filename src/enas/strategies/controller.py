@@ -5,10 +5,11 @@ finished node that later decisions can refer to). The answer to one decision is 
 next step; the first input is an empty embedding. Heads go by the kind of decision, so one
 controller serves every space:
 
-- no anchors (OpChoice): softmax over a linear layer, one for each distinct list of options;
+- OpChoice: softmax over a linear layer, one for each distinct list of ops;
 - InputChoice: softmax over attention between the LSTM state and the anchors of earlier nodes
   (released code), or over a linear layer (the paper says "softmax classifiers");
-- SubsetChoice: a yes or no for each earlier node, also by attention.
+- SubsetChoice: a yes or no for each earlier node, also by attention;
+- OpSubset: a yes or no for each op, over a linear layer, one for each distinct list of ops.
 
 One walk handles any number of architectures at once, and both samples and scores: given answers are
 replayed. So log-probabilities, with a graph, come from plain architectures whenever needed.
@@ -53,10 +54,10 @@ class Controller(nn.Module):
         H = settings.hidden
         self.cell = nn.LSTMCell(H, H, bias=settings.lstm_bias)
         self.empty = nn.Parameter(torch.empty(1, H))
-        op_lists = list(dict.fromkeys(d.options for d in space.decisions if d.anchors is None))
-        self._head_of = {options: f"ops{i}" for i, options in enumerate(op_lists)}
-        self.op_heads = nn.ModuleDict({self._head_of[o]: nn.Linear(H, len(o), bias=False) for o in op_lists})
-        self.op_embeddings = nn.ModuleDict({self._head_of[o]: nn.Embedding(len(o), H) for o in op_lists})
+        op_lists = list(dict.fromkeys((type(d), d.options) for d in space.decisions if d.anchors is None))
+        self._head_of = {op_list: f"ops{i}" for i, op_list in enumerate(op_lists)}
+        self.op_heads = nn.ModuleDict({self._head_of[o]: nn.Linear(H, len(o[1]), bias=False) for o in op_lists})
+        self.op_embeddings = nn.ModuleDict({self._head_of[o]: nn.Embedding(len(o[1]), H) for o in op_lists})
         self.attention = nn.ModuleDict()
         widest = max((len(d.options) for d in space.decisions if isinstance(d, InputChoice)), default=0)
         if widest and settings.input_head == "softmax":
@@ -64,17 +65,18 @@ class Controller(nn.Module):
             self.input_embedding = nn.Embedding(widest, H)
         elif widest:
             self.attention["input"] = _Attention(H)
-        if any(isinstance(d, SubsetChoice) for d in space.decisions):
+        if any(isinstance(d, SubsetChoice) and d.anchors is not None for d in space.decisions):
             self.attention["subset"] = _Attention(H)
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.uniform_(-settings.init_range, settings.init_range, generator=generator)
-        biases = {d.options: d.bias for d in space.decisions if isinstance(d, OpChoice) and d.bias is not None}
+        biases = {(type(d), d.options): d.bias for d in space.decisions if isinstance(d, OpChoice) and d.bias is not None}
         self.op_biases = nn.ParameterDict(
-            {self._head_of[options]: nn.Parameter(torch.tensor(bias)) for options, bias in biases.items()}
+            {self._head_of[op_list]: nn.Parameter(torch.tensor(bias)) for op_list, bias in biases.items()}
         )
         self._position = {d.name: i for i, d in enumerate(space.decisions)}
-        self.skips = sum(len(d.options) for d in space.decisions if isinstance(d, SubsetChoice))
+        subsets = [d for d in space.decisions if isinstance(d, SubsetChoice) and d.anchors is not None]
+        self.skips = sum(len(d.options) for d in subsets)  # yes or no questions
 
     # ----------------------------------------------------------------------------------- for users
     @torch.no_grad()
@@ -165,13 +167,14 @@ class Controller(nn.Module):
         """Returns where the decision is asked, (M,); None: everywhere."""
         if decision.when is None:
             return None
-        position = self._position[decision.when.decision]
-        parent = self.space.decisions[position]
-        option = parent.options.index(decision.when.answer)
-        answer = answers[position]
-        taken = answer[:, option] if isinstance(parent, SubsetChoice) else answer == option
-        above = self._active(parent, answers)
-        return taken if above is None else taken & above
+        ways: list[Tensor] = []
+        for name, options in decision.when.ways:
+            answer, parent = answers[self._position[name]], self.space.decision(name)
+            places = torch.tensor([parent.options.index(option) for option in options], device=answer.device)
+            taken = answer[:, places].any(1) if isinstance(parent, SubsetChoice) else torch.isin(answer, places)
+            above = self._active(parent, answers)
+            ways.append(taken if above is None else taken & above)
+        return torch.stack(ways).any(0)
 
     def _allowed(self, decision: Decision, answers: list[Tensor], n: int) -> Tensor | None:
         """Returns the options that the limit of the space allows, (M, K); None: all. ValueError
@@ -179,7 +182,7 @@ class Controller(nn.Module):
         if self.space.limit is None:
             return None
         everything = (True,) * len(decision.options)
-        least = (decision.k or 0) if isinstance(decision, SubsetChoice) else 1
+        least = decision.bounds[0] if isinstance(decision, SubsetChoice) else 1
         rows = []
         for choices in self._choices(answers, n):
             asked = self.space.active(decision, choices)
@@ -191,7 +194,7 @@ class Controller(nn.Module):
     def _kind(self, decision: Decision) -> str:
         """Returns the head that answers a decision."""
         if decision.anchors is None:
-            return self._head_of[decision.options]
+            return self._head_of[type(decision), decision.options]
         if isinstance(decision, SubsetChoice):
             return "subset"
         return "input" if self.settings.input_head == "attention" else "place"
@@ -208,6 +211,10 @@ class Controller(nn.Module):
         elif kind == "subset":
             weight = answer.to(self.empty.dtype)
             out = (weight.t()[:, :, None] * seen.of(decision)).sum(0) / (1 + weight.sum(1, keepdim=True))
+        elif isinstance(decision, SubsetChoice):
+            weight = answer.to(self.empty.dtype)
+            vectors = self.op_embeddings[kind].get_parameter("weight")
+            out = weight @ vectors / (1 + weight.sum(1, keepdim=True))
         else:
             out = self.op_embeddings[kind](answer)
         return out
@@ -230,9 +237,9 @@ class Controller(nn.Module):
         to_come = _to_come(K, allowed, h.device)
         for j in range(K):
             bit = torch.rand(M, generator=generator, device=h.device) < yes[:, j]
-            if decision.k is not None:  # what the count so far forces is certain
-                must, full = decision.k - taken == to_come[..., j], taken == decision.k
-                bit = torch.where(must | full, must, bit)
+            low, high = decision.bounds  # what the count so far forces has probability 1
+            must, full = low - taken == to_come[..., j], taken == high
+            bit = torch.where(must | full, must, bit)
             bit = bit if allowed is None else bit & allowed[:, j]
             taken = taken + bit
             bits.append(bit)
@@ -282,11 +289,12 @@ class Controller(nn.Module):
             active = [everywhere if seen.active[i] is None else seen.active[i] for i in places]
             asked = torch.stack([a for a in active if a is not None])  # (D, M)
             answers, allowed = [seen.answers[i] for i in places], [seen.allowed[i] for i in places]
-            if kind == "subset":
+            if isinstance(decisions[0], SubsetChoice):
                 bits = self._bits(decisions, logits, answers, allowed, asked)
                 log_prob, entropy = log_prob + bits[0], entropy + bits[1]
-                # Divided by a constant: only so are the two means equal in expectation.
-                log_ratio, divergence = bits[2] / self.skips, bits[3] / self.skips
+                if kind == "subset":  # of nodes: these are skips
+                    # Divided by a constant: only so are the two means equal in expectation.
+                    log_ratio, divergence = bits[2] / self.skips, bits[3] / self.skips
                 continue
             if self.space.limit is not None:
                 masks = [F.pad(mask, (0, logits.shape[2] - mask.shape[1])) for mask in allowed if mask is not None]
@@ -313,10 +321,10 @@ class Controller(nn.Module):
         for decision, answer, mask in zip(decisions, answers, allowed, strict=True):
             assert isinstance(decision, SubsetChoice)
             left = torch.ones_like(answer) if mask is None else mask
-            if decision.k is not None:
-                taken = answer.long().cumsum(1) - answer.long()  # before each
-                to_come = _to_come(len(decision.options), mask, answer.device)
-                left = left & (decision.k - taken != to_come) & (taken != decision.k)
+            low, high = decision.bounds
+            taken = answer.long().cumsum(1) - answer.long()  # before each
+            to_come = _to_come(len(decision.options), mask, answer.device)
+            left = left & (low - taken != to_come) & (taken != high)
             free.append(F.pad(left, (0, K - answer.shape[1])))
         counted = torch.stack(free) & asked[:, :, None]
         logits = torch.where(counted, logits, 0)

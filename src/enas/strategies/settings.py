@@ -109,10 +109,15 @@ class ReinforceSettings:
         )
 
 
+def skips_of(space: SearchSpace) -> list[int]:
+    """Returns the number of skips of each layer that chooses among earlier nodes."""
+    return [len(d.options) for d in space.decisions if isinstance(d, SubsetChoice) and d.anchors is not None]
+
+
 def weights(settings: ReinforceSettings, space: SearchSpace) -> tuple[float, float]:
     """Returns the weight per nat of an architecture's entropy, and that of the mean over skips of
     their divergence: in these two units whatever the settings say of sums and means."""
-    skips = [len(d.options) for d in space.decisions if isinstance(d, SubsetChoice)]
+    skips = skips_of(space)
     per_layer = sum(skips) / len(skips) if skips and settings.skip_penalty == "layer_mean" else 1.0
     entropy = settings.entropy_weight / (space.num_answers if settings.entropy == "mean" else 1)
     return entropy, settings.skip_weight * per_layer
@@ -131,7 +136,7 @@ def skip_rate(settings: ReinforceSettings, space: SearchSpace) -> float:
     depend on skips. Per skip they are stationary where w logit(p) + (k / n) (logit(p) - logit(rho))
     = 0, for the `weights` w and k and n skips."""
     entropy, penalty = weights(settings, space)
-    each = penalty / max(1, sum(len(d.options) for d in space.decisions if isinstance(d, SubsetChoice)))
+    each = penalty / max(1, sum(skips_of(space)))
     prior = math.log(settings.skip_rate / (1 - settings.skip_rate))
     logit = prior * each / (entropy + each) if entropy + each else 0.0
     return 1 / (1 + math.exp(-logit))

@@ -1,0 +1,271 @@
+"""Choices inside a network of a user's own: `OneOf`, `SomeOf` and `Repeat` (design, section 3).
+
+    network = nn.Sequential(
+        OneOf("stem", {"conv3": nn.Conv2d(3, 16, 3), "conv5": nn.Conv2d(3, 16, 5)}),
+        Repeat("depth", [block() for _ in range(6)], least=2),
+        SomeOf("merge", {"pool": nn.AvgPool2d(2), "conv": lambda: nn.Conv2d(16, 16, 2, 2)}),
+    )
+
+They stand anywhere in an `nn.Module`, also in each other. `space_from` reads the search space off
+the network; `enas.networks.own.OwnNetwork` runs it. A choice itself runs nowhere: each architecture
+runs a view of the network in which the parts that it takes stand in place of the choices.
+
+The name of a decision is given, or else the place of the choice in the network. A choice inside an
+option of another is asked only where that option is taken. If it can be reached through several
+options, it is asked where any of them is taken.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, fx, nn
+
+from enas.spaces.architecture import Answer
+from enas.spaces.decisions import Decision, OpChoice, OpSubset, When
+from enas.spaces.space import SearchSpace
+
+Part = nn.Module | Callable[[], nn.Module]  # a module, or a function that makes it when needed
+PLAIN = fx.GraphModule(nn.Module(), fx.Graph())  # as what stands for `SomeOf` in a child
+Combine = Literal["sum", "mean", "concat"] | Callable[[list[Tensor]], Tensor]
+
+
+class Choice(nn.Module):
+    """Base class: a place in a network where parts are chosen. ValueError for parts of no use."""
+
+    def __init__(self, name: str | None, parts: Mapping[str, Part]):
+        super().__init__()
+        self.name = name
+        self.keys = tuple(parts)
+        self._makers: dict[str, Callable[[], nn.Module]] = {}
+        if not parts:
+            raise ValueError(f"{self.label} chooses between parts; got none")
+        for key, part in parts.items():
+            if not isinstance(key, str) or not key or "." in key:
+                raise ValueError(f"{self.label} names its parts by words without dots; got {key!r}")
+            if isinstance(part, nn.Module):
+                self._modules[key] = part  # not add_module, which refuses names such as "half"
+            elif callable(part):
+                self._modules[key] = None
+                self._makers[key] = part
+            else:
+                raise ValueError(f"{self.label} takes modules or functions that make them; '{key}' is {part!r}")
+
+    @property
+    def label(self) -> str:
+        """What error messages call it."""
+        return f"{type(self).__name__} '{self.name}'" if self.name else type(self).__name__
+
+    def part(self, key: str) -> nn.Module:
+        """Returns a part; it is made now where a function makes it."""
+        if key in self._makers:
+            made = self._makers[key]()
+            if not isinstance(made, nn.Module):
+                raise ValueError(f"{self.label} needs a function that returns a module; '{key}' returned {made!r}")
+            self._modules[key] = made
+            del self._makers[key]
+        part = self._modules[key]
+        assert part is not None
+        return part
+
+    def forward(self, *inputs: object, **keywords: object) -> object:
+        raise ValueError(
+            f"{self.label} does not run by itself: wrap the network that registers it, OwnNetwork(network)(x, arch)"
+        )
+
+    # --------------------------------------------------------------- what each kind says of itself
+    def decision(self, name: str, when: When | None) -> Decision:
+        """Returns the question that it puts to a strategy."""
+        return OpChoice(self.keys, when=when, name=name)
+
+    def taken(self, answer: Answer) -> tuple[str, ...]:
+        """Returns the keys of the parts that run."""
+        return (answer,) if isinstance(answer, str) else answer
+
+    def answers_with(self, key: str) -> tuple[str, ...]:
+        """Returns the options with which a part runs."""
+        return (key,)
+
+
+class OneOf(Choice):
+    """Exactly one of the options stands in its place. `OneOf("name", {...})` or `OneOf({...})`."""
+
+    def __init__(self, name: str | Mapping[str, Part] | None, options: Mapping[str, Part] | None = None):
+        super().__init__(*_named(name, options))
+
+
+class SomeOf(Choice):
+    """Some of the options: exactly `k`, or any number from `least` on. All run on the same inputs,
+    given by position.
+
+    `combine` makes one output of theirs, in the order of the options: their sum or mean, `concat`
+    along dimension 1, or any function or module that takes the list. The sum and the mean of none
+    are zeros like the first input.
+    """
+
+    def __init__(
+        self,
+        name: str | Mapping[str, Part] | None,
+        options: Mapping[str, Part] | None = None,
+        k: int | None = None,
+        combine: Combine = "sum",
+        least: int = 1,
+    ):
+        super().__init__(*_named(name, options))
+        if k is not None and not 1 <= k <= len(self.keys):
+            raise ValueError(f"{self.label} takes k of its {len(self.keys)} options, at least 1; got k={k}")
+        if not 0 <= least <= len(self.keys):
+            raise ValueError(f"{self.label} has {len(self.keys)} options; got least={least}")
+        function = isinstance(combine, nn.Module) or (callable(combine) and hasattr(combine, "__name__"))
+        if combine not in ("sum", "mean", "concat") and not function:  # a partial has no name: no code can call it
+            raise ValueError(f"{self.label} combines by sum, mean, concat, a function or a module; got {combine!r}")
+        if combine == "concat" and k is None and least == 0:
+            raise ValueError(f"{self.label} cannot concatenate none of its options; least is at least 1")
+        for key in self.keys:
+            if hasattr(PLAIN, key) or (key == "combine" and isinstance(combine, nn.Module)):
+                raise ValueError(f"{self.label} needs another name for option '{key}', which modules use themselves")
+        if isinstance(combine, nn.Module) and any(isinstance(module, Choice) for module in combine.modules()):
+            raise ValueError(f"{self.label} is combined by a module that holds a choice; put it beside, not in `combine`")
+        self.k, self.least = k, least if k is None else k
+        self.combine = combine
+
+    def decision(self, name: str, when: When | None) -> Decision:
+        return OpSubset(self.keys, when=when, name=name, k=self.k, least=self.least)
+
+
+class Repeat(Choice):
+    """The first n of the blocks, one after the other; n is chosen and at least `least`.
+
+    An `nn.Sequential` of them stands in its place: call it, or go through its blocks where they
+    need more than one input.
+    """
+
+    def __init__(self, name: str | Sequence[Part] | None, blocks: Sequence[Part] | None = None, least: int = 1):
+        given, blocks = (name, blocks) if isinstance(name, str) or name is None else (None, name)
+        super().__init__(given, {str(i): block for i, block in enumerate(blocks or ())})
+        if not 0 <= least <= len(self.keys):
+            raise ValueError(f"{self.label} has {len(self.keys)} blocks; got least={least}")
+        self.least = least
+
+    @property
+    def counts(self) -> range:
+        """Numbers of blocks that it may run."""
+        return range(self.least, len(self.keys) + 1)
+
+    def decision(self, name: str, when: When | None) -> Decision:
+        return OpChoice(tuple(map(str, self.counts)), when=when, name=name)
+
+    def taken(self, answer: Answer) -> tuple[str, ...]:
+        assert isinstance(answer, str)
+        return self.keys[: int(answer)]
+
+    def answers_with(self, key: str) -> tuple[str, ...]:
+        return tuple(str(count) for count in self.counts if count > int(key))
+
+
+def _named(
+    name: str | Mapping[str, Part] | None, parts: Mapping[str, Part] | None
+) -> tuple[str | None, Mapping[str, Part]]:
+    """Returns name and parts, where the name may have been left out."""
+    if name is None or isinstance(name, str):
+        return name, parts or {}
+    return None, name
+
+
+def joined(combine: str, outputs: list[Tensor], inputs: Sequence[Tensor]) -> Tensor:
+    """Returns the sum, mean or concatenation of the outputs of parts that ran on `inputs`."""
+    if not outputs:
+        return torch.zeros_like(inputs[0])
+    if combine == "concat":
+        return torch.cat(outputs, 1)
+    total = functools.reduce(operator.add, outputs)
+    return total / len(outputs) if combine == "mean" else total
+
+
+# ------------------------------------------------------------------------------ reading the space
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """What a network says of its choices."""
+
+    space: SearchSpace
+    names: dict[Choice, str]  # of their decisions
+    holders: set[nn.Module]  # modules with a choice somewhere below them
+
+
+def space_from(module: nn.Module, name: str = "own") -> SearchSpace:
+    """Returns the search space of a network; ValueError for no choice, or two of one name."""
+    return read(module, name).space
+
+
+def read(module: nn.Module, name: str = "own") -> Choices:
+    """Returns the space of a network and where its choices stand. Makes all parts not yet made."""
+    paths: dict[Choice, str] = {}  # the first place of each, in order of registration
+    inside: dict[Choice, dict[Choice | None, set[str]]] = {}  # by parent: answers that lead here
+    holders: set[nn.Module] = set()
+
+    def visit(module: nn.Module, path: str, parent: Choice | None, answers: tuple[str, ...], seen: set[nn.Module]) -> bool:
+        """Goes through what runs where `parent` has one of `answers`; are there choices in it?"""
+        if isinstance(module, Choice):
+            inside.setdefault(module, {}).setdefault(parent, set()).update(answers)
+            if module not in paths:
+                paths[module] = path
+                for key in module.keys:
+                    visit(module.part(key), _joined(path, key), module, module.answers_with(key), set())
+            return True
+        if module not in seen:
+            seen.add(module)
+            for key, child in _children(module):
+                if visit(child, _joined(path, key), parent, answers, seen):
+                    holders.add(module)
+        return module in holders
+
+    visit(module, "", None, (), set())
+    if not paths:
+        raise ValueError("the network holds no choice: put OneOf, SomeOf or Repeat in the place of a module")
+    names = {choice: choice.name or path or type(choice).__name__ for choice, path in paths.items()}
+    places: dict[str, str] = {}
+    for choice, path in paths.items():
+        if (key := names[choice]) in places:
+            raise ValueError(
+                f"two choices are named '{key}', at '{places[key]}' and at '{path}'; a name left out is that of the place"
+            )
+        places[key] = path
+    decisions = {choice: _decision(choice, names, inside[choice]) for choice in _parents_first(inside)}
+    return Choices(SearchSpace(name, tuple(decisions.values())), names, holders)
+
+
+def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    return ((key, child) for key, child in module._modules.items() if child is not None)
+
+
+def _joined(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _decision(choice: Choice, names: dict[Choice, str], inside: dict[Choice | None, set[str]]) -> Decision:
+    """Returns the decision of a choice, asked where any parent takes a part that it stands in."""
+    when: When | None = None
+    for parent, answers in reversed(inside.items()):
+        if parent is None:
+            return choice.decision(names[choice], None)
+        options = parent.decision("", None).options
+        when = When(names[parent], tuple(option for option in options if option in answers), when)
+    return choice.decision(names[choice], when)
+
+
+def _parents_first(inside: dict[Choice, dict[Choice | None, set[str]]]) -> list[Choice]:
+    """Returns choices in order of registration, but none before one that it stands in."""
+    placed: dict[Choice | None, None] = {None: None}
+    left = list(inside)
+    while left:
+        ready = next((choice for choice in left if inside[choice].keys() <= placed.keys()), None)
+        if ready is None:
+            raise ValueError(f"{left[0].label} stands inside itself")
+        placed[ready] = None
+        left.remove(ready)
+    return [choice for choice in placed if choice is not None]
