@@ -13,20 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from enas.grading.compare import compare
+    from enas.networks.choices import OneOf, Repeat, SomeOf
     from enas.reports.derive import derive
     from enas.reports.page import write_report as report
+    from enas.reports.result import Run, search
     from enas.runs.architectures import architecture_of, best_of
     from enas.runs.models import marks_of, reference_for, sizes
     from enas.runs.plan import Plan, make_plan
     from enas.runs.resume import resume
     from enas.runs.retrain import retrain, retrain_best
-    from enas.runs.search import search
     from enas.spaces.architecture import Architecture
+    from enas.tasks import rewards
+    from enas.tasks.problem import Problem
 
 __version__ = "0.1.0.dev0"
 __all__ = [
     "Architecture",
+    "OneOf",
     "Plan",
+    "Problem",
+    "Repeat",
+    "Run",
+    "SomeOf",
     "architecture_of",
     "best_of",
     "compare",
@@ -38,13 +46,20 @@ __all__ = [
     "resume",
     "retrain",
     "retrain_best",
+    "rewards",
     "search",
     "sizes",
 ]
 
 PUBLIC = {
+    "OneOf": "enas.networks.choices:OneOf",
+    "SomeOf": "enas.networks.choices:SomeOf",
+    "Repeat": "enas.networks.choices:Repeat",
+    "Problem": "enas.tasks.problem:Problem",
+    "rewards": "enas.tasks.rewards:",
+    "Run": "enas.reports.result:Run",
     "Architecture": "enas.spaces.architecture:Architecture",
-    "search": "enas.runs.search:search",
+    "search": "enas.reports.result:search",
     "resume": "enas.runs.resume:resume",
     "derive": "enas.reports.derive:derive",
     "retrain": "enas.runs.retrain:retrain",
@@ -67,7 +82,8 @@ def __getattr__(name: str) -> Any:
     if name not in PUBLIC:
         raise AttributeError(f"module 'enas' has no attribute '{name}'")
     module, _, attribute = PUBLIC[name].partition(":")
-    return getattr(import_module(module), attribute)
+    thing = import_module(module)
+    return getattr(thing, attribute) if attribute else thing
 
 
 def __dir__() -> list[str]:

@@ -36,6 +36,7 @@ COUNT = at_least(1)
 NOT_NEGATIVE = at_least(0)
 POSITIVE = Range("above 0", 0, includes_low=False)
 SHARE = Range("between 0 and 1", 0, 1)
+INSIDE = Range("between 0 and 1, without both", 0, 1, includes_low=False, includes_high=False)
 RATE = Range("at least 0 and below 1", 0, 1, includes_high=False)  # dropout, momentum
 
 

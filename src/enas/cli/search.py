@@ -15,8 +15,8 @@ from enas.cli.commands import Maybe, asks_for_help, command, parse, peek, second
 @dataclass(frozen=True)
 class SearchFlags:
     preset: Positional[str]
-    """What to search.
-    `enas presets list` shows the names: digits-micro needs no data, cifar10-micro a folder."""
+    """What to search: a preset, or `module:function` that makes a problem of your own.
+    `enas presets list` shows the presets: digits-micro needs no data, cifar10-micro a folder."""
     settings: Annotated[Any, arg(name="")]
     recipe: Maybe[str] = None
     """Which settings: paper, released, modern or quick.

@@ -139,6 +139,14 @@ class Child(nn.Module):
         super().__init__()
         self.network, self._timed = network, _timed(network)
 
+    def num_parameters(self, aux: bool = True) -> int:
+        """Returns the number of parameters; those of an auxiliary head always count."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def marks(self) -> dict[str, str]:
+        """Returns the notes for a drawing: none."""
+        return {}
+
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         if not self._timed:
             keywords.pop("progress", None)

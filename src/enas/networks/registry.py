@@ -31,4 +31,5 @@ BACKBONES: dict[str, BackboneEntry] = {
     "nasbench201": _backbone("nasbench201:NasBench201Network", NasBench201NetworkSettings(filters=4, cells=1)),
     "nasbench_macro": _backbone("nasbench_macro:NasBenchMacroNetwork", NasBenchMacroNetworkSettings(filters=4, head=16)),
     "recurrent": _backbone("recurrent:RecurrentNetwork", RecurrentSettings(hidden=6, init_range=0.5)),
+    "own": BackboneEntry("enas.tasks.problem:own_network"),
 }

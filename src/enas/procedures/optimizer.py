@@ -34,14 +34,18 @@ def learning_rate(settings: OptimizerSettings, epoch: int, step: int, steps: int
     return rate * min(1.0, done / settings.warmup_steps) if settings.warmup_steps else rate
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettings) -> torch.optim.SGD:
+def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Returns the optimiser; fused: one call for all tensors, with the same numbers every time on
+    one machine."""
+    if settings.kind == "adamw":
+        return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     return torch.optim.SGD(
         parameters,
         lr=settings.learning_rate,
         momentum=settings.momentum,
         nesterov=settings.momentum > 0,
         weight_decay=settings.weight_decay,
-        fused=True,  # one call for all tensors; same numbers every time on one machine
+        fused=True,
     )
 
 

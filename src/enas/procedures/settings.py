@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Range, check_ranges
+from enas.ranges import COUNT, INSIDE, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Range, check_ranges
 
 TrainOn = Literal["train", "train+validation"]
 
@@ -18,6 +18,8 @@ class OptimizerSettings:
     """SGD: with Nesterov momentum on a cosine schedule (paper 3.2), or plain with a decaying rate
     (paper 3.1)."""
 
+    kind: Literal["sgd", "adamw"] = "sgd"
+    """SGD (paper), or AdamW (Loshchilov & Hutter 2019), which leaves `momentum` alone."""
     learning_rate: float = 0.05
     """The largest learning rate, l_max (paper 3.2)."""
     min_learning_rate: float = 0.001
@@ -165,8 +167,7 @@ class RetrainSettings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:
-        inside = Range("between 0 and 1", 0, 1, includes_low=False, includes_high=False)
-        check_ranges(self, "retrain", epochs=COUNT, average_interval=COUNT, rollbacks=NOT_NEGATIVE, rollback_factor=inside)
+        check_ranges(self, "retrain", epochs=COUNT, average_interval=COUNT, rollbacks=NOT_NEGATIVE, rollback_factor=INSIDE)
         if self.average != "none" and self.train_on != "train":
             raise ValueError(
                 f"retrain.average {self.average} begins by validation figures, and retrain.train_on {self.train_on} leaves"

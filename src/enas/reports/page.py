@@ -193,7 +193,8 @@ def derived(run: Run) -> str:
         html += run.note("The search has gone on since this was derived", "derive")
     first, arch = best.ranked[0], best.architecture
     space = space_of(arch.space)
-    drawings = (render.svg(replace(space, cells=(cell,)), arch, best.marks) for cell in space.cells)
+    parts = [replace(space, cells=(cell,)) for cell in space.cells] or [space]
+    drawings = (render.svg(part, arch, best.marks) for part in parts)
     cells = "".join(f'<div style="--w:{re.findall("width=.([0-9.]+)pt", svg)[0]}">{svg}</div>\n' for svg in drawings)
     name = (metric_in(first.shared_weights) or UNKNOWN).name
     keys = [k for k in (f"validation_{name}", "validation_loss", "minibatch_reward") if k in first.shared_weights]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,23 +20,31 @@ from enas.networks.registry import BACKBONES
 from enas.networks.supernet import Supernet
 from enas.plugins import NoSettings, entry_of
 from enas.procedures.search import Search
+from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.ranges import check_name
 from enas.runs.before import upgraded
 from enas.runs.presets import registry as presets
 from enas.runs.process import cores, machine, prepare, versions
-from enas.runs.settings import Names, Settings, as_recorded, to_dict
+from enas.runs.settings import Config, Names, RetrainConfig, Settings, as_recorded, to_dict
 from enas.spaces.architecture import Architecture, Reference
+from enas.spaces.own import OwnSpaceSettings
 from enas.spaces.registry import make_space, settings_of
 from enas.spaces.space import SearchSpace
 from enas.state import Record, Values, seeded
 from enas.strategies.registry import STRATEGIES
+from enas.strategies.settings import ReinforceSettings
 from enas.strategies.strategy import Strategy
-from enas.tasks.metrics import Metric
+from enas.tasks.metrics import METRICS, Metric
 from enas.tasks.registry import TASKS
+from enas.tasks.settings import OwnDataSettings, OwnTaskSettings
 from enas.tasks.task import Task
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    from enas.tasks.own import OwnData
+
+    Data = ImageData | TextData | OwnData
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,8 @@ class Plan:
     def to_dict(self, command: str, **more: object) -> Record:
         """Returns what config.json holds, and `more`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
-        fields |= {"names": to_dict(self.names), "source": self.source or source_of(self.settings.data.dataset)}
+        source = problem_source(self.problem) if self.problem else source_of(self.settings.data.dataset)
+        fields |= {"names": to_dict(self.names), "source": self.source or source}
         settings = to_dict(self.settings)
         ran = {"versions": versions(), "machine": machine(self.device)}
         return {"command": command, **fields, **more, **ran, "settings": settings}
@@ -103,7 +113,10 @@ class Plan:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
-        check_folder(self.settings.data.dataset, data or self.data)
+        if not self.problem:
+            check_folder(self.settings.data.dataset, data or self.data)
+        elif data is not None:
+            raise ValueError(f"'{self.problem}' brings its own data; leave out --data")
         folder = self.data if data is None else str(Path(data).resolve())
         return dataclasses.replace(self, data=folder, device=device, threads=threads or self.threads)
 
@@ -113,10 +126,19 @@ class Plan:
         """Returns the search space."""
         return make_space(self.names.space, self.settings.space)
 
-    def load_data(self) -> ImageData | TextData:
+    @property
+    def problem(self) -> str:
+        """Returns `module:function` of a problem of the user's own; "" where there is none."""
+        return str(getattr(self.settings.space, "problem", ""))
+
+    def load_data(self) -> Data:
         """The data; ValueError where it is missing or damaged, or another than the run was made
         with."""
         d = self.settings.data
+        if self.problem:
+            if self.source and self.source != problem_source(self.problem):
+                warnings.warn(f"the file of '{self.problem}' has changed since this run was made", stacklevel=2)
+            return own_data(self.problem, d)
         if self.source and self.source["sha256"] != (here := source_of(d.dataset))["sha256"]:
             was, now = (", ".join(f"{key} {value[:16]}" for key, value in some.items()) for some in (self.source, here))
             raise ValueError(
@@ -125,7 +147,7 @@ class Plan:
         given = {f.name: getattr(d, f.name) for f in dataclasses.fields(d) if f.name != "dataset"}
         return load_data(d.dataset, self.data, **{name: value for name, value in given.items() if value is not None})
 
-    def task(self, data: ImageData | TextData, settings: DataclassInstance, train_on: str = "train") -> Task:
+    def task(self, data: Data, settings: DataclassInstance, train_on: str = "train") -> Task:
         entry = entry_of("a task", self.names.task, TASKS)
         made: Task = entry.make(data, settings, seed=self.seed, device=self.device, train_on=train_on)
         return made
@@ -133,6 +155,8 @@ class Plan:
     @property
     def metric(self) -> Metric:
         """Returns the figure that the task is judged by."""
+        if self.problem:
+            return METRICS[self.settings.task.metric]
         metric: Metric = entry_of("a task", self.names.task, TASKS).make.metric
         return metric
 
@@ -228,3 +252,43 @@ def make_plan(
     """Returns the plan of a preset, ready for this machine; None as in `preset_plan`. ValueError
     where the data's folder is missing, or the device cannot be used."""
     return preset_plan(preset, recipe, settings, seed, device, strategy).on(data, device, threads)
+
+
+# ----------------------------------------------------------------------- a problem of one's own
+def problem_source(path: str) -> dict[str, str]:
+    from enas.tasks.problem import problem_of  # the user's module with it: only where it is needed
+
+    return problem_of(path).source
+
+
+def own_data(path: str, settings: DataclassInstance) -> OwnData:
+    from enas.tasks.own import OwnData
+    from enas.tasks.problem import problem_of
+
+    return OwnData(problem_of(path), settings)  # type: ignore[arg-type]
+
+
+def problem_plan(path: str, seed: int = 0, device: str | None = None, strategy: str | None = None) -> Plan:
+    """Returns the plan of a problem, `module:function`, by settings that suit a small network.
+    ValueError where it is no problem, or its network holds no choice."""
+    from enas.tasks.problem import problem_of
+
+    problem = problem_of(path)
+    wanted: dict[str, Any] = {"kind": "adamw", "schedule": "cosine", "learning_rate": 1e-3, "min_learning_rate": 0.0}
+    wanted |= {"weight_decay": 0.01, **problem.optimizer}
+    optimizer = OptimizerSettings(**wanted)
+    task = OwnTaskSettings(batch_size=problem.batch_size, metric=problem.metric.name)
+    settings: Settings = Config(
+        space=OwnSpaceSettings(path),
+        network=NoSettings(),
+        data=OwnDataSettings(),
+        task=task,
+        search=SearchSettings(epochs=30, warmup_epochs=15, controller_steps=20, architectures=8, optimizer=optimizer),
+        strategy=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
+        derive=DeriveSettings(samples=40, draw="both", keep=10, uniform=0, finalists=8, finalist_steps=100),
+        retrain=RetrainConfig(epochs=30, optimizer=optimizer, network=NoSettings(), task=task),
+    )
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    plan = Plan(path, "own", Names("own", "own", "own"), settings, seed, None, device, 1)
+    plan.space  # noqa: B018 (a network without a choice is said at once)
+    return plan.with_strategy(strategy or "reinforce")

@@ -13,7 +13,7 @@ from enas.procedures.search import Search
 from enas.runs.files import read_json
 from enas.runs.folder import RunFolder, tensorboard
 from enas.runs.loop import Listener, after, drive, silent
-from enas.runs.plan import Plan, make_plan, preset_plan
+from enas.runs.plan import Plan, make_plan, preset_plan, problem_plan
 from enas.runs.presets.registry import PRESETS
 from enas.runs.settings import Settings
 
@@ -30,6 +30,10 @@ def planned(
     if config is None:
         if preset is None:
             raise ValueError(f"name what to search: {', '.join(PRESETS)}; see `enas search --help`")
+        if ":" in preset:
+            if recipe is not None:
+                raise ValueError(f"'{preset}' is a problem of your own and has no recipes; leave out '{recipe}'")
+            return problem_plan(preset, device=device, strategy=strategy)
         return preset_plan(preset, recipe, device=device, strategy=strategy)
     record = read_json(Path(config))
     if not isinstance(record, dict) or record.get("command") != "search":
@@ -53,7 +57,11 @@ def search_plan(
     written."""
     if epochs is not None:
         plan = plan.with_settings(search=dataclasses.replace(plan.settings.search, epochs=epochs))
-    path = Path(out) if out is not None else Path("runs") / f"{plan.preset}-{plan.recipe}" / f"seed{plan.seed}"
+    path = (
+        Path(out)
+        if out is not None
+        else Path("runs") / f"{plan.preset}-{plan.recipe}".replace(":", "-") / f"seed{plan.seed}"
+    )
     if (path / "config.json").exists():
         RunFolder.create(path, {})  # raises, before minutes are spent on the data
     procedure = plan.search()

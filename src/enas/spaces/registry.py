@@ -16,6 +16,7 @@ from enas.spaces.nasbench201 import NasBench201Settings
 from enas.spaces.nasbench201 import from_string as nasbench201_of
 from enas.spaces.nasbench_macro import NasBenchMacroSettings
 from enas.spaces.nasbench_macro import from_string as nasbench_macro_of
+from enas.spaces.own import OwnSpaceSettings
 from enas.spaces.rnn_cell import RnnCellSettings
 from enas.spaces.space import SearchSpace
 
@@ -35,7 +36,7 @@ class Benchmark:
 @dataclass(frozen=True)
 class SpaceEntry(Entry):
     small: tuple[Settings, ...] = ()
-    """Settings of spaces small enough to enumerate, for tests."""
+    """Settings of spaces small enough to enumerate, for tests; none where a user brings it."""
     benchmark: Benchmark | None = None
 
 
@@ -80,6 +81,7 @@ SPACES: dict[str, SpaceEntry] = {
             " which no search with shared weights here sees",
         ),
     ),
+    "own": SpaceEntry("enas.tasks.problem:space_from_problem", OwnSpaceSettings),
 }
 
 

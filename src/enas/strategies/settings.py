@@ -12,12 +12,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, Range, at_least, check_ranges
+from enas.ranges import COUNT, INSIDE, NOT_NEGATIVE, POSITIVE, RATE, Range, at_least, check_ranges
 from enas.spaces.decisions import SubsetChoice
 from enas.spaces.space import SearchSpace
 
 FINITE = Range("a finite number", -math.inf, includes_low=False, includes_high=False)
-INSIDE = Range("between 0 and 1, without both", 0, 1, includes_low=False, includes_high=False)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Metric:
 
 METRICS = {
     "accuracy": Metric("accuracy", larger_is_better=True, scale=100.0, unit=" %", points="points"),
+    "score": Metric("score", larger_is_better=True, scale=100.0, unit="", points="hundredths of the reward"),
     "perplexity": Metric("perplexity", larger_is_better=False, scale=1.0, unit="", points="of perplexity"),
 }
 

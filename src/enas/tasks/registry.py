@@ -7,7 +7,7 @@ from typing import Any
 
 from enas.data.settings import DataSettings, TextSettings
 from enas.plugins import Entry, NoSettings
-from enas.tasks.settings import ImageClassificationSettings, LanguageModelSettings
+from enas.tasks.settings import ImageClassificationSettings, LanguageModelSettings, OwnDataSettings, OwnTaskSettings
 
 
 @dataclass(frozen=True)
@@ -20,5 +20,6 @@ TASKS: dict[str, TaskEntry] = {
     "image_classification": TaskEntry(
         "enas.tasks.image_classification:ImageClassification", ImageClassificationSettings, DataSettings
     ),
+    "own": TaskEntry("enas.tasks.own:Own", OwnTaskSettings, OwnDataSettings),
     "language_model": TaskEntry("enas.tasks.language_model:LanguageModel", LanguageModelSettings, TextSettings),
 }

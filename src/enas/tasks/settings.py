@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, at_least, check_ranges
+from enas.ranges import COUNT, INSIDE, NOT_NEGATIVE, POSITIVE, RATE, at_least, check_name, check_ranges
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,38 @@ class LanguageModelSettings:
             temporal_penalty=NOT_NEGATIVE,
             reward_scale=POSITIVE,
         )
+
+
+@dataclass(frozen=True)
+class OwnDataSettings:
+    """How much of the training examples is kept back, where a problem has no other parts."""
+
+    dataset: str = "own"
+    """The name of every problem's data."""
+    validation: float = 0.15
+    """Share of the training examples kept for rewards and choices, where there is no `valid`."""
+    test: float = 0.15
+    """Share of the training examples kept for the test, where there is no `test`."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "data", validation=INSIDE, test=INSIDE)
+        if self.validation + self.test >= 1:
+            raise ValueError(f"data.validation and data.test leave something to train on; got {self}")
+
+
+@dataclass(frozen=True)
+class OwnTaskSettings:
+    """Batches of a problem of a user's own."""
+
+    batch_size: int = 64
+    """Examples per training step."""
+    reward_batch: int = 256
+    """Validation examples per reward."""
+    eval_batch: int = 256
+    """Examples per step when a whole part is scored."""
+    metric: str = "score"
+    """The figure that the reward stands for: accuracy (a share, shown in percent), or score."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "task", batch_size=COUNT, reward_batch=COUNT, eval_batch=COUNT)
+        check_name("task.metric", self.metric, ("accuracy", "score"))

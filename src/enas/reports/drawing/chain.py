@@ -28,7 +28,7 @@ def chain(cell: WiredCell, title: str, text_width: Callable[[str, bool], float],
     names = [*cell.inputs, *(node.name for node in cell.nodes), OUTPUT]
     labels = {name: name for name in cell.inputs}
     labels |= {node.name: f"{node.name}  {' + '.join(op_title(edge.op) for edge in node.edges)}" for node in cell.nodes}
-    labels[OUTPUT] = "average, linear"
+    labels[OUTPUT] = "output" if cell.name == "choices" else "average, linear"
     kinds = dict.fromkeys(cell.inputs, "input") | {OUTPUT: "output"}
     kinds |= {node.name: op_kind(node.edges[0].op) for node in cell.nodes}
     reads = {node.name: node.reads for node in cell.nodes} | {OUTPUT: cell.outputs}

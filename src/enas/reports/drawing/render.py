@@ -26,14 +26,15 @@ from matplotlib.transforms import Affine2D, Transform
 from enas.reports.drawing.boxes import BOLD, BOX_H, COLOURS, FONT, INK, MARGIN, Box, Drawing, text_width
 from enas.reports.drawing.cell import graph, layout
 from enas.reports.drawing.chain import chain
-from enas.reports.drawing.text import cell_title, to_text
+from enas.reports.drawing.text import cell_title, chosen, to_text
 from enas.runs.files import write_atomically
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import Cell, WiredCell
+from enas.spaces.cells import Cell, WiredCell, WiredEdge, WiredNode
 from enas.spaces.space import SearchSpace
 
 SUFFIXES = (".svg", ".png", ".pdf", ".dot", ".txt")
 NO_MARKS: Mapping[str, str] = MappingProxyType({})
+CHOICES, INPUT = "choices", "input"
 PAGE_W = 720.0  # cells stand side by side up to this width, else one below the other
 
 
@@ -118,6 +119,19 @@ def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
     return layout(cell)
 
 
+def _cells(space: SearchSpace, arch: Architecture) -> list[tuple[Cell, WiredCell]]:
+    """Returns the cells as described and as wired. Choices without a cell stand in a column, in the
+    order in which the network registers them."""
+    if space.cells:
+        return [(cell, space.wire(arch)[cell.name]) for cell in space.cells]
+    nodes: list[WiredNode] = []
+    for name, answer in chosen(space, arch):
+        before = nodes[-1].name if nodes else INPUT
+        nodes.append(WiredNode(name, (WiredEdge(CHOICES, name, 0, before, answer),)))
+    whole = Cell(CHOICES, (INPUT,), (), output="last")
+    return [(whole, WiredCell(CHOICES, (INPUT,), tuple(nodes), (nodes[-1].name,)))]
+
+
 def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[str, str]) -> bytes:
     """Renders without a user's matplotlib settings, dates and versions: equal files."""
     none = {
@@ -130,7 +144,7 @@ def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[st
         matplotlib.rcdefaults()
         matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: small, searchable, read aloud
         matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", "Verdana", "Arial"]  # who reads an SVG may not have it
-        fig = _figure([_layout(cell, space.wire(arch)[cell.name], marks) for cell in space.cells])
+        fig = _figure([_layout(cell, wired, marks) for cell, wired in _cells(space, arch)])
         fig.savefig(file, format=kind, dpi=200, metadata=dict.fromkeys(none[kind]))
     return file.getvalue()
 
@@ -155,7 +169,7 @@ def to_dot(space: SearchSpace, arch: Architecture) -> str:
         return '"' + ".".join(names).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     lines = [f"digraph {quoted(arch.id)} {{", '  node [shape=box, style="rounded,filled", fontname="sans-serif"];']
-    for cell in space.wire(arch).values():
+    for _, cell in _cells(space, arch):
         boxes, arrows = graph(cell)
         lines += [f"  subgraph {quoted('cluster_' + cell.name)} {{", f"    label={quoted(cell_title(cell.name))};"]
         for box in boxes:

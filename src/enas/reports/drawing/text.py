@@ -6,7 +6,7 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace
 
 TITLES = {"network": "whole network", "prev": "previous cell", "prev_prev": "two cells back", "reduce": "reduction"}
-TITLES |= {"x_and_h": "word and state before", "cell": "recurrent cell"}
+TITLES |= {"choices": "choices in your network", "x_and_h": "word and state before", "cell": "recurrent cell"}
 
 
 def op_title(op: str) -> str:
@@ -18,9 +18,19 @@ def cell_title(name: str) -> str:
     return title if title.endswith(("cell", "network")) else f"{title} cell"
 
 
+def chosen(space: SearchSpace, arch: Architecture) -> list[tuple[str, str]]:
+    """Returns the decisions that are asked, in order, with their answers in words."""
+    answers = [(d.name, arch.choices[d.name]) for d in space.decisions if d.name in arch.choices]
+    return [(name, a if isinstance(a, str) else " + ".join(a) or "nothing") for name, a in answers]
+
+
 def to_text(space: SearchSpace, arch: Architecture) -> str:
     """Returns a line per node, `n3 = sep 3x3(prev) + identity(n2)`; unused ones are last."""
     lines: list[str] = []
+    if not space.cells:
+        pad = max(map(len, arch.choices))
+        said = (f"  {name:{pad}} = {answer}" for name, answer in chosen(space, arch))
+        return "\n".join([cell_title("choices"), *said]) + "\n"
     wired = space.wire(arch)
     for whole in space.cells:
         cell = wired[whole.name]

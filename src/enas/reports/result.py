@@ -1,0 +1,79 @@
+"""A run as a value in Python: what `enas.search` returns. Its methods are the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from enas.reports.derive import derive
+from enas.reports.page import write_report
+from enas.runs.architectures import best_of
+from enas.spaces.architecture import Architecture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from enas.grading.verdict import Verdict
+    from enas.tasks.problem import Problem
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of a search. It can stand wherever a path can."""
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def best(self) -> Architecture:
+        """Returns the architecture that ranks first; ValueError before `derive`."""
+        return best_of(self.path)[0]
+
+    def derive(self, **settings: Any) -> Run:
+        """Ranks architectures by the shared weights; `settings` of `DeriveSettings`."""
+        derive(self.path, **settings)
+        return self
+
+    def retrain(self, **arguments: Any) -> Run:
+        """Trains the best from scratch, as `enas.retrain_best`."""
+        from enas.runs.retrain import retrain_best
+
+        retrain_best(self.path, **arguments)
+        return self
+
+    def compare(self, **arguments: Any) -> Verdict | None:
+        """Trains random architectures too; returns the verdict, as `enas.compare`."""
+        from enas.grading.compare import compare
+
+        return compare(self.path, **arguments)
+
+    def report(self) -> Path:
+        """Writes and returns the page of this run."""
+        return write_report(self.path)
+
+    def child(self) -> nn.Module:
+        """Returns the network of the best architecture with the weights of its training from
+        scratch: a plain module. ValueError before `retrain`, or without a network of your own."""
+        from enas.runs.own import trained_child
+
+        return trained_child(self.path)
+
+
+def search(
+    what: str | Problem, recipe: str | None = None, *, listen: Callable[[object], None] | None = None, **arguments: Any
+) -> Run:
+    """Searches and returns the run. `what`: a preset, `module:function` of a problem, or the
+    problem that such a function made. `arguments` as of `enas.runs.search.search`."""
+    from enas.runs.loop import silent
+    from enas.runs.own import search_problem
+    from enas.runs.search import search as search_preset
+
+    if isinstance(what, str) and ":" not in what:
+        return Run(search_preset(what, recipe, listen=listen or silent, **arguments))
+    if recipe is not None:
+        raise ValueError(f"a problem of your own has no recipes; leave out '{recipe}'")
+    return Run(search_problem(what, listen=listen or silent, **arguments))

@@ -1,0 +1,59 @@
+"""Runs of problems of a user's own, from Python."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from torch import nn
+
+from enas.runs.files import read_json
+from enas.runs.folder import RunFolder
+from enas.runs.loop import Listener, silent
+from enas.runs.plan import Plan, problem_plan
+from enas.runs.search import search_plan
+from enas.runs.settings import Settings
+from enas.spaces.architecture import Architecture
+from enas.tasks.problem import Problem, own_network, problem_of
+
+
+def search_problem(
+    what: str | Problem,
+    *,
+    settings: Settings | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    epochs: int | None = None,
+    max_seconds: float | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    strategy: str | None = None,
+    listen: Listener = silent,
+) -> Path:
+    """Searches in a problem's network and returns the run folder. `settings`: those of
+    `problem_plan`, changed as you like. ValueError for a problem that no function made.
+    """
+    path = what if isinstance(what, str) else what.path
+    if not path:
+        raise ValueError("a problem is made by a function of a module, so that other processes can make it too")
+    problem_of(path)
+    plan = problem_plan(path, seed, device, strategy)
+    plan = plan if settings is None else dataclasses.replace(plan, settings=settings)
+    return search_plan(plan.on(None, device, threads), out=out, epochs=epochs, max_seconds=max_seconds, listen=listen)
+
+
+def trained_child(run: Path) -> nn.Module:
+    """Returns the network that `retrained.json` chose, a plain module with its trained weights.
+    ValueError where none is trained, or where the run is not of a problem of the user's own."""
+    plan = Plan.of(RunFolder.open(run).config)
+    if not plan.problem:
+        raise ValueError(f"'{run}' is not a search in a network of your own")
+    record = read_json(run / "retrained.json")
+    row = next(row for row in record["trainings"] if row["id"] == record["chosen"])
+    folder = RunFolder.open(run / row["folder"])
+    arch = Architecture.from_dict(folder.config["architecture"])
+    child = own_network(plan.space, plan.settings.network, arch)
+    weights = folder.read_checkpoint().under("weights").tensors
+    child.load_state_dict(dict(weights))
+    network: nn.Module = child.network
+    return network.eval()
