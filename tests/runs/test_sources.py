@@ -275,7 +275,7 @@ STATED: dict[tuple[str, str], list[Stated]] = {
 # otherwise.
 OFF: dict[str, Any] = {
     "space.prior": "none", "space.near_prior": False, "data.train": None, "data.max_vocabulary": None,
-    "data.min_count": None, "search.children": 1, "search.warmup_epochs": 0,
+    "data.min_count": None, "optimizer.kind": "sgd", "search.children": 1, "search.warmup_epochs": 0,
     "optimizer.warmup_steps": 0, "network.stem_stride": 1, "network.drop_path": 0.0, "network.aux_weight": 0.0,
     "network.extra_calibration": False, "network.entry_conv": False, "network.head_norm": False, "network.layers": 1,
     "network.word_dropout": 0.0, "network.embedding_dropout": 0.0, "network.weight_dropout": 0.0,

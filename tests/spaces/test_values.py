@@ -84,7 +84,7 @@ def test_a_subset_has_one_form() -> None:
     assert [node.skips for node in layers.wire(written)["c"].nodes] == [(), ("a",), ("a", "n1")]
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", FULL)
 def test_an_architecture_names_its_space(name: str) -> None:
     entry = SPACES[name]
     for settings in (entry.settings(), *entry.small):

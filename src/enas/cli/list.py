@@ -32,7 +32,7 @@ def list_command(args: list[str]) -> int:
     registries: dict[str, Iterable[str]] = {
         "presets": PRESETS,
         "spaces": SPACES,
-        "ops": dict.fromkeys(op for entry in SPACES.values() for op in vars(entry.settings())["ops"]),
+        "ops": dict.fromkeys(op for entry in SPACES.values() for op in vars(entry.settings()).get("ops", ())),
         "strategies": STRATEGIES,
         "tasks": TASKS,
         "data sets": DATASETS,
