@@ -152,6 +152,7 @@ def test_images_beside_a_resnet(tmp_path: Path) -> None:
     assert sorted((run / "retrain").iterdir()) == before
 
 
+@pytest.mark.slow
 def test_text_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     assert enas("search", "text-rnn", "--out", run, *SMALL_TEXT) == 0

@@ -93,7 +93,12 @@ def own_strategy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return module
 
 
-@pytest.mark.parametrize("strategy", ["evolution", "random", "reinforce", "own"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "strategy", ["evolution", "own", pytest.param("random", marks=SLOW), pytest.param("reinforce", marks=SLOW)]
+)
 def test_any_strategy_searches_resumes_and_is_derived_from(
     strategy: str, own_strategy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,6 +101,7 @@ def test_every_command_takes_it(function: str, module: str, tmp_path: Path, caps
     assert child(torch.randn(2, 4)).shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_python_says_the_same(module: str, tmp_path: Path) -> None:
     made = sys.modules.get(module) or __import__(module)
     run = enas.search(made.problem(), out=tmp_path / "run", epochs=16)
