@@ -14,12 +14,13 @@ from torch.utils.data import Dataset
 
 import enas
 from enas.cli.main import main
+from enas.data.examples import split
 from enas.runs.files import read_lines
 from enas.runs.plan import problem_plan
 from enas.spaces.registry import space_of
 from enas.state import State
 from enas.tasks.own import Own, OwnData
-from enas.tasks.problem import Problem, problem_of, split
+from enas.tasks.problem import Problem, problem_of
 from enas.tasks.settings import OwnDataSettings, OwnTaskSettings
 
 MODULE = """
@@ -143,7 +144,7 @@ def test_what_is_wrong_is_one_line(module: str, tmp_path: Path, capsys: pytest.C
     ("arguments", "says"),
     [
         ({"train": (torch.zeros(3), torch.zeros(4))}, "train has tensors of one length; got \\[3, 4\\]"),
-        ({"train": 3}, "train has a length and items, as a torch Dataset; got int"),
+        ({"train": 3}, "train is a tuple or mapping of tensors or arrays .*; got int"),
         ({"train": [(1, 2)]}, "train holds at least 2 examples; got 1"),
         ({"model": nn.Linear(1, 1)}, "model is a class or a function that makes the network"),
     ],
