@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset, default_collate
 
 from enas.data.blame import blamed
 from enas.state import seed_of
@@ -145,10 +145,12 @@ def _form(name: str, given: Any, target: str | None) -> Examples:
         parts = list(given.values() if isinstance(given, Mapping) else given)
     if parts and all(isinstance(part, Tensor | np.ndarray) and part.ndim for part in parts):
         return Arrays(name, given, target)
-    if hasattr(given, "__len__") and hasattr(given, "__getitem__") and not isinstance(given, Mapping | str | bytes):
-        return Rows(given, target)
-    if hasattr(given, "__iter__") and not isinstance(given, Mapping | str | bytes):
-        return Passes(name, given, target)
+    if not isinstance(given, Mapping | str | bytes):
+        numbered = hasattr(given, "__len__") and hasattr(given, "__getitem__")
+        if numbered and not isinstance(given, IterableDataset):  # which inherits a __getitem__ that it has not
+            return Rows(given, target)
+        if hasattr(given, "__iter__"):
+            return Passes(name, given, target)
     raise ValueError(f"{name} is {FORMS}; got {type(given).__name__}")
 
 

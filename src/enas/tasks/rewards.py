@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 Model = Callable[..., Any]
@@ -63,6 +62,8 @@ def auc(model: Model, batches: Iterable[Any]) -> float:
     Outputs (n,) or (n, 1) score class 1 of two. Outputs (n, C) score each class against the rest,
     by its probability; the mean over classes counts (macro).
     """
+    from scipy.stats import rankdata  # slow to import
+
     outputs, targets = _gathered(model, batches)
     outputs = outputs.double().reshape(len(targets), -1)
     if outputs.shape[1] > 1:
