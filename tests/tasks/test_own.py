@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from sklearn import metrics
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import enas
+from documented import ROOT, markdown, python_blocks
+from enas import rewards
 from enas.cli.main import main
+from enas.data.examples import split
+from enas.networks.own import Child, OwnNetwork
+from enas.procedures.preview import Cost
+from enas.procedures.search import Search
 from enas.runs.files import read_lines
-from enas.runs.plan import problem_plan
+from enas.runs.plan import Plan, problem_plan
+from enas.runs.resume import resume
+from enas.runs.search import search_plan
 from enas.spaces.registry import space_of
 from enas.state import State
 from enas.tasks.own import Own, OwnData
-from enas.tasks.problem import Problem, problem_of, split
+from enas.tasks.problem import Problem, problem_of
 from enas.tasks.settings import OwnDataSettings, OwnTaskSettings
 
 MODULE = """
+import random
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -51,6 +66,54 @@ def scored():
     return enas.Problem(
         Net, (x, x[:, :3]), loss=nn.functional.mse_loss, reward=enas.rewards.minus(nn.functional.mse_loss), batch_size=20
     )
+
+
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        noise = [random.random(), np.random.rand(), torch.rand(()).item()]
+        return torch.tensor([float(index % 3), *noise]), index % 3
+
+
+class Ordered(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return map(Rows().__getitem__, range(40))
+
+
+def by_number():
+    return enas.Problem(Net, Rows(), batch_size=8)
+
+
+def in_order():
+    return enas.Problem(Net, Ordered(), valid=Rows(), test=Rows(), batch_size=8)
+
+
+class Misshapen(Net):
+    def forward(self, x):
+        return self.head(x)  # in the model
+
+
+def fails(arguments):
+    x = torch.zeros(60, 4)
+    return enas.Problem(**{"model": Net, "train": (x, torch.zeros(60, dtype=torch.int64)), **arguments})
+
+
+def in_model():
+    return fails({"model": Misshapen})
+
+
+def in_loss():
+    return fails({"loss": lambda output, target: output[target.missing]})  # in the loss
+
+
+def in_reward():
+    return fails({"reward": lambda model, batches: 1 / 0})  # in the reward
+
+
+def in_problem():
+    return {}["train"]  # in the problem
 
 
 def plain():
@@ -140,11 +203,67 @@ def test_what_is_wrong_is_one_line(module: str, tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("model", "architecture .{10} \\(act = .*, body = .*\\): the model raised RuntimeError: mat1 and mat2 shapes"),
+        ("loss", "architecture .*: the loss raised AttributeError: 'Tensor' object has no"),
+        ("reward", "architecture .*: the reward raised ZeroDivisionError: division by zero"),
+        ("problem", "'.*:in_problem' raised KeyError: 'train'"),
+    ],
+)
+def test_an_error_of_the_users_is_one_line(
+    part: str, says: str, module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = (i for i, text in enumerate(MODULE.splitlines(), 1) if text.endswith(f"# in the {part}"))
+    assert main(["search", f"{module}:in_{part}", "--out", "unused"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(f"^enas: {says}.* at .*{module}.py:{line}; ENAS_TRACEBACK=1 shows", error), error
+    if part == "reward":
+        monkeypatch.setenv("ENAS_TRACEBACK", "1")
+        assert main(["search", f"{module}:in_{part}", "--out", "unused"]) == 2
+        error = capsys.readouterr().err
+        assert "Traceback (most recent call last)" in error
+        assert "ZeroDivisionError: division by zero" in error
+        with pytest.raises(ValueError, match="division by zero") as raised:
+            enas.search(f"{module}:in_{part}")
+        assert isinstance(raised.value.__cause__, ZeroDivisionError)
+    assert not Path("unused").exists()
+
+
+@pytest.mark.parametrize("function", ["by_number", "in_order"])
+def test_workers_and_kills_change_no_figure(
+    function: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped at the first, second and third step of a pass, with 0, 1 and 2 workers."""
+    monkeypatch.setattr(Search, "preview", lambda self: Cost(0, 0, 0.0, 0.0))
+    plan = problem_plan(f"{module}:{function}", device="cpu")
+    search = dataclasses.replace(plan.settings.search, epochs=2, warmup_epochs=1, controller_steps=2, probes=0)
+    logs = []
+    for workers, stops in ((0, 0), (1, 0), (2, 2)):
+        task = dataclasses.replace(plan.settings.task, workers=workers)
+        out = tmp_path / str(workers)
+        search_plan(plan.with_settings(search=search, task=task), out=out, max_seconds=0 if stops else None)
+        for _ in range(stops):
+            resume(out, max_seconds=0)
+        if stops:
+            assert not (out / "metrics.jsonl").exists() or not read_lines(out / "metrics.jsonl")
+            resume(out)
+        logs.append((out / "metrics.jsonl").read_bytes())
+    assert logs[0].count(b"\n") == 2
+    assert logs[1] == logs[0]
+    assert logs[2] == logs[0]
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ({"train": (torch.zeros(3), torch.zeros(4))}, "train has tensors of one length; got \\[3, 4\\]"),
-        ({"train": 3}, "train has a length and items, as a torch Dataset; got int"),
+        ({"train": 3}, "train is a tuple or mapping of tensors or arrays .*; got int"),
         ({"train": [(1, 2)]}, "train holds at least 2 examples; got 1"),
+        ({"valid": "x"}, "valid is a tuple or mapping of tensors or arrays .*; got str"),
+        ({"loss": 3}, "loss is a function; got int"),
+        ({"batch_size": 0}, "batch_size is at least 1; got 0"),
         ({"model": nn.Linear(1, 1)}, "model is a class or a function that makes the network"),
     ],
 )
@@ -163,10 +282,10 @@ class Mappings(Dataset[dict[str, Tensor]]):
         return {"x": torch.full((2,), float(index)) + torch.rand(2), "y": torch.tensor(index % 2)}
 
 
-def of(problem: Problem, seed: int = 0, train_on: str = "train") -> Own:
+def of(problem: Problem, seed: int = 0, train_on: str = "train", **settings: Any) -> Own:
     return Own(
         OwnData(problem, OwnDataSettings()),
-        OwnTaskSettings(batch_size=4, reward_batch=4, eval_batch=4),
+        OwnTaskSettings(batch_size=4, reward_batch=4, eval_batch=4, **settings),
         seed,
         "cpu",
         train_on,
@@ -216,6 +335,204 @@ def test_rewards_are_what_they_say() -> None:
     assert enas.rewards.f1(lambda x: x, batches) == pytest.approx((0.8 + 2 / 3) / 2)
     squares = enas.rewards.minus(nn.functional.mse_loss)
     assert squares(lambda x: x, [(torch.zeros(2), torch.ones(2)), (torch.zeros(2), torch.zeros(2))]) == -0.5
+
+
+def test_rewards_beside_a_library_of_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs, targets = torch.randn(40, 4, generator=generator), torch.randint(0, 4, (40,), generator=generator)
+    outputs[::3] = outputs[0]  # ties
+    batches = [(outputs[i : i + 7], targets[i : i + 7]) for i in range(0, 40, 7)]
+
+    def score(reward: Any, rows: Any = batches) -> float:
+        return float(reward(lambda x: x, rows))
+
+    p, chosen = outputs.double().softmax(1), outputs.argmax(1)
+    assert score(rewards.auc) == pytest.approx(metrics.roc_auc_score(targets, p, multi_class="ovr", average="macro"))
+    assert score(rewards.f1) == pytest.approx(metrics.f1_score(targets, chosen, average="macro"))
+    assert score(rewards.iou) == pytest.approx(metrics.jaccard_score(targets, chosen, average="macro"))
+    two = (targets > 1).long()
+    area = metrics.roc_auc_score(two, outputs[:, 1].double() - outputs[:, 0].double())
+    assert score(rewards.auc, [(outputs[:, :2], two)]) == pytest.approx(area)
+    for column in (outputs[:, 0], outputs[:, :1]):
+        assert score(rewards.auc, [(column, two)]) == pytest.approx(metrics.roc_auc_score(two, outputs[:, 0]))
+    assert score(rewards.auc, [(outputs, torch.zeros(40, dtype=torch.int64))]) == 0.5
+    kappa = rewards.of(lambda o, t: metrics.cohen_kappa_score(t, o.argmax(1)))
+    assert score(kappa) == pytest.approx(metrics.cohen_kappa_score(targets, chosen))
+
+
+def test_rewards_of_maps_and_windows() -> None:
+    """Outputs (n, 2, 2, 2); one target of the second example does not count."""
+    targets = torch.tensor([[[0, 1], [1, 1]], [[0, 0], [1, -100]]])
+    outputs = nn.functional.one_hot(torch.tensor([[[0, 1], [1, 0]], [[0, 0], [1, 1]]]), 2).movedim(-1, 1).float()
+    batches = [(outputs[:1], targets[:1]), (outputs[1:], targets[1:])]
+    assert rewards.exact_match(lambda x: x, batches) == 0.5
+    assert rewards.accuracy(lambda x: x, batches) == 6 / 7
+    assert rewards.iou(lambda x: x, batches) == (3 / 4 + 3 / 4) / 2
+    with pytest.raises(ValueError, match="name the key of the target, such as Problem"):
+        rewards.accuracy(lambda x: x, [{"x": 1}])
+
+
+def test_a_loss_takes_what_it_names() -> None:
+    x, y = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+    weights = torch.rand(40)
+
+    def whole(output: Tensor, batch: Any) -> Tensor:
+        *_, w, target = batch
+        return (nn.functional.cross_entropy(output, target, reduction="none") * w).sum()
+
+    class Two(nn.Linear):
+        def forward(self, x: Tensor, w: Tensor | None = None) -> Tensor:
+            return super().forward(x)
+
+    model = Child(Two(2, 2))
+    task = of(Problem(nn.Identity, (x, weights, y), loss=whole))
+    a, w, b = batch = task.train_batch(0, 0)
+    assert task.loss(model, None, batch) == (nn.functional.cross_entropy(model(a), b, reduction="none") * w).sum()
+    keyed = of(Problem(nn.Identity, {"x": x, "y": y}, target="y"))
+    (mapping, target) = keyed.train_batch(0, 0)
+    assert torch.equal(x[0:0].new_tensor(mapping["x"].tolist()), mapping["x"])
+    assert mapping.keys() == {"x"}
+    assert len(target) == 4
+    reads_x = Child(Keyed())
+    assert keyed.loss(reads_x, None, (mapping, target)).isfinite()
+    assert 0 <= keyed.reward(reads_x, None, (mapping, target)) <= 1
+    unkeyed = of(Problem(nn.Identity, {"x": x, "y": y}))
+    with pytest.raises(ValueError, match="examples are mappings: name the key of the target"):
+        unkeyed.loss(reads_x, None, unkeyed.train_batch(0, 0))
+
+
+class Keyed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.linear(batch["x"])
+
+
+def test_rare_classes_count_more() -> None:
+    x, y = torch.randn(40, 2), torch.tensor([0] * 30 + [1] * 10)
+    problem = Problem(nn.Identity, (x, y), valid=(x, y), test=(x, y))
+    task, model = of(problem, class_weights="balanced"), Child(nn.Linear(2, 2))
+    a, b = batch = task.train_batch(0, 0)
+    expected = nn.functional.cross_entropy(model(a), b, weight=torch.tensor([40 / 60, 40 / 20]))
+    assert torch.equal(task.loss(model, None, batch), expected)
+    assert "balanced class weights" in task.about
+    with pytest.raises(ValueError, match="gives the loss an argument `weight`, as cross_entropy has; this one has none"):
+        of(Problem(nn.Identity, (x, y), loss=nn.CrossEntropyLoss()), class_weights="balanced")
+    with pytest.raises(ValueError, match="needs a class per example that is known before they are read"):
+        of(Problem(nn.Identity, Mappings(), target="y"), class_weights="balanced")
+
+
+def test_a_loss_that_cannot_be_minimised_is_said() -> None:
+    batch = (torch.randn(4, 2), torch.zeros(4, dtype=torch.int64))
+    for loss, says in (
+        (lambda output, target: output, r"the loss is a tensor of one number; got a tensor of shape \(4, 2\)"),
+        (lambda output, target: 0.5, "the loss is a tensor of one number; got float"),
+        (lambda output, target: torch.zeros(()), "the network: the loss depends on no parameter, so nothing can be"),
+    ):
+        task = of(Problem(nn.Identity, (torch.zeros(40, 2), torch.zeros(40)), loss=loss))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=says):
+            task.loss(Child(nn.Linear(2, 2)), None, batch)
+
+
+def test_a_part_is_scored_batch_by_batch() -> None:
+    """A reward may read its batches as often as it likes, or not to the end."""
+    x = torch.arange(40.0)[:, None]
+    for reward in (
+        lambda model, batches: float(sum(len(b[0]) for b in batches) == sum(len(b[0]) for b in batches)),
+        lambda model, batches: float(len(next(iter(batches))[0]) == 4),
+    ):
+        task = of(Problem(nn.Identity, (x, x), loss=nn.functional.mse_loss, reward=reward))
+        assert task.evaluate(Child(nn.Identity()), None, "test") == {"score": 1.0, "loss": 0.0, "reward": 1.0}
+
+
+class Windows(nn.Module):
+    """A recurrent language model without memory between windows: (B, T) words to (B, words, T)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 8)
+        self.cell = enas.OneOf("cell", {"gru": nn.GRU(8, 8, batch_first=True), "rnn": nn.RNN(8, 8, batch_first=True)})
+        self.words = nn.Linear(8, 5)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.words(self.cell(self.embedding(inputs))[0]).movedim(2, 1)
+
+
+def test_windows_of_a_text_need_no_state() -> None:
+    windows = (torch.arange(400) % 5).unfold(0, 9, 8)
+    task = of(Problem(Windows, (windows[:, :-1], windows[:, 1:])))
+    network = OwnNetwork(Windows())
+    for arch in network.space.enumerate():
+        task.loss(network, arch, task.train_batch(0, 0)).backward()
+        assert 0 <= task.evaluate(network, arch, "validation")["reward"] <= 1
+    assert "drawn at random" in task.about
+
+
+def test_a_search_says_what_it_reads(module: str) -> None:
+    plan = problem_plan(f"{module}:by_number", device="cpu")
+    task = plan.task(plan.load_data(), dataclasses.replace(plan.settings.task, workers=2))
+    assert task.about == (
+        f"{module}:by_number: 28 / 6 / 6 examples to train, validate and test on (batches of 8, 4 steps a pass; 15 % and"
+        " 15 % of train for validation and test, drawn at random; read ahead by 2 processes)"
+    )
+    plan = problem_plan(f"{module}:problem", device="cpu")
+    assert "for validation and test split by class (3 of them)" in plan.task(plan.load_data(), plan.settings.task).about
+    in_order = problem_plan(f"{module}:in_order", device="cpu")
+    assert "read in the order in which it comes" in in_order.task(in_order.load_data(), in_order.settings.task).about
+
+
+@pytest.mark.parametrize(("n", "epochs", "controller_steps"), [(30, 100, 6), (9143, 20, 30), (10**6, 4, 150)])
+def test_a_search_has_about_2000_steps(
+    n: int, epochs: int, controller_steps: int, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 64 examples each, 70 % of what is given; and about 300 of the controller."""
+    x = torch.zeros(1).expand(n)
+    monkeypatch.setattr("enas.tasks.problem.problem_of", lambda path: Problem(Windows, (x, x)))
+    monkeypatch.setattr(Plan, "space", None)
+    search = problem_plan("my:problem", device="cpu").settings.search
+    assert (search.epochs, search.warmup_epochs, search.controller_steps) == (epochs, epochs // 2, controller_steps)
+
+
+def test_a_problem_of_a_notebook_has_no_path(tmp_path: Path) -> None:
+    """Its cells are in no file that another process could import; those of a script are."""
+    code = "import enas, torch as t\ndef problem():\n    return enas.Problem(t.nn.Identity, (t.ones(3), t.ones(3)))\n"
+    script = tmp_path / "script.py"
+    for file, name, path in (
+        (None, "<ipython-input-1>", ""),
+        (str(script), "/tmp/ipykernel_1/2.py", ""),
+        (str(script), str(script), "script:problem"),
+    ):
+        namespace: dict[str, Any] = {"__name__": "__main__", **({"__file__": file} if file else {})}
+        exec(compile(code, name, "exec"), namespace)
+        assert namespace["problem"]().path == path
+    with pytest.raises(ValueError, match=r"a function of a module, .*\(not in a notebook, a lambda or another function\)"):
+        enas.search((lambda: Problem(nn.Identity, (torch.ones(3), torch.ones(3))))())
+
+
+def test_the_page_of_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    page = ROOT / "docs" / "own.md"
+    assert len(page.read_text().splitlines()) <= 90
+    names = []
+    for block in python_blocks(page):
+        names.append(block.removeprefix("# ").split(".py")[0])
+        monkeypatch.delitem(sys.modules, names[-1], raising=False)
+        (tmp_path / f"{names[-1]}.py").write_text(block)
+    assert names == ["my_project", "rows"]
+    for name in names:
+        plan = problem_plan(f"{name}:problem", device="cpu")
+        task = plan.task(plan.load_data(), plan.settings.task)
+        network, arch = plan.network(plan.settings.network, task), plan.strategy().ask(1)[0]
+        task.loss(network, arch, task.train_batch(0, 0)).backward()
+        assert 0 <= task.evaluate(network, arch, "test")["reward"] <= 1
+    monkeypatch.setattr(Search, "preview", lambda self: Cost(0, 0, 0.0, 0.0))
+    (lines,) = markdown(page).values()
+    for line in lines:
+        assert main([*shlex.split(line)[1:], "--max-time", "0s"]) == 0
+    assert "balanced class weights" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_an_architecture_finds_its_space_by_the_problem(module: str) -> None:

@@ -1,13 +1,15 @@
 """The command line: `enas COMMAND ...`.
 
 Each command is a file with a dataclass, its flags, and a function. Flags of settings come from the
-dataclasses of the settings. A ValueError or OSError is shown as one line, with exit status 2.
+dataclasses of the settings. A ValueError or OSError is shown as one line, with exit status 2;
+`ENAS_TRACEBACK=1` in the environment shows the whole traceback of a ValueError too.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from enas.cli import compare, data, derive, oracle, presets, report, reproduce, resume, retrain, search, show  # noqa: F401
@@ -57,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             keep_memory()
         return COMMANDS[args[0]][1](args[1:])
     except ValueError as error:
+        if os.environ.get("ENAS_TRACEBACK") == "1":
+            traceback.print_exception(error)
         return _fail(str(error))
     except RuntimeError as error:
         from enas.procedures.events import Diverged

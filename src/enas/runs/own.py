@@ -14,7 +14,7 @@ from enas.runs.plan import Plan, problem_plan
 from enas.runs.search import search_plan
 from enas.runs.settings import Settings
 from enas.spaces.architecture import Architecture
-from enas.tasks.problem import Problem, own_network, problem_of
+from enas.tasks.problem import NO_FUNCTION, Problem, own_network, problem_of
 
 
 def search_problem(
@@ -35,7 +35,7 @@ def search_problem(
     """
     path = what if isinstance(what, str) else what.path
     if not path:
-        raise ValueError("a problem is made by a function of a module, so that other processes can make it too")
+        raise ValueError(NO_FUNCTION)
     problem_of(path)
     plan = problem_plan(path, seed, device, strategy)
     plan = plan if settings is None else dataclasses.replace(plan, settings=settings)

@@ -270,23 +270,41 @@ def own_data(path: str, settings: DataclassInstance) -> OwnData:
 
 def problem_plan(path: str, seed: int = 0, device: str | None = None, strategy: str | None = None) -> Plan:
     """Returns the plan of a problem, `module:function`, by settings that suit a small network.
-    ValueError where it is no problem, or its network holds no choice."""
-    from enas.tasks.problem import problem_of
+
+    AdamW at 1e-3 on one cosine, batches of 64, and as many passes as make about 2,000 training
+    steps, 4 to 100; half of them warm up. 15 % of `train` each are kept back for validation and
+    test where the problem has none. ValueError where it is no problem, or its network holds no
+    choice.
+    """
+    from enas.tasks.problem import BATCH_SIZE, problem_of
 
     problem = problem_of(path)
+    train, data = problem.examples["train"], OwnDataSettings()
     wanted: dict[str, Any] = {"kind": "adamw", "schedule": "cosine", "learning_rate": 1e-3, "min_learning_rate": 0.0}
     wanted |= {"weight_decay": 0.01, **problem.optimizer}
     optimizer = OptimizerSettings(**wanted)
-    task = OwnTaskSettings(batch_size=problem.batch_size, metric=problem.metric.name)
+    batch_size = problem.batch_size or train.batch_size or BATCH_SIZE
+    task = OwnTaskSettings(batch_size=batch_size, workers=train.workers, metric=problem.metric.name)
+    kept = sum(
+        share for part, share in (("validation", data.validation), ("test", data.test)) if part not in problem.examples
+    )
+    steps = max(1, round(len(train) * (1 - kept) / batch_size))
+    epochs = min(100, max(4, round(2000 / steps)))
     settings: Settings = Config(
         space=OwnSpaceSettings(path),
         network=NoSettings(),
-        data=OwnDataSettings(),
+        data=data,
         task=task,
-        search=SearchSettings(epochs=30, warmup_epochs=15, controller_steps=20, architectures=8, optimizer=optimizer),
+        search=SearchSettings(
+            epochs=epochs,
+            warmup_epochs=epochs // 2,
+            controller_steps=max(1, round(300 / (epochs - epochs // 2))),
+            architectures=8,
+            optimizer=optimizer,
+        ),
         strategy=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
         derive=DeriveSettings(samples=40, draw="both", keep=10, uniform=0, finalists=8, finalist_steps=100),
-        retrain=RetrainConfig(epochs=30, optimizer=optimizer, network=NoSettings(), task=task),
+        retrain=RetrainConfig(epochs=epochs, optimizer=optimizer, network=NoSettings(), task=task),
     )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     plan = Plan(path, "own", Names("own", "own", "own"), settings, seed, None, device, 1)

@@ -1,27 +1,37 @@
 """A user's own problem as a task: batches of any examples, a loss and a reward of the user's.
 
-A batch is `(input, ..., target)` or a mapping, as torch's `default_collate` makes it of examples.
-The network is called with the inputs, or with the mapping. Which examples a batch holds is a
-function of (seed, epoch, step); so are random numbers of torch's that an example draws.
+A batch is `(input, ..., target)` or a mapping, as torch's `default_collate` or the `collate_fn` of
+a DataLoader makes it of examples. The network is called with the inputs, or with the mapping. Which
+examples a batch holds, and the random numbers that they draw, are a function of (seed, pass, step).
+
+An exception inside the network, the loss or the reward becomes a ValueError that names the
+architecture, the part and the user's own line.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import default_collate
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from enas.data.blame import Blamed, blamed
+from enas.data.examples import Examples, split
 from enas.data.parts import PARTS, Part
+from enas.data.stream import InOrder, Reader, Shuffled, Stream
 from enas.spaces.architecture import Architecture
-from enas.state import seed_of, seeded
 from enas.tasks.metrics import METRICS
-from enas.tasks.problem import Examples, Problem, size_of, split
+from enas.tasks.problem import Problem
 from enas.tasks.settings import OwnDataSettings, OwnTaskSettings
 from enas.tasks.task import Batch, Model, Task
+
+Source = tuple[Examples, Sequence[int]]  # examples, and which of them
+MOST_CHOICES = 4  # of an architecture, that an error names
 
 
 class Own(Task):
@@ -42,13 +52,53 @@ class Own(Task):
         self.dimensions: dict[str, int] = {}
         self.parts = dict(data.parts)
         if train_on == "train+validation":
-            self.parts["train"] = self.parts["train"] + self.parts["validation"]
-        sizes = " / ".join(f"{self.size(part):,}" for part in PARTS)
-        self.about = f"{data.problem.path or 'a problem'}: {sizes} examples to train, validate and test on"
-        self._order: tuple[object, list[int]] = (None, [])
+            self.parts["train"] = _together([*self.parts["train"], *self.parts["validation"]])
+        self.lost, self.whole = _loss(data.problem.loss, self._weights())
+        readers = {part: Reader(sources, seed) for part, sources in self.parts.items()}
+        self.readers, n, m = readers, self.size("train"), self.size("validation")
+        order = Shuffled("train", n, settings.batch_size, self.train_steps, seed, readers["train"].ordered)
+        self._training = Stream(readers["train"], order, settings.workers)
+        size = min(settings.reward_batch, m)
+        order = Shuffled("validation", m, size, m // size, seed, readers["validation"].ordered)
+        self._rewarding = Stream(readers["validation"], order, settings.workers)
+        self.about = self._about(data.about)
 
     def size(self, part: Part) -> int:
         return sum(len(indices) for _, indices in self.parts[part])
+
+    def _about(self, more: Sequence[str]) -> str:
+        sizes = " / ".join(f"{self.size(part):,}" for part in PARTS)
+        settings, steps = self.settings, self.train_steps
+        notes = [f"batches of {settings.batch_size}, {steps:,} {'step' if steps == 1 else 'steps'} a pass", *more]
+        if self._training.workers:
+            notes.append(
+                f"read ahead by {self._training.workers} {'process' if self._training.workers == 1 else 'processes'}"
+            )
+        if settings.class_weights != "none":
+            notes.append(f"{settings.class_weights} class weights")
+        name = self.problem.path or "a problem"
+        return f"{name}: {sizes} examples to train, validate and test on ({'; '.join(notes)})"
+
+    def _weights(self) -> Tensor | None:
+        """Returns the weight of each class, (classes,), by how often it is trained on; None where
+        classes count alike. ValueError where the classes are not known, or the loss takes none."""
+        if self.settings.class_weights == "none":
+            return None
+        if "weight" not in _parameters(self.problem.loss):
+            raise ValueError(
+                "task.class_weights balanced gives the loss an argument `weight`, as cross_entropy has; this one has none"
+            )
+        found = [(examples.labels, indices) for examples, indices in self.parts["train"]]
+        known = [labels[torch.as_tensor(indices)] for labels, indices in found if labels is not None]
+        if len(known) < len(found):
+            raise ValueError(
+                "task.class_weights balanced needs a class per example that is known before they are read: targets that"
+                " are whole numbers, in a tensor, a list, a column, or the attribute `targets` of a Dataset"
+            )
+        labels = torch.cat(known)
+        counts = torch.bincount(labels, minlength=max(int(labels.max()) for labels, _ in found if labels is not None) + 1)
+        weights = len(labels) / ((counts > 0).sum() * counts.clamp(min=1))
+        return weights.float().to(self.device)
 
     # ------------------------------------------------------------------------------------ training
     @property
@@ -59,47 +109,62 @@ class Own(Task):
 
     def train_batch(self, epoch: int, step: int) -> Batch:
         """Returns batch `step` of pass `epoch`."""
-        size = self.settings.batch_size
-        places = self._permutation("train", epoch)[step * size : (step + 1) * size]
-        with seeded(self.seed, "examples", epoch, step):
-            return self._batch("train", places)
+        return _to(self._training[epoch * self.train_steps + step], self.device)
 
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
         """Returns the problem's loss of a batch."""
-        return self._loss(lambda *inputs: model(*inputs, arch, progress=progress), batch)
+        return self._loss(model, arch, batch, progress=progress)
 
-    def _loss(self, model: Callable[..., Any], batch: Batch) -> Tensor:
-        if isinstance(batch, Mapping):
-            return self.problem.loss(model(batch), batch)
-        *inputs, target = batch
-        return self.problem.loss(model(*inputs), target)
+    def _loss(self, model: Model, arch: Architecture | None, batch: Batch, **keywords: float) -> Tensor:
+        *inputs, target = (batch, batch) if isinstance(batch, Mapping) else batch
+        if isinstance(batch, Mapping) and self.problem.loss is F.cross_entropy:
+            raise Blamed(
+                "examples are mappings: name the key of the target, such as Problem(target='label'), or give a"
+                " loss(output, batch)"
+            )
+        output = self._called(model, arch, **keywords)(*inputs)
+        with blamed(f"{_named(model, arch)}: the loss"):
+            loss = self.lost(output, batch if self.whole else target)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise Blamed(f"the loss is a tensor of one number; got {what}")
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise Blamed(f"{_named(model, arch)}: the loss depends on no parameter, so nothing can be trained")
+        return loss.reshape(())
+
+    def _called(self, model: Model, arch: Architecture | None, **keywords: float) -> Callable[..., Any]:
+        """Returns the model of an architecture as a function of the inputs."""
+
+        def call(*inputs: Any) -> Any:
+            with blamed(f"{_named(model, arch)}: the model"):
+                return model(*inputs, arch, **keywords)
+
+        return call
 
     # ------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
         """Returns the validation minibatch of controller step `step`, counted over the search."""
-        size = min(self.settings.reward_batch, self.size("validation"))
-        turn, place = divmod(step, self.size("validation") // size)
-        return self._batch("validation", self._permutation("validation", turn)[place * size : (place + 1) * size])
+        return _to(self._rewarding[step], self.device)
 
     @torch.no_grad()
     def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
         """Returns the problem's reward; where that is not finite, the worst. Leaves the model in
         evaluation mode."""
+        model.eval()
         return self._reward(model, arch, [batch])
 
-    def _reward(self, model: Model, arch: Architecture | None, batches: Sequence[Batch]) -> float:
-        model.eval()
-        value = float(self.problem.reward(lambda *inputs: model(*inputs, arch), batches))
+    def _reward(self, model: Model, arch: Architecture | None, batches: Any) -> float:
+        with blamed(f"{_named(model, arch)}: the reward"):
+            value = float(self.problem.reward(self._called(model, arch), batches))
         return value if math.isfinite(value) else self.worst_reward
 
     @torch.no_grad()
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
         """Returns the metric, the mean loss and the reward over a part, in evaluation mode."""
         model.eval()
-        batches = list(self._batches(part))
-        losses = [float(self._loss(lambda *inputs: model(*inputs, arch), batch)) for batch in batches]
+        batches = Whole(functools.partial(self._batches, part), lambda batch: float(self._loss(model, arch, batch)))
         reward = self._reward(model, arch, batches)
-        return {self.metric.name: reward, "loss": sum(losses) / len(losses), "reward": reward}
+        return {self.metric.name: reward, "loss": batches.mean(), "reward": reward}
 
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
         """ValueError: outputs of a user's own network need not be probabilities."""
@@ -113,35 +178,60 @@ class Own(Task):
         """Returns whether a loss is not finite: how large one may be, nobody knows."""
         return not math.isfinite(loss)
 
-    # ------------------------------------------------------------------------------------- batches
     def _batches(self, part: Part) -> Iterator[Batch]:
         """Yields a whole part in its order; no batch is a single example."""
-        n, size = self.size(part), self.settings.eval_batch
-        ends = list(range(size, n - 1, size))
-        for start, end in zip([0, *ends], [*ends, n], strict=True):
-            yield self._batch(part, range(start, end))
+        order = InOrder(part, self.size(part), self.settings.eval_batch)
+        for batch in Stream(self.readers[part], order, self.settings.workers, len(order.bounds)):
+            yield _to(batch, self.device)
 
-    def _batch(self, part: Part, places: Sequence[int]) -> Batch:
-        (examples, indices), *others = self.parts[part]
-        if isinstance(examples, tuple) and not others:
-            taken = torch.tensor([indices[place] for place in places])
-            return tuple(tensor[taken].to(self.device) for tensor in examples)
-        items = []
-        for place in places:
-            for examples, indices in self.parts[part]:
-                if place < len(indices):
-                    index = indices[place]
-                    items.append(tuple(t[index] for t in examples) if isinstance(examples, tuple) else examples[index])
-                    break
-                place -= len(indices)
-        return _to(default_collate(items), self.device)
 
-    def _permutation(self, part: Part, turn: int) -> list[int]:
-        key = (part, turn)
-        if self._order[0] != key:
-            generator = torch.Generator().manual_seed(seed_of(self.seed, "order", part, turn))
-            self._order = (key, torch.randperm(self.size(part), generator=generator).tolist())
-        return self._order[1]
+class Whole:
+    """Batches that every loop over them reads anew; the first loop that ends also measures them."""
+
+    def __init__(self, read: Callable[[], Iterator[Batch]], measure: Callable[[Batch], float]):
+        self.read, self.measure = read, measure
+        self.figures: list[float] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        figures = []
+        for batch in self.read():
+            if self.figures is None:
+                figures.append(self.measure(batch))
+            yield batch
+        self.figures = self.figures or figures
+
+    def mean(self) -> float:
+        """Returns the mean of what was measured."""
+        if self.figures is None:
+            for _ in self:
+                pass
+        assert self.figures is not None
+        return sum(self.figures) / len(self.figures)
+
+
+# ---------------------------------------------------------------------------- parts of the problem
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    function = function.forward if isinstance(function, nn.Module) else function
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some of those written in C
+        return {}
+
+
+def _loss(loss: Callable[..., Any], weights: Tensor | None) -> tuple[Callable[..., Any], bool]:
+    """Returns the loss with its class weights, and whether it is given the whole batch."""
+    whole = "batch" in _parameters(loss)
+    return (loss if weights is None else functools.partial(loss, weight=weights)), whole
+
+
+def _named(model: Model, arch: Architecture | None) -> str:
+    """Returns an architecture in words, its first choices among them."""
+    arch = arch or getattr(model, "architecture", None)
+    if arch is None:
+        return "the network"
+    choices = [f"{name} = {'+'.join(a) if isinstance(a, tuple) else a}" for name, a in arch.choices.items()]
+    more = [f"{len(choices) - MOST_CHOICES} more"] if len(choices) > MOST_CHOICES else []
+    return f"architecture {arch.id} ({', '.join(choices[:MOST_CHOICES] + more)})"
 
 
 def _to(batch: Any, device: torch.device) -> Any:
@@ -157,17 +247,41 @@ class OwnData:
     """The examples of a problem in three parts: each is a list of examples and which of them."""
 
     def __init__(self, problem: Problem, settings: OwnDataSettings):
-        shares = [0 if problem.valid is not None else settings.validation, 0 if problem.test is not None else settings.test]
-        train, valid, test = split(size_of(problem.train), shares, seed=0)
-        if len(train) < 2:
-            raise ValueError(f"the examples to train on are too few to keep some back: {size_of(problem.train)}")
+        given, train = problem.examples, problem.examples["train"]
+        shares = [0 if "validation" in given else settings.validation, 0 if "test" in given else settings.test]
+        labels = train.labels if any(shares) else None
+        indices = dict(zip(PARTS, split(len(train), shares, seed=0, labels=labels), strict=True))
+        if len(indices["train"]) < 2:
+            raise ValueError(f"the examples to train on are too few to keep some back: {len(train)}")
         self.problem, self.name = problem, problem.path
-        self.parts: dict[Part, list[tuple[Examples, Sequence[int]]]] = {
-            "train": [(problem.train, train)],
-            "validation": [_whole(problem.valid) if problem.valid is not None else (problem.train, valid)],
-            "test": [_whole(problem.test) if problem.test is not None else (problem.train, test)],
-        }
+        self.parts: dict[Part, list[Source]] = {}
+        for part in PARTS:
+            own = part == "train" or part not in given
+            examples = train if own else given[part]
+            self.parts[part] = _together([(examples, indices[part] if own else range(len(examples)))])
+            if not self.size(part):
+                raise ValueError(f"{part} holds no example; give it some, or keep back more of train")
+        self.about = self._about(shares, labels)
+
+    def size(self, part: Part) -> int:
+        return sum(len(indices) for _, indices in self.parts[part])
+
+    def _about(self, shares: Sequence[float], labels: Tensor | None) -> list[str]:
+        names = [name for share, name in zip(shares, ("validation", "test"), strict=True) if share]
+        notes = []
+        if names:
+            by = f" split by class ({len(labels.unique())} of them)" if labels is not None else ""
+            percent = " and ".join(f"{100 * share:g} %" for share in shares if share)
+            notes.append(f"{percent} of train for {' and '.join(names)}{by or ', drawn at random'}")
+        examples = [examples for sources in self.parts.values() for examples, _ in sources]
+        if any(e.ordered for e in examples):
+            notes.append("read in the order in which it comes")
+        return notes + [note for e in dict.fromkeys(examples) for note in e.about]
 
 
-def _whole(examples: Examples) -> tuple[Examples, Sequence[int]]:
-    return examples, range(size_of(examples))
+def _together(sources: Sequence[Source]) -> list[Source]:
+    """Returns sources with those of the same examples made one; in order where they are read so."""
+    merged: dict[Examples, list[int]] = {}
+    for examples, indices in sources:
+        merged[examples] = [*merged.get(examples, ()), *indices]
+    return [(examples, sorted(indices) if examples.ordered else indices) for examples, indices in merged.items()]

@@ -12,25 +12,31 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from enas.data.blame import blamed
+from enas.data.examples import Examples, examples_of
+from enas.data.parts import Part
 from enas.networks.own import Child, OwnNetwork
 from enas.plugins import NoSettings, load
 from enas.spaces.architecture import Architecture
 from enas.spaces.own import OwnSpaceSettings
 from enas.spaces.space import SearchSpace
-from enas.state import seed_of
 from enas.tasks.metrics import METRICS, Metric
 from enas.tasks.rewards import accuracy
 
-Examples = Any  # anything with `len` and items: a torch `Dataset`, a list, or a tuple of tensors
+BATCH_SIZE = 64  # where neither a problem nor its DataLoader says
+NO_FUNCTION = (
+    "a problem is made by a function of a module, so that other processes can make it too: put it at the top of a file"
+    " such as my_project.py (not in a notebook, a lambda or another function), and search 'my_project:problem'"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,39 +45,50 @@ class Problem:
 
     model: Callable[[], nn.Module]
     """A class or function that makes the network, which holds `OneOf`, `SomeOf` or `Repeat`."""
-    train: Examples
-    """Examples to train on, as a torch `Dataset` has them: `(input, ..., target)` or a mapping.
-    Or a tuple of tensors of one length, the last of which is the target."""
-    valid: Examples = None
-    """Examples for rewards and choices; without them a share of `train`."""
-    test: Examples = None
+    train: Any
+    """Examples to train on, each `(input, ..., target)` or a mapping: a tuple or mapping of tensors
+    or arrays of one length; a torch `Dataset` or `DataLoader` (whose `collate_fn`, `batch_size` and
+    `num_workers` count, and whose sampler does not); a Hugging Face `Dataset`; a list; or anything
+    that can be iterated over again and again, which is read in its order."""
+    valid: Any = None
+    """Examples for rewards and choices, in the same forms; without them a share of `train`."""
+    test: Any = None
     """Examples that a trained network reads once; without them a share of `train`."""
     loss: Callable[..., Tensor] = nn.functional.cross_entropy
-    """What is minimised: `loss(output, target)`; of mappings `loss(output, batch)`."""
+    """What is minimised, `loss(output, target)`. For examples that are mappings, and where it has a
+    parameter named `batch`, `loss(output, batch)`."""
     reward: Callable[..., float] = accuracy
     """`reward(model, batches)`, larger is better; it need not be differentiable."""
-    batch_size: int = 64
+    batch_size: int | None = None
+    """Examples per training step; without it that of the `DataLoader`, or 64."""
     optimizer: Mapping[str, object] = field(default_factory=dict)
     """Settings of `OptimizerSettings` that differ from AdamW, 1e-3, one cosine."""
+    target: str | None = None
+    """The key of the target in examples that are mappings: batches are `(mapping, target)` then."""
     path: str = ""
     """`module:function` that makes the problem; found out by itself."""
 
     def __post_init__(self) -> None:
         if not callable(self.model) or isinstance(self.model, nn.Module):
             raise ValueError("model is a class or a function that makes the network, so that weights can be fresh")
-        for name in ("train", "valid", "test"):
-            examples = getattr(self, name)
-            if examples is None and name != "train":
-                continue
-            if isinstance(examples, tuple) and all(isinstance(part, Tensor) for part in examples):
-                if len({len(part) for part in examples}) != 1:
-                    raise ValueError(f"{name} has tensors of one length; got {[len(part) for part in examples]}")
-            elif not (hasattr(examples, "__len__") and hasattr(examples, "__getitem__")):
-                raise ValueError(f"{name} has a length and items, as a torch Dataset; got {type(examples).__name__}")
-            if size_of(examples) < 2:
-                raise ValueError(f"{name} holds at least 2 examples; got {size_of(examples)}")
+        for name in ("loss", "reward"):
+            if not callable(getattr(self, name)):
+                raise ValueError(f"{name} is a function; got {type(getattr(self, name)).__name__}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size is at least 1; got {self.batch_size}")
+        self.examples  # noqa: B018 (what cannot be read is said at once)
         if not self.path:
             object.__setattr__(self, "path", _caller())
+
+    @cached_property
+    def examples(self) -> dict[Part, Examples]:
+        """Returns the examples that are given, by the part that they are for."""
+        given: dict[Part, Any] = {"train": self.train, "validation": self.valid, "test": self.test}
+        return {
+            part: examples_of("valid" if part == "validation" else part, value, self.target)
+            for part, value in given.items()
+            if value is not None or part == "train"
+        }
 
     @property
     def metric(self) -> Metric:
@@ -85,18 +102,15 @@ class Problem:
         return {"problem": self.path, "sha256": hashlib.sha256(Path(str(file)).read_bytes()).hexdigest()}
 
 
-def size_of(examples: Examples) -> int:
-    return len(examples[0]) if isinstance(examples, tuple) else len(examples)
-
-
 def _caller() -> str:
     """Returns `module:function` of whoever makes the problem; "" where no function does."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, "dataclasses", "enas"):
         frame = frame.f_back
     name, module = frame.f_code.co_name, str(frame.f_globals.get("__name__", ""))
-    if module == "__main__":  # other processes find it by the name of its file
-        module = Path(str(frame.f_globals.get("__file__", ""))).stem
+    if module == "__main__":  # other processes find it by the name of its file; a notebook's cell is in none
+        file = Path(str(frame.f_globals.get("__file__", "")))
+        module = file.stem if file.resolve() == Path(frame.f_code.co_filename).resolve() else ""
     return "" if name.startswith("<") or not module or "." in frame.f_code.co_qualname else f"{module}:{name}"
 
 
@@ -104,7 +118,9 @@ def _caller() -> str:
 def problem_of(path: str) -> Problem:
     """Returns the problem that `module:function` makes; ValueError for anything else."""
     made = load(path)
-    made = made() if callable(made) else made
+    if callable(made):
+        with blamed(f"'{path}'"):
+            made = made()
     if not isinstance(made, Problem):
         raise ValueError(f"'{path}' makes an enas.Problem; it made {type(made).__name__}")
     return made
@@ -113,7 +129,7 @@ def problem_of(path: str) -> Problem:
 # ------------------------------------------------------------------------- as parts of a plan
 def space_from_problem(settings: OwnSpaceSettings) -> SearchSpace:
     """Returns the space of a problem's network, which architectures name by the problem."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), blamed("making the network"):
         supernet = OwnNetwork(problem_of(settings.problem).model())
     space = supernet.space
     return SearchSpace(space.name, space.decisions, settings=(("problem", settings.problem),), backbone="own")
@@ -124,18 +140,11 @@ def own_network(
 ) -> OwnNetwork | Child:
     """Returns the problem's network as a supernet, or the child of one architecture."""
     problem = problem_of(str(space.spec["problem"]))
-    supernet = OwnNetwork(problem.model(), factory=problem.model)
+    with blamed("making the network"):
+        supernet = OwnNetwork(problem.model(), factory=problem.model)
     supernet.space = space
-    return supernet if only is None else Child(supernet.child(only))
-
-
-def split(n: int, shares: Sequence[float], seed: object) -> list[list[int]]:
-    """Returns the numbers 0 to n - 1, shuffled, in parts: what is left, and then these shares."""
-    generator = torch.Generator().manual_seed(seed_of("split", seed))
-    order = torch.randperm(n, generator=generator).tolist()
-    sizes = [max(1, round(share * n)) if share else 0 for share in shares]
-    parts = [order[: n - sum(sizes)]]
-    for size in sizes:
-        begin = sum(map(len, parts))
-        parts.append(order[begin : begin + size])
-    return parts
+    if only is None:
+        return supernet
+    child = Child(supernet.child(only))
+    child.architecture = only  # type: ignore[assignment]  # for errors, which name it
+    return child

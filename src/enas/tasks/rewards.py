@@ -1,54 +1,139 @@
 """Rewards for problems of a user's own: `reward(model, batches) -> float`, larger is better.
 
 A reward reads whole batches, so it may be anything: F1, the exact match, the negative of a loss.
-`metric` says under which name its figures are shown.
+`metric` says under which name its figures are shown. `of` makes one of any function of outputs and
+targets. A batch is `(input, ..., target)`.
+
+Shapes: n examples, C classes. Outputs are those of `cross_entropy`, (n, C, ...), not probabilities;
+targets are classes, (n, ...); those of -100 do not count, as in `cross_entropy`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 Model = Callable[..., Any]
+Reward = Callable[[Model, Iterable[Any]], float]
+IGNORED = -100
 
 
 def accuracy(model: Model, batches: Iterable[Any]) -> float:
-    """Returns the share of targets whose class has the largest output, 0 to 1."""
+    """Returns the share of targets, (n, ...), whose class has the largest output, 0 to 1."""
     right = total = 0
-    for *inputs, target in batches:
-        hits = model(*inputs).argmax(1) == target
-        right, total = right + int(hits.sum()), total + hits.numel()
+    for output, target in _pairs(model, batches):
+        counted = target != IGNORED
+        right += int(((output.argmax(1) == target) & counted).sum())
+        total += int(counted.sum())
+    return right / max(1, total)
+
+
+def exact_match(model: Model, batches: Iterable[Any]) -> float:
+    """Returns the share of examples all of whose targets, (n, ...), have the largest output."""
+    right = total = 0
+    for output, target in _pairs(model, batches):
+        hits = (output.argmax(1) == target) | (target == IGNORED)
+        right += int(hits.reshape(len(target), -1).all(1).sum())
+        total += len(target)
     return right / total
 
 
-def minus(loss: Callable[[Any, Any], Tensor]) -> Callable[[Model, Iterable[Any]], float]:
+def f1(model: Model, batches: Iterable[Any]) -> float:
+    """Returns the mean F1 over the classes among the targets (macro), 0 to 1."""
+    both, predicted, targets = _counts(model, batches)
+    return float((2 * both / (predicted + targets))[targets > 0].mean())
+
+
+def iou(model: Model, batches: Iterable[Any]) -> float:
+    """Returns the mean over classes of intersection over union, 0 to 1, of maps such as
+    segmentations: outputs (n, C, height, width), targets (n, height, width). Classes that are
+    neither predicted nor among the targets do not count."""
+    both, predicted, targets = _counts(model, batches)
+    union = predicted + targets - both
+    return float((both / union)[union > 0].mean())
+
+
+def auc(model: Model, batches: Iterable[Any]) -> float:
+    """Returns the area under the ROC curve, 0 to 1, by ranks; 0.5 where one class is all there is.
+
+    Outputs (n,) or (n, 1) score class 1 of two. Outputs (n, C) score each class against the rest,
+    by its probability; the mean over classes counts (macro).
+    """
+    from scipy.stats import rankdata  # slow to import
+
+    outputs, targets = _gathered(model, batches)
+    outputs = outputs.double().reshape(len(targets), -1)
+    if outputs.shape[1] > 1:
+        outputs = outputs.log_softmax(1)
+        outputs = outputs[:, 1:] if outputs.shape[1] == 2 else outputs
+    first = 0 if outputs.shape[1] > 1 else 1  # the class of the first column
+    areas = []
+    for column in range(outputs.shape[1]):
+        of_class = (targets == column + first).numpy()
+        n, others = int(of_class.sum()), int((~of_class).sum())
+        if n and others:
+            ranks = rankdata(outputs[:, column].numpy())
+            areas.append((ranks[of_class].sum() - n * (n + 1) / 2) / (n * others))
+    return float(sum(areas) / len(areas)) if areas else 0.5
+
+
+def of(metric: Callable[[Tensor, Tensor], Any]) -> Reward:
+    """Returns the reward `metric(outputs, targets)` of all batches put together, both on the CPU:
+
+    enas.rewards.of(lambda outputs, targets: cohen_kappa_score(targets, outputs.argmax(1)))
+    """
+
+    def reward(model: Model, batches: Iterable[Any]) -> float:
+        return float(metric(*_gathered(model, batches)))
+
+    return reward
+
+
+def minus(loss: Callable[[Any, Any], Tensor]) -> Reward:
     """Returns the reward that is the negative of a mean loss, such as `minus(F.mse_loss)`."""
 
     def reward(model: Model, batches: Iterable[Any]) -> float:
         losses, sizes = [], []
-        for *inputs, target in batches:
-            losses.append(float(loss(model(*inputs), target)) * len(target))
+        for output, target in _pairs(model, batches):
+            losses.append(float(loss(output, target)) * len(target))
             sizes.append(len(target))
         return -sum(losses) / sum(sizes)
 
     return reward
 
 
-def f1(model: Model, batches: Iterable[Any]) -> float:
-    """Returns the mean F1 over classes (macro), 0 to 1."""
-    predicted, targets = [], []
-    for *inputs, target in batches:
-        predicted.append(model(*inputs).argmax(1))
-        targets.append(target)
-    p, t = torch.cat(predicted), torch.cat(targets)
-    scores = []
-    for kind in t.unique():
-        hits = int(((p == kind) & (t == kind)).sum())
-        scores.append(2 * hits / (int((p == kind).sum()) + int((t == kind).sum())))
-    return sum(scores) / len(scores)
-
-
 accuracy.metric = "accuracy"  # type: ignore[attr-defined]
+
+
+def _pairs(model: Model, batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yields outputs and targets; ValueError for mappings, whose target is not known."""
+    for batch in batches:
+        if isinstance(batch, Mapping):
+            raise ValueError(
+                "this reward reads batches of (input, ..., target), and examples are mappings: name the key of the target,"
+                " such as Problem(target='label'), or give a reward of your own"
+            )
+        *inputs, target = batch
+        yield model(*inputs), target
+
+
+def _gathered(model: Model, batches: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    outputs, targets = zip(*((o.detach().cpu(), t.cpu()) for o, t in _pairs(model, batches)), strict=True)
+    return torch.cat(outputs), torch.cat(targets)
+
+
+def _counts(model: Model, batches: Iterable[Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns per class, (C,), how often it is both predicted and the target; predicted; and the
+    target."""
+    sums = torch.zeros(0)
+    for output, target in _pairs(model, batches):
+        classes, counted = output.shape[1], target != IGNORED
+        kinds, goals = output.argmax(1)[counted].cpu(), target[counted].cpu()
+        some = [kinds[kinds == goals], kinds, goals]
+        counts = torch.stack([torch.bincount(values, minlength=classes) for values in some]).double()
+        sums = counts if not len(sums) else sums + counts
+    both, predicted, targets = sums
+    return both, predicted, targets

@@ -90,7 +90,8 @@ class LanguageModelSettings:
 
 @dataclass(frozen=True)
 class OwnDataSettings:
-    """How much of the training examples is kept back, where a problem has no other parts."""
+    """How much of the training examples is kept back, where a problem has no other parts.
+    Where the class of each example is known, each class is split by these shares."""
 
     dataset: str = "own"
     """The name of every problem's data."""
@@ -115,9 +116,15 @@ class OwnTaskSettings:
     """Validation examples per reward."""
     eval_batch: int = 256
     """Examples per step when a whole part is scored."""
+    workers: int = 0
+    """Number of processes that read examples ahead; they change no figure.
+    0: each batch is read when it is needed. Tensors in memory need none."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weights of the classes in the loss: none, or balanced, where a rare class counts more.
+    balanced is n / (classes x n of the class), over the examples that are trained on."""
     metric: str = "score"
     """The figure that the reward stands for: accuracy (a share, shown in percent), or score."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, "task", batch_size=COUNT, reward_batch=COUNT, eval_batch=COUNT)
+        check_ranges(self, "task", batch_size=COUNT, reward_batch=COUNT, eval_batch=COUNT, workers=NOT_NEGATIVE)
         check_name("task.metric", self.metric, ("accuracy", "score"))

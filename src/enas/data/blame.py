@@ -1,0 +1,73 @@
+"""Errors inside a user's own code, told in one line: in which part, what was raised, and where.
+
+The line is a ValueError `from` the original error. On the command line `ENAS_TRACEBACK=1` in the
+environment shows the whole traceback above it.
+"""
+
+from __future__ import annotations
+
+import site
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import torch
+
+OURS = str(Path(__file__).parents[1])
+MOST = 200  # characters of an error's first line
+SEE = "ENAS_TRACEBACK=1 shows the whole traceback"
+
+
+class Blamed(ValueError):
+    """An error of a user's own code, in one line."""
+
+
+@contextmanager
+def blamed(part: str) -> Iterator[None]:
+    """Inside, an exception becomes a `Blamed` error that names `part`, such as "the loss".
+
+    Two go through as they are: a lack of memory, and this package's own ValueErrors, which say what
+    to do."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, Blamed):
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and _frames(error)[-1].filename.startswith(OURS):
+            raise
+        raise Blamed(f"{part} {said(error)}; {SEE}") from error
+
+
+def said(error: BaseException) -> str:
+    """Returns "raised TYPE: FIRST LINE at FILE:LINE", the place being the user's own frame that is
+    nearest to the error."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    first = first if len(first) <= MOST else f"{first[:MOST]}..."
+    frame = _nearest(_frames(error))
+    return f"raised {type(error).__name__}{': ' if first else ''}{first} at {frame.filename}:{frame.lineno}"
+
+
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    walked = traceback.walk_tb(error.__traceback__)
+    return list(traceback.StackSummary.extract(walked, lookup_lines=False))
+
+
+def _nearest(frames: list[traceback.FrameSummary]) -> traceback.FrameSummary:
+    """Returns the innermost frame outside of this package and of installed ones; failing that the
+    innermost outside of torch and this package; failing that the innermost."""
+    torch_folder = str(Path(torch.__file__).parent)
+    for foreign in ((OURS, *_installed()), (OURS, torch_folder)):
+        for frame in reversed(frames):
+            if not frame.filename.startswith((*foreign, "<")):
+                return frame
+    return frames[-1]
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    """Returns the folders of Python's own modules and of installed packages."""
+    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return tuple(sorted(paths | {*site.getsitepackages(), site.getusersitepackages()}))
