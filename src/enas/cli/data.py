@@ -21,8 +21,8 @@ class DataFlags:
     """
 
     action: Positional[Literal["list", "get", "look"]] = "list"
-    """list: all data sets; get: download one, checked; look: what a folder holds, and how --data
-    reads it."""
+    """list: all data sets; get: download one, checked;
+    look: what a folder holds, and how --data reads it."""
     what: Positional[str | None] = None
     """Name of the data set; for look, the folder or file."""
     data: Path = Path("data")

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Literal
 
 import numpy as np
@@ -118,7 +119,17 @@ def _read(file: Path) -> dict[str, np.ndarray]:
             return {file.stem: np.load(file, allow_pickle=False)} if role_of(file.stem) else {}
         with np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files if role_of(name)}
-    except (ValueError, OSError, EOFError, SyntaxError, LookupError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        SyntaxError,
+        LookupError,
+        TypeError,
+        TokenError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(f"'{file}' is no whole file of arrays of numbers: {' '.join(str(error).split())[:200]}") from None
 
 
@@ -128,7 +139,8 @@ def _images(values: np.ndarray, name: str, where: str | Path) -> np.ndarray:
         values = values[..., None]
     if values.ndim != 4 or not values.size:
         raise ValueError(
-            f"images are (N, H, W), (N, H, W, C) or (N, C, H, W), at least one; in '{where}', {name} has shape {values.shape}"
+            f"images are (N, H, W), (N, H, W, C) or (N, C, H, W), at least one; '{name}' of '{where}' has"
+            f" shape {values.shape}"
         )
     _, first, middle, last = values.shape
     # Channels are where the other two sides are equal; or else where the numbers are fewer.

@@ -133,7 +133,7 @@ class Streamed:
         return self._normalised(self._last[1])
 
     def _loader(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
-        # A DataLoader draws a seed; with a generator of its own, the run's numbers stay as they are.
+        # A DataLoader draws a seed: of a generator of its own, so that the run's numbers stay.
         loader: Any = DataLoader(
             self.images,  # type: ignore[arg-type]  # it is indexed by whole batches
             batch_size=None,

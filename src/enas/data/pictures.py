@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
 import numpy as np
@@ -237,7 +238,7 @@ class _errors:
         if error is None or isinstance(error, Unreadable):
             return
         expected: tuple[type[BaseException], ...] = (OSError, ValueError, SyntaxError, EOFError, LookupError, struct.error)
-        expected += (TypeError, OverflowError)  # of damaged heads of .npy and .tif
+        expected += (TypeError, OverflowError, TokenError, MemoryError)  # of damaged heads of .npy and .tif
         if isinstance(error, expected) or type(error).__name__ == "DecompressionBombError":
             said = " ".join(str(error).split())
             if isinstance(error, OSError) and "cannot identify" in said:

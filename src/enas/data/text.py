@@ -36,6 +36,7 @@ from enas.data.parts import PARTS, Part
 EOS, UNK = "<eos>", "<unk>"
 OFFICIAL = ("train", "valid", "test")  # names of the files
 OWN = (("train.txt", "ptb.train.txt"), ("valid.txt", "ptb.valid.txt", "val.txt"), ("test.txt", "ptb.test.txt"))
+SENTENCE = 50  # words: a line of more is no sentence
 CUTS = (0.8, 0.9)  # of a text without parts: where validation and test begin
 Lines = list[list[str]]  # the words of each line
 Tokens = Literal["words", "characters"]
@@ -155,7 +156,8 @@ def own_text(
     of the training text, a tenth each. `where`: the files, for errors."""
     lines = {part: _own_lines(text, tokens) for part, text in texts.items()}
     about += f", by {tokens}"
-    if tokens == "words" and len(lines["train"]) == 1:
+    alone = len(lines["train"]) == 1 and (len(texts) == 1 or len(lines["train"][0]) > SENTENCE)
+    if tokens == "words" and alone:
         place = where if isinstance(where, Path) else where[0]
         warnings.warn(
             f"'{place}' is one sentence of {len(lines['train'][0]):,} words: put every sentence on a line of its own, or"
