@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from documented import ROOT, markdown
 from enas.cli.main import main
 from enas.data.arrays import role_of
 from enas.data.folder import look, recognised
@@ -722,14 +723,25 @@ def test_an_epoch_of_every_kind_of_folder(side: int, channels: int, classes: int
 
 
 @pytest.mark.slow
-def test_a_text_folder_is_searched_on(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "book.txt").write_text("the cat sat on the mat\r" * 300)
-    small = (
+def test_the_lines_of_the_page_run(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flowers").symlink_to(three)
+    x, y = some_arrays()
+    np.savez("mine.npz", images=x, labels=y)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "book.txt").write_text("the cat sat on the mat\r" * 300)
+    lines = [line for some in markdown(ROOT / "docs" / "data.md").values() for line in some]
+    words = (
         "--threads 1 --epochs 1 --network.hidden 8 --space.num-nodes 2 --search.warmup-epochs 0 --search.controller-steps 1"
     )
-    small += (
-        " --search.architectures 2 --search.probes 0 --task.batch-size 10 --task.reward-batch 4 --data.tokens characters"
-    )
-    enas(f"search ptb-rnn --data {tmp_path / 'data'} --out {tmp_path / 'run'} {small}")
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["data"]["dataset"] == "text"
+    words += " --search.architectures 2 --search.probes 0 --task.batch-size 10 --task.reward-batch 4"
+    ran = []
+    for line in lines:
+        ran += [line.split()[:2]]
+        small = (words if "-rnn" in line else SMALL) if line.startswith("enas search") else ""
+        enas(f"{line.removeprefix('enas ')} {small}")
+    assert ran.count(["enas", "search"]) == 3
+    datasets = [
+        Plan.of(json.loads(file.read_text())).settings.data.dataset for file in sorted(Path("runs").glob("*/config.json"))
+    ]
+    assert datasets == ["text", "images", "arrays"]

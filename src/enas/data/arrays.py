@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.lib.format import open_memmap
 
 from enas.data.image_folder import part_named
 from enas.data.images import ImageData, ImagePart, parted
@@ -116,8 +117,8 @@ def _named(path: Path) -> dict[tuple[Part | None, Role], tuple[str, np.ndarray]]
 def _read(file: Path) -> dict[str, np.ndarray]:
     try:
         if file.suffix.lower() == ".npy":
-            return {file.stem: np.load(file, allow_pickle=False)} if role_of(file.stem) else {}
-        with np.load(file, allow_pickle=False) as arrays:
+            return {file.stem: open_memmap(file, mode="r")} if role_of(file.stem) else {}
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files if role_of(name)}
     except (
         ValueError,

@@ -18,6 +18,7 @@ from tokenize import TokenError
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,7 +73,7 @@ def kind_of(source: Source) -> Kind:
     """Returns what the beginning of a file says; `Unreadable` where that is no image."""
     with _errors(source):
         if _is_array(source):
-            array = np.load(source, mmap_mode="r", allow_pickle=False)
+            array = open_memmap(source, mode="r")
             _check_array(array.shape)
             return Kind(array.shape[1], array.shape[0], array.shape[2] if array.ndim == 3 else 1)
         with _opened(source) as image:
@@ -92,7 +93,7 @@ def decoded(source: Source, frame: Frame) -> np.ndarray:
     """Returns an image as (C, S, S) uint8; `Unreadable` where it is damaged."""
     with _errors(source):
         if _is_array(source):
-            array = np.load(source, allow_pickle=False)
+            array = np.array(open_memmap(source, mode="r"))
             _check_array(array.shape)
             return fitted(as_bytes(array), frame)
         with _opened(source) as image:
