@@ -35,7 +35,7 @@ NAMES: Mapping[Part, tuple[str, ...]] = {
     "test": ("test", "testing"),
 }
 THREADS = 8  # that decode side by side: Pillow lets go of Python's lock
-AT_A_TIME = 256
+IN_FLIGHT = 4_000_000  # bytes of decoded images that wait to be taken
 
 
 def part_named(name: str) -> Part | None:
@@ -193,8 +193,9 @@ def _decoded(sources: Sequence[Source], frame: Frame) -> Iterator[np.ndarray | U
             return error
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(sources), AT_A_TIME):
-            yield from pool.map(one, sources[start : start + AT_A_TIME])
+        some = max(THREADS, IN_FLIGHT // (frame.channels * frame.size**2))
+        for start in range(0, len(sources), some):
+            yield from pool.map(one, sources[start : start + some])
 
 
 def _opaque(sums: Tensor, frame: Frame) -> bool:

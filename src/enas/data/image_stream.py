@@ -143,13 +143,21 @@ class Streamed:
         )
         with warnings.catch_warnings():  # torch's way to start workers, with the threads of this process beside
             warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
-            return iter(loader)
+            return _plainly(iter(loader))
 
     def _normalised(self, images: Tensor) -> Tensor:
         B, C, H, W = images.shape
         out = torch.empty(B, H, W, C, device=self.mean.device)
         normalise(images, out, self.mean, self.std)
         return out.permute(0, 3, 1, 2)
+
+
+def _plainly(batches: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Yields batches; an error of a worker comes without the worker's traceback."""
+    try:
+        yield from batches
+    except ValueError as error:
+        raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from None
 
 
 @dataclass(frozen=True)

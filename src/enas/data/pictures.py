@@ -79,13 +79,13 @@ def kind_of(source: Source) -> Kind:
         with _opened(source) as image:
             alpha = image.mode in ALPHA[:-1] or "transparency" in image.info
             pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+            grey = image.mode.startswith("I;16")
             if pages > 1:
-                if pages > MOST_CHANNELS or CHANNELS.get(image.mode[:1]) != 1 or image.mode == "P":
+                if pages > MOST_CHANNELS or not (grey or CHANNELS.get(image.mode) == 1):
                     raise ValueError(f"pages of a .tif are at most {MOST_CHANNELS} grey channels; got {pages}")
                 return Kind(*image.size, pages)
             if image.mode == "P":
                 return Kind(*image.size, 4 if alpha else 3, alpha)
-            grey = image.mode.startswith("I;16")
             return Kind(*image.size, 1 if grey else CHANNELS.get(image.mode, 3), image.mode in ALPHA)
 
 
