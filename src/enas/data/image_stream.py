@@ -10,6 +10,7 @@ Shapes: N images, B of a batch, C channels, S side.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,8 @@ class Streamed:
             sampler=indices,
             num_workers=self.workers,
             generator=torch.Generator(),
+            # Within a training side by side, Python would start each anew, which takes seconds.
+            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
         )
         with warnings.catch_warnings():  # torch's way to start workers, with the threads of this process beside
             warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
