@@ -33,7 +33,18 @@ FACE = {"enas.__init__", "enas.__main__"}  # may name everything
 FILES = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
 MODULES = sorted(set(FILES) - FACE)
 TORCH_FREE = (
-    *("ranges", "plugins", "spaces", "reports", "data.download", "data.unpickle", "networks.width", "tasks.metrics"),
+    *(
+        "ranges",
+        "plugins",
+        "spaces",
+        "reports",
+        "data.download",
+        "data.unpickle",
+        "data.folder",
+        "data.pictures",
+        "networks.width",
+        "tasks.metrics",
+    ),
     *(
         "procedures.statistics",
         "procedures.alarms",

@@ -279,7 +279,7 @@ OFF: dict[str, Any] = {
     "optimizer.warmup_steps": 0, "network.stem_stride": 1, "network.drop_path": 0.0, "network.aux_weight": 0.0,
     "network.extra_calibration": False, "network.entry_conv": False, "network.head_norm": False, "network.layers": 1,
     "network.word_dropout": 0.0, "network.embedding_dropout": 0.0, "network.weight_dropout": 0.0,
-    "task.label_smoothing": 0.0, "task.random_lengths": False, "task.activation_penalty": 0.0,
+    "task.label_smoothing": 0.0, "task.class_weights": "none", "task.random_lengths": False, "task.activation_penalty": 0.0,
     "task.temporal_penalty": 0.0, "strategy.controller.op_tanh_constant": None,
     "strategy.controller.near_feedback": False, "strategy.controller.lstm_bias": True, "strategy.adam_beta1": 0.9,
     "strategy.adam_eps": 1e-8, "strategy.normalise": False, "derive.statistics": "batch", "derive.draw": "policy",
@@ -288,7 +288,7 @@ OFF: dict[str, Any] = {
 # What has no counterpart there: how something is measured or shown, what guards a run, parts of a
 # method that is off.
 FREE = re.compile(
-    r"data\.dataset|task\.(eval_\w+|test_batch)|search\.(probes|max_skipped)|rollback\w*|average_interval"
+    r"data\.(dataset|image_size|fit|corrupt|memory|workers|tokens)|task\.(eval_\w+|test_batch)|search\.(probes|max_skipped)|rollback\w*|average_interval"
     r"|derive\.(keep|uniform|recalibration_steps|finalist_steps)|network\.(computation|batch_norm_eps)"
 )
 UNUSED = {  # by schedule; and by space

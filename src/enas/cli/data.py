@@ -13,21 +13,23 @@ from enas.cli.commands import command, parse
 
 @dataclass(frozen=True)
 class DataFlags:
-    """Data sets: which there are, and how to get one.
+    """Data sets: which there are, how to get one, and what a folder of your own holds.
 
     enas data list
     enas data get cifar10 --data ~/data
+    enas data look ~/flowers
     """
 
-    action: Positional[Literal["list", "get"]] = "list"
-    """list: all data sets; get: download one, checked."""
-    dataset: Positional[str | None] = None
-    """Name of the data set."""
+    action: Positional[Literal["list", "get", "look"]] = "list"
+    """list: all data sets; get: download one, checked;
+    look: what a folder holds, and how --data reads it."""
+    what: Positional[str | None] = None
+    """Name of the data set; for look, the folder or file."""
     data: Path = Path("data")
     """Folder to put it in."""
 
 
-@command("data", "list data sets, or download one")
+@command("data", "list data sets, download one, look what a folder holds")
 def data_command(args: list[str]) -> int:
     flags = parse(DataFlags, args, "data")
     from enas.data import registry as data
@@ -38,7 +40,13 @@ def data_command(args: list[str]) -> int:
             if entry.how_to_get:
                 print(f"{'':12} {entry.how_to_get}")
         return 0
-    if flags.dataset is None:
-        raise ValueError(f"`enas data get` takes a data set: {', '.join(data.DATASETS)}")
-    print(f"{flags.dataset} is in {data.get(flags.dataset, flags.data)}")
+    if flags.what is None:
+        takes = f"a data set: {', '.join(data.DATASETS)}" if flags.action == "get" else "a folder or a file"
+        raise ValueError(f"`enas data {flags.action}` takes {takes}")
+    if flags.action == "look":
+        from enas.data.folder import look
+
+        print(look(flags.what))
+        return 0
+    print(f"{flags.what} is in {data.get(flags.what, flags.data)}")
     return 0

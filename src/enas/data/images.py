@@ -5,22 +5,26 @@
     x = augment(images[index], generator, pad=4)   # a batch, no Python work per image
 
 A part lies on the device as float32 in channels_last, so a batch is one gather. That is four bytes
-per value (553 MB for 45,000 CIFAR-10 images); with uint8, a batch took nearly twice as long.
+per value (553 MB for 45,000 CIFAR-10 images); with uint8, a batch took nearly twice as long. Where
+that does not fit, batches are made of bytes or of files (image_stream.py).
 
 Shapes: N images of a part, B of a batch, C channels, H height, W width (square: H = W).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from enas.data.image_stream import ImageFiles, Streamed, Together, limit, normalise
 from enas.data.parts import PARTS, Part
 
+SHARE = 0.15  # of images that come without a validation or a test part, kept for each
 CHUNK = 5000  # images converted at a time, so that the copies in between stay small
 
 
@@ -28,8 +32,8 @@ CHUNK = 5000  # images converted at a time, so that the copies in between stay s
 class ImagePart:
     """Some labelled images, as they were read."""
 
-    images: Tensor
-    """(N, C, H, W) uint8."""
+    images: Tensor | ImageFiles
+    """(N, C, H, W) uint8; files are decoded when they are indexed."""
     labels: Tensor
     """(N,) int64, from 0."""
 
@@ -38,10 +42,13 @@ class ImagePart:
 
     def __getitem__(self, index: Tensor | slice) -> ImagePart:
         """Returns some of them: `part[:100]`."""
-        return ImagePart(self.images[index], self.labels[index])
+        images = self.images.some(index) if isinstance(self.images, ImageFiles) else self.images[index]
+        return ImagePart(images, self.labels[index])
 
     def to(self, device: torch.device | str) -> ImagePart:
-        return ImagePart(self.images.to(device), self.labels.to(device))
+        """Returns the part with its tensors on a device; files stay where they are."""
+        images = self.images if isinstance(self.images, ImageFiles) else self.images.to(device)
+        return ImagePart(images, self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +64,12 @@ class ImageData:
     validation: ImagePart
     test: ImagePart
     class_names: tuple[str, ...]
+    about: str = ""
+    """What was found and how it was read, in one line, of data that varies."""
+    memory: float | None = None
+    """Gigabytes that the images may take on the device; None: half of what is free."""
+    workers: int = 0
+    """Processes that make batches of images that take more."""
 
     def __post_init__(self) -> None:
         shape = self.train.images.shape[1:]
@@ -117,12 +130,10 @@ class ImageData:
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and std by counts of values: whole numbers to the end, equal on every device."""
-        values = torch.arange(256)
-        count = self.train.images.numel() // self.channels
+        images = self.train.images
+        count = images.numel() // self.channels
         mean, std = [], []
-        for channel in self.train.images.unbind(1):
-            times = torch.bincount(channel.flatten(), minlength=256).cpu()
-            total, squares = int((times * values).sum()), int((times * values**2).sum())
+        for total, squares in _sums(images):
             mean.append(total / count / 255)
             std.append((count * squares - total**2) ** 0.5 / count / 255)
         return tuple(mean), tuple(std)
@@ -130,20 +141,111 @@ class ImageData:
     def to(self, device: torch.device | str) -> ImageData:
         """Returns the same data with all parts on `device`."""
         train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
-        return ImageData(self.name, train, validation, test, self.class_names)
+        return replace(self, train=train, validation=validation, test=test)
+
+    def streams(self, device: torch.device | str = "cpu") -> bool:
+        """Returns whether the images, normalised, take more of the device than they may."""
+        images = [getattr(self, part).images for part in PARTS]
+        on_disk = any(isinstance(some, ImageFiles) for some in images)
+        return on_disk or 4 * sum(some.numel() for some in images) > limit(self.memory, device)
+
+    def streamed(self, *parts: Part, device: torch.device | str = "cpu") -> Streamed:
+        """Returns the same as `normalised`, of one or several parts, made batch by batch."""
+        images = [getattr(self, part).images for part in parts]
+        whole = images[0] if len(images) == 1 else Together(images)
+        return Streamed(whole, self.mean, self.std, device, self.workers)
 
     def normalised(self, part: Part, device: torch.device | str = "cpu") -> Tensor:
         """Returns all images of a part as (x / 255 - mean) / std by the training part's mean and
         standard deviation (paper 3.2): (N, C, H, W) float32 on `device` in channels_last, and so is
         what is indexed from it."""
-        images: Tensor = getattr(self, part).images
+        images: Tensor = getattr(self, part).images[:]
         N, C, H, W = images.shape
         mean, std = (torch.tensor(values, dtype=torch.float32, device=device) for values in (self.mean, self.std))
         out = torch.empty(N, H, W, C, device=device)
         for source, target in zip(images.split(CHUNK), out.split(CHUNK), strict=True):
-            target.copy_(source.to(device).permute(0, 2, 3, 1))
-            target.div_(255).sub_(mean).div_(std)
+            normalise(source, target, mean, std)
         return out.permute(0, 3, 1, 2)
+
+
+def _sums(images: Tensor | ImageFiles) -> list[tuple[int, int]]:
+    """Returns the sum and the sum of squares of each channel of images (N, C, H, W)."""
+    if isinstance(images, ImageFiles):
+        return [(int(total), int(squares)) for total, squares in images.sums.sum(0)]
+    values = torch.arange(256)
+    times = [torch.bincount(channel.flatten(), minlength=256).cpu() for channel in images.unbind(1)]
+    return [(int((n * values).sum()), int((n * values**2).sum())) for n in times]
+
+
+# ---------------------------------------------------------------------------------------- splitting
+def parted(
+    name: str,
+    pools: Mapping[Part, ImagePart],
+    class_names: tuple[str, ...],
+    about: str,
+    train: int | None = None,
+    validation: int | None = None,
+    memory: float | None = None,
+    workers: int = 0,
+) -> ImageData:
+    """Returns images in three parts. A part that is not among `pools` is taken from the training
+    images, the same for ever: 15 % of them, or `validation` images, stratified. `train`: the number
+    of the remaining ones to use, balanced. ValueError where numbers do not fit, or a class is left
+    without an image to train on."""
+    pool = pools["train"]
+    total = len(pool)
+    if validation is not None and "validation" in pools:
+        raise ValueError(f"'{name}' has validation images of its own; leave out data.validation; got {validation:,}")
+    wanted: dict[Part, int] = {"test": round(SHARE * total)}  # first: it is the same whatever validates
+    wanted |= {"validation": round(SHARE * total) if validation is None else validation}
+    sizes = {part: n for part, n in wanted.items() if part not in pools}
+    if min(sizes.values(), default=1) < 1 or sum(sizes.values()) >= total:
+        numbers = " and ".join(f"{n:,} for {part}" for part, n in sizes.items())
+        raise ValueError(
+            f"at least 1 of the {total:,} images of '{name}' is kept for a part, and at least 1 trains; got {numbers}"
+        )
+    order = stratified_order(pool.labels, seed=0)
+    kept, parts = 0, dict(pools)
+    for part, n in sizes.items():
+        parts[part] = pool[order[kept : kept + n].sort().values]
+        kept += n
+    rest = pool[order[kept:].sort().values] if kept else pool
+    missing = [n for n, count in zip(class_names, _counts(rest.labels, class_names), strict=True) if not count]
+    if missing:
+        raise ValueError(
+            f"every class has an image to train on; '{missing[0]}' of '{name}' has"
+            f" {_counts(pool.labels, class_names)[class_names.index(missing[0])]} for all parts, and none is left"
+        )
+    if train is not None:
+        if not 1 <= train <= len(rest):
+            raise ValueError(f"1 to {len(rest):,} images of '{name}' can be trained on; got {train:,}")
+        rest = rest[balanced_order(rest.labels, seed=0)[:train].sort().values]
+    if sizes:
+        numbers = " and ".join(f"{n:,} for {part}" for part, n in sizes.items())
+        about += f"; {numbers} taken from the training images, stratified by a fixed seed"
+    return ImageData(name, rest, parts["validation"], parts["test"], class_names, about, memory, workers)
+
+
+def _counts(labels: Tensor, class_names: tuple[str, ...]) -> list[int]:
+    return torch.bincount(labels, minlength=len(class_names)).tolist()
+
+
+def stratified_order(labels: Tensor, seed: int) -> Tensor:
+    """Returns a random order (N,) int64 of labels (N,) whose every beginning, and so every stretch,
+    has each class in its share of the whole, to within an image or two. The same for one seed for
+    ever, as `balanced_order`."""
+    order = np.random.RandomState(seed).permutation(len(labels))
+    turn, of = _turns(labels.cpu().numpy()[order])
+    return torch.from_numpy(order[np.argsort((2 * turn + 1) / (2 * of), kind="stable")])
+
+
+def _turns(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns, of each image, its number within its class, and how many there are of that class."""
+    by_class = np.argsort(classes, kind="stable")
+    sizes = np.bincount(classes)
+    turn = np.empty(len(classes), dtype=np.int64)
+    turn[by_class] = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return turn, sizes[classes]
 
 
 def balanced_order(labels: Tensor, seed: int) -> Tensor:
@@ -153,8 +255,5 @@ def balanced_order(labels: Tensor, seed: int) -> Tensor:
     of torch are not."""
     order = np.random.RandomState(seed).permutation(len(labels))
     shuffled = labels.cpu().numpy()[order]
-    by_class = np.argsort(shuffled, kind="stable")
-    sizes = np.bincount(shuffled)
-    turn = np.empty(len(order), dtype=np.int64)  # its number within its class
-    turn[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    turn, _ = _turns(shuffled)
     return torch.from_numpy(order[np.lexsort((shuffled, turn))])

@@ -10,12 +10,14 @@ Data of your own needs no entry: fill an `ImageData` or a `TextData` with your t
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from enas.data.settings import DataSettings, TextSettings
 from enas.plugins import Entry
 from enas.plugins import load as load_thing
 from enas.ranges import check_name
@@ -66,11 +68,36 @@ DATASETS: dict[str, DatasetEntry] = {
         how_to_get="`enas data get wikitext2 --data DIR` downloads 4 MB; the .zip or its files are read as they are",
         kind="text",
     ),
+    "images": DatasetEntry(
+        "enas.data.image_folder:load_images",
+        about="images of your own: a folder per class, perhaps in folders train, valid and test",
+        needs_folder=True,
+        how_to_get="name the folder of the class folders with --data",
+    ),
+    "arrays": DatasetEntry(
+        "enas.data.arrays:load_arrays",
+        about="images of your own as arrays: images and labels, or x_train, y_train, ..., in .npz or .npy files",
+        needs_folder=True,
+        how_to_get="name the .npz, or the folder of the files, with --data",
+    ),
+    "hub_images": DatasetEntry(
+        "enas.data.hub:load_hub_images",
+        about="a saved Hugging Face data set with a column of images and one of labels",
+        needs_folder=True,
+        how_to_get="name the folder of save_to_disk, or of .parquet or .arrow files, with --data",
+    ),
     "text": DatasetEntry(
         "enas.data.text:load_text",
-        about="a text of your own: train.txt, valid.txt and test.txt, a sentence a line, words apart by spaces",
+        about="a text of your own: train.txt, valid.txt and test.txt, or any .txt; a sentence a line, words or characters",
         needs_folder=True,
-        how_to_get="put train.txt, valid.txt and test.txt into a folder, and name it with --data",
+        how_to_get="put train.txt, valid.txt and test.txt, or any .txt, into a folder, and name it with --data",
+        kind="text",
+    ),
+    "hub_text": DatasetEntry(
+        "enas.data.hub:load_hub_text",
+        about="a saved Hugging Face data set with a column of texts",
+        needs_folder=True,
+        how_to_get="name the folder of save_to_disk, or of .parquet or .arrow files, with --data",
         kind="text",
     ),
     "topics": DatasetEntry(
@@ -103,6 +130,17 @@ def load(name: str, folder: str | Path | None = None, **settings: Any) -> Any:
     if folder is None:
         raise ValueError(f"data set '{name}' is read from a folder, and none was given: {entry.how_to_get}")
     return entry.make(folder, **settings)
+
+
+def settings_for(data: DataSettings | TextSettings) -> dict[str, Any]:
+    """Returns the settings to give to the loader of `data.dataset`: those that it knows, and those
+    that it does not know and somebody changed, which it refuses."""
+    fields = [f for f in dataclasses.fields(data) if f.name not in ("dataset", "memory", "workers")]
+    values = {f.name: getattr(data, f.name) for f in fields}
+    known = inspect.signature(_entry(data.dataset).make).parameters
+    kept = {f.name for f in fields if f.name in known or values[f.name] != f.default}
+    kept |= {name for name in ("memory", "workers") if name in known}
+    return {name: getattr(data, name) for name in kept if getattr(data, name) is not None}
 
 
 def check_folder(name: str, folder: str | Path | None) -> None:

@@ -7,7 +7,7 @@ and the English text that every Python carries (paper 3.1).
 A line is a sentence; `<eos>` follows it. Words are numbered by frequency in the training part, the
 commonest first. In Penn Treebank and WikiText-2 each word counts, and another number of tokens or
 words than published is an error: perplexities of different texts cannot be compared. In a text of
-one's own, rare words are `<unk>`.
+one's own, rare words are `<unk>`; it can also be read by characters.
 
 Shapes: n tokens of a part, V words of the vocabulary.
 """
@@ -18,12 +18,15 @@ import hashlib
 import io
 import platform
 import re
+import warnings
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,7 +35,11 @@ from enas.data.parts import PARTS, Part
 
 EOS, UNK = "<eos>", "<unk>"
 OFFICIAL = ("train", "valid", "test")  # names of the files
+OWN = (("train.txt", "ptb.train.txt"), ("valid.txt", "ptb.valid.txt", "val.txt"), ("test.txt", "ptb.test.txt"))
+SENTENCE = 50  # words: a line of more is no sentence
+CUTS = (0.8, 0.9)  # of a text without parts: where validation and test begin
 Lines = list[list[str]]  # the words of each line
+Tokens = Literal["words", "characters"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +56,8 @@ class TextData:
     validation: Tensor
     test: Tensor
     vocabulary: tuple[str, ...]
+    about: str = ""
+    """What was found and how it was read, in one line, of a text that varies."""
 
     def __post_init__(self) -> None:
         for name in PARTS:
@@ -108,16 +117,81 @@ def load_wikitext2(folder: str | Path, train: int | None = None) -> TextData:
     return _as_published("wikitext2", "WikiText-2", lines, files, WIKITEXT2_COUNTS, train)
 
 
-def load_text(folder: str | Path, train: int | None = None, max_vocabulary: int = 10_000, min_count: int = 2) -> TextData:
-    """Returns a text of one's own: a sentence per line, words apart by spaces, UTF-8; empty lines
-    are passed over.
+def load_text(
+    folder: str | Path,
+    train: int | None = None,
+    max_vocabulary: int = 10_000,
+    min_count: int = 2,
+    tokens: Tokens = "words",
+) -> TextData:
+    """Returns a text of one's own, UTF-8: a sentence per line, words apart by spaces. Lines end
+    with `\\n`, `\\r\\n` or `\\r`; among words, empty ones are passed over.
 
-    folder: holds `train.txt`, `valid.txt` and `test.txt` (or `ptb.train.txt` and so on). The other
-    arguments are as in `TextSettings`. ValueError where files are missing, empty or not text.
+    folder: holds `train.txt`, `valid.txt` and `test.txt` (or `ptb.train.txt` and so on); or other
+    `.txt` files, or is one, whose last two tenths validate and test. The other arguments are as in
+    `TextSettings`. ValueError where files are missing, empty or not text.
     """
-    names = [(f"{part}.txt", f"ptb.{part}.txt") for part in OFFICIAL]
-    files = _find(Path(folder), ("",), names, "text", None)
-    return _by_frequency("text", [_sentences(_read(file)) for file in files], files, train, max_vocabulary, min_count)
+    path = Path(folder)
+    texts = [path] if path.is_file() else sorted(path.glob("*.txt"))
+    if path.is_file() or (texts and not any((path / name).is_file() for names in OWN for name in names)):
+        whole = "\n".join(_read(file) for file in texts)
+        names = ", ".join(file.name for file in texts[:3]) + (", ..." if len(texts) > 3 else "")
+        return own_text("text", {"train": whole}, path, f"text: {names}", train, max_vocabulary, min_count, tokens)
+    files = _find(path, ("",), OWN, "text", None)
+    parts = {part: _read(file) for part, file in zip(PARTS, files, strict=True)}
+    return own_text("text", parts, files, "text: three files", train, max_vocabulary, min_count, tokens)
+
+
+def own_text(
+    name: str,
+    texts: Mapping[Part, str],
+    where: Path | Sequence[Path],
+    about: str,
+    train: int | None,
+    max_vocabulary: int,
+    min_count: int,
+    tokens: Tokens,
+) -> TextData:
+    """Returns the words or characters of texts by part. Parts that are missing are cut off the end
+    of the training text, a tenth each. `where`: the files, for errors."""
+    lines = {part: _own_lines(text, tokens) for part, text in texts.items()}
+    about += f", by {tokens}"
+    alone = len(lines["train"]) == 1 and (len(texts) == 1 or len(lines["train"][0]) > SENTENCE)
+    if tokens == "words" and alone:
+        place = where if isinstance(where, Path) else where[0]
+        warnings.warn(
+            f"'{place}' is one sentence of {len(lines['train'][0]):,} words: put every sentence on a line of its own, or"
+            " read characters with --data.tokens characters",
+            stacklevel=3,
+        )
+    missing = [part for part in PARTS if part not in lines]
+    if missing:
+        pieces = _cut(lines["train"], CUTS[-len(missing) :])
+        lines |= dict(zip(("train", *missing), pieces, strict=True))
+        about += f"; the last tenths of the training text are kept for {' and '.join(missing)}"
+    files = [where] * len(PARTS) if isinstance(where, Path) else where
+    data = _by_frequency(name, [lines[part] for part in PARTS], files, train, max_vocabulary, min_count)
+    return replace(data, about=about)
+
+
+def _own_lines(text: str, tokens: Tokens) -> Lines:
+    lines = re.split(r"\r\n|\r|\n", text)
+    if tokens == "words":
+        return [words for line in lines if (words := line.split())]
+    return [list(line) for line in lines[: None if lines[-1] else -1]]
+
+
+def _cut(lines: Lines, shares: Sequence[float]) -> list[Lines]:
+    """Returns a text in pieces that end after these shares of its tokens, at the end of a line; or
+    within one, where there are too few lines."""
+    ends = list(accumulate(len(line) + 1 for line in lines))
+    at = [sum(end < share * ends[-1] for end in ends) + 1 for share in shares] if ends else []
+    pieces = [lines[a:b] for a, b in pairwise([0, *at, len(lines)])]
+    if all(any(piece) for piece in pieces):
+        return pieces
+    words = [word for line in lines for word in line]
+    at = [int(share * len(words)) for share in shares]
+    return [[words[a:b]] for a, b in pairwise([0, *at, len(words)])]
 
 
 def load_topics(train: int | None = None, max_vocabulary: int = 2000, min_count: int = 2) -> TextData:

@@ -20,6 +20,7 @@ import fcntl
 import json
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,6 +34,16 @@ from enas.state import Record, State, Values
 
 LOGS = ("metrics", "architectures")
 CHECKPOINT = "checkpoint.safetensors"
+_held: weakref.WeakSet[BinaryIO] = weakref.WeakSet()  # files of locks
+
+
+def _let_go() -> None:
+    """Closes a child process's copies of locks: workers that outlive their run must not keep it."""
+    for lock in list(_held):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class RunFolder:
@@ -92,6 +103,7 @@ class RunFolder:
             self._lock.close()
             self._lock = None
             raise ValueError(f"one process at a time writes to a run; another is writing to '{self.path}'") from None
+        _held.add(self._lock)
 
     # ------------------------------------------------------------------------------------- logging
     def append(self, log: str, record: Values) -> None:

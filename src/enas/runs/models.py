@@ -11,7 +11,7 @@ from enas.data.registry import DATASETS
 from enas.networks.recurrent import hidden_for
 from enas.networks.registry import BACKBONES
 from enas.networks.settings import RecurrentSettings
-from enas.runs.plan import Plan, make_plan, reference_entry
+from enas.runs.plan import Plan, preset_plan, reference_entry
 from enas.runs.presets import registry as presets
 from enas.runs.records import Best
 from enas.spaces.architecture import Architecture, Reference
@@ -32,7 +32,7 @@ def reference_for(plan: Plan, name: str, run: str | Path | None = None, paramete
 def sizes(arch: Architecture) -> dict[str, int]:
     """Returns the parameters of the network that is trained from scratch, by recipe, on the
     paper's data; for a recurrent cell also the hidden units of 24 M. Allocates nothing."""
-    plan = make_plan(presets.preset_for(arch.space["name"]), data=".", device="cpu")
+    plan = preset_plan(presets.preset_for(arch.space["name"]), device="cpu")
     out = {}
     for recipe in presets.preset(plan.preset).recipes:
         other = dataclasses.replace(plan, settings=presets.config_of(plan.preset, recipe)).with_space(arch.space)
@@ -53,7 +53,7 @@ def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
     if (derived := Best.find(Path(what))) is not None:
         return dict(derived.marks)
     name = presets.preset_for(arch.space["name"])
-    plan = make_plan(name, "paper", data=".", device="cpu").with_space(arch.space)
+    plan = preset_plan(name, "paper", device="cpu").with_space(arch.space)
     dimensions = DATASETS[plan.settings.data.dataset].dimensions
     with torch.device("meta"):
         model = BACKBONES[plan.names.network].make(plan.space, plan.settings.retrain.network, **dimensions, only=arch)

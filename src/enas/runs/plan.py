@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from enas.data.folder import recognised
 from enas.data.images import ImageData
-from enas.data.registry import check_folder, source_of
+from enas.data.registry import DATASETS, check_folder, settings_for, source_of
 from enas.data.registry import load as load_data
 from enas.data.text import TextData
 from enas.networks.references.registry import REFERENCES, ReferenceEntry
@@ -113,12 +114,27 @@ class Plan:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
-        if not self.problem:
-            check_folder(self.settings.data.dataset, data or self.data)
-        elif data is not None:
+        plan = self
+        if self.problem and data is not None:
             raise ValueError(f"'{self.problem}' brings its own data; leave out --data")
+        if not self.problem:
+            plan = self if data is None or self.source is not None else self._reading(data)
+            check_folder(plan.settings.data.dataset, data or self.data)
         folder = self.data if data is None else str(Path(data).resolve())
-        return dataclasses.replace(self, data=folder, device=device, threads=threads or self.threads)
+        return dataclasses.replace(plan, data=folder, device=device, threads=threads or self.threads)
+
+    def _reading(self, folder: str | Path) -> Plan:
+        """Returns the plan with the data set that reads what a folder holds, where the preset's own
+        does not, and nobody named another. Numbers of images that are the preset's, for its own
+        data, become those of the folder's. ValueError where nothing reads it."""
+        data, own = self.settings.data, presets.config_of(self.preset, self.recipe).data
+        if data.dataset != own.dataset:
+            return self
+        found = recognised(folder, DATASETS[own.dataset].kind).dataset
+        if found == own.dataset:
+            return self
+        numbers = {name: None for name in ("train", "validation") if getattr(data, name, 0) == getattr(own, name, 1)}
+        return self.with_settings(data=dataclasses.replace(data, dataset=found, **numbers))
 
     # ----------------------------------------------------------------------------------- the parts
     @property
@@ -144,8 +160,10 @@ class Plan:
             raise ValueError(
                 f"a run goes on with the data it began with; data set '{d.dataset}' was {was} and is {now} here"
             )
-        given = {f.name: getattr(d, f.name) for f in dataclasses.fields(d) if f.name != "dataset"}
-        return load_data(d.dataset, self.data, **{name: value for name, value in given.items() if value is not None})
+        data = load_data(d.dataset, self.data, **settings_for(d))
+        if isinstance(data, ImageData) and (data.memory, data.workers) != (d.memory, d.workers):
+            data = dataclasses.replace(data, memory=d.memory, workers=d.workers)
+        return data
 
     def task(self, data: Data, settings: DataclassInstance, train_on: str = "train") -> Task:
         entry = entry_of("a task", self.names.task, TASKS)

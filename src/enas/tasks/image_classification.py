@@ -1,7 +1,8 @@
 """Image classification as a task: batches, loss, metric and reward (paper 3.2).
 
-The whole data set lies on the device, normalised; augmentation is batched there. A batch is a
-function of (seed, epoch, step), so any batch can be asked for in any order, also after a resume.
+The whole data set lies on the device, normalised; what does not fit is made batch by batch.
+Augmentation is batched there. A batch is a function of (seed, epoch, step), so any batch can be
+asked for in any order, also after a resume.
 
 Shapes: B batch; x (B, C, H, W) float32 in channels_last; y (B,) int64.
 """
@@ -9,6 +10,7 @@ Shapes: B batch; x (B, C, H, W) float32 in channels_last; y (B,) int64.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from enas.data.augment import augment
+from enas.data.image_stream import ImageFiles, Streamed
 from enas.data.images import ImageData
 from enas.data.parts import PARTS, Part
 from enas.networks.supernet import Outputs
@@ -28,6 +31,13 @@ from enas.tasks.task import Model, Task
 
 class Batch(NamedTuple):
     x: Tensor
+    y: Tensor
+
+
+class Images(NamedTuple):
+    """A part: x (N, C, H, W) and y (N,)."""
+
+    x: Tensor | Streamed
     y: Tensor
 
 
@@ -50,15 +60,26 @@ class ImageClassification(Task):
         self.settings, self.seed = settings, seed
         self.device, self.train_on = torch.device(device), train_on
         self.dimensions = {"channels": data.channels, "image_size": data.image_size, "classes": data.num_classes}
-        self._parts: dict[Part, Batch] = {
-            part: Batch(data.normalised(part, self.device), getattr(data, part).labels.to(self.device)) for part in PARTS
-        }
-        if train_on == "train+validation":
-            both = [self._parts["train"], self._parts["validation"]]
-            x = torch.cat([b.x for b in both]).contiguous(memory_format=torch.channels_last)
-            self._parts["train"] = Batch(x, torch.cat([b.y for b in both]))
+        streams = data.streams(self.device)
+        both: tuple[Part, ...] = ("train", "validation") if train_on == "train+validation" else ("train",)
+        self._parts: dict[Part, Images] = {}
+        for part in PARTS:
+            parts = both if part == "train" else (part,)
+            y = torch.cat([getattr(data, one).labels for one in parts]).to(self.device)
+            if streams:
+                self._parts[part] = Images(data.streamed(*parts, device=self.device), y)
+            else:
+                x = [data.normalised(one, self.device) for one in parts]
+                whole = x[0] if len(x) == 1 else torch.cat(x).contiguous(memory_format=torch.channels_last)
+                self._parts[part] = Images(whole, y)
+        balanced = settings.class_weights == "balanced"
+        self._weights = class_weights(self._parts["train"].y, data.num_classes) if balanced else None
         sizes = " / ".join(f"{self.size(part):,}" for part in PARTS)
-        self.about = f"{data.name}: {sizes} images to train, validate and test on, {data.num_classes} classes"
+        self.about = f"{data.about or data.name}: {sizes} images to train, validate and test on, {data.num_classes} classes"
+        if streams:
+            workers = f", {data.workers} workers" if data.workers else ""
+            on_disk = isinstance(data.train.images, ImageFiles)
+            self.about += f"; streams from {'disk' if on_disk else 'bytes in memory'}{workers}"
         self._order: tuple[object, Tensor] = (None, torch.empty(0))
 
     def size(self, part: Part) -> int:
@@ -73,21 +94,28 @@ class ImageClassification(Task):
 
     def train_batch(self, epoch: int, step: int) -> Batch:
         """Returns batch `step` of pass `epoch`, augmented."""
-        size = self.settings.batch_size
-        index = self._permutation("train", epoch)[step * size : (step + 1) * size]
-        images, labels = self._parts["train"]
+        index, (images, labels) = self._train_index(epoch, step), self._parts["train"]
+        if isinstance(images, Streamed):
+            x = images.ahead(epoch, step, self.train_steps, self._train_index)
+        else:
+            x = images[index]
         generator = torch.Generator(self.device).manual_seed(seed_of(self.seed, "augment", epoch, step))
         s = self.settings
-        x = augment(images[index], generator, pad=s.pad, flip=s.flip, cutout=s.cutout)
+        x = augment(x, generator, pad=s.pad, flip=s.flip, cutout=s.cutout)
         return Batch(x.contiguous(memory_format=torch.channels_last), labels[index])
 
+    def _train_index(self, epoch: int, step: int) -> Tensor:
+        size = self.settings.batch_size
+        return self._permutation("train", epoch)[step * size : (step + 1) * size]
+
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
-        """Returns the mean cross-entropy in nats, plus the auxiliary head's, weighted."""
+        """Returns the mean cross-entropy in nats, by the weights of the classes, plus the auxiliary
+        head's, weighted."""
         out = model(batch.x, arch, progress=progress)
         smoothing = self.settings.label_smoothing
         if not isinstance(out, Outputs):
-            return F.cross_entropy(out, batch.y, label_smoothing=smoothing)
-        main, aux = (F.cross_entropy(logits, batch.y, label_smoothing=smoothing) for logits in out)
+            return F.cross_entropy(out, batch.y, self._weights, label_smoothing=smoothing)
+        main, aux = (F.cross_entropy(logits, batch.y, self._weights, label_smoothing=smoothing) for logits in out)
         return main + model.aux_weight * aux
 
     def diverged(self, loss: float) -> bool:
@@ -122,19 +150,27 @@ class ImageClassification(Task):
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
         """Returns accuracy (0 to 1), loss (nats) and reward over a part, in evaluation mode."""
         model.eval()
-        images, labels = self._parts[part]
         hits = torch.zeros((), dtype=torch.long, device=self.device)
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        for start, end in self._eval_batches(part):
-            x, y = images[start:end], labels[start:end]
+        for x, y in self._whole(part):
             logits = model(x, arch)
             hits += (logits.argmax(1) == y).sum()
             loss += F.cross_entropy(logits, y, reduction="sum")
-        return self._figures(int(hits) / len(labels), float(loss) / len(labels))
+        return self._figures(int(hits) / self.size(part), float(loss) / self.size(part))
 
     def _figures(self, accuracy: float, mean_loss: float) -> dict[str, float]:
         reward = accuracy if self.settings.reward == "accuracy" else math.exp(-mean_loss)
         return {"accuracy": accuracy, "loss": mean_loss, "reward": reward}
+
+    def _whole(self, part: Part) -> Iterator[Batch]:
+        """Yields a whole part in its order."""
+        (images, labels), spans = self._parts[part], self._eval_batches(part)
+        if isinstance(images, Streamed):
+            read = images.each([torch.arange(*span) for span in spans])
+        else:
+            read = (images[start:end] for start, end in spans)
+        for (start, end), x in zip(spans, read, strict=True):
+            yield Batch(x, labels[start:end])
 
     def _eval_batches(self, part: Part) -> list[tuple[int, int]]:
         """Returns starts and ends. No batch is a single image: batch norm needs more."""
@@ -146,8 +182,7 @@ class ImageClassification(Task):
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
         """Returns (n, classes), float64. Leaves the model in evaluation mode."""
         model.eval()
-        images, _ = self._parts[part]
-        return torch.cat([model(images[a:b], arch).double().softmax(1) for a, b in self._eval_batches(part)])
+        return torch.cat([model(x, arch).double().softmax(1) for x, _ in self._whole(part)])
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
         """Returns the figures of `evaluate`, from probabilities (n, classes)."""
@@ -162,3 +197,11 @@ class ImageClassification(Task):
             generator = torch.Generator().manual_seed(seed_of(self.seed, "order", part, turn))
             self._order = (key, torch.randperm(self.size(part), generator=generator).to(self.device))
         return self._order[1]
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """Returns a weight per class (classes,) float32, the inverse of its number of images among
+    labels (N,), scaled to 1 in the mean over images; 0 for a class without any."""
+    counts = torch.bincount(labels, minlength=classes)
+    here = counts > 0
+    return torch.where(here, len(labels) / (here.sum() * counts.clamp(min=1)), 0.0)

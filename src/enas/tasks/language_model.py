@@ -104,7 +104,9 @@ class LanguageModel(Task):
         self.dimensions = {"vocabulary": len(data.vocabulary)}
         self._parts: dict[Part, Tensor] = {part: getattr(data, part).to(self.device) for part in PARTS}
         sizes = " / ".join(f"{n:,}" for n in data.counts.values())
-        self.about = f"{data.name}: {sizes} tokens to train, validate and test on, {len(data.vocabulary):,} types"
+        self.about = (
+            f"{data.about or data.name}: {sizes} tokens to train, validate and test on, {len(data.vocabulary):,} types"
+        )
         if train_on == "train+validation":
             self._parts["train"] = torch.cat([self._parts["train"], self._parts["validation"]])
         if settings.batch_size >= len(self._parts["train"]):

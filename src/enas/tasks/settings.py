@@ -24,6 +24,9 @@ class ImageClassificationSettings:
     Paper 3.2 names CutOut and no size; released code: 16."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes in training (not in the paper)."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weights of the classes in the training loss: none, or the inverse of their numbers of images,
+    1 in the mean over images (not in the paper)."""
     reward: Literal["accuracy", "loss"] = "accuracy"
     """Reward of a validation minibatch: its accuracy (paper 2.2), or exp(-cross-entropy)."""
     reward_batch: int = 128
