@@ -6,6 +6,7 @@ dataclasses of the settings. A ValueError or OSError is shown as one line, with 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -68,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _fail(f"a name of a file or folder has at most 255 characters; got '{str(error.filename)[:40]}...'")
         what = f"'{error.filename}': " if error.filename else ""
         return _fail(f"{what}{error.strerror or error}; what was saved before is whole, `enas resume RUN` goes on from it")
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from enas.data.registry import DATASETS
 from enas.networks.recurrent import hidden_for
 from enas.networks.registry import BACKBONES
 from enas.networks.settings import RecurrentSettings
+from enas.runs.architectures import is_run
 from enas.runs.plan import Plan, make_plan, reference_entry
 from enas.runs.presets import registry as presets
 from enas.runs.records import Best
@@ -50,7 +51,7 @@ def sizes(arch: Architecture) -> dict[str, int]:
 
 def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
     """Returns notes for a drawing: sizes of maps and filters of the run, or of `paper`."""
-    if (derived := Best.find(Path(what))) is not None:
+    if is_run(what) and (derived := Best.find(Path(what))) is not None:
         return dict(derived.marks)
     name = presets.preset_for(arch.space["name"])
     plan = make_plan(name, "paper", data=".", device="cpu").with_space(arch.space)
