@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -41,7 +42,11 @@ class SpaceEntry(Entry):
 
 
 def _made(path: str) -> SpaceEntry:
-    return SpaceEntry(path, settings_type(callable_at("a space", path)))
+    thing = callable_at("a space", path)
+    needed = [name for name, p in inspect.signature(thing).parameters.items() if p.default is p.empty]
+    if set(needed) - {"settings"}:
+        raise ValueError(f"a space is a function of its `settings`, or of nothing; '{path}' takes {', '.join(needed)}")
+    return SpaceEntry(path, settings_type(thing))
 
 
 _BUILT_IN = {
