@@ -48,7 +48,8 @@ def check(args: list[str]) -> int:
     asked = Asked(flags.architectures, flags.seed, seconds(flags.max_time) or 0.0)
     found = 0
     for result in results_of(flags.what, asked, flags.data, to_text):
-        print(f"{'ok    ' if result.finding is None else 'FAILED'}  {result.law}{f' ({result.about})' if result.about else ''}")
+        about = f" ({result.about})" if result.about else ""
+        print(f"{'ok    ' if result.finding is None else 'FAILED'}  {result.law}{about}")
         if result.finding is not None:
             found += 1
             print(textwrap.fill(result.finding, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8))

@@ -22,8 +22,8 @@ class ListFlags:
 def list_command(args: list[str]) -> int:
     flags = parse(ListFlags, args, "list")
     from enas.data.registry import DATASETS
-    from enas.networks.registry import BACKBONES
     from enas.networks.references.registry import REFERENCES
+    from enas.networks.registry import BACKBONES
     from enas.runs.presets.registry import PRESETS
     from enas.spaces.published import NAMED
     from enas.spaces.registry import SPACES, op_names

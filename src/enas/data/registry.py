@@ -40,6 +40,10 @@ class DatasetEntry(Entry):
 
 def _made(path: str) -> DatasetEntry:
     parameters = inspect.signature(loader := callable_at("a data set", path)).parameters
+    if needed := [name for name, p in parameters.items() if p.default is p.empty and name != "folder"]:
+        raise ValueError(
+            f"a data set is a function of its `folder`, or of settings with defaults; '{path}' needs {needed[0]}"
+        )
     needs = "folder" in parameters and parameters["folder"].default is inspect.Parameter.empty
     about = (inspect.getdoc(loader) or "a data set of your own").partition("\n")[0]
     return DatasetEntry(path, about=about, needs_folder=needs, how_to_get="is made by a function of your own")

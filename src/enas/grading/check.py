@@ -122,7 +122,9 @@ def kind_of(what: str) -> tuple[str, Any]:
         if not issubclass(thing, nn.Module):
             raise ValueError(f"'{what}' is a class that is no strategy (ask, tell), no task and no op")
     needed = [
-        name for name, p in inspect.signature(thing).parameters.items() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        name
+        for name, p in inspect.signature(thing).parameters.items()
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
     if "folder" in needed:
         return "data set", thing
@@ -134,7 +136,9 @@ def kind_of(what: str) -> tuple[str, Any]:
             return kind, thing
     if isinstance(made, nn.Module):
         raise ValueError(f"'{what}' makes a network; a function that returns enas.Problem(...) with it can be checked")
-    raise ValueError(f"'{what}' returns {type(made).__name__}: a problem, a SearchSpace, an ImageData or a TextData can be checked")
+    raise ValueError(
+        f"'{what}' returns {type(made).__name__}: a problem, a SearchSpace, an ImageData or a TextData can be checked"
+    )
 
 
 def _fits_text(thing: Any) -> bool:
@@ -146,7 +150,7 @@ def _fits_text(thing: Any) -> bool:
 def plan_of(kind: str, what: str, data: Path | None, seed: int) -> Plan:
     """Returns the plan of a small search with what is checked in it, on the CPU."""
     if kind == "problem":
-        return problem_plan(what, seed, "cpu")
+        return problem_plan(what, seed, "cpu").on(data)
     if kind == "preset":
         return preset_plan(what, seed=seed, device="cpu").on(data)
     plans = {text: preset_plan(TEXT if text else IMAGES, seed=seed, device="cpu") for text in (False, True)}
@@ -167,8 +171,7 @@ def plan_of(kind: str, what: str, data: Path | None, seed: int) -> Plan:
         macro = not text and ":" not in what and what not in plans[False].settings.space.ops
         plan = preset_plan("digits-macro", seed=seed, device="cpu") if macro else plans[text]
         other = next(op for op in plan.settings.space.ops if op != what)
-        small = {"num_layers": 3} if macro else {"num_nodes": 2}
-        space = dataclasses.replace(plan.settings.space, ops=(what, other), **small)
+        space = dataclasses.replace(plan.settings.space, ops=(what, other), **({"num_layers": 3} if macro else {}))
         plan = plan.with_settings(space=space)
     if data is not None:
         raise ValueError(f"--data is of data sets and presets; '{what}' is a {kind}")
@@ -180,7 +183,7 @@ def _small(plan: Plan) -> Plan:
     """Returns the plan with a network and batches small enough to look at many architectures."""
     network = entry_of("a network", plan.names.network, BACKBONES).small
     if isinstance(plan.settings.space, ConvMicroSettings | RnnCellSettings):
-        plan = plan.with_settings(space=dataclasses.replace(plan.settings.space, num_nodes=2))
+        plan = plan.with_settings(space=dataclasses.replace(plan.settings.space, num_nodes=1))
     return plan.with_settings(network=network, task=dataclasses.replace(plan.settings.task, batch_size=8))
 
 
@@ -250,7 +253,9 @@ class Case:
     def results(self) -> Iterator[Result]:
         """Yields a result for each law, in an order that goes from the space to the reward."""
         size = self.space.size() if self.space.limit is None else 0
-        yield self.one("there is something to choose", lambda: laws.has_a_choice(self.space), f"{_size(size)} architectures")
+        yield self.one(
+            "there is something to choose", lambda: laws.has_a_choice(self.space), f"{_size(size)} architectures"
+        )
         yield self.one("the space counts itself", lambda: laws.counts_itself(self.space))
         yield self.one("the parts of the data are apart", lambda: apart(self.data))
         self.batch, self.reward_batch = self.task.train_batch(0, 0), self.task.reward_batch(0)
@@ -272,7 +277,9 @@ class Case:
             self.note("every parameter is used", None, lambda: laws.every_weight_is_reached(self.net, self.reached))
         if good:
             infinite = {arch for arch, _ in self.findings.get("the loss is finite", [])}
-            self.note("the loss stays finite in training", None, lambda: self.trains([a for a in good if a not in infinite]))
+            self.note(
+                "the loss stays finite in training", None, lambda: self.trains([a for a in good if a not in infinite])
+            )
             self.rewards(good)
         for law in LAWS:
             yield Result(law, self.said(law), about)
@@ -305,7 +312,9 @@ class Case:
             return
         self.note("the loss is finite", arch, lambda: self.finite(arch))
         self.note("inputs are not changed in place", arch, lambda: self.in_place(arch, seen))
-        if self.note("evaluation is deterministic", arch, lambda: laws.evaluation_is_repeatable(self.net, arch, self.scored)):
+        if self.note(
+            "evaluation is deterministic", arch, lambda: laws.evaluation_is_repeatable(self.net, arch, self.scored)
+        ):
             self.note("a child computes what the supernet computes", arch, lambda: self.child(arch))
         self.note("gradients stay within an architecture", arch, lambda: self.reached.update(self.gradients(arch)))
         self.net.load_state_dict(before)
@@ -315,7 +324,7 @@ class Case:
         try:
             loss = self.loss(self.net, arch)
             require(loss.ndim == 0, f"a loss is one number; that of {called(arch)} has shape {tuple(loss.shape)}")
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.task.reward(self.net, arch, self.reward_batch)
         except Broken:
             raise
@@ -328,7 +337,7 @@ class Case:
 
     def in_place(self, arch: Architecture, seen: laws.Watched) -> None:
         def run(model: Any, arch: Architecture | None) -> list[Tensor]:
-            self.loss(model, arch).backward()  # type: ignore[no-untyped-call]
+            self.loss(model, arch).backward()
             model.zero_grad(set_to_none=True)
             return self.scored(model, arch)
 
@@ -353,15 +362,17 @@ class Case:
         for name, value in kept.items():
             require(
                 laws.same([value], [other[name]]),
-                f"weight '{name}' begins otherwise when the network is made again with one seed: draw it by torch's"
-                " generator, or set it",
+                f"weight '{laws.name_of(self.net, name)}' begins otherwise when the network is made again with one"
+                " seed: draw it by torch's generator, or set it",
             )
         task = self.plan.task(self.plan.load_data(), self.plan.settings.task)
         for what, one, two in (
             ("a training batch", self.batch, task.train_batch(0, 0)),
             ("a reward batch", self.reward_batch, task.reward_batch(0)),
         ):
-            require(laws.same(tensors(one), tensors(two)), f"{what} holds other examples when it is made again with one seed")
+            require(
+                laws.same(tensors(one), tensors(two)), f"{what} holds other examples when it is made again with one seed"
+            )
 
     def trains(self, archs: list[Architecture]) -> None:
         """A few steps of the plan's optimiser."""
@@ -372,7 +383,7 @@ class Case:
         for step in range(TRAINED):
             arch = archs[step % len(archs)]
             loss = self.loss(self.net, arch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             value = float(loss.detach())
             require(math.isfinite(value), f"after {step} steps the loss of {called(arch)} is {value}")
             rate = learning_rate(settings, 0, step, self.task.train_steps, self.plan.settings.search.epochs)
@@ -380,8 +391,7 @@ class Case:
             require(math.isfinite(norm), f"after {step} steps the gradient of {called(arch)} is {norm}")
 
     def rewards(self, archs: list[Architecture]) -> None:
-        """Asks what rewards tell: on these weights and others, with true and with random targets.
-        """
+        """Asks what rewards tell, on these weights and others, with true and random targets."""
         batch, batches = self.reward_batch, []
         for i in range(TARGETS):
             if (drawn := _with_random_targets(batch, self.asked.seed + i)) is not None:
@@ -391,9 +401,12 @@ class Case:
             return [_raw_reward(self.task, net, arch, batch) for arch in archs]
 
         def differ() -> None:
-            other = dataclasses.replace(self.plan, seed=self.plan.seed + 1).network(self.plan.settings.network, self.task)
             true, shuffled = of(self.net, batch), [of(self.net, drawn) for drawn in batches]
-            laws.rewards_differ({"architectures": true, "weights": of(other, batch), "targets": sum(shuffled, [])})
+            everything = [*true, *(reward for some in shuffled for reward in some)]
+            if len(set(everything)) == 1:
+                again = dataclasses.replace(self.plan, seed=self.plan.seed + 1)
+                everything += of(again.network(self.plan.settings.network, self.task), batch)
+            laws.rewards_differ(everything)
             if batches:
                 laws.rewards_depend_on_targets(true, shuffled)
 
@@ -412,7 +425,9 @@ class Case:
             return None
         common = set.intersection(*(set(arch.choice_items) for arch in archs))
         fine = [set(arch.choice_items) for arch in self.looked_at if arch not in archs]
-        culprits = [f"{name}={answer}" for name, answer in sorted(common, key=str) if not any((name, answer) in a for a in fine)]
+        culprits = [
+            f"{name}={answer}" for name, answer in sorted(common, key=str) if not any((name, answer) in a for a in fine)
+        ]
         which = f"all with {' and '.join(culprits)}" if culprits and fine else f"{len(archs)} of {len(self.looked_at)}"
         return f"{found[0][1]} ({which})"
 
@@ -470,8 +485,8 @@ def apart(data: object) -> None:
             shared = len(keys[one] & keys[other])
             require(
                 not shared,
-                f"the {one} and the {other} part share {shared} examples: a score of examples that were trained or chosen on"
-                " says nothing",
+                f"the {one} and the {other} part share {shared} examples: a score of examples that were trained or"
+                " chosen on says nothing",
             )
 
 
@@ -482,7 +497,9 @@ def _keys(examples: Examples, indices: Iterable[int]) -> Iterator[object]:
         taken = list(examples.indices)
         indices, examples = [int(taken[index]) for index in indices], examples.dataset
     examples = examples.tensors if isinstance(examples, TensorDataset) else examples
-    first = examples if isinstance(examples, Tensor) else next(iter(examples), None) if isinstance(examples, tuple) else None
+    first = (
+        examples if isinstance(examples, Tensor) else next(iter(examples), None) if isinstance(examples, tuple) else None
+    )
     if isinstance(first, Tensor):
         yield from (first.data_ptr() + index * first.stride(0) * first.element_size() for index in indices)
     elif isinstance(examples, list):
@@ -508,9 +525,7 @@ def _strategy(what: str, thing: Any, asked: Asked) -> Iterator[Result]:
     entry = entry_of("a strategy", what, STRATEGIES)
     spaces = [other.make(small) for other in SPACES.values() for small in other.small]
     missing = [name for name in ("learns", "ask", "tell", "state", "load") if not hasattr(thing, name)]
-    yield Result(
-        "it has learns, ask, tell, state and load", f"'{what}' lacks {', '.join(missing)}" if missing else None
-    )
+    yield Result("it has learns, ask, tell, state and load", f"'{what}' lacks {', '.join(missing)}" if missing else None)
     if missing:
         return
     settings = [entry.settings()] if "settings" in inspect.signature(thing).parameters else []
@@ -561,8 +576,8 @@ def _op(what: str) -> Iterator[Result]:
             out = op(x * 1)
             require(
                 out.shape == (2, channels, side, side),
-                f"an op maps (B, C, H, W) to (B, C, H / stride, W / stride): at stride {stride} (2, {channels}, 8, 8) becomes"
-                f" {tuple(out.shape)}",
+                f"an op maps (B, C, H, W) to (B, C, H / stride, W / stride): at stride {stride} (2, {channels}, 8, 8)"
+                f" becomes {tuple(out.shape)}",
             )
             y = kept.clone()
             op(y)

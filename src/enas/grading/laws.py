@@ -4,8 +4,8 @@ The tests ask them of everything that is registered, `enas check` of what a user
 function that returns nothing of note where it holds. Where it does not, it raises `Broken`, whose
 text says in plain words what breaks.
 
-A law that runs a network takes `run(model, arch)`: it returns all tensors that come out, computed on
-one batch with one stream of random numbers. `arch` is None for a child model.
+A law that runs a network takes `run(model, arch)`: it returns all tensors that come out, computed
+on one batch with one stream of random numbers. `arch` is None for a child model.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def called(arch: Architecture) -> str:
     """Returns an architecture in a few words: its choices, or else its id."""
     if len(arch.choices) > SHOWN:
         return f"architecture {arch.id}"
-    answers = ((name, answer if isinstance(answer, str) else "+".join(answer) or "none") for name, answer in arch.choices.items())
+    answers = (
+        (name, answer if isinstance(answer, str) else "+".join(answer) or "none") for name, answer in arch.choices.items()
+    )
     return f"architecture {', '.join(f'{name}={answer}' for name, answer in answers)}"
 
 
@@ -140,7 +142,9 @@ def _with_option(
 # ---------------------------------------------------------------------------------------- networks
 def same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
     """Returns whether tensors are equal, number by number; nan equals nan."""
-    return len(a) == len(b) and all(x.shape == y.shape and torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(a, b, strict=True))
+    return len(a) == len(b) and all(
+        x.shape == y.shape and torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(a, b, strict=True)
+    )
 
 
 def child_of(net: Model, arch: Architecture) -> Model:
@@ -149,9 +153,12 @@ def child_of(net: Model, arch: Architecture) -> Model:
     return Child(child) if isinstance(net, OwnNetwork) else child
 
 
-def child_computes_what_the_supernet_does(net: Model, arch: Architecture, run: Run, what: str = "computes") -> None:
-    """A child gives the very numbers of the supernet, and moves the same running statistics."""
-    child = child_of(net, arch)
+def child_computes_what_the_supernet_does(
+    net: Model, arch: Architecture, run: Run, what: str = "computes", child: Model = None
+) -> None:
+    """A child gives the very numbers of the supernet, and moves the same running statistics.
+    `child`: one that was made before."""
+    child = child_of(net, arch) if child is None else child
     whole, alone = run(net, arch), run(child, None)
     require(
         same(whole, alone),
@@ -161,7 +168,9 @@ def child_computes_what_the_supernet_does(net: Model, arch: Architecture, run: R
     kept, held = net.slice(arch), (child.network if isinstance(child, Child) else child).state_dict()
     require(held.keys() == kept.keys(), f"the child of {called(arch)} holds other weights than the supernet gives it")
     for name, value in held.items():
-        require(same([value], [kept[name]]), f"'{name}' of {called(arch)} moves otherwise in the child than in the supernet")
+        require(
+            same([value], [kept[name]]), f"'{name}' of {called(arch)} moves otherwise in the child than in the supernet"
+        )
 
 
 def evaluation_is_repeatable(net: Model, arch: Architecture, score: Run) -> None:
@@ -176,18 +185,18 @@ def evaluation_is_repeatable(net: Model, arch: Architecture, score: Run) -> None
     for name, value in net.state_dict().items():
         require(
             same([value], [before[name]]),
-            f"evaluating {called(arch)} changes '{_name(net, name)}': in eval mode, nothing moves",
+            f"evaluating {called(arch)} changes '{name_of(net, name)}': in eval mode, nothing moves",
         )
 
 
 def gradients_stay_within(net: Model, arch: Architecture, loss: Callable[[Model, Architecture], Tensor]) -> set[str]:
     """No weight outside of an architecture gets a gradient. Returns the names of those that do."""
     net.zero_grad(set_to_none=True)
-    loss(net, arch).backward()  # type: ignore[no-untyped-call]
+    loss(net, arch).backward()
     own = {id(parameter) for parameter in net.parameters_of(arch)}
     reached = {name: id(p) in own for name, p in net.named_parameters() if p.grad is not None}
     net.zero_grad(set_to_none=True)
-    strange = [_name(net, name) for name, within in reached.items() if not within]
+    strange = [name_of(net, name) for name, within in reached.items() if not within]
     more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
     require(
         not strange,
@@ -211,14 +220,14 @@ def exactly_its_weights_get_a_gradient(
     return reached
 
 
-def _name(net: Model, name: str) -> str:
+def name_of(net: Model, name: str) -> str:
     """Returns the name of a weight as the user's own network has it."""
     return name.removeprefix("network.") if isinstance(net, OwnNetwork) else name
 
 
 def every_weight_is_reached(net: Model, reached: set[str]) -> None:
     """Every trainable weight got a gradient from some architecture."""
-    idle = [_name(net, name) for name, p in net.named_parameters() if p.requires_grad and name not in reached]
+    idle = [name_of(net, name) for name, p in net.named_parameters() if p.requires_grad and name not in reached]
     more = f" and {len(idle) - 1} more" if len(idle) > 1 else ""
     require(not idle, f"parameter '{idle[0] if idle else ''}'{more} gets a gradient from no architecture: nothing uses it")
 
@@ -300,8 +309,8 @@ def inputs_stay_as_they_are(net: Model, arch: Architecture, run: Run, seen: Watc
         culprits = list(seen.changing)
     require(
         not culprits,
-        f"{' and '.join(culprits)} changes its input in place, and something else reads that input in {called(arch)}, or its"
-        " gradient does: use one that is not in place",
+        f"{' and '.join(culprits)} changes its input in place, and something else reads that input in {called(arch)}, or"
+        " its gradient does: use one that is not in place",
     )
 
 
@@ -340,16 +349,14 @@ def _words(shapes: Any) -> str:
 
 
 # ---------------------------------------------------------------------------------------- rewards
-def rewards_differ(rewards: Mapping[str, Sequence[float]]) -> None:
-    """Rewards are finite and not all the same: over architectures, weights, or targets. By what was
-    varied."""
-    everything = [reward for some in rewards.values() for reward in some]
-    wrong = [reward for reward in everything if not math.isfinite(reward)]
-    require(not wrong, f"a reward is a finite number; got {wrong[0] if wrong else ''}")
+def rewards_differ(rewards: Sequence[float]) -> None:
+    """Rewards of several architectures, targets and weights are finite, and not all the same."""
+    for reward in rewards:
+        require(math.isfinite(reward), f"a reward is a finite number; got {reward}")
     require(
-        len(set(everything)) > 1,
-        f"the reward is {everything[0] if everything else 0:g} for every architecture, with other weights and with random"
-        " targets too: nothing can be learned from it",
+        len(set(rewards)) > 1,
+        f"the reward is {rewards[0]:g} for every architecture, with other weights and with random targets too: nothing"
+        " can be learned from it",
     )
 
 
@@ -390,7 +397,9 @@ def asking_depends_on_the_seed_alone(make: MakeStrategy) -> None:
     first = make(1).ask(10)
     torch.manual_seed(2), random.seed(2)
     second = make(1).ask(10)
-    require(first == second, "two strategies of one seed ask for other architectures: draw from generators seeded by `seed`")
+    require(
+        first == second, "two strategies of one seed ask for other architectures: draw from generators seeded by `seed`"
+    )
 
 
 def goes_on_after_load(make: MakeStrategy, told: int = 2) -> None:
@@ -435,5 +444,6 @@ def learns_as_it_says(make: MakeStrategy) -> None:
     changed = tensors_differ or dict(one.values) != dict(other.values)
     require(changed or not told.learns, "the strategy says that it learns, and tell changes nothing of its state")
     require(
-        told.learns or told.ask(50) == untold.ask(50), "the strategy says that it does not learn, and tell changes what it asks"
+        told.learns or told.ask(50) == untold.ask(50),
+        "the strategy says that it does not learn, and tell changes what it asks",
     )

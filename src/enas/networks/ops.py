@@ -8,11 +8,13 @@ convolution and pooling fast on a CPU. The layers of NAS-Bench-Macro may change 
 and their convolutions come before the ReLU.
 
 To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges
-of cells) or `LAYER_OPS` (layers of whole networks): spaces name it, laws test it. Or name it by its path, `my_ops:blur`.
+of cells) or `LAYER_OPS` (layers of whole networks): spaces name it, laws test it. Or name it by its path,
+`my_ops:blur`.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
@@ -235,7 +237,15 @@ def make_op(
 ) -> nn.Module:
     """Returns an op for (B, channels, H, W) by its name; ValueError for an unknown name, and for a
     function of a user's own that makes no module."""
-    op = registered(name, ops)(channels, stride, norm)
+    make = registered(name, ops)
+    if name in ops:
+        return make(channels, stride, norm)
+    rule = f"an op is a function (channels, stride, norm) -> nn.Module; '{name}'"
+    try:
+        inspect.signature(make).bind(channels, stride, norm)
+    except TypeError:
+        raise ValueError(f"{rule} takes other arguments") from None
+    op = make(channels, stride, norm)
     if not isinstance(op, nn.Module):
-        raise ValueError(f"an op is a function (channels, stride, norm) -> nn.Module; '{name}' made {type(op).__name__}")
+        raise ValueError(f"{rule} made {type(op).__name__}")
     return op

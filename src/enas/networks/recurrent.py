@@ -109,7 +109,9 @@ class RecurrentNetwork(Supernet):
         fastest = fastest if ACTIVATIONS.keys() >= set(program.ops) else "plain"  # autograd's backward
         name = fastest if s.computation == "auto" else s.computation
         if fastest == "plain" and name != "plain":
-            raise ValueError(f"network.computation '{name}' has no activations but {', '.join(ACTIVATIONS)}: take plain or auto")
+            raise ValueError(
+                f"network.computation '{name}' has no activations but {', '.join(ACTIVATIONS)}: take plain or auto"
+            )
         words = self.at("words").weight
         state = self.initial_state(x_TB.shape[1]) if state is None else state
         x = F.embedding(x_TB, words)

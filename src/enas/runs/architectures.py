@@ -9,7 +9,6 @@ from enas.runs.records import Best, Config
 from enas.spaces import forms
 from enas.spaces.architecture import Architecture
 from enas.spaces.published import NAMED, named
-from enas.spaces.registry import space_of
 
 
 def best_of(run: str | Path) -> list[Architecture]:

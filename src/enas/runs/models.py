@@ -41,7 +41,9 @@ def sizes(arch: Architecture) -> dict[str, int]:
         network = other.settings.retrain.network
         dimensions = DATASETS[other.settings.data.dataset].dimensions
         with torch.device("meta"):
-            model = entry_of("a network", other.names.network, BACKBONES).make(other.space, network, **dimensions, only=arch)
+            model = entry_of("a network", other.names.network, BACKBONES).make(
+                other.space, network, **dimensions, only=arch
+            )
         out[f"{plan.preset} {recipe}"] = model.num_parameters(aux=False)
         if recipe == "paper" and isinstance(network, RecurrentSettings):
             out["hidden units of 24 M parameters (paper 3.1)"] = hidden_for(
@@ -58,5 +60,7 @@ def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
     plan = make_plan(name, "paper", data=".", device="cpu").with_space(arch.space)
     dimensions = DATASETS[plan.settings.data.dataset].dimensions
     with torch.device("meta"):
-        model = entry_of("a network", plan.names.network, BACKBONES).make(plan.space, plan.settings.retrain.network, **dimensions, only=arch)
+        model = entry_of("a network", plan.names.network, BACKBONES).make(
+            plan.space, plan.settings.retrain.network, **dimensions, only=arch
+        )
     return model.marks()

@@ -199,7 +199,8 @@ class Plan:
         known = inspect.signature(entry.make).parameters
         if strange := [name for name in task.dimensions if name not in known]:
             raise ValueError(
-                f"network '{self.names.network}' does not fit task '{self.names.task}', whose data have {', '.join(strange)}"
+                f"network '{self.names.network}' does not fit task '{self.names.task}', whose data have"
+                f" {', '.join(strange)}"
             )
         with seeded(self.seed if seed is None else seed, "weights"):
             network: Supernet = entry.make(self.space, settings, **task.dimensions, only=only, statistics=statistics)

@@ -109,7 +109,9 @@ def to_tokens(arch: Architecture) -> str:
     """Returns the released code's form. ValueError where skips are merged before the op, as in the
     paper, or for an op that it has no number for."""
     if arch.space.get("form") != "released":
-        raise ValueError("fixed_arc is of macro networks of form 'released', which merge skips after the op; this is of 'paper'")
+        raise ValueError(
+            "fixed_arc is of macro networks of form 'released', which merge skips after the op; this is of 'paper'"
+        )
     layers = [f"l{k}" for k in range(1, int(str(arch.space["num_layers"])) + 1)]
     tokens: list[int] = []
     for k, layer in enumerate(layers):

@@ -92,6 +92,8 @@ _BUILT_IN = {
     ),
     "own": SpaceEntry("enas.tasks.problem:space_from_problem", OwnSpaceSettings),
 }
+
+
 def _op(path: str) -> Entry:
     callable_at("an op", path)
     return Entry(path)
@@ -105,7 +107,7 @@ OPS = Registry[Entry](
     {},
     reserved=dict.fromkeys(op for entry in _BUILT_IN.values() for op in getattr(entry.settings, "ops", ())),
 )
-"""Ops that installed packages add. Those built in are in `enas.networks`, by what they are part of."""
+"""Ops that installed packages add. Those built in stand in `enas.networks.ops`."""
 
 
 def op_names() -> list[str]:

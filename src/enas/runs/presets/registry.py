@@ -15,6 +15,7 @@ from enas.runs.before import IMAGES, TEXT
 from enas.runs.presets import macro, micro, nasbench201, nasbench_macro, text
 from enas.runs.settings import Names, Preset, Settings
 
+
 def _made(path: str) -> Preset:
     made = load(path)
     if not isinstance(made, Preset):
@@ -126,4 +127,13 @@ def config_of(name: str, recipe: str | None = None) -> Settings:
     entry = preset(name)
     recipe = recipe or entry.default
     check_name(f"a recipe of '{name}'", recipe, entry.recipes)
-    return entry.recipes[recipe]()
+    settings = entry.recipes[recipe]()
+    if ":" in name:
+        expected = entry.names.settings()
+        for group in ("space", "network", "data", "task"):
+            has, takes = type(getattr(settings, group)), type(getattr(expected, group))
+            if has is not takes:
+                raise ValueError(
+                    f"recipe '{recipe}' of preset '{name}' has settings {has.__name__}; its {group} takes {takes.__name__}"
+                )
+    return settings
