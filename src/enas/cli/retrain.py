@@ -14,8 +14,8 @@ from enas.cli.commands import Maybe, asks_for_help, command, parse, peek, second
 @dataclass(frozen=True)
 class RetrainFlags:
     what: Positional[str]
-    """A run folder (its best architectures), an architecture file, a name from `enas list`, or an
-    architecture in a published form, such as '|nor_conv_3x3~0|+...'."""
+    """A run folder (its best architectures), an architecture file,
+    a name from `enas list`, or text in a published form, such as '|nor_conv_3x3~0|+...'."""
     settings: Annotated[Any, arg(name="retrain")]
     arch: Maybe[str] = None
     """Train a hand-designed model by the same recipe instead: lstm, rhn; resnet, densenet_bc.

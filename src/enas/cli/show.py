@@ -22,13 +22,12 @@ class ShowFlags:
     """
 
     what: Positional[str]
-    """A run folder (its best), an architecture file, a name from `enas list`, or an architecture in
-    a published form, such as '|nor_conv_3x3~0|+...'."""
+    """A run folder (its best), an architecture file, a name from `enas list`,
+    or text in a published form, such as '|nor_conv_3x3~0|+...'."""
     sizes: bool = False
     """Also print the number of parameters of the network, by recipe."""
     form: Annotated[Maybe[str], arg(name="as")] = None
-    """Print it in a published form instead: nasbench201, nasbench_macro, fixed_arc, genotype; json.
-    """
+    """Print it in a form of others: nasbench201, nasbench_macro, fixed_arc, genotype; or json."""
     out: Maybe[Path] = None
     """File to write; the ending says which form."""
 

@@ -8,8 +8,8 @@ convolution and pooling fast on a CPU. The layers of NAS-Bench-Macro may change 
 and their convolutions come before the ReLU.
 
 To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges
-of cells) or `LAYER_OPS` (layers of whole networks): spaces name it, laws test it. Or name it by its path,
-`my_ops:blur`.
+of cells) or `LAYER_OPS` (layers of whole networks): spaces name it, laws test it. One of your own
+is named by its path, `my_ops:blur`.
 """
 
 from __future__ import annotations
