@@ -1,5 +1,10 @@
-"""What a name stands for: something registered, or `package.module:thing` of a user's own. No torch
-in here."""
+"""What a name stands for: something registered, here or by an installed package, or
+`package.module:thing` of a user's own.
+
+An installed package registers things by entry points of the groups `enas.spaces`, `enas.networks`,
+`enas.strategies`, `enas.ops`, `enas.datasets`, `enas.presets` and `enas.tasks`. Nothing of it is
+imported before a name of its own is asked for. No torch in here.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,16 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from enas.ranges import check_name
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from _typeshed import DataclassInstance
 
 
@@ -37,7 +45,76 @@ class Entry:
         return load(self.where)
 
 
-E = TypeVar("E", bound=Entry)
+E = TypeVar("E")
+
+
+class Registry(MutableMapping[str, E]):
+    """Names and what is registered under them: built in, or by an installed package.
+
+    `group` of entry points; `what` errors call an entry, "a strategy"; `made` makes the entry of
+    `package.module:thing`; `reserved`: more names that no package may take.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        what: str,
+        made: Callable[[str], E],
+        entries: dict[str, E],
+        reserved: Iterable[str] = (),
+    ):
+        self.group, self.what, self.made = group, what, made
+        self._entries, self._reserved = dict(entries), frozenset(reserved)
+
+    @cached_property
+    def _points(self) -> dict[str, EntryPoint]:
+        """What installed packages add; ValueError for a name that is taken."""
+        from importlib.metadata import entry_points  # takes longer than all else in here
+
+        found: dict[str, EntryPoint] = {}
+        for point in entry_points(group=f"enas.{self.group}"):
+            if point.name in found or point.name in self._entries or point.name in self._reserved:
+                raise ValueError(
+                    f"package '{_package(point)}' registers {self.what} '{point.name}', a name that is already"
+                    " registered: uninstall the package, or have it take another name"
+                )
+            if ":" not in point.value or ":" in point.name:
+                raise ValueError(
+                    f"package '{_package(point)}' registers {self.what} as `name = package.module:thing`; got"
+                    f" '{point.name} = {point.value}'"
+                )
+            found[point.name] = point
+        return found
+
+    def __getitem__(self, name: str) -> E:
+        if name not in self._entries:
+            point = self._points[name]
+            try:
+                self._entries[name] = self.made(f"{point.module}:{point.attr}")
+            except (ValueError, ImportError, AttributeError) as error:
+                raise ValueError(
+                    f"package '{_package(point)}' registers {self.what} '{name}', which cannot be used: {error}"
+                ) from None
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or name in self._points
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._entries, *self._points]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __setitem__(self, name: str, entry: E) -> None:
+        self._entries[name] = entry
+
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.module
 
 
 def load(where: str) -> Any:
@@ -59,16 +136,21 @@ def load(where: str) -> Any:
     return getattr(module, attribute)
 
 
-def entry_of(what: str, name: str, registry: Mapping[str, E]) -> E | Entry:
+def entry_of(what: str, name: str, registry: Registry[E]) -> E:
     """Returns the entry of a registered name or of `package.module:thing`; `what`: "a strategy".
     ValueError for any other name, and for a thing that cannot be called."""
-    if ":" not in name:
-        check_name(what, name, registry)
-        return registry[name]
-    thing = load(name)
+    if ":" in name:
+        return registry.made(name)
+    check_name(what, name, registry)
+    return registry[name]
+
+
+def callable_at(what: str, path: str) -> Callable[..., Any]:
+    """Returns the class or function at `package.module:thing`; ValueError for anything else."""
+    thing = load(path)
     if not callable(thing):
-        raise ValueError(f"{what} is a class or a function; '{name}' is {type(thing).__name__}")
-    return Entry(name, settings_type(thing))
+        raise ValueError(f"{what} is a class or a function; '{path}' is {type(thing).__name__}")
+    return thing  # type: ignore[no-any-return]
 
 
 def settings_type(thing: Callable[..., object]) -> type[DataclassInstance]:

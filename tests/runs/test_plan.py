@@ -190,4 +190,4 @@ def test_the_settings_of_a_thing_are_those_of_its_argument() -> None:
     assert (settings_type(with_settings), settings_type(without)) == (Own, NoSettings)
     with pytest.raises(ValueError, match="the argument `settings` of 'wrong' is annotated with a dataclass"):
         settings_type(wrong)
-    assert entry_of("a thing", "dataclasses:dataclass", {}).make is load("dataclasses:dataclass")
+    assert entry_of("a strategy", "dataclasses:dataclass", STRATEGIES).make is load("dataclasses:dataclass")

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from enas.grading.laws import asks_what_there_is, goes_on_after_load, learns_as_it_says
 from enas.grading.verdict import uniform_architectures
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Architecture
@@ -739,6 +740,15 @@ def test_asking_depends_on_the_state_alone(name: str, space: str) -> None:
     assert learner(name, TOYS[space][0], seed=2).ask(20) != expected[0]
 
 
+@every_strategy
+def test_what_is_asked_of_plug_ins_holds_here_too(name: str) -> None:
+    def make(seed: int) -> Strategy:
+        return learner(name, TOYS["layers"][0], seed)
+
+    goes_on_after_load(make)
+    learns_as_it_says(make)
+
+
 @small_space
 @every_strategy
 def test_every_strategy_serves_every_space(name: str, space: SearchSpace) -> None:
@@ -746,7 +756,7 @@ def test_every_strategy_serves_every_space(name: str, space: SearchSpace) -> Non
     archs = strategy.ask(3)
     assert [space.check(arch) for arch in archs] == archs
     metrics = strategy.tell(samples(space, 4), [0.1, 0.5, 0.2, 0.3])  # whatever it asked for itself
-    assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
+    asks_what_there_is(lambda seed: learner(name, space, seed), space, samples(space, 4))
     assert metrics["reward"] == pytest.approx(0.275)
     assert len(strategy.ask(1)) == 1
 

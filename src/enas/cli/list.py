@@ -11,8 +11,8 @@ from enas.cli.commands import command, parse
 
 @dataclass(frozen=True)
 class ListFlags:
-    """Everything that is registered: spaces, ops, strategies, tasks, data sets, named
-    architectures."""
+    """Everything that is registered, here or by installed packages: presets, spaces, networks, ops,
+    strategies, tasks, data sets, named architectures."""
 
     json: bool = False
     """As JSON."""
@@ -23,16 +23,18 @@ def list_command(args: list[str]) -> int:
     flags = parse(ListFlags, args, "list")
     from enas.data.registry import DATASETS
     from enas.networks.references.registry import REFERENCES
+    from enas.networks.registry import BACKBONES
     from enas.runs.presets.registry import PRESETS
     from enas.spaces.published import NAMED
-    from enas.spaces.registry import SPACES
+    from enas.spaces.registry import SPACES, op_names
     from enas.strategies.registry import STRATEGIES
     from enas.tasks.registry import TASKS
 
     registries: dict[str, Iterable[str]] = {
         "presets": PRESETS,
         "spaces": SPACES,
-        "ops": dict.fromkeys(op for entry in SPACES.values() for op in vars(entry.settings()).get("ops", ())),
+        "networks": BACKBONES,
+        "ops": op_names(),
         "strategies": STRATEGIES,
         "tasks": TASKS,
         "data sets": DATASETS,

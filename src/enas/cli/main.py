@@ -7,18 +7,19 @@ dataclasses of the settings. A ValueError or OSError is shown as one line, with 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
-from enas.cli import compare, data, derive, oracle, presets, report, reproduce, resume, retrain, search, show  # noqa: F401
+from enas.cli import check, compare, data, derive, oracle, presets, report, reproduce, resume, retrain, search, show  # noqa: F401
 from enas.cli import list as list_command  # noqa: F401
 from enas.cli.commands import COMMANDS
 
 ORDER = (
     *("search", "resume", "derive", "retrain", "compare", "report", "show"),  # as one comes to need them; then the others
-    *("presets", "data", "list", "oracle", "reproduce"),
+    *("check", "presets", "data", "list", "oracle", "reproduce"),
 )
 
 
@@ -72,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _fail(f"a name of a file or folder has at most 255 characters; got '{str(error.filename)[:40]}...'")
         what = f"'{error.filename}': " if error.filename else ""
         return _fail(f"{what}{error.strerror or error}; what was saved before is whole, `enas resume RUN` goes on from it")
     except KeyboardInterrupt:

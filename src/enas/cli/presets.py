@@ -62,14 +62,15 @@ def presets_command(args: list[str]) -> int:
 
 def _policy(preset: str, settings: Settings) -> str:
     """What the weights of the controller's reward lead to, in a sentence or two."""
-    from enas.runs.presets.registry import PRESETS
+    from enas.runs.presets.registry import preset as preset_of
     from enas.spaces.decisions import SubsetChoice
     from enas.spaces.registry import make_space
 
-    space = make_space(PRESETS[preset].names.space, settings.space)
+    names = preset_of(preset).names
+    space = make_space(names.space, settings.space)
     times = odds(settings.strategy, space)
     shown = f"{times:,.0f}" if times < 1e12 else "over 1e12"
-    gain = "one point of accuracy" if PRESETS[preset].names.task == "image_classification" else "a reward higher by 0.01"
+    gain = "one point of accuracy" if names.task == "image_classification" else "a reward higher by 0.01"
     says = f"\nunder the best policy {gain} makes an architecture {shown} times as likely (entropy weight)"
     if any(isinstance(decision, SubsetChoice) for decision in space.decisions):
         rate = skip_rate(settings.strategy, space)

@@ -14,7 +14,8 @@ from enas.cli.commands import Maybe, asks_for_help, command, parse, peek, second
 @dataclass(frozen=True)
 class RetrainFlags:
     what: Positional[str]
-    """A run folder (its best architectures), an architecture file, or a name from `enas list`."""
+    """A run folder (its best architectures), an architecture file,
+    a name from `enas list`, or text in a published form, such as '|nor_conv_3x3~0|+...'."""
     settings: Annotated[Any, arg(name="retrain")]
     arch: Maybe[str] = None
     """Train a hand-designed model by the same recipe instead: lstm, rhn; resnet, densenet_bc.
@@ -59,6 +60,7 @@ def retrain(args: list[str]) -> int:
     parameters, by the same recipe) enas retrain --arch lstm --preset ptb-rnn --data ~/data
     """
     from enas.cli.display import Display, trainings
+    from enas.runs.architectures import is_run
     from enas.runs.retrain import retrain_named, retrain_plan, shortened
     from enas.runs.settings import retrain_types_of
 
@@ -86,6 +88,6 @@ def retrain(args: list[str]) -> int:
         )
     if rows:
         trainings(rows, plan.settings.retrain.train_on)
-        if what is not None and Path(what).is_dir() and flags.arch is None:
+        if is_run(what) and flags.arch is None:
             print(f"next: enas compare {what}")
     return display.status

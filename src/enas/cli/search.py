@@ -15,7 +15,8 @@ from enas.cli.commands import Maybe, asks_for_help, command, parse, peek, second
 @dataclass(frozen=True)
 class SearchFlags:
     preset: Positional[str]
-    """What to search: a preset, or `module:function` that makes a problem of your own.
+    """What to search: a preset, by its name or `package.module:thing`,
+    or `module:function` that makes a problem of your own.
     `enas presets list` shows the presets: digits-micro needs no data, cifar10-micro a folder."""
     settings: Annotated[Any, arg(name="")]
     recipe: Maybe[str] = None
@@ -25,6 +26,11 @@ class SearchFlags:
     """Who chooses architectures: reinforce (the LSTM controller), evolution or random.
     Or `package.module:thing`, a class of your own.
     Its settings are the flags that begin with --strategy."""
+    space: Maybe[str] = None
+    """Search another space: conv_micro, ..., or `package.module:thing`, a function of your own.
+    Its settings are the flags that begin with --space."""
+    task: Maybe[str] = None
+    """Another task: `package.module:thing`, a class of your own."""
     config: Maybe[Path] = None
     """Repeat the run of this config.json. Flags beside it change it."""
     data: Maybe[Path] = None
@@ -58,7 +64,7 @@ def search(args: list[str]) -> int:
     from enas.runs.search import planned, search_plan
     from enas.runs.settings import types_of
 
-    peeked = peek(args, ("--config", "--recipe", "--strategy", "--device"))
+    peeked = peek(args, ("--config", "--recipe", "--strategy", "--device", "--space", "--task"))
     preset = args[0] if args and not args[0].startswith("-") else None
     if asks_for_help(args) and peeked["--config"] is None:
         preset = preset or "digits-micro"  # the help shows the flags of one preset

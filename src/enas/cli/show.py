@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from enas.cli.commands import Maybe, command, parse
 
@@ -14,15 +15,19 @@ from enas.cli.commands import Maybe, command, parse
 class ShowFlags:
     """Look at an architecture: a drawing in the terminal, or a file.
 
-    enas show enas_micro enas show enas_micro --sizes                    (and how many parameters
-    the network has, by recipe) enas show runs/mine --out best.svg              (.svg .png .pdf .dot
-    .txt .json)
+    enas show enas_micro
+    enas show enas_micro --sizes                    (and how many parameters the network has)
+    enas show enas_micro --as fixed_arc             (as others write it: genotype, nasbench201, ...)
+    enas show runs/mine --out best.svg              (.svg .png .pdf .dot .txt .json)
     """
 
     what: Positional[str]
-    """A run folder (its best), an architecture file, or a name from `enas list`."""
+    """A run folder (its best), an architecture file, a name from `enas list`,
+    or text in a published form, such as '|nor_conv_3x3~0|+...'."""
     sizes: bool = False
     """Also print the number of parameters of the network, by recipe."""
+    form: Annotated[Maybe[str], arg(name="as")] = None
+    """Print it in a form of others: nasbench201, nasbench_macro, fixed_arc, genotype; or json."""
     out: Maybe[Path] = None
     """File to write; the ending says which form."""
 
@@ -37,7 +42,11 @@ def show(args: list[str]) -> int:
 
     arch = architecture_of(flags.what)
     space = space_of(arch.space)
-    if flags.out is None:
+    if flags.form is not None:
+        from enas.spaces.forms import written
+
+        print(written(arch, flags.form))
+    elif flags.out is None:
         print(to_text(space, arch))
     elif flags.out.suffix == ".json":
         write_atomically(flags.out, arch.to_json() + "\n")

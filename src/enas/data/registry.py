@@ -5,7 +5,9 @@ here.
     data = load("cifar10", "data", validation=25_000)
     data = load("ptb", "data")
 
-Data of your own needs no entry: fill an `ImageData` or a `TextData` with your tensors.
+Data of your own needs no entry: fill an `ImageData` or a `TextData` with your tensors. A function
+that does so is a data set by its path, `package.module:function`. It is given the settings above
+that it takes, and splits the data itself.
 """
 
 from __future__ import annotations
@@ -18,9 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from enas.data.settings import DataSettings, TextSettings
-from enas.plugins import Entry
+from enas.plugins import Entry, Registry, callable_at, entry_of
 from enas.plugins import load as load_thing
-from enas.ranges import check_name
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,18 @@ class DatasetEntry(Entry):
     Runs record it."""
 
 
-DATASETS: dict[str, DatasetEntry] = {
+def _made(path: str) -> DatasetEntry:
+    parameters = inspect.signature(loader := callable_at("a data set", path)).parameters
+    if needed := [name for name, p in parameters.items() if p.default is p.empty and name != "folder"]:
+        raise ValueError(
+            f"a data set is a function of its `folder`, or of settings with defaults; '{path}' needs {needed[0]}"
+        )
+    needs = "folder" in parameters and parameters["folder"].default is inspect.Parameter.empty
+    about = (inspect.getdoc(loader) or "a data set of your own").partition("\n")[0]
+    return DatasetEntry(path, about=about, needs_folder=needs, how_to_get="is made by a function of your own")
+
+
+_BUILT_IN: dict[str, DatasetEntry] = {
     "cifar10": DatasetEntry(
         "enas.data.cifar10:load_cifar10",
         about="60,000 colour photographs of 32x32 pixels in 10 classes, 10,000 of them to test on",
@@ -109,6 +121,7 @@ DATASETS: dict[str, DatasetEntry] = {
         source="enas.data.text:topics_source",
     ),
 }
+DATASETS = Registry("datasets", "a data set", _made, _BUILT_IN)
 
 
 def load(name: str, folder: str | Path | None = None, **settings: Any) -> Any:
@@ -121,11 +134,13 @@ def load(name: str, folder: str | Path | None = None, **settings: Any) -> Any:
     """
     entry = _entry(name)
     known = [key for key in inspect.signature(entry.make).parameters if key != "folder"]
+    if name not in _BUILT_IN:
+        settings = {key: value for key, value in settings.items() if key in known}
     for key in settings:
         if key not in known:
             raise ValueError(f"data set '{name}' has settings {', '.join(known)}; got '{key}'")
     check_folder(name, folder)
-    if not entry.needs_folder:
+    if not entry.needs_folder and folder is None:
         return entry.make(**settings)
     if folder is None:
         raise ValueError(f"data set '{name}' is read from a folder, and none was given: {entry.how_to_get}")
@@ -146,7 +161,7 @@ def settings_for(data: DataSettings | TextSettings) -> dict[str, Any]:
 def check_folder(name: str, folder: str | Path | None) -> None:
     """Raises a ValueError where data that comes with a library is given a folder."""
     entry = _entry(name)
-    if folder is not None and not entry.needs_folder:
+    if folder is not None and "folder" not in inspect.signature(entry.make).parameters:
         raise ValueError(f"data set '{name}' {entry.how_to_get} and takes no folder; got '{folder}'")
 
 
@@ -171,5 +186,4 @@ def source_of(name: str) -> dict[str, str]:
 
 
 def _entry(name: str) -> DatasetEntry:
-    check_name("a data set", name, DATASETS)
-    return DATASETS[name]
+    return entry_of("a data set", name, DATASETS)

@@ -8,11 +8,13 @@ convolution and pooling fast on a CPU. The layers of NAS-Bench-Macro may change 
 and their convolutions come before the ReLU.
 
 To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges
-of cells) or `LAYER_OPS` (layers of whole networks): spaces name it, laws test it.
+of cells) or `LAYER_OPS` (layers of whole networks): spaces name it, laws test it. One of your own
+is named by its path, `my_ops:blur`.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
@@ -22,7 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.networks import kernels
+from enas.plugins import entry_of
 from enas.ranges import check_name
+from enas.spaces.registry import OPS as OTHER_OPS
 
 Statistics = Literal["batch", "running"]
 Norm = Callable[[int], nn.Module]
@@ -217,14 +221,31 @@ NBMACRO_OPS: dict[str, Callable[[int, int, int, Norm], nn.Module]] = {
 }
 
 
-def registered(name: str, ops: Mapping[str, T]) -> T:
-    """Returns what makes the op of this name; ValueError where there is none."""
-    check_name("an op", name, ops)
-    return ops[name]
+def registered(name: str, ops: Mapping[str, T], what: str = "an op") -> T:
+    """Returns what makes the op of this name: one of `ops`, one of an installed package, or
+    `package.module:thing`. ValueError where there is none."""
+    if name in ops:
+        return ops[name]
+    if ":" not in name:
+        check_name(what, name, [*ops, *OTHER_OPS])
+    made: T = entry_of(what, name, OTHER_OPS).make
+    return made
 
 
 def make_op(
     name: str, channels: int, stride: int, norm: Norm, ops: Mapping[str, Callable[[int, int, Norm], nn.Module]] = OPS
 ) -> nn.Module:
-    """Returns a registered op for (B, channels, H, W); ValueError for an unknown name."""
-    return registered(name, ops)(channels, stride, norm)
+    """Returns an op for (B, channels, H, W) by its name; ValueError for an unknown name, and for a
+    function of a user's own that makes no module."""
+    make = registered(name, ops)
+    if name in ops:
+        return make(channels, stride, norm)
+    rule = f"an op is a function (channels, stride, norm) -> nn.Module; '{name}'"
+    try:
+        inspect.signature(make).bind(channels, stride, norm)
+    except TypeError:
+        raise ValueError(f"{rule} takes other arguments") from None
+    op = make(channels, stride, norm)
+    if not isinstance(op, nn.Module):
+        raise ValueError(f"{rule} made {type(op).__name__}")
+    return op

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from enas.networks.ops import Statistics
 from enas.networks.recurrence.fused import fused
 from enas.networks.recurrence.plain import plain
-from enas.networks.recurrence.program import Norm, Program, Result, Window
+from enas.networks.recurrence.program import ACTIVATIONS, Norm, Program, Result, Window
 from enas.networks.recurrence.recorded import recorded
 from enas.networks.recurrence.static import static
 from enas.networks.settings import RecurrentSettings
@@ -106,7 +106,12 @@ class RecurrentNetwork(Supernet):
         s, wired = self.settings, self.only_cell(self.architecture(arch))
         program = Program.of(wired, s.highway)
         fastest = "recorded" if x_TB.is_cuda else "fused"
+        fastest = fastest if ACTIVATIONS.keys() >= set(program.ops) else "plain"  # autograd's backward
         name = fastest if s.computation == "auto" else s.computation
+        if fastest == "plain" and name != "plain":
+            raise ValueError(
+                f"network.computation '{name}' has no activations but {', '.join(ACTIVATIONS)}: take plain or auto"
+            )
         words = self.at("words").weight
         state = self.initial_state(x_TB.shape[1]) if state is None else state
         x = F.embedding(x_TB, words)

@@ -11,7 +11,7 @@ from enas.networks.settings import (
     NasBenchMacroNetworkSettings,
     RecurrentSettings,
 )
-from enas.plugins import Entry
+from enas.plugins import Entry, Registry, callable_at, settings_type
 from enas.ranges import Settings
 
 
@@ -25,7 +25,12 @@ def _backbone(where: str, small: Settings) -> BackboneEntry:
     return BackboneEntry(f"enas.networks.{where}", type(small), small)
 
 
-BACKBONES: dict[str, BackboneEntry] = {
+def _made(path: str) -> BackboneEntry:
+    settings = settings_type(callable_at("a network", path))
+    return BackboneEntry(path, settings, settings())
+
+
+_BUILT_IN = {
     "micro": _backbone("micro:MicroNetwork", MicroSettings(filters=4, cells=1, dropout=0.0, aux_weight=0.4)),
     "macro": _backbone("macro:MacroNetwork", MacroSettings(filters=4, dropout=0.0)),
     "nasbench201": _backbone("nasbench201:NasBench201Network", NasBench201NetworkSettings(filters=4, cells=1)),
@@ -33,3 +38,4 @@ BACKBONES: dict[str, BackboneEntry] = {
     "recurrent": _backbone("recurrent:RecurrentNetwork", RecurrentSettings(hidden=6, init_range=0.5)),
     "own": BackboneEntry("enas.tasks.problem:own_network"),
 }
+BACKBONES = Registry("networks", "a network", _made, _BUILT_IN)

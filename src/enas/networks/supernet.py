@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
@@ -56,6 +57,8 @@ class Supernet(nn.Module):
     def address(self, edge: WiredEdge, position: int = 0) -> str:
         """Returns the address of an edge whose cell stands at `position`, by the space's rule."""
         assert self.space.address is not None
+        if "." in edge.op:  # an op by its path: dots are between modules
+            edge = replace(edge, op=edge.op.replace(".", "/"))
         return self.space.address(edge, position)
 
     def only_cell(self, arch: Architecture) -> WiredCell:

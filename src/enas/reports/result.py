@@ -70,9 +70,10 @@ def search(
     problem that such a function made. `arguments` as of `enas.runs.search.search`."""
     from enas.runs.loop import silent
     from enas.runs.own import search_problem
+    from enas.runs.presets.registry import is_preset
     from enas.runs.search import search as search_preset
 
-    if isinstance(what, str) and ":" not in what:
+    if isinstance(what, str) and (":" not in what or is_preset(what)):
         return Run(search_preset(what, recipe, listen=listen or silent, **arguments))
     if recipe is not None:
         raise ValueError(f"a problem of your own has no recipes; leave out '{recipe}'")

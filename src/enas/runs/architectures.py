@@ -1,13 +1,14 @@
-"""Architectures by what names them: a run, a file, a published name. No torch in here."""
+"""Architectures by what names them: a run, a file, a published name or form. No torch in here."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from enas.runs.records import Best, Config
+from enas.spaces import forms
 from enas.spaces.architecture import Architecture
 from enas.spaces.published import NAMED, named
-from enas.spaces.registry import space_of
 
 
 def best_of(run: str | Path) -> list[Architecture]:
@@ -16,19 +17,32 @@ def best_of(run: str | Path) -> list[Architecture]:
     return [entry.architecture for entry in Best.read(Path(run)).ranked]
 
 
+def is_run(what: str | Path | None) -> bool:
+    """Returns whether `what` is a folder. Text that is too long for a path is none."""
+    return what is not None and os.path.isdir(what)
+
+
 def architecture_of(what: str | Path) -> Architecture:
-    """Returns the best of a run, what a JSON file holds, or a published architecture by its name;
-    ValueError where `what` is none of them."""
+    """Returns the best of a run, what a JSON file holds, a published architecture by its name, or
+    what a text writes in a published form (`enas.spaces.forms`); ValueError where `what` is none of
+    them."""
     text, path = str(what), Path(what)
     if text in NAMED:
         return named(text)
-    if path.is_dir():
+    if is_run(text):
         trained = Config.read(path).architecture
         return best_of(path)[0] if trained is None else Architecture.from_dict(trained)
-    if path.is_file():
+    if os.path.isfile(text):
         try:
-            arch = Architecture.from_json(path.read_text())
+            text = path.read_text()
         except UnicodeDecodeError:
-            raise ValueError(f"an architecture is read from a JSON file; '{path}' is not text") from None
-        return space_of(arch.space).architecture(arch.choices, dict(arch.provenance))  # one value, however it was written
-    raise ValueError(f"'{text}' is not a run, an architecture file or a published architecture ({', '.join(NAMED)})")
+            raise ValueError(f"an architecture is read from a text file; '{path}' is not text") from None
+        if (arch := forms.read(text)) is not None:
+            return arch
+        return Architecture.from_json(text)  # says what is wrong with it
+    if (arch := forms.read(text)) is not None:
+        return arch
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    raise ValueError(
+        f"'{text}' is not a run, an architecture file, a published form or a published architecture ({', '.join(NAMED)})"
+    )

@@ -11,6 +11,8 @@ from enas.data.registry import DATASETS
 from enas.networks.recurrent import hidden_for
 from enas.networks.registry import BACKBONES
 from enas.networks.settings import RecurrentSettings
+from enas.plugins import entry_of
+from enas.runs.architectures import is_run
 from enas.runs.plan import Plan, preset_plan, reference_entry
 from enas.runs.presets import registry as presets
 from enas.runs.records import Best
@@ -39,7 +41,9 @@ def sizes(arch: Architecture) -> dict[str, int]:
         network = other.settings.retrain.network
         dimensions = DATASETS[other.settings.data.dataset].dimensions
         with torch.device("meta"):
-            model = BACKBONES[other.names.network].make(other.space, network, **dimensions, only=arch)
+            model = entry_of("a network", other.names.network, BACKBONES).make(
+                other.space, network, **dimensions, only=arch
+            )
         out[f"{plan.preset} {recipe}"] = model.num_parameters(aux=False)
         if recipe == "paper" and isinstance(network, RecurrentSettings):
             out["hidden units of 24 M parameters (paper 3.1)"] = hidden_for(
@@ -50,11 +54,13 @@ def sizes(arch: Architecture) -> dict[str, int]:
 
 def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
     """Returns notes for a drawing: sizes of maps and filters of the run, or of `paper`."""
-    if (derived := Best.find(Path(what))) is not None:
+    if is_run(what) and (derived := Best.find(Path(what))) is not None:
         return dict(derived.marks)
     name = presets.preset_for(arch.space["name"])
     plan = preset_plan(name, "paper", device="cpu").with_space(arch.space)
     dimensions = DATASETS[plan.settings.data.dataset].dimensions
     with torch.device("meta"):
-        model = BACKBONES[plan.names.network].make(plan.space, plan.settings.retrain.network, **dimensions, only=arch)
+        model = entry_of("a network", plan.names.network, BACKBONES).make(
+            plan.space, plan.settings.retrain.network, **dimensions, only=arch
+        )
     return model.marks()

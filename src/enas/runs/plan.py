@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from enas.runs.process import cores, machine, prepare, versions
 from enas.runs.settings import Config, Names, RetrainConfig, Settings, as_recorded, to_dict
 from enas.spaces.architecture import Architecture, Reference
 from enas.spaces.own import OwnSpaceSettings
-from enas.spaces.registry import make_space, settings_of
+from enas.spaces.registry import SPACES, make_space, settings_of
 from enas.spaces.space import SearchSpace
 from enas.state import Record, Values, seeded
 from enas.strategies.registry import STRATEGIES
@@ -94,6 +95,30 @@ class Plan:
         if not isinstance(self.settings.strategy, kind):
             plan = self.with_settings(strategy=kind())
         return dataclasses.replace(plan, names=dataclasses.replace(self.names, strategy=name))
+
+    def with_task(self, name: str) -> Plan:
+        """Returns the plan with a task by its name, at its default settings where these are of
+        another kind."""
+        entry, plan = entry_of("a task", name, TASKS), self
+        if not isinstance(self.settings.task, entry.settings):
+            retrain = dataclasses.replace(self.settings.retrain, task=entry.settings())
+            plan = plan.with_settings(task=entry.settings(), retrain=retrain)
+        if not isinstance(self.settings.data, entry.data):
+            plan = plan.with_settings(data=entry.data())
+        return dataclasses.replace(plan, names=dataclasses.replace(plan.names, task=name))
+
+    def with_space_named(self, name: str) -> Plan:
+        """Returns the plan with a space by its name and the network that it goes into, each at its
+        default settings where these are of another kind."""
+        kind, plan = entry_of("a space", name, SPACES).settings, self
+        if not isinstance(self.settings.space, kind):
+            plan = plan.with_settings(space=kind())
+        backbone = make_space(name, plan.settings.space).backbone
+        network = entry_of("a network", backbone, BACKBONES).settings
+        if not isinstance(self.settings.network, network):
+            retrain = dataclasses.replace(plan.settings.retrain, network=network())
+            plan = plan.with_settings(network=network(), retrain=retrain)
+        return dataclasses.replace(plan, names=dataclasses.replace(plan.names, space=name, network=backbone))
 
     def with_space(self, spec: Values) -> Plan:
         """Returns the plan for an architecture's own space, such as one of more layers; ValueError
@@ -189,6 +214,12 @@ class Plan:
         """Returns a supernet, or a child with running statistics; the seed draws its weights."""
         entry = entry_of("a network", self.names.network, BACKBONES)
         statistics = "batch" if only is None else "running"
+        known = inspect.signature(entry.make).parameters
+        if strange := [name for name in task.dimensions if name not in known]:
+            raise ValueError(
+                f"network '{self.names.network}' does not fit task '{self.names.task}', whose data have"
+                f" {', '.join(strange)}"
+            )
         with seeded(self.seed if seed is None else seed, "weights"):
             network: Supernet = entry.make(self.space, settings, **task.dimensions, only=only, statistics=statistics)
         return network.to(self.device)

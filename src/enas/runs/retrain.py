@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from enas.procedures.events import Begun, Done, Finished, RolledBack, Stopped, TrainEpochEnd
 from enas.procedures.retrain import Retrain
 from enas.procedures.settings import RetrainSettings
-from enas.runs.architectures import architecture_of, best_of
+from enas.runs.architectures import architecture_of, best_of, is_run
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, after, drive, never, silent
 from enas.runs.models import reference_for
@@ -19,6 +20,7 @@ from enas.runs.presets import registry as presets
 from enas.runs.process import prepare
 from enas.runs.records import Result, Retrained, Training
 from enas.spaces.architecture import Architecture, Reference, model_from_dict
+from enas.spaces.published import NAMED
 from enas.state import Record, seed_of
 
 Row = Record  # a line of the table of trainings: rank, id, folder and figures
@@ -119,7 +121,7 @@ def retrain_plan(
     """Returns the plan by which `enas retrain` trains: that of a run, or a preset's for the space
     of an architecture, or for a hand-designed model `arch`. ValueError where names do not go
     together."""
-    if what is not None and Path(what).is_dir():
+    if what is not None and is_run(what):
         if preset or recipe:
             raise ValueError(f"'{what}' is a run and trains by its own preset and recipe; --retrain flags change settings")
         return Plan.of(RunFolder.open(Path(what)).config)
@@ -148,7 +150,7 @@ def retrain_named(
     """Trains from scratch what `what` names: the `top` best of a run, or an architecture, or the
     `reference`, of as many parameters as the run's best. Results, the chosen one first; None where
     it was stopped."""
-    run = Path(what) if what is not None and Path(what).is_dir() else None
+    run = Path(what) if what is not None and is_run(what) else None
     if parameters is not None and reference is None:
         raise ValueError("--parameters is of a hand-designed model: name it with --arch")
     if run is not None and out is None and reference is None:
@@ -158,7 +160,8 @@ def retrain_named(
         name = model.id
     else:
         assert what is not None
-        model, name = architecture_of(what), Path(what).stem
+        model = architecture_of(what)
+        name = Path(what).stem if what in NAMED or os.path.isfile(what) else f"{model.space['name']}-{model.id}"
     if out is None and run is not None:
         out = retrain_folder(run, model, seed, plan)
     out = out or Path("runs") / f"{name}-{plan.preset}-{plan.recipe}" / f"seed{seed}"

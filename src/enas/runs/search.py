@@ -14,7 +14,7 @@ from enas.runs.files import read_json
 from enas.runs.folder import RunFolder, tensorboard
 from enas.runs.loop import Listener, after, drive, silent
 from enas.runs.plan import Plan, make_plan, preset_plan, problem_plan
-from enas.runs.presets.registry import PRESETS
+from enas.runs.presets.registry import PRESETS, is_preset
 from enas.runs.settings import Settings
 
 
@@ -24,13 +24,23 @@ def planned(
     recipe: str | None = None,
     strategy: str | None = None,
     device: str | None = None,
+    space: str | None = None,
+    task: str | None = None,
 ) -> Plan:
     """Returns the plan of a preset, or that of another search's config.json, which the other
     arguments change."""
+    plan = _planned(preset, config, recipe, strategy, device)
+    plan = plan if task is None else plan.with_task(task)
+    return plan if space is None else plan.with_space_named(space)
+
+
+def _planned(
+    preset: str | None, config: str | Path | None, recipe: str | None, strategy: str | None, device: str | None
+) -> Plan:
     if config is None:
         if preset is None:
             raise ValueError(f"name what to search: {', '.join(PRESETS)}; see `enas search --help`")
-        if ":" in preset:
+        if ":" in preset and not is_preset(preset):
             if recipe is not None:
                 raise ValueError(f"'{preset}' is a problem of your own and has no recipes; leave out '{recipe}'")
             return problem_plan(preset, device=device, strategy=strategy)

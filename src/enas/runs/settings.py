@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from docstring_parser import parse_from_object
 
 from enas.networks.registry import BACKBONES
-from enas.plugins import NoSettings, entry_of
+from enas.plugins import entry_of
 from enas.procedures.settings import DeriveSettings, RetrainSettings, SearchSettings
 from enas.runs.before import DEFAULTS
 from enas.spaces.registry import SPACES
 from enas.state import Record, Values
 from enas.strategies.registry import STRATEGIES
-from enas.tasks.registry import TASKS, TaskEntry
+from enas.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -76,11 +76,10 @@ class Names:
     def settings(self) -> Settings:
         """Returns settings of the right types, every one at the default of its class."""
         network, task = entry_of("a network", self.network, BACKBONES), entry_of("a task", self.task, TASKS)
-        data = task.data if isinstance(task, TaskEntry) else NoSettings
         return Config(
             space=entry_of("a space", self.space, SPACES).settings(),
             network=network.settings(),
-            data=data(),
+            data=task.data(),
             task=task.settings(),
             search=SearchSettings(),
             strategy=entry_of("a strategy", self.strategy, STRATEGIES).settings(),

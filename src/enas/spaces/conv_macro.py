@@ -23,7 +23,7 @@ from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice, SubsetChoice
-from enas.spaces.space import SearchSpace, recorded, whole_numbers
+from enas.spaces.space import SearchSpace, number_of, recorded, whole_numbers
 
 OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")  # released order
 STEM, CELL = "stem", "network"
@@ -103,3 +103,19 @@ def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> 
     if not k:
         raise ValueError("a macro network has at least one layer; got no tokens")
     return conv_macro(ConvMacroSettings(num_layers=k, form="released")).architecture(choices, provenance)
+
+
+def to_tokens(arch: Architecture) -> str:
+    """Returns the released code's form. ValueError where skips are merged before the op, as in the
+    paper, or for an op that it has no number for."""
+    if arch.space.get("form") != "released":
+        raise ValueError(
+            "fixed_arc is of macro networks of form 'released', which merge skips after the op; this is of 'paper'"
+        )
+    layers = [f"l{k}" for k in range(1, int(str(arch.space["num_layers"])) + 1)]
+    tokens: list[int] = []
+    for k, layer in enumerate(layers):
+        skips = arch.choices.get(f"{CELL}.{layer}.skips", ())
+        tokens += [number_of(str(arch.choices[f"{CELL}.{layer}.op0"]), OPS)]
+        tokens += [int(name in skips) for name in skip_options("released", layers, k)]
+    return " ".join(map(str, tokens))

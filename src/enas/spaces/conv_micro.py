@@ -17,7 +17,7 @@ from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
-from enas.spaces.space import SearchSpace, recorded, whole_numbers
+from enas.spaces.space import SearchSpace, number_of, recorded, whole_numbers
 
 OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # released order
 INPUTS = ("prev_prev", "prev")  # outputs of the two previous cells: released indices 0 and 1
@@ -100,3 +100,16 @@ def from_tokens(normal: str, reduce: str, provenance: Mapping[str, object] | Non
     if len(lengths) != 1:
         raise ValueError(f"normal and reduction cell have the same number of nodes; got {sorted(lengths)}")
     return conv_micro(ConvMicroSettings(num_nodes=lengths.pop())).architecture(choices, provenance)
+
+
+def to_tokens(arch: Architecture) -> str:
+    """Returns the released code's form, the normal cell first. ValueError for an op that it has no
+    number for."""
+    tokens = []
+    for cell in ("normal", "reduce"):
+        for i in range(int(str(arch.space["num_nodes"]))):
+            names = (*INPUTS, *(f"n{j}" for j in range(2, 2 + i)))
+            for slot in (0, 1):
+                op = str(arch.choices[f"{cell}.n{i + 2}.op{slot}"])
+                tokens += [names.index(str(arch.choices[f"{cell}.n{i + 2}.input{slot}"])), number_of(op, OPS)]
+    return " ".join(map(str, tokens))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from enas.plugins import Entry, entry_of
+from enas.plugins import Entry, NoSettings, Registry, callable_at, entry_of, settings_type
 from enas.ranges import Settings
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_macro import ConvMacroSettings
@@ -40,7 +41,15 @@ class SpaceEntry(Entry):
     benchmark: Benchmark | None = None
 
 
-SPACES: dict[str, SpaceEntry] = {
+def _made(path: str) -> SpaceEntry:
+    thing = callable_at("a space", path)
+    needed = [name for name, p in inspect.signature(thing).parameters.items() if p.default is p.empty]
+    if set(needed) - {"settings"}:
+        raise ValueError(f"a space is a function of its `settings`, or of nothing; '{path}' takes {', '.join(needed)}")
+    return SpaceEntry(path, settings_type(thing))
+
+
+_BUILT_IN = {
     "conv_micro": SpaceEntry(
         "enas.spaces.conv_micro:conv_micro",
         ConvMicroSettings,
@@ -85,6 +94,28 @@ SPACES: dict[str, SpaceEntry] = {
 }
 
 
+def _op(path: str) -> Entry:
+    callable_at("an op", path)
+    return Entry(path)
+
+
+SPACES = Registry("spaces", "a space", _made, _BUILT_IN)
+OPS = Registry[Entry](
+    "ops",
+    "an op",
+    _op,
+    {},
+    reserved=dict.fromkeys(op for entry in _BUILT_IN.values() for op in getattr(entry.settings, "ops", ())),
+)
+"""Ops that installed packages add. Those built in stand in `enas.networks.ops`."""
+
+
+def op_names() -> list[str]:
+    """Returns all registered ops."""
+    names = (op for entry in _BUILT_IN.values() for op in getattr(entry.settings, "ops", ()))
+    return list(dict.fromkeys([*names, *OPS]))
+
+
 def space_of(spec: Mapping[str, object]) -> SearchSpace:
     """The space an architecture names: `space_of(arch.space)`. ValueError for an unknown name or
     setting."""
@@ -93,8 +124,12 @@ def space_of(spec: Mapping[str, object]) -> SearchSpace:
 
 def make_space(name: object, settings: Settings) -> SearchSpace:
     """Returns the space of a registered name, or of `package.module:thing`, by its settings."""
-    space: SearchSpace = entry_of("the space of an architecture", str(name), SPACES).make(settings)
-    return space
+    entry = entry_of("the space of an architecture", str(name), SPACES)
+    space = entry.make() if isinstance(settings, NoSettings) else entry.make(settings)
+    if not isinstance(space, SearchSpace):
+        raise ValueError(f"a space is a function that returns a SearchSpace; '{name}' returns {type(space).__name__}")
+    # Architectures find it by the name that it was asked for.
+    return space if space.name == name or entry.settings is OwnSpaceSettings else dataclasses.replace(space, name=str(name))
 
 
 def settings_of(spec: Mapping[str, object]) -> Settings:
@@ -107,6 +142,6 @@ def settings_of(spec: Mapping[str, object]) -> Settings:
         if key not in known:
             raise ValueError(f"space '{name}' has settings {', '.join(known)}; got '{key}'")
         expected = type(known[key].default)
-        if not isinstance(value, expected):
+        if known[key].default is not dataclasses.MISSING and not isinstance(value, expected):
             raise ValueError(f"setting '{key}' of space '{name}' is of type {expected.__name__}; got {value!r}")
     return entry.settings(**settings)

@@ -20,11 +20,12 @@ from enas.ranges import COUNT, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
-from enas.spaces.space import SearchSpace, recorded, whole_numbers
+from enas.spaces.space import SearchSpace, number_of, recorded, whole_numbers
 
 OPS = ("tanh", "relu", "identity", "sigmoid")  # the order of the first release
 CORRECTED_OPS = ("tanh", "relu", "sigmoid", "identity")  # the order of the corrected release
 INPUT, CELL = "x_and_h", "cell"
+CORRECTED = {"fixed_input": True, "output": "all", "sharing": "edge_op"}  # settings of the corrected release
 Output = Literal["loose_ends", "all"]
 Sharing = Literal["edge", "edge_op"]
 
@@ -114,8 +115,23 @@ def from_corrected_tokens(tokens: str, provenance: Mapping[str, object] | None =
     for i, (source, op) in enumerate(zip(numbers[::2], numbers[1::2], strict=True), 1):
         choices[f"{CELL}.h{i}.input0"] = _named(source, [f"h{j}" for j in range(i)], f"input of node {i}")
         choices[f"{CELL}.h{i}.op0"] = _named(op, CORRECTED_OPS, f"op of node {i}")
-    settings = RnnCellSettings(num_nodes=len(numbers) // 2, fixed_input=True, output="all", sharing="edge_op")
+    settings = RnnCellSettings(len(numbers) // 2, fixed_input=True, output="all", sharing="edge_op")  # CORRECTED
     return rnn_cell(settings).architecture(choices, provenance)
+
+
+def to_tokens(arch: Architecture) -> str:
+    """Returns the form of the first release, or of the corrected one where its fixed first node is
+    there. ValueError for a cell of neither."""
+    space, numbers = arch.space, range(1, int(str(arch.space["num_nodes"])) + 1)
+    ways = {key: space[key] for key in ("fixed_input", "output", "sharing") if key in space}
+    if ways not in ({}, CORRECTED):
+        raise ValueError(f"fixed_arc is of cells as in the paper, or with {CORRECTED}; this one has {ways}")
+    ops, tokens = CORRECTED_OPS if ways else OPS, []
+    for i in numbers:
+        if f"{CELL}.h{i}.input0" in arch.choices:  # all but the first of the first release
+            tokens.append(int(str(arch.choices[f"{CELL}.h{i}.input0"])[1:]) - (0 if ways else 1))
+        tokens.append(number_of(str(arch.choices[f"{CELL}.h{i}.op0"]), ops))
+    return " ".join(map(str, tokens))
 
 
 def _named(number: int, names: tuple[str, ...] | list[str], what: str) -> str:

@@ -287,6 +287,13 @@ def whole_numbers(tokens: str, what: str) -> list[int]:
         raise ValueError(f"tokens of {what} are whole numbers; got {tokens!r}") from None
 
 
+def number_of(op: str, ops: tuple[str, ...]) -> int:
+    """Returns the number of an op in a released form; ValueError where it has none."""
+    if op not in ops:
+        raise ValueError(f"the released form has numbers for {', '.join(ops)}; got '{op}'")
+    return ops.index(op)
+
+
 def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
     """Returns the node, its decisions named after their place; ValueError for later inputs."""
 

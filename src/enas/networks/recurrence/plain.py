@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from enas.networks.recurrence.program import ACTIVATIONS, STATE, Result, Window, _normalise, _statistics
+from enas.networks.recurrence.program import STATE, Result, Window, _normalise, _statistics, activation
 
 
 def plain(window: Window) -> Result:
@@ -20,9 +20,9 @@ def plain(window: Window) -> Result:
             z = z + x_t @ window.wx if i == 0 else z
             if program.highway:
                 gate, value = z.chunk(2, 1)
-                nodes.append(torch.lerp(read, ACTIVATIONS[op](value), gate.sigmoid()))
+                nodes.append(torch.lerp(read, activation(op)(value), gate.sigmoid()))
             else:
-                nodes.append(ACTIVATIONS[op](z))
+                nodes.append(activation(op)(z))
         state = torch.stack([nodes[i] for i in program.outputs]).mean(0)
         if window.norm is not None:
             state, mean, deviation = _normalise(window.norm, state)

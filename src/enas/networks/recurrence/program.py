@@ -17,7 +17,7 @@ mean and unbiased variance (H,), averaged over steps; None without one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -26,10 +26,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from enas.ranges import check_name
+from enas.networks.ops import registered
 from enas.spaces.cells import WiredCell
 
-ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda x: x}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "identity": lambda x: x,
+}
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """Returns an activation by its name, or a user's own by its path; ValueError for others."""
+    return registered(name, ACTIVATIONS, "an activation")
+
+
 STATE = -1  # the source of the first node
 _aten = torch.ops.aten
 
@@ -78,7 +90,7 @@ class Program:
         for node in cell.nodes:
             if len(node.edges) != 1 or node.skips or (node.edges[0].input in cell.inputs) != (number[node.name] == 0):
                 raise ValueError(f"a recurrent node has one edge, and only the first reads the word; got '{node.name}'")
-            check_name("an activation", node.edges[0].op, ACTIVATIONS)
+            activation(node.edges[0].op)
         outputs = tuple(number[name] for name in cell.outputs)
         return Program(tuple(number[e.input] for e in edges), tuple(e.op for e in edges), outputs, highway)
 

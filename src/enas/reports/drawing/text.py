@@ -10,7 +10,7 @@ TITLES |= {"choices": "choices in your network", "x_and_h": "word and state befo
 
 
 def op_title(op: str) -> str:
-    return op.replace("sep_conv", "sep").replace("_", " ")
+    return op if ":" in op else op.replace("sep_conv", "sep").replace("_", " ")
 
 
 def cell_title(name: str) -> str:

@@ -9,12 +9,21 @@ the settings of a recipe, `enas presets diff` compares two.
 from __future__ import annotations
 
 from enas.networks.references.registry import REFERENCES
+from enas.plugins import Registry, entry_of, load
 from enas.ranges import check_name
 from enas.runs.before import IMAGES, TEXT
 from enas.runs.presets import macro, micro, nasbench201, nasbench_macro, text
 from enas.runs.settings import Names, Preset, Settings
 
-PRESETS: dict[str, Preset] = {
+
+def _made(path: str) -> Preset:
+    made = load(path)
+    if not isinstance(made, Preset):
+        raise ValueError(f"a preset is a value, `mine = Preset(...)`; '{path}' is {type(made).__name__}")
+    return made
+
+
+_BUILT_IN = {
     "digits-micro": Preset(
         "convolutional cells on scikit-learn's 8x8 digits: minutes on a CPU, no download",
         Names("conv_micro", "micro", IMAGES),
@@ -80,12 +89,17 @@ PRESETS: dict[str, Preset] = {
         },
     ),
 }
+PRESETS = Registry("presets", "a preset", _made, _BUILT_IN)
 
 
 def preset(name: str) -> Preset:
-    """Returns a preset; ValueError for an unknown name."""
-    check_name("a preset", name, PRESETS)
-    return PRESETS[name]
+    """Returns a preset, by its name or `package.module:thing`; ValueError for an unknown name."""
+    return entry_of("a preset", name, PRESETS)
+
+
+def is_preset(name: str) -> bool:
+    """Returns whether a name is of a preset; any other `package.module:thing` makes a problem."""
+    return isinstance(load(name), Preset) if ":" in name else name in PRESETS
 
 
 def preset_for(space: object) -> str:
@@ -113,4 +127,13 @@ def config_of(name: str, recipe: str | None = None) -> Settings:
     entry = preset(name)
     recipe = recipe or entry.default
     check_name(f"a recipe of '{name}'", recipe, entry.recipes)
-    return entry.recipes[recipe]()
+    settings = entry.recipes[recipe]()
+    if ":" in name:
+        expected = entry.names.settings()
+        for group in ("space", "network", "data", "task"):
+            has, takes = type(getattr(settings, group)), type(getattr(expected, group))
+            if has is not takes:
+                raise ValueError(
+                    f"recipe '{recipe}' of preset '{name}' has settings {has.__name__}; its {group} takes {takes.__name__}"
+                )
+    return settings

@@ -1,0 +1,58 @@
+"""`enas check`."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from enas.cli.commands import Maybe, command, parse, seconds
+
+WIDTH = 100
+
+
+@dataclass(frozen=True)
+class CheckFlags:
+    """Ask the laws of something of yours, and say in words what breaks: a problem, a space of
+    cells, an op, a strategy, a data set, a task or a preset. Exit status 1 where a law does not
+    hold.
+
+    enas check my_project:problem
+    enas check my_ops:blur
+    enas check my_data:load --data folder
+    """
+
+    what: Positional[str]
+    """`package.module:thing`, or a registered name."""
+    architectures: int = 16
+    """Number of architectures to build and run, at most."""
+    seed: int = 0
+    """Seed of the architectures, the weights and the batches."""
+    max_time: str = "30s"
+    """No further architecture is looked at after this time."""
+    data: Maybe[Path] = None
+    """Folder of the data set."""
+
+
+@command("check", "the laws, asked of a problem, space, op, strategy, data set or preset of yours")
+def check(args: list[str]) -> int:
+    flags = parse(CheckFlags, args, "check")
+    from enas.grading.check import Asked
+    from enas.grading.check import check as results_of
+    from enas.reports.drawing.text import to_text
+
+    if flags.architectures < 1:
+        raise ValueError(f"--architectures is at least 1; got {flags.architectures}")
+    asked = Asked(flags.architectures, flags.seed, seconds(flags.max_time) or 0.0)
+    found = 0
+    for result in results_of(flags.what, asked, flags.data, to_text):
+        about = f" ({result.about})" if result.about else ""
+        print(f"{'ok    ' if result.finding is None else 'FAILED'}  {result.law}{about}")
+        if result.finding is not None:
+            found += 1
+            print(textwrap.fill(result.finding, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8))
+    laws = "law does" if found == 1 else "laws do"
+    print(f"\n{found} {laws} not hold for {flags.what}" if found else f"\nall laws hold for {flags.what}")
+    return 1 if found else 0
