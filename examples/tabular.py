@@ -1,9 +1,12 @@
 """A network for tables whose width, activation, depth and skips are chosen, on scikit-learn's wine.
 
-python examples/tabular.py        (or: enas search tabular:problem, in this folder)
+    python examples/tabular.py runs/tabular 0       (folder of the run, seed)
 """
 
 from __future__ import annotations
+
+import sys
+from typing import Any
 
 import torch
 from sklearn.datasets import load_wine
@@ -11,6 +14,8 @@ from torch import Tensor, nn
 
 import enas
 from enas import OneOf, Repeat, SomeOf
+
+SIZES = {"search.epochs": 30, "retrain.epochs": 30}
 
 
 class Block(nn.Module):
@@ -54,8 +59,10 @@ def problem() -> enas.Problem:
     )
 
 
+def main(out: str = "runs/tabular", seed: int | str = 0, sizes: dict[str, Any] = SIZES, seeds: int = 4) -> None:
+    run = enas.search("tabular:problem", out=out, seed=int(seed), settings=sizes).derive().retrain()
+    print(run.compare(cells=8, seeds=seeds), run.report(), sep="\n")
+
+
 if __name__ == "__main__":
-    run = enas.search(problem(), out="runs/tabular", epochs=30)
-    run.derive().retrain()
-    print(run.compare(cells=8, seeds=4))
-    print(run.report())
+    main(*sys.argv[1:])
