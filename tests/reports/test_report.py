@@ -210,6 +210,7 @@ def test_every_picture_and_table_says_what_it_shows(pages: dict[str, str]) -> No
     for page in pages.values():
         assert page.count("<svg ") == page.count('<svg role="img" aria-label="')
         assert page.count("<th ") == page.count('<th scope="')
+        assert "mathdefault" not in page
 
 
 def test_shares_of_ops_are_of_their_cell(pages: dict[str, str]) -> None:
