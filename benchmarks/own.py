@@ -56,9 +56,7 @@ def network(width: int, side: int, arch: Architecture | None = None) -> nn.Modul
     options |= {"skip": nn.Identity}
     if side:
         options = {str(kernel): partial(convolution, kernel) for kernel in (1, 3, 5)}
-    parts = [
-        OneOf(f"c{i}", options) if arch is None else options[str(arch.choices[f"c{i}"])]() for i in range(CHOICES)
-    ]
+    parts = [OneOf(f"c{i}", options) if arch is None else options[str(arch.choices[f"c{i}"])]() for i in range(CHOICES)]
     return nn.Sequential(*(Residual(part) if i % 2 else part for i, part in enumerate(parts)))
 
 

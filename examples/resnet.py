@@ -6,11 +6,8 @@ ENAS_DATA names the folder with CIFAR-10 in any official form; ENAS_IMAGES, how 
 to train on (4,000).
 """
 
-from __future__ import annotations
-
 import os
 import sys
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -64,7 +61,7 @@ def problem() -> enas.Problem:
     return enas.Problem(Net, *parts, batch_size=64, optimizer={"learning_rate": 3e-3})
 
 
-def main(out: str = "runs/resnet", seed: int | str = 0, sizes: dict[str, Any] = SIZES, seeds: int = 3) -> None:
+def main(out: str = "runs/resnet", seed: int | str = 0, sizes: dict[str, int] = SIZES, seeds: int = 3) -> None:
     run = enas.search("resnet:problem", out=out, seed=int(seed), settings=sizes).derive().retrain()
     print(run.compare(cells=8, seeds=seeds), run.report(), sep="\n")
 

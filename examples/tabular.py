@@ -6,11 +6,8 @@ covertype: 54 numbers a row and seven classes, made by scikit-learn.
 ENAS_ROWS says how many rows there are (6,000).
 """
 
-from __future__ import annotations
-
 import os
 import sys
-from typing import Any
 
 import torch
 from sklearn.datasets import make_classification
@@ -61,7 +58,7 @@ def problem() -> enas.Problem:
     return enas.Problem(Net, (inputs, torch.tensor(y)), reward=enas.rewards.accuracy, optimizer={"learning_rate": 3e-3})
 
 
-def main(out: str = "runs/tabular", seed: int | str = 0, sizes: dict[str, Any] = SIZES, seeds: int = 4) -> None:
+def main(out: str = "runs/tabular", seed: int | str = 0, sizes: dict[str, int] = SIZES, seeds: int = 4) -> None:
     run = enas.search("tabular:problem", out=out, seed=int(seed), settings=sizes).derive().retrain()
     print(run.compare(cells=8, seeds=seeds), run.report(), sep="\n")
 

@@ -1,18 +1,14 @@
-"""A small language model for the Penn Treebank: each block chooses attention, convolution or a gated
-MLP, and it is chosen how many blocks there are.
+"""A small language model for the Penn Treebank: each block chooses attention, convolution or a
+gated MLP, and it is chosen how many blocks there are.
 
     python examples/transformer.py runs/transformer 0       (folder of the run, seed)
 
-ENAS_DATA names the folder with the Penn Treebank; ENAS_TOKENS, how many words to train on (100,000).
-Windows of 32 words are examples of their own: no state goes from one to the next. All but the 1,000
-commonest words are one word, so the losses are not those of the field.
+ENAS_DATA: folder with the Penn Treebank; ENAS_TOKENS: how many words to train on (100,000). Windows
+of 32 words have no state before them, and all but the 1,000 commonest words are one word.
 """
-
-from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,11 +65,11 @@ def problem() -> enas.Problem:
     parts = [text.train, text.validation[: count // 5], text.test[: count // 2]]
     windows = [words.clamp(max=WORDS - 1).unfold(0, T + 1, T) for words in parts]
     examples = [(part[:, :-1], part[:, 1:]) for part in windows]
-    reward = enas.rewards.minus(F.cross_entropy)
-    return enas.Problem(Net, *examples, reward=reward, batch_size=32, optimizer={"learning_rate": 3e-3})
+    reward, optimizer = enas.rewards.minus(F.cross_entropy), {"learning_rate": 3e-3}
+    return enas.Problem(Net, *examples, reward=reward, batch_size=32, optimizer=optimizer)
 
 
-def main(out: str = "runs/transformer", seed: int | str = 0, sizes: dict[str, Any] = SIZES, seeds: int = 3) -> None:
+def main(out: str = "runs/transformer", seed: int | str = 0, sizes: dict[str, int] = SIZES, seeds: int = 3) -> None:
     run = enas.search("transformer:problem", out=out, seed=int(seed), settings=sizes).derive().retrain()
     print(run.compare(cells=8, seeds=seeds), run.report(), sep="\n")
 

@@ -28,7 +28,9 @@ INPUTS: dict[str, Callable[[], Tensor]] = {
 
 def code(name: str) -> str:
     """The text of a function of the page, with its imports."""
-    (text,) = (block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if f"def {name}(" in block)
+    (text,) = (
+        block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if f"def {name}(" in block
+    )
     return text
 
 

@@ -96,9 +96,10 @@ def section(best: Best, compared: Compared | None, missing: str) -> str:
     if best.policy is None:
         html += missing
     else:
-        policy, chance = (fmean(values) for values in zip(*map(_pair, rows), strict=True))
+        pairs = [(row.policy, row.chance or 0.0) for row in rows if row.policy is not None]
+        policy, chance = (fmean(values) for values in zip(*pairs, strict=True))
         html += f"<p>The strategy gives the answers of the derived architecture in <b>{policy:.0%}</b> of its draws at the"
-        html += f" end of the search, on average over {len(rows)} decisions; random draws give them in {chance:.0%}.</p>\n"
+        html += f" end of the search, on average over {len(pairs)} decisions; random draws give them in {chance:.0%}.</p>\n"
     effects = [row.effect for row in rows if row.effect is not None]
     unit = compared.metric.points if compared is not None else ""
     names = ["decision", "chosen", *(["share of the strategy's draws", "of random draws"] if best.policy else [])]
@@ -110,14 +111,10 @@ def section(best: Best, compared: Compared | None, missing: str) -> str:
     html += whole
     if effects and compared is not None:
         clear = sum(effect.excludes_zero for effect in effects)
-        html += f"""<p class="soft">Effect: the mean test figure of the {len(compared.uniform)} random architectures that give
-this answer minus that of those which do not, with its 95 % interval (Welch); bold where it excludes zero. It does for
-{clear} of {len(effects)}; by chance alone, one in twenty would.</p>\n"""
+        html += f"""<p class="soft">Effect: the mean test figure of those of the {len(compared.uniform)} random
+architectures that give this answer minus that of those which do not, with its 95 % interval (Welch); bold where it excludes zero. It
+does for {clear} of {len(effects)}; by chance alone, one in twenty would.</p>\n"""
     return html
-
-
-def _pair(row: Row) -> tuple[float, float]:
-    return row.policy or 0.0, row.chance or 0.0
 
 
 def _cells(row: Row, policy: bool, effects: bool) -> list[str]:
@@ -137,12 +134,17 @@ def _kinds(rows: Sequence[Row], policy: bool) -> str:
         kinds.setdefault(row.kind, []).append(row)
     cells = []
     for kind, some in kinds.items():
-        policies, chances = ([pair[i] for pair in map(_pair, some)] for i in (0, 1))
+        policies = [row.policy for row in some if row.policy is not None]
+        chances = [row.chance for row in some if row.chance is not None]
         agree = [row.agree / row.others for row in some if row.others]
-        shown = [_bar(fmean(policies)), _percent(fmean(chances))] if policy else []
-        cells.append([escape(kind), str(len(some)), *shown, _percent(fmean(agree)) if agree else "–"])
+        shown = [_bar(_mean(policies)), _percent(_mean(chances))] if policy else []
+        cells.append([escape(kind), str(len(some)), *shown, _percent(_mean(agree))])
     names = ["kind of decision", "number", *(["share of the strategy's draws", "of random draws"] if policy else [])]
     return table([*names, "of the other ranked ones, agree"], cells)
+
+
+def _mean(shares: Sequence[float]) -> float | None:
+    return fmean(shares) if shares else None
 
 
 def _percent(share: float | None) -> str:

@@ -1,7 +1,7 @@
 """Drawings of an architecture: SVG, PNG, PDF, Graphviz DOT, and text for the terminal.
 
-`cell`, `chain` and `tree` give boxes and arrows their places; `save`, `svg`, `to_dot` and `to_text` write
-them down.
+`cell`, `chain` and `tree` give boxes and arrows their places; `save`, `svg`, `to_dot` and `to_text`
+write them down.
 
 Left out: the network that cells are stacked into, and the weights.
 """

@@ -1,5 +1,5 @@
-"""The drawing of a user's own network: its modules as panels in each other, and in the place of each
-choice its options side by side, those taken in colour and the others grey.
+"""The drawing of a user's own network: its modules as panels in each other, and in the place of
+each choice its options side by side, those taken in colour and the others grey.
 
 Modules without a choice are one line of names, however many there are. What is below an option that
 is not taken is not shown, and of a `Repeat` only the blocks that run.
@@ -88,12 +88,12 @@ class _Page:
             self.right = max(self.right, at - GAP)
         self.y += ROW
         counted = part.kind == "Repeat"
-        for i, option in enumerate(part.parts):
-            if i < int(str(answer)) if counted else decision.contains(answer, option.name):
-                if option.decision:
-                    self.choice(option, x + INSET, deep)
-                elif option.parts:
-                    self.panel(option, x + INSET, deep)
+        for i, below in enumerate(part.parts):
+            if i < int(str(answer)) if counted else decision.contains(answer, below.name):
+                if below.decision:
+                    self.choice(below, x + INSET, deep)
+                elif below.parts:
+                    self.panel(below, x + INSET, deep)
 
     def text(self, words: str, x: float, pale: bool = True) -> float:
         """Adds words in this row and returns where they end."""
