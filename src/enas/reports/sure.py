@@ -112,8 +112,8 @@ def section(best: Best, compared: Compared | None, missing: str) -> str:
     if effects and compared is not None:
         clear = sum(effect.excludes_zero for effect in effects)
         html += f"""<p class="soft">Effect: the mean test figure of those of the {len(compared.uniform)} random
-architectures that give this answer minus that of those which do not, with its 95 % interval (Welch); bold where it excludes zero. It
-does for {clear} of {len(effects)}; by chance alone, one in twenty would.</p>\n"""
+architectures that give this answer minus that of those which do not, with its 95 % interval (Welch); bold where it
+excludes zero. It does for {clear} of {len(effects)}; by chance alone, one in twenty would.</p>\n"""
     return html
 
 
