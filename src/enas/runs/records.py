@@ -255,6 +255,9 @@ class Best(File):
         if not self.ranked:
             raise ValueError("it ranks no architecture")
 
+    def to_json(self) -> dict[str, object]:
+        return {name: value for name, value in super().to_json().items() if name != "policy" or value is not None}
+
     @property
     def architecture(self) -> Architecture:
         """The architecture that ranks first."""
