@@ -8,6 +8,7 @@ PARTS = (
     "micro --rounds 2",
     "macro --rounds 2",
     "recurrent --rounds 2 --hidden 200",
+    "own --rounds 30",
     "cores --rounds 2",
     "share digits-micro",
 )

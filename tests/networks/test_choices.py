@@ -580,6 +580,62 @@ def test_compiled_parts_and_moved_networks() -> None:
     assert again(x, next(again.space.enumerate())).shape == (2, D)
 
 
+class Tied(nn.Module):
+    """Reads and writes by one matrix, as language models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.body = nn.Embedding(7, D), OneOf("body", {"a": relu(), "b": linear()})
+        self.head = nn.Linear(D, 7, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(self.words(x)))
+
+
+def test_tied_and_pretrained_weights_come_along() -> None:
+    pretrained = Tied().state_dict()
+    net = OwnNetwork(Tied(), factory=Tied)
+    net.network.load_state_dict(pretrained)
+    arch = answered(net, body="b")
+    child, fresh_child = net.child(arch), net.child(arch, fresh=True)
+    assert torch.equal(child.words.weight, pretrained["words.weight"])
+    assert torch.equal(child.body.weight, pretrained["body.b.weight"])
+    assert not torch.equal(fresh_child.words.weight, pretrained["words.weight"])
+    for each in (child, fresh_child):
+        assert each.head.weight is each.words.weight
+    assert net.num_parameters(arch) == 7 * D + D * D + D
+
+
+def test_a_step_keeps_what_the_child_keeps_and_nothing_of_unused_parts() -> None:
+    net = OwnNetwork(nn.Sequential(*(OneOf({"a": relu(), "b": linear()}) for _ in range(4)), Repeat([relu(), relu()])))
+    x = torch.randn(5, D)
+    for arch in samples(net.space, 4):
+        kept: dict[str, list[tuple[int, ...]]] = {}
+        for name, run in (("view", lambda arch=arch: net(x, arch)), ("child", lambda arch=arch: net.child(arch)(x))):
+            sizes = kept.setdefault(name, [])
+            with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: (sizes.append(tuple(t.shape)), t)[1], id):
+                run()
+        assert kept["view"] == kept["child"]
+
+
+def test_the_tree_of_modules_ends_where_no_choice_is() -> None:
+    shared = OneOf("shared", {"x": linear(), "y": nn.Identity()})
+    net = nn.Sequential(relu(), nn.Sequential(linear(), shared), Repeat("depth", [nn.Sequential(shared), linear]))
+    tree = space_from(net).tree
+    assert tree is not None
+    assert [(part.name, part.kind, part.decision) for part in tree.parts] == [
+        ("0", "Sequential", ""),
+        ("1", "Sequential", ""),
+        ("2", "Repeat", "depth"),
+    ]
+    assert not tree.parts[0].parts
+    (_, choice), (again, block) = tree.parts[1].parts, tree.parts[2].parts
+    assert (choice.kind, choice.decision, [part.name for part in choice.parts]) == ("OneOf", "shared", ["x", "y"])
+    assert (again.parts[0].decision, again.parts[0].parts) == ("shared", ())  # whole in the first place only
+    assert block.kind == "Linear"
+
+
 def test_a_network_is_copied_with_its_choices() -> None:
     net = OwnNetwork(nn.Sequential(OneOf("c", {"a": relu(), "b": linear()})))
     x, arch = torch.randn(2, D), answered(net, c="b")

@@ -25,6 +25,10 @@ VERDICT = {  # what an earlier version wrote beside the figures is not read
     "verdict": "the derived cell beats all", "derived": 97.75, "derived_spread": 0.26, "seeds": 4, "uniform": 96.12,
     "uniform_spread": 0.83, "uniform_best": 97.0, "cells": 4, "rank": 1, "difference": 1.63, "half_width": 0.71,
 }  # fmt: skip
+POLICY = {
+    d.name: {o: 0.7 if o == ARCHS[0].choices[d.name] else 0.3 / (len(d.options) - 1) for o in d.options}
+    for d in SPACE.decisions
+}
 STAGES = ("begun", "half", "searched", "derived", "retrained", "compared")
 WARM_UP, EPOCHS = 5, 12
 
@@ -107,7 +111,10 @@ def a_run(path: Path, stage: str, strategy: str = "reinforce", epochs: int = EPO
                 "parameters": 12345 + 678 * rank, **arch.to_dict(),
             } for rank, arch in enumerate(ARCHS[:4], 1)
         ]  # fmt: skip
-        put(path / "best.json", {"searched_epochs": done, "samples": 50, "score_on": "validation", "ranked": ranked})
+        shares = {d.name: {o: 1 / len(d.options) for o in d.options} for d in SPACE.decisions}
+        best = {"searched_epochs": done, "samples": 50, "score_on": "validation", "ranked": ranked}
+        policy = {"policy": {"draws": 300, "shares": POLICY, "random": shares}} if strategy == "reinforce" else {}
+        put(path / "best.json", {**best, **policy})
     trainings = [(ARCHS[0], 0)] if level >= 4 else []
     if level >= 5:
         trainings += [(ARCHS[0], 1), (ARCHS[0], 2), (ARCHS[0], 3), *((arch, 0) for arch in ARCHS[4:])]
@@ -129,6 +136,7 @@ def a_run(path: Path, stage: str, strategy: str = "reinforce", epochs: int = EPO
         put(path / "compare.json", {
             **VERDICT, "derived_id": ARCHS[0].id,
             "test_accuracy": {"derived": [97.4, 97.8, 97.8, 98.0], **scores},
+            "uniform_architectures": [arch.to_dict() for arch in ARCHS[4:]],
         })  # fmt: skip
     return path
 
@@ -202,6 +210,7 @@ def test_every_picture_and_table_says_what_it_shows(pages: dict[str, str]) -> No
     for page in pages.values():
         assert page.count("<svg ") == page.count('<svg role="img" aria-label="')
         assert page.count("<th ") == page.count('<th scope="')
+        assert "mathdefault" not in page
 
 
 def test_shares_of_ops_are_of_their_cell(pages: dict[str, str]) -> None:
@@ -242,6 +251,7 @@ def test_the_verdict_and_the_results_come_first(pages: dict[str, str]) -> None:
         "13,023 parameters",
         "n2 =",
         "they rank, they are not results",
+        "What was chosen, how sure The strategy gives the answers of the derived architecture in 70% of its draws",
         "Training loss",
         "8 of 8 trainings",
         "All 17 settings",
@@ -260,7 +270,49 @@ def test_figures_of_shared_weights_say_so(pages: dict[str, str]) -> None:
     assert [">shared weights<" in caption for caption in captions] == shared
     assert sum(shared) == 5
     heads = re.findall(r'<th scope="col">(.*?)</th>', pages["compared"])
-    assert [">shared weights<" in name for name in heads] == [False, False, True, True, True, False, False, False]
+    assert [">shared weights<" in name for name in heads] == [
+        *[False, False, True, True, True, False],  # ranked by shared weights
+        *[False] * (len(heads) - 6),
+    ]
+
+
+def test_what_was_chosen_is_held_against_draws_the_ranked_and_the_trained(pages: dict[str, str]) -> None:
+    """The figures of every row, found again from the records."""
+    rows = {
+        name: re.findall(r"<td>(.*?)</td>", cells)
+        for name, cells in re.findall(r'<th scope="row">(.*?)</th>(.*?)(?=</tr>|</table>)', pages["compared"], re.DOTALL)
+    }
+    test = dict(zip(ARCHS[4:], (95.1, 97.0, 96.0, 96.4), strict=True))
+    effects = 0
+    for decision in SPACE.decisions:
+        answer = ARCHS[0].choices[decision.name]
+        chosen, share, chance, agree, effect = rows[decision.name]
+        assert chosen == f"<b>{answer}</b>"
+        assert share.endswith("</span> 70%")
+        assert chance == f"{1 / len(decision.options):.0%}"
+        assert agree == f"{sum(arch.choices[decision.name] == answer for arch in ARCHS[1:4])} of 3"
+        same = [figure for arch, figure in test.items() if arch.choices[decision.name] == answer]
+        others = [figure for arch, figure in test.items() if arch.choices[decision.name] != answer]
+        if min(len(same), len(others)) < 2:
+            assert effect == "–"
+        else:
+            effects += 1
+            assert f"{sum(same) / len(same) - sum(others) / len(others):+.2f} ± " in effect
+    assert effects
+
+
+def test_with_many_decisions_their_kinds_come_first_and_old_records_have_no_shares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enas.reports.sure.MOST_ROWS", 3)
+    run = a_run(tmp_path / "run", "derived")
+    text = write_report(run).read_text()
+    assert '<th scope="row">normal.n*.op*</th><td>6</td>' in text
+    best = read_json(run / "best.json")
+    put(run / "best.json", {name: value for name, value in best.items() if name != "policy"})
+    text = write_report(run).read_text()
+    assert "What the strategy prefers is not on record" in text
+    assert "draws" not in text.partition("how sure</h2>")[2].partition("</section>")[0]
 
 
 def test_a_strategy_that_learns_nothing_has_no_rewards(pages: dict[str, str]) -> None:

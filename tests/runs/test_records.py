@@ -22,6 +22,7 @@ from enas.runs.records import (
     File,
     Learned,
     Ledger,
+    Policy,
     PolicyAgainstUniform,
     Ranked,
     Result,
@@ -51,6 +52,7 @@ VERDICT = Verdict(
 )
 FILES: list[File] = [
     Best(
+        policy=Policy(9, {"op": {"conv": 0.75, "pool": 0.25}}, {"op": {"conv": 0.5, "pool": 0.5}}),
         searched_epochs=3,
         search_finished=False,
         samples=4,

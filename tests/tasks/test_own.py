@@ -542,3 +542,13 @@ def test_an_architecture_finds_its_space_by_the_problem(module: str) -> None:
     assert plan.metric.name == "accuracy"
     assert problem_plan(f"{module}:scored", device="cpu").metric.name == "score"
     assert problem_of(f"{module}:problem") is problem_of(f"{module}:problem")
+
+
+def test_settings_are_changed_by_name(module: str, tmp_path: Path) -> None:
+    few = {"search.epochs": 1, "search.probes": 0, "search.optimizer.learning_rate": 0.5, "retrain.epochs": 2}
+    run = enas.search(f"{module}:problem", out=tmp_path / "run", settings=few)
+    settings = json.loads((run.path / "config.json").read_text())["settings"]
+    assert settings["search"]["optimizer"]["learning_rate"] == 0.5
+    assert (settings["search"]["epochs"], settings["retrain"]["epochs"]) == (1, 2)
+    with pytest.raises(ValueError, match=r"there is no setting 'search\.steps'"):
+        enas.search(f"{module}:problem", out=tmp_path / "no", settings={"search.steps": 1})

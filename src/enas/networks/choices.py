@@ -21,13 +21,14 @@ import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, fx, nn
 
 from enas.spaces.architecture import Answer
 from enas.spaces.decisions import Decision, OpChoice, OpSubset, When
+from enas.spaces.own import ModuleTree
 from enas.spaces.space import SearchSpace
 
 Part = nn.Module | Callable[[], nn.Module]  # a module, or a function that makes it when needed
@@ -79,6 +80,8 @@ class Choice(nn.Module):
         )
 
     # --------------------------------------------------------------- what each kind says of itself
+    kind: ClassVar[Literal["OneOf", "SomeOf", "Repeat"]] = "OneOf"
+
     def decision(self, name: str, when: When | None) -> Decision:
         """Returns the question that it puts to a strategy."""
         return OpChoice(self.keys, when=when, name=name)
@@ -107,6 +110,8 @@ class SomeOf(Choice):
     along dimension 1, or any function or module that takes the list. The sum and the mean of none
     are zeros like the first input.
     """
+
+    kind = "SomeOf"
 
     def __init__(
         self,
@@ -144,6 +149,8 @@ class Repeat(Choice):
     An `nn.Sequential` of them stands in its place: call it, or go through its blocks where they
     need more than one input.
     """
+
+    kind = "Repeat"
 
     def __init__(self, name: str | Sequence[Part] | None, blocks: Sequence[Part] | None = None, least: int = 1):
         given, blocks = (name, blocks) if isinstance(name, str) or name is None else (None, name)
@@ -236,7 +243,24 @@ def read(module: nn.Module, name: str = "own") -> Choices:
             )
         places[key] = path
     decisions = {choice: _decision(choice, names, inside[choice]) for choice in _parents_first(inside)}
-    return Choices(SearchSpace(name, tuple(decisions.values())), names, holders)
+    space = SearchSpace(name, tuple(decisions.values()), tree=_tree(module, names, holders))
+    return Choices(space, names, holders)
+
+
+def _tree(module: nn.Module, names: dict[Choice, str], holders: set[nn.Module]) -> ModuleTree:
+    """Returns the modules down to those without a choice; what stands in several places is whole in
+    the first."""
+    shown: set[nn.Module] = set()
+
+    def of(name: str, module: nn.Module) -> ModuleTree:
+        below = (module in holders or module in names) and module not in shown
+        shown.add(module)
+        parts = tuple(of(key, child) for key, child in _children(module)) if below else ()
+        if isinstance(module, Choice):
+            return ModuleTree(name, module.kind, names[module], parts)
+        return ModuleTree(name, type(module).__name__, "", parts)
+
+    return of("", module)
 
 
 def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

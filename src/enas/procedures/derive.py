@@ -27,6 +27,8 @@ from enas.procedures.events import Scored
 from enas.procedures.halving import ShortTraining, finals
 from enas.procedures.settings import DeriveSettings
 from enas.spaces.architecture import Architecture
+from enas.spaces.space import SearchSpace
+from enas.state import copied
 from enas.strategies.strategy import Strategy
 from enas.tasks.task import Task
 
@@ -125,6 +127,21 @@ def learned(scores: list[Scored], settings: DeriveSettings) -> dict[str, float] 
         return None
     wins = sum((a > b) + 0.5 * (a == b) for a in policy for b in uniform) / (len(policy) * len(uniform))
     return {"policy_median": median(policy), "uniform_median": median(uniform), "policy_beats_uniform": wins}
+
+
+def preferred(strategy: Strategy, space: SearchSpace, draws: int) -> dict[str, dict[str, float]]:
+    """Returns, by decision and option, the share of `draws` architectures of the strategy that take
+    the option, of those where the decision is asked. Leaves the strategy as it is."""
+    before = copied(strategy.state())
+    archs = strategy.ask(draws)
+    strategy.load(before)
+    shares: dict[str, dict[str, float]] = {}
+    for decision in space.decisions:
+        answers = [arch.choices[decision.name] for arch in archs if decision.name in arch.choices]
+        if answers:
+            counts = {option: sum(decision.contains(answer, option) for answer in answers) for option in decision.options}
+            shares[decision.name] = {option: count / len(answers) for option, count in counts.items()}
+    return shares
 
 
 def _scorer(

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from enas.reports.drawing import boxes
 from enas.reports.drawing.text import cell_title, op_title
@@ -92,6 +92,10 @@ def line_chart(
         axes.legend()
     if logarithmic:
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        axes.yaxis.set_major_formatter("{x:g}")  # the default writes TeX
+        axes.yaxis.set_minor_formatter(NullFormatter())
     return _figure(name, fig, title, about, "; ".join(says))
 
 

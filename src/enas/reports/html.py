@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 STYLE = """
 :root{color-scheme:light dark;--ink:#1c2127;--soft:#5b6470;--ground:#fff;--card:#f4f5f7;--line:#dfe3e8;--blue:#0067a3;
 --warn:#fff0cf;--good:#00815f;--bad:#b3401f}
@@ -31,8 +33,18 @@ figure>svg{width:100%;height:auto;stroke-linejoin:round}figure>svg text{font-fam
 .shared{background:#fff0cf;color:#6b4500;border-radius:4px;padding:.1em .4em;font-size:.75rem;white-space:nowrap}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.925rem;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.35rem .9rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:bottom}
+.bar{display:inline-block;width:5rem;height:.6rem;border-radius:3px;
+background:linear-gradient(to right,var(--blue) var(--share),var(--line) var(--share))}
 th[scope=row]{font-weight:400}details{margin:.8rem 0}summary{cursor:pointer;color:var(--blue)}
 """
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table of HTML cells; the first of a row names it."""
+    html = "".join(f'<th scope="col">{name}</th>' for name in names)
+    for first, *rest in rows:
+        html += f'</tr>\n<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest)
+    return f'<div class="wide"><table><tr>{html}</tr></table></div>\n'
 
 
 def document(title: str, body: str, style: str = "") -> str:

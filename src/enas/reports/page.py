@@ -22,7 +22,8 @@ from enas.procedures.statistics import Coefficient
 from enas.reports.charts import BLUE, BROWN, FAINT, GREY, SHARED, Line, charting, line_chart, op_chart, series, strip_plot
 from enas.reports.drawing import render
 from enas.reports.experiments import disabled, local
-from enas.reports.html import document
+from enas.reports.html import document, table
+from enas.reports.sure import section
 from enas.runs.files import blaming, flat, write_atomically
 from enas.runs.records import Best, Compared, Config, Result, Retrained, epochs, ticks
 from enas.spaces.registry import space_of
@@ -75,14 +76,6 @@ def read_run(path: Path) -> Run:
 
 
 # --------------------------------------------------------------------------------------- sections
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells are HTML; the first of a row names it."""
-    html = "".join(f'<th scope="col">{name}</th>' for name in names)
-    for first, *rest in rows:
-        html += f'</tr>\n<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest)
-    return f'<div class="wide"><table><tr>{html}</tr></table></div>\n'
-
-
 def _plain(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -164,7 +157,7 @@ def ranking(run: Run) -> str:
     return f"""<h2>Do the shared weights rank?</h2>
 <p>{rows[0].n} random architectures, ranked by their validation scores with shared weights and by what costs nothing,
 against their test figures trained from scratch. 1: the same order; 0: chance; in brackets the 95 % bootstrap interval.</p>
-{_table(head, cells)}{paid}"""
+{table(head, cells)}{paid}"""
 
 
 def retrained(run: Run) -> str:
@@ -213,7 +206,15 @@ trained from scratch</figcaption>\n<div class="drawing">{cells}</div></figure>
 <details><summary>As text</summary><pre>{escape(render.to_text(space, arch))}</pre></details>
 <h2>Ranked by shared weights</h2>
 <p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> From scratch, each reaches another
-{name}.</p>\n{_table(names, rows)}"""
+{name}.</p>\n{table(names, rows)}"""
+
+
+def sure(run: Run) -> str:
+    if run.best is None:
+        return ""
+    learns = run.setting("strategy") != "random"
+    missing = run.note("What the strategy prefers is not on record", "derive") if learns else ""
+    return section(run.best, run.compared, missing)
 
 
 def search(run: Run) -> str:
@@ -321,22 +322,22 @@ def repeat(run: Run) -> str:
     rows = [(_text(name), _text(value)) for name, value in run.config.settings.items()]
     versions = ", ".join(f"{_text(name)} {_text(value)}" for name, value in run.config.versions.items())
     return f"""<h2>To run this again</h2>\n<pre>{escape(chr(10).join(commands))}</pre>\n<p>With {versions}.</p>
-<details><summary>All {len(rows)} settings</summary>{_table(("setting", "value"), rows)}</details>\n"""
+<details><summary>All {len(rows)} settings</summary>{table(("setting", "value"), rows)}</details>\n"""
 
 
 # ------------------------------------------------------------------------------------------- page
 SECTIONS = (
     (head, "config.json"), (verdict, "compare.json"), (ranking, "compare.json"), (retrained, "retrained.json"),
-    (derived, "best.json"), (search, "metrics.jsonl"), (trainings, "retrain"), (repeat, "config.json"),
+    (derived, "best.json"), (sure, "best.json"), (search, "metrics.jsonl"), (trainings, "retrain"), (repeat, "config.json"),
 )  # fmt: skip
 
 
 def page(run: Run) -> str:
     """Returns the whole page. Damaged where a file of the run does not hold what it should."""
     html = ""
-    for section, file in SECTIONS:
+    for part, file in SECTIONS:
         with blaming(run.path / file), charting():
-            html += f"<section>\n{section(run)}</section>\n"
+            html += f"<section>\n{part(run)}</section>\n"
     return document(f"{run.title}: enas report", html)
 
 

@@ -13,8 +13,11 @@ from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
 from enas.runs.process import versions
-from enas.runs.records import Best, PolicyAgainstUniform, Ranked
+from enas.runs.records import Best, Policy, PolicyAgainstUniform, Ranked
 from enas.runs.settings import to_dict
+from enas.strategies.random_search import RandomSearch
+
+DRAWS = 300  # architectures by which `Policy` tells what a strategy prefers: +- 6 points at most
 
 
 def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, **changes: Any) -> Path:
@@ -32,6 +35,10 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
     training = ShortTraining(
         lambda arch: plan.network(network, procedure.task, arch), procedure.task, plan.settings.retrain.optimizer, plan.seed
     )
+    policy, space = None, procedure.supernet.space
+    if procedure.strategy.learns:
+        drawers = (procedure.strategy, RandomSearch(space, seed=plan.seed))
+        policy = Policy(DRAWS, *(derive_procedure.preferred(drawer, space, DRAWS) for drawer in drawers))
     scores = []
     for scored in derive_procedure.derive(
         settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform, training
@@ -57,6 +64,7 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
         samples=len(first),
         score_on=settings.score_on,
         policy_against_uniform=PolicyAgainstUniform.from_json(learned) if learned else None,
+        policy=policy,
         settings=to_dict(settings),
         marks=size.marks(),
         ranked=tuple(ranked),

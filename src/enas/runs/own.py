@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -12,7 +14,7 @@ from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan, problem_plan
 from enas.runs.search import search_plan
-from enas.runs.settings import Settings
+from enas.runs.settings import Settings, from_dict
 from enas.spaces.architecture import Architecture
 from enas.tasks.problem import NO_FUNCTION, Problem, own_network, problem_of
 
@@ -20,7 +22,7 @@ from enas.tasks.problem import NO_FUNCTION, Problem, own_network, problem_of
 def search_problem(
     what: str | Problem,
     *,
-    settings: Settings | None = None,
+    settings: Settings | Mapping[str, object] | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     epochs: int | None = None,
@@ -31,15 +33,28 @@ def search_problem(
     listen: Listener = silent,
 ) -> Path:
     """Searches in a problem's network and returns the run folder. `settings`: those of
-    `problem_plan`, changed as you like. ValueError for a problem that no function made.
+    `problem_plan`, changed as you like; or only the changes, `{"search.controller_steps": 5}`.
+    ValueError for a problem that no function made, and for a setting that does not exist.
     """
     path = what if isinstance(what, str) else what.path
     if not path:
         raise ValueError(NO_FUNCTION)
     problem_of(path)
     plan = problem_plan(path, seed, device, strategy)
-    plan = plan if settings is None else dataclasses.replace(plan, settings=settings)
+    if settings is not None:
+        settings = changed(plan.settings, settings) if isinstance(settings, Mapping) else settings
+        plan = dataclasses.replace(plan, settings=settings)
     return search_plan(plan.on(None, device, threads), out=out, epochs=epochs, max_seconds=max_seconds, listen=listen)
+
+
+def changed(settings: Settings, changes: Mapping[str, object]) -> Settings:
+    """Returns the settings with others by their dotted names; ValueError for an unknown one."""
+    for name, value in changes.items():
+        nested: Any = value
+        for part in reversed(name.split(".")):
+            nested = {part: nested}
+        settings = from_dict(settings, nested)
+    return settings
 
 
 def trained_child(run: Path) -> nn.Module:

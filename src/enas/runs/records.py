@@ -223,6 +223,17 @@ class PolicyAgainstUniform(Value):
     policy_beats_uniform: float  # share of pairs
 
 
+@dataclass(frozen=True)
+class Policy(Value):
+    """What the strategy prefers at the end of the search, by what it draws."""
+
+    draws: int
+    shares: Mapping[str, Mapping[str, float]]
+    """By decision and option: the share of draws that take it, of those where it is asked."""
+    random: Mapping[str, Mapping[str, float]]
+    """The same of as many random architectures."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Best(File):
     """What a search derived."""
@@ -235,6 +246,7 @@ class Best(File):
     samples: int = 0
     score_on: str = "validation"
     policy_against_uniform: PolicyAgainstUniform | None = None
+    policy: Policy | None = None
     settings: Json = field(default_factory=dict)  # of `derive`
     marks: Mapping[str, str] = field(default_factory=dict)  # notes for a drawing, by layer
     ranked: tuple[Ranked, ...]  # the best first
@@ -242,6 +254,9 @@ class Best(File):
     def __post_init__(self) -> None:
         if not self.ranked:
             raise ValueError("it ranks no architecture")
+
+    def to_json(self) -> dict[str, object]:
+        return {name: value for name, value in super().to_json().items() if name != "policy" or value is not None}
 
     @property
     def architecture(self) -> Architecture:

@@ -21,6 +21,7 @@ from enas.ranges import Settings
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredCell, WiredEdge, wired
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice
+from enas.spaces.own import ModuleTree
 
 Limit = Callable[[Decision, Mapping[str, Answer]], tuple[bool, ...] | None]
 MOST_WIRED = 4096  # architectures whose graphs a space remembers
@@ -35,7 +36,8 @@ class SearchSpace:
     `backbone` names the network that its cells go into. `address(edge, position)` names the weight
     of an edge whose cell stands at `position` of the network: equal names share. `paper_size` is
     the paper's own count where it counts otherwise. `limit` forbids answers by those before them,
-    see `allowed`; every prefix that it allows should lead to an architecture.
+    see `allowed`; every prefix that it allows should lead to an architecture. `tree`: the modules
+    that the decisions stand in, where the space was read off a network.
     """
 
     name: str
@@ -46,6 +48,7 @@ class SearchSpace:
     address: Callable[[WiredEdge, int], str] | None = None
     paper_size: int | None = None
     limit: Limit | None = None
+    tree: ModuleTree | None = None
     _index: dict[str, Decision] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

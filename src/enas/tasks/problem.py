@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ def space_from_problem(settings: OwnSpaceSettings) -> SearchSpace:
     with torch.random.fork_rng(devices=[]), blamed("making the network"):
         supernet = OwnNetwork(problem_of(settings.problem).model())
     space = supernet.space
-    return SearchSpace(space.name, space.decisions, settings=(("problem", settings.problem),), backbone="own")
+    return replace(space, settings=(("problem", settings.problem),), backbone="own")
 
 
 def own_network(

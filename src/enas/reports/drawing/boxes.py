@@ -23,9 +23,10 @@ COLOURS = {
     "relu": ("#fde8c4", "#b87700"),
     "sum": ("#ffffff", "#2b3138"),
     "output": ("#454d57", "#454d57"),
+    "left out": ("#ffffff", "#d5d9de"),
     "panel": ("#f6f7f9", "#e3e6ea"),
 }
-ARROW, INK = "#5b6470", "#1c2127"
+ARROW, INK, PALE = "#5b6470", "#1c2127", "#737c87"
 
 FAMILY = ["DejaVu Sans", "sans-serif"]  # the first comes with matplotlib, so labels are as wide on every machine
 FONT = FontProperties(family=FAMILY, size=9)
@@ -72,11 +73,13 @@ class Dot:
 
 @dataclass(frozen=True)
 class Note:
-    """Text beside a box; `x` is its right end, `y` its middle."""
+    """Text beside a box; `x` is its right end, or its left one, `y` its middle."""
 
     x: float
     y: float
     text: str
+    left: bool = False
+    ink: str = INK
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Drawings of an architecture: SVG, PNG, PDF, Graphviz DOT, and text for the terminal.
 
-`cell` and `chain` give boxes and arrows their places; `save`, `svg`, `to_dot` and `to_text` write
-them down.
+`cell`, `chain` and `tree` give boxes and arrows their places; `save`, `svg`, `to_dot` and `to_text`
+write them down.
 
 Left out: the network that cells are stacked into, and the weights.
 """
@@ -23,10 +23,11 @@ from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 from matplotlib.transforms import Affine2D, Transform
 
-from enas.reports.drawing.boxes import BOLD, BOX_H, COLOURS, FONT, INK, MARGIN, Box, Drawing, text_width
+from enas.reports.drawing.boxes import BOLD, BOX_H, COLOURS, FONT, INK, MARGIN, PALE, Box, Drawing, text_width
 from enas.reports.drawing.cell import graph, layout
 from enas.reports.drawing.chain import chain
 from enas.reports.drawing.text import cell_title, chosen, to_text
+from enas.reports.drawing.tree import modules
 from enas.runs.files import write_atomically
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, WiredCell, WiredEdge, WiredNode
@@ -101,15 +102,16 @@ def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
             note.y,
             note.text,
             fontproperties=FONT,
-            color=INK,
+            color=note.ink,
             parse_math=False,
             transform=place,
-            ha="right",
+            ha="left" if note.left else "right",
             va="center_baseline",
         )
     for box in drawing.boxes:
         rounded(box, BOX_H / 2 if box.kind in ("input", "sum", "output") else 4)
-        text(box.x + box.w / 2, box.y + box.h / 2, box.label, FONT, "white" if box.kind == "output" else INK)
+        ink = {"output": "white", "left out": PALE}.get(box.kind, INK)
+        text(box.x + box.w / 2, box.y + box.h / 2, box.label, FONT, ink)
 
 
 def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
@@ -117,6 +119,13 @@ def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
     if whole.output == "last":
         return chain(cell, cell_title(cell.name), text_width, marks)
     return layout(cell)
+
+
+def _drawings(space: SearchSpace, arch: Architecture, marks: Mapping[str, str]) -> list[Drawing]:
+    """Returns a drawing per cell, or that of a network's modules where the space knows them."""
+    if space.tree is not None:
+        return [modules(space, arch, space.tree)]
+    return [_layout(cell, wired, marks) for cell, wired in _cells(space, arch)]
 
 
 def _cells(space: SearchSpace, arch: Architecture) -> list[tuple[Cell, WiredCell]]:
@@ -144,7 +153,7 @@ def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[st
         matplotlib.rcdefaults()
         matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: small, searchable, read aloud
         matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", "Verdana", "Arial"]  # who reads an SVG may not have it
-        fig = _figure([_layout(cell, wired, marks) for cell, wired in _cells(space, arch)])
+        fig = _figure(_drawings(space, arch, marks))
         fig.savefig(file, format=kind, dpi=200, metadata=dict.fromkeys(none[kind]))
     return file.getvalue()
 

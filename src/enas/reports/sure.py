@@ -1,0 +1,156 @@
+"""The section "what was chosen, how sure" of a report: for each decision the answer of the derived
+architecture, and what the records of the run say for it.
+
+How often the policy gives this answer at the end of the search, and random draws beside it; how
+many of the other ranked architectures give it; and where random architectures were trained from
+scratch, the difference that the answer makes among them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from statistics import fmean
+
+from enas.procedures.statistics import Interval, difference
+from enas.reports.drawing.text import chosen
+from enas.reports.html import table
+from enas.runs.records import Best, Compared
+from enas.spaces.architecture import Answer, Architecture
+from enas.spaces.decisions import Decision
+from enas.spaces.registry import space_of
+
+MOST_ROWS = 24  # with more decisions, their kinds are shown first
+Shares = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What there is for one answer; None where nothing is known."""
+
+    name: str
+    answer: str
+    policy: float | None
+    chance: float | None
+    agree: int
+    others: int  # ranked architectures beside the first that are asked this
+    effect: Interval | None
+
+    @property
+    def kind(self) -> str:
+        """The name of the decision with `*` in the place of its numbers."""
+        return re.sub(r"\d+", "*", self.name)
+
+
+def rows_of(best: Best, compared: Compared | None) -> list[Row]:
+    """Returns a row per decision of the derived architecture, in order."""
+    arch = best.architecture
+    space = space_of(arch.space)
+    others = [entry.architecture for entry in best.ranked[1:]]
+    trained: list[tuple[Architecture, float]] = []
+    if compared is not None:
+        trained = [
+            (random, fmean(compared.uniform[random.id]))
+            for random in map(Architecture.from_dict, compared.uniform_architectures)
+            if random.id in compared.uniform
+        ]
+    rows = []
+    for name, text in chosen(space, arch):
+        decision, answer = space.decision(name), arch.choices[name]
+        asked = [other for other in others if name in other.choices]
+        shares = (best.policy.shares, best.policy.random) if best.policy else ({}, {})
+        policy, chance = (_share(decision, answer, some) for some in shares)
+        agree = sum(other.choices[name] == answer for other in asked)
+        rows.append(Row(name, text, policy, chance, agree, len(asked), _effect(name, answer, trained)))
+    return rows
+
+
+def _share(decision: Decision, answer: Answer, shares: Shares) -> float | None:
+    """Returns the share of draws that give this answer; of a subset, the mean over its options of
+    the share that takes, or leaves out, the option as the answer does."""
+    if decision.name not in shares:
+        return None
+    of = shares[decision.name]
+    if isinstance(answer, str):
+        return of[answer]
+    return fmean(of[o] if decision.contains(answer, o) else 1 - of[o] for o in decision.options)
+
+
+def _effect(name: str, answer: Answer, trained: Sequence[tuple[Architecture, float]]) -> Interval | None:
+    """Returns the mean test figure of those that give this answer minus that of the others which
+    are asked; None for fewer than two of either."""
+    given, not_given = (
+        [figure for arch, figure in trained if name in arch.choices and (arch.choices[name] == answer) == same]
+        for same in (True, False)
+    )
+    return difference(given, not_given) if min(len(given), len(not_given)) >= 2 else None
+
+
+# ------------------------------------------------------------------------------------------- HTML
+def section(best: Best, compared: Compared | None, missing: str) -> str:
+    """Returns the section; `missing`: what it says where the policy is not on record."""
+    rows = rows_of(best, compared)
+    html = "<h2>What was chosen, how sure</h2>\n"
+    if best.policy is None:
+        html += missing
+    else:
+        pairs = [(row.policy, row.chance or 0.0) for row in rows if row.policy is not None]
+        policy, chance = (fmean(values) for values in zip(*pairs, strict=True))
+        html += f"<p>The strategy gives the answers of the derived architecture in <b>{policy:.0%}</b> of its draws at the"
+        html += f" end of the search, on average over {len(pairs)} decisions; random draws give them in {chance:.0%}.</p>\n"
+    effects = [row.effect for row in rows if row.effect is not None]
+    unit = compared.metric.points if compared is not None else ""
+    names = ["decision", "chosen", *(["share of the strategy's draws", "of random draws"] if best.policy else [])]
+    names += ["of the other ranked ones, agree", *([f"effect from scratch, {escape(unit)}"] if effects else [])]
+    whole = table(names, [_cells(row, best.policy is not None, bool(effects)) for row in rows])
+    if len(rows) > MOST_ROWS:
+        html += _kinds(rows, best.policy is not None)
+        whole = f"<details><summary>All {len(rows)} decisions</summary>{whole}</details>\n"
+    html += whole
+    if effects and compared is not None:
+        clear = sum(effect.excludes_zero for effect in effects)
+        html += f"""<p class="soft">Effect: the mean test figure of those of the {len(compared.uniform)} random
+architectures that give this answer minus that of those which do not, with its 95 % interval (Welch); bold where it
+excludes zero. It does for {clear} of {len(effects)}; by chance alone, one in twenty would.</p>\n"""
+    return html
+
+
+def _cells(row: Row, policy: bool, effects: bool) -> list[str]:
+    cells = [escape(row.name), f"<b>{escape(row.answer)}</b>"]
+    cells += [_bar(row.policy), _percent(row.chance)] if policy else []
+    cells += [f"{row.agree} of {row.others}" if row.others else "–"]
+    if effects:
+        text = "–" if row.effect is None else f"{row.effect.mean:+.2f} ± {row.effect.half_width:.2f}"
+        cells += [f"<b>{text}</b>" if row.effect is not None and row.effect.excludes_zero else text]
+    return cells
+
+
+def _kinds(rows: Sequence[Row], policy: bool) -> str:
+    """Returns a table of means over decisions whose names differ in numbers only."""
+    kinds: dict[str, list[Row]] = {}
+    for row in rows:
+        kinds.setdefault(row.kind, []).append(row)
+    cells = []
+    for kind, some in kinds.items():
+        policies = [row.policy for row in some if row.policy is not None]
+        chances = [row.chance for row in some if row.chance is not None]
+        agree = [row.agree / row.others for row in some if row.others]
+        shown = [_bar(_mean(policies)), _percent(_mean(chances))] if policy else []
+        cells.append([escape(kind), str(len(some)), *shown, _percent(_mean(agree))])
+    names = ["kind of decision", "number", *(["share of the strategy's draws", "of random draws"] if policy else [])]
+    return table([*names, "of the other ranked ones, agree"], cells)
+
+
+def _mean(shares: Sequence[float]) -> float | None:
+    return fmean(shares) if shares else None
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.0%}"
+
+
+def _bar(share: float | None) -> str:
+    """Returns a share as a bar and in words."""
+    return "–" if share is None else f'<span class="bar" style="--share:{share:.0%}"></span> {share:.0%}'
