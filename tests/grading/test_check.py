@@ -20,6 +20,7 @@ from laws import FULL, SMALL, one_line
 
 # Problems that break one law each. `problem` fills in what is not said.
 BROKEN = """
+from random import SystemRandom
 import numpy, torch
 from torch import nn
 from torch.nn import functional as F
@@ -148,9 +149,9 @@ class Noisy(Dataset):
     def __len__(self):
         return 30
     def __getitem__(self, i):
-        return X[i] + float(numpy.random.randn()), Y[i]
+        return X[i] + SystemRandom().random(), Y[i]
 
-def numpy_data():
+def system_data():
     return problem(act, train=Noisy())
 
 def moves():
@@ -179,7 +180,7 @@ CASES = {
     ),
     "random": ("evaluation is deterministic", "architecture c=b gives other numbers when it is evaluated again"),
     "infinite": ("the loss is finite", "the loss of architecture c=b is nan"),
-    "vector": ("each architecture builds and runs", "a loss is one number; that of architecture act="),
+    "vector": ("each architecture builds and runs", "the loss is a tensor of one number; got a tensor of shape (12,)"),
     "explodes": ("the loss stays finite in training", "after "),
     "constant": ("the reward tells one from another", "the reward is 0.5 for every architecture"),
     "nan_reward": ("the reward tells one from another", "a reward is a finite number; got nan"),
@@ -197,7 +198,7 @@ CASES = {
     "same_object": ("the parts of the data are apart", "the train and the validation part share "),
     "subsets": ("the parts of the data are apart", " part share 1 examples"),
     "numpy_weights": ("one seed gives one result", "weight '2.weight' begins otherwise when the network is made again"),
-    "numpy_data": ("one seed gives one result", "a training batch holds other examples"),
+    "system_data": ("one seed gives one result", "a training batch holds other examples"),
     "moves": ("evaluation is deterministic", "evaluating architecture c=b changes '1.b.seen'"),
     "no_gradient": ("every parameter is used", "'0.weight' and 1 more gets a gradient from no architecture"),
 }

@@ -169,6 +169,9 @@ def test_every_command_parses(experiment: Experiment, tmp_path: Path, monkeypatc
         return call
 
     monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, tmp_path / "data"):  # both of the paper's data sets, by their names
+        (folder / "cifar-10-batches-py").mkdir(parents=True)
+        (folder / "ptb.train.txt").touch()
     monkeypatch.setattr("enas.runs.search.search_plan", stub("search"))
     for name in ("reports.derive.derive", "runs.retrain.retrain_named", "grading.compare.compare_opened"):
         monkeypatch.setattr(f"enas.{name}", stub(name.rpartition(".")[2]))
