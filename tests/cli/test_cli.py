@@ -123,6 +123,7 @@ def test_graded_by_sharing_ranking_and_cost(tmp_path: Path, capsys: pytest.Captu
     assert "What it cost" in page
 
 
+@pytest.mark.slow
 def test_the_whole_way(derived: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert enas("retrain", derived, "--top", 2) == 0
     rows = json.loads((derived / "retrained.json").read_text())["trainings"]
@@ -221,6 +222,7 @@ def test_other_settings_train_in_a_folder_of_their_own(derived: Path) -> None:
     assert json.loads((derived / "retrained.json").read_text())["trainings"][0] == first
 
 
+@pytest.mark.slow
 def test_config_repeats_a_run(searched: Path, tmp_path: Path) -> None:
     assert enas("search", "--config", searched / "config.json", "--out", tmp_path / "again") == 0
     assert log(tmp_path / "again") == log(searched)
@@ -313,6 +315,7 @@ def test_bad_input_is_one_line(
     assert not list(tmp_path.rglob("config.json")), "nothing is begun"
 
 
+@pytest.mark.slow
 def test_truncated_data_is_one_line(tmp_path: Path, cifar10_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
@@ -385,6 +388,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.Capture
 
 
 # -------------------------------------------------------------------------- stopped, and going on
+@pytest.mark.slow
 def test_max_time_stops_in_good_order(tmp_path: Path, searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = small_search(tmp_path / "run", "--max-time", "0.01s")
     assert f"enas resume {run}" in capsys.readouterr().out.replace("\n", " ")

@@ -241,6 +241,7 @@ def macro_table(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_each_benchmark_is_read_its_own_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By its space alone the command knows file, columns, and what to say of them; another
     benchmark's file is one line."""

@@ -249,14 +249,14 @@ def obeys_the_laws(spec: Spec, archs: int) -> None:
         net.train()
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(NETWORKS)
 def test_laws_of_all_networks(spec: Spec) -> None:
     obeys_the_laws(spec, 2)
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(st.recursive(LEAVES, specs, max_leaves=20))
 def test_laws_of_large_networks(spec: Spec) -> None:
     obeys_the_laws(spec, 4)

@@ -214,7 +214,8 @@ def losses(make: Callable[[], Supernet], steps: int, dtype: torch.dtype) -> list
     return out
 
 
-@pytest.mark.parametrize("make", [micro, pytest.param(macro, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [micro, macro])
 def test_fifty_steps_have_the_losses_of_torchs_own_kernels(make: Callable[[], Supernet]) -> None:
     """In double precision, all pieces on and all off: what differs is the order of sums, 1e-16 a
     step, and training's own sensitivity, which makes less than 1e-7 of it in fifty steps."""

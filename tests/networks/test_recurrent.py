@@ -396,6 +396,7 @@ def some_text(n: int = 900) -> TextData:
 SMALL_TASK = LanguageModelSettings(batch_size=6, bptt=10, reward_batch=4, reward_window=8, eval_batch=5, eval_window=10)
 
 
+@pytest.mark.slow
 def test_a_search_and_a_training_learn() -> None:
     """Both end below the perplexity of a uniform model, which is the vocabulary's size."""
     like = presets.config_of("text-rnn")

@@ -210,7 +210,9 @@ def test_the_share_of_steps_that_may_be_skipped_is_a_setting() -> None:
     assert [e.metrics.get("skipped_steps") for e in procedure.run() if isinstance(e, EpochEnd)] == [4, None]
 
 
-@pytest.mark.parametrize("stop", range(1, 9))
+@pytest.mark.parametrize(
+    "stop", [pytest.param(stop, marks=() if stop in (2, 7) else pytest.mark.slow) for stop in range(1, 9)]
+)
 def test_a_search_that_skips_resumes_as_if_it_had_not_stopped(stop: int) -> None:
     def run(procedure: Search, made: int) -> list[Any]:
         spoil(procedure.task, lambda call: call + made in (1, 7), "gradient")
@@ -316,7 +318,9 @@ def test_a_training_that_diverges_too_often_ends() -> None:
 
 
 @pytest.mark.parametrize("average", ["none", "nt_asgd"])
-@pytest.mark.parametrize("stop", [2, 6, 7, 8, 9, 11])
+@pytest.mark.parametrize(
+    "stop", [pytest.param(stop, marks=() if stop in (7, 9) else pytest.mark.slow) for stop in (2, 6, 7, 8, 9, 11)]
+)
 def test_a_training_that_goes_back_resumes_as_if_it_had_not_stopped(stop: int, average: str) -> None:
     wrong = 7  # its call, in the middle of the second epoch: the seventh event is the end of the first
 

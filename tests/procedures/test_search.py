@@ -77,6 +77,7 @@ def files(path: Path) -> dict[str, bytes]:
     return {name: (path / f"{name}.jsonl").read_bytes() for name in ("metrics", "architectures")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_resumed_at_any_step_equals_uninterrupted(tmp_path: Path, strategy: str) -> None:
     plan = tiny(strategy=strategy)
@@ -112,6 +113,7 @@ def test_resumed_at_any_step_equals_uninterrupted(tmp_path: Path, strategy: str)
     assert files(path) == files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_one_seed_one_result_and_another_seed_another(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         torch.manual_seed(len(name))  # global state has no say

@@ -97,7 +97,13 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "strategy", ["evolution", "own", pytest.param("random", marks=SLOW), pytest.param("reinforce", marks=SLOW)]
+    "strategy",
+    [
+        "own",
+        pytest.param("evolution", marks=SLOW),
+        pytest.param("random", marks=SLOW),
+        pytest.param("reinforce", marks=SLOW),
+    ],
 )
 def test_any_strategy_searches_resumes_and_is_derived_from(
     strategy: str, own_strategy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

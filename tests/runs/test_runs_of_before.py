@@ -19,7 +19,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path(shutil.copytree(BEFORE / request.param, tmp_path / request.param))
 
 
-@pytest.mark.parametrize("run", ["digits-macro", "text-rnn"], indirect=True)
+@pytest.mark.parametrize("run", [pytest.param("digits-macro", marks=pytest.mark.slow), "text-rnn"], indirect=True)
 def test_a_stopped_search_goes_on_as_it_did_then(run: Path) -> None:
     """Its settings are those of then: an epoch more gives the figures that the earlier version got, up to rounding."""
     assert main(["resume", str(run)]) == 0

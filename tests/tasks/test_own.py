@@ -136,7 +136,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-@pytest.mark.parametrize("function", ["problem", pytest.param("scored", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("function", ["problem", "scored"])
 def test_every_command_takes_it(function: str, module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     what, run, halved = f"{module}:{function}", tmp_path / "run", tmp_path / "halved"
     assert main(["search", what, *FEW, "--out", str(run)]) == 0
