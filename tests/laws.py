@@ -19,7 +19,8 @@ from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, OpSubset, SubsetChoice, When
 from enas.spaces.registry import SPACES
-from enas.spaces.space import Limit, SearchSpace
+from enas.spaces.limits import Limit, Rule
+from enas.spaces.space import SearchSpace
 
 
 def plain_address(edge: WiredEdge, position: int) -> str:
@@ -32,7 +33,7 @@ def of_cell(name: str, *nodes: Node, inputs: tuple[str, ...] = ("a", "b"), **cel
     return SearchSpace.of_cells(name, cells, settings={}, backbone="none", address=plain_address)
 
 
-def of_walk(name: str, *decisions: Decision, anchors: str = "abde", limit: Limit | None = None) -> SearchSpace:
+def of_walk(name: str, *decisions: Decision, anchors: str = "abde", limit: Limit | Rule | None = None) -> SearchSpace:
     """A space of decisions alone, over anchors `c.a`, `c.b`, ..."""
     return SearchSpace(name, (*(Anchor(f"c.{anchor}") for anchor in anchors), *decisions), limit=limit)
 
