@@ -19,6 +19,7 @@ Shapes: C kinds of cost, in the order of `KINDS`.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import random
@@ -78,8 +79,9 @@ class Bill:
     def __init__(self, network: Supernet, example: tuple[Tensor, ...], batch: int = 1):
         self.network, self.example, self.batch = network.eval(), example, batch
         self.seen: dict[Alike, np.ndarray] = {}  # MACs and memory of one example
-        self.seconds: Mapping[Alike, float] | None = None  # None: no latencies are known
+        self.seconds: Mapping[str, float] | None = None  # by `key`; None: no latencies are known
         self._alike: dict[str, Alike] = {}
+        self._prices: dict[str, np.ndarray] = {}
 
     def used(self, arch: Architecture) -> list[str]:
         """Returns the addresses that a forward pass of `arch` uses."""
@@ -105,11 +107,18 @@ class Bill:
 
     def price(self, address: str) -> np.ndarray:
         """Returns what one address costs, (C,); KeyError where none alike was seen."""
-        alike = self.alike(address)
-        parameters = sum(math.prod(shape) for shape in alike[2])
-        macs, memory = self.seen[alike]
-        seconds = 0.0 if self.seconds is None else self.seconds.get(alike, 0.0)
-        return np.array([parameters, macs, memory * self.batch, seconds])
+        if address not in self._prices:
+            alike = self.alike(address)
+            parameters = sum(math.prod(shape) for shape in alike[2])
+            macs, memory = self.seen[alike]
+            seconds = 0.0 if self.seconds is None else self.seconds.get(key(alike), 0.0)
+            self._prices[address] = np.array([parameters, macs, memory * self.batch, seconds])
+        return self._prices[address]
+
+    def priced(self, seconds: Mapping[str, float]) -> None:
+        """Takes the latencies of all addresses that are alike, by `key`."""
+        self.seconds = seconds
+        self._prices.clear()
 
     def look_at(self, arch: Architecture) -> None:
         """Counts what each address of `arch` does in a forward pass."""
@@ -153,6 +162,11 @@ class OwnBill:
             parameters = self.network.num_parameters(arch)
             self._known[arch] = Costs(parameters, round(macs), round(memory * self.batch))
         return self._known[arch]
+
+
+def key(alike: Alike) -> str:
+    """Returns a short name for addresses that are alike, for files."""
+    return hashlib.sha256(repr(alike).encode()).hexdigest()[:12]
 
 
 # ------------------------------------------------------------------------------------ hard limits

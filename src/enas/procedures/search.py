@@ -29,6 +29,7 @@ from enas.procedures.preview import Cost, seconds_of_a_tell
 from enas.procedures.settings import SearchSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.decisions import OpChoice, SubsetChoice
+from enas.spaces.space import SearchSpace
 from enas.state import Record, State, Values, copied, load_optimizer, module_state, optimizer_tensors, seed_of, seeded
 from enas.strategies.random_search import RandomSearch
 from enas.strategies.strategy import Strategy
@@ -102,10 +103,21 @@ def _shares(counts: Counter[str]) -> dict[str, float]:
 
 
 class Search:
-    def __init__(self, settings: SearchSettings, task: Task, supernet: Supernet, strategy: Strategy, seed: int = 0):
+    def __init__(
+        self,
+        settings: SearchSettings,
+        task: Task,
+        supernet: Supernet,
+        strategy: Strategy,
+        seed: int = 0,
+        space: SearchSpace | None = None,
+    ):
+        """space: what random architectures are drawn from, where it has a limit that the supernet's
+        does not have."""
         self.settings, self.seed = settings, seed
+        self.space = space or supernet.space
         self.task, self.supernet, self.strategy = task, supernet, strategy
-        self.uniform = RandomSearch(supernet.space, seed=seed)
+        self.uniform = RandomSearch(self.space, seed=seed)
         self._named = dict(supernet.named_parameters())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.epoch, self.phase, self.step = 0, "shared", 0
@@ -222,6 +234,8 @@ class Search:
         metrics: Record = {"epoch": self.epoch + 1, **self.means.values()}
         metrics |= {"ops": _shares(self.ops), **self.norms.summary(), **self.skipped.metrics()}
         metrics |= self._probed()
+        drawers = [drawer for drawer in (self.uniform, self.strategy) if isinstance(drawer, RandomSearch)]
+        metrics |= {"acceptance": drawer.acceptance for drawer in drawers if drawer.acceptance is not None}
         if wrong := alarms(metrics, self.supernet.space):
             metrics["alarms"] = wrong
         self.epoch += 1
@@ -239,7 +253,7 @@ class Search:
         before = copied(self.strategy.state())
         mine = self.strategy.ask(n)
         self.strategy.load(before)
-        others = RandomSearch(self.supernet.space, seed=seed_of(self.seed, "probe", self.epoch)).ask(n)
+        others = RandomSearch(self.space, seed=seed_of(self.seed, "probe", self.epoch)).ask(n)
         policy, uniform = [], []
         for i, pair in enumerate(zip(mine, others, strict=True)):
             a, b = self.task.rewards(self.supernet, pair, self.task.reward_batch(self.controller_step + i))
@@ -308,7 +322,7 @@ class Search:
         """Measures on random children what the rest of the search will take: on `children` of them
         after `warm`, and on up to `most` while `seconds` are not over, because they differ. Changes
         nothing."""
-        asked = RandomSearch(self.supernet.space, seed=self.seed).ask(warm + max(children, most))
+        asked = RandomSearch(self.space, seed=self.seed).ask(warm + max(children, most))
         began = time.perf_counter()
         buffers, remembered = {name: b.clone() for name, b in self.supernet.named_buffers()}, self.task.state()
         batch, reward_batch = self.task.train_batch(0, 0), self.task.reward_batch(0)
