@@ -451,7 +451,7 @@ class _Attributed(TorchDispatchMode):
 
     def __init__(self, modules: Mapping[str, nn.Module]):
         super().__init__()
-        self.modules = {address: module for address, module in modules.items() if not any(True for _ in module.parameters())}
+        self.modules = {address: module for address, module in modules.items() if address != REST}
         self.counts: dict[str, np.ndarray] = {}
         # The tensors are kept, so that no other one gets the id of one of them.
         self.owned: dict[int, tuple[Tensor, Counter[str]]] = {
