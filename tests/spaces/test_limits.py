@@ -12,22 +12,19 @@ import pytest
 from laws import OPS, SMALL, of_walk
 
 from enas.spaces.architecture import Architecture
+from enas.spaces.costs import Costs, CostTerm, Limits, amount, duration, pareto, rewarded
 from enas.spaces.decisions import OpChoice, OpSubset, When
 from enas.spaces.limits import (
     CellPrices,
     CellsLimit,
     CostLimit,
-    Costs,
     Infeasible,
     LayerPrices,
     LayersLimit,
-    Limits,
     RuleLimit,
     TableLimit,
     TreeLimit,
     WitnessLimit,
-    amount,
-    duration,
 )
 from enas.spaces.space import SearchSpace
 
@@ -155,7 +152,9 @@ def cells_case(space: SearchSpace, seed: int) -> tuple[CellPrices, Price]:
     draw = np.random.default_rng(seed)
     cells, nodes = space.cells, len(space.cells[0].nodes)
     ops = space.decisions[2].options
-    reads = np.array([[[bool(i & 1), bool(i & 2)] for i in pair] for pair in [(a, b) for a in (1, 2, 3) for b in (1, 2, 3)]])
+    reads = np.array(
+        [[[bool(i & 1), bool(i & 2)] for i in pair] for pair in [(a, b) for a in (1, 2, 3) for b in (1, 2, 3)]]
+    )
     more = 1 + reads.sum((1, 2))
     by_kind = draw.integers(0, 9, (len(cells), nodes, 2, 3, len(ops), 2))
     edges = np.zeros((len(reads), len(cells), nodes, 2, 2 + nodes - 1, len(ops), 2))
@@ -186,7 +185,9 @@ def cells_case(space: SearchSpace, seed: int) -> tuple[CellPrices, Price]:
 def test_cells_are_exact(nodes: int, share: float) -> None:
     from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 
-    space = conv_micro(ConvMicroSettings(num_nodes=nodes, ops=("identity", "avg_pool_3x3") if nodes == 1 else ("identity",)))
+    space = conv_micro(
+        ConvMicroSettings(num_nodes=nodes, ops=("identity", "avg_pool_3x3") if nodes == 1 else ("identity",))
+    )
     prices, price = cells_case(space, nodes)
     parameters, _ = quantiles(space, price, share)
     limits = Limits(max_params=parameters)
@@ -205,7 +206,10 @@ def layers_case(space: SearchSpace, seed: int) -> tuple[LayerPrices, list[list[i
     level = np.array([sum(cut < i for cut in (1, 2)) for i in range(L + 1)])
     chained = cell.nodes[-1].merge == "after"
     prices = LayerPrices(
-        *(draw.integers(1, 9, shape).astype(float) for shape in ((1,), (L, len(ops), 1), (L, L + 1, 1), (L, 1), (2, L + 1, 1))),
+        *(
+            draw.integers(1, 9, shape).astype(float)
+            for shape in ((1,), (L, len(ops), 1), (L, L + 1, 1), (L, 1), (2, L + 1, 1))
+        ),
         level,
         chained,
     )
@@ -221,7 +225,9 @@ def layers_case(space: SearchSpace, seed: int) -> tuple[LayerPrices, list[list[i
             total += prices.merge[k, 0] * bool(node.skips) + sum(prices.merges[k, order.index(s), 0] for s in node.skips)
             for name in node.reads:
                 deepest[name] = max(deepest.get(name, 0), int(level[k + 1]))
-        total += sum(prices.halvings[c, order.index(n), 0] for n, d in deepest.items() for c in range(level[order.index(n)], d))
+        total += sum(
+            prices.halvings[c, order.index(n), 0] for n, d in deepest.items() for c in range(level[order.index(n)], d)
+        )
         return Costs(int(total), 0, 0)
 
     return prices, sources, price
@@ -285,7 +291,14 @@ def test_drawing_one_by_one_or_many_gives_what_obeys_in_equal_shares() -> None:
 
 
 def test_amounts_are_read() -> None:
-    assert [amount(text) for text in ("3M", "600k", "2G", "1.5M", "12,000", "7")] == [3_000_000, 600_000, 2 * 10**9, 1_500_000, 12_000, 7]
+    assert [amount(text) for text in ("3M", "600k", "2G", "1.5M", "12,000", "7")] == [
+        3_000_000,
+        600_000,
+        2 * 10**9,
+        1_500_000,
+        12_000,
+        7,
+    ]
     assert [duration(text) for text in ("8ms", "250us", "1.5s")] == [0.008, 250e-6, 1.5]
     for wrong in ("", "3X", "M"):
         with pytest.raises(ValueError, match="a limit is a number and k, M or G"):
@@ -301,3 +314,39 @@ def test_a_rule_stands_for_a_limit() -> None:
     only = replace(space, limit=lambda decision, answers: (True, False, False))
     same = replace(space, limit=RuleLimit(space, lambda decision, answers: (True, False, False)))
     assert list(only.enumerate()) == list(same.enumerate()) == [space.architecture({"c.op": "conv"})]
+
+
+# -------------------------------------------------------------------------------------- soft terms
+def test_terms_by_hand() -> None:
+    costs = Costs(2_000_000, 900, 0, 0.004)
+    power, absolute = CostTerm.parse("parameters:1M:power:-0.07"), CostTerm.parse("latency:8ms:absolute:-0.5")
+    assert power.applied(0.8, costs) == 0.8 * 2**-0.07
+    assert absolute.applied(0.8, costs) == pytest.approx(0.8 - 0.5 * 0.5)
+    assert rewarded(0.8, costs, [power, absolute]) == pytest.approx(0.8 * 2**-0.07 - 0.25)
+    assert CostTerm.parse("macs:900:power:-2").applied(0.5, costs) == 0.5
+    with pytest.raises(ValueError, match="needs a table of latencies"):
+        absolute.applied(0.8, Costs(1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("macs:3M:power", "a cost term is KIND:TARGET:FORM:WEIGHT"),
+        ("flops:3M:power:-1", "the cost of a term is one of parameters, macs, memory, latency; got 'flops'"),
+        ("macs:3M:square:-1", "the form of a cost term is one of power, absolute; got 'square'"),
+        ("macs:3M:power:x", "the weight of a cost term is a number"),
+        ("macs:3M:power:0.1", "the weight of a cost term is at most 0"),
+    ],
+)
+def test_wrong_terms(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        CostTerm.parse(text)
+
+
+def test_a_front_is_what_nothing_beats() -> None:
+    rewards, costs = [0.5, 0.9, 0.9, 0.4, 0.7, 0.95], [1, 3, 4, 0.5, 1, 9]
+    assert pareto(rewards, costs) == [3, 4, 1, 5]
+    points = rng.random((60, 2)).round(1)
+    front = pareto(points[:, 0].tolist(), points[:, 1].tolist())
+    beaten = [any((q >= p) & (c <= d) and (q > p or c < d) for q, c in points) for p, d in points]
+    assert {tuple(points[i]) for i in front} == {tuple(p) for p, b in zip(points, beaten, strict=True) if not b}

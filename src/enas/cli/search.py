@@ -92,10 +92,12 @@ def search(args: list[str]) -> int:
 
 def _limited(plan: Plan, flags: Any) -> Plan:
     """Returns the plan with the limits that flags give, in place of its own."""
-    from enas.spaces.limits import amount, duration
+    from enas.spaces.costs import amount, duration
 
     given = {name: getattr(flags, name) for name in ("max_params", "max_macs", "max_memory", "max_latency")}
-    values = {name: (duration if name == "max_latency" else amount)(text) for name, text in given.items() if text is not None}
+    values = {
+        name: (duration if name == "max_latency" else amount)(text) for name, text in given.items() if text is not None
+    }
     plan = dataclasses.replace(plan, limits=dataclasses.replace(plan.limits, **values))
     if flags.latency_table is not None:
         from enas.runs.cost import with_latencies

@@ -33,7 +33,9 @@ def uniform_architectures(space: SearchSpace, n: int, seed: int, without: Archit
         arch = space.sample(rng)
         again += arch in drawn or arch == without
         if again > TRIES:
-            raise ValueError(f"the limit of space '{space.name}' leaves fewer than {n} different architectures to compare with")
+            raise ValueError(
+                f"the limit of space '{space.name}' leaves fewer than {n} different architectures to compare with"
+            )
         if arch != without:
             drawn[arch] = None
     return list(drawn)

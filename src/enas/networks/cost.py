@@ -42,17 +42,15 @@ from enas.networks.own import OwnNetwork
 from enas.networks.supernet import Supernet
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import MERGED, possible_edges
+from enas.spaces.costs import KINDS, Costs, Limits
 from enas.spaces.decisions import Decision, SubsetChoice
 from enas.spaces.limits import (
-    KINDS,
     SMALL,
     CellPrices,
     CellsLimit,
     CostLimit,
-    Costs,
     LayerPrices,
     LayersLimit,
-    Limits,
     TableLimit,
     TreeLimit,
     WitnessLimit,
@@ -99,9 +97,12 @@ class Bill:
     def of(self, arch: Architecture) -> Costs:
         """Returns what `arch` costs."""
         addresses = [REST, *self.used(arch)]
-        if any(self.alike(address) not in self.seen for address in addresses):
+        try:
+            prices = [self.price(address) for address in addresses]
+        except KeyError:
             self.look_at(arch)
-        parameters, macs, memory, seconds = np.sum([self.price(address) for address in addresses], axis=0)
+            prices = [self.price(address) for address in addresses]
+        parameters, macs, memory, seconds = np.sum(prices, axis=0)
         known = self.seconds is not None
         return Costs(int(parameters), int(macs), int(memory), float(seconds) if known else None)
 
@@ -216,9 +217,7 @@ def _completed(space: SearchSpace, choices: Mapping[str, Answer]) -> Architectur
     return Architecture.of(space.spec, whole)
 
 
-def _by_cost(
-    space: SearchSpace, costs: Callable[[Architecture], Costs], limits: Limits
-) -> dict[str, tuple[str, ...]]:
+def _by_cost(space: SearchSpace, costs: Callable[[Architecture], Costs], limits: Limits) -> dict[str, tuple[str, ...]]:
     """Returns the options of each decision, the cheapest first, in shares of the limits."""
     order = {}
     for decision in space.decisions:
@@ -229,8 +228,8 @@ def _by_cost(
             if isinstance(decision, SubsetChoice):
                 rest = [other for other in decision.options if other != option]
                 answer = decision.check([option, *rest[: max(0, decision.bounds[0] - 1)]])
-            known = dict(zip(KINDS, costs(_completed(space, {**needed, decision.name: answer})).values(), strict=True))
-            priced.append((sum(known[kind] / most for kind, most in limits.kinds.items()), option))
+            found = costs(_completed(space, {**needed, decision.name: answer}))
+            priced.append((sum(found.of(kind) / most for kind, most in limits.kinds.items()), option))
         order[decision.name] = tuple(option for _, option in sorted(priced, key=lambda pair: pair[0]))
     return order
 

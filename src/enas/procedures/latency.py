@@ -121,5 +121,8 @@ def solve(counts: np.ndarray, seconds: np.ndarray, macs: np.ndarray) -> np.ndarr
     first, _ = nnls(simple / scale / seconds[:, None], np.ones(len(seconds)))
     guess = np.maximum((first / scale) @ np.stack([np.ones_like(macs), macs]), 1e-12)
     drawn = DRAWN * np.eye(len(macs))  # in shares of the guess
-    shares, _ = nnls(np.concatenate([counts * guess / seconds[:, None], drawn]), np.concatenate([np.ones(len(seconds)), DRAWN * np.ones(len(macs))]))
+    shares, _ = nnls(
+        np.concatenate([counts * guess / seconds[:, None], drawn]),
+        np.concatenate([np.ones(len(seconds)), DRAWN * np.ones(len(macs))]),
+    )
     return np.asarray(shares * guess)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Literal
 
@@ -28,6 +28,7 @@ from enas.procedures.optimizer import GradientNorms, forget_gradients, learning_
 from enas.procedures.preview import Cost, seconds_of_a_tell
 from enas.procedures.settings import SearchSettings
 from enas.spaces.architecture import Architecture
+from enas.spaces.costs import Costs, CostTerm, rewarded
 from enas.spaces.decisions import OpChoice, SubsetChoice
 from enas.spaces.space import SearchSpace
 from enas.state import Record, State, Values, copied, load_optimizer, module_state, optimizer_tensors, seed_of, seeded
@@ -111,11 +112,13 @@ class Search:
         strategy: Strategy,
         seed: int = 0,
         space: SearchSpace | None = None,
+        costs: Callable[[Architecture], Costs] | None = None,
     ):
         """space: what random architectures are drawn from, where it has a limit that the supernet's
-        does not have."""
+        does not have. costs: needed for terms of costs in the reward."""
         self.settings, self.seed = settings, seed
         self.space = space or supernet.space
+        self.terms, self.costs = [CostTerm.parse(term) for term in settings.cost_terms], costs
         self.task, self.supernet, self.strategy = task, supernet, strategy
         self.uniform = RandomSearch(self.space, seed=seed)
         self._named = dict(supernet.named_parameters())
@@ -218,6 +221,9 @@ class Search:
         archs = self.strategy.ask(self.settings.architectures)
         batch = self.task.reward_batch(self.controller_step)
         rewards = self.task.rewards(self.supernet, archs, batch)
+        if self.terms:
+            assert self.costs is not None
+            rewards = [rewarded(r, self.costs(arch), self.terms) for r, arch in zip(rewards, archs, strict=True)]
         failed = self.skipped.architectures
         rewards = [
             self.task.worst_reward if arch.id in failed else reward for arch, reward in zip(archs, rewards, strict=True)

@@ -19,12 +19,26 @@ from pathlib import Path
 
 from enas.grading.ledger import seconds_at_work
 from enas.procedures.statistics import Coefficient
-from enas.reports.charts import BLUE, BROWN, FAINT, GREY, SHARED, Line, charting, line_chart, op_chart, series, strip_plot
+from enas.reports.charts import (
+    BLUE,
+    BROWN,
+    COST_UNITS,
+    FAINT,
+    GREY,
+    SHARED,
+    Line,
+    charting,
+    line_chart,
+    op_chart,
+    pareto_chart,
+    series,
+    strip_plot,
+)
 from enas.reports.drawing import render
 from enas.reports.experiments import disabled, local
 from enas.reports.html import document
 from enas.runs.files import blaming, flat, write_atomically
-from enas.runs.records import Best, Compared, Config, Result, Retrained, epochs, ticks
+from enas.runs.records import Best, Compared, Config, Pareto, Result, Retrained, epochs, ticks
 from enas.spaces.registry import space_of
 from enas.state import Values
 from enas.tasks.metrics import METRICS, metric_in
@@ -213,7 +227,24 @@ trained from scratch</figcaption>\n<div class="drawing">{cells}</div></figure>
 <details><summary>As text</summary><pre>{escape(render.to_text(space, arch))}</pre></details>
 <h2>Ranked by shared weights</h2>
 <p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> From scratch, each reaches another
-{name}.</p>\n{_table(names, rows)}"""
+{name}.</p>\n{_table(names, rows)}{_pareto(run, best.pareto) if best.pareto else ""}"""
+
+
+def _pareto(run: Run, pareto: Pareto) -> str:
+    """Returns the front of reward against a cost, with the architectures behind its points."""
+    reward = REWARDS.get(str(run.setting("task.reward")), "reward")
+    factor, unit = COST_UNITS[pareto.kind]
+    rows = [
+        (
+            f"<code>{_text(point.id)}</code>",
+            f"{point.cost * factor:,.3f}",
+            f"{point.reward:.4f}",
+            f"<details><summary>choices</summary><pre>{escape(render.to_text(space_of(point.space), point.architecture))}</pre></details>",
+        )
+        for point in pareto.points
+    ]
+    names = ("architecture", unit, f"reward {SHARED}", "what it is")
+    return f"<h2>Reward against cost</h2>\n{pareto_chart(pareto, reward)}{_table(names, rows)}"
 
 
 def search(run: Run) -> str:

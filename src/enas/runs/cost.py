@@ -22,7 +22,7 @@ from enas.runs.process import machine, prepare, versions
 from enas.runs.records import Best
 from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture
-from enas.spaces.limits import KINDS, Costs
+from enas.spaces.costs import KINDS, Costs
 from enas.state import Record
 
 SHARES = (1, 10, 20, 50, 80, 99)  # percentiles of random architectures that are shown

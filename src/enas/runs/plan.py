@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from enas.runs.presets import registry as presets
 from enas.runs.process import cores, machine, prepare, versions
 from enas.runs.settings import Config, Names, RetrainConfig, Settings, as_recorded, to_dict
 from enas.spaces.architecture import Architecture, Reference
-from enas.spaces.limits import Costs, Limits
+from enas.spaces.costs import Costs, CostTerm, Limits
 from enas.spaces.own import OwnSpaceSettings
 from enas.spaces.registry import make_space, settings_of
 from enas.spaces.space import SearchSpace
@@ -247,7 +248,10 @@ class Plan:
         task = self.task(self.load_data(), self.settings.task)
         supernet = self.network(self.settings.network, task)
         space = self.limited_space
-        return Search(self.settings.search, task, supernet, self.strategy(space), self.seed, space)
+        costs = self.cost if self.settings.search.cost_terms else None
+        for term in self.settings.search.cost_terms:  # one that cannot be is said before minutes are spent
+            CostTerm.parse(term).applied(1.0, self.cost(space.sample(random.Random(0))))
+        return Search(self.settings.search, task, supernet, self.strategy(space), self.seed, space, costs)
 
 
 def reference_entry(name: str, task: str) -> ReferenceEntry:
@@ -302,7 +306,9 @@ def latencies_of(table: Values, plan: Plan) -> dict[str, float]:
     network."""
     for name, here in (("space", plan.names.space), ("network", to_dict(plan.settings.retrain.network))):
         if table[name] != here:
-            raise ValueError(f"the table of latencies is of another {name} than this plan's: measure it anew, `enas latency`")
+            raise ValueError(
+                f"the table of latencies is of another {name} than this plan's: measure it anew, `enas latency`"
+            )
     return {entry["key"]: entry["seconds"] for entry in table["entries"]}
 
 

@@ -23,15 +23,14 @@ Shapes: M architectures, K options of a decision, C costs, S sources, L layers; 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from enas.ranges import POSITIVE, check_ranges
 from enas.spaces.architecture import Answer, Architecture
+from enas.spaces.costs import KINDS, SLACK, Costs, Limits, shown
 from enas.spaces.decisions import Decision, SubsetChoice
 
 if TYPE_CHECKING:
@@ -40,84 +39,6 @@ if TYPE_CHECKING:
 Array = np.ndarray
 Rule = Callable[[Decision, Mapping[str, Answer]], "tuple[bool, ...] | None"]
 SMALL = 1 << 18  # cells of a table that is still filled for every architecture of a space
-SLACK = 1 + 1e-12  # sums of seconds are not exact
-
-
-# ------------------------------------------------------------------------------ costs and budgets
-@dataclass(frozen=True)
-class Costs:
-    """What an architecture costs."""
-
-    parameters: int
-    macs: int
-    """Multiply-accumulates of one image or token."""
-    memory: int
-    """Bytes of activations that a training step keeps."""
-    latency: float | None = None
-    """Seconds of a forward pass; None: not known."""
-
-    def values(self) -> tuple[float, ...]:
-        """Returns them in the order of `KINDS`; nan for what is not known."""
-        return (self.parameters, self.macs, self.memory, math.nan if self.latency is None else self.latency)
-
-
-KINDS = tuple(f.name for f in fields(Costs))
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The most that an architecture may cost; None: any cost."""
-
-    max_params: int | None = None
-    """Largest number of parameters."""
-    max_macs: int | None = None
-    """Largest number of multiply-accumulates, per image or token."""
-    max_latency: float | None = None
-    """Longest forward pass, in seconds, as a table of latencies predicts it."""
-    max_memory: int | None = None
-    """Most bytes of activations that a training step from scratch keeps."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "", **{f.name: POSITIVE for f in fields(self)})
-
-    @property
-    def kinds(self) -> dict[str, float]:
-        """Returns the limits that there are, by kind of cost."""
-        names = zip(KINDS, (self.max_params, self.max_macs, self.max_memory, self.max_latency), strict=True)
-        return {kind: most for kind, most in names if most is not None}
-
-    def hold(self, costs: Costs) -> bool:
-        """Returns whether `costs` are within all limits."""
-        known = dict(zip(KINDS, costs.values(), strict=True))
-        return all(known[kind] <= most * SLACK for kind, most in self.kinds.items())
-
-    def about(self) -> str:
-        """Returns the limits in words."""
-        return " and ".join(f"at most {shown(kind, most)}" for kind, most in self.kinds.items())
-
-
-def shown(kind: str, value: float) -> str:
-    """Returns a cost with its unit, for people."""
-    if kind == "latency":
-        return f"{value * 1000:.3g} ms of latency"
-    unit = {"parameters": "parameters", "macs": "multiply-accumulates", "memory": "bytes of activations"}[kind]
-    return f"{value:,.0f} {unit}"
-
-
-def amount(text: str) -> int:
-    """Returns a whole number such as 3M, 600M, 2G or 12,000; ValueError for another form."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMG]?)B?", text.strip().replace(",", "").replace("_", ""))
-    if match is None:
-        raise ValueError(f"a limit is a number and k, M or G, such as 3M or 600k; got '{text}'")
-    return round(float(match[1]) * {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}[match[2]])
-
-
-def duration(text: str) -> float:
-    """Returns the seconds of a latency such as 8ms, 250us or 1.5s; ValueError for another form."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
-    if match is None:
-        raise ValueError(f"a latency is a number and us, ms or s, such as 8ms; got '{text}'")
-    return float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[match[2]]
 
 
 # ------------------------------------------------------------------------------------ the contract

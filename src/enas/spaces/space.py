@@ -281,7 +281,9 @@ class SearchSpace:
             if since >= TRIES:
                 smallest = getattr(self.limit, "smallest", "")
                 smallest = f"{self._limit_says}, and the smallest possible is {smallest}" if smallest else ""
-                raise ValueError(f"the limit of space '{self.name}' forbids all of {TRIES:,} random architectures{smallest}")
+                raise ValueError(
+                    f"the limit of space '{self.name}' forbids all of {TRIES:,} random architectures{smallest}"
+                )
         return found, drawn
 
     def enumerate(self) -> Iterator[Architecture]:
