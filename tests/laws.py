@@ -21,8 +21,8 @@ from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge
 from enas.spaces.costs import Limits
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, OpSubset, SubsetChoice, When
-from enas.spaces.registry import SPACES
 from enas.spaces.limits import LayerPrices, LayersLimit, Limit, Rule, TreeLimit
+from enas.spaces.registry import SPACES
 from enas.spaces.space import SearchSpace
 
 

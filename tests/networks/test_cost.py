@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from laws import FULL, SMALL
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,6 +21,7 @@ from enas.networks.registry import BACKBONES
 from enas.spaces.architecture import Architecture
 from enas.spaces.registry import SPACES
 from enas.spaces.space import SearchSpace
+from laws import FULL, SMALL
 
 IMAGES, WORDS = {"channels": 3, "image_size": 16, "classes": 10}, {"vocabulary": 30}
 
@@ -130,7 +130,7 @@ def test_latencies_are_sums_over_addresses() -> None:
     arch = space.sample(random.Random(0))
     bill.of(arch)
     names = [key(bill.alike(address)) for address in [REST, *bill.used(arch)]]
-    bill.priced({name: 2.0 for name in names})
+    bill.priced(dict.fromkeys(names, 2.0))
     assert bill.of(arch).latency == 2.0 * len(names)
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from laws import OPS, SMALL, of_walk
 
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Costs, CostTerm, Limits, amount, duration, pareto, rewarded
@@ -27,6 +26,7 @@ from enas.spaces.limits import (
     WitnessLimit,
 )
 from enas.spaces.space import SearchSpace
+from laws import OPS, SMALL, of_walk
 
 rng = np.random.default_rng(0)
 Price = Callable[[Architecture], Costs]

@@ -40,9 +40,9 @@ def cost(args: list[str]) -> int:
     from enas.runs.cost import architectures_of, plan_for, priced
 
     where, archs = architectures_of(flags.what)
-    plan = plan_for(flags.preset or where, flags.recipe, flags.latency_table, flags.data)
+    plan = plan_for(str(flags.preset or where), flags.recipe, flags.latency_table, flags.data)
     for arch in list(archs.values())[:1]:
-        plan = plan.with_space(dict(arch.space)) if plan.settings.space != plan.space else plan
+        plan = plan.with_space(dict(arch.space))
     found = priced(plan, archs, flags.samples)
     batch = plan.settings.retrain.task.batch_size
     print(f"in the network trained from scratch ({plan.preset}, {plan.recipe}); activations of a training step of {batch}")

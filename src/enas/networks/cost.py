@@ -48,9 +48,9 @@ from enas.spaces.limits import (
     SMALL,
     CellPrices,
     CellsLimit,
-    CostLimit,
     LayerPrices,
     LayersLimit,
+    Limit,
     TableLimit,
     TreeLimit,
     WitnessLimit,
@@ -183,7 +183,7 @@ def limited(space: SearchSpace, limits: Limits, bill: Bill | OwnBill) -> SearchS
     return replace(space, limit=_limit(space, limits, bill))
 
 
-def _limit(space: SearchSpace, limits: Limits, bill: Bill | OwnBill) -> CostLimit:
+def _limit(space: SearchSpace, limits: Limits, bill: Bill | OwnBill) -> Limit:
     places = [KINDS.index(kind) for kind in limits.kinds]
     if isinstance(bill, OwnBill):
         return _own_limit(space, limits, bill, places)
@@ -244,7 +244,7 @@ def _asking(space: SearchSpace, decision: Decision) -> dict[str, Answer]:
     return {**_asking(space, parent), name: answer}
 
 
-def _own_limit(space: SearchSpace, limits: Limits, bill: OwnBill, places: list[int]) -> CostLimit:
+def _own_limit(space: SearchSpace, limits: Limits, bill: OwnBill, places: list[int]) -> Limit:
     """Returns a limit for a network of a user's own: a table of a small space; a tree where costs
     add up, which is checked on random architectures; or else one architecture at a time."""
     if space.size() <= COUNTED:
@@ -318,17 +318,17 @@ def _cell_prices(network: MicroNetwork, bill: Bill, places: list[int]) -> CellPr
     """Returns the prices of all cells, by which of their inputs they read."""
     cells, merge_norm = network.space.cells, network.settings.merge_norm
     inputs, nodes = cells[0].inputs, [node.name for node in cells[0].nodes]
-    ops = [edge.op.options for cell in cells for edge in cell.nodes[0].edges if isinstance(edge.op, Decision)][0]
+    ops = next(edge.op.options for cell in cells for edge in cell.nodes[0].edges if isinstance(edge.op, Decision))
     some = [bits for bits in itertools.product((True, False), repeat=len(inputs)) if any(bits)]
     reads = np.array(list(itertools.product(some, repeat=len(cells))))  # (P, cells, inputs)
-    C, I, N = len(places), len(inputs), len(nodes)
+    C, n_in, N = len(places), len(inputs), len(nodes)
 
     def price(address: str) -> np.ndarray:
         found: np.ndarray = bill.price(address)[places]
         return found
 
     base = np.zeros((len(reads), C))
-    edges = np.zeros((len(reads), len(cells), N, 2, I + N - 1, len(ops), C))
+    edges = np.zeros((len(reads), len(cells), N, 2, n_in + N - 1, len(ops), C))
     loose = np.zeros((len(reads), len(cells), C))
     index = {cell.name: c for c, cell in enumerate(cells)}
     for p, combination in enumerate(reads):
@@ -345,20 +345,20 @@ def _cell_prices(network: MicroNetwork, bill: Bill, places: list[int]) -> CellPr
         for at in live:
             position = network.positions[at]
             c = index[position.cell]
-            for slot, bit in zip(inputs, combination[c], strict=True):
+            for name, bit in zip(inputs, combination[c], strict=True):
                 if not bit:
                     continue
-                prefix, source = f"cells.{at}.calibrate.{slot}", network._sources(at)[slot]
+                prefix, source = f"cells.{at}.calibrate.{name}", network._sources(at)[name]
                 base[p] += price(f"{prefix}.norm") if merge_norm else 0
-                base[p] += price(f"{prefix}.again") if network.settings.extra_calibration and slot == "prev" else 0
+                base[p] += price(f"{prefix}.again") if network.settings.extra_calibration and name == "prev" else 0
                 if source == STEM:
                     base[p] += price(f"{prefix}.stem")
                 else:
                     loose[p, index[network.positions[source].cell]] += price(f"{prefix}.{nodes[0]}")
-            for edge in possible_edges(cells[c]):
-                node = nodes.index(edge.node)
-                place = inputs.index(edge.input) if edge.input in inputs else I + nodes.index(edge.input)
-                edges[p, c, node, edge.slot, place, ops.index(edge.op)] += price(network.address(edge, at))
+            for wired in possible_edges(cells[c]):
+                j = nodes.index(wired.node)
+                place = inputs.index(wired.input) if wired.input in inputs else n_in + nodes.index(wired.input)
+                edges[p, c, j, wired.slot, place, ops.index(wired.op)] += price(network.address(wired, at))
         last = index[network.positions[-1].cell]
         loose[p, last] += price(f"classifier.{nodes[0]}")
         loose[p, last] += price(f"classifier_norm.{nodes[0]}") if network.settings.head_norm else 0
@@ -369,7 +369,7 @@ def _layer_prices(network: MacroNetwork, bill: Bill, places: list[int]) -> Layer
     """Returns the prices of all layers."""
     nodes, settings = network.cell.nodes, network.settings
     order = [network.first, *(node.name for node in nodes)]
-    ops = [edge.op.options for edge in nodes[0].edges if isinstance(edge.op, Decision)][0]
+    ops = next(edge.op.options for edge in nodes[0].edges if isinstance(edge.op, Decision))
     L, S, C, cuts = len(nodes), len(order), len(places), len(network.cuts)
     chained = nodes[-1].merge == "after"
     merges, merge, halvings = np.zeros((L, S, C)), np.zeros((L, C)), np.zeros((cuts, S, C))
@@ -391,9 +391,9 @@ def _layer_prices(network: MacroNetwork, bill: Bill, places: list[int]) -> Layer
     for name, level in network.level.items():
         for cut in range(level, cuts):
             halvings[cut, order.index(name)] = price(f"reductions.{cut}.{name}")
-    level = np.array([network.level[name] for name in order])
+    levels = np.array([network.level[name] for name in order])
     base = price("stem") + price("classifier") + price(REST)
-    return LayerPrices(base, by_op, merges, merge, halvings, level, chained)
+    return LayerPrices(base, by_op, merges, merge, halvings, levels, chained)
 
 
 def _sources(network: MacroNetwork) -> list[list[int]]:
@@ -405,7 +405,7 @@ def _sources(network: MacroNetwork) -> list[list[int]]:
     ]
 
 
-# ------------------------------------------------------------------------------------------- helpers
+# ----------------------------------------------------------------------------------------- helpers
 def answered(out: Any) -> Any:
     """Returns the logits of what a backbone returns, computed."""
     return out[0].logits_TBV if isinstance(out, tuple) and hasattr(out[0], "logits_TBV") else out

@@ -240,8 +240,9 @@ class Search:
         metrics: Record = {"epoch": self.epoch + 1, **self.means.values()}
         metrics |= {"ops": _shares(self.ops), **self.norms.summary(), **self.skipped.metrics()}
         metrics |= self._probed()
-        drawers = [drawer for drawer in (self.uniform, self.strategy) if isinstance(drawer, RandomSearch)]
-        metrics |= {"acceptance": drawer.acceptance for drawer in drawers if drawer.acceptance is not None}
+        for drawer in (self.uniform, self.strategy):
+            if isinstance(drawer, RandomSearch) and drawer.acceptance is not None:
+                metrics["acceptance"] = drawer.acceptance
         if wrong := alarms(metrics, self.supernet.space):
             metrics["alarms"] = wrong
         self.epoch += 1

@@ -38,7 +38,7 @@ from enas.reports.drawing import render
 from enas.reports.experiments import disabled, local
 from enas.reports.html import document
 from enas.runs.files import blaming, flat, write_atomically
-from enas.runs.records import Best, Compared, Config, Pareto, Result, Retrained, epochs, ticks
+from enas.runs.records import Best, Compared, Config, Pareto, ParetoPoint, Result, Retrained, epochs, ticks
 from enas.spaces.registry import space_of
 from enas.state import Values
 from enas.tasks.metrics import METRICS, metric_in
@@ -239,12 +239,16 @@ def _pareto(run: Run, pareto: Pareto) -> str:
             f"<code>{_text(point.id)}</code>",
             f"{point.cost * factor:,.3f}",
             f"{point.reward:.4f}",
-            f"<details><summary>choices</summary><pre>{escape(render.to_text(space_of(point.space), point.architecture))}</pre></details>",
+            f"<details><summary>choices</summary><pre>{escape(_drawn(point))}</pre></details>",
         )
         for point in pareto.points
     ]
     names = ("architecture", unit, f"reward {SHARED}", "what it is")
     return f"<h2>Reward against cost</h2>\n{pareto_chart(pareto, reward)}{_table(names, rows)}"
+
+
+def _drawn(point: ParetoPoint) -> str:
+    return render.to_text(space_of(point.space), point.architecture)
 
 
 def search(run: Run) -> str:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,10 +112,11 @@ def latency_table(plan: Plan, settings: LatencySettings, out: Path) -> Record:
     )
     settings_of_network = plan.settings.retrain.network
 
+    make: Any = type(bill.network)
+
     def build(arch: Architecture) -> torch.nn.Module:
-        return type(bill.network)(  # type: ignore[call-arg]
-            plan.space, settings_of_network, **_dimensions(bill), only=arch, statistics="running"
-        ).to(plan.device)
+        child: torch.nn.Module = make(plan.space, settings_of_network, **_dimensions(bill), only=arch, statistics="running")
+        return child.to(plan.device)
 
     found = measure(settings, bill, build, example, plan.seed)
     table: Record = {

@@ -67,7 +67,7 @@ class Plan:
     threads: int = 1
     source: dict[str, str] | None = None
     """What identified embedded data when the run was made (data.source_of); None: a new run."""
-    limits: Limits = Limits()
+    limits: Limits = dataclasses.field(default_factory=Limits)
     """The most that architectures may cost that are asked, derived and compared with."""
     latencies: Record | None = None
     """The table of latencies (`enas.procedures.latency`), whole; None: none is known."""
@@ -165,8 +165,8 @@ class Plan:
         return bill
 
     def cost(self, arch: Architecture) -> Costs:
-        """Returns what an architecture costs in the network that is trained from scratch; ValueError
-        where it is of another space."""
+        """Returns what an architecture costs in the network that is trained from scratch;
+        ValueError where it is of another space."""
         return self.bill.of(self.space.check(arch))
 
     @property
@@ -229,8 +229,8 @@ class Plan:
             return entry.make(task.dimensions, settings, what.parameters).to(self.device)
 
     def strategy(self, space: SearchSpace | None = None) -> Strategy:
-        """Returns the strategy at its beginning, of the limited space; ValueError where a class of a user's own lacks a
-        part of the contract."""
+        """Returns the strategy at its beginning, of the limited space; ValueError where a class of
+        a user's own lacks a part of the contract."""
         settings = self.settings.strategy
         arguments = [] if isinstance(settings, NoSettings) else [settings]
         strategy: Strategy = entry_of("a strategy", self.names.strategy, STRATEGIES).make(

@@ -116,9 +116,14 @@ class _RuleCursor:
 
 
 def counted_bits(decision: SubsetChoice, taken: Array) -> tuple[Array, Array]:
-    """Returns what `Cursor.bits` says without a limit: only the number of members forces answers."""
+    """Returns what `Cursor.bits` says without a limit: only the number of members forces a bit."""
     (low, high), members = decision.bounds, taken.sum(1)
     return members != high, low - members != len(decision.options) - taken.shape[1]
+
+
+def within(costs: Array, most: Array) -> Array:
+    """Returns where costs (..., Q, C) are within the limits (C,) for some way to go on, (...)."""
+    return np.asarray(np.all(costs <= most, axis=-1).any(axis=-1))
 
 
 class Infeasible(ValueError):
@@ -367,12 +372,12 @@ class _TreeCursor:
         return self.limit.own[self.at][:, None] + self.limit.below[self.at]
 
     def _fits(self, cost: Array) -> Array:
-        fits: Array = (cost <= self.limit.most).all(-1).any(-1)
-        return fits
+        return within(cost, self.limit.most)
 
     def options(self) -> Array:
         without = self.cost - self.limit.least[self.at]
-        return self._fits(without[:, None] + self._whole()) | ~self.asked[:, None]
+        allowed: Array = self._fits(without[:, None] + self._whole()) | ~self.asked[:, None]
+        return allowed
 
     def bits(self, taken: Array) -> tuple[Array, Array]:
         decision = self.limit.space.decisions[self.at]
@@ -427,19 +432,19 @@ class CellsLimit(CostLimit):
     def __init__(self, space: SearchSpace, limits: Limits, prices: CellPrices):
         super().__init__(limits)
         self.space = space
-        P, cells, N, slots, places, _, C = prices.edges.shape
-        I = prices.reads.shape[2]
+        P, cells, N, slots, _, _, C = prices.edges.shape
+        n_in = prices.reads.shape[2]
         assert slots == 2
         W = len(self.weights)
         q = np.repeat(np.arange(P), W)  # the combination of each way to go on
         w = np.tile(self.weights, (P, 1))  # (Q, C)
         for j in range(1, N):
-            nodes = prices.edges[:, :, j, :, I : I + j]
+            nodes = prices.edges[:, :, j, :, n_in : n_in + j]
             assert np.allclose(nodes, nodes[:, :, :, :1], rtol=1e-9), "reading one node costs as reading another"
-        self.inputs = I
+        self.inputs = n_in
         self.base, self.loose = prices.base[q], prices.loose[q].transpose(1, 0, 2)  # (Q, C), (cells, Q, C)
         edges = np.array(prices.edges[q], dtype=float)  # (Q, cells, N, 2, places, ops, C)
-        for i in range(I):
+        for i in range(n_in):
             edges[~prices.reads[q][:, :, i], :, :, i] = np.inf
         self.edges = edges.transpose(1, 2, 3, 4, 5, 0, 6)  # (cells, N, 2, places, ops, Q, C)
         order = np.where(np.isfinite(self.edges), self.edges, 1e300)
@@ -452,13 +457,13 @@ class CellsLimit(CostLimit):
             rest = np.arange(N + 1)[:, None, None] * self.loose[c] + after
             self.rest[c], self.first[c] = [rest], []
             for j in reversed(range(N)):
-                first = np.full((N + 1, I + 2, len(q), C), np.inf)
+                first = np.full((N + 1, n_in + 2, len(q), C), np.inf)
                 for u in range(j + 1):
                     for kind in self._kinds(j, u):
                         seconds = [
                             self.best[c, j, 0, self._place(kind)] + self.best[c, j, 1, self._place(other)]
-                            + rest[u - (kind > I) - (other > I) + 1]
-                            for other in self._kinds(j, u - (kind > I), bool(kind > I))
+                            + rest[u - (kind > n_in) - (other > n_in) + 1]
+                            for other in self._kinds(j, u - (kind > n_in), bool(kind > n_in))
                         ]  # fmt: skip
                         first[u, kind] = _cheapest(np.stack(seconds), w)
                 rest = np.full((N + 1, len(q), C), np.inf)
@@ -472,12 +477,13 @@ class CellsLimit(CostLimit):
 
     def _kinds(self, j: int, loose: int, read: bool = False) -> list[int]:
         """Returns what node j can read where so many of the nodes before it are loose: the inputs,
-        I for a node that is read already, I + 1 for a loose one."""
-        I = self.inputs
-        return [*range(I), *([I] if read or j > loose else []), *([I + 1] if loose > 0 else [])]
+        `inputs` for a node that is read already, one more for a loose one."""
+        n_in = self.inputs
+        return [*range(n_in), *([n_in] if read or j > loose else []), *([n_in + 1] if loose > 0 else [])]
 
     def _place(self, kind: int) -> int:
-        return min(kind, self.inputs)
+        place: int = min(kind, self.inputs)
+        return place
 
     def start(self, n: int) -> Cursor:
         return _CellsCursor(self, n)
@@ -502,10 +508,10 @@ class _CellsCursor:
         self.taken: list[Array] = []
 
     def _kinds(self, j: int) -> Array:
-        """Returns what the options of an input of node j are, (M, I + j)."""
-        I = self.limit.inputs
-        nodes = np.where(self.is_loose[:, :j], I + 1, I)
-        return np.concatenate([np.tile(np.arange(I), (self.n, 1)), nodes], 1)
+        """Returns what the options of an input of node j are, (M, n_in + j)."""
+        n_in = self.limit.inputs
+        nodes = np.where(self.is_loose[:, :j], n_in + 1, n_in)
+        return np.concatenate([np.tile(np.arange(n_in), (self.n, 1)), nodes], 1)
 
     def options(self) -> Array:
         limit = self.limit
@@ -522,8 +528,7 @@ class _CellsCursor:
             left = limit.edges[c, j, part - 2, self.taken[part - 2]] + limit.rest[c][j + 1][loose + 1][:, None]
             if part == 2:
                 left = left + limit.best[c, j, 1, self.taken[1]][:, None]
-        fits: Array = (self.cost[:, None] + left <= limit.most).all(3).any(2)
-        return fits
+        return within(self.cost[:, None] + left, limit.most)
 
     def bits(self, taken: Array) -> tuple[Array, Array]:
         raise AssertionError("cells have no subsets")
@@ -625,13 +630,12 @@ class _LayersCursor:
 
     def _fits(self, cost: Array) -> Array:
         """Returns where costs (..., W, C) are within the limits for some way to go on."""
-        fits: Array = (cost <= self.limit.most).all(-1).any(-1)
-        return fits
+        return within(cost, self.limit.most)
 
     def _otherwise(self) -> Array:
         """Returns where this layer need not be used at all, (M,)."""
         k, tail = self.k, self.limit.tail[self.k + 1]
-        return self._fits(self.whole[:, : k + 1, None] + tail[: k + 1]).any(1)
+        return np.asarray(self._fits(self.whole[:, : k + 1, None] + tail[: k + 1]).any(axis=1))
 
     def _single(self) -> Array:
         """Returns what this layer costs without its op, (M, 1 + sources, C): reading the one before
@@ -654,7 +658,7 @@ class _LayersCursor:
         """Returns of this layer with its op, where it merges `sources` (M, S): what it costs with
         all that it depends on (M, C), what that is (M, S), and the halvings of its own."""
         k, p = self.k, self.limit.prices
-        merging = sources.any(1)
+        merging = np.asarray(sources.any(axis=1))
         reads = sources.copy()
         reads[:, k] |= ~merging | p.chained
         own = self.own[:, k + 1] + np.einsum("ms,sc->mc", sources, p.merges[k]) + merging[:, None] * p.merge[k]
@@ -690,7 +694,7 @@ class _LayersCursor:
         else:
             sources[:, limit.sources[k]] = answer
         cost, needs, halves = self._joined(sources)
-        merging = sources.any(1)[:, None]
+        merging = np.asarray(sources.any(axis=1))[:, None]
         self.own[:, k + 1] += np.einsum("ms,sc->mc", sources, limit.prices.merges[k]) + merging * limit.prices.merge[k]
         self.whole[:, k + 1], self.needs[:, k + 1], self.halves[:, k + 1] = cost, needs, halves
         self.needs[:, k + 1, k + 1] = True

@@ -145,7 +145,7 @@ class SearchSpace:
             else:
                 mask = cursor.options()
                 ok = np.ones(len(rows), dtype=bool) if mask is None else mask[np.arange(len(rows)), answer]
-            for m in np.flatnonzero(~ok):
+            for m in np.flatnonzero(~ok).tolist():
                 if found[m] is None and decision.name in rows[m]:
                     found[m] = decision.name
             if None not in found:

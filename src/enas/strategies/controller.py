@@ -194,9 +194,11 @@ class Controller(nn.Module):
         given: Tensor | None,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """Returns the answer, indices (M,) or booleans (M, K) for a subset: as given, or drawn. Adds
-        to `seen` what the limit allows of a decision that is no subset (None: everything), and which
-        bits of a subset are not forced."""
+        """Returns the answer, indices (M,) or booleans (M, K) for a subset: as given, or drawn.
+
+        Adds to `seen` what the limit allows of a decision that is no subset (None: everything), and
+        which bits of a subset are not forced.
+        """
         device = h.device
         logits = self._logits([decision], h[None], seen)[0][:, : len(decision.options)] if given is None else None
         if not isinstance(decision, SubsetChoice):
