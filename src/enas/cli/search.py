@@ -95,7 +95,7 @@ def _limited(plan: Plan, flags: Any) -> Plan:
     from enas.spaces.costs import amount, duration
 
     given = {name: getattr(flags, name) for name in ("max_params", "max_macs", "max_memory", "max_latency")}
-    values = {
+    values: dict[str, Any] = {
         name: (duration if name == "max_latency" else amount)(text) for name, text in given.items() if text is not None
     }
     plan = dataclasses.replace(plan, limits=dataclasses.replace(plan.limits, **values))

@@ -91,7 +91,7 @@ class Bill:
         if address not in self._alike:
             module = self.network.at(address) if address != REST else nn.Module()
             shapes = tuple(tuple(parameter.shape) for parameter in module.parameters())
-            self._alike[address] = (".".join(address.split(".")[:2]), repr(module), shapes)
+            self._alike[address] = (".".join(address.split(".")[:-1][:2]), repr(module), shapes)
         return self._alike[address]
 
     def of(self, arch: Architecture) -> Costs:
@@ -327,6 +327,11 @@ def _cell_prices(network: MicroNetwork, bill: Bill, places: list[int]) -> CellPr
         found: np.ndarray = bill.price(address)[places]
         return found
 
+    def of_any_node(prefix: str) -> np.ndarray:
+        every = [price(f"{prefix}.{node}") for node in nodes]
+        assert np.allclose(every, every[0]), "a loose end costs the same, whichever node it is"
+        return every[0]
+
     base = np.zeros((len(reads), C))
     edges = np.zeros((len(reads), len(cells), N, 2, n_in + N - 1, len(ops), C))
     loose = np.zeros((len(reads), len(cells), C))
@@ -354,14 +359,14 @@ def _cell_prices(network: MicroNetwork, bill: Bill, places: list[int]) -> CellPr
                 if source == STEM:
                     base[p] += price(f"{prefix}.stem")
                 else:
-                    loose[p, index[network.positions[source].cell]] += price(f"{prefix}.{nodes[0]}")
+                    loose[p, index[network.positions[source].cell]] += of_any_node(prefix)
             for wired in possible_edges(cells[c]):
                 j = nodes.index(wired.node)
                 place = inputs.index(wired.input) if wired.input in inputs else n_in + nodes.index(wired.input)
                 edges[p, c, j, wired.slot, place, ops.index(wired.op)] += price(network.address(wired, at))
         last = index[network.positions[-1].cell]
-        loose[p, last] += price(f"classifier.{nodes[0]}")
-        loose[p, last] += price(f"classifier_norm.{nodes[0]}") if network.settings.head_norm else 0
+        loose[p, last] += of_any_node("classifier")
+        loose[p, last] += of_any_node("classifier_norm") if network.settings.head_norm else 0
     return CellPrices(reads, base, edges, loose)
 
 

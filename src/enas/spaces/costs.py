@@ -135,7 +135,7 @@ class CostTerm:
         if math.isnan(cost):
             raise ValueError("a cost term on latency needs a table of latencies: --latency-table FILE")
         if self.form == "power":
-            return reward * (cost / self.target) ** self.weight
+            return reward * math.pow(cost / self.target, self.weight)
         return reward + self.weight * abs(cost / self.target - 1)
 
 

@@ -169,7 +169,7 @@ class TableLimit(CostLimit):
         self.checked(smallest, bool(fits.any()))
         self.fits = [fits]  # of every prefix, the shortest first
         for size in reversed(sizes):
-            self.fits.insert(0, self.fits[0].reshape(-1, size).any(1))
+            self.fits.insert(0, np.asarray(self.fits[0].reshape(-1, size).any(axis=1)))
 
     def start(self, n: int) -> Cursor:
         return _TableCursor(self, n)
@@ -364,8 +364,8 @@ class _TreeCursor:
         if parent is None:
             return np.ones(len(self.cost), dtype=bool)
         answer, options = self.answers[parent], self.limit._options_that_ask(i)
-        taken: Array = answer[:, options].any(1) if answer.ndim == 2 else np.isin(answer, options)
-        return taken & self._asked(parent)
+        taken = answer[:, options].any(axis=1) if answer.ndim == 2 else np.isin(answer, options)
+        return np.asarray(taken & self._asked(parent))
 
     def _whole(self) -> Array:
         """Returns what each option costs with all below it, (K, W, C)."""
