@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,9 +33,7 @@ from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.costs import KINDS, SLACK, Costs, Limits, shown
 from enas.spaces.decisions import Decision, SubsetChoice
 
-if TYPE_CHECKING:
-    from enas.spaces.space import SearchSpace
-
+SearchSpace = Any  # of enas.spaces.space, which imports this file
 Array = np.ndarray
 Rule = Callable[[Decision, Mapping[str, Answer]], "tuple[bool, ...] | None"]
 SMALL = 1 << 18  # cells of a table that is still filled for every architecture of a space
