@@ -10,16 +10,20 @@ import contextlib
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge
+from enas.spaces.costs import Limits
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, OpSubset, SubsetChoice, When
+from enas.spaces.limits import LayerPrices, LayersLimit, Limit, Rule, TreeLimit
 from enas.spaces.registry import SPACES
-from enas.spaces.space import Limit, SearchSpace
+from enas.spaces.space import SearchSpace
 
 
 def plain_address(edge: WiredEdge, position: int) -> str:
@@ -32,7 +36,7 @@ def of_cell(name: str, *nodes: Node, inputs: tuple[str, ...] = ("a", "b"), **cel
     return SearchSpace.of_cells(name, cells, settings={}, backbone="none", address=plain_address)
 
 
-def of_walk(name: str, *decisions: Decision, anchors: str = "abde", limit: Limit | None = None) -> SearchSpace:
+def of_walk(name: str, *decisions: Decision, anchors: str = "abde", limit: Limit | Rule | None = None) -> SearchSpace:
     """A space of decisions alone, over anchors `c.a`, `c.b`, ..."""
     return SearchSpace(name, (*(Anchor(f"c.{anchor}") for anchor in anchors), *decisions), limit=limit)
 
@@ -173,6 +177,30 @@ TOYS: dict[str, tuple[SearchSpace, int]] = {
         3 + 3 * (1 + 2) + (1 + 2),  # {a b}, {a d}, {b d}
     ),
 }
+
+
+def budgets() -> dict[str, tuple[SearchSpace, int]]:
+    """Spaces with limits on costs, whose prices are made by hand."""
+    tree = of_walk(
+        "budget",
+        OpChoice(OPS, name="c.op"),
+        OpSubset(OPS, name="c.some", least=1),
+        OpChoice(("3", "5"), when=When("c.op", ("conv", "pool")), name="c.kernel"),
+        OpSubset(("a", "b", "d"), when=When("c.some", "pool"), name="c.two", k=2),
+        anchors="",
+    )
+    own = [np.arange(len(decision.options), dtype=float)[:, None] for decision in tree.decisions]
+    limited = replace(tree, limit=TreeLimit(tree, Limits(max_params=3), np.array([0.0]), own))
+    layers = SPACES["conv_macro"].make(SPACES["conv_macro"].small[0])
+    ones = np.ones((3, 4, 1))
+    prices = LayerPrices(
+        np.zeros(1), np.array([[[2.0], [1.0]]] * 3), ones, ones[:, 0], np.zeros((0, 4, 1)), np.zeros(4, dtype=int), False
+    )
+    within = LayersLimit(layers, Limits(max_params=5), prices, [[], [1], [1, 2]])
+    return {"budget": (limited, 19), "layers_budget": (replace(layers, limit=within, backbone="none"), 21)}
+
+
+TOYS |= budgets()
 
 # Everything small enough to enumerate: the registered spaces' own small instances and the hand-made
 # ones.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from enas.reports.page import write_report as report
     from enas.reports.result import Run, search
     from enas.runs.architectures import architecture_of, best_of
+    from enas.runs.cost import cost
     from enas.runs.models import marks_of, reference_for, sizes
     from enas.runs.plan import Plan, make_plan
     from enas.runs.resume import resume
@@ -38,6 +39,7 @@ __all__ = [
     "architecture_of",
     "best_of",
     "compare",
+    "cost",
     "derive",
     "make_plan",
     "marks_of",
@@ -66,6 +68,7 @@ PUBLIC = {
     "retrain_best": "enas.runs.retrain:retrain_best",
     "compare": "enas.grading.compare:compare",
     "report": "enas.reports.page:write_report",
+    "cost": "enas.runs.cost:cost",
     "architecture_of": "enas.runs.architectures:architecture_of",
     "best_of": "enas.runs.architectures:best_of",
     "marks_of": "enas.runs.models:marks_of",

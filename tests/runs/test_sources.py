@@ -283,7 +283,7 @@ OFF: dict[str, Any] = {
     "task.temporal_penalty": 0.0, "strategy.controller.op_tanh_constant": None,
     "strategy.controller.near_feedback": False, "strategy.controller.lstm_bias": True, "strategy.adam_beta1": 0.9,
     "strategy.adam_eps": 1e-8, "strategy.normalise": False, "derive.statistics": "batch", "derive.draw": "policy",
-    "derive.shortlist": 0, "derive.finalists": 0, "average": "none",
+    "derive.shortlist": 0, "derive.finalists": 0, "derive.pareto": "none", "search.cost_terms": (), "average": "none",
 }  # fmt: skip
 # What has no counterpart there: how something is measured or shown, what guards a run, parts of a
 # method that is off.

@@ -18,6 +18,7 @@ class DeriveFlags:
 
     enas derive runs/mine
     enas derive runs/mine --score-on minibatch     (the paper's way)
+    enas derive runs/mine --pareto macs            (and what is best at each cost)
     enas derive runs/mine --finalists 16           (short trainings from scratch decide)
     """
 
@@ -41,6 +42,9 @@ class DeriveFlags:
     finalists: Maybe[int] = None
     """Train this many of the best from scratch for a short time, again and again half of them;
     0: none."""
+    pareto: Maybe[Literal["none", "parameters", "macs", "memory", "latency"]] = None
+    """Also keep what no other architecture beats in reward and in this cost at once; the report
+    shows it."""
     finalist_steps: Maybe[int] = None
     """Training steps of each finalist in a round."""
 

@@ -13,13 +13,28 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from enas.cli import check, compare, data, derive, oracle, presets, report, reproduce, resume, retrain, search, show  # noqa: F401
+from enas.cli import (  # noqa: F401
+    check,
+    compare,
+    cost,
+    data,
+    derive,
+    latency,
+    oracle,
+    presets,
+    report,
+    reproduce,
+    resume,
+    retrain,
+    search,
+    show,
+)
 from enas.cli import list as list_command  # noqa: F401
 from enas.cli.commands import COMMANDS
 
 ORDER = (
     *("search", "resume", "derive", "retrain", "compare", "report", "show"),  # as one comes to need them; then the others
-    *("check", "presets", "data", "list", "oracle", "reproduce"),
+    *("check", "presets", "data", "list", "cost", "latency", "oracle", "reproduce"),
 )
 
 

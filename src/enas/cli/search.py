@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from enas.cli.commands import Maybe, asks_for_help, command, parse, peek, seconds, with_settings
+
+if TYPE_CHECKING:
+    from enas.runs.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,17 @@ class SearchFlags:
     """Seed of everything random. Equal seeds on one machine give equal runs. Without it, 0."""
     epochs: Maybe[int] = None
     """Short for --search.epochs."""
+    max_params: Maybe[str] = None
+    """Most parameters of the network trained from scratch, such as 3M. What is asked, derived and
+    compared with obeys; so for the limits below."""
+    max_macs: Maybe[str] = None
+    """Most multiply-accumulates per image or token, such as 600M."""
+    max_memory: Maybe[str] = None
+    """Most bytes of activations that a training step keeps, such as 2G."""
+    max_latency: Maybe[str] = None
+    """Longest forward pass, such as 8ms, as --latency-table predicts it."""
+    latency_table: Maybe[Path] = None
+    """File that `enas latency` wrote."""
     max_time: Maybe[str] = None
     """Stop in good order after this time, such as 20m. `enas resume` continues."""
     device: Maybe[str] = None
@@ -58,6 +72,7 @@ def search(args: list[str]) -> int:
     enas search digits-micro --strategy evolution --strategy.population 20
     enas search cifar10-micro --data ~/data --recipe paper --max-time 8h
     enas search cifar10-micro --data ~/data --network.filters 16 --search.children 2
+    enas search digits-micro --max-params 12k --max-macs 600k
     enas search --config runs/mine/config.json --seed 1 --out runs/again
     """
     from enas.cli.display import Display
@@ -73,8 +88,25 @@ def search(args: list[str]) -> int:
     flags = parse(Flags, args, "search", Flags(preset=plan.preset, settings=plan.settings))
     plan = dataclasses.replace(plan, settings=flags.settings, seed=plan.seed if flags.seed is None else flags.seed)
     plan = plan.on(flags.data, flags.device, flags.threads)
+    plan = _limited(plan, flags)
     if flags.recipe is None and flags.config is None:
         print(f"recipe: {plan.recipe} (`enas presets show {plan.preset}` prints it)")
     with Display() as display:
         search_plan(plan, out=flags.out, epochs=flags.epochs, max_seconds=seconds(flags.max_time), listen=display)
     return display.status
+
+
+def _limited(plan: Plan, flags: Any) -> Plan:
+    """Returns the plan with the limits that flags give, in place of its own."""
+    from enas.spaces.costs import amount, duration
+
+    given = {name: getattr(flags, name) for name in ("max_params", "max_macs", "max_memory", "max_latency")}
+    values: dict[str, Any] = {
+        name: (duration if name == "max_latency" else amount)(text) for name, text in given.items() if text is not None
+    }
+    plan = dataclasses.replace(plan, limits=dataclasses.replace(plan.limits, **values))
+    if flags.latency_table is not None:
+        from enas.runs.cost import with_latencies
+
+        plan = with_latencies(plan, flags.latency_table)
+    return plan

@@ -58,7 +58,7 @@ class Comparison:
     def train_derived_and_random(self) -> None:
         """Diverged, and no verdict, where a training of the derived architecture diverged."""
         wanted, best, plan = self.wanted, self.trainings.best.architecture, self.trainings.plan
-        archs = uniform_architectures(plan.space, wanted.cells, plan.seed, without=best)
+        archs = uniform_architectures(plan.limited_space, wanted.cells, plan.seed, without=best)
         of_best = [self.trainings.job(best, seed) for seed in range(wanted.seeds)]
         of_random = [[self.trainings.job(arch, seed) for seed in range(wanted.cell_seeds)] for arch in archs]
         every = [*of_best, *(jobs[k] for k in range(wanted.cell_seeds) for jobs in of_random)]

@@ -10,24 +10,32 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import mean, stdev
 
 from enas.procedures.statistics import difference as welch
 from enas.runs.records import Verdict
 from enas.spaces.architecture import Architecture
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import TRIES, SearchSpace
 from enas.state import seed_of
 from enas.tasks.metrics import METRICS, Metric
 
 
 def uniform_architectures(space: SearchSpace, n: int, seed: int, without: Architecture | None = None) -> list[Architecture]:
     """Returns n different random architectures by `seed`, never `without`; or a ValueError."""
-    if space.size() < n + (without is not None):
-        raise ValueError(f"space '{space.name}' has {space.size()} architectures; cannot draw {n} different ones")
+    size = replace(space, limit=None).size()
+    if size < n + (without is not None):
+        raise ValueError(f"space '{space.name}' has {size} architectures; cannot draw {n} different ones")
     rng = random.Random(seed_of(seed, "compare"))
     drawn: dict[Architecture, None] = {}
+    again = 0
     while len(drawn) < n:
         arch = space.sample(rng)
+        again += arch in drawn or arch == without
+        if again > TRIES:
+            raise ValueError(
+                f"the limit of space '{space.name}' leaves fewer than {n} different architectures to compare with"
+            )
         if arch != without:
             drawn[arch] = None
     return list(drawn)

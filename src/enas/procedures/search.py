@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Literal
 
@@ -28,7 +28,9 @@ from enas.procedures.optimizer import GradientNorms, forget_gradients, learning_
 from enas.procedures.preview import Cost, seconds_of_a_tell
 from enas.procedures.settings import SearchSettings
 from enas.spaces.architecture import Architecture
+from enas.spaces.costs import Costs, CostTerm, rewarded
 from enas.spaces.decisions import OpChoice, SubsetChoice
+from enas.spaces.space import SearchSpace
 from enas.state import Record, State, Values, copied, load_optimizer, module_state, optimizer_tensors, seed_of, seeded
 from enas.strategies.random_search import RandomSearch
 from enas.strategies.strategy import Strategy
@@ -102,10 +104,23 @@ def _shares(counts: Counter[str]) -> dict[str, float]:
 
 
 class Search:
-    def __init__(self, settings: SearchSettings, task: Task, supernet: Supernet, strategy: Strategy, seed: int = 0):
+    def __init__(
+        self,
+        settings: SearchSettings,
+        task: Task,
+        supernet: Supernet,
+        strategy: Strategy,
+        seed: int = 0,
+        space: SearchSpace | None = None,
+        costs: Callable[[Architecture], Costs] | None = None,
+    ):
+        """space: what random architectures are drawn from, where it has a limit that the supernet's
+        does not have. costs: needed for terms of costs in the reward."""
         self.settings, self.seed = settings, seed
+        self.space = space or supernet.space
+        self.terms, self.costs = [CostTerm.parse(term) for term in settings.cost_terms], costs
         self.task, self.supernet, self.strategy = task, supernet, strategy
-        self.uniform = RandomSearch(supernet.space, seed=seed)
+        self.uniform = RandomSearch(self.space, seed=seed)
         self._named = dict(supernet.named_parameters())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.epoch, self.phase, self.step = 0, "shared", 0
@@ -206,6 +221,9 @@ class Search:
         archs = self.strategy.ask(self.settings.architectures)
         batch = self.task.reward_batch(self.controller_step)
         rewards = self.task.rewards(self.supernet, archs, batch)
+        if self.terms:
+            assert self.costs is not None
+            rewards = [rewarded(r, self.costs(arch), self.terms) for r, arch in zip(rewards, archs, strict=True)]
         failed = self.skipped.architectures
         rewards = [
             self.task.worst_reward if arch.id in failed else reward for arch, reward in zip(archs, rewards, strict=True)
@@ -222,6 +240,9 @@ class Search:
         metrics: Record = {"epoch": self.epoch + 1, **self.means.values()}
         metrics |= {"ops": _shares(self.ops), **self.norms.summary(), **self.skipped.metrics()}
         metrics |= self._probed()
+        for drawer in (self.uniform, self.strategy):
+            if isinstance(drawer, RandomSearch) and drawer.acceptance is not None:
+                metrics["acceptance"] = drawer.acceptance
         if wrong := alarms(metrics, self.supernet.space):
             metrics["alarms"] = wrong
         self.epoch += 1
@@ -239,7 +260,7 @@ class Search:
         before = copied(self.strategy.state())
         mine = self.strategy.ask(n)
         self.strategy.load(before)
-        others = RandomSearch(self.supernet.space, seed=seed_of(self.seed, "probe", self.epoch)).ask(n)
+        others = RandomSearch(self.space, seed=seed_of(self.seed, "probe", self.epoch)).ask(n)
         policy, uniform = [], []
         for i, pair in enumerate(zip(mine, others, strict=True)):
             a, b = self.task.rewards(self.supernet, pair, self.task.reward_batch(self.controller_step + i))
@@ -308,7 +329,7 @@ class Search:
         """Measures on random children what the rest of the search will take: on `children` of them
         after `warm`, and on up to `most` while `seconds` are not over, because they differ. Changes
         nothing."""
-        asked = RandomSearch(self.supernet.space, seed=self.seed).ask(warm + max(children, most))
+        asked = RandomSearch(self.space, seed=self.seed).ask(warm + max(children, most))
         began = time.perf_counter()
         buffers, remembered = {name: b.clone() for name, b in self.supernet.named_buffers()}, self.task.state()
         batch, reward_batch = self.task.train_batch(0, 0), self.task.reward_batch(0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from enas.ranges import COUNT, INSIDE, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Range, check_ranges
+from enas.spaces.costs import CostTerm
 
 TrainOn = Literal["train", "train+validation"]
 
@@ -89,9 +90,15 @@ class SearchSettings:
     """Largest share of an epoch's training steps that may be skipped.
     A step is skipped for a loss that is far off, or a gradient that is not finite.
     Beyond it the search ends. Three are always allowed, all of them never (not in the paper)."""
+    cost_terms: tuple[str, ...] = ()
+    """Terms that take the cost of an architecture into the reward that the strategy is told.
+    KIND:TARGET:FORM:WEIGHT, such as macs:600M:power:-0.07 (MnasNet) or latency:8ms:absolute:-0.5
+    (TuNAS). Kinds: parameters, macs, memory, latency (not in the paper)."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:
+        for term in self.cost_terms:
+            CostTerm.parse(term)
         check_ranges(
             self,
             "search",
@@ -133,6 +140,9 @@ class DeriveSettings:
     finalists: int = 0
     """Train this many of the best from scratch for a short time, and the better half on; 0: none.
     This is successive halving (not in the paper)."""
+    pareto: Literal["none", "parameters", "macs", "memory", "latency"] = "none"
+    """Also keep the architectures that no other one beats in reward and in this cost at once.
+    Of all that were scored on the minibatch (not in the paper)."""
     finalist_steps: int = 150
     """Training steps of each finalist in a round.
     The rate falls from its largest to zero in each round."""

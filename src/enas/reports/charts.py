@@ -20,11 +20,20 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 
 from enas.reports.drawing import boxes
 from enas.reports.drawing.text import cell_title, op_title
+from enas.runs.records import Pareto
 from enas.state import Values
 from enas.tasks.metrics import Metric
 
 BLUE, BROWN, GREY, FAINT = boxes.COLOURS["conv"][1], boxes.COLOURS["pool"][1], "#737c87", "#b9c0c8"
 SHARED = '<span class="shared">shared weights</span>'
+
+
+COST_UNITS = {
+    "parameters": (1e-3, "thousand parameters"),
+    "macs": (1e-6, "million multiply-accumulates"),
+    "memory": (1e-6, "MB of activations"),
+    "latency": (1e3, "ms of latency"),
+}
 
 
 @contextmanager
@@ -166,6 +175,25 @@ def _strips(
     axes.ticklabel_format(axis="x", useOffset=False)
     named = ((" ".join(label.partition(",")[0].split()), values) for label, values, _ in rows)
     return fig, "; ".join(f"{name}: {', '.join(f'{x:.2f}' for x in values)}" for name, values in named)
+
+
+def pareto_chart(pareto: Pareto, reward: str) -> str:
+    """Charts reward against cost: a dot per architecture that was scored, and the front."""
+    factor, unit = COST_UNITS[pareto.kind]
+    fig, axes = _axes(reward)
+    axes.set_xlabel(unit)
+    rewards, costs = np.array(pareto.scored).reshape(-1, 2).T
+    axes.plot(costs * factor, rewards, "o", color=FAINT, markersize=3.5, label="scored")
+    xs, ys = [point.cost * factor for point in pareto.points], [point.reward for point in pareto.points]
+    axes.plot(xs, ys, "o-", color=BLUE, drawstyle="steps-post", markersize=5, label="no other is better and cheaper")
+    axes.legend(loc="lower right")
+    says = "; ".join(
+        f"{point.id}: {unit} {x:.4g}, reward {y:.4f}" for point, x, y in zip(pareto.points, xs, ys, strict=True)
+    )
+    about = f"on one minibatch; of {len(pareto.scored)} architectures {len(pareto.points)} are not beaten."
+    return _figure(
+        "pareto", fig, f"Reward against {unit} {SHARED}", about, f"Pareto front of reward against {unit}; {says}"
+    )
 
 
 def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> Path:

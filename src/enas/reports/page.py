@@ -19,13 +19,27 @@ from pathlib import Path
 
 from enas.grading.ledger import seconds_at_work
 from enas.procedures.statistics import Coefficient
-from enas.reports.charts import BLUE, BROWN, FAINT, GREY, SHARED, Line, charting, line_chart, op_chart, series, strip_plot
+from enas.reports.charts import (
+    BLUE,
+    BROWN,
+    COST_UNITS,
+    FAINT,
+    GREY,
+    SHARED,
+    Line,
+    charting,
+    line_chart,
+    op_chart,
+    pareto_chart,
+    series,
+    strip_plot,
+)
 from enas.reports.drawing import render
 from enas.reports.experiments import disabled, local
 from enas.reports.html import document, table
 from enas.reports.sure import section
 from enas.runs.files import blaming, flat, write_atomically
-from enas.runs.records import Best, Compared, Config, Result, Retrained, epochs, ticks
+from enas.runs.records import Best, Compared, Config, Pareto, ParetoPoint, Result, Retrained, epochs, ticks
 from enas.spaces.registry import space_of
 from enas.state import Values
 from enas.tasks.metrics import METRICS, metric_in
@@ -206,7 +220,7 @@ trained from scratch</figcaption>\n<div class="drawing">{cells}</div></figure>
 <details><summary>As text</summary><pre>{escape(render.to_text(space, arch))}</pre></details>
 <h2>Ranked by shared weights</h2>
 <p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> From scratch, each reaches another
-{name}.</p>\n{table(names, rows)}"""
+{name}.</p>\n{table(names, rows)}{_pareto(run, best.pareto) if best.pareto else ""}"""
 
 
 def sure(run: Run) -> str:
@@ -215,6 +229,27 @@ def sure(run: Run) -> str:
     learns = run.setting("strategy") != "random"
     missing = run.note("What the strategy prefers is not on record", "derive") if learns else ""
     return section(run.best, run.compared, missing)
+
+
+def _pareto(run: Run, pareto: Pareto) -> str:
+    """Returns the front of reward against a cost, with the architectures behind its points."""
+    reward = REWARDS.get(str(run.setting("task.reward")), "reward")
+    factor, unit = COST_UNITS[pareto.kind]
+    rows = [
+        (
+            f"<code>{_text(point.id)}</code>",
+            f"{point.cost * factor:,.3f}",
+            f"{point.reward:.4f}",
+            f"<details><summary>choices</summary><pre>{escape(_drawn(point))}</pre></details>",
+        )
+        for point in pareto.points
+    ]
+    names = ("architecture", unit, f"reward {SHARED}", "what it is")
+    return f"<h2>Reward against cost</h2>\n{pareto_chart(pareto, reward)}{table(names, rows)}"
+
+
+def _drawn(point: ParetoPoint) -> str:
+    return render.to_text(space_of(point.space), point.architecture)
 
 
 def search(run: Run) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from enas.procedures import derive as derive_procedure
-from enas.procedures.events import Done
+from enas.procedures.events import Done, Scored
 from enas.procedures.halving import ShortTraining
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
 from enas.runs.process import versions
-from enas.runs.records import Best, Policy, PolicyAgainstUniform, Ranked
+from enas.runs.records import Best, Pareto, ParetoPoint, Policy, PolicyAgainstUniform, Ranked
 from enas.runs.settings import to_dict
+from enas.spaces.costs import pareto
 from enas.strategies.random_search import RandomSearch
 
 DRAWS = 300  # architectures by which `Policy` tells what a strategy prefers: +- 6 points at most
@@ -57,6 +60,7 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
         if scored.stage in ("validation", "alone"):
             shared |= {f"{scored.stage}_{key}": value for key, value in scored.metrics.items()}
         ranked.append(Ranked.of(rank, arch, shared, child.num_parameters(aux=False)))
+    front = None if settings.pareto == "none" else pareto_of(plan, scores, settings.pareto)
     learned = derive_procedure.learned(scores, settings)
     derived = Best(
         searched_epochs=procedure.epoch,
@@ -68,7 +72,22 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
         settings=to_dict(settings),
         marks=size.marks(),
         ranked=tuple(ranked),
+        pareto=front,
     )
     file = derived.write(path)
     listen(Done(path, [entry.to_json() for entry in ranked]))
     return file
+
+
+def pareto_of(plan: Plan, scores: Sequence[Scored], kind: str) -> Pareto:
+    """Returns what no other architecture beats, of all that were scored on the minibatch."""
+    rewards = {s.arch: s.metrics["reward"] for s in scores if s.stage in ("minibatch", "uniform")}
+    archs, costs = list(rewards), [plan.cost(arch).of(kind) for arch in rewards]
+    if any(map(math.isnan, costs)):
+        raise ValueError("derive.pareto latency needs a search with a table of latencies: --latency-table FILE")
+    front = pareto(list(rewards.values()), costs)
+    points = tuple(
+        ParetoPoint(archs[i].id, rewards[archs[i]], costs[i], dict(archs[i].space_items), dict(archs[i].choice_items))
+        for i in front
+    )
+    return Pareto(kind, points, tuple(zip(rewards.values(), costs, strict=True)))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import random
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,7 @@ from enas.data.images import ImageData
 from enas.data.registry import DATASETS, check_folder, settings_for, source_of
 from enas.data.registry import load as load_data
 from enas.data.text import TextData
+from enas.networks import cost
 from enas.networks.references.registry import REFERENCES, ReferenceEntry
 from enas.networks.registry import BACKBONES
 from enas.networks.supernet import Supernet
@@ -29,6 +33,7 @@ from enas.runs.presets import registry as presets
 from enas.runs.process import cores, machine, prepare, versions
 from enas.runs.settings import Config, Names, RetrainConfig, Settings, as_recorded, to_dict
 from enas.spaces.architecture import Architecture, Reference
+from enas.spaces.costs import Costs, CostTerm, Limits
 from enas.spaces.own import OwnSpaceSettings
 from enas.spaces.registry import SPACES, make_space, settings_of
 from enas.spaces.space import SearchSpace
@@ -64,6 +69,10 @@ class Plan:
     threads: int = 1
     source: dict[str, str] | None = None
     """What identified embedded data when the run was made (data.source_of); None: a new run."""
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    """The most that architectures may cost that are asked, derived and compared with."""
+    latencies: Record | None = None
+    """The table of latencies (`enas.procedures.latency`), whole; None: none is known."""
 
     @classmethod
     def of(cls, config: Values) -> Plan:
@@ -72,13 +81,15 @@ class Plan:
         config = upgraded(config)
         names = Names(**config["names"])
         fields = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
-        return cls(**{**fields, "names": names, "settings": as_recorded(names.settings(), config["settings"])})
+        limits = Limits(**config.get("limits", {}))
+        settings = as_recorded(names.settings(), config["settings"])
+        return cls(**{**fields, "names": names, "settings": settings, "limits": limits})
 
     def to_dict(self, command: str, **more: object) -> Record:
         """Returns what config.json holds, and `more`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
         source = problem_source(self.problem) if self.problem else source_of(self.settings.data.dataset)
-        fields |= {"names": to_dict(self.names), "source": self.source or source}
+        fields |= {"names": to_dict(self.names), "source": self.source or source, "limits": to_dict(self.limits)}
         settings = to_dict(self.settings)
         ran = {"versions": versions(), "machine": machine(self.device)}
         return {"command": command, **fields, **more, **ran, "settings": settings}
@@ -168,6 +179,38 @@ class Plan:
         return make_space(self.names.space, self.settings.space)
 
     @property
+    def limited_space(self) -> SearchSpace:
+        """Returns the search space with the limits on costs; ValueError where nothing is within
+        them."""
+        if not self.limits.kinds:
+            return self.space
+        return cost.limited(self.space, self.limits, self.bill)
+
+    @cached_property
+    def bill(self) -> cost.Bill | cost.OwnBill:
+        """Returns what architectures cost: those of the network that is trained from scratch, and
+        memory at its batch size."""
+        settings = self.settings.retrain
+        if self.problem:
+            task = self.task(self.load_data(), settings.task)
+            network = self.network(settings.network, task)
+            return own_bill(network, task, settings.task.batch_size)
+        fixed = DATASETS[self.settings.data.dataset].dimensions
+        dimensions = fixed or self.task(self.load_data(), self.settings.task).dimensions
+        entry = entry_of("a network", self.names.network, BACKBONES)
+        with torch.device("meta"):
+            network = entry.make(self.space, cost.countable(settings.network), **dimensions, statistics="running")
+        bill = cost.Bill(network, cost.example_of(dimensions), settings.task.batch_size)
+        if self.latencies is not None:
+            bill.priced(latencies_of(self.latencies, self))
+        return bill
+
+    def cost(self, arch: Architecture) -> Costs:
+        """Returns what an architecture costs in the network that is trained from scratch;
+        ValueError where it is of another space."""
+        return self.bill.of(self.space.check(arch))
+
+    @property
     def problem(self) -> str:
         """Returns `module:function` of a problem of the user's own; "" where there is none."""
         return str(getattr(self.settings.space, "problem", ""))
@@ -234,13 +277,13 @@ class Plan:
         with seeded(seed, "weights"):
             return entry.make(task.dimensions, settings, what.parameters).to(self.device)
 
-    def strategy(self) -> Strategy:
-        """Returns the strategy at its beginning; ValueError where a class of a user's own lacks a
-        part of the contract."""
+    def strategy(self, space: SearchSpace | None = None) -> Strategy:
+        """Returns the strategy at its beginning, of the limited space; ValueError where a class of
+        a user's own lacks a part of the contract."""
         settings = self.settings.strategy
         arguments = [] if isinstance(settings, NoSettings) else [settings]
         strategy: Strategy = entry_of("a strategy", self.names.strategy, STRATEGIES).make(
-            self.space, *arguments, seed=self.seed
+            space or self.limited_space, *arguments, seed=self.seed
         )
         if missing := [name for name in ("learns", "ask", "tell", "state", "load") if not hasattr(strategy, name)]:
             raise ValueError(
@@ -253,7 +296,11 @@ class Plan:
         prepare(self.device, self.threads)
         task = self.task(self.load_data(), self.settings.task)
         supernet = self.network(self.settings.network, task)
-        return Search(self.settings.search, task, supernet, self.strategy(), self.seed)
+        space = self.limited_space
+        costs = self.cost if self.settings.search.cost_terms else None
+        for term in self.settings.search.cost_terms:  # one that cannot be is said before minutes are spent
+            CostTerm.parse(term).applied(1.0, self.cost(space.sample(random.Random(0))))
+        return Search(self.settings.search, task, supernet, self.strategy(space), self.seed, space, costs)
 
 
 def reference_entry(name: str, task: str) -> ReferenceEntry:
@@ -303,7 +350,28 @@ def make_plan(
     return preset_plan(preset, recipe, settings, seed, device, strategy).on(data, device, threads)
 
 
+def latencies_of(table: Values, plan: Plan) -> dict[str, float]:
+    """Returns the seconds of each kind of address; ValueError where the table is of another
+    network."""
+    for name, here in (("space", plan.names.space), ("network", to_dict(plan.settings.retrain.network))):
+        if table[name] != here:
+            raise ValueError(
+                f"the table of latencies is of another {name} than this plan's: measure it anew, `enas latency`"
+            )
+    return {entry["key"]: entry["seconds"] for entry in table["entries"]}
+
+
 # ----------------------------------------------------------------------- a problem of one's own
+def own_bill(network: Any, task: Any, batch: int) -> cost.OwnBill:
+    """Returns the costs of a network of a user's own, on two examples of its problem."""
+    examples = task._batch("train", range(2))
+
+    def call(model: Any) -> object:
+        return model(examples) if isinstance(examples, Mapping) else model(*examples[:-1])
+
+    return cost.OwnBill(network, call, batch, examples=2)
+
+
 def problem_source(path: str) -> dict[str, str]:
     from enas.tasks.problem import problem_of  # the user's module with it: only where it is needed
 

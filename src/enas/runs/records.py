@@ -234,6 +234,30 @@ class Policy(Value):
     """The same of as many random architectures."""
 
 
+@dataclass(frozen=True)
+class ParetoPoint(Value):
+    """An architecture that no other one beats in reward and cost at once."""
+
+    id: str
+    reward: float  # of shared weights, on the minibatch
+    cost: float
+    space: Json
+    choices: Json
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        return Architecture.from_dict({"space": self.space, "choices": self.choices})
+
+
+@dataclass(frozen=True)
+class Pareto(Value):
+    """The front of reward against a cost, the cheapest first, and all that were scored."""
+
+    kind: str  # parameters, macs, memory in bytes, or latency in seconds
+    points: tuple[ParetoPoint, ...]
+    scored: tuple[tuple[float, float], ...]  # reward and cost
+
+
 @dataclass(frozen=True, kw_only=True)
 class Best(File):
     """What a search derived."""
@@ -250,6 +274,7 @@ class Best(File):
     settings: Json = field(default_factory=dict)  # of `derive`
     marks: Mapping[str, str] = field(default_factory=dict)  # notes for a drawing, by layer
     ranked: tuple[Ranked, ...]  # the best first
+    pareto: Pareto | None = None
 
     def __post_init__(self) -> None:
         if not self.ranked:

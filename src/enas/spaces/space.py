@@ -11,21 +11,25 @@ Left out: the network that the cells are put into (`enas.networks.registry`).
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+import numpy as np
 
 from enas.ranges import Settings
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredCell, WiredEdge, wired
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice
+from enas.spaces.limits import Cursor, Limit, Rule, RuleLimit
 from enas.spaces.own import ModuleTree
 
-Limit = Callable[[Decision, Mapping[str, Answer]], tuple[bool, ...] | None]
 MOST_WIRED = 4096  # architectures whose graphs a space remembers
 TRIES = 10_000  # random draws before a limit is taken to forbid everything
+MOST_DRAWN = 512  # random architectures that are held against a limit at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +39,8 @@ class SearchSpace:
     `settings` are the arguments that the space was made from; every architecture records them.
     `backbone` names the network that its cells go into. `address(edge, position)` names the weight
     of an edge whose cell stands at `position` of the network: equal names share. `paper_size` is
-    the paper's own count where it counts otherwise. `limit` forbids answers by those before them,
-    see `allowed`; every prefix that it allows should lead to an architecture. `tree`: the modules
+    the paper's own count where it counts otherwise. `limit` forbids answers by those before them
+    (`enas.spaces.limits`): a `Limit`, or a function that is the rule of one. `tree`: the modules
     that the decisions stand in, where the space was read off a network.
     """
 
@@ -47,7 +51,7 @@ class SearchSpace:
     backbone: str = ""
     address: Callable[[WiredEdge, int], str] | None = None
     paper_size: int | None = None
-    limit: Limit | None = None
+    limit: Limit | Rule | None = None
     tree: ModuleTree | None = None
     _index: dict[str, Decision] = field(init=False, repr=False)
 
@@ -121,26 +125,71 @@ class SearchSpace:
             for answer in answers
         )
 
-    def allowed(self, decision: Decision, answers: Mapping[str, Answer]) -> tuple[bool, ...] | None:
-        """Returns which options `decision` may take after `answers`, by the limit; None: all."""
-        return None if self.limit is None else self.limit(decision, answers)
+    # --------------------------------------------------------------------------------- the limit
+    def limited(self, n: int) -> Cursor | None:
+        """Returns a walk of n architectures along the limit; None where there is none."""
+        if self.limit is None:
+            return None
+        return (RuleLimit(self, self.limit) if callable(self.limit) else self.limit).start(n)
 
-    def permits(self, decision: Decision, answer: Answer, answers: Mapping[str, Answer]) -> bool:
-        """Returns whether every option that `answer` takes is allowed after `answers`."""
-        allowed = self.allowed(decision, answers)
-        return allowed is None or all(
-            ok or not decision.contains(answer, option) for option, ok in zip(decision.options, allowed, strict=True)
-        )
+    def forbidden(self, rows: Sequence[Mapping[str, Answer]]) -> list[str | None]:
+        """Returns for each of some architectures, by its choices, the first decision to which the
+        limit forbids its answer; None: it obeys."""
+        found: list[str | None] = [None] * len(rows)
+        cursor = self.limited(len(rows))
+        if cursor is None:
+            return found
+        for decision, answer in zip(self.decisions, self.encoded(rows), strict=True):
+            if isinstance(decision, SubsetChoice):
+                ok = np.ones(len(rows), dtype=bool)
+                for j, bit in enumerate(answer.T):
+                    yes, no = cursor.bits(answer[:, :j])
+                    ok &= np.where(bit, yes, no)
+            else:
+                mask = cursor.options()
+                ok = np.ones(len(rows), dtype=bool) if mask is None else mask[np.arange(len(rows)), answer]
+            for m in np.flatnonzero(~ok).tolist():
+                if found[m] is None and decision.name in rows[m]:
+                    found[m] = decision.name
+            if None not in found:
+                break
+            cursor.take(answer)
+        return found
 
     def within_limit(self, choices: Mapping[str, Answer]) -> bool:
-        """Returns whether each of `choices` is permitted after those before it."""
-        answers: dict[str, Answer] = {}
-        for decision in self.decisions if self.limit is not None else ():
-            if decision.name in choices:
-                if not self.permits(decision, choices[decision.name], answers):
-                    return False
-                answers[decision.name] = choices[decision.name]
-        return True
+        """Returns whether the limit allows each of `choices` after those before it."""
+        return self.forbidden([choices]) == [None]
+
+    # ------------------------------------------------------------------------------- as numbers
+    def encoded(self, rows: Sequence[Mapping[str, Answer]]) -> list[np.ndarray]:
+        """Returns choices of M architectures as numbers, an array per decision: (M,) indices, or
+        (M, K) booleans for a subset. What is not asked is 0."""
+        out = []
+        for decision in self.decisions:
+            answers = [choices.get(decision.name) for choices in rows]
+            if isinstance(decision, SubsetChoice):
+                members = [[option in (answer or ()) for option in decision.options] for answer in answers]
+                out.append(np.array(members, dtype=bool).reshape(len(rows), len(decision.options)))
+            else:
+                index = {option: i for i, option in enumerate(decision.options)}
+                out.append(np.array([0 if answer is None else index[str(answer)] for answer in answers], dtype=np.int64))
+        return out
+
+    def decoded(self, answers: Sequence[np.ndarray], n: int) -> list[dict[str, Answer]]:
+        """Returns the choices of each of n architectures, by the answers to the first decisions."""
+        rows = [answer.tolist() for answer in answers]
+        out = []
+        for m in range(n):
+            choices: dict[str, Answer] = {}
+            for decision, row in zip(self.decisions, rows, strict=False):
+                if not self.active(decision, choices):
+                    continue
+                if isinstance(decision, SubsetChoice):
+                    choices[decision.name] = tuple(o for o, bit in zip(decision.options, row[m], strict=True) if bit)
+                else:
+                    choices[decision.name] = decision.options[row[m]]
+            out.append(choices)
+        return out
 
     def architecture(self, choices: Mapping[str, object], provenance: Mapping[str, object] | None = None) -> Architecture:
         """Returns an architecture, checked: ValueError names the decision and the rule."""
@@ -158,13 +207,21 @@ class SearchSpace:
                         f"an architecture of '{self.name}' answers every decision; '{decision.name}' is missing"
                         f" (one of {', '.join(decision.options)})"
                     )
-                answer = decision.check(choices[decision.name])
-                if not self.permits(decision, answer, checked):
-                    raise ValueError(f"the limit of space '{self.name}' forbids the answer {answer!r} to '{decision.name}'")
-                checked[decision.name] = answer
+                checked[decision.name] = decision.check(choices[decision.name])
             elif decision.name in choices:
                 raise ValueError(f"decision '{decision.name}' is not asked here: it depends on {decision.when}")
+        if (forbidden := self.forbidden([checked])[0]) is not None:
+            raise ValueError(
+                f"the limit of space '{self.name}' forbids the answer {checked[forbidden]!r} to '{forbidden}'"
+                f"{self._limit_says}"
+            )
         return Architecture.of(self.spec, checked, provenance)
+
+    @property
+    def _limit_says(self) -> str:
+        """What the limit says, for the end of an error message."""
+        about = getattr(self.limit, "about", "")
+        return f": an architecture has {about} here" if about else ""
 
     def check(self, arch: Architecture) -> Architecture:
         """Returns `arch`, its subsets in order; ValueError where it is not of this space."""
@@ -198,17 +255,39 @@ class SearchSpace:
         return self._wired[arch]
 
     def sample(self, rng: random.Random) -> Architecture:
-        """Returns a random architecture: each active decision is answered by its own `draw`, in
-        order. Everything that says random means this. What the limit forbids is drawn anew as a
-        whole; ValueError where that never ends."""
-        for _ in range(TRIES):
-            choices: dict[str, Answer] = {}
-            for decision in self.decisions:
-                if self.active(decision, choices):
-                    choices[decision.name] = decision.draw(rng)
-            if self.within_limit(choices):
-                return Architecture.of(self.spec, choices)
-        raise ValueError(f"the limit of space '{self.name}' forbids all of {TRIES:,} random architectures")
+        """Returns a random architecture, as `samples` does."""
+        return self.samples(rng, 1)[0][0]
+
+    def samples(self, rng: random.Random, n: int) -> tuple[list[Architecture], int]:
+        """Returns n random architectures, and how many were drawn for them. Each active decision is
+        answered by its own `draw`, in order; everything that says random means this. What the limit
+        forbids is drawn anew as a whole: the others stay as likely as they were among each other.
+        ValueError where that never ends."""
+        found: list[Architecture] = []
+        drawn, since = 0, 0  # in all; since the last one that obeys
+        while len(found) < n:
+            rows: list[dict[str, Answer]] = []
+            lacking = n - len(found)
+            for _ in range(lacking if not drawn else min(MOST_DRAWN, -(-lacking * drawn // max(1, len(found))))):
+                choices: dict[str, Answer] = {}
+                for decision in self.decisions:
+                    if self.active(decision, choices):
+                        choices[decision.name] = decision.draw(rng)
+                rows.append(choices)
+            for choices, forbidden in zip(rows, self.forbidden(rows), strict=True):
+                if len(found) == n:
+                    break
+                drawn += 1
+                since = since + 1 if forbidden is not None else 0
+                if forbidden is None:
+                    found.append(Architecture.of(self.spec, choices))
+            if since >= TRIES:
+                smallest = getattr(self.limit, "smallest", "")
+                smallest = f"{self._limit_says}, and the smallest possible is {smallest}" if smallest else ""
+                raise ValueError(
+                    f"the limit of space '{self.name}' forbids all of {TRIES:,} random architectures{smallest}"
+                )
+        return found, drawn
 
     def enumerate(self) -> Iterator[Architecture]:
         """Yields every architecture once. Only for small spaces: see `size`."""
@@ -219,11 +298,13 @@ class SearchSpace:
             elif not self.active(self.decisions[i], choices):
                 yield from rest(i + 1, choices)
             else:
-                permitted = (a for a in self.decisions[i].answers() if self.permits(self.decisions[i], a, choices))
-                for answer in permitted:
+                for answer in self.decisions[i].answers():
                     yield from rest(i + 1, {**choices, self.decisions[i].name: answer})
 
-        return (Architecture.of(self.spec, choices) for choices in rest(0, {}))
+        for some in batched(rest(0, {}), MOST_DRAWN):
+            for choices, forbidden in zip(some, self.forbidden(some), strict=True):
+                if forbidden is None:
+                    yield Architecture.of(self.spec, choices)
 
     def size(self) -> int:
         """Returns the number of architectures. With a limit only for small spaces."""
@@ -274,6 +355,12 @@ class SearchSpace:
             if decision.name not in waits:
                 place(decision.name)
         return [self._index[name] for name in placed]
+
+
+def batched(values: Iterator[dict[str, Answer]], n: int) -> Iterator[list[dict[str, Answer]]]:
+    """Yields lists of n values, the last one of what is left."""
+    while some := list(itertools.islice(values, n)):
+        yield some
 
 
 def recorded(settings: Settings, always: str, *others: str) -> dict[str, object]:

@@ -22,12 +22,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from enas.spaces.architecture import Answer, Architecture
+from enas.spaces.architecture import Architecture
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice
+from enas.spaces.limits import Cursor, counted_bits
 from enas.spaces.space import SearchSpace
 from enas.strategies.settings import ControllerSettings
 
@@ -91,38 +93,13 @@ class Controller(nn.Module):
     def encode(self, archs: Sequence[Architecture]) -> list[Tensor]:
         """Returns answers as indices, a tensor per decision of the space; inactive decisions hold
         0. ValueError for an architecture of another space."""
-        archs = [self.space.check(arch) for arch in archs]
-        out: list[Tensor] = []
-        device = self.empty.device
-        for decision in self.space.decisions:
-            answers = [arch.choices.get(decision.name) for arch in archs]
-            if isinstance(decision, SubsetChoice):
-                rows = [[option in (answer or ()) for option in decision.options] for answer in answers]
-                out.append(torch.tensor(rows, dtype=torch.bool, device=device))
-            else:
-                index = {option: i for i, option in enumerate(decision.options)}
-                out.append(torch.tensor([0 if a is None else index[str(a)] for a in answers], device=device))
-        return out
+        checked = [self.space.check(arch).choices for arch in archs]
+        return [torch.from_numpy(answer).to(self.empty.device) for answer in self.space.encoded(checked)]
 
     def decode(self, answers: list[Tensor]) -> list[Architecture]:
         """The inverse of `encode`; inactive decisions are left out."""
-        return [Architecture.of(self.space.spec, choices) for choices in self._choices(answers, len(answers[0]))]
-
-    def _choices(self, answers: list[Tensor], n: int) -> list[dict[str, Answer]]:
-        """Returns the choices of each of n architectures, by the answers to the first decisions."""
-        rows = [answer.tolist() for answer in answers]
-        out = []
-        for m in range(n):
-            choices: dict[str, Answer] = {}
-            for decision, row in zip(self.space.decisions, rows, strict=False):
-                if not self.space.active(decision, choices):
-                    continue
-                if isinstance(decision, SubsetChoice):
-                    choices[decision.name] = tuple(o for o, bit in zip(decision.options, row[m], strict=True) if bit)
-                else:
-                    choices[decision.name] = decision.options[row[m]]
-            out.append(choices)
-        return out
+        rows = self.space.decoded([answer.cpu().numpy() for answer in answers], len(answers[0]))
+        return [Architecture.of(self.space.spec, choices) for choices in rows]
 
     # ------------------------------------------------------------------------------------ the walk
     def walk(
@@ -134,7 +111,7 @@ class Controller(nn.Module):
         assert (given is None) != (generator is None)
         x = self.empty.expand(n, self.settings.hidden)
         h = c = torch.zeros_like(x)
-        seen = _Seen(self)
+        seen, limit = _Seen(self), self.space.limited(n)
         previous = self.settings.after_anchor == "previous"
         after_decision = False
         for step in self.space.walk:
@@ -148,8 +125,10 @@ class Controller(nn.Module):
             after_decision = True
             h_new, c_new = self.cell(x, (h, c))
             active = self._active(step, seen.answers)
-            seen.allowed.append(self._allowed(step, seen.answers, n))
-            answer = given[len(seen.answers)] if given is not None else self._draw(step, h_new, seen, generator)
+            given_here = None if given is None else given[len(seen.answers)]
+            answer = self._answered(step, h_new, seen, limit, given_here, generator)
+            if limit is not None:
+                limit.take(answer.cpu().numpy())
             x_new = self._fed_back(step, answer, seen)
             seen.states.append(h_new)
             seen.answers.append(answer)
@@ -175,21 +154,6 @@ class Controller(nn.Module):
             above = self._active(parent, answers)
             ways.append(taken if above is None else taken & above)
         return torch.stack(ways).any(0)
-
-    def _allowed(self, decision: Decision, answers: list[Tensor], n: int) -> Tensor | None:
-        """Returns the options that the limit of the space allows, (M, K); None: all. ValueError
-        where it leaves too few."""
-        if self.space.limit is None:
-            return None
-        everything = (True,) * len(decision.options)
-        least = decision.bounds[0] if isinstance(decision, SubsetChoice) else 1
-        rows = []
-        for choices in self._choices(answers, n):
-            asked = self.space.active(decision, choices)
-            rows.append((self.space.allowed(decision, choices) if asked else None) or everything)
-            if sum(rows[-1]) < least:
-                raise ValueError(f"the limit of space '{self.space.name}' leaves no answer to '{decision.name}'")
-        return torch.tensor(rows, device=self.empty.device)
 
     def _kind(self, decision: Decision) -> str:
         """Returns the head that answers a decision."""
@@ -221,29 +185,51 @@ class Controller(nn.Module):
 
     # ------------------------------------------------------------------------------------- drawing
     @torch.no_grad()
-    def _draw(self, decision: Decision, h: Tensor, seen: _Seen, generator: torch.Generator | None) -> Tensor:
-        """Returns indices (M,), or booleans (M, K) for a subset."""
-        logits = self._logits([decision], h[None], seen)[0][:, : len(decision.options)]
-        allowed = seen.allowed[-1]
+    def _answered(
+        self,
+        decision: Decision,
+        h: Tensor,
+        seen: _Seen,
+        limit: Cursor | None,
+        given: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Returns the answer, indices (M,) or booleans (M, K) for a subset: as given, or drawn.
+
+        Adds to `seen` what the limit allows of a decision that is no subset (None: everything), and
+        which bits of a subset are not forced.
+        """
+        device = h.device
+        logits = self._logits([decision], h[None], seen)[0][:, : len(decision.options)] if given is None else None
         if not isinstance(decision, SubsetChoice):
+            mask = None if limit is None else limit.options()
+            allowed = None if mask is None else torch.from_numpy(mask).to(device)
+            self._check(mask is None or mask.any(1).all(), decision)
+            seen.free.append(allowed)
+            if given is not None:
+                return given
+            assert logits is not None
             logits = logits if allowed is None else logits.masked_fill(~allowed, FAR_BELOW)
             # Gumbel's trick: one exponential draw per option, no normalisation needed.
             noise = torch.empty_like(logits).exponential_(generator=generator).log()
             return (logits.log_softmax(1) - noise).argmax(1)
-        M, K = logits.shape
-        yes = logits.sigmoid()
-        bits: list[Tensor] = []
-        taken = torch.zeros(M, dtype=torch.long, device=h.device)
-        to_come = _to_come(K, allowed, h.device)
+        M, K = len(h), len(decision.options)
+        probability = None if logits is None else logits.sigmoid()
+        bits = np.zeros((M, K), dtype=bool) if given is None else given.cpu().numpy()
+        free = np.zeros((M, K), dtype=bool)
         for j in range(K):
-            bit = torch.rand(M, generator=generator, device=h.device) < yes[:, j]
-            low, high = decision.bounds  # what the count so far forces has probability 1
-            must, full = low - taken == to_come[..., j], taken == high
-            bit = torch.where(must | full, must, bit)
-            bit = bit if allowed is None else bit & allowed[:, j]
-            taken = taken + bit
-            bits.append(bit)
-        return torch.stack(bits, 1)
+            yes, no = counted_bits(decision, bits[:, :j]) if limit is None else limit.bits(bits[:, :j])
+            self._check((yes | no).all(), decision)
+            free[:, j] = yes & no
+            if probability is not None:
+                drawn = torch.rand(M, generator=generator, device=device) < probability[:, j]
+                bits[:, j] = np.where(free[:, j], drawn.cpu().numpy(), yes)
+        seen.free.append(torch.from_numpy(free).to(device))
+        return given if given is not None else torch.from_numpy(bits).to(device)
+
+    def _check(self, answerable: bool | np.bool_, decision: Decision) -> None:
+        if not answerable:
+            raise ValueError(f"the limit of space '{self.space.name}' leaves no answer to '{decision.name}'")
 
     # ------------------------------------------------------------------------------------- scoring
     def _logits(self, decisions: Sequence[Decision], h: Tensor, seen: _Seen) -> Tensor:
@@ -288,16 +274,17 @@ class Controller(nn.Module):
             everywhere = torch.ones(n, dtype=torch.bool, device=device)
             active = [everywhere if seen.active[i] is None else seen.active[i] for i in places]
             asked = torch.stack([a for a in active if a is not None])  # (D, M)
-            answers, allowed = [seen.answers[i] for i in places], [seen.allowed[i] for i in places]
+            answers, free = [seen.answers[i] for i in places], [seen.free[i] for i in places]
             if isinstance(decisions[0], SubsetChoice):
-                bits = self._bits(decisions, logits, answers, allowed, asked)
+                bits = self._bits(logits, answers, [part for part in free if part is not None], asked)
                 log_prob, entropy = log_prob + bits[0], entropy + bits[1]
                 if kind == "subset":  # of nodes: these are skips
                     # Divided by a constant: only so are the two means equal in expectation.
                     log_ratio, divergence = bits[2] / self.skips, bits[3] / self.skips
                 continue
-            if self.space.limit is not None:
-                masks = [F.pad(mask, (0, logits.shape[2] - mask.shape[1])) for mask in allowed if mask is not None]
+            if any(mask is not None for mask in free):
+                everything = torch.ones_like(logits[0], dtype=torch.bool)
+                masks = [everything if m is None else F.pad(m, (0, logits.shape[2] - m.shape[1])) for m in free]
                 logits = logits.masked_fill(~torch.stack(masks), FAR_BELOW)
             log_p = logits.log_softmax(2)
             chosen = log_p.gather(2, torch.stack(answers)[:, :, None])[:, :, 0]
@@ -305,28 +292,12 @@ class Controller(nn.Module):
             entropy = entropy - torch.where(asked, (log_p.exp() * log_p).sum(2), 0).sum(0)
         return Walk(seen.answers, log_prob, entropy, log_ratio, divergence)
 
-    def _bits(
-        self,
-        decisions: Sequence[Decision],
-        logits: Tensor,
-        answers: list[Tensor],
-        allowed: list[Tensor | None],
-        asked: Tensor,
-    ) -> list[Tensor]:
+    def _bits(self, logits: Tensor, answers: list[Tensor], free: list[Tensor], asked: Tensor) -> list[Tensor]:
         """Returns sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho).
         Answers that are not asked, or are forced, count nothing."""
         K = logits.shape[2]
-        bits = torch.stack([F.pad(answer, (0, K - answer.shape[1])) for answer in answers])
-        free = []
-        for decision, answer, mask in zip(decisions, answers, allowed, strict=True):
-            assert isinstance(decision, SubsetChoice)
-            left = torch.ones_like(answer) if mask is None else mask
-            low, high = decision.bounds
-            taken = answer.long().cumsum(1) - answer.long()  # before each
-            to_come = _to_come(len(decision.options), mask, answer.device)
-            left = left & (low - taken != to_come) & (taken != high)
-            free.append(F.pad(left, (0, K - answer.shape[1])))
-        counted = torch.stack(free) & asked[:, :, None]
+        bits, unforced = (torch.stack([F.pad(part, (0, K - part.shape[1])) for part in parts]) for parts in (answers, free))
+        counted = unforced & asked[:, :, None]
         logits = torch.where(counted, logits, 0)
         yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)  # log p(1), log p(0)
         p = logits.sigmoid()
@@ -341,13 +312,6 @@ class Controller(nn.Module):
 FAR_BELOW = -1e9  # a finite logit of probability 0
 
 
-def _to_come(K: int, allowed: Tensor | None, device: torch.device) -> Tensor:
-    """Returns how many options from each place on can be taken: (K,); with `allowed` (M, K)."""
-    if allowed is None:
-        return K - torch.arange(K, device=device)
-    return allowed.flip(1).cumsum(1).flip(1)
-
-
 class _Seen:
     """What a walk has seen: the LSTM state at each decision and each anchor."""
 
@@ -356,7 +320,7 @@ class _Seen:
         self.states: list[Tensor] = []  # of each decision, (M, H)
         self.answers: list[Tensor] = []
         self.active: list[Tensor | None] = []  # (M,) where the decision is asked; None: everywhere
-        self.allowed: list[Tensor | None] = []  # (M, K) by the limit; None: all
+        self.free: list[Tensor | None] = []  # (M, K): options allowed, bits not forced; None: all
         self._keys: dict[str, list[Tensor]] = {}
 
     def of(self, decision: Decision) -> Tensor:

@@ -1,5 +1,5 @@
 """Random search: every answer equally likely. With the same shared weights it is the baseline that
-a controller has to beat."""
+a controller has to beat. What a limit of the space forbids is drawn anew."""
 
 from __future__ import annotations
 
@@ -22,17 +22,29 @@ class RandomSearch:
 
     def __init__(self, space: SearchSpace, settings: RandomSettings = RandomSettings(), seed: int = 0):
         self.space, self.seed, self.asked = space, seed, 0
+        self.drawn, self.kept = 0, 0  # architectures; fewer are kept where the space has a limit
+
+    @property
+    def acceptance(self) -> float | None:
+        """Returns the share of the architectures drawn that the limit of the space allows; None
+        without a limit, or before any was drawn."""
+        return self.kept / self.drawn if self.space.limit is not None and self.drawn else None
 
     def ask(self, n: int) -> list[Architecture]:
         rng = random.Random(seed_of(self.seed, "random", self.asked))
         self.asked += 1
-        return [self.space.sample(rng) for _ in range(n)]
+        archs, drawn = self.space.samples(rng, n)
+        self.drawn, self.kept = self.drawn + drawn, self.kept + n
+        return archs
 
     def tell(self, archs: Sequence[Architecture], rewards: Sequence[float]) -> dict[str, float]:
-        return {"reward": sum(rewards) / len(rewards)}
+        accepted = {} if self.acceptance is None else {"acceptance": self.acceptance}
+        return {"reward": sum(rewards) / len(rewards), **accepted}
 
     def state(self) -> State:
-        return State(values={"asked": self.asked})
+        counts = {} if self.space.limit is None else {"drawn": self.drawn, "kept": self.kept}
+        return State(values={"asked": self.asked, **counts})
 
     def load(self, state: State) -> None:
         self.asked = int(state.values["asked"])
+        self.drawn, self.kept = (int(state.values.get(name, 0)) for name in ("drawn", "kept"))

@@ -1,0 +1,60 @@
+"""`enas latency`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from enas.cli.commands import Maybe, command, parse
+
+
+@dataclass(frozen=True)
+class LatencyFlags:
+    """Measure on this machine what each part of a network takes, so that the latency of every
+    architecture is known as a sum. Says how far off such sums are.
+
+    enas latency digits-micro --out latency.json
+    enas search digits-micro --latency-table latency.json --max-latency 3ms --out runs/fast
+    """
+
+    what: Positional[str]
+    """A preset, or a run folder."""
+    out: Path
+    """File to write."""
+    batch: int = 1
+    """Number of images, or of tokens side by side, of a forward pass."""
+    recipe: Maybe[str] = None
+    """Recipe of the preset; without it, its default."""
+    data: Maybe[Path] = None
+    """Folder of the data set, where sizes have to be read off the data."""
+    children: int = 40
+    """Number of random networks from which the times are made."""
+    held_out: int = 20
+    """Number of further networks that say how far off the sums are."""
+    rounds: int = 15
+    """Forward passes of each network; the median counts."""
+    device: Maybe[str] = None
+    """cpu or cuda; without it, as the plan says."""
+    threads: Maybe[int] = None
+    """CPU threads; without it, as the plan says."""
+
+
+@command("latency", "measure a table of latencies on this machine")
+def latency(args: list[str]) -> int:
+    flags = parse(LatencyFlags, args, "latency")
+    from enas.procedures.latency import LatencySettings
+    from enas.runs.cost import latency_table, plan_for
+
+    settings = LatencySettings(flags.batch, flags.children, flags.held_out, flags.rounds)
+    plan = plan_for(flags.what, flags.recipe, data=flags.data).on(None, flags.device, flags.threads)
+    table = latency_table(dataclasses.replace(plan, latencies=None), settings, flags.out)
+    print(
+        f"a forward pass of {flags.batch} on {plan.device}, {plan.threads} threads: sums are off by"
+        f" {table['relative_error']:.1%} (median) and {table['largest_error']:.1%} at most on {flags.held_out} other"
+        f" networks, Kendall's tau {table['kendall']:.2f}"
+    )
+    print(f"wrote {flags.out}")
+    return 0

@@ -1,0 +1,151 @@
+"""What architectures of a run or of a preset cost, and tables of latencies."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from enas.networks.cost import Bill, example_of
+from enas.procedures.latency import LatencySettings, measure
+from enas.runs.files import read_json, write_json
+from enas.runs.folder import RunFolder
+from enas.runs.plan import Plan, latencies_of, preset_plan, problem_plan
+from enas.runs.presets.registry import preset_for
+from enas.runs.process import machine, prepare, versions
+from enas.runs.records import Best
+from enas.runs.settings import to_dict
+from enas.spaces.architecture import Architecture
+from enas.spaces.costs import KINDS, Costs
+from enas.state import Record
+
+SHARES = (1, 10, 20, 50, 80, 99)  # percentiles of random architectures that are shown
+
+
+def plan_for(
+    what: str | Path, recipe: str | None = None, latencies: str | Path | None = None, data: str | Path | None = None
+) -> Plan:
+    """Returns the plan of a run folder, a preset, or `module:function` of a problem. `latencies`: a
+    file that `enas latency` wrote."""
+    if Path(what).is_dir():
+        plan = Plan.of(RunFolder.open(Path(what)).config)
+    elif ":" in str(what):
+        plan = problem_plan(str(what))
+    else:
+        plan = preset_plan(str(what), recipe, device="cpu")
+    plan = plan.on(data) if data is not None else plan
+    return plan if latencies is None else with_latencies(plan, latencies)
+
+
+def with_latencies(plan: Plan, file: str | Path) -> Plan:
+    """Returns the plan with a table of latencies; ValueError where the file is none, or one of
+    another network."""
+    table = read_json(Path(file))
+    if not isinstance(table, dict) or "entries" not in table:
+        raise ValueError(f"a table of latencies is a file that `enas latency` wrote; got '{file}'")
+    latencies_of(table, plan)
+    here = machine(plan.device)
+    if table["machine"] != here:
+        warnings.warn(f"the table of latencies is of another machine: {table['machine']}", stacklevel=2)
+    return dataclasses.replace(plan, latencies=table)
+
+
+def cost(what: str | Path, arch: Architecture, recipe: str | None = None) -> Costs:
+    """Returns what an architecture costs in the network that a run, or a preset's recipe, trains
+    from scratch: parameters, multiply-accumulates, bytes of activations, and seconds where a table
+    of latencies is known."""
+    return plan_for(what, recipe).with_space(dict(arch.space)).cost(arch)
+
+
+@dataclass(frozen=True)
+class Priced:
+    """Costs of architectures by what they are called, and percentiles of random ones."""
+
+    costs: dict[str, Costs]
+    shares: dict[int, tuple[float, ...]]
+    """By percent: what so many random architectures cost at most, of each kind by itself."""
+
+
+def priced(plan: Plan, archs: Mapping[str, Architecture], samples: int = 200) -> Priced:
+    """Returns what architectures cost, beside random ones of the whole space."""
+    drawn = plan.space.samples(random.Random(0), samples)[0] if samples else []
+    values = np.array([plan.cost(arch).values() for arch in drawn]).reshape(-1, len(KINDS))
+    shares = {share: tuple(np.percentile(values, share, axis=0).tolist()) for share in SHARES if samples}
+    return Priced({name: plan.cost(arch) for name, arch in archs.items()}, shares)
+
+
+def architectures_of(what: str) -> tuple[str | None, dict[str, Architecture]]:
+    """Returns the run or preset that `what` goes with, and architectures by name: those that a run
+    ranks, or the one that a file or a published name says."""
+    if Path(what).is_dir():
+        best = Best.find(Path(what))
+        return what, {f"{entry.rank}. {entry.id}": entry.architecture for entry in best.ranked} if best else {}
+    if ":" in what:
+        return what, {}
+    from enas.runs.architectures import architecture_of
+    from enas.runs.presets.registry import PRESETS
+
+    if what in PRESETS:
+        return what, {}
+    arch = architecture_of(what)
+    own = arch.space.get("problem")
+    return (str(own) if own else preset_for(arch.space["name"])), {arch.id: arch}
+
+
+def latency_table(plan: Plan, settings: LatencySettings, out: Path) -> Record:
+    """Measures the latencies of a plan's network on this machine, by its number of threads; writes
+    and returns the table."""
+    bill = plan.bill
+    if not isinstance(bill, Bill):
+        raise ValueError("latencies are measured of the networks that come with enas; a network of your own has no table")
+    prepare(plan.device, plan.threads)
+    example = tuple(
+        torch.zeros(tensor.shape, dtype=tensor.dtype, device=plan.device)
+        for tensor in example_of(_dimensions(bill), "meta", settings.batch)
+    )
+    settings_of_network = plan.settings.retrain.network
+
+    make: Any = type(bill.network)
+
+    def build(arch: Architecture) -> torch.nn.Module:
+        child: torch.nn.Module = make(plan.space, settings_of_network, **_dimensions(bill), only=arch, statistics="running")
+        return child.to(plan.device)
+
+    found = measure(settings, bill, build, example, plan.seed)
+    table: Record = {
+        "version": 1,
+        "batch": settings.batch,
+        "threads": plan.threads,
+        "device": plan.device,
+        "machine": machine(plan.device),
+        "versions": versions(),
+        "space": plan.names.space,
+        "network": _as_json(to_dict(settings_of_network)),
+        "children": settings.children,
+        "held_out": settings.held_out,
+        "kendall": found.kendall,
+        "relative_error": found.relative_error,
+        "largest_error": found.largest_error,
+        "entries": [
+            {"key": name, "address": found.examples[name], "seconds": seconds} for name, seconds in found.seconds.items()
+        ],
+    }
+    write_json(out, table)
+    return table
+
+
+def _as_json(settings: Record) -> Record:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+def _dimensions(bill: Bill) -> dict[str, int]:
+    network = bill.network
+    names = ("vocabulary",) if hasattr(network, "vocabulary") else ("channels", "image_size", "classes")
+    return {name: int(getattr(network, name)) for name in names}
