@@ -10,12 +10,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-from enas.cli import compare, data, derive, oracle, presets, report, reproduce, resume, retrain, search, show  # noqa: F401
+from enas.cli import compare, data, derive, export, oracle, presets, report, reproduce, resume, retrain, search, show  # noqa: F401
 from enas.cli import list as list_command  # noqa: F401
 from enas.cli.commands import COMMANDS
 
 ORDER = (
-    *("search", "resume", "derive", "retrain", "compare", "report", "show"),  # as one comes to need them; then the others
+    *(
+        "search",
+        "resume",
+        "derive",
+        "retrain",
+        "compare",
+        "report",
+        "show",
+        "export",
+    ),  # as one comes to need them; then the others
     *("presets", "data", "list", "oracle", "reproduce"),
 )
 

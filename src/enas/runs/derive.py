@@ -15,6 +15,7 @@ from enas.runs.plan import Plan
 from enas.runs.process import versions
 from enas.runs.records import Best, PolicyAgainstUniform, Ranked
 from enas.runs.settings import to_dict
+from enas.state import Record
 
 
 def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, **changes: Any) -> Path:
@@ -40,7 +41,8 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
         listen(scored)
     best = derive_procedure.ranked(scores, settings.keep)
     first = {s.arch: s.metrics["reward"] for s in scores if s.stage == "minibatch"}
-    origin = {"run": path.name, "preset": plan.preset, "recipe": plan.recipe, "seed": plan.seed, "epochs": procedure.epoch}
+    origin: Record = {"run": path.name, "preset": plan.preset, "recipe": plan.recipe, "data": plan.data_name}
+    origin |= {"seed": plan.seed, "epochs": procedure.epoch}
     size = plan.network(plan.settings.retrain.network, procedure.task, best[0].arch)
     ranked = []
     for rank, scored in enumerate(best, 1):
