@@ -77,7 +77,7 @@ def export(
     """Exports what a run's `retrain` chose, a training by its folder, or an architecture.
 
     `arch`: another architecture in the network of a run, without weights. `out`: the file; without
-    it `exported` in the folder, or `<id>` here. `preset` and `recipe`: whose network an
+    it `exported` in the folder, or `SPACE_ID` here. `preset` and `recipe`: whose network an
     architecture alone is built into, as in `enas retrain`. ValueError where something is missing,
     or where the file's outputs are not those of the network.
     """
@@ -88,7 +88,11 @@ def export(
     child, about, inputs = _prepared(plan, source, weights)
     ending = ENDINGS[format]
     place = source.training.path if source.run is None and source.training is not None else source.run
-    path = Path(out) if out is not None else (place / "exported" if place is not None else Path(source.arch.id))
+    path = (
+        Path(out)
+        if out is not None
+        else (place / "exported" if place is not None else Path(f"{plan.space.name}_{source.arch.id}"))
+    )
     path = path if path.suffix == ending else path.with_name(path.name + ending)
     if path.parent != Path() and not path.parent.is_dir():
         raise ValueError(f"--out is a file in a folder that exists; there is no '{path.parent}'")

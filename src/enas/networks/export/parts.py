@@ -45,7 +45,7 @@ def depthwise(channels: int, kernel: int, stride: int) -> nn.Conv2d:
 ''',
     "SeparableConv": '''
 class SeparableConv(nn.Sequential):
-    """(ReLU, depthwise k x k, 1x1, batch norm), `times` over; the first has the stride."""
+    """(ReLU, depthwise k x k, 1x1, batch norm), `times` over; strided once."""
 
     def __init__(self, channels: int, kernel: int, times: int, stride: int = 1):
         layers: list[nn.Module] = []
@@ -60,7 +60,7 @@ class SeparableConv(nn.Sequential):
 ''',
     "FactorizedReduction": '''
 class FactorizedReduction(nn.Module):
-    """Halves the size: two 1x1 of stride 2, one of them a pixel further down and right."""
+    """Halves the size: two 1x1 of stride 2, one a pixel further down and right."""
 
     def __init__(self, channels_in: int, channels: int):
         super().__init__()
@@ -84,7 +84,7 @@ def reduction(channels_in: int, channels: int) -> nn.Sequential:
 ''',
     "InvertedResidual": '''
 class InvertedResidual(nn.Module):
-    """1x1 to more channels, depthwise k x k, 1x1 back; added to its input if shapes allow."""
+    """1x1 to more channels, depthwise k x k, 1x1; added to an input as large."""
 
     def __init__(
         self, channels_in: int, channels: int, expansion: int, kernel: int, stride: int
@@ -123,7 +123,7 @@ class Shortcut(nn.Module):
 ''',
     "Residual": '''
 class Residual(nn.Module):
-    """(ReLU, 3x3, batch norm) twice, the first of stride 2, beside 2x2 average and 1x1."""
+    """(ReLU, 3x3, batch norm) twice, strided once, beside 2x2 average and 1x1."""
 
     def __init__(self, channels_in: int, channels: int):
         super().__init__()
