@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from enas.reports.page import write_report as report
     from enas.reports.result import Run, search
     from enas.runs.architectures import architecture_of, best_of
+    from enas.runs.export import export
     from enas.runs.models import marks_of, reference_for, sizes
     from enas.runs.plan import Plan, make_plan
     from enas.runs.resume import resume
@@ -39,6 +40,7 @@ __all__ = [
     "best_of",
     "compare",
     "derive",
+    "export",
     "make_plan",
     "marks_of",
     "reference_for",
@@ -65,6 +67,7 @@ PUBLIC = {
     "retrain": "enas.runs.retrain:retrain",
     "retrain_best": "enas.runs.retrain:retrain_best",
     "compare": "enas.grading.compare:compare",
+    "export": "enas.runs.export:export",
     "report": "enas.reports.page:write_report",
     "architecture_of": "enas.runs.architectures:architecture_of",
     "best_of": "enas.runs.architectures:best_of",

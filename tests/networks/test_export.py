@@ -18,7 +18,8 @@ from torch import nn
 from enas.networks import kernels, ops
 from enas.networks.export import onnx, program
 from enas.networks.export.about import About, Images, Text, drawing_of
-from enas.networks.export.layout import call, constant, literal
+from enas.networks.export.layout import call, comment, constant, literal
+from enas.networks.export.layout import name as name_of
 from enas.networks.export.python import Module, inputs_of, module_of, network_of, outputs_of
 from enas.networks.registry import BACKBONES
 from enas.networks.settings import MacroSettings, MicroSettings, RecurrentSettings
@@ -198,6 +199,9 @@ def test_lines_are_laid_out() -> None:
     assert call(0, "f(", ["a", "b"]) == "f(a, b)"
     assert call(4, "fun(", ["a" * 41, "b" * 37]) == f"    fun(\n        {'a' * 41}, {'b' * 37}\n    )"
     assert call(0, "f(", ["a" * 60, "b" * 60]) == f"f(\n    {'a' * 60},\n    {'b' * 60},\n)"
+    assert comment("a:\n  b = " + "c, " * 30 + "d").count("\n") == 2
+    assert name_of("in") == "n_in"
+    assert name_of("a-b") == "a_b"
     assert constant("X", ["a"]) == 'X = ("a",)'
     assert constant("X", [1.5, 2]) == "X = (1.5, 2)"
     assert [literal(text) for text in ("a", "it's", 'a "b"')] == ['"a"', '"it\'s"', "'a \"b\"'"]

@@ -148,12 +148,9 @@ def _prepared(plan: Plan, source: _Source, weights: Weights) -> tuple[nn.Module,
     dimensions: Mapping[str, int] = {}
     reads: Images | Text | None = None
     inputs = None
-    if alone and not plan.problem:
-        dimensions = DATASETS[plan.settings.data.dataset].dimensions
-        if not dimensions:
-            raise ValueError(
-                f"data set '{plan.settings.data.dataset}' does not fix the size of a network: choose a --preset"
-            )
+    fixed = {} if plan.problem or not alone else DATASETS[plan.settings.data.dataset].dimensions
+    if fixed:
+        dimensions = fixed
     else:
         data = plan.load_data()
         if isinstance(data, ImageData):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,8 @@ WIDTH = 88
 
 def name(text: str) -> str:
     """Returns a Python name for the name of a node or layer."""
-    return re.sub(r"\W", "_", text)
+    made = re.sub(r"\W", "_", text)
+    return made if made.isidentifier() and not keyword.iskeyword(made) else f"n_{made}"
 
 
 def call(indent: int, before: str, items: Sequence[str], after: str = ")") -> str:
@@ -75,4 +77,8 @@ def _paragraph(text: str) -> str:
 
 
 def comment(text: str) -> str:
-    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
+    lines: list[str] = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        lines += textwrap.wrap(line, WIDTH - 2, subsequent_indent=indent) or [""]
+    return "\n".join(f"# {line}".rstrip() for line in lines)
