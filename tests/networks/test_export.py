@@ -25,6 +25,7 @@ from enas.networks.registry import BACKBONES
 from enas.networks.settings import MacroSettings, MicroSettings, RecurrentSettings
 from enas.networks.supernet import Supernet
 from enas.spaces.architecture import Architecture
+from enas.spaces.decisions import OpChoice
 from enas.spaces.registry import SPACES
 from enas.spaces.space import SearchSpace
 
@@ -121,20 +122,20 @@ def test_by_all_settings_of_a_network(name: str) -> None:
         check_module(trained(space, settings, arch, **size), arch)
 
 
-def test_every_registered_op_is_in_some_file() -> None:
-    """The spaces as published choose from all ops: each turns up, as in the child."""
-    for entry in SPACES.values():
-        if not entry.small:
-            continue
-        space = entry.make(entry.settings())
-        wanted = {op for decision in space.decisions if hasattr(decision, "bias") for op in decision.options} - {"none"}
-        rng = random.Random(0)
-        while wanted:
-            arch = space.sample(rng)
-            wanted -= {edge.op for cell in space.wire(arch).values() for node in cell.nodes for edge in node.edges}
-            child = trained(space, BACKBONES[space.backbone].small, arch) if wanted else None
-            if child is not None:
-                written(child, arch)
+def of_all_ops(space: SearchSpace) -> Architecture:
+    """An architecture that a space chooses all of its ops in."""
+    rng, ops = random.Random(0), {op for d in space.decisions if isinstance(d, OpChoice) for op in d.options} - {"none"}
+    while True:
+        arch = space.sample(rng)
+        if ops == {edge.op for cell in space.wire(arch).values() for node in cell.nodes for edge in node.edges}:
+            return arch
+
+
+@pytest.mark.parametrize("name", [name for name, entry in SPACES.items() if entry.small])
+def test_every_op_of_a_space_has_a_source(name: str) -> None:
+    space = REGISTERED[name][0]
+    arch = of_all_ops(space)
+    check_module(trained(space, BACKBONES[space.backbone].small, arch), arch)
 
 
 def test_a_cell_without_a_path_is_a_constant() -> None:
@@ -228,18 +229,16 @@ def test_an_op_of_ones_own_has_no_source_and_is_exported_by_torch(monkeypatch: p
 
 # -------------------------------------------------------------------------------- programs and ONNX
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*SPACES, "conv_macro2", "two layers", "blur"])
+@pytest.mark.parametrize("name", ["conv_micro", "conv_macro", "nasbench201", "nasbench_macro", "two layers", "blur"])
 def test_a_program_and_an_onnx_file_equal_the_child(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At another batch size than they were made with, and at 1."""
     pytest.importorskip("onnxruntime")
     if name == "blur":
         child, arch = with_an_op_of_ones_own(monkeypatch)
     else:
-        if name in SPACES and not SPACES[name].small:
-            pytest.skip("its networks are a user's: tests/cli/test_export.py")
-        space, settings = SETTINGS.get(name) or (REGISTERED.get(f"{name}1", REGISTERED[name])[0], None)
-        arch = space.sample(random.Random(2))
-        child = trained(space, settings or BACKBONES[space.backbone].small, arch)
+        space, settings = SETTINGS.get(name) or (REGISTERED[name][0], BACKBONES[REGISTERED[name][0].backbone].small)
+        arch = of_all_ops(space) if name in SPACES else space.sample(random.Random(2))
+        child = trained(space, settings, arch)
     text = hasattr(child, "vocabulary")
     about = About("A test.", reads=Text(("ä", "b")) if text else Images(3, 8, (0.5,), (0.2,), CLASSES))
     made = program.program_of(network_of(child), inputs_of(child, steps=1), 1 if text else 0)

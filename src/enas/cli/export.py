@@ -21,8 +21,8 @@ class ExportFlags:
     """
 
     what: Positional[str]
-    """A run folder (what retrain chose), the folder of a training, an architecture file, or a name
-    from `enas list`."""
+    """A run folder (what retrain chose), the folder of a training,
+    an architecture file, or a name from `enas list`."""
     format: Literal["python", "onnx", "torch"] = "python"
     """python: a readable module and its weights; onnx; torch: a program of torch.export."""
     weights: Literal["trained", "none"] = "trained"
