@@ -324,9 +324,10 @@ def test_missing_packages_are_named(run: Path, monkeypatch: pytest.MonkeyPatch) 
         export(run, "onnx")
 
 
-def test_what_differs_is_not_written(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("off", [1e-3, float("nan")])
+def test_what_differs_is_not_written(off: float, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs_of = exporting.outputs_of
-    monkeypatch.setattr(exporting, "outputs_of", lambda child, x: tuple(y + 1e-3 for y in outputs_of(child, x)))
+    monkeypatch.setattr(exporting, "outputs_of", lambda child, x: tuple(y + off for y in outputs_of(child, x)))
     with pytest.raises(ValueError, match="differs by 1e-05 at most; the Python file differs by"):
         export(run)
     assert not list(run.glob("exported*"))

@@ -26,7 +26,7 @@ class ExportFlags:
     format: Literal["python", "onnx", "torch"] = "python"
     """python: a readable module and its weights; onnx; torch: a program of torch.export."""
     weights: Literal["trained", "none"] = "trained"
-    """none: the network alone, its weights as torch draws them."""
+    """none: the network alone, not trained."""
     arch: Maybe[str] = None
     """Another architecture in the network of a run, without trained weights."""
     out: Maybe[Path] = None

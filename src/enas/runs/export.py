@@ -194,8 +194,11 @@ def _provenance(plan: Plan, source: _Source, weights: Weights, result: Result | 
     arch, config = source.arch, source.training.config if source.training else {}
     order = [decision.name for decision in plan.space.decisions if decision.name in arch.choices]
     values: dict[str, object] = {"space": dict(arch.space), "id": arch.id}
-    if source.run is not None:
-        values |= {"run": source.run.name, "search seed": plan.seed}
+    run = source.run
+    if run is None and source.training is not None and source.training.path.parent.name == "retrain":
+        run = source.training.path.parents[1]
+    if run is not None:
+        values |= {"run": run.name, "search seed": plan.seed}
     elif arch.provenance:
         values["source"] = dict(arch.provenance)
     values |= {"preset": plan.preset, "recipe": plan.recipe, "data": plan.data_name}
@@ -283,7 +286,8 @@ def _difference(found: Any, wanted: Any, who: str) -> float:
     for a, b in pairs:
         if not isinstance(b, Tensor) or torch.equal(a, b):
             continue
-        worst = max(worst, float((a.double() - b.double()).abs().max()))
-        if not worst <= TOLERANCE * max(1.0, float(b.abs().max())):
-            raise ValueError(f"an exported network differs by {TOLERANCE:.0e} at most; {who} differs by {worst:.1g}")
+        gap = float((a.double() - b.double()).abs().max())
+        if not gap <= TOLERANCE * max(1.0, float(b.abs().max())):  # also where it is not finite
+            raise ValueError(f"an exported network differs by {TOLERANCE:.0e} at most; {who} differs by {gap:.1g}")
+        worst = max(worst, gap)
     return worst

@@ -31,14 +31,17 @@ def packed(
     input_names: Sequence[str],
     output_names: Sequence[str],
 ) -> bytes:
-    """Returns the bytes of an ONNX file of opset `OPSET`, whose metadata carry what `about`
-    says."""
+    """Returns the bytes of an ONNX file of opset `OPSET`, whose metadata carry what `about` says.
+    ValueError where torch has no ONNX for an op."""
     import onnx
 
     names: dict[str, Any] = {"input_names": list(input_names), "output_names": list(output_names)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, of torch's own parts
-        made = torch.onnx.export(program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False, **names)
+        try:
+            made = torch.onnx.export(program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False, **names)
+        except RuntimeError as error:
+            raise ValueError(f"torch.onnx cannot write the network: {' '.join(str(error).split())[:300]}") from error
     assert made is not None
     model = made.model_proto
     for node in model.graph.node:
