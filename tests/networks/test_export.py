@@ -138,10 +138,14 @@ def test_every_op_of_a_space_has_a_source(name: str) -> None:
     check_module(trained(space, BACKBONES[space.backbone].small, arch), arch)
 
 
-def test_a_cell_without_a_path_is_a_constant() -> None:
-    space = SPACES["nasbench201"].make(SPACES["nasbench201"].settings())
+def without_a_path() -> tuple[Any, Architecture]:
+    space = REGISTERED["nasbench201"][0]
     arch = space.architecture({decision.name: "none" for decision in space.decisions})
-    source = check_module(trained(space, BACKBONES["nasbench201"].small, arch), arch)
+    return trained(space, BACKBONES["nasbench201"].small, arch), arch
+
+
+def test_a_cell_without_a_path_is_a_constant() -> None:
+    source = check_module(*without_a_path())
     assert "Conv" not in source.split("class Network")[1].split("def load")[0]
 
 
@@ -229,12 +233,16 @@ def test_an_op_of_ones_own_has_no_source_and_is_exported_by_torch(monkeypatch: p
 
 # -------------------------------------------------------------------------------- programs and ONNX
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["conv_micro", "conv_macro", "nasbench201", "nasbench_macro", "two layers", "blur"])
+@pytest.mark.parametrize(
+    "name", ["conv_micro", "conv_macro", "nasbench201", "nasbench_macro", "two layers", "blur", "no path"]
+)
 def test_a_program_and_an_onnx_file_equal_the_child(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At another batch size than they were made with, and at 1."""
     pytest.importorskip("onnxruntime")
     if name == "blur":
         child, arch = with_an_op_of_ones_own(monkeypatch)
+    elif name == "no path":
+        child, arch = without_a_path()
     else:
         space, settings = SETTINGS.get(name) or (REGISTERED[name][0], BACKBONES[REGISTERED[name][0].backbone].small)
         arch = of_all_ops(space) if name in SPACES else space.sample(random.Random(2))

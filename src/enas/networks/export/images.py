@@ -309,7 +309,7 @@ def nasbench201(child: NasBench201Network) -> Written:
     if not cell.outputs:
         about = "A cell without any path: only the classifier's constant is left."
         size = child.size(STAGES - 1)
-        forward.append(f"        x = x.new_zeros(len(x), {widths[-1]}, {size}, {size})")
+        forward.append(f"        x = x.new_zeros(x.shape[0], {widths[-1]}, {size}, {size})")
     else:
         init.append(_stem(child, written))
         forward += [f"        x = {CHANNELS_LAST}", "        x = self.stem(x)"]
