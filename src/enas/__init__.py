@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from enas.reports.result import Run, search
     from enas.runs.architectures import architecture_of, best_of
     from enas.runs.cost import cost
+    from enas.runs.export import export
     from enas.runs.models import marks_of, reference_for, sizes
     from enas.runs.plan import Plan, make_plan
     from enas.runs.resume import resume
@@ -41,6 +42,7 @@ __all__ = [
     "compare",
     "cost",
     "derive",
+    "export",
     "make_plan",
     "marks_of",
     "reference_for",
@@ -67,6 +69,7 @@ PUBLIC = {
     "retrain": "enas.runs.retrain:retrain",
     "retrain_best": "enas.runs.retrain:retrain_best",
     "compare": "enas.grading.compare:compare",
+    "export": "enas.runs.export:export",
     "report": "enas.reports.page:write_report",
     "cost": "enas.runs.cost:cost",
     "architecture_of": "enas.runs.architectures:architecture_of",

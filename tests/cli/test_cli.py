@@ -34,6 +34,7 @@ COMMANDS = (
     "derive",
     "retrain",
     "show",
+    "export",
     "compare",
     "report",
     "reproduce",

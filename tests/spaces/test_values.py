@@ -21,7 +21,7 @@ from enas.spaces.conv_micro import ConvMicroSettings, conv_micro, from_tokens
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, OpSubset, SubsetChoice, When
 from enas.spaces.registry import SPACES, space_of
 from enas.spaces.space import SearchSpace
-from laws import FULL, SMALL, TOYS, of_cell, of_walk, p_value, samples
+from laws import FULL, SMALL, TOYS, of_cell, of_walk, one_line, p_value, samples
 
 ALL = SMALL | {f"{name}-full": space for name, space in FULL.items()}
 every_space = pytest.mark.parametrize("space", ALL.values(), ids=ALL)
@@ -50,7 +50,10 @@ def test_an_architecture_survives_json(space: SearchSpace) -> None:
 def test_order_and_provenance_do_not_count(space: SearchSpace) -> None:
     for arch in samples(space, 5):
         data = arch.to_dict()
-        turned = {key: dict(reversed(value.items())) for key, value in reversed(data.items())}
+        turned = {
+            key: dict(reversed(value.items())) if isinstance(value, dict) else value
+            for key, value in reversed(data.items())
+        }
         named = Architecture.from_dict(turned | {"provenance": {"source": "by hand", "seeds": [1, 2]}})
         assert (named, named.id, hash(named)) == (arch, arch.id, hash(arch))
         back = Architecture.from_json(named.to_json())
@@ -58,6 +61,10 @@ def test_order_and_provenance_do_not_count(space: SearchSpace) -> None:
         assert dict(arch.with_provenance(run="x").provenance) == {"run": "x"}
         assert arch.with_provenance(run="x") == arch
         assert dict(space.architecture(arch.choices, {"run": "y"}).provenance) == {"run": "y"}
+        before = {key: data[key] for key in ("space", "choices")}  # there were no versions
+        assert Architecture.from_dict(before) == arch
+        with one_line(ValueError, "version 2", "a later enas wrote it"):
+            Architecture.from_dict({**data, "version": 2})
 
 
 @small_space

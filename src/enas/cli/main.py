@@ -19,6 +19,7 @@ from enas.cli import (  # noqa: F401
     cost,
     data,
     derive,
+    export,
     latency,
     oracle,
     presets,
@@ -33,7 +34,7 @@ from enas.cli import list as list_command  # noqa: F401
 from enas.cli.commands import COMMANDS
 
 ORDER = (
-    *("search", "resume", "derive", "retrain", "compare", "report", "show"),  # as one comes to need them; then the others
+    *("search", "resume", "derive", "retrain", "compare", "report", "show", "export"),  # as one comes to need them
     *("check", "presets", "data", "list", "cost", "latency", "oracle", "reproduce"),
 )
 

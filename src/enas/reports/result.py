@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from enas.reports.derive import derive
 from enas.reports.page import write_report
@@ -54,6 +54,13 @@ class Run:
     def report(self) -> Path:
         """Writes and returns the page of this run."""
         return write_report(self.path)
+
+    def export(self, format: Literal["python", "onnx", "torch"] = "python", **arguments: Any) -> tuple[Path, ...]:
+        """Writes what `retrain` chose as files that run without enas, and returns them; `arguments`
+        of `enas.export`."""
+        from enas.runs.export import export
+
+        return export(self.path, format, **arguments).files
 
     def child(self) -> nn.Module:
         """Returns the network of the best architecture with the weights of its training from

@@ -18,6 +18,7 @@ from enas.runs.process import versions
 from enas.runs.records import Best, Pareto, ParetoPoint, Policy, PolicyAgainstUniform, Ranked
 from enas.runs.settings import to_dict
 from enas.spaces.costs import pareto
+from enas.state import Record
 from enas.strategies.random_search import RandomSearch
 
 DRAWS = 300  # architectures by which `Policy` tells what a strategy prefers: +- 6 points at most
@@ -50,7 +51,8 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
         listen(scored)
     best = derive_procedure.ranked(scores, settings.keep)
     first = {s.arch: s.metrics["reward"] for s in scores if s.stage == "minibatch"}
-    origin = {"run": path.name, "preset": plan.preset, "recipe": plan.recipe, "seed": plan.seed, "epochs": procedure.epoch}
+    origin: Record = {"run": path.name, "preset": plan.preset, "recipe": plan.recipe, "data": plan.data_name}
+    origin |= {"seed": plan.seed, "epochs": procedure.epoch}
     size = plan.network(plan.settings.retrain.network, procedure.task, best[0].arch)
     ranked = []
     for rank, scored in enumerate(best, 1):

@@ -215,6 +215,11 @@ class Plan:
         """Returns `module:function` of a problem of the user's own; "" where there is none."""
         return str(getattr(self.settings.space, "problem", ""))
 
+    @property
+    def data_name(self) -> str:
+        """Returns the name of the data set, or that of the problem that brings it."""
+        return self.problem or str(self.settings.data.dataset)
+
     def load_data(self) -> Data:
         """The data; ValueError where it is missing or damaged, or another than the run was made
         with."""

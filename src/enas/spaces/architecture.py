@@ -3,11 +3,12 @@
 It is a frozen, hashable value that reads and writes JSON. It holds names, never offsets, so it
 survives a reordered op list and can be written by hand:
 
-    {"space": {"name": "conv_micro", "num_nodes": 5},
+    {"version": 1, "space": {"name": "conv_micro", "num_nodes": 5},
      "choices": {"normal.n2.input0": "prev", "normal.n2.op0": "sep_conv_3x3", ...}}
 
-It holds no weights and no reference to its space. `SearchSpace.architecture` and
-`SearchSpace.check` hold it to the rules.
+`version` is that of this form; files of before it have none. `provenance` may say where an
+architecture comes from. An architecture holds no weights and no reference to its space.
+`SearchSpace.architecture` and `SearchSpace.check` hold it to the rules.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
+VERSION = 1  # of the form that `to_dict` writes
 Answer = str | tuple[str, ...]  # a name; for a subset the chosen names in order
 
 
@@ -73,7 +75,8 @@ class Architecture:
 
     def to_dict(self) -> dict[str, object]:
         """Returns plain lists, strings and numbers, ready for `json.dump`."""
-        out: dict[str, object] = {"space": dict(self.space_items), "choices": dict(self.choice_items)}
+        space, choices = dict(self.space_items), dict(self.choice_items)
+        out: dict[str, object] = {"version": VERSION, "space": space, "choices": choices}
         if self.provenance:
             out["provenance"] = dict(self.provenance)
         return out
@@ -83,7 +86,13 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: object) -> Architecture:
-        """Reads what `to_dict` wrote; ValueError says what is missing."""
+        """Reads what `to_dict` wrote, of this version or an earlier one; ValueError says what is
+        missing."""
+        if isinstance(data, Mapping) and (version := data.get("version", VERSION)) not in range(VERSION + 1):
+            raise ValueError(
+                f"architectures of version {VERSION} and earlier are read; this one is of version {version!r}: a later enas"
+                " wrote it"
+            )
         if not isinstance(data, Mapping) or not isinstance(data.get("space"), Mapping) or "name" not in data["space"]:
             raise ValueError('an architecture is {"space": {"name": ...}, "choices": {...}}; the "space" part is missing')
         if not isinstance(data.get("choices"), Mapping):
