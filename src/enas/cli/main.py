@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from enas.cli import compare, data, derive, oracle, presets, report, reproduce, resume, retrain, search, show  # noqa: F401
+from enas.cli import compare, data, derive, oracle, presets, report, reproduce, resume, retrain, search, show, table  # noqa: F401
 from enas.cli import list as list_command  # noqa: F401
 from enas.cli.commands import COMMANDS
 
 ORDER = (
     *("search", "resume", "derive", "retrain", "compare", "report", "show"),  # as one comes to need them; then the others
-    *("presets", "data", "list", "oracle", "reproduce"),
+    *("presets", "data", "list", "oracle", "table", "reproduce"),
 )
 
 
@@ -33,7 +33,7 @@ def usage() -> str:
     )
 
 
-TRAINING = ("search", "resume", "derive", "retrain", "compare")  # commands that hold on to memory
+TRAINING = ("search", "resume", "derive", "retrain", "compare", "table")  # commands that hold on to memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
