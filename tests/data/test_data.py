@@ -778,6 +778,36 @@ def test_digits_are_scikit_learns_in_a_fixed_split() -> None:
         load("digits", train=400, validation=400, test=998)
 
 
+def test_scattered_digits_are_the_same_everywhere_and_of_other_digits_in_each_part() -> None:
+    """Each canvas holds its digit whole, on top of the pieces: so it can be found again."""
+    from sklearn import datasets
+
+    data = load("scattered", train=300, validation=60, test=200)
+    assert (data.channels, data.image_size, data.class_names) == (1, 12, tuple("0123456789"))
+    shades = (datasets.load_digits().images.astype(np.int64) * 255 // 16).astype(np.uint8)
+    known = {image.tobytes(): i for i, image in enumerate(shades)}
+    assert len(known) == len(shades)
+    found: dict[str, set[int]] = {}
+    for name in ("train", "validation", "test"):
+        part = getattr(data, name)
+        windows = np.lib.stride_tricks.sliding_window_view(part.images.numpy()[:, 0], (8, 8), (1, 2)).reshape(len(part), -1, 64)
+        inside = [{known.get(window.tobytes()) for window in of_image} - {None} for of_image in windows]
+        assert all(inside), "a digit is missing"
+        found[name] = set().union(*inside)
+        assert part.labels.bincount().tolist() == [len(part) // 10] * 10
+    assert not (found["train"] & found["test"] or found["train"] & found["validation"] or found["validation"] & found["test"])
+    fewer = load("scattered", train=20, validation=60, test=200)
+    assert torch.equal(fewer.train.images, data.train.images[:20]), "fewer are the first of more"
+    assert torch.equal(fewer.test.images, data.test.images)
+    assert load("scattered", train=5, canvas=16, distractors=0, piece=8).image_size == 16
+    # Golden: tables of accuracies are of these bytes.
+    content = b"".join(part.images.numpy().tobytes() for part in (data.train, data.validation, data.test))
+    assert hashlib.sha256(content).hexdigest()[:16] == "GOLDEN"
+    for wrong, says in (({"test": 0}, "test"), ({"train": 20_001}, "20,000"), ({"canvas": 7}, "8 pixels"), ({"piece": 9}, "piece")):
+        with one_line(ValueError, "got", says):
+            load("scattered", **wrong)
+
+
 def test_the_slow_imports_are_left_for_later() -> None:
     slow = {"sklearn", "pooch", "requests", "rich", "scipy"}
     code = f"import sys, enas.data.registry; print(sorted({slow} & set(sys.modules)))"

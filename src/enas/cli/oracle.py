@@ -48,8 +48,8 @@ def oracle(args: list[str]) -> int:
     from enas.grading.oracle import Contest, Truth, held_against
 
     truth = Truth.read(flags.what, flags.table, flags, flags.table_only)
-    if truth.benchmark.note:
-        print(f"note: {truth.benchmark.note}")
+    if truth.note:
+        print(f"note: {truth.note}")
     out = flags.out or (truth.run.path if truth.run else Path("runs") / f"oracle-{truth.space.name}")
     with _bar(truth.parts(flags)) as advance:
         result, regrets = held_against(truth, flags, out, advance)
@@ -106,7 +106,7 @@ def _show_grade(grade: Grade) -> None:
             print(f"the best of the table has {grade.best:.2f}{metric.unit}: regret {regret:.2f} {metric.points}")
     else:
         print(
-            "the derived architecture has no place: `enas derive` picks one; if the table lacks it, `enas compare` trains it"
+            "no derived architecture has a place: `enas derive` picks one, `enas compare` trains one that the table lacks"
         )
     heading = f"ranking {grade.rankings[0].n} random architectures by"
     print(f"{heading:38}Kendall (95 %)         better half            pick   top five")

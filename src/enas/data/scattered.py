@@ -30,8 +30,8 @@ def load_scattered(
 
     `train`, `validation`, `test`: numbers of canvases; None: the most, 20,000. Fewer are the first
     ones of more. `canvas`, `piece`: side of a canvas and of a piece, in pixels. `distractors`:
-    pieces per canvas. Where things overlap, the brighter pixel shows. ValueError where a number
-    does not fit.
+    pieces per canvas. Where they overlap the brighter pixel shows; the digit, with its 8x8 pixels,
+    lies on top. ValueError where a number does not fit.
     """
     from sklearn import datasets  # slow to import, and only needed here
 
@@ -55,7 +55,9 @@ def load_scattered(
         chosen = np.arange(size) % len(images)
         canvases = _scattered(images, labels, chosen, canvas, distractors, piece, np.random.RandomState(seed))
         parts.append(ImagePart(torch.from_numpy(canvases)[:, None], torch.from_numpy(labels[chosen]).to(torch.int64)))
-    return ImageData("scattered", *parts, tuple(str(name) for name in bunch.target_names))
+    train_part, validation_part, test_part = parts
+    names = tuple(str(name) for name in bunch.target_names)
+    return ImageData("scattered", train_part, validation_part, test_part, names)
 
 
 def _scattered(
@@ -73,10 +75,10 @@ def _scattered(
     draws = random.randint(0, (free, free, *of_piece * distractors), (len(chosen), 2 + 5 * distractors), np.int64)
     out = np.zeros((len(chosen), canvas, canvas), np.uint8)
     for picture, index, (y, x, *rest) in zip(out, chosen, draws.tolist(), strict=True):
-        picture[y : y + SIDE, x : x + SIDE] = images[index]
         for k in range(distractors):
             other, row, column, top, left = rest[5 * k : 5 * k + 5]
             cut = images[other, row : row + piece, column : column + piece]
             seen = picture[top : top + piece, left : left + piece]
             np.maximum(seen, cut, out=seen)
+        picture[y : y + SIDE, x : x + SIDE] = images[index]
     return out

@@ -82,7 +82,7 @@ def grade(
     if not truth or next(iter(truth)).space != space.spec:
         raise ValueError(f"the table is of another space than '{run.path}', which searches {space.name}")
     search = run.search()
-    kinds = ("accuracy", "loss") if hasattr(search.task.settings, "reward") else ("reward",)
+    kinds = ("accuracy", "loss") if hasattr(run.plan.settings.task, "reward") else ("reward",)
     tasks = {kind: _rewarding(search.task, kind) for kind in kinds}
     if len(truth) == space.size():
         archs = uniform_architectures(space, cells, run.plan.seed)

@@ -191,6 +191,9 @@ class Trainings:
     def __init__(self, folder: RunFolder, plan: Plan, workers: int, listen: Listener, stop: Callable[[], str | None]):
         self.folder, self.plan, self.workers, self.listen, self.stop = folder, plan, workers, listen, stop
         self.file = folder.path / "trainings.jsonl"
+        if self.file.exists():  # a crash may have cut its last line short
+            whole = self.file.read_bytes().rpartition(b"\n")
+            write_atomically(self.file, whole[0] + whole[1])
         self.done: dict[tuple[str, int], Record] = {(line["id"], line["seed"]): line for line in read_lines(self.file)}
 
     def train(self, archs: Sequence[Architecture], seeds: int) -> str | None:
@@ -344,13 +347,14 @@ def summary(table: Built) -> Summary:
     upward = [-metric.cost(figure) for figure in figures]
     tau = coefficient(kendall, np.array([row.parameters for row in rows]), np.array(upward))
     most = max(row.seeds for row in rows)
-    ranked, n = figures[order], len(rows)
-    best_of = {}
-    for k in (1, 8, 50):
-        if k <= n:
-            chances = np.array([math.comb(n - 1 - i, k - 1) / math.comb(n, k) for i in range(n - k + 1)])
-            best_of[k] = float(chances @ ranked[: n - k + 1])
+    ranked = [float(figure) for figure in figures[order]]
+    expected = {k: best_of(ranked, k) for k in (1, 8, 50) if k <= len(rows)}
     diverged = sum(figure is None for row in rows for figure in row.test)
-    return Summary(
-        parts(rows), parts(half), fmean(figures), table.best, most, float(ranked[-1]), tau, best_of, diverged
-    )  # fmt: skip
+    return Summary(parts(rows), parts(half), fmean(figures), table.best, most, ranked[-1], tau, expected, diverged)
+
+
+def best_of(ranked: Sequence[float], k: int) -> float:
+    """Returns the expected best of k figures drawn at random from `ranked`, the best first."""
+    n = len(ranked)
+    chances = [math.comb(n - 1 - i, k - 1) / math.comb(n, k) for i in range(n - k + 1)]
+    return sum(chance * figure for chance, figure in zip(chances, ranked, strict=False))
