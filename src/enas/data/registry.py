@@ -53,7 +53,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "scattered": DatasetEntry(
         "enas.data.scattered:load_scattered",
-        about="those digits at a random place of a 14x14 canvas beside pieces of others: canvases without end",
+        about="those digits at a random place of a 12x12 canvas, among pieces of others",
         needs_folder=False,
         how_to_get="is made of scikit-learn's digits, nothing to download",
     ),

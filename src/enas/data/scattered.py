@@ -19,11 +19,11 @@ MOST = 20_000  # canvases of a part; the digits repeat, at other places and besi
 
 
 def load_scattered(
-    train: int | None = 4000,
-    validation: int = 1000,
+    train: int | None = 2000,
+    validation: int = 500,
     test: int = 4000,
-    canvas: int = 14,
-    distractors: int = 3,
+    canvas: int = 12,
+    distractors: int = 5,
     piece: int = 5,
 ) -> ImageData:
     """Returns canvases, (1, canvas, canvas), balanced over the ten classes of their digit.
