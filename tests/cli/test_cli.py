@@ -41,6 +41,7 @@ COMMANDS = (
     "data",
     "list",
     "oracle",
+    "table",
 )
 
 

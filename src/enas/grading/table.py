@@ -265,7 +265,7 @@ def build(
             mean = _mean(trainings.row(space, arch).test[: wanted.seeds])
             return math.inf if mean is None else metric.cost(mean)
 
-        why = trainings.train(archs, wanted.seeds) or trainings.train(archs[: wanted.repeats], wanted.more_seeds)
+        why = trainings.train(archs[: wanted.repeats], wanted.more_seeds) or trainings.train(archs, wanted.seeds)
         if why is None and wanted.best:
             why = trainings.train(sorted(archs, key=figures)[: wanted.best], wanted.more_seeds)
         if why is not None:

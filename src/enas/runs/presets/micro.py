@@ -158,7 +158,7 @@ def digits_micro_quick() -> MicroConfig:
 def scattered_micro_quick() -> MicroConfig:
     """Cells of two nodes on scattered digits, where architecture matters: random cells differ by
     more than twice what seeds do (docs/log, 2026-11-28). Without the 5x5 convolution, because cells
-    full of convolutions are alike. Four passes from scratch; what the search does is not tuned."""
+    full of convolutions are alike. Six passes from scratch; what the search does is not tuned."""
     like = digits_micro_quick()
     optimizer = dataclasses.replace(like.retrain.optimizer, learning_rate=0.3, warmup_steps=20)
     network = dataclasses.replace(like.network, filters=16)
@@ -172,7 +172,7 @@ def scattered_micro_quick() -> MicroConfig:
         search=dataclasses.replace(like.search, epochs=10, warmup_epochs=7, controller_steps=24),
         retrain=dataclasses.replace(
             like.retrain,
-            epochs=4,
+            epochs=6,
             optimizer=optimizer,
             network=network,
             task=dataclasses.replace(task, reward="accuracy"),
