@@ -31,8 +31,8 @@ class OracleFlags(Asked):
     """
 
     what: Positional[str]
-    """A space, `nasbench201` or `nasbench_macro`; or the run folder of a search in it; or the
-    preset of a table that `enas table` built of a whole space."""
+    """A space, `nasbench201` or `nasbench_macro`; the run folder of a search in it;
+    or the preset of a table that `enas table` built of a whole space."""
     table: Path
     """File of accuracies in percent, .gz or not. nasbench201: CSV with a column `arch`;
     nasbench_macro: the published JSON; or what `enas table build` wrote."""
