@@ -42,6 +42,7 @@ COMMANDS = (
     "data",
     "list",
     "oracle",
+    "table",
 )
 
 

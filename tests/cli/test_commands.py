@@ -94,6 +94,7 @@ def retrain_here(
     workers: int,
     listen: Callable[[Any], None],
     stop: Callable[[], str | None],
+    finished: Callable[[jobs.Job, Result], None] = jobs.passed_over,
 ) -> tuple[list[Result | None], str | None]:
     """`jobs.retrain_many` without processes, each of which would read all of the data again."""
     config = plan.to_dict("retrain")

@@ -704,6 +704,7 @@ def test_a_pickle_with_any_bytes_in_it_is_read_or_refused(tiny: tuple[ImagePart,
 
 
 # --------------------------------------------------------------------------- every registered set
+GENERATED = {"scattered"}  # each part from digits of its own, as many canvases as are asked for
 IMAGES = [name for name, entry in DATASETS.items() if entry.kind == "images"]
 
 
@@ -746,7 +747,7 @@ def test_laws_of_a_set_of_images(name: str, folders: dict[str, Path | None]) -> 
     total = len(everything.train) + len(everything.validation) + len(everything.test)
     whole = rows(everything.train, everything.validation, everything.test)
     assert len(whole) == total
-    assert whole == rows(other.train, other.validation, other.test)
+    assert name in GENERATED or whole == rows(other.train, other.validation, other.test)
     # Another number of training images leaves the other parts as they are.
     assert rows(everything.test) == rows(data.test)
     assert rows(everything.validation) == rows(data.validation)
@@ -791,6 +792,43 @@ def test_digits_are_scikit_learns_in_a_fixed_split() -> None:
     assert data.test.labels[:12].tolist() == [0, 3, 7, 1, 2, 3, 5, 6, 0, 1, 3, 4]
     with one_line(ValueError, "1,797", "998"):
         load("digits", train=400, validation=400, test=998)
+
+
+def test_scattered_digits_are_the_same_everywhere_and_of_other_digits_in_each_part() -> None:
+    """Each canvas holds its digit whole, on top of the pieces: so it can be found again."""
+    from sklearn import datasets
+
+    data = load("scattered", train=300, validation=60, test=200)
+    assert (data.channels, data.image_size, data.class_names) == (1, 12, tuple("0123456789"))
+    shades = (datasets.load_digits().images.astype(np.int64) * 255 // 16).astype(np.uint8)
+    known = {image.tobytes(): i for i, image in enumerate(shades)}
+    assert len(known) == len(shades)
+    found: dict[str, set[int]] = {}
+    for name in ("train", "validation", "test"):
+        part = getattr(data, name)
+        windows = np.lib.stride_tricks.sliding_window_view(part.images.numpy()[:, 0], (8, 8), (1, 2)).reshape(
+            len(part), -1, 64
+        )
+        inside = [{known.get(window.tobytes()) for window in of_image} - {None} for of_image in windows]
+        assert all(inside), "a digit is missing"
+        found[name] = set().union(*inside)
+        assert part.labels.bincount().tolist() == [len(part) // 10] * 10
+    assert sum(map(len, found.values())) == len(set().union(*found.values())), "a digit is in two parts"
+    fewer = load("scattered", train=20, validation=60, test=200)
+    assert torch.equal(fewer.train.images, data.train.images[:20]), "fewer are the first of more"
+    assert torch.equal(fewer.test.images, data.test.images)
+    assert load("scattered", train=5, canvas=16, distractors=0, piece=8).image_size == 16
+    # Golden: tables of accuracies are of these bytes.
+    content = b"".join(part.images.numpy().tobytes() for part in (data.train, data.validation, data.test))
+    assert hashlib.sha256(content).hexdigest()[:16] == "9fc05bac12a61375"
+    for wrong, says in (
+        ({"test": 0}, "test"),
+        ({"train": 20_001}, "20,000"),
+        ({"canvas": 7}, "8 pixels"),
+        ({"piece": 9}, "piece"),
+    ):
+        with one_line(ValueError, "got", says):
+            load("scattered", **wrong)
 
 
 def test_the_slow_imports_are_left_for_later() -> None:

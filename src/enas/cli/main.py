@@ -29,13 +29,14 @@ from enas.cli import (  # noqa: F401
     retrain,
     search,
     show,
+    table,
 )
 from enas.cli import list as list_command  # noqa: F401
 from enas.cli.commands import COMMANDS
 
 ORDER = (
     *("search", "resume", "derive", "retrain", "compare", "report", "show", "export"),  # as one comes to need them
-    *("check", "presets", "data", "list", "cost", "latency", "oracle", "reproduce"),
+    *("check", "presets", "data", "list", "cost", "latency", "oracle", "table", "reproduce"),
 )
 
 
@@ -52,7 +53,7 @@ def usage() -> str:
     )
 
 
-TRAINING = ("search", "resume", "derive", "retrain", "compare")  # commands that hold on to memory
+TRAINING = ("search", "resume", "derive", "retrain", "compare", "table")  # commands that hold on to memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:

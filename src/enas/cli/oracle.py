@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from enas.cli.commands import Maybe, command, parse
 from enas.grading.asked import Asked
+from enas.tasks.metrics import METRICS
 
 if TYPE_CHECKING:
     from enas.grading.oracle import Contest
@@ -30,10 +31,11 @@ class OracleFlags(Asked):
     """
 
     what: Positional[str]
-    """A space, `nasbench201` or `nasbench_macro`; or the run folder of a search in it."""
+    """A space, `nasbench201` or `nasbench_macro`; the run folder of a search in it;
+    or the preset of a table that `enas table` built of a whole space."""
     table: Path
     """File of accuracies in percent, .gz or not. nasbench201: CSV with a column `arch`;
-    nasbench_macro: the published JSON."""
+    nasbench_macro: the published JSON; or what `enas table build` wrote."""
     table_only: bool = False
     """Only play strategies against the table; naming the space does that anyway."""
     out: Maybe[Path] = None
@@ -46,8 +48,8 @@ def oracle(args: list[str]) -> int:
     from enas.grading.oracle import Contest, Truth, held_against
 
     truth = Truth.read(flags.what, flags.table, flags, flags.table_only)
-    if truth.benchmark.note:
-        print(f"note: {truth.benchmark.note}")
+    if truth.note:
+        print(f"note: {truth.note}")
     out = flags.out or (truth.run.path if truth.run else Path("runs") / f"oracle-{truth.space.name}")
     with _bar(truth.parts(flags)) as advance:
         result, regrets = held_against(truth, flags, out, advance)
@@ -94,11 +96,18 @@ def _show_contest(contest: Contest) -> None:
 
 def _show_grade(grade: Grade) -> None:
     """Prints where a run's best stands, and how its shared weights rank."""
+    metric = METRICS[grade.metric]
     if place := grade.derived:
+        own = f", mean of {place.seeds} trainings of its own" if place.seeds else ""
         rank = f"better than {place.better_than:.1%} of all, rank {place.rank:,} of {grade.space_size:,}"
-        print(f"the derived architecture has {place.score:.2f} % ({grade.score}): {rank}")
+        print(f"the derived architecture has {place.score:.2f}{metric.unit} ({grade.score}{own}): {rank}")
+        if grade.best is not None:
+            regret = metric.cost(place.score) - metric.cost(grade.best)
+            print(f"the best of the table has {grade.best:.2f}{metric.unit}: regret {regret:.2f} {metric.points}")
     else:
-        print("nothing is derived yet: `enas derive` says which architecture this search would pick")
+        print(
+            "no derived architecture has a place: `enas derive` picks one, `enas compare` trains one that the table lacks"
+        )
     heading = f"ranking {grade.rankings[0].n} random architectures by"
     print(f"{heading:38}Kendall (95 %)         better half            pick   top five")
     for row in grade.rankings:

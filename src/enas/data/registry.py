@@ -65,6 +65,12 @@ _BUILT_IN: dict[str, DatasetEntry] = {
         needs_folder=False,
         how_to_get="comes with scikit-learn, nothing to download",
     ),
+    "scattered": DatasetEntry(
+        "enas.data.scattered:load_scattered",
+        about="those digits at a random place of a 12x12 canvas, among pieces of others",
+        needs_folder=False,
+        how_to_get="is made of scikit-learn's digits, nothing to download",
+    ),
     "ptb": DatasetEntry(
         "enas.data.text:load_ptb",
         about="Penn Treebank in Mikolov's preprocessing: 929,589 words of news to train on, 10,000 different ones",

@@ -1,4 +1,5 @@
-"""What `enas compare` and `enas oracle` are asked for, also in Python. No torch in here."""
+"""What `enas compare`, `enas oracle` and `enas table` are asked for, also in Python. No torch in
+here."""
 
 from __future__ import annotations
 
@@ -68,3 +69,25 @@ class Asked:
 
     def __post_init__(self) -> None:
         check_ranges(self, "", queries=at_least(1), seeds=at_least(2), cells=at_least(6))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableWanted:
+    """How many architectures a table has, and how often each is trained."""
+
+    cells: int = 100
+    """Number of random architectures; all of a space that has no more."""
+    seeds: int = 1
+    """Number of trainings of each."""
+    best: int = 0
+    """Number of the best that get `more_seeds` trainings, by their test figures so far."""
+    repeats: int = 10
+    """Number of the first drawn that get `more_seeds` too: on them the noise is measured."""
+    more_seeds: int = 3
+    """Number of trainings of those."""
+    seed: int = 0
+    """Seed of the draw, and of the trainings with their own."""
+
+    def __post_init__(self) -> None:
+        counts = {"cells": at_least(1), "seeds": at_least(1), "best": at_least(0), "repeats": at_least(0)}
+        check_ranges(self, "", **counts, more_seeds=at_least(1))

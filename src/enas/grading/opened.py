@@ -41,6 +41,12 @@ class OpenedRun:
         return search
 
 
+def side_by_side(plan: Plan) -> int:
+    """Returns how many trainings a machine does at a time: its memory says on a GPU, else its
+    cores."""
+    return 1 if plan.device.startswith("cuda") else max(1, cores() // plan.threads)
+
+
 class OutOfTime(Exception):
     """A part of a comparison was stopped; the text says why."""
 
@@ -54,8 +60,7 @@ class Trainings:
         self, run: OpenedRun, best: Best, plan: Plan, workers: int | None, max_seconds: float | None, listen: Listener
     ):
         self.run, self.best, self.plan, self.listen = run, best, plan, listen
-        side_by_side = 1 if plan.device.startswith("cuda") else max(1, cores() // plan.threads)  # memory, else cores
-        self.workers = workers or side_by_side
+        self.workers = workers or side_by_side(plan)
         self.ends = None if max_seconds is None else time.monotonic() + max_seconds
         self.why: str | None = None
         """Why nothing more is begun."""

@@ -1,11 +1,17 @@
 """Strategies and searches against the truth: a table that has the accuracy of every architecture of
-a space (NAS-Bench-201, NAS-Bench-Macro; `enas.spaces.registry` says how each is read).
+a space (NAS-Bench-201, NAS-Bench-Macro; `enas.spaces.registry` says how each is read), or of a
+sample of one (`enas.grading.table`).
 
 A strategy by itself is asked and told from the table: no weights, nothing to train, only what it
 learns from. Its *regret* after q queries is the score of the best architecture of the table, minus
 the score of the best of its q queries by reward. Rewards and scores are two columns: where the
 benchmark has both, the accuracy of a short training on validation images, and of the full one on
 test images.
+
+A strategy asks for any architecture of a space, so it can be played only where the table has them
+all. In a sample, evolution would find no neighbours and a policy no answers to most of what it asks
+for. A search is held against a sample by how its shared weights rank the rows, and by trainings of
+its derived architecture that `enas compare` made by the table's recipe.
 
 Shapes: S seeds, Q queries.
 """
@@ -30,17 +36,21 @@ import torch
 from enas.grading.asked import Asked
 from enas.grading.opened import OpenedRun
 from enas.grading.ranking import Grade, grade
+from enas.grading.table import Built, is_built
 from enas.procedures.statistics import Interval, difference, interval
 from enas.ranges import check_name
 from enas.runs.presets.registry import config_of, preset_for
 from enas.runs.process import versions
-from enas.runs.records import File, Value
+from enas.runs.records import Best, Compared, File, Value
+from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture
-from enas.spaces.registry import SPACES, Benchmark
+from enas.spaces.registry import SPACES, space_of
 from enas.spaces.space import SearchSpace
 from enas.strategies.registry import STRATEGIES
 from enas.strategies.strategy import Strategy
+from enas.tasks.metrics import METRICS
 
+TABLE_ONLY = "--table-only plays strategies without a run: `enas oracle {} --table FILE --table-only`"
 MARKS = (10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000)  # numbers of queries that a table shows
 
 
@@ -114,15 +124,21 @@ class Truth:
 
     table: Table
     space: SearchSpace
-    benchmark: Benchmark
+    preset: str  # whose strategy is played
+    recipe: str
     reward: str
     score: str
+    note: str  # what a reader of its figures has to know
     run: OpenedRun | None  # the search that is held against it
+    built: Built | None = None  # where it is no published table
 
     @classmethod
     def read(cls, what: str, file: Path, asked: Asked, table_only: bool = False) -> Truth:
-        """Reads the table for `what`, a space or the folder of a search in it. ValueError where
-        there is no table of the space, or a column is missing."""
+        """Reads the table for `what`, a space or the folder of a search in it; for a table that
+        `enas table build` made, also its preset. ValueError where there is no table of the space,
+        or a column is missing."""
+        if is_built(file):
+            return cls._of_built(what, file, asked, table_only)
         benchmarks = {name: entry.benchmark for name, entry in SPACES.items() if entry.benchmark}
         run = OpenedRun.at(what) if what not in benchmarks and Path(what).is_dir() else None
         if what not in benchmarks and run is None:
@@ -131,12 +147,43 @@ class Truth:
         if name not in benchmarks:
             raise ValueError(f"there are tables of {' and '.join(benchmarks)}; '{what}' searches {name}")
         if run and table_only:
-            raise ValueError(f"--table-only plays strategies without a run: `enas oracle {name} --table FILE --table-only`")
+            raise ValueError(TABLE_ONLY.format(name))
         benchmark, space = benchmarks[name], SPACES[name].make(SPACES[name].settings())
         table = read_table(file, space, benchmark.parse, benchmark.form)
-        truth = cls(table, space, benchmark, asked.reward or benchmark.reward, asked.score or benchmark.score, run)
-        table.column(truth.reward), table.column(truth.score)  # a wrong name is said before minutes are spent
-        return truth
+        reward, score = asked.reward or benchmark.reward, asked.score or benchmark.score
+        return cls(table, space, preset_for(name), "quick", reward, score, benchmark.note, run)._checked()
+
+    @classmethod
+    def _of_built(cls, what: str, file: Path, asked: Asked, table_only: bool) -> Truth:
+        built = Built.read(file)
+        space, metric = space_of(built.space), built.figure
+        run = OpenedRun.at(what) if what not in (built.preset, space.name) and Path(what).is_dir() else None
+        if what not in (built.preset, space.name) and run is None:
+            raise ValueError(
+                f"'{file}' is a table of preset {built.preset}: `enas oracle` takes that, or the folder of a run in its"
+                f" space; got '{what}'"
+            )
+        if run and table_only:
+            raise ValueError(TABLE_ONLY.format(built.preset))
+        if run is None and not (built.complete and metric.larger_is_better):
+            what_it_has = f"{len(built.rows):,} of {built.size:,} architectures" if not built.complete else metric.name
+            raise ValueError(
+                "strategies are played where the table has the accuracy of every architecture that they may ask for;"
+                f" '{file}' has {what_it_has}: hold a run against it, `enas oracle RUN --table {file}`"
+            )
+        test, validation = (f"{part}_{metric.name}" for part in ("test", "validation"))
+        columns = {test: built.figures(), validation: built.figures("validation")}
+        columns["parameters"] = tuple(float(row.parameters) for row in built.rows)
+        table = Table(file.name, built.architectures(), columns)
+        reward, score = asked.reward or validation, asked.score or test
+        sample = f"'{file}' has {len(built.rows):,} of {built.size:,} architectures: ranks and regrets are within these"
+        note = "" if built.complete else sample
+        return cls(table, space, built.preset, built.recipe, reward, score, note, run, built)._checked()
+
+    def _checked(self) -> Truth:
+        """Returns itself; a ValueError for a wrong name comes before minutes are spent."""
+        self.table.column(self.reward), self.table.column(self.score)
+        return self
 
     def parts(self, asked: Asked) -> int:
         """Returns how often `held_against` tells of its progress."""
@@ -208,7 +255,7 @@ def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> tup
     """Plays every registered strategy; `listen` is called with a text after each seed. Returns what
     came out, and the regret of each strategy, (S, Q)."""
     torch.set_num_threads(1)  # a controller's tensors are small
-    recipe = config_of(preset_for(truth.space.name), "quick")
+    recipe = config_of(truth.preset, truth.recipe)
     reward, score = truth.table.column(truth.reward), truth.table.column(truth.score)
     best, scores = max(score.values()), {}
     for name, entry in STRATEGIES.items():
@@ -227,7 +274,7 @@ def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> tup
         for name, found in scores.items()
     }
     contest = Contest(
-        truth.table.name, truth.reward, truth.score, best, asked.seeds, asked.queries, versions(), truth.benchmark.note,
+        truth.table.name, truth.reward, truth.score, best, asked.seeds, asked.queries, versions(), truth.note,
         reached, tuple(f"{n} {_in_words(gap)} after {asked.queries} queries: {gap} points" for n, gap in gaps.items()),
     )  # fmt: skip
     return contest, {name: best - found for name, found in scores.items()}
@@ -247,8 +294,23 @@ def held_against(
     if truth.run is None:
         result, regrets = play_all(truth, asked, listen)
     else:
-        result = grade(truth.run, truth.table.column(truth.score), asked.cells, listen=listen)
-        result = dataclasses.replace(result, table=truth.table.name, score=truth.score, note=truth.benchmark.note)
+        column, built = truth.table.column(truth.score), truth.built
+        counts = built is not None and truth.score == f"test_{built.metric}"  # the figure that trainings end with
+        known = {"best": built.best, "own": trained_alike(truth.run, built)} if built and counts else {}
+        metric = built.figure if built else METRICS["accuracy"]
+        result = grade(truth.run, column, asked.cells, metric=metric, listen=listen, **known)  # type: ignore[arg-type]
+        result = dataclasses.replace(result, table=truth.table.name, score=truth.score, note=truth.note)
     out.mkdir(parents=True, exist_ok=True)
     result.write(out)
     return result, regrets
+
+
+def trained_alike(run: OpenedRun, built: Built) -> tuple[float, ...]:
+    """Returns the test figures of the trainings of the derived architecture that `enas compare`
+    made by the recipe and on the data of the table; none where it made none."""
+    best, compared = Best.find(run.path), Compared.find(run.path)
+    if best is None or compared is None or compared.derived_id != best.architecture.id:
+        return ()
+    data = json.loads(json.dumps(to_dict(run.plan.settings.data)))
+    alike = (compared.recipe, data) == (built.settings["retrain"], built.settings["data"])
+    return compared.derived if alike else ()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +23,14 @@ from enas.runs.loop import silent
 from enas.runs.records import Best, File, Json, Value
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace
-from enas.tasks.metrics import Metric
+from enas.state import seed_of
+from enas.tasks.metrics import METRICS, Metric
 from enas.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class Place(Value):
-    """Where a derived architecture stands among all of its space."""
+    """Where a derived architecture stands among those of a table."""
 
     id: str
     score: float
@@ -37,11 +39,12 @@ class Place(Value):
     space: Json
     choices: Json
     provenance: Json = field(default_factory=dict)
+    seeds: int = 0  # trainings of its own that the score is the mean of; 0: the table has it
 
 
 @dataclass(frozen=True)
 class Grade(File):
-    """A search held against a table of the truth, in percent."""
+    """A search held against a table of the truth, in figures as they are shown."""
 
     FILE: ClassVar[str] = "oracle.json"
     run: str
@@ -53,6 +56,8 @@ class Grade(File):
     table: str = ""
     score: str = ""  # column of the table
     note: str = ""
+    metric: str = "accuracy"
+    best: float | None = None  # score of the best architecture of the table
 
 
 def grade(
@@ -61,43 +66,70 @@ def grade(
     cells: int,
     *,
     batches: int = 4,
+    metric: Metric = METRICS["accuracy"],
+    best: float | None = None,
+    own: Sequence[float] = (),
     listen: Callable[[str], object] = silent,
 ) -> Grade:
-    """Holds a search against the truth (architecture to percent): where its derived architecture
-    stands, and how its shared weights rank `cells` random ones on `batches` minibatches.
+    """Holds a search against the truth (architecture to its figure of `metric`, as it is shown):
+    where its derived architecture stands, and how its shared weights rank `cells` random ones on
+    `batches` minibatches. Where the truth is of a sample of the space, all of this is within it.
 
-    `listen` gets a text after each architecture. ValueError for a run of another space."""
+    `best`: the figure of the best, where the best of the truth is in part luck. `own`: figures of
+    trainings of the derived architecture, which count where the truth lacks it. `listen` gets a
+    text after each architecture. ValueError for a run of another space."""
     space = run.plan.space
     if not truth or next(iter(truth)).space != space.spec:
         raise ValueError(f"the table is of another space than '{run.path}', which searches {space.name}")
     search = run.search()
-    tasks = {kind: _rewarding(search.task, kind) for kind in ("accuracy", "loss")}
-    archs = uniform_architectures(space, cells, run.plan.seed)
+    kinds = ("accuracy", "loss") if hasattr(run.plan.settings.task, "reward") else ("reward",)
+    tasks = {kind: _rewarding(search.task, kind) for kind in kinds}
+    if len(truth) == space.size():
+        archs = uniform_architectures(space, cells, run.plan.seed)
+    else:
+        archs = random.Random(seed_of(run.plan.seed, "grade")).sample(list(truth), min(cells, len(truth)))
     scores: dict[str, list[float]] = {f"shared weights, {kind}": [] for kind in tasks}
     for i, arch in enumerate(archs):
         for kind, task in tasks.items():
             rewards = [task.reward(search.supernet, arch, task.reward_batch(batch)) for batch in range(batches)]
             scores[f"shared weights, {kind}"].append(sum(rewards) / batches)
-        listen(f"scoring architecture {i + 1} of {cells}")
-    scores |= free_scores(search.supernet, archs, tasks["loss"])
+        listen(f"scoring architecture {i + 1} of {len(archs)}")
+    scores |= free_scores(search.supernet, archs, tasks[kinds[-1]])
     true = [truth[arch] for arch in archs]
-    best = Best.find(run.path)
-    rankings = tuple(rank(name, values, true) for name, values in scores.items())
-    place = _place(best.architecture, truth) if best else None
-    return Grade(run.path.name, search.epoch, len(truth), place, sum(true) / len(true), rankings)
+    derived = Best.find(run.path)
+    place = _place(derived.architecture, truth, metric, own) if derived else None
+    best = min(truth.values(), key=metric.cost) if best is None else best
+    return Grade(
+        run.path.name, search.epoch, len(truth), place, sum(true) / len(true), _rankings(scores, true, metric),
+        metric=metric.name, best=best,
+    )  # fmt: skip
+
+
+def _rankings(scores: Mapping[str, Sequence[float]], figures: Sequence[float], metric: Metric) -> tuple[Ranking, ...]:
+    """Returns how each scores rank architectures of these figures, as they are shown."""
+    rankings = [rank(name, values, [-metric.cost(figure) for figure in figures]) for name, values in scores.items()]
+    return tuple(  # back to figures as they are shown
+        dataclasses.replace(ranking, pick=abs(ranking.pick), top_five=abs(ranking.top_five)) for ranking in rankings
+    )
 
 
 def _rewarding(task: Task, kind: str) -> Any:
-    """Returns the task with another kind of reward."""
+    """Returns the task with another kind of reward, where it has kinds."""
     other: Any = copy.copy(task)
-    other.settings = dataclasses.replace(other.settings, reward=kind)
+    if kind != "reward":
+        other.settings = dataclasses.replace(other.settings, reward=kind)
     return other
 
 
-def _place(arch: Architecture, truth: Mapping[Architecture, float]) -> Place:
-    score = truth[arch]
-    better, worse = sum(other > score for other in truth.values()), sum(other < score for other in truth.values())
-    place = {"id": arch.id, "score": score, "rank": better + 1, "better_than": worse / len(truth)}
+def _place(arch: Architecture, truth: Mapping[Architecture, float], metric: Metric, own: Sequence[float]) -> Place | None:
+    """Returns None for an architecture that the truth lacks and that has no trainings of its
+    own."""
+    if arch not in truth and not own:
+        return None
+    score, seeds = (truth[arch], 0) if arch in truth else (sum(own) / len(own), len(own))
+    costs, cost = [metric.cost(other) for other in truth.values()], metric.cost(score)
+    better, worse = sum(other < cost for other in costs), sum(other > cost for other in costs)
+    place = {"id": arch.id, "score": score, "rank": better + 1, "better_than": worse / len(truth), "seeds": seeds}
     return Place.from_json({**place, **arch.to_dict()})
 
 
@@ -153,7 +185,4 @@ def ranked_from_scratch(
         f"shared weights, {metric.name}": [-metric.cost(each[metric.name]) for each in evaluated],
         "shared weights, loss": [-each["loss"] for each in evaluated],
     } | free_scores(net, archs, task)
-    rankings = [rank(name, values, [-metric.cost(figure) for figure in figures]) for name, values in scores.items()]
-    return tuple(  # back to figures as they are shown
-        dataclasses.replace(ranking, pick=abs(ranking.pick), top_five=abs(ranking.top_five)) for ranking in rankings
-    )
+    return _rankings(scores, figures, metric)

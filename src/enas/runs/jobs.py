@@ -31,11 +31,22 @@ class Job:
     seed: int
 
 
+def passed_over(job: Job, result: Result) -> None:
+    """Takes in a training that is done, and does nothing with it."""
+
+
 def retrain_many(
-    plan: Plan, jobs: Sequence[Job], *, workers: int, listen: Listener = silent, stop: Callable[[], str | None] = never
+    plan: Plan,
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    listen: Listener = silent,
+    stop: Callable[[], str | None] = never,
+    finished: Callable[[Job, Result], None] = passed_over,
 ) -> tuple[list[Result | None], str | None]:
     """Trains `workers` jobs at a time, each in a process of the plan's number of threads, where it
-    gives the same figures as by itself. What is done already is only read.
+    gives the same figures as by itself. What is done already is only read. `finished` is called
+    once with each training that is done.
 
     Returns the results in order, None for those that were stopped, and why they were."""
     results: list[Result | None] = [None] * len(jobs)
@@ -50,10 +61,13 @@ def retrain_many(
             done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 if not future.cancelled():
-                    results[futures[future]] = future.result()
-            trained = sum(len(epochs(job.folder)) for job in jobs)
-            finished = sum(result is not None for result in results)
-            listen(Trained(trained, len(jobs) * plan.settings.retrain.epochs, finished, len(jobs)))
+                    i = futures[future]
+                    if (result := future.result()) is not None:
+                        results[i] = result
+                        finished(jobs[i], result)
+            length, done_jobs = plan.settings.retrain.epochs, sum(result is not None for result in results)
+            trained = sum(length if result else len(epochs(job.folder)) for job, result in zip(jobs, results, strict=True))
+            listen(Trained(trained, len(jobs) * length, done_jobs, len(jobs)))
             why = why or caught.why or stop()
             if why and not halt.is_set():
                 halt.set()

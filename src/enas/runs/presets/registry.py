@@ -30,6 +30,12 @@ _BUILT_IN = {
         {"quick": micro.digits_micro_quick},
         threads=1,
     ),
+    "scattered-micro": Preset(
+        "convolutional cells on digits to be found among pieces of others: minutes on a CPU, no download",
+        Names("conv_micro", "micro", IMAGES),
+        {"quick": micro.scattered_micro_quick},
+        threads=1,
+    ),
     "cifar10-micro": Preset(
         "convolutional cells on CIFAR-10 (paper 2.4, Table 2)",
         Names("conv_micro", "micro", IMAGES),

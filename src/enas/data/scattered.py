@@ -1,0 +1,84 @@
+"""Scattered digits: one of scikit-learn's handwritten digits at a random place of a canvas, beside
+pieces cut out of other ones. To name the digit a network has to find it, and cells differ in how
+well they do: on the digits by themselves they hardly do (docs/log, 2026-11-28).
+
+Generated in memory from a fixed seed, in whole numbers: the same bytes on every machine. The digits
+of the three parts are different ones, and so are those that pieces are cut from.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from enas.data.images import ImageData, ImagePart, balanced_order
+
+SIDE = 8  # pixels of a digit
+SOURCES = {"train": 900, "validation": 300, "test": 597}  # digits that a part is made of
+MOST = 20_000  # canvases of a part; the digits repeat, at other places and beside other pieces
+
+
+def load_scattered(
+    train: int | None = 2000,
+    validation: int = 500,
+    test: int = 4000,
+    canvas: int = 12,
+    distractors: int = 5,
+    piece: int = 5,
+) -> ImageData:
+    """Returns canvases, (1, canvas, canvas), balanced over the ten classes of their digit.
+
+    `train`, `validation`, `test`: numbers of canvases; None: the most, 20,000. Fewer are the first
+    ones of more. `canvas`, `piece`: side of a canvas and of a piece, in pixels. `distractors`:
+    pieces per canvas. Where they overlap the brighter pixel shows; the digit, with its 8x8 pixels,
+    lies on top. ValueError where a number does not fit.
+    """
+    from sklearn import datasets  # slow to import, and only needed here
+
+    sizes = {"train": MOST if train is None else train, "validation": validation, "test": test}
+    for name, size in sizes.items():
+        if not 1 <= size <= MOST:
+            raise ValueError(f"{name} of the scattered digits is between 1 and {MOST:,} canvases; got {size:,}")
+    if canvas < SIDE or not 1 <= piece <= SIDE or distractors < 0:
+        raise ValueError(
+            f"a canvas is at least {SIDE} pixels wide, a piece 1 to {SIDE}, and distractors are at least 0; got"
+            f" {canvas}, {piece} and {distractors}"
+        )
+    bunch = datasets.load_digits()
+    shades = (bunch.images.astype(np.int64) * 255 // 16).astype(np.uint8)  # 0 to 16 over the range of a byte
+    order = balanced_order(torch.from_numpy(bunch.target), seed=0).numpy()
+    ends = np.cumsum(list(SOURCES.values()))
+    sources = dict(zip(SOURCES, np.split(order, ends[:-1]), strict=True))
+    parts = []
+    for seed, (name, size) in enumerate(sizes.items()):
+        images, labels = shades[sources[name]], bunch.target[sources[name]]
+        chosen = np.arange(size) % len(images)
+        canvases = _scattered(images, labels, chosen, canvas, distractors, piece, np.random.RandomState(seed))
+        parts.append(ImagePart(torch.from_numpy(canvases)[:, None], torch.from_numpy(labels[chosen]).to(torch.int64)))
+    train_part, validation_part, test_part = parts
+    names = tuple(str(name) for name in bunch.target_names)
+    return ImageData("scattered", train_part, validation_part, test_part, names)
+
+
+def _scattered(
+    images: np.ndarray,
+    labels: np.ndarray,
+    chosen: np.ndarray,
+    canvas: int,
+    distractors: int,
+    piece: int,
+    random: np.random.RandomState,
+) -> np.ndarray:
+    """Returns a canvas (canvas, canvas) for each of the `chosen` of `images` (N, 8, 8)."""
+    free, within = canvas - SIDE + 1, SIDE - piece + 1
+    of_piece = (len(images), within, within, canvas - piece + 1, canvas - piece + 1)
+    draws = random.randint(0, (free, free, *of_piece * distractors), (len(chosen), 2 + 5 * distractors), np.int64)
+    out = np.zeros((len(chosen), canvas, canvas), np.uint8)
+    for picture, index, (y, x, *rest) in zip(out, chosen, draws.tolist(), strict=True):
+        for k in range(distractors):
+            other, row, column, top, left = rest[5 * k : 5 * k + 5]
+            cut = images[other, row : row + piece, column : column + piece]
+            seen = picture[top : top + piece, left : left + piece]
+            np.maximum(seen, cut, out=seen)
+        picture[y : y + SIDE, x : x + SIDE] = images[index]
+    return out
