@@ -296,7 +296,7 @@ def test_an_average_of_weights_is_what_is_exported(trainings: dict[str, Path], t
         ("UNTRAINED", "run `enas retrain"),
         ("UNFINISHED", "is not finished"),
         ("LATER --weights none", f"architectures of version {VERSION} and earlier are read; this one is of version 99"),
-        ("nothing --weights none", "is not a run, an architecture file or a published architecture"),
+        ("nothing --weights none", "is not a run, an architecture file, a published form or a published architecture"),
     ],
 )
 def test_errors_are_one_line(

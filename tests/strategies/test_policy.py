@@ -778,7 +778,7 @@ def test_a_mutation_changes_one_answer(space: SearchSpace) -> None:
         assert arch not in neighbours or len(everything) == 1
     reached, frontier = {everything[0]}, [everything[0]]
     while frontier and len(reached) < len(everything):
-        for _ in range(150):
+        for _ in range(60):
             new = mutated(space, frontier[0], rng)
             if new not in reached:
                 reached.add(new)

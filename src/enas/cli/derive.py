@@ -43,8 +43,8 @@ class DeriveFlags:
     """Train this many of the best from scratch for a short time, again and again half of them;
     0: none."""
     pareto: Maybe[Literal["none", "parameters", "macs", "memory", "latency"]] = None
-    """Also keep what no other architecture beats in reward and in this cost at once; the report
-    shows it."""
+    """Also keep what no other architecture beats in reward and in this cost at once;
+    the report shows it."""
     finalist_steps: Maybe[int] = None
     """Training steps of each finalist in a round."""
 

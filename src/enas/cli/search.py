@@ -45,8 +45,8 @@ class SearchFlags:
     epochs: Maybe[int] = None
     """Short for --search.epochs."""
     max_params: Maybe[str] = None
-    """Most parameters of the network trained from scratch, such as 3M. What is asked, derived and
-    compared with obeys; so for the limits below."""
+    """Most parameters of the network trained from scratch, such as 3M.
+    What is asked, derived and compared with obeys this and the limits below."""
     max_macs: Maybe[str] = None
     """Most multiply-accumulates per image or token, such as 600M."""
     max_memory: Maybe[str] = None

@@ -92,8 +92,9 @@ class SearchSettings:
     Beyond it the search ends. Three are always allowed, all of them never (not in the paper)."""
     cost_terms: tuple[str, ...] = ()
     """Terms that take the cost of an architecture into the reward that the strategy is told.
-    KIND:TARGET:FORM:WEIGHT, such as macs:600M:power:-0.07 (MnasNet) or latency:8ms:absolute:-0.5
-    (TuNAS). Kinds: parameters, macs, memory, latency (not in the paper)."""
+    KIND:TARGET:FORM:WEIGHT, such as macs:600M:power:-0.07 or latency:8ms:absolute:-0.5.
+    Forms: power (MnasNet), absolute (TuNAS); not in the paper.
+    Kinds: parameters, macs, memory, latency."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def __post_init__(self) -> None:

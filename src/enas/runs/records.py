@@ -281,7 +281,8 @@ class Best(File):
             raise ValueError("it ranks no architecture")
 
     def to_json(self) -> dict[str, object]:
-        return {name: value for name, value in super().to_json().items() if name != "policy" or value is not None}
+        later = ("policy", "pareto")  # fields that earlier files lack
+        return {name: value for name, value in super().to_json().items() if name not in later or value is not None}
 
     @property
     def architecture(self) -> Architecture:
