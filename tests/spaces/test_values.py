@@ -262,7 +262,7 @@ def test_wire_obeys_the_space(space: SearchSpace) -> None:
 def test_possible_edges_are_exactly_those_that_some_architecture_wires(space: SearchSpace) -> None:
     free = replace(space, limit=None)  # a supernet has weights for what a limit forbids, too
     for cell in space.cells:
-        seen = {e for arch in free.enumerate() for node in space.wire(arch)[cell.name].nodes for e in node.edges}
+        seen = {e for arch in free.enumerate() for node in free.wire(arch)[cell.name].nodes for e in node.edges}
         assert seen == set(possible_edges(cell))
 
 
