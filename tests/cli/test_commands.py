@@ -156,8 +156,7 @@ def run(lines: list[str], seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("demo", DEMOS)
+@pytest.mark.parametrize(("demo", "seed"), [("demo", 0), ("demo", 1), ("demo-text", 0)])  # make soak runs the fourth
 def test_a_demo_ends_with_a_picture_and_a_verdict(
     demo: str, seed: int, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,7 +195,8 @@ def test_python_of_the_readme_runs(
     blocks = python_blocks(ROOT / "README.md")
     assert blocks
     for block in blocks:
-        for pattern, other in ((r"epochs=\d+", "epochs=1"), (r"cells=\d+", "cells=2"), (r"seeds=\d+", "seeds=2")):
+        few = ((r"epochs=\d+", "epochs=1"), (r"cells=\d+", "cells=2"), (r"seeds=\d+", "seeds=2"), (r"4000", "300"))
+        for pattern, other in few:
             block = re.sub(pattern, other, block)
         if file := re.match(r"# (\w+\.py)\n", block):  # a module: other processes find it by its name
             Path(file[1]).write_text(block)
