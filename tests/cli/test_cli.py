@@ -436,7 +436,7 @@ def wait_for(run: Path, epochs: int, process: subprocess.Popen[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_run_that_goes_on(tmp_path: Path, number: int, status: int) -> None:
-    long = [*SMALL, "--search.epochs", "12"]
+    long = [*SMALL, "--search.epochs", "7"]
     assert enas("search", "digits-micro", "--out", tmp_path / "whole", *long) == 0
     run = tmp_path / "run"
     process = start(run, *long)
@@ -454,7 +454,7 @@ def test_a_signal_leaves_a_run_that_goes_on(tmp_path: Path, number: int, status:
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    long = [*SMALL, "--search.epochs", "12"]
+    long = [*SMALL, "--search.epochs", "7"]
     assert enas("search", "digits-micro", "--out", tmp_path / "whole", *long) == 0
     run = tmp_path / "run"
     process = start(run, *long)
