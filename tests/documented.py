@@ -20,6 +20,7 @@ EXCLUDED = {
     r"make (test|check|install|bench|soak)\b": "it is what runs these tests, or too long for them",
     r"enas search my_project:problem": "a file of the reader's; tests/tasks/test_own.py gives every command one",
     r"enas check my_project:problem": "tests/grading/test_check.py checks the README's file",
+    r"enas table|enas oracle \S+ --table tables": "tests/grading/test_table.py makes and reads one; trainings are long",
     r"pip install": "continuous integration installs the package",
     r"enas data get": "tests/data/test_data.py gets both data sets from a server of its own, and checks them",
     r"ENAS_BENCH_": "needs other programs' files",

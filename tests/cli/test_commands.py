@@ -48,7 +48,7 @@ REDUCED = (
     (r"enas search nasbench201", f"{FEW} {IMAGES}"),
     (r"enas search (text|ptb)-rnn", f"{FEW} {WORDS}"),
     (r"enas cost", "--samples 3"),
-    (r"enas latency", "--children 24 --held-out 3 --rounds 1 --threads 1"),
+    (r"enas latency", "--children 24 --held-out 5 --rounds 1 --threads 1"),
     (r"enas compare .*--all", "--disabled 2 --local 2 --single 2"),
     (r"enas compare (?!.*--cells)", "--cells 2"),
     (r"enas compare (?!.*--seeds)", "--seeds 2"),
