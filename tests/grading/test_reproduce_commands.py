@@ -90,7 +90,8 @@ def test_what_reproduce_prints_runs_to_its_end(what: str, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("enas.runs.plan.load_data", little_data)
     monkeypatch.setattr(jobs, "ProcessPoolExecutor", InThisProcess)
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)  # both data sets, by their names
+    (tmp_path / "data" / "ptb.train.txt").touch()
     rows = [row for row in ROWS if (row.space or "references") == what]
     assert rows
     done: set[str] = set()
