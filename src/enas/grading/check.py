@@ -90,8 +90,8 @@ def check(what: str, asked: Asked, data: Path | None, draw: Draw) -> Iterator[Re
 
 # ------------------------------------------------------------------------------- what it leads to
 NAMES: Mapping[str, Mapping[str, Any]] = {
+    "space": SPACES,  # before presets, of which some are called as their space and need a folder
     "preset": PRESETS,
-    "space": SPACES,
     "strategy": STRATEGIES,
     "task": TASKS,
     "data set": DATASETS,
