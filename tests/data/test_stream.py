@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,21 @@ def test_an_example_that_raises_is_named(workers: int) -> None:
 def test_a_process_that_dies_is_told_with_its_example() -> None:
     with pytest.raises(ValueError, match="a process that was reading example 7 of train ended: it was killed"):
         list(in_order(Broken(dies=True), 2))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError, FileNotFoundError])
+def test_a_process_that_dies_with_a_batch_in_its_hands_is_told_alike(error: type[Exception]) -> None:
+    class Batches:
+        _workers = (SimpleNamespace(pid=11, is_alive=lambda: True), SimpleNamespace(pid=12, is_alive=lambda: False))
+
+        def __next__(self) -> None:
+            raise error
+
+    batches = in_order(Broken(), 2)
+    batches._batches = Batches()  # type: ignore[assignment]
+    batches.reader.at = torch.tensor([[11, 0, 3], [12, 0, 5]])
+    with pytest.raises(Blamed, match="a process that was reading example 5 of train ended: it was killed"):
+        batches[0]
 
 
 class Short(Ordered):

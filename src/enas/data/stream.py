@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from enas.state import seed_of
 Batch = Any  # a tuple of inputs and the target last, or a mapping
 Key = tuple[object, ...]  # what the random numbers of a batch depend on
 Request = tuple[Key, Sequence[int]]  # and the places of its examples, counted within a part
+NOTICED = 5.0  # seconds in which a process that has closed its connections is seen to have ended
 
 
 @dataclass
@@ -166,8 +168,14 @@ class Stream:
         except RuntimeError as error:
             if not str(error).startswith("DataLoader worker"):
                 raise
-            self.close()
-            raise self._died(error) from error
+            ended = [int(number) for number in re.findall(r"\d+", str(error))]
+            raise self._died(ended) from error
+        except (ConnectionError, EOFError, FileNotFoundError) as error:  # a batch that a dead one still had to hand over
+            workers = getattr(self._batches, "_workers", ())
+            until = time.monotonic() + NOTICED
+            while all(worker.is_alive() for worker in workers) and time.monotonic() < until:
+                time.sleep(0.01)
+            raise self._died([worker.pid for worker in workers if not worker.is_alive()]) from error
         if isinstance(batch, Failed):
             self.close()
             raise Blamed(batch.line) from RuntimeError(batch.trace)
@@ -204,9 +212,10 @@ class Stream:
         with blamed("starting the processes that read examples"), _undisturbed():
             self._batches = iter(loader)
 
-    def _died(self, error: RuntimeError) -> Blamed:
-        """Returns the error of a worker that ended, with the example that it was reading."""
-        doing = self.reader.doing([int(number) for number in re.findall(r"\d+", str(error))])
+    def _died(self, ended: Sequence[int]) -> Blamed:
+        """Returns the error of workers that ended, with the example that one was reading."""
+        self.close()
+        doing = self.reader.doing(ended)
         return Blamed(
             f"a process that was reading {doing} ended: it was killed, or ran out of memory; with task.workers 0 an error"
             " shows itself"
