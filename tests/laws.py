@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +19,12 @@ from scipy import stats
 
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge
-from enas.spaces.costs import Limits
+from enas.spaces.costs import Costs, Limits
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, OpSubset, SubsetChoice, When
-from enas.spaces.limits import LayerPrices, LayersLimit, Limit, Rule, TreeLimit
+from enas.spaces.limits.layers import LayerPrices, LayersLimit
+from enas.spaces.limits.limit import CostLimit, Limit, Rule
+from enas.spaces.limits.table import TableLimit
+from enas.spaces.limits.tree import TreeLimit
 from enas.spaces.registry import SPACES
 from enas.spaces.space import SearchSpace
 
@@ -245,3 +248,32 @@ def one_line(kind: type[Exception], *words: str) -> Iterator[None]:
     assert text
     for word in words:
         assert word in text
+
+
+# ------------------------------------------------------------------------------------------------------------- limits
+def feasible(space: SearchSpace, limits: Limits, price: Callable[[Architecture], Costs]) -> set[Architecture]:
+    return {arch for arch in space.enumerate() if limits.hold(price(arch))}
+
+
+def agree_everywhere(space: SearchSpace, limit: CostLimit, table: TableLimit, expected: set[Architecture]) -> None:
+    """Both allow the same after every prefix of what is within the limits, which is `expected`."""
+    assert limit.smallest == table.smallest
+    whole = list(space.enumerate())
+    for some in (limit, table):
+        forbidden = replace(space, limit=some).forbidden([arch.choices for arch in whole])
+        assert {arch for arch, name in zip(whole, forbidden, strict=True) if name is None} == expected
+    rows = [arch.choices for arch in expected]
+    mine, other = limit.start(len(rows)), table.start(len(rows))
+    for decision, answer in zip(space.decisions, space.encoded(rows), strict=True):
+        asked = [decision.name in choices for choices in rows]
+        if answer.ndim == 2:
+            for j in range(answer.shape[1]):
+                for a, b in zip(mine.bits(answer[:, :j]), other.bits(answer[:, :j]), strict=True):
+                    assert np.array_equal(a[asked], b[asked])
+        else:
+            options, expected_options = mine.options(), other.options()
+            assert options is not None
+            assert expected_options is not None
+            assert np.array_equal(options[asked], expected_options[asked])
+        mine.take(answer)
+        other.take(answer)

@@ -14,8 +14,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from enas.networks import kernels
+from enas.networks.attributed import REST
 from enas.networks.choices import OneOf, Repeat, SomeOf
-from enas.networks.cost import REST, Bill, OwnBill, answered, countable, example_of, key
+from enas.networks.cost import Bill, OwnBill, answered, countable, example_of, key
 from enas.networks.own import OwnNetwork
 from enas.networks.registry import BACKBONES
 from enas.spaces.architecture import Architecture

@@ -13,20 +13,14 @@ import pytest
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Costs, CostTerm, Limits, amount, duration, pareto, rewarded
 from enas.spaces.decisions import OpChoice, OpSubset, When
-from enas.spaces.limits import (
-    CellPrices,
-    CellsLimit,
-    CostLimit,
-    Infeasible,
-    LayerPrices,
-    LayersLimit,
-    RuleLimit,
-    TableLimit,
-    TreeLimit,
-    WitnessLimit,
-)
+from enas.spaces.limits.cells import CellPrices, CellsLimit
+from enas.spaces.limits.layers import LayerPrices, LayersLimit
+from enas.spaces.limits.limit import CostLimit, Infeasible, RuleLimit
+from enas.spaces.limits.table import TableLimit
+from enas.spaces.limits.tree import TreeLimit
+from enas.spaces.limits.witness import WitnessLimit
 from enas.spaces.space import SearchSpace
-from laws import OPS, SMALL, of_walk
+from laws import OPS, SMALL, agree_everywhere, feasible, of_walk
 
 rng = np.random.default_rng(0)
 Price = Callable[[Architecture], Costs]
@@ -56,10 +50,6 @@ def quantiles(space: SearchSpace, price: Price, share: float) -> tuple[int, int]
     values = np.array([price(arch).values()[:2] for arch in space.enumerate()])
     parameters, macs = np.quantile(values, share, axis=0, method="lower")
     return int(parameters), int(macs)
-
-
-def feasible(space: SearchSpace, limits: Limits, price: Price) -> set[Architecture]:
-    return {arch for arch in space.enumerate() if limits.hold(price(arch))}
 
 
 def allowed(space: SearchSpace, limit: CostLimit) -> set[Architecture]:
@@ -242,26 +232,6 @@ def test_layers_are_exact(name: str, share: float) -> None:
     limits = Limits(max_params=parameters)
     limit = LayersLimit(space, limits, prices, sources)
     agree_everywhere(space, limit, TableLimit(space, limits, price), feasible(space, limits, price))
-
-
-def agree_everywhere(space: SearchSpace, limit: CostLimit, table: TableLimit, expected: set[Architecture]) -> None:
-    """Both allow the same after every prefix of what is within the limits, which is `expected`."""
-    assert limit.smallest == table.smallest
-    whole = list(space.enumerate())
-    for some in (limit, table):
-        forbidden = replace(space, limit=some).forbidden([arch.choices for arch in whole])
-        assert {arch for arch, name in zip(whole, forbidden, strict=True) if name is None} == expected
-    rows = [arch.choices for arch in expected]
-    mine, other = limit.start(len(rows)), table.start(len(rows))
-    for answer in space.encoded(rows):
-        if answer.ndim == 2:
-            for j in range(answer.shape[1]):
-                for a, b in zip(mine.bits(answer[:, :j]), other.bits(answer[:, :j]), strict=True):
-                    assert np.array_equal(a, b)
-        else:
-            assert np.array_equal(mine.options(), other.options())
-        mine.take(answer)
-        other.take(answer)
 
 
 # ----------------------------------------------------------------------------- the space's own ways

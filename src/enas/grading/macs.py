@@ -8,7 +8,6 @@ itself.
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from statistics import fmean
@@ -19,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from enas.grading.opened import OpenedRun
 from enas.networks import kernels
+from enas.networks.cost import countable
 from enas.runs.plan import Plan
 from enas.runs.records import sampled
 from enas.spaces.architecture import Architecture, Reference
@@ -46,14 +46,9 @@ def _score(task: Task, net: Any, arch: Architecture) -> float:
     return macs(lambda: task.reward(net, arch, task.reward_batch(0)))
 
 
-def _countable(network: Any) -> Any:
-    """Returns settings of the same network, computed so that the counter sees every product."""
-    return dataclasses.replace(network, computation="plain") if hasattr(network, "computation") else network
-
-
 def of_search(run: OpenedRun) -> float:
     """Returns those of all that a search has trained and scored, estimated from a sample."""
-    search = run.plan.with_settings(network=_countable(run.plan.settings.network)).search()
+    search = run.plan.with_settings(network=countable(run.plan.settings.network)).search()
     children, space = sampled(run.path), run.plan.space
     archs = {child.id: space.architecture(child.choices) for child in children if child.choices}
     total = 0.0
@@ -77,5 +72,5 @@ def of_trainings(plan: Plan, models: Sequence[Architecture | Reference]) -> floa
     counted = {}
     for step, model in enumerate(dict.fromkeys(models)):
         task.forget(0)  # a state of another model has another form
-        counted[model] = _step(task, plan.model(_countable(settings.network), task, model, 0), None, step)
+        counted[model] = _step(task, plan.model(countable(settings.network), task, model, 0), None, step)
     return sum(counted[model] for model in models) * task.train_steps * settings.epochs

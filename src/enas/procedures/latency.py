@@ -22,7 +22,8 @@ from scipy.optimize import nnls
 from scipy.stats import kendalltau
 from torch import nn
 
-from enas.networks.cost import REST, Bill, answered, key
+from enas.networks.attributed import REST
+from enas.networks.cost import Bill, answered, key
 from enas.ranges import COUNT, at_least, check_ranges
 from enas.spaces.architecture import Architecture
 

@@ -21,6 +21,7 @@ from enas.data.registry import DATASETS, check_folder, settings_for, source_of
 from enas.data.registry import load as load_data
 from enas.data.text import TextData
 from enas.networks import cost
+from enas.networks.limited import limited
 from enas.networks.references.registry import REFERENCES, ReferenceEntry
 from enas.networks.registry import BACKBONES
 from enas.networks.supernet import Supernet
@@ -184,7 +185,7 @@ class Plan:
         them."""
         if not self.limits.kinds:
             return self.space
-        return cost.limited(self.space, self.limits, self.bill)
+        return limited(self.space, self.limits, self.bill)
 
     @cached_property
     def bill(self) -> cost.Bill | cost.OwnBill:

@@ -24,7 +24,7 @@ from enas.ranges import Settings
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredCell, WiredEdge, wired
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice
-from enas.spaces.limits import Cursor, Limit, Rule, RuleLimit
+from enas.spaces.limits.limit import Cursor, Limit, Rule, RuleLimit
 from enas.spaces.own import ModuleTree
 
 MOST_WIRED = 4096  # architectures whose graphs a space remembers
@@ -40,8 +40,8 @@ class SearchSpace:
     `backbone` names the network that its cells go into. `address(edge, position)` names the weight
     of an edge whose cell stands at `position` of the network: equal names share. `paper_size` is
     the paper's own count where it counts otherwise. `limit` forbids answers by those before them
-    (`enas.spaces.limits`): a `Limit`, or a function that is the rule of one. `tree`: the modules
-    that the decisions stand in, where the space was read off a network.
+    (`enas.spaces.limits.limit`): a `Limit`, or a function that is the rule of one. `tree`: the
+    modules that the decisions stand in, where the space was read off a network.
     """
 
     name: str

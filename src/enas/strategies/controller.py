@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from enas.spaces.architecture import Architecture
 from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, SubsetChoice
-from enas.spaces.limits import Cursor, counted_bits
+from enas.spaces.limits.limit import Cursor, counted_bits
 from enas.spaces.space import SearchSpace
 from enas.strategies.settings import ControllerSettings
 
