@@ -12,7 +12,8 @@ import torch
 
 from documented import ROOT, python_blocks
 from enas.cli.main import main
-from enas.grading.check import LAWS, Asked, check, kind_of
+from enas.grading.case import LAWS, Asked
+from enas.grading.check import check, kind_of
 from enas.grading.laws import covering
 from enas.reports.drawing.text import to_text
 from enas.tasks.problem import problem_of

@@ -39,7 +39,7 @@ class CheckFlags:
 @command("check", "the laws, asked of a problem, space, op, strategy, data set or preset of yours")
 def check(args: list[str]) -> int:
     flags = parse(CheckFlags, args, "check")
-    from enas.grading.check import Asked
+    from enas.grading.case import Asked
     from enas.grading.check import check as results_of
     from enas.reports.drawing.text import to_text
 

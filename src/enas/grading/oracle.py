@@ -41,8 +41,9 @@ from enas.procedures.statistics import Interval, difference, interval
 from enas.ranges import check_name
 from enas.runs.presets.registry import config_of, preset_for
 from enas.runs.process import versions
-from enas.runs.records import Best, Compared, File, Value
+from enas.runs.records import Best, Compared
 from enas.runs.settings import to_dict
+from enas.runs.values import File, Value
 from enas.spaces.architecture import Architecture
 from enas.spaces.registry import SPACES, space_of
 from enas.spaces.space import SearchSpace

@@ -34,8 +34,9 @@ from enas.runs.jobs import Job, retrain_many
 from enas.runs.loop import Listener, never, silent
 from enas.runs.plan import Plan
 from enas.runs.process import machine, versions
-from enas.runs.records import Json, Result, Value
+from enas.runs.records import Result
 from enas.runs.settings import to_dict
+from enas.runs.values import Json, Value
 from enas.spaces.architecture import Architecture
 from enas.spaces.registry import space_of
 from enas.spaces.space import SearchSpace

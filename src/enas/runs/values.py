@@ -1,0 +1,103 @@
+"""Frozen values as JSON and back: the base of all that the files of a run hold. No torch in here.
+
+Keys of JSON are the names of fields. A field with a default may be missing, as it is in files of
+earlier versions; keys that no field has are passed over. `version` is that of the form of a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import repeat
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+
+from enas.runs.files import Damaged, blaming, read_json, write_json
+
+VERSION = 1
+Json = Mapping[str, object]
+
+
+@cache
+def _kinds(cls: type[Any]) -> Json:
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def parsed(kind: Any, data: object, name: str = "it") -> Any:
+    """Returns a value of type `kind` from JSON; ValueError where the JSON is not of this type."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if type(None) in inside:
+        return None if data is None else parsed(inside[0], data, name)
+    if isinstance(kind, type) and issubclass(kind, Value):
+        return kind.from_json(data)
+    if hasattr(kind, "__dataclass_fields__") and isinstance(data, Mapping):
+        return kind(**{key: parsed(part, data[key], key) for key, part in _kinds(kind).items() if key in data})
+    if origin is tuple and isinstance(data, list):
+        kinds = repeat(inside[0], len(data)) if inside[-1] is ... else inside
+        return tuple(parsed(part, value, name) for part, value in zip(kinds, data, strict=True))
+    if origin is Mapping and isinstance(data, Mapping):
+        return {str(key): parsed(inside[1], value, f"{name}.{key}") for key, value in data.items()}
+    if kind is float and type(data) is int:
+        return float(data)
+    if kind not in (object, type(data)):
+        raise ValueError(f"'{name}' is of type {getattr(kind, '__name__', kind)}; got {data!r}")
+    return data
+
+
+def plain(value: object) -> Any:
+    """Returns a value as JSON holds it."""
+    if isinstance(value, Value):
+        return value.to_json()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+@dataclass(frozen=True)
+class Value:
+    """A part of a file."""
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """ValueError, TypeError or LookupError where the data is not what it should be."""
+        if not isinstance(data, Mapping):
+            raise ValueError(f"it should hold a mapping; got {data!r}")
+        kinds = _kinds(cls)  # type: ignore[arg-type]  # a class is hashable
+        return cls(**{name: parsed(kind, data[name], name) for name, kind in kinds.items() if name in data})
+
+    def to_json(self) -> dict[str, object]:
+        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+@dataclass(frozen=True)
+class File(Value):
+    """A whole file, in the folder of a run or of a training."""
+
+    FILE: ClassVar[str]
+    MISSING: ClassVar[str] = "no file '{file}'"
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """ValueError where there is no such file, Damaged where it does not hold what it should."""
+        file = folder / cls.FILE
+        if not file.is_file():
+            raise ValueError(cls.MISSING.format(file=file, folder=folder))
+        with blaming(file):
+            data = read_json(file)
+            if isinstance(data, Mapping) and data.get("version", 0) > VERSION:
+                raise Damaged(f"'{file}' was written by a later version of enas")
+            return cls.from_json(data)
+
+    @classmethod
+    def find(cls, folder: Path) -> Self | None:
+        """Returns None where there is no such file."""
+        return cls.read(folder) if (folder / cls.FILE).exists() else None
+
+    def write(self, folder: Path) -> Path:
+        write_json(folder / self.FILE, {"version": VERSION, **self.to_json()})
+        return folder / self.FILE
