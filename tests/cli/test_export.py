@@ -82,7 +82,7 @@ def quick(plan: Plan, **network: Any) -> Plan:
 
 
 def train(space: str, folder: Path) -> Path:
-    """A training from scratch of a random architecture of a space, on data that need no download."""
+    """A training from scratch of a random architecture of a space, without a download."""
     plan = quick(preset_plan(PRESETS[space], device="cpu"), network=BACKBONES[SPACES[space].make().backbone].small)
     data = DataSettings("digits", train=40, validation=40)
     if space == "rnn_cell":

@@ -1,5 +1,5 @@
-"""What a folder holds is recognised and read: images per class, arrays, saved Hugging Face data sets,
-tables, texts; and what does not fit in memory is streamed, to the same bits."""
+"""What a folder holds is recognised and read: images per class, arrays, saved Hugging Face data
+sets, tables, texts; and what does not fit in memory is streamed, to the same bits."""
 
 from __future__ import annotations
 

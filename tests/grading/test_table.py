@@ -41,8 +41,8 @@ def made_up(arch: Architecture, seed: int) -> float:
 
 
 class Trainer:
-    """In the place of `retrain_many`: results at once, `diverged` by (place, seed), and a stop after
-    `most` trainings."""
+    """In the place of `retrain_many`: results at once, `diverged` by (place, seed), and a stop
+    after `most` trainings."""
 
     def __init__(self, most: int = 10**6, diverged: Sequence[str] = ()):
         self.most, self.diverged, self.jobs = most, diverged, list[Job]()

@@ -37,8 +37,8 @@ def code(name: str) -> str:
 def factory(name: str) -> Callable[[], nn.Module]:
     """The function, or a skip where the library is missing or does not fit this torch."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    # A torchvision whose compiled operators do not load names two of them while it is imported, also
-    # by transformers.
+    # A torchvision whose compiled operators do not load names two of them while it is imported,
+    # also by transformers.
     for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
             torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou) -> Tensor")

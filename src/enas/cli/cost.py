@@ -12,8 +12,8 @@ from enas.cli.commands import Maybe, command, parse
 
 @dataclass(frozen=True)
 class CostFlags:
-    """What an architecture costs before it is built: parameters, multiply-accumulates, memory of
-    activations and latency, in the network that is trained from scratch.
+    """Says what an architecture costs before it is built: parameters, multiply-accumulates, memory
+    of activations and latency, in the network that is trained from scratch.
 
     enas cost runs/mine                       (all that it ranks)
     enas cost enas_micro                      (by the paper's recipe of its preset)

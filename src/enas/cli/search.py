@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class SearchFlags:
     preset: Positional[str]
-    """What to search: a preset, by its name or `package.module:thing`,
-    or `module:function` that makes a problem of your own.
+    """Preset to search, by its name or `package.module:thing`;
+    or `module:function`, which makes a problem of your own.
     `enas presets list` shows the presets: digits-micro needs no data, cifar10-micro a folder."""
     settings: Annotated[Any, arg(name="")]
     recipe: Maybe[str] = None

@@ -1,6 +1,7 @@
-"""What a folder or a file holds, and which registered data set reads it. No torch in here.
+"""This file tells what a folder or a file holds, and which registered data set reads it. No torch
+in here.
 
-found = recognised("flowers")         # Found("images", "images")
+    found = recognised("flowers")         # Found("images", "images")
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ OFFICIAL = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Found:
-    """What is at a path."""
+    """A path holds this."""
 
     dataset: str
     """The registered data set that reads it; "" for a table."""

@@ -65,7 +65,7 @@ class ImageData:
     test: ImagePart
     class_names: tuple[str, ...]
     about: str = ""
-    """What was found and how it was read, in one line, of data that varies."""
+    """One line that says what was found and how it was read, of data that varies."""
     memory: float | None = None
     """Gigabytes that the images may take on the device; None: half of what is free."""
     workers: int = 0

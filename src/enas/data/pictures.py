@@ -47,7 +47,7 @@ Source = str | Packed  # the path of a file, or what is in one
 
 @dataclass(frozen=True)
 class Kind:
-    """What the beginning of a file says."""
+    """The beginning of an image file says this of it; sizes are in pixels."""
 
     width: int
     height: int

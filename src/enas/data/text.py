@@ -57,7 +57,7 @@ class TextData:
     test: Tensor
     vocabulary: tuple[str, ...]
     about: str = ""
-    """What was found and how it was read, in one line, of a text that varies."""
+    """One line that says what was found and how it was read, of a text that varies."""
 
     def __post_init__(self) -> None:
         for name in PARTS:

@@ -1,4 +1,4 @@
-"""What an architecture costs before it is built: parameters, multiply-accumulates, memory, latency.
+"""Architectures are priced before they are built: parameters, multiply-accumulates, memory, latency.
 
 Weights lie at addresses, and what one address costs does not depend on the others. So the cost of
 an architecture is a sum over the addresses that it uses. It is known once an address was seen in
