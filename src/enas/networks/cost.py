@@ -1,4 +1,4 @@
-"""Architectures are priced before they are built: parameters, multiply-accumulates, memory, latency.
+"""Architectures are priced before they are built: parameters, MACs, memory and latency.
 
 Weights lie at addresses, and what one address costs does not depend on the others. So the cost of
 an architecture is a sum over the addresses that it uses. It is known once an address was seen in
