@@ -188,8 +188,9 @@ def closed_form(arch: Architecture, settings: MacroSettings, space: SearchSpace)
 @pytest.mark.parametrize("double", [False, True])
 def test_random_networks_train_agree_and_count(form: str, double: bool) -> None:
     settings = replace(SMALL, double_filters=double, entry_conv=double)
-    space, archs = drawn(form, 50)
+    space, archs = drawn(form, 25)
     net = network(space, settings)
+    every = dict(net.named_parameters())
     x, y = torch.randn(4, 3, 16, 16), torch.randint(10, (4,))
     for arch in archs:
         child = net.child(arch)
@@ -198,7 +199,7 @@ def test_random_networks_train_agree_and_count(form: str, double: bool) -> None:
         F.cross_entropy(net(x, arch), y).backward()
         F.cross_entropy(child(x), y).backward()
         for name, parameter in child.named_parameters():
-            shared = dict(net.named_parameters())[name]
+            shared = every[name]
             assert parameter.grad is not None
             torch.testing.assert_close(parameter.grad, shared.grad, rtol=1e-3, atol=1e-4)
             shared.grad = None
