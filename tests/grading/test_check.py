@@ -230,6 +230,13 @@ def findings(what: str, architectures: int = 6, seed: int = 0, data: Path | None
     return {result.law: result.finding for result in results if result.finding is not None}
 
 
+def test_what_was_not_asked_is_not_called_held(broken: str) -> None:
+    tried = {result.law: result.tried for result in check(f"{broken}:fails", Asked(6), None, to_text)}
+    assert not tried["every parameter is used"]  # one architecture does not run
+    assert tried["each architecture builds and runs"]
+    assert all(result.tried for result in check(f"{broken}:constant", Asked(6), None, to_text))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_what_breaks_is_found_and_said(name: str, broken: str) -> None:
     found = findings(f"{broken}:{name}")

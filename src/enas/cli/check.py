@@ -46,13 +46,19 @@ def check(args: list[str]) -> int:
     if flags.architectures < 1:
         raise ValueError(f"--architectures is at least 1; got {flags.architectures}")
     asked = Asked(flags.architectures, flags.seed, seconds(flags.max_time) or 0.0)
-    found = 0
+    found = left_out = 0
     for result in results_of(flags.what, asked, flags.data, to_text):
-        about = f" ({result.about})" if result.about else ""
-        print(f"{'ok    ' if result.finding is None else 'FAILED'}  {result.law}{about}")
+        about = f" ({result.about})" if result.about and result.tried else ""
+        came_to = "FAILED" if result.finding is not None else "ok" if result.tried else "-"
+        print(f"{came_to:6}  {result.law}{about}{'' if result.tried else ' (not asked)'}")
+        left_out += not result.tried
         if result.finding is not None:
             found += 1
             print(textwrap.fill(result.finding, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8))
     laws = "law does" if found == 1 else "laws do"
-    print(f"\n{found} {laws} not hold for {flags.what}" if found else f"\nall laws hold for {flags.what}")
+    print(
+        f"\n{found} {laws} not hold for {flags.what}"
+        if found
+        else f"\nall laws {'that were asked ' if left_out else ''}hold for {flags.what}"
+    )
     return 1 if found else 0

@@ -38,11 +38,13 @@ Draw = Callable[[SearchSpace, Architecture], object]
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a law: it holds where there is no finding."""
+    """What came out of a law: it holds where there is no finding, and it was tried."""
 
     law: str
     finding: str | None = None
     about: str = ""
+    tried: bool = True
+    """False where others failed before, or where it takes more architectures than ran."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Case:
     findings: dict[str, list[tuple[Architecture | None, str]]] = field(default_factory=dict)
     looked_at: list[Architecture] = field(default_factory=list)
     reached: set[str] = field(default_factory=set)
+    tried: set[str] = field(default_factory=set)
+    """Laws that were asked."""
 
     @classmethod
     def of(cls, plan: Plan, asked: Asked, draw: Draw) -> Case:
@@ -134,6 +138,8 @@ class Case:
         failed = "each architecture builds and runs" in self.findings
         if failed:
             self.note("parts of a choice fit each other", None, lambda: laws.parts_keep_their_shape(seen))
+        else:
+            self.tried.add("parts of a choice fit each other")  # all of them ran
         good = [arch for arch in self.looked_at if arch not in self.fallen()]
         if len(good) == len(self.looked_at) == len(self.archs):
             self.note("every parameter is used", None, lambda: laws.every_weight_is_reached(self.net, self.reached))
@@ -144,7 +150,7 @@ class Case:
             )
             self.rewards(good)
         for law in LAWS:
-            yield Result(law, self.said(law), about)
+            yield Result(law, self.said(law), about, law in self.tried)
 
     def one(self, law: str, holds: Callable[[], None], about: str = "") -> Result:
         """Returns the result of a law that is asked once."""
@@ -153,6 +159,7 @@ class Case:
 
     def note(self, law: str, arch: Architecture | None, holds: Callable[[], None]) -> bool:
         """Asks a law, and keeps what it finds; returns whether it holds."""
+        self.tried.add(law)
         finding = finding_of(holds)
         if finding is not None:
             self.findings.setdefault(law, []).append((arch, finding))
