@@ -24,6 +24,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from enas.data import image_stream
 from enas.data.blame import Blamed, blamed
 from enas.data.examples import Arrays, as_labels, examples_of, reading, split
 from enas.data.stream import InOrder, Reader, Shuffled, Stream
@@ -191,8 +192,26 @@ def test_a_process_that_dies_is_told_with_its_example() -> None:
         list(in_order(Broken(dies=True), 2))
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError, EOFError, FileNotFoundError])
-def test_a_process_that_dies_with_a_batch_in_its_hands_is_told_alike(error: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    "error", [RuntimeError("DataLoader worker (pid 12) is killed"), EOFError(), ConnectionResetError()]
+)
+def test_images_whose_reader_died_are_one_line(error: Exception) -> None:
+    def batches() -> Iterator[Tensor]:
+        raise error
+        yield
+
+    with pytest.raises(ValueError, match=r"^a process that was reading images ended: it was killed"):
+        list(image_stream._plainly(batches()))
+    with pytest.raises(RuntimeError, match="another"):
+        list(image_stream._plainly(map(raising, [RuntimeError("another")])))
+
+
+def raising(error: Exception) -> Tensor:
+    raise error
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError(), FileNotFoundError(2, "gone")])
+def test_a_process_that_dies_with_a_batch_in_its_hands_is_told_alike(error: Exception) -> None:
     class Batches:
         _workers = (SimpleNamespace(pid=11, is_alive=lambda: True), SimpleNamespace(pid=12, is_alive=lambda: False))
 

@@ -41,6 +41,13 @@ def blamed(part: str) -> Iterator[None]:
         raise Blamed(f"{part} {said(error)}; {SEE}") from error
 
 
+def says_dead(error: BaseException) -> bool:
+    """Returns whether an error of torch's DataLoader says that one of its processes ended: by name,
+    or because it took along a batch that it still had to hand over."""
+    by_name = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
+    return by_name or isinstance(error, ConnectionError | EOFError | FileNotFoundError)
+
+
 def said(error: BaseException) -> str:
     """Returns "raised TYPE: FIRST LINE at FILE:LINE", the place being the user's own frame that is
     nearest to the error."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from enas.data.blame import says_dead
 from enas.data.pictures import Frame, Unreadable, decoded, quiet
 
 GIGABYTE = 10**9
@@ -128,7 +129,7 @@ class Streamed:
         begin anew where another batch than the next one is asked for."""
         if self._last[0] != (epoch, step):
             if self._next != (epoch, step):
-                self._running = self._loader(_onwards(epoch, step, steps, indices))
+                self._running = self._loader(_Onwards(epoch, step, steps, indices))
             self._last = ((epoch, step), next(self._running))
             self._next = (epoch, step + 1) if step + 1 < steps else (epoch + 1, 0)
         return self._normalised(self._last[1])
@@ -161,10 +162,17 @@ def _plainly(batches: Iterator[Tensor]) -> Iterator[Tensor]:
         yield from batches
     except ValueError as error:
         raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from None
+    except (RuntimeError, OSError, EOFError) as error:
+        if not says_dead(error):
+            raise
+        raise ValueError(
+            "a process that was reading images ended: it was killed, or ran out of memory; with --data.workers 0 an"
+            " error shows itself"
+        ) from error
 
 
 @dataclass(frozen=True)
-class _onwards:
+class _Onwards:
     """Indices of all batches from one on, without end."""
 
     epoch: int

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
-from enas.data.blame import Blamed, blamed
+from enas.data.blame import Blamed, blamed, says_dead
 from enas.data.examples import Arrays, Examples, reading, seed
 from enas.state import seed_of
 
@@ -165,17 +165,12 @@ class Stream:
         assert self._batches is not None
         try:
             batch = next(self._batches)
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
+        except (RuntimeError, OSError, EOFError) as error:
+            if not says_dead(error):
                 raise
-            ended = [int(number) for number in re.findall(r"\d+", str(error))]
+            named = isinstance(error, RuntimeError)
+            ended = [int(number) for number in re.findall(r"\d+", str(error))] if named else self._ended()
             raise self._died(ended) from error
-        except (ConnectionError, EOFError, FileNotFoundError) as error:  # a batch that a dead one still had to hand over
-            workers = getattr(self._batches, "_workers", ())
-            until = time.monotonic() + NOTICED
-            while all(worker.is_alive() for worker in workers) and time.monotonic() < until:
-                time.sleep(0.01)
-            raise self._died([worker.pid for worker in workers if not worker.is_alive()]) from error
         if isinstance(batch, Failed):
             self.close()
             raise Blamed(batch.line) from RuntimeError(batch.trace)
@@ -211,6 +206,14 @@ class Stream:
         )
         with blamed("starting the processes that read examples"), _undisturbed():
             self._batches = iter(loader)
+
+    def _ended(self) -> list[int]:
+        """Returns the workers that have ended, as soon as there are some."""
+        workers = getattr(self._batches, "_workers", ())
+        until = time.monotonic() + NOTICED
+        while all(worker.is_alive() for worker in workers) and time.monotonic() < until:
+            time.sleep(0.01)
+        return [worker.pid for worker in workers if not worker.is_alive()]
 
     def _died(self, ended: Sequence[int]) -> Blamed:
         """Returns the error of workers that ended, with the example that one was reading."""
