@@ -306,6 +306,14 @@ class Verdict(Value):
     references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Mean and standard deviation over the same seeds, of hand-designed models as large."""
     diverged_references: tuple[str, ...] = ()
+    limits: str = ""
+    """What all architectures obey, in words."""
+    acceptance: float = 1.0
+    """Share of the random architectures drawn that do; others were drawn anew."""
+
+    def to_json(self) -> dict[str, object]:
+        limits = ("limits", "acceptance")  # of searches that have some
+        return {name: value for name, value in super().to_json().items() if name not in limits or self.limits}
 
     @property
     def better(self) -> bool | None:
@@ -339,6 +347,7 @@ class Verdict(Value):
             *([f"{diverged} more random architecture{'s' * (diverged > 1)} diverged"] if diverged else []),
             *(f"{name} {text(*both)}" for name, both in self.references.items()),
             *(f"{name} diverged" for name in self.diverged_references),
+            *([f"all have {self.limits}, as {self.acceptance:.1%} of random architectures do"] if self.limits else []),
         ]
         return "; ".join(parts)
 
