@@ -21,7 +21,7 @@ from enas.grading.studies import STUDIES, drawn, single_changes
 from enas.grading.verdict import drawn_for
 from enas.runs.files import read_json
 from enas.runs.plan import Plan, preset_plan
-from enas.runs.records import Result
+from enas.runs.records import Best, Result
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Limits
 from enas.spaces.nasbench_macro import to_string
@@ -150,3 +150,47 @@ def test_regret_in_rewards_is_to_the_best_reward(tmp_path: Path) -> None:
     for reached in contest.strategies.values():
         assert reached.regret_in_rewards is not None
         assert 0 < reached.regret_in_rewards.mean < best - worst
+
+
+# ------------------------------------------------------------------------------------- a whole run
+def test_a_run_under_limits_obeys_from_search_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is trained, asked, probed, derived and drawn at random; the front of reward against cost
+    stands on the terminal and on the page, and a file says where its architecture comes from."""
+    run = tmp_path / "run"
+    small = "--search.epochs 2 --search.warmup-epochs 1 --search.controller-steps 2 --search.architectures 2"
+    small += " --search.probes 3 --derive.samples 6 --derive.keep 2 --derive.uniform 3 --space.num-nodes 2 --threads 1"
+    small += " --data.train 60 --data.validation 40 --task.batch-size 20 --task.reward-batch 20"
+    small += " --network.filters 4 --retrain.network.filters 4 --max-params 1.2k --max-macs 30k"
+    assert main(["search", "digits-micro", "--out", str(run), *small.split()]) == 0
+    capsys.readouterr()
+    assert main(["derive", str(run), "--pareto", "macs"]) == 0
+    said = capsys.readouterr().out
+    plan, best = Plan.of(read_json(run / "config.json")), Best.read(run)
+    assert plan.limits == Limits(max_params=1200, max_macs=30_000)
+    unlimited = dataclasses.replace(plan, limits=Limits())
+    drawn_freely = unlimited.space.samples(random.Random(0), 100)[0]
+    assert np.mean([plan.limits.hold(plan.cost(arch)) for arch in drawn_freely]) < 0.6
+    seen = [json.loads(line) for line in (run / "architectures.jsonl").read_text().splitlines()]
+    archs = [Architecture.from_dict({"space": best.architecture.space, **row}) for row in seen]
+    assert best.pareto is not None
+    front = [point.architecture for point in best.pareto.points]
+    assert len(archs) > 4
+    for arch in [*archs, *front, *(entry.architecture for entry in best.ranked)]:
+        assert plan.limits.hold(plan.cost(arch))
+    assert len(best.pareto.scored) >= 6
+    assert best.policy is not None
+    within = plan.limited_space.samples(random.Random(1), 300)[0]
+    forbidden = {  # options that next to no architecture within the limits takes
+        (decision.name, option)
+        for decision in plan.space.decisions
+        for option in decision.options
+        if not any(decision.contains(arch.choices[decision.name], option) for arch in within)
+    }
+    assert all(best.policy.random[name][option] == 0 for name, option in forbidden)
+    assert "that none beats in reward and million multiply-accumulates at once" in said
+    assert all(point.id in said for point in best.pareto.points)
+    assert {"run", "preset", "recipe", "data", "seed", "enas"} <= dict(best.architecture.provenance).keys()
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "Reward against cost" in page
+    assert f"of {len(best.pareto.scored)} architectures" in page

@@ -39,7 +39,7 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
     training = ShortTraining(
         lambda arch: plan.network(network, procedure.task, arch), procedure.task, plan.settings.retrain.optimizer, plan.seed
     )
-    policy, space = None, procedure.supernet.space
+    policy, space = None, procedure.space  # random ones within the limits too
     if procedure.strategy.learns:
         drawers = (procedure.strategy, RandomSearch(space, seed=plan.seed))
         policy = Policy(DRAWS, *(derive_procedure.preferred(drawer, space, DRAWS) for drawer in drawers))
