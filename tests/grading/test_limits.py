@@ -44,10 +44,10 @@ def limited_run(tmp_path: Path) -> tuple[Path, Plan]:
 
 
 def test_a_comparison_is_within_the_limits_of_its_search(
-    limited_run: tuple[Path, Plan], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    limited_run: tuple[Path, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random architectures, studies, and a recipe with another network: by the limits of the
-    search, with its own network. The report says how many random architectures obey."""
+    search, with its own network. The verdict says how many random architectures obey."""
     run, plan = limited_run
     trained: list[Architecture] = []
 
@@ -72,8 +72,6 @@ def test_a_comparison_is_within_the_limits_of_its_search(
     assert record["limits"] == f"at most {most:,} parameters"
     said = f"all have at most {most:,} parameters, as {answer.acceptance:.1%} of random architectures do"
     assert said in str(answer)
-    assert main(["report", str(run)]) == 0
-    assert said.replace(" %", "\u00a0%") in (run / "report.html").read_text()
 
 
 def test_without_limits_a_verdict_says_nothing_of_them() -> None:
@@ -176,7 +174,10 @@ def test_a_run_under_limits_obeys_from_search_to_report(tmp_path: Path, capsys: 
     stands on the terminal and on the page, and a file says where its architecture comes from."""
     run = tmp_path / "run"
     small = "--search.epochs 2 --search.warmup-epochs 1 --search.controller-steps 2 --search.architectures 2"
-    small += " --search.probes 3 --derive.samples 6 --derive.keep 2 --derive.uniform 3 --space.num-nodes 2 --threads 1"
+    small += (
+        " --search.probes 3 --derive.samples 6 --derive.keep 2 --derive.uniform 3 --derive.finalists 0 --derive.draw policy"
+    )
+    small += " --space.num-nodes 2 --threads 1"
     small += " --data.train 60 --data.validation 40 --task.batch-size 20 --task.reward-batch 20"
     small += " --network.filters 4 --retrain.network.filters 4 --max-params 1.2k --max-macs 30k"
     assert main(["search", "digits-micro", "--out", str(run), *small.split()]) == 0
@@ -205,7 +206,8 @@ def test_a_run_under_limits_obeys_from_search_to_report(tmp_path: Path, capsys: 
         if not any(decision.contains(arch.choices[decision.name], option) for arch in within)
     }
     assert all(best.policy.random[name][option] == 0 for name, option in forbidden)
-    assert "that none beats in reward and million multiply-accumulates at once" in said
+    scored = f"{len(front)} of {len(best.pareto.scored)} that were scored on one minibatch by shared weights"
+    assert f"{scored} have a larger reward than all that cost as much or less" in said
     assert all(point.id in said for point in best.pareto.points)
     assert {"run", "preset", "recipe", "data", "seed", "enas"} <= dict(best.architecture.provenance).keys()
     assert main(["report", str(run)]) == 0
