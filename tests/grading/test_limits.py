@@ -213,4 +213,5 @@ def test_a_run_under_limits_obeys_from_search_to_report(tmp_path: Path, capsys: 
     assert main(["report", str(run)]) == 0
     page = (run / "report.html").read_text()
     assert "Reward against cost" in page
-    assert f"of {len(best.pareto.scored)} architectures" in page
+    assert f"Of {len(best.pareto.scored)} architectures that were scored on one minibatch, {len(front)} have" in page
+    assert all(f"<summary><code>{point.id}</code></summary>" in page for point in best.pareto.points)
