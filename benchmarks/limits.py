@@ -37,9 +37,13 @@ PRESETS = {
     "nasbench201": "nasbench201",
     "nasbench_macro": "nasbench_macro",
 }
-SHARE, ENTROPY, STEPS, ASKED = 0.2, 4.0, 200, 10
+SHARE, ENTROPY, STEPS, ASKED = 0.2, 4.0, 300, 10
 LEARNING = ReinforceSettings(
-    ControllerSettings(temperature=1.0), learning_rate=0.02, entropy_weight=0.0, skip_weight=0.0, normalise=True
+    ControllerSettings(temperature=1.0, tanh_constant=0.0),
+    learning_rate=0.005,
+    entropy_weight=0.0,
+    skip_weight=0.0,
+    normalise=True,
 )
 
 
