@@ -4,7 +4,6 @@ is not done again."""
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from enas.networks.kernels import keep_memory
 from enas.procedures.events import Diverged, Trained
 from enas.runs.loop import Listener, never, silent
 from enas.runs.plan import Plan
-from enas.runs.process import signals
+from enas.runs.process import cores, ignore_interrupts, signals
 from enas.runs.records import Result, epochs
 from enas.runs.retrain import retrain
 from enas.spaces.architecture import Architecture, Reference
@@ -29,6 +28,12 @@ class Job:
     model: Architecture | Reference
     folder: Path
     seed: int
+
+
+def side_by_side(plan: Plan) -> int:
+    """Returns how many trainings a machine does at a time: its memory says on a GPU, else its
+    cores."""
+    return 1 if plan.device.startswith("cuda") else max(1, cores() // plan.threads)
 
 
 def passed_over(job: Job, result: Result) -> None:
@@ -83,7 +88,7 @@ def _worker(halt: Any) -> None:
     global _halt
     _halt = halt
     keep_memory()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    ignore_interrupts()
 
 
 def _train(config: Record, job: Job) -> Result | None:

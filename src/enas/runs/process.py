@@ -63,6 +63,11 @@ class _Signals:
         self.why = "interrupted" if number == signal.SIGINT else "terminated"
 
 
+def ignore_interrupts() -> None:
+    """Lets a worker go on where Ctrl-C came: its parent decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def signals() -> Iterator[_Signals]:
     caught = _Signals()

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
-from enas.procedures.statistics import Interval, Ranking
+from enas.procedures.statistics import Coefficient, Interval, Ranking
 from enas.runs.before import flat_settings
 from enas.runs.files import blaming, read_lines, write_json
 from enas.runs.values import File, Json, Value, parsed, plain
@@ -170,6 +170,16 @@ class Pareto(Value):
     scored: tuple[tuple[float, float], ...]  # reward and cost
 
 
+@dataclass(frozen=True)
+class Judgement(Value):
+    """How well each judge ranked what short trainings reached (`enas.procedures.taught`)."""
+
+    taus: Mapping[str, Coefficient]  # Kendall's, by the name of the judge
+    trainings: int
+    predicted: int  # of them, after the regression was first taught
+    seconds: float  # processor time of all
+
+
 @dataclass(frozen=True, kw_only=True)
 class Best(File):
     """What a search derived."""
@@ -187,13 +197,14 @@ class Best(File):
     marks: Mapping[str, str] = field(default_factory=dict)  # notes for a drawing, by layer
     ranked: tuple[Ranked, ...]  # the best first
     pareto: Pareto | None = None
+    judged: Judgement | None = None
 
     def __post_init__(self) -> None:
         if not self.ranked:
             raise ValueError("it ranks no architecture")
 
     def to_json(self) -> dict[str, object]:
-        later = ("policy", "pareto")  # fields that earlier files lack
+        later = ("policy", "pareto", "judged")  # fields that earlier files lack
         return {name: value for name, value in super().to_json().items() if name not in later or value is not None}
 
     @property
