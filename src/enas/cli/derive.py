@@ -53,8 +53,9 @@ class DeriveFlags:
     0: none."""
     budget: Maybe[str] = None
     """As many of these trainings as fit into this processor time, such as 10m or 2h."""
-    judges: Maybe[tuple[Literal["parameters", "macs", "shared"], ...]] = None
-    """What they correct: the number of parameters, of multiply-accumulates, and shared weights."""
+    judges: Maybe[tuple[Literal["parameters", "macs", "zico", "expressivity", "shared"], ...]] = None
+    """What they correct: the number of parameters, of multiply-accumulates, scores without
+    training, and shared weights."""
     jobs: Maybe[int] = None
     """Trainings side by side (default: as many as the cores allow; on a GPU one)."""
 

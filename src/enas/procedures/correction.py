@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 
 PART = 0.5  # a part of the graph is given this standard deviation
 JUDGE = 4.0  # and a judge this, so that it needs a smaller weight: it is believed first
+QUARTILES = 1.35  # between the quartiles of a normal distribution lie this many standard deviations
+FARTHEST = 3.0  # standard deviations from the middle that a judge may say at most
 RARE = 0.2  # smallest standard deviation that a part is divided by
 
 
@@ -44,6 +46,7 @@ class Correction:
     judges: tuple[str, ...]
     middle: Array  # (p,)
     scale: Array  # (p,)
+    limit: Array  # (p,), of an input after both
     model: Any
 
     @classmethod
@@ -58,18 +61,27 @@ class Correction:
         names = tuple(sorted({name for one in known for name in one.parts}))
         judges = tuple(known[0].judges)
         inputs = _inputs(known, names, judges)
-        spread, is_judge = inputs.std(0), np.arange(inputs.shape[1]) >= len(names)
+        is_judge = np.arange(inputs.shape[1]) >= len(names)
+        low, middle, high = np.percentile(inputs, [25, 50, 75], axis=0)  # a judge may be far off for a few
+        middle = np.where(is_judge, middle, inputs.mean(0))
+        spread = np.where(is_judge & (high > low), (high - low) / QUARTILES, inputs.std(0))
         scale = np.where(is_judge, JUDGE / np.maximum(spread, 1e-12), PART / np.maximum(spread, RARE))
         scale = np.where(spread > 0, scale, 0.0)
-        middle = inputs.mean(0)
+        limit = np.where(is_judge, FARTHEST * JUDGE, np.inf)
         targets = norm.ppf((rankdata(rewards) - 0.5) / len(rewards))
-        return cls(names, judges, middle, scale, BayesianRidge().fit((inputs - middle) * scale, targets))
+        scaled = _scaled(inputs, middle, scale, limit)
+        return cls(names, judges, middle, scale, limit, BayesianRidge().fit(scaled, targets))
 
     def predict(self, known: Sequence[Known]) -> tuple[Array, Array]:
         """Returns the expected rewards of m architectures and their standard deviations, (m,)."""
-        inputs = (_inputs(known, self.names, self.judges) - self.middle) * self.scale
-        mean, deviation = self.model.predict(inputs, return_std=True)
+        inputs = _inputs(known, self.names, self.judges)
+        scaled = _scaled(inputs, self.middle, self.scale, self.limit)
+        mean, deviation = self.model.predict(scaled, return_std=True)
         return mean, deviation
+
+
+def _scaled(inputs: Array, middle: Array, scale: Array, limit: Array) -> Array:
+    return np.clip((inputs - middle) * scale, -limit, limit)
 
 
 def _inputs(known: Sequence[Known], names: Sequence[str], judges: Sequence[str]) -> Array:

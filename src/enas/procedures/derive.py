@@ -78,7 +78,7 @@ def derive(
 
 
 def shared_reward(settings: DeriveSettings, task: Task, supernet: Supernet, arch: Architecture) -> float:
-    """Returns the reward of an architecture by shared weights, on the first validation minibatch."""
+    """Returns the reward of an architecture by shared weights, on one validation minibatch."""
     model, argument = _scorer(settings, task, supernet, arch)
     return task.reward(model, argument, task.reward_batch(0))
 

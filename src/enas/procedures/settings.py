@@ -12,7 +12,7 @@ from enas.ranges import COUNT, INSIDE, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Rang
 from enas.spaces.costs import CostTerm
 
 TrainOn = Literal["train", "train+validation"]
-JUDGES = ("parameters", "macs", "shared")  # of architectures, before they are trained
+JUDGES = ("parameters", "macs", "zico", "expressivity", "shared")  # of architectures, before they are trained
 LEAST_TRAININGS = 6  # that teach anything
 
 
@@ -158,9 +158,9 @@ class DeriveSettings:
     0: `trainings` says it."""
     rounds: int = 6
     """Number of rounds that the trainings are divided among."""
-    judges: tuple[str, ...] = ("parameters", "macs", "shared")
-    """What the trainings correct: parameters, macs, shared (the reward by shared weights).
-    Each counts as much as it proves right."""
+    judges: tuple[str, ...] = ("parameters", "macs", "zico", "expressivity", "shared")
+    """What the trainings correct, each as much as it proves wrong: parameters, macs,
+    scores without training (zico, expressivity), and shared, the reward by shared weights."""
 
     def __post_init__(self) -> None:
         counts = dict.fromkeys(("samples", "keep", "recalibration_steps", "finalist_steps", "rounds"), COUNT)

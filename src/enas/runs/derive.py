@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from enas.procedures import derive as derive_procedure
 from enas.procedures.derive import shared_reward
 from enas.procedures.events import Done, Judged, Scored
+from enas.procedures.scores import Score, expressivity, zico
 from enas.procedures.search import Search
 from enas.procedures.settings import DeriveSettings
 from enas.procedures.taught import Taught
@@ -25,9 +27,10 @@ from enas.runs.settings import to_dict
 from enas.runs.short import ShortTrainings, short_training
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import pareto
-from enas.state import Record
+from enas.state import Record, State, seeded
 from enas.strategies.random_search import RandomSearch
 
+FREE = frozenset(("parameters", "macs"))  # judges that can be asked of every architecture
 DRAWS = 300  # architectures by which `Policy` tells what a strategy prefers: +- 6 points at most
 
 
@@ -110,9 +113,19 @@ def taught_by(
     def shared(arch: Architecture) -> float:
         return known[arch] if arch in known else shared_reward(settings, task, supernet, arch)
 
+    def scored_by(score: Score, arch: Architecture) -> float:
+        child, remembered = plan.network(plan.settings.retrain.network, task, arch), task.state()
+        task.load(State())  # what the task remembers of earlier batches is of another network
+        with seeded(plan.seed, "scores"):
+            value = score(child, task)
+        task.load(remembered)
+        return value
+
     judges: dict[str, Callable[[Architecture], float]] = {
         "parameters": lambda arch: math.log1p(supernet.num_parameters(arch)),
         "macs": lambda arch: math.log1p(plan.cost(arch).macs),
+        "zico": partial(scored_by, zico),
+        "expressivity": partial(scored_by, expressivity),
         "shared": shared,
     }
     follows = settings.draw != "uniform" and procedure.strategy.learns
@@ -121,7 +134,7 @@ def taught_by(
         procedure.space,
         trainings,
         {name: judges[name] for name in settings.judges},
-        frozenset({"shared"} & set(settings.judges)),
+        frozenset(settings.judges) - FREE,
         lambda: plan.strategy(procedure.space) if follows else None,
         [score.arch for score in scored if score.stage == "minibatch"],
         plan.settings.retrain.epochs * task.train_steps,
