@@ -99,9 +99,9 @@ class Taught:
             wanted = self._first(n) if len(self.outcomes) < LEAST_TRAININGS else self._next(n, round_)
             if not wanted:
                 break
-            yield from self._trained(wanted, round_)
+            yield from self.trained(wanted, round_)
             round_ += 1
-        yield from self._finals()
+        yield from self.finals()
         yield self.judged()
 
     def _trainings_of(self, round_: int) -> int:
@@ -109,21 +109,28 @@ class Taught:
         settings, done = self.settings, len(self.outcomes)
         if round_ >= settings.rounds:
             return 0
-        left, rounds_left = settings.trainings - done, settings.rounds - round_
-        if settings.budget:
-            if not done:
-                return LEAST_TRAININGS  # they show what a training takes
-            each = sum(outcome.seconds for outcome in self.outcomes.values()) / done
-            left = int((settings.budget - self.spent() - each * self.settings.finalists * self.longer) / each)
+        if settings.budget and not done:
+            return LEAST_TRAININGS  # they show what a training takes
+        left = self.affordable(settings.budget) if settings.budget else settings.trainings - done
+        rounds_left = settings.rounds - round_
         share = math.ceil(left / rounds_left)
         return min(left, max(share, LEAST_TRAININGS - done)) if left > 0 else 0
+
+    def affordable(self, budget: float) -> int:
+        """Returns how many more short trainings fit into a budget of processor time in seconds,
+        beside the final ones; at first as many as show what one takes."""
+        if not self.outcomes:
+            return LEAST_TRAININGS
+        each = max(1e-9, sum(outcome.seconds for outcome in self.outcomes.values()) / len(self.outcomes))
+        return max(0, int((budget - self.spent()) / each - self.settings.finalists * self.longer))
 
     @property
     def longer(self) -> int:
         """How much longer a final training is than a short one; 1: the same with another seed."""
         return max(1, min(LONGER, self.full_steps // self.settings.finalist_steps))
 
-    def _trained(self, wanted: Sequence[Architecture], round_: int) -> Iterator[Scored]:
+    def trained(self, wanted: Sequence[Architecture], round_: int) -> Iterator[Scored]:
+        """Trains architectures for a short time; round from 0."""
         shorts = [Short(arch, self.settings.finalist_steps, 0) for arch in wanted]
         for i, (arch, outcome) in enumerate(zip(wanted, self.train(shorts), strict=True)):
             self.outcomes[arch] = outcome
@@ -184,7 +191,7 @@ class Taught:
         mean, deviation = correction.predict([self._known(arch, correction.judges) for arch in archs])
         return [archs[i] for i in np.argsort(-(mean + BOLDNESS * deviation), kind="stable")[:n]]
 
-    def _finals(self) -> Iterator[Scored]:
+    def finals(self) -> Iterator[Scored]:
         """Trains the best for longer: by their rewards and by what the regression makes of them."""
         order = self.ranked()[: self.settings.finalists]
         shorts = [Short(arch, self.settings.finalist_steps * self.longer, 1) for arch in order]

@@ -297,6 +297,16 @@ class Retrained(File):
 
 # ----------------------------------------------------------------------------------- compare.json
 @dataclass(frozen=True)
+class Rival(Value):
+    """The strongest rival of a derived architecture: the derived one minus it, with its 95 %
+    interval."""
+
+    name: str
+    difference: float
+    half_width: float
+
+
+@dataclass(frozen=True)
 class Verdict(Value):
     """Figures as they are shown: accuracies in percent, perplexities. `difference` is the derived
     architecture minus the mean of the random ones, with a 95 % interval of +- `half_width`;
@@ -317,6 +327,7 @@ class Verdict(Value):
     references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Mean and standard deviation over the same seeds, of hand-designed models as large."""
     diverged_references: tuple[str, ...] = ()
+    rival: Rival | None = None  # the strongest, where any was trained
 
     @property
     def better(self) -> bool | None:
@@ -327,11 +338,27 @@ class Verdict(Value):
 
     @property
     def sentence(self) -> str:
-        gap = f"by {abs(self.difference):.2f} +- {self.half_width:.2f} {METRICS[self.metric].points}"
+        gap = self._by(self.difference, self.half_width)
         if self.better is None:
             side = "above" if self.difference >= 0 else "below"
-            return f"no difference shown: the derived architecture is {side} the mean random architecture {gap}"
-        return f"the derived architecture {'beats' if self.better else 'loses to'} the mean random architecture {gap}"
+            said = f"no difference shown: the derived architecture is {side} the mean random architecture {gap}"
+        else:
+            verb = "beats" if self.better else "loses to"
+            said = f"the derived architecture {verb} the mean random architecture {gap}"
+        return said + self._against_rival
+
+    def _by(self, difference: float, half_width: float) -> str:
+        return f"by {abs(difference):.2f} +- {half_width:.2f} {METRICS[self.metric].points}"
+
+    @property
+    def _against_rival(self) -> str:
+        """Returns how it does against the strongest rival, for the end of the sentence."""
+        if self.rival is None:
+            return ""
+        ahead = (self.rival.difference > 0) == METRICS[self.metric].larger_is_better
+        gap = self._by(self.rival.difference, self.rival.half_width)
+        shown = "" if abs(self.rival.difference) > self.rival.half_width else ", which shows no difference"
+        return f", and is {'ahead of' if ahead else 'behind'} its strongest rival, {self.rival.name}, {gap}{shown}"
 
     @property
     def figures(self) -> str:

@@ -173,6 +173,7 @@ def scattered_micro_quick() -> MicroConfig:
         data=DataSettings(dataset="scattered", train=2000, validation=500),
         task=task,
         search=dataclasses.replace(like.search, epochs=10, warmup_epochs=7, controller_steps=24),
+        derive=DeriveSettings(samples=40, draw="both", uniform=0, trainings=24, rounds=4, finalists=4, finalist_steps=160),
         retrain=dataclasses.replace(
             like.retrain,
             epochs=4,
