@@ -98,3 +98,31 @@ class TableWanted:
     def __post_init__(self) -> None:
         counts = {"cells": at_least(1), "seeds": at_least(1), "best": at_least(0), "repeats": at_least(0)}
         check_ranges(self, "", **counts, more_seeds=at_least(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgesWanted:
+    """Which judges are held against a table, and of how many architectures."""
+
+    cells: int = 100
+    """Number of random architectures of the table that every judge is asked for."""
+    passes: tuple[int, ...] = (10, 40)
+    """Passes over the training data after which shared weights are asked."""
+    batches: int = 4
+    """Validation minibatches that shared weights are asked on."""
+    steps: tuple[int, ...] = (160,)
+    """Steps of short trainings."""
+    teachers: tuple[int, ...] = (16, 32, 64)
+    """Numbers of short trainings that teach a regression."""
+    recipe: Annotated[str | None, arg(help_behavior_hint="")] = None
+    """The preset's recipe (default: its own)."""
+    data: Annotated[str | None, arg(help_behavior_hint="")] = None
+    """Folder of the data set."""
+    seed: int = 0
+    """Seed of the sample, the weights and the trainings."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "", cells=at_least(12), batches=at_least(1))
+        for name in ("passes", "steps", "teachers"):
+            if any(n < 1 for n in getattr(self, name)):
+                raise ValueError(f"--{name} are numbers of at least 1; got {' '.join(map(str, getattr(self, name)))}")
