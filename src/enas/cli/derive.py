@@ -53,6 +53,8 @@ class DeriveFlags:
     0: none."""
     budget: Maybe[str] = None
     """As many of these trainings as fit into this processor time, such as 10m or 2h."""
+    rounds: Maybe[int] = None
+    """Number of rounds that these trainings are divided among."""
     judges: Maybe[tuple[Literal["parameters", "macs", "zico", "expressivity", "shared"], ...]] = None
     """What they correct: the number of parameters, of multiply-accumulates, scores without
     training, and shared weights."""
