@@ -3,6 +3,7 @@ it is looked for."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import fcntl
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,3 +57,23 @@ def cifar10_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     yield folder
     if alone:
         shutil.rmtree(folder)  # pytest would keep its 177 MiB for three sessions
+
+
+class InThisProcess(concurrent.futures.Executor):
+    """In the place of a pool of processes, each of which would take seconds to load torch."""
+
+    def __init__(self, workers: int, context: Any, initializer: Any, initargs: tuple[Any, ...]):
+        from enas.runs import jobs
+
+        jobs._halt = initargs[0]
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many trainings run one after the other here, not in processes of their own."""
+    monkeypatch.setattr("enas.runs.jobs.ProcessPoolExecutor", InThisProcess)
