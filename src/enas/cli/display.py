@@ -26,6 +26,7 @@ from enas.procedures.events import (
 )
 from enas.procedures.preview import Cost
 from enas.runs.files import read_json
+from enas.spaces.costs import COST_UNITS
 from enas.state import Record
 from enas.tasks.metrics import metric_in
 
@@ -239,6 +240,8 @@ def ranking(run: Path) -> None:
         scores = [f"{said[key]:.3f}" if key in said else "-" for key in columns.values()]
         table.add_row(str(entry["rank"]), entry["id"], *scores, f"{entry['parameters']:,}")
     Console().print(table)
+    if front := best.get("pareto"):
+        _pareto(front)
     if learned := best.get("policy_against_uniform"):
         Console(highlight=False).print(
             "on the same shared weights and minibatch, the median reward is"
@@ -246,6 +249,19 @@ def ranking(run: Path) -> None:
             f" ones; the policy's is better {learned['policy_beats_uniform']:.0%} of the time",
             soft_wrap=True,
         )
+
+
+def _pareto(front: Record) -> None:
+    """Prints the architectures that no other one beats in reward and cost at once."""
+    factor, unit = COST_UNITS[front["kind"]]
+    title = f"{len(front['points'])} of {len(front['scored'])} scored that none beats in reward and {unit} at once"
+    table = Table(title=f"{title} (shared weights, one minibatch)", title_justify="left")
+    table.add_column("architecture")
+    table.add_column(unit, justify="right")
+    table.add_column("reward", justify="right")
+    for point in front["points"]:
+        table.add_row(point["id"], f"{point['cost'] * factor:,.4g}", f"{point['reward']:.3f}")
+    Console().print(table)
 
 
 def trainings(rows: list[Record], train_on: str) -> None:

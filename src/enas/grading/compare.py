@@ -26,7 +26,7 @@ from enas.grading.ranking import ranked_from_scratch
 from enas.grading.rivals import RIVALS
 from enas.grading.searches import disabled_controller, random_search
 from enas.grading.studies import STUDIES, Study
-from enas.grading.verdict import Verdict, uniform_architectures, verdict
+from enas.grading.verdict import Verdict, drawn_for, verdict
 from enas.procedures.events import Diverged, Done, Stopped
 from enas.procedures.statistics import Ranking
 from enas.runs.loop import Listener, silent
@@ -54,12 +54,15 @@ class Comparison:
     disabled: Disabled | None = None
     studies: dict[str, StudyResult] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    acceptance: float = 1.0
+    """Share of the random architectures drawn that obey the limits of the search."""
 
     # ----------------------------------------------------------------------------------- the parts
     def train_derived_and_random(self) -> None:
         """Diverged, and no verdict, where a training of the derived architecture diverged."""
         wanted, best, plan = self.wanted, self.trainings.best.architecture, self.trainings.plan
-        archs = uniform_architectures(plan.limited_space, wanted.cells, plan.seed, without=best)
+        space = self.trainings.run.plan.limited_space  # by the network of the search, whatever is trained here
+        archs, self.acceptance = drawn_for(space, wanted.cells, plan.seed, without=best)
         of_best = [self.trainings.job(best, seed) for seed in range(wanted.seeds)]
         of_random = [[self.trainings.job(arch, seed) for seed in range(wanted.cell_seeds)] for arch in archs]
         every = [*of_best, *(jobs[k] for k in range(wanted.cell_seeds) for jobs in of_random)]
@@ -119,7 +122,10 @@ class Comparison:
         lost = [name for name, test in self.references.items() if not all(map(math.isfinite, test))]
         references = {name: test for name, test in self.references.items() if name not in lost}
         diverged, metric = self.wanted.cells - len(self.uniform), self.trainings.plan.metric
-        return verdict(self.derived, list(self.uniform.values()), metric, references, diverged, lost, (*RIVALS, SHARING))
+        return verdict(
+            self.derived, list(self.uniform.values()), metric, references, diverged, lost,
+            rivals=(*RIVALS, SHARING), limits=self.trainings.run.plan.limits.about(), acceptance=self.acceptance,
+        )  # fmt: skip
 
     def write(self, count_work: bool = False) -> Verdict:
         """Writes compare.json. `count_work`: multiply-accumulates too, which takes a while."""

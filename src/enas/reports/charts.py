@@ -21,19 +21,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 from enas.reports.drawing import boxes
 from enas.reports.drawing.text import cell_title, op_title
 from enas.runs.records import Pareto
+from enas.spaces.costs import COST_UNITS
 from enas.state import Values
 from enas.tasks.metrics import Metric
 
 BLUE, BROWN, GREY, FAINT = boxes.COLOURS["conv"][1], boxes.COLOURS["pool"][1], "#737c87", "#b9c0c8"
 SHARED = '<span class="shared">shared weights</span>'
-
-
-COST_UNITS = {
-    "parameters": (1e-3, "thousand parameters"),
-    "macs": (1e-6, "million multiply-accumulates"),
-    "memory": (1e-6, "MB of activations"),
-    "latency": (1e3, "ms of latency"),
-}
 
 
 @contextmanager

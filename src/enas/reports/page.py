@@ -22,7 +22,6 @@ from enas.procedures.statistics import Coefficient
 from enas.reports.charts import (
     BLUE,
     BROWN,
-    COST_UNITS,
     FAINT,
     GREY,
     SHARED,
@@ -41,6 +40,7 @@ from enas.reports.judged import by_trainings
 from enas.reports.sure import section
 from enas.runs.files import blaming, flat, write_atomically
 from enas.runs.records import Best, Compared, Config, Pareto, ParetoPoint, Result, Retrained, epochs, ticks
+from enas.spaces.costs import COST_UNITS
 from enas.spaces.registry import space_of
 from enas.state import Values
 from enas.tasks.metrics import METRICS, metric_in

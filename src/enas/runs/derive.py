@@ -49,7 +49,7 @@ def derive(
     procedure = plan.search()
     procedure.load(folder.read_checkpoint())
     training = short_training(plan, procedure.task)
-    policy, space = None, procedure.supernet.space
+    policy, space = None, procedure.space  # random ones within the limits too
     if procedure.strategy.learns:
         drawers = (procedure.strategy, RandomSearch(space, seed=plan.seed))
         policy = Policy(DRAWS, *(derive_procedure.preferred(drawer, space, DRAWS) for drawer in drawers))

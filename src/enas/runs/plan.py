@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import random
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -193,15 +192,19 @@ class Plan:
         memory at its batch size."""
         settings = self.settings.retrain
         if self.problem:
-            task = self.task(self.load_data(), settings.task)
-            network = self.network(settings.network, task)
-            return own_bill(network, task, settings.task.batch_size)
+            task: Any = self.task(self.load_data(), settings.task)
+            network: Any = self.network(settings.network, task)
+            inputs = task.first_inputs(2)
+            own = cost.OwnBill(network, lambda model: model(*inputs), settings.task.batch_size, examples=2)
+            if self.latencies is not None:
+                own.priced(latencies_of(self.latencies, self))
+            return own
         fixed = DATASETS[self.settings.data.dataset].dimensions
         dimensions = fixed or self.task(self.load_data(), self.settings.task).dimensions
         entry = entry_of("a network", self.names.network, BACKBONES)
         with torch.device("meta"):
-            network = entry.make(self.space, cost.countable(settings.network), **dimensions, statistics="running")
-        bill = cost.Bill(network, cost.example_of(dimensions), settings.task.batch_size)
+            on_meta = entry.make(self.space, cost.countable(settings.network), **dimensions, statistics="running")
+        bill = cost.Bill(on_meta, cost.example_of(dimensions), settings.task.batch_size)
         if self.latencies is not None:
             bill.priced(latencies_of(self.latencies, self))
         return bill
@@ -359,7 +362,8 @@ def make_plan(
 def latencies_of(table: Values, plan: Plan) -> dict[str, float]:
     """Returns the seconds of each kind of address; ValueError where the table is of another
     network."""
-    for name, here in (("space", plan.names.space), ("network", to_dict(plan.settings.retrain.network))):
+    network = to_dict(plan.settings.retrain.network)
+    for name, here in (("space", plan.problem or plan.names.space), ("network", network)):
         if table[name] != here:
             raise ValueError(
                 f"the table of latencies is of another {name} than this plan's: measure it anew, `enas latency`"
@@ -368,16 +372,6 @@ def latencies_of(table: Values, plan: Plan) -> dict[str, float]:
 
 
 # ----------------------------------------------------------------------- a problem of one's own
-def own_bill(network: Any, task: Any, batch: int) -> cost.OwnBill:
-    """Returns the costs of a network of a user's own, on two examples of its problem."""
-    examples = task._batch("train", range(2))
-
-    def call(model: Any) -> object:
-        return model(examples) if isinstance(examples, Mapping) else model(*examples[:-1])
-
-    return cost.OwnBill(network, call, batch, examples=2)
-
-
 def problem_source(path: str) -> dict[str, str]:
     from enas.tasks.problem import problem_of  # the user's module with it: only where it is needed
 

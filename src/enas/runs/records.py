@@ -328,6 +328,14 @@ class Verdict(Value):
     """Mean and standard deviation over the same seeds, of hand-designed models as large."""
     diverged_references: tuple[str, ...] = ()
     rival: Rival | None = None  # the strongest, where any was trained
+    limits: str = ""
+    """What all architectures obey, in words."""
+    acceptance: float = 1.0
+    """Share of the random architectures drawn that do; others were drawn anew."""
+
+    def to_json(self) -> dict[str, object]:
+        limits = ("limits", "acceptance")  # of searches that have some
+        return {name: value for name, value in super().to_json().items() if name not in limits or self.limits}
 
     @property
     def better(self) -> bool | None:
@@ -377,6 +385,7 @@ class Verdict(Value):
             *([f"{diverged} more random architecture{'s' * (diverged > 1)} diverged"] if diverged else []),
             *(f"{name} {text(*both)}" for name, both in self.references.items()),
             *(f"{name} diverged" for name in self.diverged_references),
+            *([f"all have {self.limits}, as {self.acceptance:.1%} of random architectures do"] if self.limits else []),
         ]
         return "; ".join(parts)
 
