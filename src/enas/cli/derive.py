@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -59,5 +60,5 @@ def derive(args: list[str]) -> int:
     with Display() as display:
         derive_run(flags.run, listen=display, **changes)
     ranking(flags.run)
-    print(f"next: enas retrain {flags.run}")
+    print(f"next: enas retrain {shlex.quote(str(flags.run))}")
     return 0

@@ -27,14 +27,19 @@ DRAWS = 300  # architectures by which `Policy` tells what a strategy prefers: +-
 def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, **changes: Any) -> Path:
     """Ranks architectures of a search by its shared weights; writes and returns `best.json`.
     `changes`: settings of `DeriveSettings` by name, in place of the run's own."""
-    path = Path(run)
-    folder = RunFolder.open(path)
+    with RunFolder.open(Path(run)) as folder:
+        folder.lock("derive")
+        return _derive(folder, settings, listen, changes)
+
+
+def _derive(folder: RunFolder, settings: Any, listen: Listener, changes: Record) -> Path:
+    path = folder.path
     if folder.config["command"] != "search":
         raise ValueError(f"architectures are derived from a search; '{path}' is a {folder.config['command']}")
-    plan = Plan.of(folder.config)
+    plan = Plan.recorded(folder)
     settings = dataclasses.replace(settings or plan.settings.derive, **changes)
     procedure = plan.search()
-    procedure.load(folder.read_checkpoint())
+    folder.put(folder.read_checkpoint(), procedure)
     network = plan.settings.retrain.network
     training = ShortTraining(
         lambda arch: plan.network(network, procedure.task, arch), procedure.task, plan.settings.retrain.optimizer, plan.seed
