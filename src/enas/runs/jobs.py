@@ -19,7 +19,7 @@ from enas.procedures.events import Diverged, Trained
 from enas.runs.files import lines
 from enas.runs.loop import Listener, never, silent
 from enas.runs.plan import Plan
-from enas.runs.process import end_with_parent, signals
+from enas.runs.process import STOPS, end_with_parent, signals
 from enas.runs.records import Result
 from enas.runs.retrain import retrain
 from enas.spaces.architecture import Architecture, Reference
@@ -57,9 +57,9 @@ def retrain_many(
     why: str | None = None
     error: BaseException | None = None
     context = multiprocessing.get_context("spawn")
-    halt = context.Event()
+    halted, halt = context.Pipe(duplex=False)  # workers read its end when it is closed: no lock that one could keep
     config = plan.to_dict("retrain")
-    with signals() as caught, _pool(workers, context, halt) as pool:
+    with signals() as caught, halted, halt, _pool(workers, context, halted) as pool:
         futures = {pool.submit(_train, config, job): i for i, job in enumerate(jobs)}
         waiting = set(futures)
         while waiting:
@@ -77,8 +77,8 @@ def retrain_many(
             trained = sum(length if result else _epochs(job) for job, result in zip(jobs, results, strict=True))
             listen(Trained(trained, len(jobs) * length, done_jobs, len(jobs)))
             why = why or caught.why or stop()
-            if (why or error) and not halt.is_set():
-                halt.set()
+            if (why or error) and not halt.closed:
+                halt.close()
                 for future in waiting:
                     future.cancel()
     if isinstance(error, BrokenProcessPool):
@@ -97,10 +97,10 @@ def _epochs(job: Job) -> int:
 
 
 @contextmanager
-def _pool(workers: int, context: Any, halt: Any) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int, context: Any, halted: Any) -> Iterator[ProcessPoolExecutor]:
     """Gives the processes; whatever ends the caller at once ends them at once."""
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, initializer=_worker, initargs=(halt,))
+    pool = ProcessPoolExecutor(workers, context, initializer=_worker, initargs=(halted,))
     try:
         yield pool
     except BaseException:
@@ -111,20 +111,21 @@ def _pool(workers: int, context: Any, halt: Any) -> Iterator[ProcessPoolExecutor
     pool.shutdown()
 
 
-_halt: Any = None  # in a worker: an event that is set when it should stop in good order
+_halted: Any = None  # in a worker: a pipe that is at its end when it should stop in good order
 
 
-def _worker(halt: Any) -> None:
-    global _halt
-    _halt = halt
+def _worker(halted: Any) -> None:
+    global _halted
+    _halted = halted
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)  # the parent decides
     end_with_parent()
     keep_memory()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
 
 
 def _train(config: Record, job: Job) -> Result | None:
     def stop() -> str | None:
-        return "stopped" if _halt.is_set() else None
+        return "stopped" if _halted.poll() else None
 
     plugins.trust(*plugins.dotted(config))  # it runs in the parent too
     try:
