@@ -15,6 +15,7 @@ from enas.procedures.events import (
     Begun,
     Done,
     EpochEnd,
+    Judged,
     Member,
     RolledBack,
     Scored,
@@ -31,6 +32,16 @@ from enas.tasks.metrics import metric_in
 
 NO_FIGURES = str.maketrans("", "", "0123456789.+-")
 REFRESH = 0.2  # seconds between updates: a step of a small network takes less than a redraw
+
+
+STAGES = {
+    "minibatch": "score on a minibatch",
+    "uniform": "score random ones",
+    "validation": "score on validation data",
+    "alone": "train finalists",
+    "short": "train for a short time",
+    "final": "train the best for longer",
+}
 
 
 def span(seconds: float) -> str:
@@ -109,7 +120,15 @@ class Display:
 
     @__call__.register
     def _(self, event: Scored) -> None:
-        self._bar(f"score on {event.stage}", event.done, event.total, f"{event.done} of {event.total}")
+        text = f"{event.done} of {event.total}"
+        round_ = f"round {event.metrics['round']:g}, " if "round" in event.metrics else ""
+        self._bar(STAGES[event.stage], event.done, event.total, round_ + text)
+
+    @__call__.register
+    def _(self, event: Judged) -> None:
+        taus = ", ".join(f"{name} {tau}" for name, tau in event.taus.items())
+        self._say(f"{event.trainings} short trainings took {span(event.seconds)} of processor time")
+        self._say(f"they were ranked (Kendall's tau, 95 % interval) by {taus}")
 
     @__call__.register
     def _(self, event: Member) -> None:
@@ -202,18 +221,23 @@ def ranking(run: Path) -> None:
     best = read_json(Path(run) / "best.json")
     shared = best["ranked"][0]["shared_weights"]
     score, by = "minibatch_reward", "minibatch reward of shared weights"
-    if "alone_reward" in shared:
+    if "short_reward" in shared:
+        score, by = "short_reward", "trainings from scratch, short ones and the final, longer ones"
+    elif "alone_reward" in shared:
         score, by = "alone_reward", "validation reward after a short training from scratch"
     elif best["score_on"] == "validation":
         score, by = "validation_reward", "validation reward of shared weights"
-    columns = {"reward": score}
+    columns = {"short reward" if score == "short_reward" else "reward": score}
+    if "final_reward" in shared:
+        columns["final reward"] = "final_reward"
     if metric := metric_in(shared):
         columns[f"validation {metric.name}"] = f"validation_{metric.name}"
     table = Table(title=f"ranked by {by} (a ranking, not results)", title_justify="left")
     for column in ("rank", "architecture", *columns, "parameters"):
         table.add_column(column, justify="left" if column == "architecture" else "right")
     for entry in best["ranked"][:10]:
-        scores = [f"{entry['shared_weights'][key]:.3f}" for key in columns.values()]
+        said = entry["shared_weights"]
+        scores = [f"{said[key]:.3f}" if key in said else "-" for key in columns.values()]
         table.add_row(str(entry["rank"]), entry["id"], *scores, f"{entry['parameters']:,}")
     Console().print(table)
     if learned := best.get("policy_against_uniform"):

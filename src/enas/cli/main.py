@@ -24,6 +24,7 @@ from enas.cli import (  # noqa: F401
     data,
     derive,
     export,
+    judges,
     latency,
     oracle,
     presets,
@@ -40,7 +41,7 @@ from enas.cli.commands import COMMANDS
 
 ORDER = (
     *("search", "resume", "derive", "retrain", "compare", "report", "show", "export"),  # as one comes to need them
-    *("check", "presets", "data", "list", "cost", "latency", "oracle", "table", "reproduce"),
+    *("check", "presets", "data", "list", "cost", "latency", "oracle", "table", "judges", "reproduce"),
 )
 
 
@@ -52,12 +53,12 @@ def usage() -> str:
         "Neural architecture search with shared weights (ENAS) that grades its own search.\n\n"
         f"{rows}\n\n"
         "A first run, on embedded data, a few minutes on a CPU:\n"
-        "  enas search digits-micro --out runs/first && enas derive runs/first && enas retrain runs/first\n"
+        "  enas search scattered-micro --out runs/first && enas derive runs/first && enas retrain runs/first\n"
         "  enas compare runs/first && enas report runs/first"
     )
 
 
-TRAINING = ("search", "resume", "derive", "retrain", "compare", "table")  # commands that hold on to memory
+TRAINING = ("search", "resume", "derive", "retrain", "compare", "table", "judges")  # commands that hold on to memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:

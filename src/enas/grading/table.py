@@ -251,10 +251,9 @@ def build(
     kind, archs = drawn(space, wanted)
     work = out.with_name(out.name + ".work")
     asked = to_dict(wanted)
-    same = {"settings": to_dict(plan.settings), "names": to_dict(plan.names), "seed": plan.seed}
     if (work / "config.json").exists():
         folder = RunFolder.open(work)
-        if {key: folder.config.get(key) for key in same} != json.loads(json.dumps(same)):
+        if trained_by(folder.config) != trained_by(json.loads(json.dumps(plan.to_dict("table")))):
             raise ValueError(f"'{work}' holds the trainings of a table with other settings: choose another --out")
     else:
         folder = RunFolder.create(work, plan.to_dict("table"))
@@ -281,6 +280,13 @@ def build(
     built.write(out)
     listen(Done(work, built))
     return built
+
+
+def trained_by(config: Mapping[str, Any]) -> list[object]:
+    """Returns what a training from scratch depends on, of the configuration of a run: not its
+    search."""
+    names = [config["names"][name] for name in ("space", "network", "task")]
+    return [config["seed"], *names, *(config["settings"][name] for name in ("space", "data", "retrain"))]
 
 
 # ------------------------------------------------------------------------------- signal and noise

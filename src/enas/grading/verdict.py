@@ -14,7 +14,7 @@ from dataclasses import replace
 from statistics import mean, stdev
 
 from enas.procedures.statistics import difference as welch
-from enas.runs.records import Verdict
+from enas.runs.records import Rival, Verdict
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import TRIES, SearchSpace
 from enas.state import seed_of
@@ -48,20 +48,25 @@ def verdict(
     references: Mapping[str, Sequence[float]] | None = None,
     diverged: int = 0,
     diverged_references: Sequence[str] = (),
+    rivals: Sequence[str] = (),
 ) -> Verdict:
     """Returns the verdict on test figures as they are shown (accuracies in percent, perplexities):
     those of the derived architecture, of each random one and of each reference, all of them one per
     seed.
 
     `diverged`: the number of random architectures without a figure; `diverged_references`: the
-    names of references without one. ValueError with fewer than two on either side: there is no
-    interval then.
+    names of references without one; `rivals`: those of the references that were found at equal
+    cost, the strongest of which is named. ValueError with fewer than two on either side: there is
+    no interval then.
     """
     if len(derived) < 2 or len(uniform) < 2:
         raise ValueError(
             f"a verdict needs at least 2 seeds and 2 random architectures; got {len(derived)} and {len(uniform)}"
         )
     cells = [mean(scores) for scores in uniform]
+    found = {name: scores for name, scores in (references or {}).items() if name in rivals and len(scores) > 1}
+    strongest = min(found, key=lambda name: metric.cost(mean(found[name])), default=None)
+    lead = None if strongest is None else welch(derived, found[strongest])
     gap = welch(derived, cells)
     return Verdict(
         derived=mean(derived),
@@ -78,4 +83,5 @@ def verdict(
         diverged=diverged,
         references={name: (mean(scores), stdev(scores)) for name, scores in (references or {}).items()},
         diverged_references=tuple(diverged_references),
+        rival=None if strongest is None or lead is None else Rival(strongest, lead.mean, lead.half_width),
     )

@@ -4,7 +4,6 @@ is not done again."""
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +18,7 @@ from enas.procedures.events import Diverged, Trained
 from enas.runs.files import lines
 from enas.runs.loop import Listener, never, silent
 from enas.runs.plan import Plan
-from enas.runs.process import STOPS, end_with_parent, signals
+from enas.runs.process import begin_worker, cores, signals
 from enas.runs.records import Result
 from enas.runs.retrain import retrain
 from enas.spaces.architecture import Architecture, Reference
@@ -33,6 +32,12 @@ class Job:
     model: Architecture | Reference
     folder: Path
     seed: int
+
+
+def side_by_side(plan: Plan) -> int:
+    """Returns how many trainings a machine does at a time: its memory says on a GPU, else its
+    cores."""
+    return 1 if plan.device.startswith("cuda") else max(1, cores() // plan.threads)
 
 
 def passed_over(job: Job, result: Result) -> None:
@@ -117,9 +122,7 @@ _halted: Any = None  # in a worker: a pipe that is at its end when it should sto
 def _worker(halted: Any) -> None:
     global _halted
     _halted = halted
-    for number in STOPS:
-        signal.signal(number, signal.SIG_IGN)  # the parent decides
-    end_with_parent()
+    begin_worker()
     keep_memory()
 
 

@@ -52,9 +52,11 @@ def warn_of_differences(recorded: Values, device: str) -> None:
         warnings.warn(f"this run began elsewhere ({'; '.join(changed)}): bits may differ", stacklevel=2)
 
 
-def end_with_parent() -> None:
-    """Ends this process, a worker, when the process that began it ends, however that does: at once,
-    as `kill -9` would, which harms no run folder and frees its locks."""
+def begin_worker() -> None:
+    """Makes this process one that its parent stops, and no signal: it ends at once when its parent
+    ends, however that does, which harms no run folder and frees its locks."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

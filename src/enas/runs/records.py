@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
-from enas.procedures.statistics import Interval, Ranking
+from enas.procedures.statistics import Coefficient, Interval, Ranking
 from enas.ranges import THREADS, check_finite, check_name, check_ranges
 from enas.runs.before import flat_settings
 from enas.runs.checkpoint import check_logs
@@ -214,6 +214,16 @@ class Pareto(Value):
     scored: tuple[tuple[float, float], ...]  # reward and cost
 
 
+@dataclass(frozen=True)
+class Judgement(Value):
+    """How well each judge ranked what short trainings reached (`enas.procedures.taught`)."""
+
+    taus: Mapping[str, Coefficient]  # Kendall's, by the name of the judge
+    trainings: int
+    predicted: int  # of them, after the regression was first taught
+    seconds: float  # processor time of all
+
+
 @dataclass(frozen=True, kw_only=True)
 class Best(File):
     """What a search derived."""
@@ -231,13 +241,14 @@ class Best(File):
     marks: Mapping[str, str] = field(default_factory=dict)  # notes for a drawing, by layer
     ranked: tuple[Ranked, ...]  # the best first
     pareto: Pareto | None = None
+    judged: Judgement | None = None
 
     def __post_init__(self) -> None:
         if not self.ranked:
             raise ValueError("it ranks no architecture")
 
     def to_json(self) -> dict[str, object]:
-        later = ("policy", "pareto")  # fields that earlier files lack
+        later = ("policy", "pareto", "judged")  # fields that earlier files lack
         return {name: value for name, value in super().to_json().items() if name not in later or value is not None}
 
     @property
@@ -332,6 +343,16 @@ class Retrained(File):
 
 # ----------------------------------------------------------------------------------- compare.json
 @dataclass(frozen=True)
+class Rival(Value):
+    """The strongest rival of a derived architecture: the derived one minus it, with its 95 %
+    interval."""
+
+    name: str
+    difference: float
+    half_width: float
+
+
+@dataclass(frozen=True)
 class Verdict(Value):
     """Figures as they are shown: accuracies in percent, perplexities. `difference` is the derived
     architecture minus the mean of the random ones, with a 95 % interval of +- `half_width`;
@@ -352,6 +373,7 @@ class Verdict(Value):
     references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Mean and standard deviation over the same seeds, of hand-designed models as large."""
     diverged_references: tuple[str, ...] = ()
+    rival: Rival | None = None  # the strongest, where any was trained
 
     def __post_init__(self) -> None:
         check_name("metric", self.metric, METRICS)
@@ -368,11 +390,27 @@ class Verdict(Value):
 
     @property
     def sentence(self) -> str:
-        gap = f"by {abs(self.difference):.2f} +- {self.half_width:.2f} {METRICS[self.metric].points}"
+        gap = self._by(self.difference, self.half_width)
         if self.better is None:
             side = "above" if self.difference >= 0 else "below"
-            return f"no difference shown: the derived architecture is {side} the mean random architecture {gap}"
-        return f"the derived architecture {'beats' if self.better else 'loses to'} the mean random architecture {gap}"
+            said = f"no difference shown: the derived architecture is {side} the mean random architecture {gap}"
+        else:
+            verb = "beats" if self.better else "loses to"
+            said = f"the derived architecture {verb} the mean random architecture {gap}"
+        return said + self._against_rival
+
+    def _by(self, difference: float, half_width: float) -> str:
+        return f"by {abs(difference):.2f} +- {half_width:.2f} {METRICS[self.metric].points}"
+
+    @property
+    def _against_rival(self) -> str:
+        """Returns how it does against the strongest rival, for the end of the sentence."""
+        if self.rival is None:
+            return ""
+        ahead = (self.rival.difference > 0) == METRICS[self.metric].larger_is_better
+        gap = self._by(self.rival.difference, self.rival.half_width)
+        shown = "" if abs(self.rival.difference) > self.rival.half_width else ", which shows no difference"
+        return f", and is {'ahead of' if ahead else 'behind'} its strongest rival, {self.rival.name}, {gap}{shown}"
 
     @property
     def figures(self) -> str:
