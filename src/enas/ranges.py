@@ -40,6 +40,7 @@ POSITIVE = Range("above 0", 0, includes_low=False)
 SHARE = Range("between 0 and 1", 0, 1)
 INSIDE = Range("between 0 and 1, without both", 0, 1, includes_low=False, includes_high=False)
 RATE = Range("at least 0 and below 1", 0, 1, includes_high=False)  # dropout, momentum
+SIZE = Range("between 1 and 256", 1, 256)  # nodes and layers of a space: the paper has at most 12
 THREADS = Range("between 1 and 1024", 1, 1024)  # torch ends the process at 100,000
 
 
