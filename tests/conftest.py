@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 # Tests are small and run side by side: threads would only wait for each other. Read when torch is
 # loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="enas-tests-")  # the key of runs that name code
 
 
 def research_data() -> Path | None:

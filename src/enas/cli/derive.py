@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,5 +75,5 @@ def derive(args: list[str]) -> int:
     with Display() as display:
         derive_run(changes.pop("run"), workers=workers, listen=display, **changes)
     ranking(flags.run)
-    print(f"next: enas retrain {flags.run}")
+    print(f"next: enas retrain {shlex.quote(str(flags.run))}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from functools import singledispatchmethod
 from pathlib import Path
@@ -57,7 +58,7 @@ class Display:
     instead of a bar."""
 
     def __init__(self, console: Console | None = None):
-        self.console = console or Console(highlight=False)
+        self.console = console or Console(highlight=False, markup=False, emoji=False)
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -142,7 +143,7 @@ class Display:
     @__call__.register
     def _(self, event: Stopped) -> None:
         self.stopped = event.why
-        again = event.again or f"enas resume {event.folder}"
+        again = event.again or f"enas resume {shlex.quote(str(event.folder))}"
         self._say(f"stopped, {event.why}: everything is saved; go on with: {again}")
 
     @__call__.register
@@ -150,7 +151,7 @@ class Display:
         if event.result is None and self.cost is not None:
             self._say(f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}")
             self._say("figures so far are of shared weights, not what a network reaches when trained from scratch")
-            self._say(f"next: enas derive {event.folder}")
+            self._say(f"next: enas derive {shlex.quote(str(event.folder))}")
 
     @__call__.register
     def _(self, event: Begun) -> None:

@@ -164,6 +164,14 @@ def compare_opened(
     listen: Listener = silent,
 ) -> Verdict | None:
     """Does what `compare` does, of a run that is open."""
+    with run.folder:
+        run.folder.lock("compare")
+        return _compare_locked(run, wanted, settings, workers, max_seconds, listen)
+
+
+def _compare_locked(
+    run: OpenedRun, wanted: Wanted, settings: Any, workers: int | None, max_seconds: float | None, listen: Listener
+) -> Verdict | None:
     best, plan = Best.read(run.path), run.plan
     wanted = wanted.completed(plan.learns, plan.space.name in STUDIES)
     if settings is not None:

@@ -27,7 +27,7 @@ class OpenedRun:
     @classmethod
     def at(cls, path: str | Path) -> OpenedRun:
         folder = RunFolder.open(Path(path))
-        return cls(folder, Plan.of(folder.config))
+        return cls(folder, Plan.recorded(folder))
 
     @property
     def path(self) -> Path:
@@ -36,7 +36,7 @@ class OpenedRun:
     def search(self) -> Search:
         """Returns the search as its last checkpoint has it."""
         search = self.plan.search()
-        search.load(self.folder.read_checkpoint())
+        self.folder.put(self.folder.read_checkpoint(), search)
         return search
 
 

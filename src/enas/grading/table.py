@@ -28,6 +28,7 @@ import numpy as np
 from enas.grading.asked import TableWanted
 from enas.procedures.events import Done, Stopped
 from enas.procedures.statistics import Coefficient, coefficient, kendall
+from enas.reading import from_json, read_whole
 from enas.runs.files import Damaged, blaming, read_lines, write_atomically
 from enas.runs.folder import RunFolder
 from enas.runs.jobs import Job, retrain_many
@@ -88,7 +89,7 @@ class Built(Value):
         if not is_built(path):
             raise ValueError(f"a table is a file that `enas table build` wrote; there is none at '{path}'")
         with blaming(path):
-            data = json.loads(_text(path))
+            data = from_json(read_whole(path))
             if data.pop("version") > 1:
                 raise Damaged(f"'{path}' was written by a later version of enas")
             return cls.from_json(data)
@@ -143,11 +144,6 @@ def is_built(path: Path) -> bool:
             return bool(file.read(len(MARK)) == MARK.encode())
     except (OSError, EOFError):
         return False
-
-
-def _text(path: Path) -> str:
-    data = path.read_bytes()
-    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
 
 
 def _mean(figures: Figures) -> float | None:

@@ -40,14 +40,19 @@ def derive(
     """Ranks architectures of a search by its shared weights, and by short trainings where there are
     any; writes and returns `best.json`. `changes`: settings of `DeriveSettings` by name, in place
     of the run's own. `workers`: short trainings side by side."""
-    path = Path(run)
-    folder = RunFolder.open(path)
+    with RunFolder.open(Path(run)) as folder:
+        folder.lock("derive")
+        return _derive(folder, settings, workers, listen, changes)
+
+
+def _derive(folder: RunFolder, settings: Any, workers: int | None, listen: Listener, changes: Record) -> Path:
+    path = folder.path
     if folder.config["command"] != "search":
         raise ValueError(f"architectures are derived from a search; '{path}' is a {folder.config['command']}")
-    plan = Plan.of(folder.config)
+    plan = Plan.recorded(folder)
     settings = dataclasses.replace(settings or plan.settings.derive, **changes)
     procedure = plan.search()
-    procedure.load(folder.read_checkpoint())
+    folder.put(folder.read_checkpoint(), procedure)
     training = short_training(plan, procedure.task)
     policy, space = None, procedure.space  # random ones within the limits too
     if procedure.strategy.learns:

@@ -6,8 +6,9 @@ in the class of that file here. No torch in here.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -15,13 +16,17 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from enas.procedures.statistics import Coefficient, Interval, Ranking
+from enas.ranges import THREADS, check_finite, check_name, check_ranges
 from enas.runs.before import flat_settings
-from enas.runs.files import blaming, read_lines, write_json
-from enas.runs.values import File, Json, Value, parsed, plain
+from enas.runs.checkpoint import check_logs
+from enas.runs.files import Damaged, blaming, each_line, lines, record_of, stamped_lines, write_sealed
+from enas.runs.marks import trust_own
+from enas.runs.values import VERSION, File, Json, Value, parsed, plain
 from enas.spaces.architecture import Architecture
 from enas.state import Record
 from enas.tasks.metrics import METRICS, Metric
 
+MOST_EPOCHS = 4000  # that a report reads: more than a chart can show
 Scores = tuple[float, ...]  # test figures as they are shown, one per seed
 
 
@@ -36,23 +41,43 @@ class Config(File):
     preset: str
     recipe: str
     settings: Json  # by dotted names
+    names: Mapping[str, str] | None = None  # of its parts
     seed: int | None = None
+    data: str | None = None
     device: str = "cpu"
     threads: int = 1
+    source: Mapping[str, str] | None = None
+    limits: Json = field(default_factory=dict)
+    latencies: Json | None = None
     versions: Json = field(default_factory=dict)
     machine: Json = field(default_factory=dict)
+    mark: str | None = None
     train_seed: int = 0
     architecture: Json | None = None  # of a training; of a hand-designed model its name and size
+
+    def __post_init__(self) -> None:
+        check_name("its command", self.command, ("search", "retrain", "table"))
+        check_ranges(self, "", threads=THREADS)
 
     @classmethod
     def from_json(cls, data: object) -> Self:
         config = parsed(Json, data)
+        if isinstance(version := config.get("version", VERSION), int) and version > VERSION:
+            raise Damaged("its config.json was written by a later version of enas")
+        for name in ("settings", "names"):
+            if name in config:
+                parsed(Json, config[name], name)
+        trust_own(config)
         return super().from_json({**config, "settings": flat_settings(config)})
 
 
 @dataclass(frozen=True)
 class Tick(Value):
     """A line of the clock, timing.jsonl."""
+
+    BESIDE: ClassVar[frozenset[str]] = frozenset(
+        ("epoch", "phase", "step", "seconds", "threads", "estimated_seconds", "factor")
+    )
 
     event: str
     time: str = ""
@@ -66,6 +91,8 @@ class Tick(Value):
 @dataclass(frozen=True)
 class Sampled(Value):
     """A line of architectures.jsonl: a child that was trained or scored."""
+
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("epoch", "step", "child", "loss", "reward", "skipped"))
 
     id: str
     phase: str = ""
@@ -83,18 +110,35 @@ class Learned(Value):
 
 
 def ticks(folder: Path) -> list[Tick]:
+    """Returns the lines of the clock. Damaged where one is not as it was written, or some that the
+    last checkpoint knows of are missing."""
+    check_logs(folder, "timing")
     with blaming(folder / "timing.jsonl"):
-        return [Tick.from_json(line) for line in read_lines(folder / "timing.jsonl")]
+        return [Tick.from_json(line) for line in stamped_lines(folder / "timing.jsonl")]
 
 
-def sampled(folder: Path) -> list[Sampled]:
+def sampled(folder: Path) -> Iterator[Sampled]:
+    """Yields the children of a search. Damaged as `ticks`."""
+    check_logs(folder, "architectures")
     with blaming(folder / "architectures.jsonl"):
-        return [Sampled.from_json(line) for line in read_lines(folder / "architectures.jsonl")]
+        yield from map(Sampled.from_json, each_line(folder / "architectures.jsonl"))
 
 
-def epochs(folder: Path) -> list[Record]:
-    """Returns the lines of metrics.jsonl, whose names depend on task and strategy."""
-    return read_lines(folder / "metrics.jsonl")
+def epochs(folder: Path, most: int = MOST_EPOCHS) -> list[Record]:
+    """Returns the lines of metrics.jsonl, whose names depend on task and strategy; of more than
+    `most` every second, every third and so on, and the last. Damaged as `ticks`."""
+    file = folder / "metrics.jsonl"
+    check_logs(folder, "metrics")
+    number = sum(1 for _ in lines(file))
+    records = []
+    with blaming(file):
+        for i, line in enumerate(lines(file), 1):
+            if i % -(-number // most) == 0 or i == number:
+                record = record_of(line)
+                if type(record.get("epoch")) is not int:
+                    raise ValueError(f"line {i} has no whole number 'epoch'")
+                records.append(record)
+    return records
 
 
 def learned(folder: Path) -> tuple[Learned, ...]:
@@ -185,7 +229,7 @@ class Best(File):
     """What a search derived."""
 
     FILE: ClassVar[str] = "best.json"
-    MISSING: ClassVar[str] = "'{folder}' has no best.json yet: run `enas derive {folder}` first"
+    MISSING: ClassVar[str] = "'{folder}' has no best.json yet: run `enas derive {quoted}` first"
     note: str = "scores are of shared weights: they rank, they are no results of a training from scratch (`enas retrain`)"
     searched_epochs: int
     search_finished: bool = True
@@ -241,7 +285,7 @@ class Result(File):
 
     def write(self, folder: Path) -> Path:
         """Writes only figures: earlier versions would take a `version` for one."""
-        write_json(folder / self.FILE, self.to_json())
+        write_sealed(folder / self.FILE, self.to_json())
         return folder / self.FILE
 
     @classmethod
@@ -249,6 +293,8 @@ class Result(File):
         """Returns the outcome of a training, None while it has none. One that diverged is an
         outcome: the same seed would diverge again."""
         last = [] if (result := cls.find(folder)) is not None else ticks(folder)[-1:]
+        if result is not None:
+            Config.read(folder)  # one that is missing is not passed over
         if last and last[0].why == "diverged":
             return cls({}, diverged=f"it diverged before, see '{folder / 'timing.jsonl'}'")
         return result
@@ -336,6 +382,12 @@ class Verdict(Value):
     def to_json(self) -> dict[str, object]:
         limits = ("limits", "acceptance")  # of searches that have some
         return {name: value for name, value in super().to_json().items() if name not in limits or self.limits}
+
+    def __post_init__(self) -> None:
+        check_name("metric", self.metric, METRICS)
+        both = (value for pair in self.references.values() for value in pair)
+        check_finite(self.derived, self.derived_spread, self.uniform, self.uniform_spread, self.uniform_best, *both)
+        check_finite(self.difference, self.half_width)
 
     @property
     def better(self) -> bool | None:
@@ -468,6 +520,7 @@ class Compared(File):
     """What a search was worth."""
 
     FILE: ClassVar[str] = "compare.json"
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("version", "skip_rate"))
     verdict: Verdict
     derived_id: str
     derived: Scores
@@ -491,14 +544,18 @@ class Compared(File):
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        verdict, record = Verdict.from_json(data), parsed(Json, data)
+        record = parsed(Json, data)
+        of_verdict = {f.name for f in dataclasses.fields(Verdict)}
+        verdict = Verdict.from_json({name: value for name, value in record.items() if name in of_verdict})
         figures, local = parsed(Json, record[f"test_{verdict.metric}"]), parsed(Json, record.get("local") or {})
         for part in (record.get("disabled") or {}, local):
             if part.get("metric", verdict.metric) != verdict.metric:
                 raise ValueError(f"a part of it is of {part['metric']}, where the run is of {verdict.metric}")
-        record |= {"verdict": data, "studies": local.get("studies", []), "derived": figures.pop("derived")}
-        record |= {"references": {name: figures.pop(name) for name in verdict.references}, "uniform": figures}
-        return super().from_json(record)
+        rest = {name: value for name, value in record.items() if name not in of_verdict - {"derived", "references"}}
+        rest |= {"verdict": verdict.to_json(), "studies": local.get("studies", []), "derived": figures.pop("derived")}
+        rest |= {"references": {name: figures.pop(name) for name in verdict.references}, "uniform": figures}
+        del rest[f"test_{verdict.metric}"]
+        return super().from_json({name: value for name, value in rest.items() if name != "local"})
 
     def to_json(self) -> dict[str, object]:
         apart = ("verdict", "derived", "uniform", "references", "studies", *([] if self.disabled else ["disabled"]))

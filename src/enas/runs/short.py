@@ -17,9 +17,9 @@ from typing import Any, Self
 from enas.networks.kernels import keep_memory
 from enas.procedures.halving import ShortTraining, trained
 from enas.procedures.taught import Outcome, Short
-from enas.runs.files import read_lines, write_atomically
+from enas.runs.files import open_to_append, stamped, stamped_lines, write_atomically
 from enas.runs.plan import Plan
-from enas.runs.process import ignore_interrupts, prepare
+from enas.runs.process import begin_worker, prepare
 from enas.state import Record, seed_of
 from enas.tasks.task import Task
 
@@ -48,7 +48,7 @@ class ShortTrainings:
         if self.file.exists():  # a crash may have cut its last line short
             whole = self.file.read_bytes().rpartition(b"\n")
             write_atomically(self.file, whole[0] + whole[1])
-        lines = read_lines(self.file)
+        lines = stamped_lines(self.file)
         self.known = {(line["id"], line["steps"], line["seed"]): line for line in lines if line["recipe"] == self.recipe}
         self.began, self.elsewhere = time.process_time(), 0.0  # processor time of trainings made before or by others
         self._pool: ProcessPoolExecutor | None = None
@@ -85,8 +85,8 @@ class ShortTrainings:
         return short.arch.id, short.steps, short.seed
 
     def _write(self, line: Record) -> None:
-        with open(self.file, "ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
+        with open_to_append(self.file) as file:
+            file.write(stamped(json.dumps(line)).encode() + b"\n")
         self.known[line["id"], line["steps"], line["seed"]] = line
 
     def _made(self, wanted: Sequence[Short]) -> Iterator[Outcome]:
@@ -111,7 +111,7 @@ _here: Any = None  # in a worker: the plan and its task
 
 def _worker(config: Record) -> None:
     global _here
-    ignore_interrupts()
+    begin_worker()
     keep_memory()
     plan = Plan.of(config)
     prepare(plan.device, plan.threads)

@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
+from enas.plugins import named_by_file
+from enas.reading import from_json
+
 VERSION = 1  # of the form that `to_dict` writes
 Answer = str | tuple[str, ...]  # a name; for a subset the chosen names in order
 
@@ -106,9 +109,12 @@ class Architecture:
     def from_json(cls, text: str) -> Architecture:
         """Reads what `to_json` wrote; ValueError where the text is no JSON or no architecture."""
         try:
-            data = json.loads(text)
+            data = from_json(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"an architecture is read from JSON, and this is not JSON: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"an architecture cannot be read: {error}") from None
+        named_by_file(data)
         return cls.from_dict(data)
 
     def with_provenance(self, **provenance: object) -> Architecture:
