@@ -29,10 +29,10 @@ $(VENV)/.dev: $(VENV)/.tested
 
 demo: $(VENV)/.installed  ## search, derive, retrain, compare with uniform cells, report: about three minutes on two cores
 	rm -rf runs/demo
-	$(BIN)/enas search digits-micro --seed $(SEED) --out runs/demo
+	$(BIN)/enas search scattered-micro --seed $(SEED) --out runs/demo
 	$(BIN)/enas derive runs/demo
 	$(BIN)/enas retrain runs/demo
-	$(BIN)/enas compare runs/demo --cells 8
+	$(BIN)/enas compare runs/demo --cells 12 --seeds 3
 	$(BIN)/enas report runs/demo
 
 demo-text: $(VENV)/.installed  ## the same for recurrent cells on text, beside an LSTM of as many parameters: five minutes

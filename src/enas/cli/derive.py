@@ -57,8 +57,8 @@ class DeriveFlags:
     rounds: Maybe[int] = None
     """Number of rounds that these trainings are divided among."""
     judges: Maybe[tuple[Literal["parameters", "macs", "zico", "expressivity", "shared"], ...]] = None
-    """What they correct: the number of parameters, of multiply-accumulates, scores without
-    training, and shared weights."""
+    """What they correct: the number of parameters, of multiply-accumulates,
+    scores without training, and shared weights."""
     jobs: Maybe[int] = None
     """Trainings side by side (default: as many as the cores allow; on a GPU one)."""
 

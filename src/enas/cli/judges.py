@@ -23,8 +23,8 @@ class JudgesFlags(JudgesWanted):
     what: Positional[str]
     """A preset in the space of the table."""
     table: Path
-    """The table: one that `enas table build` wrote, or a published one of nasbench201 or
-    nasbench_macro."""
+    """The table: one that `enas table build` wrote,
+    or a published one of nasbench201 or nasbench_macro."""
     out: Maybe[Path] = None
     """Folder for judges.json (default: runs/judges-PRESET)."""
 

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
+from enas import plugins
 from enas.networks.kernels import keep_memory
 from enas.procedures.halving import ShortTraining, trained
 from enas.procedures.taught import Outcome, Short
@@ -113,6 +114,7 @@ def _worker(config: Record) -> None:
     global _here
     begin_worker()
     keep_memory()
+    plugins.trust(*plugins.dotted(config))  # it runs in the parent too
     plan = Plan.of(config)
     prepare(plan.device, plan.threads)
     _here = plan, plan.task(plan.load_data(), plan.settings.task)
