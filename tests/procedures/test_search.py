@@ -426,6 +426,6 @@ def test_begun_comes_with_a_cost(tmp_path: Path) -> None:
 def test_the_flags_of_derive_are_its_settings() -> None:
     """Every setting that the command takes allows what the setting allows."""
     flags, settings = get_type_hints(DeriveFlags), get_type_hints(DeriveSettings)
-    for name in flags.keys() & settings.keys():
+    for name in (flags.keys() & settings.keys()) - {"budget"}:  # which is text with a unit, such as 10m
         allowed = set(get_args(flags[name])) - {type(None)}
         assert (get_args(*allowed) or tuple(allowed)) == (get_args(settings[name]) or (settings[name],)), name

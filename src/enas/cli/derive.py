@@ -10,6 +10,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from enas.cli.commands import Maybe, command, parse, seconds
+from enas.procedures.settings import Judge
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class DeriveFlags:
     """As many of these trainings as fit into this processor time, such as 10m or 2h."""
     rounds: Maybe[int] = None
     """Number of rounds that these trainings are divided among."""
-    judges: Maybe[tuple[Literal["parameters", "macs", "zico", "expressivity", "shared"], ...]] = None
+    judges: Maybe[tuple[Judge, ...]] = None
     """What they correct: the number of parameters, of multiply-accumulates,
     scores without training, and shared weights."""
     jobs: Maybe[int] = None

@@ -90,6 +90,7 @@ class Built(Value):
             raise ValueError(f"a table is a file that `enas table build` wrote; there is none at '{path}'")
         with blaming(path):
             data = from_json(read_whole(path))
+            del data["form"]
             if data.pop("version") > 1:
                 raise Damaged(f"'{path}' was written by a later version of enas")
             return cls.from_json(data)

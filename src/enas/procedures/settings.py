@@ -6,13 +6,13 @@ No torch in here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from enas.ranges import COUNT, INSIDE, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Range, check_name, check_ranges
 from enas.spaces.costs import CostTerm
 
 TrainOn = Literal["train", "train+validation"]
-JUDGES = ("parameters", "macs", "zico", "expressivity", "shared")  # of architectures, before they are trained
+Judge = Literal["parameters", "macs", "zico", "expressivity", "shared"]  # of architectures, before they are trained
 LEAST_TRAININGS = 6  # that teach anything
 
 
@@ -158,7 +158,7 @@ class DeriveSettings:
     0: `trainings` says it."""
     rounds: int = 6
     """Number of rounds that the trainings are divided among."""
-    judges: tuple[str, ...] = ("parameters", "macs", "zico", "expressivity", "shared")
+    judges: tuple[Judge, ...] = ("parameters", "macs", "zico", "expressivity", "shared")
     """What the trainings correct, each as much as it proves wrong: parameters, macs,
     scores without training (zico, expressivity), and shared, the reward by shared weights."""
 
@@ -167,7 +167,7 @@ class DeriveSettings:
         others = dict.fromkeys(("uniform", "shortlist", "finalists", "trainings", "budget"), NOT_NEGATIVE)
         check_ranges(self, "derive", **counts, **others)
         for judge in self.judges:
-            check_name("derive.judges", judge, JUDGES)
+            check_name("derive.judges", judge, get_args(Judge))
         if 0 < self.trainings < LEAST_TRAININGS:
             raise ValueError(f"derive.trainings is 0 or at least {LEAST_TRAININGS}; got {self.trainings}")
 

@@ -380,8 +380,9 @@ class Verdict(Value):
     """Share of the random architectures drawn that do; others were drawn anew."""
 
     def to_json(self) -> dict[str, object]:
-        limits = ("limits", "acceptance")  # of searches that have some
-        return {name: value for name, value in super().to_json().items() if name not in limits or self.limits}
+        left_out: tuple[str, ...] = () if self.limits else ("limits", "acceptance")  # of searches that have none
+        left_out += () if self.rival else ("rival",)
+        return {name: value for name, value in super().to_json().items() if name not in left_out}
 
     def __post_init__(self) -> None:
         check_name("metric", self.metric, METRICS)
