@@ -386,7 +386,7 @@ def test_architecture_files_say_where_they_come_from(run: Path, tmp_path: Path) 
     assert main(["show", str(run), "--out", str(tmp_path / "best.json")]) == 0
     data = json.loads((tmp_path / "best.json").read_text())
     assert data["version"] == VERSION
-    assert {"run", "preset", "recipe", "seed", "enas"} <= Architecture.from_dict(data).provenance.keys()
+    assert {"run", "preset", "recipe", "seed", "enas"} <= dict(Architecture.from_dict(data).provenance).keys()
     del data["version"]  # as earlier versions wrote it
     assert Architecture.from_dict(data) == exporting.architecture_of(run)
 

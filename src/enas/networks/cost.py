@@ -10,8 +10,9 @@ device, which computes shapes alone; each checks that costs do not depend on the
   or of one token, the classifier or softmax included;
 - memory: the activations that one training step keeps for its backward pass, in bytes of float32.
   This is an estimate: what every convolution, product, batch norm and pool reads, and the indices
-  of max pools. Autograd keeps less where two of them read the same tensor, and more elsewhere. Of
-  recurrent cells it is what products read, at one token;
+  of max pools. Autograd keeps less where two of them read the same tensor, and more elsewhere: 0.87
+  to 1.33 times as much in image networks (log, 2026-11-28). Of recurrent cells it is what products
+  read, at one token, some half of what is kept;
 - latency: seconds of a forward pass, by a table that was measured (`enas.procedures.latency`).
 
 Shapes: C kinds of cost, in the order of `KINDS`.
