@@ -125,6 +125,17 @@ def test_each_training_is_made_once_and_the_best_are_trained_longer_in_the_end()
     assert judged.predicted == 18  # all but the first round
 
 
+def test_no_graph_is_trained_twice_under_two_names() -> None:
+    """In a space of few graphs: each differs in what it is wired to, not in the order of a sum."""
+    space = conv_micro(ConvMicroSettings(num_nodes=1, ops=("identity", "max_pool_3x3")))
+    lab = Lab(planted(space))
+    rounds(space, lab)
+    short = [s.arch for s in lab.asked if s.seed == 0]
+    graphs = {frozenset(features(space, arch).items()) for arch in short}
+    assert len(graphs) == len(short) == 24
+    assert len({frozenset(features(space, arch).items()) for arch in space.enumerate()}) < space.size() / 2
+
+
 def test_a_final_training_is_no_longer_than_one_from_scratch_and_else_both_count() -> None:
     space = nasbench201()
     lab = Lab(planted(space), noise=1.0)

@@ -23,7 +23,7 @@ from enas.procedures.settings import LEAST_TRAININGS
 Array = NDArray[np.float64]
 
 PART = 0.5  # a part of the graph is given this standard deviation
-JUDGE = 4.0  # and a judge this, so that it needs a smaller weight: it is believed first
+JUDGE = 1.5  # and a judge this, so that it needs a smaller weight: it is believed first
 QUARTILES = 1.35  # between the quartiles of a normal distribution lie this many standard deviations
 FARTHEST = 3.0  # standard deviations from the middle that a judge may say at most
 RARE = 0.2  # smallest standard deviation that a part is divided by

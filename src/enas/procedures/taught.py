@@ -63,6 +63,7 @@ class Outcome:
 
 Train = Callable[[Sequence[Short]], Iterable[Outcome]]  # gives outcomes in order
 Judge = Callable[[Architecture], float]  # larger is better
+Graph = frozenset[tuple[str, float]]  # the parts of an architecture, which equal architectures share
 
 
 @dataclass
@@ -212,13 +213,25 @@ class Taught:
         return self._said[judge, arch]
 
     def _known(self, arch: Architecture, judges: Sequence[str]) -> Known:
-        if arch not in self._parts:
-            self._parts[arch] = features(self.space, arch)
-        return Known(self._parts[arch], {judge: self.says(judge, arch) for judge in judges})
+        return Known(self._parts_of(arch), {judge: self.says(judge, arch) for judge in judges})
 
     def _new(self, archs: Iterable[Architecture]) -> list[Architecture]:
-        """Returns each architecture once, without those that were trained."""
-        return [arch for arch in dict.fromkeys(archs) if arch not in self.outcomes]
+        """Returns one architecture of each graph, without graphs that were trained: to train the
+        same sum in another order tells nothing."""
+        seen = {self._graph(arch) for arch in self.outcomes}
+        new: dict[Graph, Architecture] = {}
+        for arch in archs:
+            if (graph := self._graph(arch)) not in seen:
+                new.setdefault(graph, arch)
+        return list(new.values())
+
+    def _graph(self, arch: Architecture) -> Graph:
+        return frozenset(self._parts_of(arch).items())
+
+    def _parts_of(self, arch: Architecture) -> Mapping[str, float]:
+        if arch not in self._parts:
+            self._parts[arch] = features(self.space, arch)
+        return self._parts[arch]
 
     def correction(self, judges: Sequence[str]) -> Correction:
         """Returns the regression, taught by all trainings so far."""
