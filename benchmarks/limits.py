@@ -5,7 +5,8 @@ without. A JSON line for each space.
 
 The limit is on the first of parameters and multiply-accumulates that differ in a space, at the 20th
 percentile of random architectures, in the network of the preset's default recipe. The policy is
-taught to answer as one architecture within the limit does, until some architectures are frequent.
+taught to answer as one architecture within the limit does, until its entropy is below 4 nats, so
+that some architectures are frequent.
 Which ones are counted in the chi-square is decided by another draw; the rest is one category.
 """
 
@@ -27,7 +28,7 @@ from enas.runs.plan import Plan, preset_plan
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Limits
 from enas.strategies.reinforce import Reinforce
-from enas.strategies.settings import ReinforceSettings
+from enas.strategies.settings import ControllerSettings, ReinforceSettings
 
 PRESETS = {
     "conv_micro": "digits-micro",
@@ -36,8 +37,10 @@ PRESETS = {
     "nasbench201": "nasbench201",
     "nasbench_macro": "nasbench_macro",
 }
-SHARE, STEPS, ASKED = 0.2, 60, 20
-LEARNING = ReinforceSettings(learning_rate=0.02, entropy_weight=0.01, normalise=True)
+SHARE, ENTROPY, STEPS, ASKED = 0.2, 4.0, 400, 20
+LEARNING = ReinforceSettings(
+    ControllerSettings(temperature=1.0), learning_rate=0.02, entropy_weight=0.0, skip_weight=0.0, normalise=True
+)
 
 
 def limits_of(plan: Plan, samples: int = 400) -> Limits:
@@ -56,7 +59,9 @@ def taught(space: Any, seed: int = 0) -> Reinforce:
     strategy = Reinforce(space, LEARNING, seed)
     for _ in range(STEPS):
         archs = strategy.ask(ASKED)
-        strategy.tell(archs, [len(set(arch.choice_items) & set(target.choice_items)) for arch in archs])
+        agreeing = [len(set(arch.choice_items) & set(target.choice_items)) for arch in archs]
+        if strategy.tell(archs, agreeing)["entropy"] < ENTROPY:
+            break
     return strategy
 
 

@@ -255,14 +255,18 @@ def ranking(run: Path) -> None:
 def _pareto(front: Record) -> None:
     """Prints the architectures that no other one beats in reward and cost at once."""
     factor, unit = COST_UNITS[front["kind"]]
-    title = f"{len(front['points'])} of {len(front['scored'])} scored that none beats in reward and {unit} at once"
-    table = Table(title=f"{title} (shared weights, one minibatch)", title_justify="left")
+    console, table = Console(highlight=False), Table()
+    console.print(
+        f"{len(front['points'])} of {len(front['scored'])} that were scored on one minibatch by shared weights have a"
+        " larger reward than all that cost as much or less:",
+        soft_wrap=True,
+    )
     table.add_column("architecture")
     table.add_column(unit, justify="right")
     table.add_column("reward", justify="right")
     for point in front["points"]:
         table.add_row(point["id"], f"{point['cost'] * factor:,.4g}", f"{point['reward']:.3f}")
-    Console().print(table)
+    console.print(table)
 
 
 def trainings(rows: list[Record], train_on: str) -> None:

@@ -166,7 +166,7 @@ class Truth:
         table = read_table(file, space, benchmark.parse, benchmark.form)
         reward, score = asked.reward or benchmark.reward, asked.score or benchmark.score
         truth = cls(table, space, preset_for(name), "quick", reward, score, benchmark.note, run)._checked()
-        return truth._limited(limits)
+        return truth.within(limits)
 
     @classmethod
     def _of_built(cls, what: str, file: Path, asked: Asked, table_only: bool) -> Truth:
@@ -195,12 +195,15 @@ class Truth:
         note = "" if built.complete else sample
         return cls(table, space, built.preset, built.recipe, reward, score, note, run, built)._checked()
 
-    def _limited(self, limits: Limits) -> Truth:
+    def within(self, limits: Limits) -> Truth:
         """Returns the truth within limits: those given, or those of the run."""
         if self.run and limits.kinds:
             raise ValueError(f"a run has its own limits: leave them out, or name the space {self.space.name}")
-        published = preset_plan(self.preset, "paper", device="cpu")  # the network that was trained for the table
-        plan = self.run.plan if self.run else dataclasses.replace(published, limits=limits)
+        if self.run:
+            plan = self.run.plan
+        else:  # the network that was trained for the table
+            published = preset_plan(self.preset, "paper", device="cpu").with_space(self.space.spec)
+            plan = dataclasses.replace(published, limits=limits)
         if not plan.limits.kinds:
             return self
         space = plan.limited_space
