@@ -69,6 +69,12 @@ def check_ranges(settings: object, group: str, **ranges: Range) -> None:
         check_name(prefix + name, getattr(settings, name), values)
 
 
+def short(value: object) -> str:
+    """Returns a value as an error shows it, however large it is."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def check_finite(*numbers: float) -> None:
     """Raises a ValueError for the first number that is not finite."""
     for number in numbers:

@@ -3,6 +3,7 @@ no waiting, and nothing that was there is lost. No training: all in this process
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from enas.cli.main import main
 from enas.reading import from_json, read_whole
+from enas.reports.page import page, read_run
 from enas.runs.files import read_json, write_sealed
 from enas.spaces.published import named
 
@@ -75,7 +77,7 @@ FLAGS = {
     "retrain.rollback-factor": ("0", "1", NAN),
     "retrain.optimizer.learning-rate": (NAN,),
     "threads": ("0", "100000", "-1", "x"),
-    "device": ("tpu", "cuda:99", ""),
+    "device": ("tpu", "cuda:99"),
     "seed": ("x", "1.5"),
     "max-time": ("soon", "-1", INF, NAN),
     "max-params": ("many", "-3", NAN),
@@ -192,7 +194,7 @@ def setting(name: str, value: object) -> Callable[[Path], None]:
 
 
 def gone(name: str) -> Callable[[Any], None]:
-    return lambda data: data.pop(name)
+    return lambda data: data.pop(name) and None
 
 
 def put(**values: object) -> Callable[[Any], None]:
@@ -311,18 +313,39 @@ def test_run_folders(name: str, run: Path, capsys: pytest.CaptureFixture[str]) -
     assert {file: file.read_bytes() for file in before} == before, "nothing that was there is lost"
 
 
-def test_every_leaf_of_a_page_is_escaped_or_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever stands in the place of a value in any file of a foreign run."""
+@pytest.mark.slow
+def test_what_a_foreign_run_says_is_escaped_or_refused(run: Path) -> None:
+    """Whatever stands in the place of a value in any file of a run: what is not refused when it is
+    read is on the page, all of it at once and where that is refused one by one."""
     attack = '"><form action="https://e.org"><b onclick=x>'
     for name in ("best.json", "compare.json", "retrained.json", "config.json"):
         whole = read_json(run / name)
-        for number in range(len(list(leaves(whole)))):
+
+        def with_attack(*numbers: int, whole: Any = whole, name: str = name) -> None:
             data = json.loads(json.dumps(whole))
-            holder, key = list(leaves(data))[number]
-            holder[key] = attack
+            places = list(leaves(data))
+            for number in numbers:
+                holder, key = places[number]
+                holder[key] = attack
             (run / name).write_text(json.dumps(data))
-            if main(["report", str(run)]) == 0:
-                assert "<form" not in (run / "report.html").read_text(), (name, key)
+
+        accepted = []
+        for number in range(len(list(leaves(whole)))):
+            with_attack(number)
+            with contextlib.suppress(ValueError):
+                read_run(run)
+                accepted.append(number)
+        shown = 0
+        for numbers in (accepted, *([number] for number in accepted)):
+            with_attack(*numbers)
+            with contextlib.suppress(ValueError):
+                html = page(read_run(run))
+                shown += 1
+                assert "<form" not in html, (name, numbers)
+                assert "<b onclick" not in html, (name, numbers)
+                if len(numbers) == len(accepted):
+                    break
+        assert shown, f"{name}: nothing was shown, so nothing is known"
         write_sealed(run / name, whole)
 
 

@@ -78,9 +78,13 @@ def _any_terminal() -> Iterator[None]:
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="backslashreplace")
 
+    said = set[str]()
+
     def say(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
-        if issubclass(category, UserWarning):
-            print(f"enas: {' '.join(str(message).split())}", file=sys.stderr)
+        text = f"enas: {' '.join(str(message).split())}"
+        if issubclass(category, UserWarning) and text not in said:
+            said.add(text)
+            print(text, file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = say

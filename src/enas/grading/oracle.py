@@ -87,9 +87,10 @@ def read_table(
         raise ValueError(f"--table is a file of the benchmark's accuracies; there is none at '{path}'")
     try:
         text = read_whole(path).decode("utf-8-sig")  # spreadsheets write a byte order mark
-        rows = (_csv_rows if form == "csv" else _json_rows)(text, path)
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+        content = list(csv.DictReader(text.splitlines())) if form == "csv" else from_json(text)
+    except (OSError, csv.Error, ValueError) as error:
         raise ValueError(f"'{path}' is not a {form.upper()} file that can be read: {error}") from None
+    rows = _csv_rows(content, path) if form == "csv" else _json_rows(content, path)
     archs = tuple(space.check(parse(published)) for published, _ in rows)
     if len(set(archs)) != space.size():
         raise ValueError(f"a table has each of the {space.size():,} architectures; '{path}' has {len(set(archs)):,}")
@@ -106,16 +107,14 @@ def read_table(
     return Table(path.name, archs, columns)
 
 
-def _csv_rows(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _csv_rows(rows: list[dict[str, Any]], path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Returns (published form, values by column) of each architecture."""
-    rows = list(csv.DictReader(text.splitlines()))
     if not rows or "arch" not in rows[0]:
         raise ValueError(f"a table has a column 'arch' and one of numbers at least; '{path}' has not")
     return [(row["arch"], {name: row[name] for name in rows[0] if name not in ("arch", "index")}) for row in rows]
 
 
-def _json_rows(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
-    entries = from_json(text)
+def _json_rows(entries: Any, path: Path) -> list[tuple[str, dict[str, Any]]]:
     if not isinstance(entries, dict) or not entries or not all(isinstance(entry, dict) for entry in entries.values()):
         raise ValueError(f"a table is a JSON object that has an object of numbers for each architecture; '{path}' is not")
     rows = []

@@ -313,7 +313,10 @@ def _learning(metrics: Sequence[Values], warm_up: int) -> str:
 
 def trainings(run: Run) -> str:
     first = run.best.ranked[0].id if run.best else "none"
-    folders = sorted(file.parent for file in run.path.glob("retrain/*/config.json"))
+    names = ("config.json", "metrics.jsonl")
+    folders = sorted({file.parent for name in names for file in run.path.glob(f"retrain/*/{name}")})
+    for folder in folders:
+        Config.read(folder)  # one that is missing is not passed over
     losses: list[Line] = []
     figures: list[Line] = []
     metric = UNKNOWN

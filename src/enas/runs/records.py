@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +18,7 @@ from typing import ClassVar, Self
 
 from enas.procedures.statistics import Coefficient, Interval, Ranking
 from enas.ranges import THREADS, check_finite, check_name, check_ranges
+from enas.reading import check_folder
 from enas.runs.before import flat_settings
 from enas.runs.checkpoint import check_logs
 from enas.runs.files import Damaged, blaming, each_line, lines, record_of, stamped_lines, write_sealed
@@ -58,6 +60,14 @@ class Config(File):
     def __post_init__(self) -> None:
         check_name("its command", self.command, ("search", "retrain", "table"))
         check_ranges(self, "", threads=THREADS)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """As every file; ValueError too where something in the folder is a link, a pipe or a
+        device."""
+        if os.path.isdir(folder):
+            check_folder(folder)
+        return super().read(folder)
 
     @classmethod
     def from_json(cls, data: object) -> Self:
@@ -152,6 +162,7 @@ def learned(folder: Path) -> tuple[Learned, ...]:
 class Ranked(Value):
     """An architecture that a search derived."""
 
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("version",))  # of the form of the architecture
     rank: int
     id: str
     shared_weights: Mapping[str, float]  # scores
@@ -194,6 +205,7 @@ class Policy(Value):
 class ParetoPoint(Value):
     """An architecture that no other one beats in reward and cost at once."""
 
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("version",))
     id: str
     reward: float  # of shared weights, on the minibatch
     cost: float

@@ -15,6 +15,7 @@ from docstring_parser import parse_from_object
 from enas.networks.registry import BACKBONES
 from enas.plugins import entry_of
 from enas.procedures.settings import DeriveSettings, RetrainSettings, SearchSettings
+from enas.ranges import short
 from enas.runs.before import DEFAULTS
 from enas.spaces.registry import SPACES
 from enas.state import Record, Values
@@ -143,7 +144,7 @@ def from_dict(like: Any, data: Any, where: str = "") -> Any:
     """Returns `like`, a dataclass instance, with the values of `data`; ValueError for a setting
     that is unknown or of the wrong type."""
     if not isinstance(data, Mapping):
-        raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {data!r}")
+        raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {short(data)}")
     known = {f.name: getattr(like, f.name) for f in dataclasses.fields(like)}
     hints, values = get_type_hints(type(like)), dict[str, Any]()
     for name, value in data.items():
@@ -155,7 +156,7 @@ def from_dict(like: Any, data: Any, where: str = "") -> Any:
             values[name] = from_dict(old, value, path)
         elif not _fits(hints.get(name, type(old)), value):
             kind = hints.get(name, type(old))
-            raise ValueError(f"setting '{path}' is of type {getattr(kind, '__name__', kind)}; got {value!r}")
+            raise ValueError(f"setting '{path}' is of type {getattr(kind, '__name__', kind)}; got {short(value)}")
         elif isinstance(old, float) and isinstance(value, int):
             values[name] = float(value)
         else:

@@ -17,6 +17,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
+from enas.ranges import short
 from enas.reading import check_kind
 from enas.runs.files import Damaged, blaming, read_json, write_sealed
 
@@ -47,7 +48,7 @@ def parsed(kind: Any, data: object, name: str = "it") -> Any:
     if kind is float and type(data) is int:
         return float(data)
     if kind not in (object, type(data)):
-        raise ValueError(f"'{name}' is of type {getattr(kind, '__name__', kind)}; got {data!r}")
+        raise ValueError(f"'{name}' is of type {getattr(kind, '__name__', kind)}; got {short(data)}")
     return data
 
 
@@ -79,7 +80,7 @@ class Value:
     def from_json(cls, data: object) -> Self:
         """ValueError, TypeError or LookupError where the data is not what it should be."""
         if not isinstance(data, Mapping):
-            raise ValueError(f"it should hold a mapping; got {data!r}")
+            raise ValueError(f"it should hold a mapping; got {short(data)}")
         return cls(**_fields(cls, data, cls.BESIDE))
 
     def to_json(self) -> dict[str, object]:

@@ -21,6 +21,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from enas.plugins import named_by_file
+from enas.ranges import short
 from enas.reading import from_json
 
 VERSION = 1  # of the form that `to_dict` writes
@@ -100,9 +101,11 @@ class Architecture:
             raise ValueError('an architecture is {"space": {"name": ...}, "choices": {...}}; the "space" part is missing')
         if not isinstance(data.get("choices"), Mapping):
             raise ValueError('an architecture is {"space": {"name": ...}, "choices": {...}}; "choices" is missing')
+        if unknown := [key for key in data if key not in ("version", "space", "choices", "provenance")]:
+            raise ValueError(f"an architecture has version, space, choices and provenance; got {str(unknown[0])[:60]!r}")
         provenance = data.get("provenance")
         if provenance is not None and not isinstance(provenance, Mapping):
-            raise ValueError(f'"provenance" of an architecture is a mapping; got {provenance!r}')
+            raise ValueError(f'"provenance" of an architecture is a mapping; got {short(provenance)}')
         return cls.of(data["space"], data["choices"], provenance)
 
     @classmethod
@@ -147,7 +150,7 @@ def model_from_dict(data: object) -> Architecture | Reference:
 
 def _frozen(value: object) -> object:
     if isinstance(value, Mapping):
-        raise ValueError(f"a setting of a space is a name, a number or a list of them; got {value!r}")
+        raise ValueError(f"a setting of a space is a name, a number or a list of them; got {short(value)}")
     return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
 
 
@@ -156,4 +159,4 @@ def _answer(name: str, value: object) -> Answer:
         return value
     if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
         return tuple(value)
-    raise ValueError(f"the answer to decision '{name}' is a name or a list of names; got {value!r}")
+    raise ValueError(f"the answer to decision '{name}' is a name or a list of names; got {short(value)}")
