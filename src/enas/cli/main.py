@@ -52,6 +52,7 @@ def usage() -> str:
         "usage: enas COMMAND ...   (enas COMMAND --help says more)\n\n"
         "Neural architecture search with shared weights (ENAS) that grades its own search.\n\n"
         f"{rows}\n\n"
+        "With --trust a command imports the code that a run or a file of others names, without asking.\n\n"
         "A first run, on embedded data, a few minutes on a CPU:\n"
         "  enas search scattered-micro --out runs/first && enas derive runs/first && enas retrain runs/first\n"
         "  enas compare runs/first && enas report runs/first"

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -69,6 +69,7 @@ class Row(Value):
 class Built(Value):
     """A table with its provenance."""
 
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("form",))
     preset: str
     recipe: str
     names: Json

@@ -18,7 +18,7 @@ from typing import ClassVar, Self
 
 from enas.procedures.statistics import Coefficient, Interval, Ranking
 from enas.ranges import THREADS, check_finite, check_name, check_ranges
-from enas.reading import check_folder
+from enas.reading import SEAL, check_folder
 from enas.runs.before import flat_settings
 from enas.runs.checkpoint import check_logs
 from enas.runs.files import Damaged, blaming, each_line, lines, record_of, stamped_lines, write_sealed
@@ -38,6 +38,7 @@ class Config(File):
     """What a run was asked for, to read; a `Plan` writes it."""
 
     FILE: ClassVar[str] = "config.json"
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("version", SEAL))
     MISSING: ClassVar[str] = "a run is a folder with a config.json; '{folder}' has none (`enas search` makes one)"
     command: str
     preset: str
