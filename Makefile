@@ -44,13 +44,13 @@ demo-text: $(VENV)/.installed  ## the same for recurrent cells on text, beside a
 	$(BIN)/enas report runs/demo-text
 
 test: $(VENV)/.tested  ## everything
-	$(BIN)/pytest -q -n auto
+	$(BIN)/pytest -q -n auto --dist worksteal
 
 check: $(VENV)/.dev  ## format, lint, types, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n auto -m "not slow"
+	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow"
 
 soak: $(VENV)/.tested  ## 50 kills in each space, every documented command at full size, MINUTES each, both demos with two seeds: about an hour
 	$(BIN)/python tests/kills.py --kills 50

@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ import pytest
 # loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="enas-tests-")  # the key of runs that name code
+
+
+MOST_SECONDS = 20.0  # of processor time; the longest take three on a quiet machine, and some import what is large
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A test that is not marked slow fails where it takes long, so that `make check` stays short."""
+    before = time.process_time()
+    result = yield
+    taken = time.process_time() - before
+    if item.get_closest_marker("slow") is None and taken > MOST_SECONDS:
+        pytest.fail(f"took {taken:.1f} s of processor time: make it smaller, or mark it slow", pytrace=False)
+    return result
 
 
 def research_data() -> Path | None:
@@ -80,3 +95,13 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many trainings run one after the other here, not in processes of their own."""
     monkeypatch.setattr("enas.runs.jobs.ProcessPoolExecutor", InThisProcess)
     monkeypatch.setattr("enas.runs.derive.side_by_side", lambda plan: 1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def previews_are_short() -> None:
+    """Before a search begins it measures for three seconds what it will cost; in tests, on two
+    children."""
+    if "torch" in sys.modules:  # tests of the value layer run without it
+        from enas.procedures.search import Search
+
+        Search.preview.__defaults__ = (1, 1, 0.0, 2)

@@ -540,8 +540,10 @@ def test_few_lengths_run_as_they_are_and_many_are_filled_up() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it compiles
-@pytest.mark.parametrize("fuse", [False, pytest.param(True, marks=[pytest.mark.slow, needs_a_compiler])])
-@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize(
+    ("norm", "fuse"),
+    [("none", False), ("batch", False), pytest.param("batch", True, marks=[pytest.mark.slow, needs_a_compiler])],
+)
 def test_one_window_serves_many_cells(norm: str, fuse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, two forwards before their backwards, and a second backward through the
     same graph."""

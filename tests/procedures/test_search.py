@@ -81,6 +81,7 @@ def files(path: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_resumed_at_any_step_equals_uninterrupted(tmp_path: Path, strategy: str) -> None:
     plan = tiny(strategy=strategy)
+    plan = plan.with_settings(search=dataclasses.replace(plan.settings.search, epochs=2))
     whole = plan.search()
     with RunFolder.create(tmp_path / "whole", {"command": "search"}) as folder:
         for event in whole.run():
@@ -191,7 +192,7 @@ def test_preview_changes_nothing() -> None:
     procedure = tiny().search()
     before = procedure.state()
     before = State({k: t.clone() for k, t in before.tensors.items()}, json.loads(json.dumps(dict(before.values))))
-    cost = procedure.preview()
+    cost = procedure.preview(children=3, warm=1, seconds=0.1, most=5)
     assert equal(before, procedure.state())
     assert all(p.grad is None for p in procedure.supernet.parameters())
     assert cost.shared_steps == 9

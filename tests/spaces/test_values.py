@@ -201,7 +201,7 @@ def test_random_architectures_are_uniform_but_for_guided_subsets(space: SearchSp
     if not any(decision.when or guided(decision) for decision in space.decisions):
         assert math.isclose(min(expected.values()), 1 / space.size(), rel_tol=1e-9)
         assert math.isclose(max(expected.values()), 1 / space.size(), rel_tol=1e-9)
-    assert p_value(samples(space, max(2000, 10 * space.size()), seed=3), expected) > 1e-3
+    assert p_value(samples(space, max(600, 10 * space.size()), seed=3), expected) > 1e-3
 
 
 # --------------------------------------------------------------------------------- order and wire

@@ -138,7 +138,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("function", ["problem", "scored"])
-def test_every_command_takes_it(function: str, module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_takes_it(
+    function: str, module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], in_this_process: None
+) -> None:
     what, run, halved = f"{module}:{function}", tmp_path / "run", tmp_path / "halved"
     assert main(["search", what, *FEW, "--out", str(run)]) == 0
     assert main(["search", what, *FEW, "--out", str(halved), "--max-time", "0s"]) == 0
@@ -147,7 +149,7 @@ def test_every_command_takes_it(function: str, module: str, tmp_path: Path, caps
     assert len(read_lines(run / "metrics.jsonl")) == 3
     for command in (["derive"], ["retrain"], ["report"], ["show"]):
         assert main([command[0], str(run), *command[1:]]) == 0
-    assert main(["compare", str(run), "--cells", "2", "--seeds", "2", "--workers", "1"]) == 0
+    assert main(["compare", str(run), "--cells", "2", "--seeds", "2"]) == 0
     assert main(["report", str(run)]) == 0
     said = capsys.readouterr()
     assert said.err == ""
