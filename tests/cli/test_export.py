@@ -295,7 +295,8 @@ def test_an_average_of_weights_is_what_is_exported(trainings: dict[str, Path], t
     state = folder.read_checkpoint()
     mean = torch.full((10,), 0.5)
     state = State({**state.tensors, "average/classifier.bias.bias": mean}, {**state.values, "average": {}})
-    folder.checkpoint(state)
+    with folder:
+        folder.checkpoint(state)
     export(folder.path)
     with safe_open(folder.path / "exported.safetensors", "pt") as file:
         assert torch.equal(file.get_tensor("classifier.bias"), mean)
