@@ -82,7 +82,7 @@ class InThisProcess(concurrent.futures.Executor):
     def __init__(self, workers: int, context: Any, initializer: Any, initargs: tuple[Any, ...]):
         from enas.runs import jobs
 
-        jobs._halt = initargs[0]
+        jobs._halted = initargs[0]
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
