@@ -23,7 +23,7 @@ from enas.grading.local import studies_of, study_result
 from enas.grading.macs import of_search, of_trainings
 from enas.grading.opened import OpenedRun, OutOfTime, Trainings
 from enas.grading.ranking import ranked_from_scratch
-from enas.grading.rivals import RIVALS
+from enas.grading.rivals import RIVALS, in_time
 from enas.grading.searches import disabled_controller, random_search
 from enas.grading.studies import STUDIES, Study
 from enas.grading.verdict import Verdict, drawn_for, verdict
@@ -86,6 +86,7 @@ class Comparison:
         self.references[SHARING] = self.trainings.over_seeds(random_search(self.trainings), self.wanted.seeds)
 
     def train_rival(self, name: str) -> None:
+        in_time(self.trainings)
         self.references[name] = self.trainings.over_seeds(RIVALS[name](self.trainings), self.wanted.seeds)
 
     def disable_controller(self) -> None:

@@ -57,11 +57,11 @@ def best_of_random(trainings: Trainings) -> Architecture:
         while (n := method.affordable(seconds)) > 0:
             archs = plan.limited_space.samples(rng, n)[0]
             for event in method.trained([arch for arch in dict.fromkeys(archs) if arch not in method.outcomes], 0):
-                trainings.listen(event)
+                _heard(trainings, event)
             if len(method.outcomes) == plan.space.size():
                 break
         for event in method.finals():
-            trainings.listen(event)
+            _heard(trainings, event)
     return method.ranked()[0]
 
 
@@ -74,7 +74,7 @@ def without_sharing(trainings: Trainings) -> Architecture:
     folder, events = _folder(trainings, "without-sharing"), list[Scored | Judged]()
     with ShortTrainings(trainings.run.plan, folder, procedure.task, trainings.workers) as train:
         for event in taught_by(train, settings, procedure, []):
-            trainings.listen(event)
+            _heard(trainings, event)
             events.append(event)
     (judged,) = (event for event in events if isinstance(event, Judged))
     return judged.ranked[0]
@@ -85,6 +85,17 @@ RIVALS: dict[str, Rival] = {
     "most parameters": most_parameters,
     "without sharing": without_sharing,
 }
+
+
+def _heard(trainings: Trainings, event: object) -> None:
+    """Passes an event on; OutOfTime where time is up. What is trained stays in the journal."""
+    trainings.listen(event)
+    in_time(trainings)
+
+
+def in_time(trainings: Trainings) -> None:
+    """Raises OutOfTime where a comparison has no time left, or was stopped."""
+    trainings.stop("time is up" if trainings.seconds_left() == 0 else None)
 
 
 def equal_seconds(trainings: Trainings) -> float:
