@@ -63,6 +63,7 @@ class Job:
     goal_hours: float
     steps: int = 0  # T of text
     vocabulary: int = 0
+    architectures: int = 8  # that figures are means of
 
 
 JOBS = {
@@ -74,9 +75,9 @@ JOBS = {
     "micro": Job(MicroSettings(filters=20, cells=6, dropout=0.1), 128, 310, 352, 2000, 11.5, 1.0),
 }  # fmt: skip
 TOYS = {
-    "recurrent": Job(RecurrentSettings(hidden=16), 4, 2, 3, 2, 10.0, 0.5, steps=5, vocabulary=50),
-    "macro": Job(MacroSettings(filters=4), 4, 2, 3, 2, 7.0, 0.5),
-    "micro": Job(MicroSettings(filters=4, cells=1), 4, 2, 3, 2, 11.5, 1.0),
+    "recurrent": Job(RecurrentSettings(hidden=16), 4, 2, 3, 2, 10.0, 0.5, steps=5, vocabulary=50, architectures=2),
+    "macro": Job(MacroSettings(filters=4), 4, 2, 3, 2, 7.0, 0.5, architectures=2),
+    "micro": Job(MicroSettings(filters=4, cells=1), 4, 2, 3, 2, 11.5, 1.0, architectures=2),
 }
 
 
@@ -114,7 +115,7 @@ class Bench:
         self.optimizer = make_optimizer(list(self.net.parameters()), OptimizerSettings(momentum=0.0 if self.text else 0.9))
         self.strategy = Reinforce(self.net.space, ReinforceSettings())
         rng = random.Random(0)
-        self.archs = [self.net.space.sample(rng) for _ in range(8)]
+        self.archs = [self.net.space.sample(rng) for _ in range(job.architectures)]
         self.turn = 0
         self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 

@@ -3,19 +3,38 @@ it is looked for."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # Tests are small and run side by side: threads would only wait for each other. Read when torch is
 # loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="enas-tests-")  # the key of runs that name code
+
+
+MOST_SECONDS = 20.0  # of processor time; the longest take three on a quiet machine, and some import what is large
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A test that is not marked slow fails where it takes long, so that `make check` stays short."""
+    before = time.process_time()
+    result = yield
+    taken = time.process_time() - before
+    if item.get_closest_marker("slow") is None and taken > MOST_SECONDS:
+        pytest.fail(f"took {taken:.1f} s of processor time: make it smaller, or mark it slow", pytrace=False)
+    return result
 
 
 def research_data() -> Path | None:
@@ -55,3 +74,34 @@ def cifar10_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     yield folder
     if alone:
         shutil.rmtree(folder)  # pytest would keep its 177 MiB for three sessions
+
+
+class InThisProcess(concurrent.futures.Executor):
+    """In the place of a pool of processes, each of which would take seconds to load torch."""
+
+    def __init__(self, workers: int, context: Any, initializer: Any, initargs: tuple[Any, ...]):
+        from enas.runs import jobs
+
+        jobs._halted = initargs[0]
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many trainings run one after the other here, not in processes of their own."""
+    monkeypatch.setattr("enas.runs.jobs.ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr("enas.runs.derive.side_by_side", lambda plan: 1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def previews_are_short() -> None:
+    """Before a search begins it measures for three seconds what it will cost; in tests, on two
+    children."""
+    if "torch" in sys.modules:  # tests of the value layer run without it
+        from enas.procedures.search import Search
+
+        Search.preview.__defaults__ = (1, 1, 0.0, 2)

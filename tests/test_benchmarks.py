@@ -45,10 +45,14 @@ def test_traffic_counts_what_is_read_and_written() -> None:
 
 
 @pytest.mark.slow
-def test_the_losses_of_steps_are_those_of_the_training(tmp_path: Path) -> None:
+def test_the_losses_of_steps_are_those_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["retrain", "enas_micro", "--preset", "digits-micro", "--retrain.epochs", "1"]
     command += ["--retrain.network.filters", "2", "--retrain.task.batch-size", "20"]  # 20 steps an epoch
-    found = steps.first_losses(20, command)
+    monkeypatch.setattr(sys, "argv", ["steps.py", "20", *command])
+    steps.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert main([*command, "--out", str(tmp_path / "run")]) == 0
     (epoch,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert found["loss_last_20_mean"] == pytest.approx(epoch["train_loss"], rel=1e-6)
@@ -59,18 +63,24 @@ def test_the_losses_of_steps_are_those_of_the_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "module",
-    [
-        "gpu --toy",
-        "share digits-micro --epochs 1",
-        "steps 20 search digits-micro --network.filters 4",
-    ],
-)
-def test_scripts_run(module: str) -> None:
+def test_the_gpu_script_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)  # it changes both
+    usual = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--toy"])
+    try:
+        gpu.main()
+    finally:
+        torch.set_float32_matmul_precision(usual)
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(found["rows"]) == len(gpu.TOYS) * len(gpu.PRECISIONS)
+
+
+@pytest.mark.slow
+def test_the_share_script_runs() -> None:
+    """In a process of its own: it measures inside of classes and leaves them so."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    name, *options = module.split()
-    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    small = "--epochs 1 --data.train 60 --data.validation 40 --space.num-nodes 2 --network.filters 4"
+    command = [sys.executable, "-m", "benchmarks.share", "digits-micro", *small.split()]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     json.loads(done.stdout.splitlines()[-1])

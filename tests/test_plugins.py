@@ -16,7 +16,6 @@ from enas.cli.main import main
 from enas.data.registry import DATASETS
 from enas.networks.registry import BACKBONES
 from enas.plugins import Registry, entry_of
-from enas.procedures.search import Search
 from enas.runs.architectures import architecture_of, best_of
 from enas.runs.files import read_json
 from enas.runs.plan import Plan
@@ -39,7 +38,6 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the modules of the page, in which one works."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(Search.preview, "__defaults__", (1, 1, 0.0, 2))  # it measures for three seconds
     names = []
     for block in python_blocks(PAGE):
         name = block.partition("\n")[0].removeprefix("# ")

@@ -36,7 +36,7 @@ def test_it_is_short_and_its_network_is_a_space(name: str, monkeypatch: pytest.M
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_to_a_verdict(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, in_this_process: None
 ) -> None:
     data = {"resnet": "cifar10_dir", "transformer": "data_dir"}.get(name)
     if data is not None:

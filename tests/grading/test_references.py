@@ -42,7 +42,7 @@ SMALL = [
 SMALL_TEXT = [
     *("--data.train", "1500", "--space.num-nodes", "3", "--network.hidden", "8", "--search.epochs", "2"),
     *("--search.warmup-epochs", "1", "--search.controller-steps", "2", "--derive.samples", "3"),
-    *("--retrain.epochs", "2", "--retrain.network.hidden", "8"),
+    *("--retrain.epochs", "2", "--retrain.network.hidden", "8", "--retrain.task.test-batch", "64"),
 ]
 
 
@@ -136,11 +136,8 @@ def test_which_preset_trains_a_reference(capsys: pytest.CaptureFixture[str], tmp
 
 
 @pytest.mark.slow
-def test_images_beside_a_resnet(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert enas("search", "digits-micro", "--out", run, *SMALL) == 0
-    assert enas("derive", run) == 0
-    assert enas("compare", run, "--cells", 2, "--seeds", 2, "--references", "resnet", "--workers", 1) == 0
+def test_images_beside_a_resnet(run: Path, in_this_process: None) -> None:
+    assert enas("compare", run, "--cells", 2, "--seeds", 2, "--references", "resnet") == 0
     found = json.loads((run / "compare.json").read_text())
     best = json.loads((run / "best.json").read_text())["ranked"][0]
     assert found["parameters"]["resnet"] <= best["parameters"] == found["parameters"][best["id"]]

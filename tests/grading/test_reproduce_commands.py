@@ -4,7 +4,6 @@ What comes out fills the row it belongs to."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import re
 import shlex
 from pathlib import Path
@@ -18,7 +17,6 @@ from enas.data.images import ImageData, ImagePart
 from enas.data.text import TextData
 from enas.grading.paper import EXPERIMENTS, RUNS, Experiment
 from enas.grading.reproduce import paper_settings, survey
-from enas.runs import jobs
 from enas.runs.files import flat, read_json
 
 ROWS = [experiment for table in EXPERIMENTS.values() for experiment in table if experiment.command]
@@ -54,18 +52,6 @@ def little_data(name: str, folder: Path | None = None, **_: Any) -> ImageData | 
     return ImageData("cifar10", part(STEPS * BATCH), part(10), part(10), tuple("abcdefghij"))
 
 
-class InThisProcess(concurrent.futures.Executor):
-    """In place of a pool of processes, which would not see the little data."""
-
-    def __init__(self, workers: int, context: Any, initializer: Any, initargs: tuple[Any, ...]):
-        jobs._halt = initargs[0]
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
 def small(line: str, experiment: Experiment) -> list[str]:
     """The words of a printed line after `enas`, made small."""
     for pattern, other in SMALLER.items():
@@ -86,10 +72,11 @@ def small(line: str, experiment: Experiment) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", [*RUNS, "references"])
-def test_what_reproduce_prints_runs_to_its_end(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_reproduce_prints_runs_to_its_end(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: None
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("enas.runs.plan.load_data", little_data)
-    monkeypatch.setattr(jobs, "ProcessPoolExecutor", InThisProcess)
     (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)  # both data sets, by their names
     (tmp_path / "data" / "ptb.train.txt").touch()
     rows = [row for row in ROWS if (row.space or "references") == what]

@@ -18,6 +18,7 @@ from enas.cli.main import main
 from enas.grading.asked import Wanted
 from enas.grading.local import worse_by
 from enas.grading.macs import of_trainings
+from enas.grading.rivals import RIVALS
 from enas.grading.studies import STUDIES, Study, drawn, single_changes
 from enas.grading.verdict import verdict
 from enas.procedures.ensemble import Ensemble
@@ -268,7 +269,9 @@ SMALL_RUN = (
 
 
 @pytest.mark.slow
-def test_compare_runs_every_experiment_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_runs_every_experiment_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], in_this_process: None
+) -> None:
     run = tmp_path / "run"
     sizes = ("--network.filters", 4, "--retrain.network.filters", 6, "--space.num-layers", 3)
     assert enas("search", "digits-macro", "--out", run, *SMALL_RUN, *sizes) == 0
@@ -277,7 +280,7 @@ def test_compare_runs_every_experiment_once(tmp_path: Path, capsys: pytest.Captu
     choices = best["ranked"][0]["choices"]
     choices["network.l1.op0"] = choices["network.l3.op0"] = "sep_conv_3x3"  # something to make plain
     (run / "best.json").write_text(json.dumps(best))
-    command = ("compare", run, "--cells", 2, "--seeds", 2, "--disabled", 4, "--local", 2, "--single", 3, "--workers", 1)
+    command = ("compare", run, "--cells", 2, "--seeds", 2, "--disabled", 4, "--local", 2, "--single", 3)
     assert enas(*command) == 0
     said, found = capsys.readouterr().out, read_json(run / "compare.json")
     assert found["left_out"] == {}
@@ -301,7 +304,7 @@ def test_compare_runs_every_experiment_once(tmp_path: Path, capsys: pytest.Captu
     assert enas(*command) == 0
     assert {p: p.stat().st_mtime_ns for p in run.rglob("result.json")} == kept, "nothing is done twice"
     assert (run / "disabled-controller" / "ensemble.safetensors").stat().st_mtime_ns == ensemble
-    assert enas("compare", run, "--cells", 2, "--seeds", 2, "--single", 2, "--workers", 1) == 0
+    assert enas("compare", run, "--cells", 2, "--seeds", 2, "--single", 2) == 0
     later = read_json(run / "compare.json")
     assert later["disabled"] == found["disabled"], "what was found stays"
     assert later["local"]["studies"][0] == plain
@@ -313,16 +316,17 @@ def test_compare_runs_every_experiment_once(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.slow
-def test_compare_says_what_time_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_says_what_time_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str], in_this_process: None) -> None:
     """The verdict first; then what there is time for."""
     run = tmp_path / "run"
-    assert enas("search", "digits-micro", "--out", run, *SMALL_RUN, "--network.filters", 4) == 0
+    sizes = ("--network.filters", 4, "--retrain.network.filters", 4, "--space.num-nodes", 2, "--data.train", 60)
+    assert enas("search", "digits-micro", "--out", run, *SMALL_RUN, *sizes) == 0
     assert enas("derive", run) == 0
     assert enas("compare", run, "--cells", 2, "--seeds", 2) == 0
     capsys.readouterr()
     assert enas("compare", run, "--cells", 2, "--seeds", 2, "--all", "--max-time", "0s") == 0
     said, found = capsys.readouterr().out, read_json(run / "compare.json")
-    parts = ["uniform sharing", "disabled controller", "connections", "single changes"]
+    parts = ["uniform sharing", *RIVALS, "disabled controller", "connections", "single changes"]
     assert found["left_out"] == dict.fromkeys(parts, "time is up")
     assert all(f"left out: {name}: time is up" in said for name in parts)
     assert "verdict: " in said

@@ -1,5 +1,4 @@
-"""The macro space and its network: Fig. 3, both forms, reductions, counts, and the penalty that
-holds the rate of skips."""
+"""The macro space and its network: Fig. 3, both forms, reductions, counts."""
 
 from __future__ import annotations
 
@@ -19,8 +18,6 @@ from enas.spaces.conv_macro import OPS, ConvMacroSettings, conv_macro, from_toke
 from enas.spaces.published import named
 from enas.spaces.space import SearchSpace
 from enas.state import seeded
-from enas.strategies.reinforce import Reinforce
-from enas.strategies.settings import ControllerSettings, ReinforceSettings
 
 SMALL = MacroSettings(filters=4, dropout=0.0)
 FORMS = ["paper", "released"]
@@ -152,11 +149,11 @@ def test_tokens() -> None:
 
 # ---------------------------------------------------------------------------------------- network
 def drawn(form: str, n: int) -> tuple[SearchSpace, list[Architecture]]:
-    """Random networks; the first are of pools only, without skips, and with all."""
-    space = conv_macro(ConvMacroSettings(form=form))  # type: ignore[arg-type]
+    """Random networks of 8 layers; the first are of pools only, without skips, and with all."""
+    space = conv_macro(ConvMacroSettings(num_layers=8, form=form))  # type: ignore[arg-type]
     rng = random.Random(form)
-    pools = ["avg_pool_3x3", "max_pool_3x3"] * 6
-    convs = list(OPS[:4]) * 3
+    pools = ["avg_pool_3x3", "max_pool_3x3"] * 4
+    convs = list(OPS[:4]) * 2
     special = [of(space, ops, skips) for ops in (pools, convs) for skips in ("none", "all")]
     return space, [*special, *(space.sample(rng) for _ in range(n - len(special)))]
 
@@ -188,7 +185,7 @@ def closed_form(arch: Architecture, settings: MacroSettings, space: SearchSpace)
 @pytest.mark.parametrize("double", [False, True])
 def test_random_networks_train_agree_and_count(form: str, double: bool) -> None:
     settings = replace(SMALL, double_filters=double, entry_conv=double)
-    space, archs = drawn(form, 25)
+    space, archs = drawn(form, 12)
     net = network(space, settings)
     every = dict(net.named_parameters())
     x, y = torch.randn(4, 3, 16, 16), torch.randint(10, (4,))
@@ -285,29 +282,3 @@ def test_wrong_settings(wrong: dict[str, object], says: str) -> None:
 def test_an_image_can_be_too_small() -> None:
     with pytest.raises(ValueError, match="need images of at least 4"):
         network(conv_macro(), size=3)
-
-
-# ------------------------------------------------------------------------------------------ skips
-def skip_rate(archs: list[Architecture], space: SearchSpace) -> float:
-    taken = sum(len(v) for arch in archs for k, v in arch.choices.items() if k.endswith("skips"))
-    return taken / len(archs) / sum(len(d.options) for d in space.decisions if d.name.endswith("skips"))
-
-
-def test_an_untrained_controller_takes_half_of_the_skips() -> None:
-    space = conv_macro()
-    assert skip_rate(Reinforce(space, seed=1).ask(2000), space) == pytest.approx(0.5, abs=0.02)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("terms", ["sampled", "exact"])
-def test_the_penalty_alone_brings_skips_to_rho(terms: str) -> None:
-    space = conv_macro(ConvMacroSettings(num_layers=8))
-    settings = ReinforceSettings(
-        controller=ControllerSettings(hidden=32), learning_rate=3e-3, entropy_weight=0.0, skip_weight=0.8, skip_rate=0.4,
-        terms=terms, baseline_decay=0.9,  # type: ignore[arg-type]
-    )  # fmt: skip
-    strategy = Reinforce(space, settings, seed=0)
-    for _ in range(600):
-        archs = strategy.ask(32)
-        strategy.tell(archs, [0.0] * len(archs))
-    assert skip_rate(strategy.ask(2000), space) == pytest.approx(0.40, abs=0.03)

@@ -23,7 +23,7 @@ from enas.runs.plan import Plan, make_plan
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Reference
 
-STEPS, NETWORKS = 20, 3
+STEPS, NETWORKS = 10, 2
 PRESETS_OF = {"ptb": "ptb-rnn", "cifar10": "cifar10-micro"}
 RECIPES = [(name, recipe) for name, preset in presets.PRESETS.items() for recipe in preset.recipes]
 
@@ -45,9 +45,9 @@ def small(preset: str, recipe: str) -> Plan:
     """The recipe with few filters or hidden units, on embedded data."""
     settings = presets.config_of(preset, recipe)
     text = hasattr(settings.network, "hidden")
-    size = {"hidden": 32} if text else {"filters": 8}
+    size = {"hidden": 16} if text else {"filters": 4}
     retrain = settings.retrain
-    batch = {} if text else {"batch_size": 32}
+    batch = {} if text else {"batch_size": 16}
     settings = dataclasses.replace(
         settings,
         network=dataclasses.replace(settings.network, **size),

@@ -46,9 +46,9 @@ def test_a_compared_run_is_read_as_it_was(run: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", ["digits-micro"], indirect=True)
-def test_a_comparison_of_before_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_of_before_goes_on(run: Path, in_this_process: None) -> None:
     trainings = {folder.name for folder in (run / "retrain").iterdir()}
     verdict = Compared.read(run).verdict
-    assert main(["compare", str(run), "--cells", "2", "--seeds", "2", "--workers", "1"]) == 0
+    assert main(["compare", str(run), "--cells", "2", "--seeds", "2"]) == 0
     assert Compared.read(run).verdict == verdict
     assert {folder.name for folder in (run / "retrain").iterdir()} == trainings  # nothing is trained again

@@ -201,7 +201,7 @@ def test_random_architectures_are_uniform_but_for_guided_subsets(space: SearchSp
     if not any(decision.when or guided(decision) for decision in space.decisions):
         assert math.isclose(min(expected.values()), 1 / space.size(), rel_tol=1e-9)
         assert math.isclose(max(expected.values()), 1 / space.size(), rel_tol=1e-9)
-    assert p_value(samples(space, max(2000, 10 * space.size()), seed=3), expected) > 1e-3
+    assert p_value(samples(space, max(600, 10 * space.size()), seed=3), expected) > 1e-3
 
 
 # --------------------------------------------------------------------------------- order and wire
@@ -502,7 +502,7 @@ ERRORS = {
         lambda: space_of({"name": "conv_micro", "num_nodes": "5"}),
         "'num_nodes' of space 'conv_micro' is of type int; got '5'",
     ),
-    "no nodes": (lambda: space_of({"name": "conv_micro", "num_nodes": 0}), "at least 1; got 0"),
+    "no nodes": (lambda: space_of({"name": "conv_micro", "num_nodes": 0}), "between 1 and 256; got 0"),
     "ops twice": (
         lambda: ConvMicroSettings(ops=("identity", "identity")),
         "distinct names, at least one; got ['identity', ",

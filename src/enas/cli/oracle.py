@@ -60,7 +60,7 @@ def oracle(args: list[str]) -> int:
     if truth.feasible is not None:
         print(f"within {truth.limits.about()}: {len(truth.feasible):,} of {len(truth.table.archs):,} architectures")
     out = flags.out or (truth.run.path if truth.run else Path("runs") / f"oracle-{truth.space.name}")
-    with _bar(truth.parts(flags)) as advance:
+    with bar(truth.parts(flags)) as advance:
         result, regrets = held_against(truth, flags, out, advance)
     files = f"{out / 'oracle.json'}"
     if isinstance(result, Contest):
@@ -75,8 +75,8 @@ def oracle(args: list[str]) -> int:
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[str], None]]:
-    """Yields `advance(text)`, to be called after each of `total` parts."""
+def bar(total: int | None) -> Iterator[Callable[[str], None]]:
+    """Yields `advance(text)`, to be called after each of `total` parts; None: nobody knows."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -4,7 +4,10 @@ Digits")."""
 
 from __future__ import annotations
 
+import functools
+
 import torch
+from torch import Tensor
 
 from enas.data.images import ImageData, ImagePart, balanced_order
 
@@ -16,12 +19,7 @@ def load_digits(train: int | None = 400, validation: int = 400, test: int = 997)
     validation part, and the first `train` are trained on (None: the rest). So another number of
     training images changes nothing in the other parts. ValueError where the numbers do not fit.
     """
-    from sklearn import datasets  # slow to import, and only needed here
-
-    bunch = datasets.load_digits()
-    # Shades 0 to 16 over the range of a byte.
-    images = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
-    labels = torch.from_numpy(bunch.target).to(torch.int64)
+    images, labels, class_names = _scans()
     total = len(labels)
     most = total - validation - test
     if validation < 1 or test < 1 or most < 1 or (train is not None and not 1 <= train <= most):
@@ -32,6 +30,18 @@ def load_digits(train: int | None = 400, validation: int = 400, test: int = 997)
     order = balanced_order(labels, seed=0)
     whole = ImagePart(images, labels)
     parts = (order[: most if train is None else train], order[most : total - test], order[total - test :])
-    names = tuple(str(name) for name in bunch.target_names)
     train_part, validation_part, test_part = (whole[part.sort().values] for part in parts)
-    return ImageData("digits", train_part, validation_part, test_part, names)
+    return ImageData("digits", train_part, validation_part, test_part, class_names)
+
+
+@functools.cache
+def _scans() -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Returns all images, their labels and the names of the classes, parsed once in a process:
+    commands make many tasks."""
+    from sklearn import datasets  # slow to import, and only needed here
+
+    bunch = datasets.load_digits()
+    # Shades 0 to 16 over the range of a byte.
+    images = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
+    labels = torch.from_numpy(bunch.target).to(torch.int64)
+    return images, labels, tuple(str(name) for name in bunch.target_names)

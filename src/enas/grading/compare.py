@@ -23,6 +23,7 @@ from enas.grading.local import studies_of, study_result
 from enas.grading.macs import of_search, of_trainings
 from enas.grading.opened import OpenedRun, OutOfTime, Trainings
 from enas.grading.ranking import ranked_from_scratch
+from enas.grading.rivals import RIVALS, in_time
 from enas.grading.searches import disabled_controller, random_search
 from enas.grading.studies import STUDIES, Study
 from enas.grading.verdict import Verdict, drawn_for, verdict
@@ -84,6 +85,10 @@ class Comparison:
     def search_at_random(self) -> None:
         self.references[SHARING] = self.trainings.over_seeds(random_search(self.trainings), self.wanted.seeds)
 
+    def train_rival(self, name: str) -> None:
+        in_time(self.trainings)
+        self.references[name] = self.trainings.over_seeds(RIVALS[name](self.trainings), self.wanted.seeds)
+
     def disable_controller(self) -> None:
         self.disabled = disabled_controller(self.trainings, self.wanted.disabled)
 
@@ -99,6 +104,7 @@ class Comparison:
         return [
             *((model.name, partial(self.train_reference, model)) for model in references),
             *([(SHARING, self.search_at_random)] if wanted.sharing else []),
+            *((name, partial(self.train_rival, name)) for name in RIVALS if wanted.rivals),
             *([("disabled controller", self.disable_controller)] if wanted.disabled else []),
             *((study.name.replace("_", " "), partial(self.change, study, number)) for study, number in studies),
         ]
@@ -117,10 +123,10 @@ class Comparison:
         lost = [name for name, test in self.references.items() if not all(map(math.isfinite, test))]
         references = {name: test for name, test in self.references.items() if name not in lost}
         diverged, metric = self.wanted.cells - len(self.uniform), self.trainings.plan.metric
-        limits = self.trainings.run.plan.limits.about()
         return verdict(
-            self.derived, list(self.uniform.values()), metric, references, diverged, lost, limits, self.acceptance
-        )
+            self.derived, list(self.uniform.values()), metric, references, diverged, lost,
+            rivals=(*RIVALS, SHARING), limits=self.trainings.run.plan.limits.about(), acceptance=self.acceptance,
+        )  # fmt: skip
 
     def write(self, count_work: bool = False) -> Verdict:
         """Writes compare.json. `count_work`: multiply-accumulates too, which takes a while."""
@@ -159,6 +165,14 @@ def compare_opened(
     listen: Listener = silent,
 ) -> Verdict | None:
     """Does what `compare` does, of a run that is open."""
+    with run.folder:
+        run.folder.lock("compare")
+        return _compare_locked(run, wanted, settings, workers, max_seconds, listen)
+
+
+def _compare_locked(
+    run: OpenedRun, wanted: Wanted, settings: Any, workers: int | None, max_seconds: float | None, listen: Listener
+) -> Verdict | None:
     best, plan = Best.read(run.path), run.plan
     wanted = wanted.completed(plan.learns, plan.space.name in STUDIES)
     if settings is not None:

@@ -24,10 +24,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +41,7 @@ from enas.grading.ranking import Grade, grade
 from enas.grading.table import Built, is_built
 from enas.procedures.statistics import Interval, difference, interval
 from enas.ranges import check_name
+from enas.reading import from_json, read_whole
 from enas.runs.plan import preset_plan
 from enas.runs.presets.registry import config_of, preset_for
 from enas.runs.process import versions
@@ -87,11 +86,11 @@ def read_table(
     if not path.is_file():
         raise ValueError(f"--table is a file of the benchmark's accuracies; there is none at '{path}'")
     try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-        rows = (_csv_rows if form == "csv" else _json_rows)(text, path)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, json.JSONDecodeError, zlib.error, RecursionError) as error:
+        text = read_whole(path).decode("utf-8-sig")  # spreadsheets write a byte order mark
+        content = list(csv.DictReader(text.splitlines())) if form == "csv" else from_json(text)
+    except (OSError, csv.Error, ValueError) as error:
         raise ValueError(f"'{path}' is not a {form.upper()} file that can be read: {error}") from None
+    rows = _csv_rows(content, path) if form == "csv" else _json_rows(content, path)
     archs = tuple(space.check(parse(published)) for published, _ in rows)
     if len(set(archs)) != space.size():
         raise ValueError(f"a table has each of the {space.size():,} architectures; '{path}' has {len(set(archs)):,}")
@@ -100,21 +99,22 @@ def read_table(
         columns = {name: tuple(float(row[name]) for _, row in rows) for name in names}
     except KeyError as error:
         raise ValueError(f"each architecture of a table has the same columns; in '{path}' one lacks {error}") from None
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"columns of a table are numbers; in '{path}': {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"columns of a table are numbers; in '{path}': {str(error)[:80]}") from None
+    for name, column in columns.items():
+        if not all(map(math.isfinite, column)):
+            raise ValueError(f"columns of a table are finite numbers; '{name}' of '{path}' holds one that is not")
     return Table(path.name, archs, columns)
 
 
-def _csv_rows(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _csv_rows(rows: list[dict[str, Any]], path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Returns (published form, values by column) of each architecture."""
-    rows = list(csv.DictReader(text.splitlines()))
     if not rows or "arch" not in rows[0]:
         raise ValueError(f"a table has a column 'arch' and one of numbers at least; '{path}' has not")
     return [(row["arch"], {name: row[name] for name in rows[0] if name not in ("arch", "index")}) for row in rows]
 
 
-def _json_rows(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
-    entries = json.loads(text)
+def _json_rows(entries: Any, path: Path) -> list[tuple[str, dict[str, Any]]]:
     if not isinstance(entries, dict) or not entries or not all(isinstance(entry, dict) for entry in entries.values()):
         raise ValueError(f"a table is a JSON object that has an object of numbers for each architecture; '{path}' is not")
     rows = []
@@ -218,7 +218,14 @@ class Truth:
 
     def _checked(self) -> Truth:
         """Returns itself; a ValueError for a wrong name comes before minutes are spent."""
-        self.table.column(self.reward), self.table.column(self.score)
+        for name in (self.reward, self.score):
+            values = self.table.column(name).values()
+            accuracies = self.built is None or name.endswith("_accuracy")
+            if accuracies and name != "parameters" and max(values) <= 1:
+                raise ValueError(
+                    f"a table holds accuracies in percent; the largest '{name}' of '{self.table.name}' is {max(values):g}:"
+                    " it seems to hold shares, which times 100 are percent"
+                )
         return self
 
     def parts(self, asked: Asked) -> int:

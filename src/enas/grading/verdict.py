@@ -14,7 +14,7 @@ from dataclasses import replace
 from statistics import mean, stdev
 
 from enas.procedures.statistics import difference as welch
-from enas.runs.records import Verdict
+from enas.runs.records import Rival, Verdict
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import TRIES, SearchSpace
 from enas.state import seed_of
@@ -57,6 +57,7 @@ def verdict(
     references: Mapping[str, Sequence[float]] | None = None,
     diverged: int = 0,
     diverged_references: Sequence[str] = (),
+    rivals: Sequence[str] = (),
     limits: str = "",
     acceptance: float = 1.0,
 ) -> Verdict:
@@ -65,7 +66,8 @@ def verdict(
     seed.
 
     `diverged`: the number of random architectures without a figure; `diverged_references`: the
-    names of references without one; `limits`: what all architectures obey, in words, and
+    names of references without one; `rivals`: those of the references that were found at equal
+    cost, the strongest of which is named; `limits`: what all architectures obey, in words, and
     `acceptance`: the share of random ones that do. ValueError with fewer than two on either side:
     there is no interval then.
     """
@@ -74,6 +76,9 @@ def verdict(
             f"a verdict needs at least 2 seeds and 2 random architectures; got {len(derived)} and {len(uniform)}"
         )
     cells = [mean(scores) for scores in uniform]
+    found = {name: scores for name, scores in (references or {}).items() if name in rivals and len(scores) > 1}
+    strongest = min(found, key=lambda name: metric.cost(mean(found[name])), default=None)
+    lead = None if strongest is None else welch(derived, found[strongest])
     gap = welch(derived, cells)
     return Verdict(
         derived=mean(derived),
@@ -90,6 +95,7 @@ def verdict(
         diverged=diverged,
         references={name: (mean(scores), stdev(scores)) for name, scores in (references or {}).items()},
         diverged_references=tuple(diverged_references),
+        rival=None if strongest is None or lead is None else Rival(strongest, lead.mean, lead.half_width),
         limits=limits,
         acceptance=acceptance,
     )

@@ -40,6 +40,9 @@ th[scope=row]{font-weight:400}th details{margin:0}details{margin:.8rem 0}summary
 """
 
 
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+
+
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Returns a table of HTML cells; the first of a row names it."""
     html = "".join(f'<th scope="col">{name}</th>' for name in names)
@@ -52,5 +55,5 @@ def document(title: str, body: str, style: str = "") -> str:
     """Returns a whole page; `title` and `body` are HTML, `style` is more CSS."""
     return f"""<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <title>{title}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body><main>\n{body}</main></body>\n</html>\n"""

@@ -36,6 +36,7 @@ from enas.reports.charts import (
 from enas.reports.drawing import render
 from enas.reports.experiments import disabled, local
 from enas.reports.html import document, table
+from enas.reports.judged import by_trainings
 from enas.reports.sure import section
 from enas.runs.files import blaming, flat, write_atomically
 from enas.runs.records import Best, Compared, Config, Pareto, ParetoPoint, Result, Retrained, epochs, ticks
@@ -215,12 +216,13 @@ def derived(run: Run) -> str:
         for e in best.ranked
     ]
     names = ("rank", "architecture", *(f"{key.replace('_', ' ')} {SHARED}" for key in keys), "parameters")
+    warning = f"""<p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> From scratch,
+each reaches another {name}.</p>"""
     return f"""{html}<figure><figcaption><code>{_text(first.id)}</code>: <b>{first.parameters:,} parameters</b> when
 trained from scratch</figcaption>\n<div class="drawing">{cells}</div></figure>
 <details><summary>As text</summary><pre>{escape(render.to_text(space, arch))}</pre></details>
-<h2>Ranked by shared weights</h2>
-<p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> From scratch, each reaches another
-{name}.</p>\n{table(names, rows)}{_pareto(run, best.pareto) if best.pareto else ""}"""
+{f"<h2>Ranked by shared weights</h2>{warning}" if best.judged is None else by_trainings(best, best.judged)}
+{"" if best.judged else table(names, rows)}{_pareto(run, best.pareto) if best.pareto else ""}"""
 
 
 def sure(run: Run) -> str:
@@ -313,7 +315,10 @@ def _learning(metrics: Sequence[Values], warm_up: int) -> str:
 
 def trainings(run: Run) -> str:
     first = run.best.ranked[0].id if run.best else "none"
-    folders = sorted(file.parent for file in run.path.glob("retrain/*/config.json"))
+    names = ("config.json", "metrics.jsonl")
+    folders = sorted({file.parent for name in names for file in run.path.glob(f"retrain/*/{name}")})
+    for folder in folders:
+        Config.read(folder)  # one that is missing is not passed over
     losses: list[Line] = []
     figures: list[Line] = []
     metric = UNKNOWN

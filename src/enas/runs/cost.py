@@ -36,7 +36,7 @@ def plan_for(
     """Returns the plan of a run folder, a preset, or `module:function` of a problem. `latencies`: a
     file that `enas latency` wrote."""
     if Path(what).is_dir():
-        plan = Plan.of(RunFolder.open(Path(what)).config)
+        plan = Plan.recorded(RunFolder.open(Path(what)))
     elif ":" in str(what):
         plan = problem_plan(str(what))
     else:
