@@ -202,7 +202,7 @@ class Plan:
         """Returns the search space."""
         return make_space(self.names.space, self.settings.space)
 
-    @property
+    @cached_property
     def limited_space(self) -> SearchSpace:
         """Returns the search space with the limits on costs; ValueError where nothing is within
         them."""
