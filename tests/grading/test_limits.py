@@ -20,6 +20,7 @@ from enas.grading.opened import OpenedRun
 from enas.grading.oracle import Table, Truth, play_all
 from enas.grading.studies import STUDIES, drawn, single_changes
 from enas.grading.verdict import drawn_for
+from enas.procedures.derive import preferred
 from enas.runs.files import read_json
 from enas.runs.plan import Plan, preset_plan
 from enas.runs.records import Best, Result
@@ -27,6 +28,7 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Limits
 from enas.spaces.nasbench_macro import to_string
 from enas.spaces.registry import SPACES
+from enas.strategies.random_search import RandomSearch
 
 BEFORE = Path(__file__).parents[1] / "runs_of_before" / "digits-micro"
 
@@ -198,14 +200,9 @@ def test_a_run_under_limits_obeys_from_search_to_report(tmp_path: Path, capsys: 
         assert plan.limits.hold(plan.cost(arch))
     assert len(best.pareto.scored) >= 6
     assert best.policy is not None
-    within = plan.limited_space.samples(random.Random(1), 300)[0]
-    forbidden = {  # options that next to no architecture within the limits takes
-        (decision.name, option)
-        for decision in plan.space.decisions
-        for option in decision.options
-        if not any(decision.contains(arch.choices[decision.name], option) for arch in within)
-    }
-    assert all(best.policy.random[name][option] == 0 for name, option in forbidden)
+    random_search, draws = RandomSearch(plan.limited_space, seed=plan.seed), best.policy.draws
+    assert best.policy.random == preferred(random_search, plan.space, draws)
+    assert best.policy.random != preferred(RandomSearch(plan.space, seed=plan.seed), plan.space, draws)
     scored = f"{len(front)} of {len(best.pareto.scored)} that were scored on one minibatch by shared weights"
     assert f"{scored} have a larger reward than all that cost as much or less" in said
     assert all(point.id in said for point in best.pareto.points)
@@ -213,4 +210,5 @@ def test_a_run_under_limits_obeys_from_search_to_report(tmp_path: Path, capsys: 
     assert main(["report", str(run)]) == 0
     page = (run / "report.html").read_text()
     assert "Reward against cost" in page
-    assert f"of {len(best.pareto.scored)} architectures" in page
+    assert f"Of {len(best.pareto.scored)} architectures that were scored on one minibatch, {len(front)} have" in page
+    assert all(f"<summary><code>{point.id}</code></summary>" in page for point in best.pareto.points)

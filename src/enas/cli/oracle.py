@@ -12,7 +12,6 @@ from tyro.conf import Positional
 
 from enas.cli.commands import Maybe, command, limits_of, parse
 from enas.grading.asked import Asked
-from enas.spaces.costs import Limits
 from enas.tasks.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -53,9 +52,9 @@ class OracleFlags(Asked):
 @command("oracle", "strategies and searches against a table of the truth (NAS-Bench-201, NAS-Bench-Macro)")
 def oracle(args: list[str]) -> int:
     flags = parse(OracleFlags, args, "oracle")
-    from enas.grading.oracle import Contest, Truth, held_against
+    from enas.grading.oracle import NO_LIMITS, Contest, Truth, held_against
 
-    truth = Truth.read(flags.what, flags.table, flags, flags.table_only, limits_of(flags, Limits()))
+    truth = Truth.read(flags.what, flags.table, flags, flags.table_only, limits_of(flags, NO_LIMITS))
     if truth.note:
         print(f"note: {truth.note}")
     if truth.feasible is not None:

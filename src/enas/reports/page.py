@@ -239,15 +239,17 @@ def _pareto(run: Run, pareto: Pareto) -> str:
     factor, unit = COST_UNITS[pareto.kind]
     rows = [
         (
-            f"<code>{_text(point.id)}</code>",
-            f"{point.cost * factor:,.3f}",
+            f"<details><summary><code>{_text(point.id)}</code></summary><pre>{escape(_drawn(point))}</pre></details>",
+            f"{point.cost * factor:,.4g}",
             f"{point.reward:.4f}",
-            f"<details><summary>choices</summary><pre>{escape(_drawn(point))}</pre></details>",
         )
         for point in pareto.points
     ]
-    names = ("architecture", unit, f"reward {SHARED}", "what it is")
-    return f"<h2>Reward against cost</h2>\n{pareto_chart(pareto, reward)}{table(names, rows)}"
+    names = ("architecture", unit, f"reward {SHARED}")
+    return f"""<h2>Reward against cost</h2>
+<p>Of {len(pareto.scored)} architectures that were scored on one minibatch, {len(pareto.points)} have a larger reward than
+all that cost as much or less.</p>
+<div class="one">{pareto_chart(pareto, reward)}</div>\n{table(names, rows)}"""
 
 
 def _drawn(point: ParetoPoint) -> str:
