@@ -51,7 +51,12 @@ SPACES = {
     "digits-micro": (*IMAGES, "--space.num-nodes", "2"),
     "digits-macro": (*IMAGES, "--space.num-layers", "3"),
     "nasbench201": (*IMAGES, "--space.num-nodes", "3"),
-    "nasbench_macro": (*IMAGES, "--space.num-layers", "4"),
+    "nasbench_macro": (
+        *IMAGES,
+        "--space.num-layers",
+        "4",
+        *(f"--{net}.stem-stride=1" for net in ("network", "retrain.network")),
+    ),
     "text-rnn": TEXT,
 }
 MOMENTS = 60  # of writes: the Nth is drawn up to here

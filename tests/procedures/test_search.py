@@ -83,7 +83,7 @@ def test_resumed_at_any_step_equals_uninterrupted(tmp_path: Path, strategy: str)
     plan = tiny(strategy=strategy)
     plan = plan.with_settings(search=dataclasses.replace(plan.settings.search, epochs=2))
     whole = plan.search()
-    with RunFolder.create(tmp_path / "whole", {"command": "search"}) as folder:
+    with RunFolder.create(tmp_path / "whole", tiny().to_dict("search")) as folder:
         for event in whole.run():
             log(folder, event)
         folder.checkpoint(whole.state())
@@ -92,7 +92,7 @@ def test_resumed_at_any_step_equals_uninterrupted(tmp_path: Path, strategy: str)
     # One run that is killed after every single event: after each, logs go on past the checkpoint
     # and are lost.
     path = tmp_path / "broken"
-    RunFolder.create(path, {"command": "search"}).close()
+    RunFolder.create(path, tiny().to_dict("search")).close()
     for count in range(events):
         with RunFolder.open(path) as folder:
             procedure = plan.search()

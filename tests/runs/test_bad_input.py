@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -313,6 +314,9 @@ def test_run_folders(name: str, run: Path, capsys: pytest.CaptureFixture[str]) -
     assert {file: file.read_bytes() for file in before} == before, "nothing that was there is lost"
 
 
+SOME = 12
+
+
 @pytest.mark.slow
 def test_what_a_foreign_run_says_is_escaped_or_refused(run: Path) -> None:
     """Whatever stands in the place of a value in any file of a run: what is not refused when it is
@@ -336,7 +340,8 @@ def test_what_a_foreign_run_says_is_escaped_or_refused(run: Path) -> None:
                 read_run(run)
                 accepted.append(number)
         shown = 0
-        for numbers in (accepted, *([number] for number in accepted)):
+        some = random.Random(0).sample(accepted, min(SOME, len(accepted)))  # a page takes a while
+        for numbers in (accepted, *([number] for number in some)):
             with_attack(*numbers)
             with contextlib.suppress(ValueError):
                 html = page(read_run(run))

@@ -50,8 +50,8 @@ class SearchFlags:
     max_macs: Maybe[str] = None
     """Most multiply-accumulates per image or token, such as 600M."""
     max_memory: Maybe[str] = None
-    """Most bytes of activations that a training step from scratch keeps, such as 2G,
-    by an estimate without weights and optimiser: `enas cost` shows it."""
+    """Most bytes of activations that a training step from scratch keeps, such as 2G:
+    an estimate without weights and optimiser, whose error docs/commands.md says."""
     max_latency: Maybe[str] = None
     """Longest forward pass, such as 8ms, as --latency-table predicts it."""
     latency_table: Maybe[Path] = None

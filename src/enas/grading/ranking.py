@@ -131,7 +131,8 @@ def _place(arch: Architecture, truth: Mapping[Architecture, float], metric: Metr
     costs, cost = [metric.cost(other) for other in truth.values()], metric.cost(score)
     better, worse = sum(other < cost for other in costs), sum(other > cost for other in costs)
     place = {"id": arch.id, "score": score, "rank": better + 1, "better_than": worse / len(truth), "seeds": seeds}
-    return Place.from_json({**place, **arch.to_dict()})
+    what = {name: value for name, value in arch.to_dict().items() if name != "version"}
+    return Place.from_json({**place, **what})
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ controller that never learns. Each has a folder inside the run and goes on where
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from itertools import islice
 from pathlib import Path
@@ -45,7 +46,7 @@ def random_search(trainings: Trainings) -> Architecture:
     _finish(trainings, plan, folder)
     settings = from_dict(plan.settings.derive, {**trainings.best.settings, "uniform": 0})
     best = Best.find(folder)
-    if best is None or best.settings != to_dict(settings):
+    if best is None or best.settings != json.loads(json.dumps(to_dict(settings))):
         derive(folder, settings=settings, listen=trainings.listen)
         best = Best.read(folder)
     return best.architecture
