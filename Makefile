@@ -29,10 +29,10 @@ $(VENV)/.dev: $(VENV)/.tested
 
 demo: $(VENV)/.installed  ## search, derive, retrain, compare with uniform cells, report: about three minutes on two cores
 	rm -rf runs/demo
-	$(BIN)/enas search digits-micro --seed $(SEED) --out runs/demo
+	$(BIN)/enas search scattered-micro --seed $(SEED) --out runs/demo
 	$(BIN)/enas derive runs/demo
 	$(BIN)/enas retrain runs/demo
-	$(BIN)/enas compare runs/demo --cells 8
+	$(BIN)/enas compare runs/demo --cells 12 --seeds 3
 	$(BIN)/enas report runs/demo
 
 demo-text: $(VENV)/.installed  ## the same for recurrent cells on text, beside an LSTM of as many parameters: five minutes
@@ -52,7 +52,8 @@ check: $(VENV)/.dev  ## format, lint, types, fast tests
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow"
 
-soak: $(VENV)/.tested  ## every documented command at full size, MINUTES each, both demos with two seeds: about an hour
+soak: $(VENV)/.tested  ## 50 kills in each space, every documented command at full size, MINUTES each, both demos with two seeds: about an hour
+	$(BIN)/python tests/kills.py --kills 50
 	$(BIN)/python tests/soak.py $(MINUTES)
 
 bench: $(VENV)/.installed  ## speed, as ratios measured in one run

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,9 +20,10 @@ import pytest
 # Tests are small and run side by side: threads would only wait for each other. Read when torch is
 # loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="enas-tests-")  # the key of runs that name code
 
 
-MOST_SECONDS = 10.0  # of processor time; the longest take three, and some of them import what is large
+MOST_SECONDS = 20.0  # of processor time; the longest take three on a quiet machine, and some import what is large
 
 
 @pytest.hookimpl(wrapper=True)
@@ -80,7 +82,7 @@ class InThisProcess(concurrent.futures.Executor):
     def __init__(self, workers: int, context: Any, initializer: Any, initargs: tuple[Any, ...]):
         from enas.runs import jobs
 
-        jobs._halt = initargs[0]
+        jobs._halted = initargs[0]
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
@@ -92,6 +94,7 @@ class InThisProcess(concurrent.futures.Executor):
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many trainings run one after the other here, not in processes of their own."""
     monkeypatch.setattr("enas.runs.jobs.ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr("enas.runs.derive.side_by_side", lambda plan: 1)
 
 
 @pytest.fixture(autouse=True, scope="session")

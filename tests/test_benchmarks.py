@@ -14,7 +14,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import gpu, steps  # noqa: E402
+from benchmarks import gpu, limits, steps  # noqa: E402
 
 from enas.cli.main import main  # noqa: E402
 from enas.runs.presets import registry as presets  # noqa: E402
@@ -102,3 +102,13 @@ import benchmarks.gpu
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", limits.PRESETS)
+def test_a_trained_policy_obeys_the_limit_of_every_space(space: str) -> None:
+    """At the 20th percentile of cost; frequencies are those of its scores."""
+    found = limits.measured(space, 2000)
+    assert found["obey"] == found["asked"] == 2000
+    assert found["p_value"] > 1e-3
+    assert found["categories"] > 1

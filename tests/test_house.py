@@ -15,6 +15,7 @@ import enas
 
 SOURCE = Path(enas.__file__).parent
 ROOMS = [
+    "reading",
     "ranges",
     "plugins",
     "state",
@@ -34,6 +35,7 @@ FILES = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path f
 MODULES = sorted(set(FILES) - FACE)
 TORCH_FREE = (
     *(
+        "reading",
         "ranges",
         "plugins",
         "spaces",

@@ -12,8 +12,11 @@ import dataclasses
 import importlib
 import inspect
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -42,6 +45,8 @@ class Entry:
     @property
     def make(self) -> Any:
         """The class or function itself."""
+        if self.where.startswith("enas."):
+            trust(self.where)  # it is registered here, whatever a file names
         return load(self.where)
 
 
@@ -89,6 +94,7 @@ class Registry(MutableMapping[str, E]):
     def __getitem__(self, name: str) -> E:
         if name not in self._entries:
             point = self._points[name]
+            trust(f"{point.module}:{point.attr}")  # whoever installed the package lets it run
             try:
                 self._entries[name] = self.made(f"{point.module}:{point.attr}")
             except (ValueError, ImportError, AttributeError) as error:
@@ -120,6 +126,7 @@ def _package(point: EntryPoint) -> str:
 def load(where: str) -> Any:
     """Returns the thing at `package.module:thing`; the current folder counts as a place of modules.
     ValueError where there is no such module, or no such thing in it."""
+    _check_trusted(where)
     name, _, attribute = where.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -143,6 +150,61 @@ def entry_of(what: str, name: str, registry: Registry[E]) -> E:
         return registry.made(name)
     check_name(what, name, registry)
     return registry[name]
+
+
+# ------------------------------------------------------------------ code that a file names
+DOTTED = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
+_unasked: ContextVar[frozenset[str]] = ContextVar("unasked", default=frozenset())
+_trusted: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())
+_asks: ContextVar[Callable[[str], bool]] = ContextVar("asks", default=lambda path: False)
+
+
+def dotted(data: object) -> frozenset[str]:
+    """Returns every `package.module:thing` in what JSON holds."""
+    found, left = set[str](), [data]
+    while left:
+        part = left.pop()
+        if isinstance(part, str) and len(part) < 500 and DOTTED.fullmatch(part):
+            found.add(part)
+        elif isinstance(part, Mapping):
+            left += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple):
+            left += part
+    return frozenset(found)
+
+
+def named_by_file(data: object) -> None:
+    """Takes note of the code that a file names: it is asked for before it is imported, because
+    whoever wrote the file would choose what runs here."""
+    _unasked.set(_unasked.get() | dotted(data))
+
+
+def trust(*paths: str) -> None:
+    """Lets these be imported, also where a file names them."""
+    _trusted.set(_trusted.get() | set(paths))
+
+
+@contextmanager
+def asking(ask: Callable[[str], bool], trusted: Iterable[str] = (), all_of_them: bool = False) -> Iterator[None]:
+    """Inside, `ask` says whether code that a file names may be imported. `trusted`: what the user
+    typed, whose code is asked for by that."""
+    typed = {word.rpartition("=")[2] for word in trusted}
+    before = _unasked.get(), _trusted.get(), _asks.get()
+    _asks.set(lambda path: all_of_them or path in typed or ask(path))
+    try:
+        yield
+    finally:
+        for variable, value in zip((_unasked, _trusted, _asks), before, strict=True):
+            variable.set(value)  # type: ignore[attr-defined]
+
+
+def _check_trusted(path: str) -> None:
+    if path in _unasked.get() - _trusted.get() and not _asks.get()(path):
+        raise ValueError(
+            f"a file that was not made here names code, '{path}', which would be imported and run: look at it first, then"
+            " say so with --trust (in Python: enas.plugins.trust)"
+        )
+    trust(path)
 
 
 def callable_at(what: str, path: str) -> Callable[..., Any]:

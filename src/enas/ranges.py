@@ -23,7 +23,9 @@ class Range:
     includes_high: bool = True
 
     def contains(self, value: float) -> bool:
-        """Returns whether a number is in the range; nan is in none."""
+        """Returns whether a number is in the range; nan and infinity are in none."""
+        if not math.isfinite(value):
+            return False
         above = self.low <= value if self.includes_low else self.low < value
         return above and (value <= self.high if self.includes_high else value < self.high)
 
@@ -38,6 +40,8 @@ POSITIVE = Range("above 0", 0, includes_low=False)
 SHARE = Range("between 0 and 1", 0, 1)
 INSIDE = Range("between 0 and 1, without both", 0, 1, includes_low=False, includes_high=False)
 RATE = Range("at least 0 and below 1", 0, 1, includes_high=False)  # dropout, momentum
+SIZE = Range("between 1 and 256", 1, 256)  # nodes and layers of a space: the paper has at most 12
+THREADS = Range("between 1 and 1024", 1, 1024)  # torch ends the process at 100,000
 
 
 @lru_cache
@@ -54,12 +58,28 @@ def check_ranges(settings: object, group: str, **ranges: Range) -> None:
     flags without a group.
     """
     prefix = f"{group}." if group else ""
+    for name, value in vars(settings).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{prefix}{name} is a finite number; got {value}")
     for name, allowed in ranges.items():
         value = getattr(settings, name)
         if value is not None and not allowed.contains(value):
             raise ValueError(f"{prefix}{name} is {allowed.rule}; got {value}")
     for name, values in literals(type(settings)).items():  # type: ignore[arg-type]
         check_name(prefix + name, getattr(settings, name), values)
+
+
+def short(value: object) -> str:
+    """Returns a value as an error shows it, however large it is."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def check_finite(*numbers: float) -> None:
+    """Raises a ValueError for the first number that is not finite."""
+    for number in numbers:
+        if not math.isfinite(number):
+            raise ValueError(f"a number is finite; got {number}")
 
 
 def check_name(what: str, name: object, names: Iterable[object]) -> None:

@@ -305,9 +305,9 @@ def test_help_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         (("search", "digits-micro", "--search.epoch", "3"), ("--search.epoch",)),
         (("search", "digits-micro", "--network.dropout", "1.5"), ("network.dropout is at least 0 and below 1", "1.5")),
         (("search", "digits-micro", "--space.ops", "conv_9x9"), ("an op is one of", "conv_9x9")),
-        (("search", "digits-micro", "--space.num-nodes", "0"), ("at least 1",)),
+        (("search", "digits-micro", "--space.num-nodes", "0"), ("between 1 and 256",)),
         (("search", "digits-micro", "--max-time", "soon"), ("20m", "soon")),
-        (("search", "digits-micro", "--threads", "0"), ("threads is at least 1",)),
+        (("search", "digits-micro", "--threads", "0"), ("threads is between 1 and 1024",)),
         (("search", "digits-micro", "--device", "tpu"), ("device 'tpu'",)),
         (("search", "digits-micro", "--config", "nowhere.json"), ("no file 'nowhere.json'",)),
         (("search", "cifar10-micro"), ("--data",)),
@@ -387,7 +387,7 @@ def test_an_architecture_file_trains_in_its_own_space(tmp_path: Path) -> None:
 
 
 def test_retraining_a_run_takes_where_and_how_to_run(derived: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one_line(capsys, enas("retrain", derived, "--threads", 0), "threads is at least 1")
+    one_line(capsys, enas("retrain", derived, "--threads", 0), "threads is between 1 and 1024")
     one_line(capsys, enas("retrain", derived, "--data", "elsewhere"), "takes no folder")
     one_line(capsys, enas("retrain", derived, "--recipe", "paper"), "its own preset and recipe")
 
@@ -407,6 +407,7 @@ def test_steps_out_of_order_name_the_missing_one(run: Path, capsys: pytest.Captu
 def test_a_damaged_checkpoint_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run / CHECKPOINT
     path.write_bytes(path.read_bytes()[:1000])
+    (run / "checkpoint.previous.safetensors").unlink()
     one_line(capsys, enas("derive", run), "damaged")
     one_line(capsys, enas("resume", run), "damaged")
 

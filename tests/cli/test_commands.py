@@ -32,11 +32,13 @@ FEW += " --derive.keep 2 --derive.uniform 3 --retrain.epochs 1 --threads 1"  # t
 IMAGES = "--data.train 60 --data.validation 40 --task.batch-size 20 --task.reward-batch 20 --retrain.task.batch-size 20"
 IMAGES += " --network.filters 4 --retrain.network.filters 4"
 WORDS = "--data.train 2000 --network.hidden 8 --retrain.network.hidden 8 --retrain.task.test-batch 64 --space.num-nodes 2"
+TAUGHT = "--derive.trainings 6 --derive.rounds 2 --derive.finalists 2 --derive.finalist-steps 2"
 FINALS = "--derive.finalists 2 --derive.finalist-steps 3"
 
 # What makes a line small: a pattern, and the flags that are added where it matches.
 REDUCED = (
-    (r"enas search (digits|cifar10)-micro", f"{FEW} {IMAGES} --space.num-nodes 2"),
+    (r"enas search (digits|scattered|cifar10)-micro", f"{FEW} {IMAGES} --space.num-nodes 2"),
+    (r"enas search scattered-micro", TAUGHT),
     (r"enas search digits-micro|enas search text-rnn", FINALS),
     (r"enas search (digits|cifar10)-macro", f"{FEW} {IMAGES} --space.num-layers 3"),
     (r"enas search nasbench201", f"{FEW} {IMAGES}"),

@@ -20,7 +20,7 @@ from scipy import stats
 from enas import api
 from enas.cli.main import main
 from enas.grading.opened import OpenedRun
-from enas.grading.oracle import play, read_table
+from enas.grading.oracle import Table, Truth, play, read_table
 from enas.grading.ranking import Grade, grade
 from enas.procedures.statistics import coefficient, difference, interval, kendall, rank, spearman
 from enas.runs.plan import make_plan
@@ -194,6 +194,28 @@ def test_bad_tables_say_what_is_wrong(tmp_path: Path) -> None:
     for says, path in cases.items():
         with pytest.raises(ValueError, match=says):
             read_table(path, SMALL, from_string)
+
+
+def test_a_table_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
+    rows = [{"arch": to_string(arch), "accuracy": str(i)} for i, arch in enumerate(SMALL.enumerate())]
+    path = written(tmp_path / "t.csv", rows)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_table(path, SMALL, from_string).columns["accuracy"][1] == 1.0
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "9" * 400, "1e999"])
+def test_a_figure_that_is_not_finite_is_refused(value: str, tmp_path: Path) -> None:
+    rows = [{"arch": to_string(arch), "accuracy": value} for arch in SMALL.enumerate()]
+    with pytest.raises(ValueError, match=r"columns of a table are (finite )?numbers"):
+        read_table(written(tmp_path / "t.csv", rows), SMALL, from_string)
+
+
+def test_shares_are_not_taken_for_percent(tmp_path: Path) -> None:
+    archs = tuple(SMALL.enumerate())
+    shares = Table("t", archs, {"accuracy": tuple(i / len(archs) for i in range(len(archs)))})
+    truth = Truth(shares, SMALL, "p", "r", "accuracy", "accuracy", "", None)
+    with pytest.raises(ValueError, match=r"in percent; the largest .accuracy. of .t. is 0\.8: it seems to hold"):
+        truth._checked()
 
 
 MACRO = nasbench_macro(NasBenchMacroSettings(num_layers=2))

@@ -18,6 +18,7 @@ from enas.cli.main import main
 from enas.grading.asked import Wanted
 from enas.grading.local import worse_by
 from enas.grading.macs import of_trainings
+from enas.grading.rivals import RIVALS
 from enas.grading.studies import STUDIES, Study, drawn, single_changes
 from enas.grading.verdict import verdict
 from enas.procedures.ensemble import Ensemble
@@ -325,7 +326,7 @@ def test_compare_says_what_time_left_out(tmp_path: Path, capsys: pytest.CaptureF
     capsys.readouterr()
     assert enas("compare", run, "--cells", 2, "--seeds", 2, "--all", "--max-time", "0s") == 0
     said, found = capsys.readouterr().out, read_json(run / "compare.json")
-    parts = ["uniform sharing", "disabled controller", "connections", "single changes"]
+    parts = ["uniform sharing", *RIVALS, "disabled controller", "connections", "single changes"]
     assert found["left_out"] == dict.fromkeys(parts, "time is up")
     assert all(f"left out: {name}: time is up" in said for name in parts)
     assert "verdict: " in said

@@ -3,6 +3,7 @@ built children's costs allows."""
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from functools import cache
 
@@ -26,7 +27,9 @@ from enas.spaces.limits.table import TableLimit
 from enas.spaces.limits.tree import TreeLimit
 from enas.spaces.limits.witness import WitnessLimit
 from enas.spaces.space import SearchSpace
-from laws import agree_everywhere, feasible
+from enas.strategies.reinforce import Reinforce
+from enas.strategies.settings import ReinforceSettings
+from laws import agree_everywhere, feasible, p_value
 
 FEW = ("sep_conv_3x3", "max_pool_3x3")
 SPACES = {
@@ -66,6 +69,33 @@ def test_prices_of_cells_and_layers_are_exact(name: str, kind: str, share: float
     agree_everywhere(space, limit, table, feasible(space, limits, costs.__getitem__))
 
 
+def asks_as_it_says(space: SearchSpace, within: set[Architecture]) -> None:
+    """A taught policy draws only what is within, as often as it scores it; its probabilities sum
+    to 1 over that."""
+    strategy = Reinforce(space, ReinforceSettings(learning_rate=0.02, normalise=True))
+    target = space.sample(random.Random(0))
+    for _ in range(12):
+        archs = strategy.ask(16)
+        strategy.tell(archs, [len(set(arch.choice_items) & set(target.choice_items)) for arch in archs])
+    whole = list(within)
+    with torch.no_grad():
+        probability = strategy.controller.score(whole).log_prob.double().exp()
+    assert float(probability.sum()) == pytest.approx(1, abs=1e-4)
+    assert float(probability.max()) > 1.5 / len(whole), "it has learned something"
+    drawn = strategy.ask(1500)
+    assert set(drawn) <= within
+    assert p_value(drawn, dict(zip(whole, probability.tolist(), strict=True))) > 1e-3
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_policy_under_a_limit_asks_as_it_scores(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the prices of real networks, and not by a table."""
+    monkeypatch.setattr(limited, "SMALL", 0)
+    bill, costs = known(name)
+    limits = limits_at(costs, "macs", 0.2)
+    asks_as_it_says(limited.limited(SPACES[name], limits, bill), feasible(SPACES[name], limits, costs.__getitem__))
+
+
 # ------------------------------------------------------------------------------ networks of a user
 def layer(width: int, stride: int = 1) -> nn.Module:
     return nn.Conv2d(4, 4, width, stride, width // 2)
@@ -100,9 +130,13 @@ def test_ones_own_networks_obey(
     if kind == "parameters" or expected is TreeLimit:
         assert isinstance(limit, TreeLimit)
         agree_everywhere(space, limit, TableLimit(space, limits, costs.__getitem__), within)
+        if kind == "macs":
+            asks_as_it_says(replace(space, limit=limit), within)
         return
     assert isinstance(limit, WitnessLimit)
     reached = set(replace(space, limit=limit).enumerate())
+    if kind == "macs":
+        asks_as_it_says(replace(space, limit=limit), reached)
     assert reached
     assert reached <= within
     assert KINDS[:3] == tuple(NAMES)

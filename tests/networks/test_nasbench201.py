@@ -93,7 +93,7 @@ def test_a_cell_without_a_way_through_gives_zeros(statistics: str) -> None:
 
 
 def test_settings_are_checked() -> None:
-    for wrong, says in (({"num_nodes": 1}, "space.num_nodes is at least 2"), ({"ops": ("a", "a")}, "distinct")):
+    for wrong, says in (({"num_nodes": 1}, "space.num_nodes is between 2 and 64"), ({"ops": ("a", "a")}, "distinct")):
         with pytest.raises(ValueError, match=says):
             NasBench201Settings(**wrong)  # type: ignore[arg-type]
     for broken, message in (

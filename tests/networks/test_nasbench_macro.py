@@ -146,7 +146,7 @@ def test_an_inverted_residual_adds_its_input_where_shape_stays() -> None:
 # --------------------------------------------------------------------------------------- settings
 def test_settings_are_checked() -> None:
     for wrong, says in (
-        ({"num_layers": 0}, "space.num_layers is at least 1"),
+        ({"num_layers": 0}, "space.num_layers is between 1 and 256"),
         ({"ops": ("a", "a")}, "distinct"),
         ({"ops": ()}, "distinct"),
         ({"ops": ("none", "identity")}, "are ops that compute something; got 'none'"),

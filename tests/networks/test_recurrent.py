@@ -172,7 +172,7 @@ def test_wrong_tokens(parse: Any, tokens: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"num_nodes": 0}, "space.num_nodes is at least 1; got 0"),
+        ({"num_nodes": 0}, "space.num_nodes is between 1 and 256; got 0"),
         ({"ops": ()}, "distinct names, at least one"),
         ({"output": "last"}, "space.output is one of loose_ends, all; got 'last'"),
         ({"sharing": "none"}, "space.sharing is one of edge, edge_op; got 'none'"),

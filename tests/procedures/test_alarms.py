@@ -51,6 +51,13 @@ def test_each_failure_raises_its_alarm(name: str) -> None:
     assert re.search(says, text)
 
 
+def test_a_policy_that_stands_still_raises_its_alarm() -> None:
+    (text,) = alarms(GOOD, SPACE, GOOD["entropy"])
+    assert re.search(r"stands still: its entropy is 30\.0 nats as in the epoch before", text)
+    assert alarms(GOOD, SPACE, GOOD["entropy"] + 1e-12) == []
+    assert alarms({"ops": {}}, SPACE, None) == [], "random search has no entropy"
+
+
 def test_skips_are_not_an_op() -> None:
     ops = {"network.conv_3x3": 0.1, "network.conv_5x5": 0.1, "network.skip": 0.8}
     assert alarms({"ops": ops}, conv_macro()) == []

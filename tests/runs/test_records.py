@@ -7,12 +7,14 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from enas.procedures.statistics import Interval, rank
+from enas.reading import sealed
 from enas.runs.files import Damaged, read_json, read_lines, write_atomically
 from enas.runs.records import (
     Best,
@@ -105,10 +107,10 @@ def test_an_earlier_file_is_written_as_it_was(kind: type[File], tmp_path: Path) 
     assert {k: v for k, v in after.items() if k not in words} == {k: v for k, v in before.items() if k not in words}
 
 
-def test_a_result_is_written_byte_for_byte_as_before(tmp_path: Path) -> None:
+def test_a_result_is_written_byte_for_byte_as_before_and_sealed(tmp_path: Path) -> None:
     folder = BEFORE / "retrain" / "51f6a8e91b-seed0"
     Result.read(folder).write(tmp_path)
-    assert (tmp_path / Result.FILE).read_bytes() == (folder / Result.FILE).read_bytes()
+    assert (tmp_path / Result.FILE).read_text() == sealed((folder / Result.FILE).read_text())
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: type(file).__name__)
@@ -142,6 +144,9 @@ def test_a_training_that_diverged_is_an_outcome(tmp_path: Path) -> None:
     (tmp_path / "timing.jsonl").write_text('{"event":"end","why":"diverged"}\n{"event":"begin"}\n')
     assert Result.of(tmp_path) is None, "it was begun again"
     Result({}, 9).write(tmp_path)
+    with pytest.raises(ValueError, match=r"has none"):
+        Result.of(tmp_path)
+    shutil.copy(BEFORE / "config.json", tmp_path)
     assert Result.of(tmp_path) == Result({}, 9)
 
 

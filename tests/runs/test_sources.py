@@ -283,13 +283,14 @@ OFF: dict[str, Any] = {
     "task.temporal_penalty": 0.0, "strategy.controller.op_tanh_constant": None,
     "strategy.controller.near_feedback": False, "strategy.controller.lstm_bias": True, "strategy.adam_beta1": 0.9,
     "strategy.adam_eps": 1e-8, "strategy.normalise": False, "derive.statistics": "batch", "derive.draw": "policy",
-    "derive.shortlist": 0, "derive.finalists": 0, "derive.pareto": "none", "search.cost_terms": (), "average": "none",
+    "derive.shortlist": 0, "derive.finalists": 0, "derive.trainings": 0, "derive.budget": 0.0,
+    "derive.pareto": "none", "search.cost_terms": (), "average": "none",
 }  # fmt: skip
 # What has no counterpart there: how something is measured or shown, what guards a run, parts of a
 # method that is off.
 FREE = re.compile(
     r"data\.(dataset|image_size|fit|corrupt|memory|workers|tokens)|task\.(eval_\w+|test_batch)|search\.(probes|max_skipped)|rollback\w*|average_interval"
-    r"|derive\.(keep|uniform|recalibration_steps|finalist_steps)|network\.(computation|batch_norm_eps)"
+    r"|derive\.(keep|uniform|recalibration_steps|finalist_steps|rounds|judges)|network\.(computation|batch_norm_eps)"
 )
 UNUSED = {  # by schedule; and by space
     "cosine_restarts": r"optimizer\.decay\w*",

@@ -176,4 +176,6 @@ def test_the_command_line_takes_and_prints_them(tmp_path: Path, capsys: pytest.C
     assert main(["retrain", "x" * 300]) == 2
     assert "is not a run" in capsys.readouterr().err
     assert main(["derive", "x" * 300]) == 2
-    assert "a name of a file or folder has at most 255 characters" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "has none (`enas search` makes one)" in error
+    assert error.count("\n") == 1

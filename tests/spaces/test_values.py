@@ -502,7 +502,7 @@ ERRORS = {
         lambda: space_of({"name": "conv_micro", "num_nodes": "5"}),
         "'num_nodes' of space 'conv_micro' is of type int; got '5'",
     ),
-    "no nodes": (lambda: space_of({"name": "conv_micro", "num_nodes": 0}), "at least 1; got 0"),
+    "no nodes": (lambda: space_of({"name": "conv_micro", "num_nodes": 0}), "between 1 and 256; got 0"),
     "ops twice": (
         lambda: ConvMicroSettings(ops=("identity", "identity")),
         "distinct names, at least one; got ['identity', ",

@@ -433,7 +433,7 @@ def test_a_run_that_diverges_goes_back_to_the_last_good_checkpoint(
         assert (event.skipped is None) == (event.step <= 3)
         states.append(copied(search.state()))
 
-    with RunFolder.create(tmp_path / "run", {"command": "search"}) as folder:
+    with RunFolder.create(tmp_path / "run", make_plan("text-rnn").to_dict("search")) as folder:
         with pytest.raises(Diverged):
             drive(folder, search, record, silent, never)
         assert len(states) == (3 if math.isnan(factor) else 6)  # weights that are not finite are not even written

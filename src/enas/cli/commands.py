@@ -10,10 +10,13 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args
 
 import tyro
 from tyro.conf import arg
+
+if TYPE_CHECKING:
+    from enas.spaces.costs import Limits
 
 
 def peek(args: list[str], names: tuple[str, ...]) -> dict[str, str | None]:
@@ -97,6 +100,17 @@ def optional(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Pri
         is_instance=lambda value: value is None or isinstance(value, kind),
         str_from_instance=lambda value: [str(value)],
     )
+
+
+def limits_of(flags: Any, before: Limits) -> Limits:
+    """Returns limits with those that flags give, such as `--max-params 3M`, in place of others."""
+    from enas.spaces.costs import amount, duration
+
+    given = {f.name: getattr(flags, f.name, None) for f in dataclasses.fields(before)}
+    values: dict[str, Any] = {
+        name: (duration if name == "max_latency" else amount)(text) for name, text in given.items() if text is not None
+    }
+    return dataclasses.replace(before, **values)
 
 
 def seconds(text: str | None) -> float | None:

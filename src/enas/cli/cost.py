@@ -16,6 +16,7 @@ class CostFlags:
     of activations and latency, in the network that is trained from scratch.
 
     enas cost runs/mine                       (all that it ranks)
+    enas cost runs/mine --measure 30          (and how long they take on this machine)
     enas cost enas_micro                      (by the paper's recipe of its preset)
     enas cost digits-micro                    (what random architectures cost: to choose a limit by)
     """
@@ -32,6 +33,8 @@ class CostFlags:
     """File that `enas latency` wrote; without it, latencies are those that a run knows."""
     samples: int = 200
     """Number of random architectures to show beside; 0: none."""
+    measure: int = 0
+    """Also build the architectures and time so many forward passes; the fastest counts. 0: not."""
 
 
 @command("cost", "parameters, multiply-accumulates, memory and latency of architectures")
@@ -43,12 +46,14 @@ def cost(args: list[str]) -> int:
     plan = plan_for(str(flags.preset or where), flags.recipe, flags.latency_table, flags.data)
     for arch in list(archs.values())[:1]:
         plan = plan.with_space(dict(arch.space))
-    found = priced(plan, archs, flags.samples)
+    found = priced(plan, archs, flags.samples, flags.measure)
     batch = plan.settings.retrain.task.batch_size
     print(f"in the network trained from scratch ({plan.preset}, {plan.recipe}); activations of a training step of {batch}")
-    print(f"{'':20}{'parameters':>14}{'MACs':>16}{'activations':>16}{'latency':>12}")
+    heads = f"{'':20}{'parameters':>14}{'MACs':>16}{'activations':>16}{'latency':>12}"
+    print(heads + (f"{'measured':>12}" if found.measured else ""))
     for name, costs in found.costs.items():
-        print(_row(name, costs.values()))
+        measured = f"{found.measured[name] * 1000:>9.3f} ms" if found.measured else ""
+        print(_row(name, costs.values()) + measured)
     for share, values in found.shares.items():
         print(_row(f"random, {share} % below", values))
     if plan.latencies is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
-from enas.cli.commands import Maybe, command, parse
+from enas.cli.commands import Maybe, command, parse, seconds
+from enas.procedures.settings import Judge
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class DeriveFlags:
     enas derive runs/mine --score-on minibatch     (the paper's way)
     enas derive runs/mine --pareto macs            (and what is best at each cost)
     enas derive runs/mine --finalists 16           (short trainings from scratch decide)
+    enas derive runs/mine --budget 10m             (ten core-minutes of them teach what is good)
     """
 
     run: Positional[Path]
@@ -46,7 +49,19 @@ class DeriveFlags:
     """Also keep what no other architecture beats in reward and in this cost at once;
     the report shows it."""
     finalist_steps: Maybe[int] = None
-    """Training steps of each finalist in a round."""
+    """Training steps of each finalist in a round, and of each short training."""
+    trainings: Maybe[int] = None
+    """Train this many from scratch for a short time, in rounds, and learn from them what is good;
+    0: none."""
+    budget: Maybe[str] = None
+    """As many of these trainings as fit into this processor time, such as 10m or 2h."""
+    rounds: Maybe[int] = None
+    """Number of rounds that these trainings are divided among."""
+    judges: Maybe[tuple[Judge, ...]] = None
+    """What they correct: the number of parameters, of multiply-accumulates,
+    scores without training, and shared weights."""
+    jobs: Maybe[int] = None
+    """Trainings side by side (default: as many as the cores allow; on a GPU one)."""
 
 
 @command("derive", "pick the best architectures of a search, by its shared weights")
@@ -55,9 +70,11 @@ def derive(args: list[str]) -> int:
     from enas.cli.display import Display, ranking
     from enas.reports.derive import derive as derive_run
 
-    changes = {name: value for name, value in vars(flags).items() if name != "run" and value is not None}
+    changes = {name: value for name, value in vars(flags).items() if value is not None}
+    changes |= {"budget": seconds(flags.budget)} if flags.budget else {}
+    workers = changes.pop("jobs", None)
     with Display() as display:
-        derive_run(flags.run, listen=display, **changes)
+        derive_run(changes.pop("run"), workers=workers, listen=display, **changes)
     ranking(flags.run)
-    print(f"next: enas retrain {flags.run}")
+    print(f"next: enas retrain {shlex.quote(str(flags.run))}")
     return 0

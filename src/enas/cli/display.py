@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from functools import singledispatchmethod
 from pathlib import Path
@@ -14,6 +15,7 @@ from enas.procedures.events import (
     Begun,
     Done,
     EpochEnd,
+    Judged,
     Member,
     RolledBack,
     Scored,
@@ -25,11 +27,22 @@ from enas.procedures.events import (
 )
 from enas.procedures.preview import Cost
 from enas.runs.files import read_json
+from enas.spaces.costs import COST_UNITS
 from enas.state import Record
 from enas.tasks.metrics import metric_in
 
 NO_FIGURES = str.maketrans("", "", "0123456789.+-")
 REFRESH = 0.2  # seconds between updates: a step of a small network takes less than a redraw
+
+
+STAGES = {
+    "minibatch": "score on a minibatch",
+    "uniform": "score random ones",
+    "validation": "score on validation data",
+    "alone": "train finalists",
+    "short": "train for a short time",
+    "final": "train the best for longer",
+}
 
 
 def span(seconds: float) -> str:
@@ -45,7 +58,7 @@ class Display:
     instead of a bar."""
 
     def __init__(self, console: Console | None = None):
-        self.console = console or Console(highlight=False)
+        self.console = console or Console(highlight=False, markup=False, emoji=False)
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -108,7 +121,15 @@ class Display:
 
     @__call__.register
     def _(self, event: Scored) -> None:
-        self._bar(f"score on {event.stage}", event.done, event.total, f"{event.done} of {event.total}")
+        text = f"{event.done} of {event.total}"
+        round_ = f"round {event.metrics['round']:g}, " if "round" in event.metrics else ""
+        self._bar(STAGES[event.stage], event.done, event.total, round_ + text)
+
+    @__call__.register
+    def _(self, event: Judged) -> None:
+        taus = ", ".join(f"{name} {tau}" for name, tau in event.taus.items())
+        self._say(f"{event.trainings} short trainings took {span(event.seconds)} of processor time")
+        self._say(f"they were ranked (Kendall's tau, 95 % interval) by {taus}")
 
     @__call__.register
     def _(self, event: Member) -> None:
@@ -122,7 +143,7 @@ class Display:
     @__call__.register
     def _(self, event: Stopped) -> None:
         self.stopped = event.why
-        again = event.again or f"enas resume {event.folder}"
+        again = event.again or f"enas resume {shlex.quote(str(event.folder))}"
         self._say(f"stopped, {event.why}: everything is saved; go on with: {again}")
 
     @__call__.register
@@ -130,7 +151,7 @@ class Display:
         if event.result is None and self.cost is not None:
             self._say(f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}")
             self._say("figures so far are of shared weights, not what a network reaches when trained from scratch")
-            self._say(f"next: enas derive {event.folder}")
+            self._say(f"next: enas derive {shlex.quote(str(event.folder))}")
 
     @__call__.register
     def _(self, event: Begun) -> None:
@@ -201,20 +222,27 @@ def ranking(run: Path) -> None:
     best = read_json(Path(run) / "best.json")
     shared = best["ranked"][0]["shared_weights"]
     score, by = "minibatch_reward", "minibatch reward of shared weights"
-    if "alone_reward" in shared:
+    if "short_reward" in shared:
+        score, by = "short_reward", "trainings from scratch, short ones and the final, longer ones"
+    elif "alone_reward" in shared:
         score, by = "alone_reward", "validation reward after a short training from scratch"
     elif best["score_on"] == "validation":
         score, by = "validation_reward", "validation reward of shared weights"
-    columns = {"reward": score}
+    columns = {"short reward" if score == "short_reward" else "reward": score}
+    if "final_reward" in shared:
+        columns["final reward"] = "final_reward"
     if metric := metric_in(shared):
         columns[f"validation {metric.name}"] = f"validation_{metric.name}"
     table = Table(title=f"ranked by {by} (a ranking, not results)", title_justify="left")
     for column in ("rank", "architecture", *columns, "parameters"):
         table.add_column(column, justify="left" if column == "architecture" else "right")
     for entry in best["ranked"][:10]:
-        scores = [f"{entry['shared_weights'][key]:.3f}" for key in columns.values()]
+        said = entry["shared_weights"]
+        scores = [f"{said[key]:.3f}" if key in said else "-" for key in columns.values()]
         table.add_row(str(entry["rank"]), entry["id"], *scores, f"{entry['parameters']:,}")
     Console().print(table)
+    if front := best.get("pareto"):
+        _pareto(front)
     if learned := best.get("policy_against_uniform"):
         Console(highlight=False).print(
             "on the same shared weights and minibatch, the median reward is"
@@ -222,6 +250,23 @@ def ranking(run: Path) -> None:
             f" ones; the policy's is better {learned['policy_beats_uniform']:.0%} of the time",
             soft_wrap=True,
         )
+
+
+def _pareto(front: Record) -> None:
+    """Prints the architectures that no other one beats in reward and cost at once."""
+    factor, unit = COST_UNITS[front["kind"]]
+    console, table = Console(highlight=False), Table()
+    console.print(
+        f"{len(front['points'])} of {len(front['scored'])} that were scored on one minibatch by shared weights have a"
+        " larger reward than all that cost as much or less:",
+        soft_wrap=True,
+    )
+    table.add_column("architecture")
+    table.add_column(unit, justify="right")
+    table.add_column("reward", justify="right")
+    for point in front["points"]:
+        table.add_row(point["id"], f"{point['cost'] * factor:,.4g}", f"{point['reward']:.3f}")
+    console.print(table)
 
 
 def trainings(rows: list[Record], train_on: str) -> None:

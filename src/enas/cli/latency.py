@@ -21,11 +21,11 @@ class LatencyFlags:
     """
 
     what: Positional[str]
-    """A preset, or a run folder."""
+    """A preset, a run folder, or `module:function` of a problem."""
     out: Path
     """File to write."""
     batch: int = 1
-    """Number of images, or of tokens side by side, of a forward pass."""
+    """Number of examples, or of tokens side by side, of a forward pass."""
     recipe: Maybe[str] = None
     """Recipe of the preset; without it, its default."""
     data: Maybe[Path] = None
@@ -35,7 +35,7 @@ class LatencyFlags:
     held_out: int = 20
     """Number of further networks that say how far off the sums are."""
     rounds: int = 15
-    """Forward passes of each network; the median counts."""
+    """Forward passes of each network; the fastest counts."""
     device: Maybe[str] = None
     """cpu or cuda; without it, as the plan says."""
     threads: Maybe[int] = None

@@ -1,18 +1,22 @@
 """The command line: `enas COMMAND ...`.
 
 Each command is a file with a dataclass, its flags, and a function. Flags of settings come from the
-dataclasses of the settings. A ValueError or OSError is shown as one line, with exit status 2;
-`ENAS_TRACEBACK=1` in the environment shows the whole traceback of a ValueError too.
+dataclasses of the settings. What a user or a machine can cause is shown as one line, with exit
+status 2; `ENAS_TRACEBACK=1` in the environment shows the whole traceback too. Warnings are a line
+each. Code that a file names is asked for before it is imported; `--trust` answers yes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 
+from enas import plugins
 from enas.cli import (  # noqa: F401
     check,
     compare,
@@ -20,6 +24,7 @@ from enas.cli import (  # noqa: F401
     data,
     derive,
     export,
+    judges,
     latency,
     oracle,
     presets,
@@ -36,7 +41,7 @@ from enas.cli.commands import COMMANDS
 
 ORDER = (
     *("search", "resume", "derive", "retrain", "compare", "report", "show", "export"),  # as one comes to need them
-    *("check", "presets", "data", "list", "cost", "latency", "oracle", "table", "reproduce"),
+    *("check", "presets", "data", "list", "cost", "latency", "oracle", "table", "judges", "reproduce"),
 )
 
 
@@ -47,19 +52,56 @@ def usage() -> str:
         "usage: enas COMMAND ...   (enas COMMAND --help says more)\n\n"
         "Neural architecture search with shared weights (ENAS) that grades its own search.\n\n"
         f"{rows}\n\n"
+        "With --trust a command imports the code that a run or a file of others names, without asking.\n\n"
         "A first run, on embedded data, a few minutes on a CPU:\n"
-        "  enas search digits-micro --out runs/first && enas derive runs/first && enas retrain runs/first\n"
+        "  enas search scattered-micro --out runs/first && enas derive runs/first && enas retrain runs/first\n"
         "  enas compare runs/first && enas report runs/first"
     )
 
 
-TRAINING = ("search", "resume", "derive", "retrain", "compare", "table")  # commands that hold on to memory
+TRAINING = ("search", "resume", "derive", "retrain", "compare", "table", "judges")  # commands that hold on to memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 2 after an error of one line, 130 after a second
     Ctrl-C."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    args = [arg for arg in given if arg != "--trust"]
+    with _any_terminal(), plugins.asking(_asked, trusted=args, all_of_them=len(args) < len(given)):
+        return _run(args)
+
+
+@contextlib.contextmanager
+def _any_terminal() -> Iterator[None]:
+    """Inside, a character that a terminal lacks is written as its number, because output must never
+    be what ends a run, and a warning is one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")
+
+    said = set[str]()
+
+    def say(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+        text = f"enas: {' '.join(str(message).split())}"
+        if issubclass(category, UserWarning) and text not in said:
+            said.add(text)
+            print(text, file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = say
+        yield
+
+
+def _asked(path: str) -> bool:
+    """Asks on a terminal whether code may be imported; elsewhere the answer is no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    question = f"enas: a file that you did not make here names code, '{path}'. Import and run it? [y/N] "
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(usage())
         return 0
@@ -80,12 +122,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("ENAS_TRACEBACK") == "1":
             traceback.print_exception(error)
         return _fail(str(error))
+    except MemoryError as error:
+        return _fail(_out_of_memory(error))
     except RuntimeError as error:
         from enas.procedures.events import Diverged
 
-        if not isinstance(error, Diverged):
-            raise
-        return _fail(str(error))
+        if isinstance(error, Diverged):
+            return _fail(str(error))
+        if "out of memory" in str(error) or "can't allocate memory" in str(error):
+            return _fail(_out_of_memory(error))
+        raise
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -93,9 +139,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno == errno.ENAMETOOLONG:
             return _fail(f"a name of a file or folder has at most 255 characters; got '{str(error.filename)[:40]}...'")
         what = f"'{error.filename}': " if error.filename else ""
-        return _fail(f"{what}{error.strerror or error}; what was saved before is whole, `enas resume RUN` goes on from it")
-    except KeyboardInterrupt:
-        return _fail("interrupted; `enas resume RUN` goes on from the last checkpoint", 130)
+        return _fail("; ".join([f"{what}{error.strerror or error}", *_notes(error)]))
+    except KeyboardInterrupt as error:
+        return _fail("; ".join(["interrupted", *_notes(error)]), 130)
+
+
+def _notes(error: BaseException) -> list[str]:
+    """Returns what was added to an error on its way: what was saved, and how to go on."""
+    return list(getattr(error, "__notes__", ()))
+
+
+def _out_of_memory(error: BaseException) -> str:
+    first = (str(error).splitlines() or [""])[0][:200]
+    advice = "a smaller batch or network takes less, such as half of --task.batch-size"
+    return "; ".join([f"memory is short{': ' * bool(first)}{first}", advice, *_notes(error)])
 
 
 def _fail(text: str, status: int = 2) -> int:

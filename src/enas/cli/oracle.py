@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from enas.cli.commands import Maybe, command, parse
+from enas.cli.commands import Maybe, command, limits_of, parse
 from enas.grading.asked import Asked
 from enas.tasks.metrics import METRICS
 
@@ -24,10 +24,10 @@ class OracleFlags(Asked):
     """Hold strategies and searches against the truth: a table that has the accuracy of every
     architecture.
 
-    enas oracle nasbench201 --table FILE           (each strategy by itself: what it learns from the
-    table, over many seeds) enas oracle nasbench_macro --table FILE        (the same on
-    NAS-Bench-Macro, which publishes test accuracy only) enas oracle runs/mine --table FILE
-    (a search with shared weights: where its best stands, how it ranks)
+    enas oracle nasbench201 --table FILE      (each strategy by itself, over many seeds)
+    enas oracle nasbench201 --table FILE --max-params 300k    (within a limit on the cost)
+    enas oracle nasbench_macro --table FILE   (this benchmark publishes test accuracy only)
+    enas oracle runs/mine --table FILE        (a search: where its best stands, how it ranks)
     """
 
     what: Positional[str]
@@ -38,6 +38,13 @@ class OracleFlags(Asked):
     nasbench_macro: the published JSON; or what `enas table build` wrote."""
     table_only: bool = False
     """Only play strategies against the table; naming the space does that anyway."""
+    max_params: Maybe[str] = None
+    """Most parameters of what strategies ask for, such as 300k, in the benchmark's own network:
+    `enas cost nasbench201 --recipe paper` says what architectures have."""
+    max_macs: Maybe[str] = None
+    """Most multiply-accumulates of what strategies ask for, per image, such as 60M."""
+    max_memory: Maybe[str] = None
+    """Most bytes of activations that a training step of it keeps, by an estimate, such as 2G."""
     out: Maybe[Path] = None
     """Folder for oracle.json and the picture (default: runs/oracle-SPACE, or the run's)."""
 
@@ -45,13 +52,15 @@ class OracleFlags(Asked):
 @command("oracle", "strategies and searches against a table of the truth (NAS-Bench-201, NAS-Bench-Macro)")
 def oracle(args: list[str]) -> int:
     flags = parse(OracleFlags, args, "oracle")
-    from enas.grading.oracle import Contest, Truth, held_against
+    from enas.grading.oracle import NO_LIMITS, Contest, Truth, held_against
 
-    truth = Truth.read(flags.what, flags.table, flags, flags.table_only)
+    truth = Truth.read(flags.what, flags.table, flags, flags.table_only, limits_of(flags, NO_LIMITS))
     if truth.note:
         print(f"note: {truth.note}")
+    if truth.feasible is not None:
+        print(f"within {truth.limits.about()}: {len(truth.feasible):,} of {len(truth.table.archs):,} architectures")
     out = flags.out or (truth.run.path if truth.run else Path("runs") / f"oracle-{truth.space.name}")
-    with _bar(truth.parts(flags)) as advance:
+    with bar(truth.parts(flags)) as advance:
         result, regrets = held_against(truth, flags, out, advance)
     files = f"{out / 'oracle.json'}"
     if isinstance(result, Contest):
@@ -66,8 +75,8 @@ def oracle(args: list[str]) -> int:
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[str], None]]:
-    """Yields `advance(text)`, to be called after each of `total` parts."""
+def bar(total: int | None) -> Iterator[Callable[[str], None]]:
+    """Yields `advance(text)`, to be called after each of `total` parts; None: nobody knows."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -87,9 +96,10 @@ def _show_contest(contest: Contest) -> None:
     columns, best = f"{contest.score} of the best by {contest.reward}", f"the best of all has {contest.best:.2f} %"
     print(f"{columns} so far, mean of {contest.seeds} seeds; {best}")
     marks = next(iter(contest.strategies.values())).score
-    print("queries    " + "".join(f"{q:>8}" for q in marks) + "   regret")
+    print("queries    " + "".join(f"{q:>8}" for q in marks) + f"   {'regret':18}in {contest.reward}")
     for name, found in contest.strategies.items():
-        print(f"{name:11}" + "".join(f"{score.mean:8.2f}" for score in found.score.values()) + f"   {found.regret}")
+        scores = "".join(f"{score.mean:8.2f}" for score in found.score.values())
+        print(f"{name:11}{scores}   {found.regret!s:18}{found.regret_in_rewards}")
     for line in contest.verdict:
         print(f"verdict: {line}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -89,5 +90,5 @@ def retrain(args: list[str]) -> int:
     if rows:
         trainings(rows, plan.settings.retrain.train_on)
         if is_run(what) and flags.arch is None:
-            print(f"next: enas compare {what}")
+            print(f"next: enas compare {shlex.quote(str(what))}")
     return display.status

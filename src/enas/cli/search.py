@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from enas.cli.commands import Maybe, asks_for_help, command, parse, peek, seconds, with_settings
+from enas.cli.commands import Maybe, asks_for_help, command, limits_of, parse, peek, seconds, with_settings
 
 if TYPE_CHECKING:
     from enas.runs.plan import Plan
@@ -50,7 +50,8 @@ class SearchFlags:
     max_macs: Maybe[str] = None
     """Most multiply-accumulates per image or token, such as 600M."""
     max_memory: Maybe[str] = None
-    """Most bytes of activations that a training step keeps, such as 2G."""
+    """Most bytes of activations that a training step from scratch keeps, such as 2G:
+    an estimate without weights and optimiser, whose error docs/commands.md says."""
     max_latency: Maybe[str] = None
     """Longest forward pass, such as 8ms, as --latency-table predicts it."""
     latency_table: Maybe[Path] = None
@@ -98,13 +99,7 @@ def search(args: list[str]) -> int:
 
 def _limited(plan: Plan, flags: Any) -> Plan:
     """Returns the plan with the limits that flags give, in place of its own."""
-    from enas.spaces.costs import amount, duration
-
-    given = {name: getattr(flags, name) for name in ("max_params", "max_macs", "max_memory", "max_latency")}
-    values: dict[str, Any] = {
-        name: (duration if name == "max_latency" else amount)(text) for name, text in given.items() if text is not None
-    }
-    plan = dataclasses.replace(plan, limits=dataclasses.replace(plan.limits, **values))
+    plan = dataclasses.replace(plan, limits=limits_of(flags, plan.limits))
     if flags.latency_table is not None:
         from enas.runs.cost import with_latencies
 

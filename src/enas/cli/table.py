@@ -55,8 +55,8 @@ def table(args: list[str]) -> int:
         return 0
     if flags.out is None:
         raise ValueError("`enas table build` writes a file: name it with --out, such as --out tables/mine.json.gz")
-    from enas.grading.opened import side_by_side
     from enas.grading.table import build
+    from enas.runs.jobs import side_by_side
     from enas.runs.loop import after
     from enas.runs.plan import make_plan
 

@@ -67,7 +67,7 @@ _BUILT_IN: dict[str, DatasetEntry] = {
     ),
     "scattered": DatasetEntry(
         "enas.data.scattered:load_scattered",
-        about="those digits at a random place of a 12x12 canvas, among pieces of others",
+        about="those digits at a random place of a 14x14 canvas, among pieces of others",
         needs_folder=False,
         how_to_get="is made of scikit-learn's digits, nothing to download",
     ),

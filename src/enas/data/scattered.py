@@ -22,8 +22,8 @@ def load_scattered(
     train: int | None = 2000,
     validation: int = 500,
     test: int = 4000,
-    canvas: int = 12,
-    distractors: int = 5,
+    canvas: int = 14,
+    distractors: int = 6,
     piece: int = 5,
 ) -> ImageData:
     """Returns canvases, (1, canvas, canvas), balanced over the ten classes of their digit.

@@ -28,6 +28,10 @@ class Wanted:
     """Hand-designed models to train too, as large: lstm, rhn; resnet, densenet_bc."""
     sharing: bool = False
     """Search again with random children (random search with weight sharing), train its best."""
+    rivals: bool = False
+    """Train what else the same processor time finds, and name the strongest in the verdict:
+    the best of random ones after short trainings, the one with most parameters,
+    and short trainings without shared weights."""
     disabled: int = 0
     """Test an ensemble of this many architectures of a controller that never learns (3.3: 250)."""
     local: int = 0
@@ -35,7 +39,8 @@ class Wanted:
     single: int = 0
     """Train this many of the networks that differ in a single answer (beyond the paper)."""
     all: bool = False
-    """All of --sharing --disabled 250 --local 8 --single 16, but for numbers that are given."""
+    """All of --rivals --sharing --disabled 250 --local 8 --single 16;
+    numbers that are given stay."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", cells=at_least(2), seeds=at_least(2), cell_seeds=at_least(1))
@@ -47,7 +52,9 @@ class Wanted:
         if not self.all:
             return self
         local, single = self.local or 8 * has_studies, self.single or 16
-        return dataclasses.replace(self, sharing=learns, disabled=self.disabled or 250, local=local, single=single)
+        return dataclasses.replace(
+            self, rivals=True, sharing=learns, disabled=self.disabled or 250, local=local, single=single
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,3 +98,31 @@ class TableWanted:
     def __post_init__(self) -> None:
         counts = {"cells": at_least(1), "seeds": at_least(1), "best": at_least(0), "repeats": at_least(0)}
         check_ranges(self, "", **counts, more_seeds=at_least(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgesWanted:
+    """Which judges are held against a table, and of how many architectures."""
+
+    cells: int = 100
+    """Number of random architectures of the table that every judge is asked for."""
+    passes: tuple[int, ...] = (10, 40)
+    """Passes over the training data after which shared weights are asked."""
+    batches: int = 4
+    """Validation minibatches that shared weights are asked on."""
+    steps: tuple[int, ...] = (160,)
+    """Steps of short trainings."""
+    teachers: tuple[int, ...] = (16, 32, 64)
+    """Numbers of short trainings that teach a regression."""
+    recipe: Annotated[str | None, arg(help_behavior_hint="")] = None
+    """The preset's recipe (default: its own)."""
+    data: Annotated[str | None, arg(help_behavior_hint="")] = None
+    """Folder of the data set."""
+    seed: int = 0
+    """Seed of the sample, the weights and the trainings."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "", cells=at_least(12), batches=at_least(1))
+        for name in ("passes", "steps", "teachers"):
+            if any(n < 1 for n in getattr(self, name)):
+                raise ValueError(f"--{name} are numbers of at least 1; got {' '.join(map(str, getattr(self, name)))}")

@@ -23,9 +23,10 @@ from enas.grading.local import studies_of, study_result
 from enas.grading.macs import of_search, of_trainings
 from enas.grading.opened import OpenedRun, OutOfTime, Trainings
 from enas.grading.ranking import ranked_from_scratch
+from enas.grading.rivals import RIVALS, in_time
 from enas.grading.searches import disabled_controller, random_search
 from enas.grading.studies import STUDIES, Study
-from enas.grading.verdict import Verdict, uniform_architectures, verdict
+from enas.grading.verdict import Verdict, drawn_for, verdict
 from enas.procedures.events import Diverged, Done, Stopped
 from enas.procedures.statistics import Ranking
 from enas.runs.loop import Listener, silent
@@ -53,12 +54,15 @@ class Comparison:
     disabled: Disabled | None = None
     studies: dict[str, StudyResult] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    acceptance: float = 1.0
+    """Share of the random architectures drawn that obey the limits of the search."""
 
     # ----------------------------------------------------------------------------------- the parts
     def train_derived_and_random(self) -> None:
         """Diverged, and no verdict, where a training of the derived architecture diverged."""
         wanted, best, plan = self.wanted, self.trainings.best.architecture, self.trainings.plan
-        archs = uniform_architectures(plan.limited_space, wanted.cells, plan.seed, without=best)
+        space = self.trainings.run.plan.limited_space  # by the network of the search, whatever is trained here
+        archs, self.acceptance = drawn_for(space, wanted.cells, plan.seed, without=best)
         of_best = [self.trainings.job(best, seed) for seed in range(wanted.seeds)]
         of_random = [[self.trainings.job(arch, seed) for seed in range(wanted.cell_seeds)] for arch in archs]
         every = [*of_best, *(jobs[k] for k in range(wanted.cell_seeds) for jobs in of_random)]
@@ -81,6 +85,10 @@ class Comparison:
     def search_at_random(self) -> None:
         self.references[SHARING] = self.trainings.over_seeds(random_search(self.trainings), self.wanted.seeds)
 
+    def train_rival(self, name: str) -> None:
+        in_time(self.trainings)
+        self.references[name] = self.trainings.over_seeds(RIVALS[name](self.trainings), self.wanted.seeds)
+
     def disable_controller(self) -> None:
         self.disabled = disabled_controller(self.trainings, self.wanted.disabled)
 
@@ -96,6 +104,7 @@ class Comparison:
         return [
             *((model.name, partial(self.train_reference, model)) for model in references),
             *([(SHARING, self.search_at_random)] if wanted.sharing else []),
+            *((name, partial(self.train_rival, name)) for name in RIVALS if wanted.rivals),
             *([("disabled controller", self.disable_controller)] if wanted.disabled else []),
             *((study.name.replace("_", " "), partial(self.change, study, number)) for study, number in studies),
         ]
@@ -114,7 +123,10 @@ class Comparison:
         lost = [name for name, test in self.references.items() if not all(map(math.isfinite, test))]
         references = {name: test for name, test in self.references.items() if name not in lost}
         diverged, metric = self.wanted.cells - len(self.uniform), self.trainings.plan.metric
-        return verdict(self.derived, list(self.uniform.values()), metric, references, diverged, lost)
+        return verdict(
+            self.derived, list(self.uniform.values()), metric, references, diverged, lost,
+            rivals=(*RIVALS, SHARING), limits=self.trainings.run.plan.limits.about(), acceptance=self.acceptance,
+        )  # fmt: skip
 
     def write(self, count_work: bool = False) -> Verdict:
         """Writes compare.json. `count_work`: multiply-accumulates too, which takes a while."""
@@ -153,6 +165,14 @@ def compare_opened(
     listen: Listener = silent,
 ) -> Verdict | None:
     """Does what `compare` does, of a run that is open."""
+    with run.folder:
+        run.folder.lock("compare")
+        return _compare_locked(run, wanted, settings, workers, max_seconds, listen)
+
+
+def _compare_locked(
+    run: OpenedRun, wanted: Wanted, settings: Any, workers: int | None, max_seconds: float | None, listen: Listener
+) -> Verdict | None:
     best, plan = Best.read(run.path), run.plan
     wanted = wanted.completed(plan.learns, plan.space.name in STUDIES)
     if settings is not None:

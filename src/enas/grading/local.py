@@ -33,15 +33,16 @@ def studies_of(space: str, local: int, single: int) -> list[tuple[Study, int]]:
 
 def study_result(trainings: Trainings, study: Study, number: int, derived: Sequence[float]) -> StudyResult:
     """Trains `number` changed architectures, or as many as there are: a single one over as many
-    seeds as the derived one, whose test figures are `derived`. OutOfTime where it was stopped."""
-    plan = trainings.plan
+    seeds as the derived one, whose test figures are `derived`. What is changed obeys the limits of
+    the search. OutOfTime where it was stopped."""
+    plan, space = trainings.plan, trainings.run.plan.limited_space
     rng, there_are = random.Random(seed_of(plan.seed, "study", study.name)), None
     if study.name == SINGLE:
-        everything = list(single_changes(plan.space, trainings.best.architecture))
+        everything = list(single_changes(space, trainings.best.architecture))
         there_are = len(everything)
         changes = rng.sample(everything, min(number, there_are))
     else:
-        changes = drawn(study, plan.space, trainings.best.architecture, number, rng)
+        changes = drawn(study, space, trainings.best.architecture, number, rng)
     seeds = range(len(derived) if len(changes) == 1 else 1)
     if study.equal_parameters:  # each by a recipe of its own
         plans = [_as_large(trainings, arch) for _, arch in changes]

@@ -49,7 +49,7 @@ def _score(task: Task, net: Any, arch: Architecture) -> float:
 def of_search(run: OpenedRun) -> float:
     """Returns those of all that a search has trained and scored, estimated from a sample."""
     search = run.plan.with_settings(network=countable(run.plan.settings.network)).search()
-    children, space = sampled(run.path), run.plan.space
+    children, space = list(sampled(run.path)), run.plan.space
     archs = {child.id: space.architecture(child.choices) for child in children if child.choices}
     total = 0.0
     for phase in ("shared", "controller"):

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from enas.procedures.search import Search
 from enas.runs.folder import RunFolder
-from enas.runs.jobs import Job, retrain_many
+from enas.runs.jobs import Job, retrain_many, side_by_side
 from enas.runs.loop import Listener, after
 from enas.runs.plan import Plan
-from enas.runs.process import cores
 from enas.runs.records import Best, Result
 from enas.runs.retrain import retrain_folder
 from enas.spaces.architecture import Architecture, Reference
@@ -28,7 +27,7 @@ class OpenedRun:
     @classmethod
     def at(cls, path: str | Path) -> OpenedRun:
         folder = RunFolder.open(Path(path))
-        return cls(folder, Plan.of(folder.config))
+        return cls(folder, Plan.recorded(folder))
 
     @property
     def path(self) -> Path:
@@ -37,14 +36,8 @@ class OpenedRun:
     def search(self) -> Search:
         """Returns the search as its last checkpoint has it."""
         search = self.plan.search()
-        search.load(self.folder.read_checkpoint())
+        self.folder.put(self.folder.read_checkpoint(), search)
         return search
-
-
-def side_by_side(plan: Plan) -> int:
-    """Returns how many trainings a machine does at a time: its memory says on a GPU, else its
-    cores."""
-    return 1 if plan.device.startswith("cuda") else max(1, cores() // plan.threads)
 
 
 class OutOfTime(Exception):

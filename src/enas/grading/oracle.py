@@ -6,7 +6,11 @@ A strategy by itself is asked and told from the table: no weights, nothing to tr
 learns from. Its *regret* after q queries is the score of the best architecture of the table, minus
 the score of the best of its q queries by reward. Rewards and scores are two columns: where the
 benchmark has both, the accuracy of a short training on validation images, and of the full one on
-test images.
+test images. The regret in rewards, to the best reward of the table, is beside it: it is the
+strategy's own, where the other is in part luck.
+
+With limits on costs, all strategies are asked within them, and the best is the best within them.
+Costs are those of the network that the benchmark trained.
 
 A strategy asks for any architecture of a space, so it can be played only where the table has them
 all. In a sample, evolution would find no neighbours and a policy no answers to most of what it asks
@@ -20,10 +24,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -39,12 +41,15 @@ from enas.grading.ranking import Grade, grade
 from enas.grading.table import Built, is_built
 from enas.procedures.statistics import Interval, difference, interval
 from enas.ranges import check_name
+from enas.reading import from_json, read_whole
+from enas.runs.plan import preset_plan
 from enas.runs.presets.registry import config_of, preset_for
 from enas.runs.process import versions
 from enas.runs.records import Best, Compared
 from enas.runs.settings import to_dict
 from enas.runs.values import File, Value
 from enas.spaces.architecture import Architecture
+from enas.spaces.costs import Limits
 from enas.spaces.registry import SPACES, space_of
 from enas.spaces.space import SearchSpace
 from enas.strategies.registry import STRATEGIES
@@ -52,6 +57,7 @@ from enas.strategies.strategy import Strategy
 from enas.tasks.metrics import METRICS
 
 TABLE_ONLY = "--table-only plays strategies without a run: `enas oracle {} --table FILE --table-only`"
+NO_LIMITS = Limits()
 MARKS = (10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000)  # numbers of queries that a table shows
 
 
@@ -80,11 +86,11 @@ def read_table(
     if not path.is_file():
         raise ValueError(f"--table is a file of the benchmark's accuracies; there is none at '{path}'")
     try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-        rows = (_csv_rows if form == "csv" else _json_rows)(text, path)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, json.JSONDecodeError, zlib.error, RecursionError) as error:
+        text = read_whole(path).decode("utf-8-sig")  # spreadsheets write a byte order mark
+        content = list(csv.DictReader(text.splitlines())) if form == "csv" else from_json(text)
+    except (OSError, csv.Error, ValueError) as error:
         raise ValueError(f"'{path}' is not a {form.upper()} file that can be read: {error}") from None
+    rows = _csv_rows(content, path) if form == "csv" else _json_rows(content, path)
     archs = tuple(space.check(parse(published)) for published, _ in rows)
     if len(set(archs)) != space.size():
         raise ValueError(f"a table has each of the {space.size():,} architectures; '{path}' has {len(set(archs)):,}")
@@ -93,21 +99,22 @@ def read_table(
         columns = {name: tuple(float(row[name]) for _, row in rows) for name in names}
     except KeyError as error:
         raise ValueError(f"each architecture of a table has the same columns; in '{path}' one lacks {error}") from None
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"columns of a table are numbers; in '{path}': {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"columns of a table are numbers; in '{path}': {str(error)[:80]}") from None
+    for name, column in columns.items():
+        if not all(map(math.isfinite, column)):
+            raise ValueError(f"columns of a table are finite numbers; '{name}' of '{path}' holds one that is not")
     return Table(path.name, archs, columns)
 
 
-def _csv_rows(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _csv_rows(rows: list[dict[str, Any]], path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Returns (published form, values by column) of each architecture."""
-    rows = list(csv.DictReader(text.splitlines()))
     if not rows or "arch" not in rows[0]:
         raise ValueError(f"a table has a column 'arch' and one of numbers at least; '{path}' has not")
     return [(row["arch"], {name: row[name] for name in rows[0] if name not in ("arch", "index")}) for row in rows]
 
 
-def _json_rows(text: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
-    entries = json.loads(text)
+def _json_rows(entries: Any, path: Path) -> list[tuple[str, dict[str, Any]]]:
     if not isinstance(entries, dict) or not entries or not all(isinstance(entry, dict) for entry in entries.values()):
         raise ValueError(f"a table is a JSON object that has an object of numbers for each architecture; '{path}' is not")
     rows = []
@@ -132,13 +139,18 @@ class Truth:
     note: str  # what a reader of its figures has to know
     run: OpenedRun | None  # the search that is held against it
     built: Built | None = None  # where it is no published table
+    limits: Limits = NO_LIMITS
+    feasible: frozenset[Architecture] | None = None
+    """What is within the limits; None: everything."""
 
     @classmethod
-    def read(cls, what: str, file: Path, asked: Asked, table_only: bool = False) -> Truth:
+    def read(cls, what: str, file: Path, asked: Asked, table_only: bool = False, limits: Limits = NO_LIMITS) -> Truth:
         """Reads the table for `what`, a space or the folder of a search in it; for a table that
-        `enas table build` made, also its preset. ValueError where there is no table of the space,
-        or a column is missing."""
+        `enas table build` made, also its preset. `limits` are those of strategies; a search has its
+        own. ValueError where there is no table of the space, or a column is missing."""
         if is_built(file):
+            if limits.kinds:
+                raise ValueError("limits are for a benchmark's space by its name; a table of one's own takes none")
             return cls._of_built(what, file, asked, table_only)
         benchmarks = {name: entry.benchmark for name, entry in SPACES.items() if entry.benchmark}
         run = OpenedRun.at(what) if what not in benchmarks and Path(what).is_dir() else None
@@ -152,7 +164,8 @@ class Truth:
         benchmark, space = benchmarks[name], SPACES[name].make(SPACES[name].settings())
         table = read_table(file, space, benchmark.parse, benchmark.form)
         reward, score = asked.reward or benchmark.reward, asked.score or benchmark.score
-        return cls(table, space, preset_for(name), "quick", reward, score, benchmark.note, run)._checked()
+        truth = cls(table, space, preset_for(name), "quick", reward, score, benchmark.note, run)._checked()
+        return truth.within(limits)
 
     @classmethod
     def _of_built(cls, what: str, file: Path, asked: Asked, table_only: bool) -> Truth:
@@ -181,9 +194,38 @@ class Truth:
         note = "" if built.complete else sample
         return cls(table, space, built.preset, built.recipe, reward, score, note, run, built)._checked()
 
+    def within(self, limits: Limits) -> Truth:
+        """Returns the truth within limits: those given, or those of the run."""
+        if self.run and limits.kinds:
+            raise ValueError(f"a run has its own limits: leave them out, or name the space {self.space.name}")
+        if self.run:
+            plan = self.run.plan
+        else:  # the network that was trained for the table
+            published = preset_plan(self.preset, "paper", device="cpu").with_space(self.space.spec)
+            plan = dataclasses.replace(published, limits=limits)
+        if not plan.limits.kinds:
+            return self
+        space = plan.limited_space
+        feasible = frozenset(space.enumerate()) & frozenset(self.table.archs)
+        return dataclasses.replace(self, space=space, limits=plan.limits, feasible=feasible)
+
+    def known(self, column: str) -> dict[Architecture, float]:
+        """Returns a column of the table, of what is within the limits."""
+        values = self.table.column(column)
+        return (
+            values if self.feasible is None else {arch: values[arch] for arch in self.table.archs if arch in self.feasible}
+        )
+
     def _checked(self) -> Truth:
         """Returns itself; a ValueError for a wrong name comes before minutes are spent."""
-        self.table.column(self.reward), self.table.column(self.score)
+        for name in (self.reward, self.score):
+            values = self.table.column(name).values()
+            accuracies = self.built is None or name.endswith("_accuracy")
+            if accuracies and name != "parameters" and max(values) <= 1:
+                raise ValueError(
+                    f"a table holds accuracies in percent; the largest '{name}' of '{self.table.name}' is {max(values):g}:"
+                    " it seems to hold shares, which times 100 are percent"
+                )
         return self
 
     def parts(self, asked: Asked) -> int:
@@ -199,6 +241,8 @@ class Played:
     seed: int
     seeds: int
     scores: list[float]
+    rewards: list[float]
+    """The best so far, after each query."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +252,7 @@ class Reached(Value):
     score: Mapping[str, Interval]  # by number of queries
     regret: Interval  # after all queries
     above_uniform: Interval | None  # after all queries; None for random search itself
+    regret_in_rewards: Interval | None = None  # after all queries; None in files of earlier versions
 
 
 @dataclass(frozen=True)
@@ -225,6 +270,8 @@ class Contest(File):
     note: str
     strategies: Mapping[str, Reached]
     verdict: tuple[str, ...]
+    limits: str = ""  # in words
+    architectures: int = 0  # within them
 
 
 def play(
@@ -242,6 +289,7 @@ def play(
         strategy = make(seed=seed)
         best = -math.inf
         scores: list[float] = []
+        rewards: list[float] = []
         while len(scores) < queries:
             archs = strategy.ask(min(at_a_time, queries - len(scores)))
             strategy.tell(archs, [reward[arch] / 100 for arch in archs])
@@ -249,7 +297,8 @@ def play(
                 if reward[arch] > best:
                     best, chosen = reward[arch], arch
                 scores.append(score[chosen])
-        yield Played(name, seed, seeds, scores)
+                rewards.append(best)
+        yield Played(name, seed, seeds, scores, rewards)
 
 
 def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> tuple[Contest, dict[str, np.ndarray]]:
@@ -257,26 +306,33 @@ def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> tup
     came out, and the regret of each strategy, (S, Q)."""
     torch.set_num_threads(1)  # a controller's tensors are small
     recipe = config_of(truth.preset, truth.recipe)
-    reward, score = truth.table.column(truth.reward), truth.table.column(truth.score)
-    best, scores = max(score.values()), {}
+    reward, score = truth.known(truth.reward), truth.known(truth.score)
+    best, scores, gained = max(score.values()), {}, {}
     for name, entry in STRATEGIES.items():
-        of_recipe, rows = isinstance(recipe.strategy, entry.settings), []
+        of_recipe, rows, last_rewards = isinstance(recipe.strategy, entry.settings), [], []
         make = partial(entry.make, truth.space, recipe.strategy if of_recipe else entry.settings())
         at_a_time = recipe.search.architectures if of_recipe else 1
         for played in play(make, name, reward, score, asked.queries, asked.seeds, at_a_time):
             rows.append(played.scores)
+            last_rewards.append(played.rewards[-1])
             listen(f"{name}: seed {played.seed + 1} of {asked.seeds}")
-        scores[name] = np.array(rows)
+        scores[name], gained[name] = np.array(rows), np.array(last_rewards)
     last = {name: scores_SQ[:, -1] for name, scores_SQ in scores.items()}
     marks = [mark for mark in MARKS if mark < asked.queries] + [asked.queries]
     gaps = {name: difference(last[name], last["random"]) for name in scores if name != "random"}
     reached = {
-        name: Reached({str(q): interval(found[:, q - 1]) for q in marks}, interval(best - last[name]), gaps.get(name))
+        name: Reached(
+            {str(q): interval(found[:, q - 1]) for q in marks},
+            interval(best - last[name]),
+            gaps.get(name),
+            interval(max(reward.values()) - gained[name]),
+        )
         for name, found in scores.items()
     }
     contest = Contest(
         truth.table.name, truth.reward, truth.score, best, asked.seeds, asked.queries, versions(), truth.note,
         reached, tuple(f"{n} {_in_words(gap)} after {asked.queries} queries: {gap} points" for n, gap in gaps.items()),
+        truth.limits.about(), len(score),
     )  # fmt: skip
     return contest, {name: best - found for name, found in scores.items()}
 
@@ -295,12 +351,13 @@ def held_against(
     if truth.run is None:
         result, regrets = play_all(truth, asked, listen)
     else:
-        column, built = truth.table.column(truth.score), truth.built
+        column, built = truth.known(truth.score), truth.built
         counts = built is not None and truth.score == f"test_{built.metric}"  # the figure that trainings end with
         known = {"best": built.best, "own": trained_alike(truth.run, built)} if built and counts else {}
         metric = built.figure if built else METRICS["accuracy"]
         result = grade(truth.run, column, asked.cells, metric=metric, listen=listen, **known)  # type: ignore[arg-type]
-        result = dataclasses.replace(result, table=truth.table.name, score=truth.score, note=truth.note)
+        note = "; ".join(filter(None, (truth.note, truth.limits.about() and f"within {truth.limits.about()}")))
+        result = dataclasses.replace(result, table=truth.table.name, score=truth.score, note=note)
     out.mkdir(parents=True, exist_ok=True)
     result.write(out)
     return result, regrets

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save
 from enas.grading.opened import OpenedRun, Trainings
 from enas.procedures.ensemble import Ensemble
 from enas.procedures.events import Done, Stopped
+from enas.runs.checkpoint import whole_ones
 from enas.runs.derive import derive
 from enas.runs.files import write_atomically
 from enas.runs.loop import after
@@ -108,4 +110,4 @@ def _finish(trainings: Trainings, plan: Plan, folder: Path) -> None:
 def _finished(plan: Plan, folder: Path) -> bool:
     if not (folder / "config.json").exists() or not (run := OpenedRun.at(folder).folder).has_checkpoint():
         return False
-    return bool(run.read_checkpoint().values["epoch"] >= plan.settings.search.epochs)
+    return any(header.values["epoch"] >= plan.settings.search.epochs for _, header in islice(whole_ones(run.path), 1))

@@ -59,7 +59,7 @@ def _in_order(decision: Decision, answer: Answer) -> list[Answer]:
 def _with(space: SearchSpace, arch: Architecture, changes: dict[str, Answer]) -> Architecture | None:
     try:
         return space.architecture({**arch.choices, **changes})
-    except ValueError:  # another decision became active, or is not any more
+    except ValueError:  # another decision became active, or is not any more; or the limit forbids it
         return None
 
 
@@ -156,9 +156,11 @@ def drawn(
     seen = [space.wire(arch)]
     out: list[tuple[str, Architecture]] = []
     for _ in range(TRIES):
-        changed = study.change(space, arch, rng) if len(out) < n else None
-        if changed is None:
+        if len(out) == n:
             break
+        changed = study.change(space, arch, rng)
+        if changed is None:  # nothing to change, or the limit of the space forbids it
+            continue
         network = space.wire(changed)
         if network not in seen:
             seen.append(network)

@@ -21,13 +21,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from enas.grading.asked import TableWanted
 from enas.procedures.events import Done, Stopped
 from enas.procedures.statistics import Coefficient, coefficient, kendall
+from enas.reading import from_json, read_whole
 from enas.runs.files import Damaged, blaming, read_lines, write_atomically
 from enas.runs.folder import RunFolder
 from enas.runs.jobs import Job, retrain_many
@@ -68,6 +69,7 @@ class Row(Value):
 class Built(Value):
     """A table with its provenance."""
 
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("form",))
     preset: str
     recipe: str
     names: Json
@@ -88,7 +90,8 @@ class Built(Value):
         if not is_built(path):
             raise ValueError(f"a table is a file that `enas table build` wrote; there is none at '{path}'")
         with blaming(path):
-            data = json.loads(_text(path))
+            data = from_json(read_whole(path))
+            del data["form"]
             if data.pop("version") > 1:
                 raise Damaged(f"'{path}' was written by a later version of enas")
             return cls.from_json(data)
@@ -143,11 +146,6 @@ def is_built(path: Path) -> bool:
             return bool(file.read(len(MARK)) == MARK.encode())
     except (OSError, EOFError):
         return False
-
-
-def _text(path: Path) -> str:
-    data = path.read_bytes()
-    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
 
 
 def _mean(figures: Figures) -> float | None:
@@ -251,10 +249,9 @@ def build(
     kind, archs = drawn(space, wanted)
     work = out.with_name(out.name + ".work")
     asked = to_dict(wanted)
-    same = {"settings": to_dict(plan.settings), "names": to_dict(plan.names), "seed": plan.seed}
     if (work / "config.json").exists():
         folder = RunFolder.open(work)
-        if {key: folder.config.get(key) for key in same} != json.loads(json.dumps(same)):
+        if trained_by(folder.config) != trained_by(json.loads(json.dumps(plan.to_dict("table")))):
             raise ValueError(f"'{work}' holds the trainings of a table with other settings: choose another --out")
     else:
         folder = RunFolder.create(work, plan.to_dict("table"))
@@ -281,6 +278,13 @@ def build(
     built.write(out)
     listen(Done(work, built))
     return built
+
+
+def trained_by(config: Mapping[str, Any]) -> list[object]:
+    """Returns what a training from scratch depends on, of the configuration of a run: not its
+    search."""
+    names = [config["names"][name] for name in ("space", "network", "task")]
+    return [config["seed"], *names, *(config["settings"][name] for name in ("space", "data", "retrain"))]
 
 
 # ------------------------------------------------------------------------------- signal and noise

@@ -14,7 +14,7 @@ from dataclasses import replace
 from statistics import mean, stdev
 
 from enas.procedures.statistics import difference as welch
-from enas.runs.records import Verdict
+from enas.runs.records import Rival, Verdict
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import TRIES, SearchSpace
 from enas.state import seed_of
@@ -23,22 +23,31 @@ from enas.tasks.metrics import METRICS, Metric
 
 def uniform_architectures(space: SearchSpace, n: int, seed: int, without: Architecture | None = None) -> list[Architecture]:
     """Returns n different random architectures by `seed`, never `without`; or a ValueError."""
+    return drawn_for(space, n, seed, without)[0]
+
+
+def drawn_for(
+    space: SearchSpace, n: int, seed: int, without: Architecture | None = None
+) -> tuple[list[Architecture], float]:
+    """Returns what `uniform_architectures` does, and the share of the architectures drawn for it
+    that the limit of the space allows: 1 without a limit."""
     size = replace(space, limit=None).size()
     if size < n + (without is not None):
         raise ValueError(f"space '{space.name}' has {size} architectures; cannot draw {n} different ones")
     rng = random.Random(seed_of(seed, "compare"))
-    drawn: dict[Architecture, None] = {}
-    again = 0
-    while len(drawn) < n:
-        arch = space.sample(rng)
-        again += arch in drawn or arch == without
+    found: dict[Architecture, None] = {}
+    again = allowed = drawn = 0
+    while len(found) < n:
+        (arch,), tries = space.samples(rng, 1)
+        allowed, drawn = allowed + 1, drawn + tries
+        again += arch in found or arch == without
         if again > TRIES:
             raise ValueError(
                 f"the limit of space '{space.name}' leaves fewer than {n} different architectures to compare with"
             )
         if arch != without:
-            drawn[arch] = None
-    return list(drawn)
+            found[arch] = None
+    return list(found), allowed / drawn
 
 
 def verdict(
@@ -48,20 +57,28 @@ def verdict(
     references: Mapping[str, Sequence[float]] | None = None,
     diverged: int = 0,
     diverged_references: Sequence[str] = (),
+    rivals: Sequence[str] = (),
+    limits: str = "",
+    acceptance: float = 1.0,
 ) -> Verdict:
     """Returns the verdict on test figures as they are shown (accuracies in percent, perplexities):
     those of the derived architecture, of each random one and of each reference, all of them one per
     seed.
 
     `diverged`: the number of random architectures without a figure; `diverged_references`: the
-    names of references without one. ValueError with fewer than two on either side: there is no
-    interval then.
+    names of references without one; `rivals`: those of the references that were found at equal
+    cost, the strongest of which is named; `limits`: what all architectures obey, in words, and
+    `acceptance`: the share of random ones that do. ValueError with fewer than two on either side:
+    there is no interval then.
     """
     if len(derived) < 2 or len(uniform) < 2:
         raise ValueError(
             f"a verdict needs at least 2 seeds and 2 random architectures; got {len(derived)} and {len(uniform)}"
         )
     cells = [mean(scores) for scores in uniform]
+    found = {name: scores for name, scores in (references or {}).items() if name in rivals and len(scores) > 1}
+    strongest = min(found, key=lambda name: metric.cost(mean(found[name])), default=None)
+    lead = None if strongest is None else welch(derived, found[strongest])
     gap = welch(derived, cells)
     return Verdict(
         derived=mean(derived),
@@ -78,4 +95,7 @@ def verdict(
         diverged=diverged,
         references={name: (mean(scores), stdev(scores)) for name, scores in (references or {}).items()},
         diverged_references=tuple(diverged_references),
+        rival=None if strongest is None or lead is None else Rival(strongest, lead.mean, lead.half_width),
+        limits=limits,
+        acceptance=acceptance,
     )

@@ -10,8 +10,9 @@ device, which computes shapes alone; each checks that costs do not depend on the
   or of one token, the classifier or softmax included;
 - memory: the activations that one training step keeps for its backward pass, in bytes of float32.
   This is an estimate: what every convolution, product, batch norm and pool reads, and the indices
-  of max pools. Autograd keeps less where two of them read the same tensor, and more elsewhere. Of
-  recurrent cells it is what products read, at one token;
+  of max pools. Autograd keeps less where two of them read the same tensor, and more elsewhere: 0.87
+  to 1.33 times as much in image networks (log, 2026-11-28). Of recurrent cells it is what products
+  read, at one token, some half of what is kept;
 - latency: seconds of a forward pass, by a table that was measured (`enas.procedures.latency`).
 
 Shapes: C kinds of cost, in the order of `KINDS`.
@@ -22,8 +23,8 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,21 @@ from enas.networks.own import OwnNetwork
 from enas.networks.supernet import Supernet
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Costs
+from enas.spaces.decisions import Decision
 
 TRIED = 200  # random architectures without an unseen address, after which all are taken to be seen
+EVERYTHING_ELSE = "everything but choices"
 Alike = tuple[str, str, tuple[tuple[int, ...], ...]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a latency is a sum of: addresses that are alike, or an option of a user's network."""
+
+    key: str
+    example: str
+    """Where it occurs."""
+    macs: float = 0.0
 
 
 class Bill:
@@ -85,14 +98,28 @@ class Bill:
             alike = self.alike(address)
             parameters = sum(math.prod(shape) for shape in alike[2])
             macs, memory = self.seen[alike]
-            seconds = 0.0 if self.seconds is None else self.seconds.get(key(alike), 0.0)
+            seconds = 0.0 if self.seconds is None else looked_up(self.seconds, Part(key(alike), address))
             self._prices[address] = np.array([parameters, macs, memory * self.batch, seconds])
         return self._prices[address]
 
     def priced(self, seconds: Mapping[str, float]) -> None:
-        """Takes the latencies of all addresses that are alike, by `key`."""
+        """Takes the latencies of all parts, by `key`."""
         self.seconds = seconds
         self._prices.clear()
+
+    def parts(self, arch: Architecture) -> list[Part]:
+        """Returns what the latency of `arch` is a sum of."""
+        self.of(arch)  # from now on every address of it has a price
+        return [self._part(address) for address in (REST, *self.used(arch))]
+
+    def every_part(self) -> list[Part]:
+        """Returns the parts of all architectures, an address of each."""
+        self.see_all()
+        known = (address for address in (REST, *self.network._at) if self.alike(address) in self.seen)
+        return list({self.alike(address): self._part(address) for address in known}.values())
+
+    def _part(self, address: str) -> Part:
+        return Part(key(self.alike(address)), address, float(self.price(address)[1]))
 
     def look_at(self, arch: Architecture) -> None:
         """Counts what each address of `arch` does in a forward pass."""
@@ -119,12 +146,14 @@ class Bill:
 class OwnBill:
     """The costs of a network of a user's own, each architecture counted by itself and remembered.
 
-    A parameter that several paths use counts once. The network runs as it is, in evaluation mode,
-    on `example`; `examples` of them are in it, over which multiply-accumulates are divided.
+    A parameter that several paths use counts once. The network runs as it is, in evaluation mode:
+    `call` runs a model on some inputs; `examples` of them are in these, over which
+    multiply-accumulates are divided. Latencies are sums over the options that are taken.
     """
 
     def __init__(self, network: OwnNetwork, call: Callable[[Callable[..., Any]], object], batch: int, examples: int = 1):
         self.network, self.call, self.batch, self.examples = network.eval(), call, batch, examples
+        self.seconds: Mapping[str, float] | None = None  # by `key` of a part; None: no latencies are known
         self._known: dict[Architecture, Costs] = {}
 
     def of(self, arch: Architecture) -> Costs:
@@ -133,9 +162,39 @@ class OwnBill:
             with Attributed({REST: self.network.view(arch).module}) as counted, torch.no_grad():
                 self.call(lambda *inputs: self.network(*inputs, arch))
             macs, memory = sum(counted.counts.values(), np.zeros(2)) / self.examples
-            parameters = self.network.num_parameters(arch)
-            self._known[arch] = Costs(parameters, round(macs), round(memory * self.batch))
+            parameters, seconds = self.network.num_parameters(arch), None
+            if self.seconds is not None:
+                seconds = sum(looked_up(self.seconds, part) for part in self.parts(arch))
+            self._known[arch] = Costs(parameters, round(macs), round(memory * self.batch), seconds)
         return self._known[arch]
+
+    def priced(self, seconds: Mapping[str, float]) -> None:
+        """Takes the latencies of all parts, by `key`."""
+        self.seconds = seconds
+        self._known.clear()
+
+    def parts(self, arch: Architecture) -> list[Part]:
+        """Returns what the latency of `arch` is a sum of."""
+        return [part for decision, option, part in self._options() if decision is None
+                or (decision.name in arch.choices and decision.contains(arch.choices[decision.name], option))]  # fmt: skip
+
+    def every_part(self) -> list[Part]:
+        """Returns the parts of all architectures."""
+        return [part for _, _, part in self._options()]
+
+    def _options(self) -> Iterator[tuple[Decision | None, str, Part]]:
+        yield None, "", Part(EVERYTHING_ELSE, EVERYTHING_ELSE)
+        for decision in self.network.space.decisions:
+            for option in decision.options:
+                name = f"{decision.name}={option}"
+                yield decision, option, Part(name, name)
+
+
+def looked_up(seconds: Mapping[str, float], part: Part) -> float:
+    """Returns the latency of a part; ValueError where a table lacks it."""
+    if part.key not in seconds:
+        raise ValueError(f"the table of latencies has nothing like '{part.example}': measure it anew, `enas latency`")
+    return seconds[part.key]
 
 
 def key(alike: Alike) -> str:

@@ -41,7 +41,7 @@ def limited(space: SearchSpace, limits: Limits, bill: Bill | OwnBill) -> SearchS
     """
     if not limits.kinds:
         return space
-    if "latency" in limits.kinds and (isinstance(bill, OwnBill) or bill.seconds is None):
+    if "latency" in limits.kinds and bill.seconds is None:
         raise ValueError("a limit on latency needs a table of latencies: --latency-table FILE, which `enas latency` writes")
     return replace(space, limit=_limit(space, limits, bill))
 

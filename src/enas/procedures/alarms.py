@@ -46,8 +46,9 @@ def probed(policy: Sequence[float], uniform: Sequence[float], again: Sequence[fl
     }
 
 
-def alarms(metrics: Values, space: SearchSpace) -> list[str]:
-    """Returns a sentence for each thing that an epoch's metrics say is wrong."""
+def alarms(metrics: Values, space: SearchSpace, entropy_before: float | None = None) -> list[str]:
+    """Returns a sentence for each thing that an epoch's metrics say is wrong. `entropy_before`:
+    that of the epoch before, None where the policy rested then."""
     sentences = []
     if "skipped_steps" in metrics:
         reasons = {"loss": "a loss far off", "gradient": "a gradient that is not finite"}
@@ -70,6 +71,11 @@ def alarms(metrics: Values, space: SearchSpace) -> list[str]:
         sentences.append(
             f"the policy's entropy has collapsed to {metrics['entropy']:.1f} of {largest:.1f} nats: it asks for nearly one"
             " architecture"
+        )
+    if "entropy" in metrics and metrics["entropy"] == entropy_before:
+        sentences.append(
+            f"the policy stands still: its entropy is {entropy_before!r} nats as in the epoch before, to the last digit; a"
+            " rate of learning that is far too high or too low does this (--strategy.learning-rate)"
         )
     cells = {cell.name for cell in space.cells}  # a single decision may well settle, the edges of a cell should not
     by_cell: dict[str, Counter[str]] = {}

@@ -23,7 +23,7 @@ from torch import nn
 from enas.networks.ops import Statistics
 from enas.networks.own import Child
 from enas.networks.supernet import Supernet
-from enas.procedures.events import Scored
+from enas.procedures.events import Judged, Scored
 from enas.procedures.halving import ShortTraining, finals
 from enas.procedures.settings import DeriveSettings
 from enas.spaces.architecture import Architecture
@@ -46,7 +46,6 @@ def derive(
     `strategy` draws what is ranked, `uniform` what it is compared with. `training` says how
     finalists are trained, and is needed where there are any.
     """
-    batch = task.reward_batch(0)
     first: list[Scored] = []
     drawers = {"policy": [strategy], "uniform": [uniform], "both": [strategy, uniform]}[settings.draw]
     asked = [drawer.ask(n) for drawer, n in zip(drawers, _shares(settings.samples, len(drawers)), strict=True)]
@@ -56,8 +55,8 @@ def derive(
         drawn["uniform"] = uniform.ask(settings.uniform)
     for stage, archs in drawn.items():
         for i, arch in enumerate(archs):
-            model, argument = _scorer(settings, task, supernet, arch)
-            scored = Scored(arch, stage, {"reward": task.reward(model, argument, batch)}, i + 1, len(archs))
+            reward = shared_reward(settings, task, supernet, arch)
+            scored = Scored(arch, stage, {"reward": reward}, i + 1, len(archs))
             first += [scored] if stage == "minibatch" else []
             yield scored
     first = _best_first(first)
@@ -71,11 +70,17 @@ def derive(
             )
             yield second[-1]
         best = _best_first(second) + first[settings.keep :]
-    if settings.finalists:
+    if settings.finalists and not settings.teaches:
         assert training is not None
         yield from finals(
             settings.finalist_steps, training, _from_each([scored.arch for scored in best], sources, settings.finalists)
         )
+
+
+def shared_reward(settings: DeriveSettings, task: Task, supernet: Supernet, arch: Architecture) -> float:
+    """Returns the reward of an architecture by shared weights, on one validation minibatch."""
+    model, argument = _scorer(settings, task, supernet, arch)
+    return task.reward(model, argument, task.reward_batch(0))
 
 
 def _shares(n: int, parts: int) -> list[int]:
@@ -98,9 +103,12 @@ def _largest(supernet: Supernet, archs: list[Architecture], n: int) -> list[Arch
     return sorted(archs, key=lambda arch: -supernet.num_parameters(arch))[:n] if n else archs
 
 
-def ranked(scores: list[Scored], keep: int) -> list[Scored]:
+def ranked(scores: list[Scored], keep: int, judged: Judged | None = None) -> list[Scored]:
     """Returns the best `keep` by the reward of the last stage, best first. Finalists that were
-    trained longer come first."""
+    trained longer come first. `judged`: what short trainings taught, if there were any."""
+    if judged is not None:
+        of_training = {s.arch: s for s in scores if s.stage in ("short", "final")}  # the last of each
+        return [of_training[arch] for arch in judged.ranked[:keep]]
     trained = {s.arch: s for s in scores if s.stage == "alone"}  # the last score of each
     if trained:
         order = sorted(trained.values(), key=lambda s: (-s.metrics["round"], -s.metrics["reward"]))

@@ -8,6 +8,7 @@ from typing import Literal
 
 from enas.procedures.preview import Cost
 from enas.procedures.settings import OptimizerSettings
+from enas.procedures.statistics import Coefficient
 from enas.spaces.architecture import Architecture
 from enas.state import Record
 
@@ -62,13 +63,28 @@ class Diverged(RuntimeError):
 @dataclass(frozen=True)
 class Scored:
     """One architecture is scored, `done` of `total` in its stage: "minibatch" or "validation";
-    "uniform" for a random one on the minibatch; "alone" for a finalist after a round."""
+    "uniform" for a random one on the minibatch; "alone" for a finalist after a round; "short" for a
+    training that teaches, "final" for one of the longer ones that decide
+    (`enas.procedures.taught`)."""
 
     arch: Architecture
     stage: str
     metrics: dict[str, float]
     done: int
     total: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How well each judge ranked what short trainings reached: Kendall's tau, by its name.
+    "prediction" is what the regression said of `predicted` of the `trainings` before each was made.
+    `seconds`: processor time of all. `ranked`: what was trained, the best first."""
+
+    taus: dict[str, Coefficient]
+    trainings: int
+    predicted: int
+    seconds: float
+    ranked: tuple[Architecture, ...]
 
 
 @dataclass(frozen=True)

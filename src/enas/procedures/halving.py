@@ -31,6 +31,13 @@ class ShortTraining:
     """Number of validation minibatches that score each."""
 
 
+def trained(training: ShortTraining, arch: Architecture, steps: int) -> float:
+    """Returns the reward of an architecture after `steps` of training from scratch, the mean over
+    validation minibatches; the worst there is where it diverged."""
+    (scored,) = finals(steps, training, [arch])
+    return scored.metrics["reward"]
+
+
 def finals(steps: int, training: ShortTraining, archs: list[Architecture]) -> Iterator[Scored]:
     """Yields the scores of every round: it trains those that are left for `steps` more, and the
     better half goes on to the next."""

@@ -126,6 +126,7 @@ class Search:
         self.epoch, self.phase, self.step = 0, "shared", 0
         self.controller_step = 0  # over the whole search: which validation minibatch is next
         self.pending: list[Architecture] = []
+        self.entropy: float | None = None  # of the policy, in the epoch before
         self.means = Means()
         self.ops: Counter[str] = Counter()
         self.norms, self.skipped = GradientNorms(settings.optimizer.grad_clip), Skipped()
@@ -243,8 +244,9 @@ class Search:
         for drawer in (self.uniform, self.strategy):
             if isinstance(drawer, RandomSearch) and drawer.acceptance is not None:
                 metrics["acceptance"] = drawer.acceptance
-        if wrong := alarms(metrics, self.supernet.space):
+        if wrong := alarms(metrics, self.supernet.space, self.entropy):
             metrics["alarms"] = wrong
+        self.entropy = metrics.get("entropy")
         self.epoch += 1
         self.phase, self.step, self.pending = "shared", 0, []
         self.means, self.ops = Means(), Counter()
@@ -295,6 +297,7 @@ class Search:
             "ops": dict(self.ops),
             "gradient_norms": self.norms.norms,
             "skipped": self.skipped.state(),
+            "entropy": self.entropy,
         }
         return State.nested(
             values,
@@ -312,6 +315,7 @@ class Search:
         self.means.load(values)
         self.norms.norms = list(values.get("gradient_norms", ()))  # earlier checkpoints have neither
         self.skipped.load(values.get("skipped", Skipped().state()))
+        self.entropy = values.get("entropy")
         space = self.supernet.space
         self.pending = [
             space.architecture({d.name: a for d, a in zip(space.decisions, answers, strict=True) if a is not None})

@@ -6,12 +6,14 @@ No torch in here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from enas.ranges import COUNT, INSIDE, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Range, check_ranges
+from enas.ranges import COUNT, INSIDE, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Range, check_name, check_ranges
 from enas.spaces.costs import CostTerm
 
 TrainOn = Literal["train", "train+validation"]
+Judge = Literal["parameters", "macs", "zico", "expressivity", "shared"]  # of architectures, before they are trained
+LEAST_TRAININGS = 6  # that teach anything
 
 
 @dataclass(frozen=True)
@@ -147,10 +149,32 @@ class DeriveSettings:
     finalist_steps: int = 150
     """Training steps of each finalist in a round.
     The rate falls from its largest to zero in each round."""
+    trainings: int = 0
+    """Number of short trainings from scratch that teach what is good; 0: none.
+    Each has `finalist_steps`. A policy follows what they teach.
+    In the end `finalists` are trained for longer and decide (not in the paper)."""
+    budget: float = 0.0
+    """Processor time of all of this in seconds, which decides how many trainings there are;
+    0: `trainings` says it."""
+    rounds: int = 6
+    """Number of rounds that the trainings are divided among."""
+    judges: tuple[Judge, ...] = ("parameters", "macs", "zico", "expressivity", "shared")
+    """What the trainings correct, each as much as it proves wrong: parameters, macs,
+    scores without training (zico, expressivity), and shared, the reward by shared weights."""
 
     def __post_init__(self) -> None:
-        counts = dict.fromkeys(("samples", "keep", "recalibration_steps", "finalist_steps"), COUNT)
-        check_ranges(self, "derive", **counts, **dict.fromkeys(("uniform", "shortlist", "finalists"), NOT_NEGATIVE))
+        counts = dict.fromkeys(("samples", "keep", "recalibration_steps", "finalist_steps", "rounds"), COUNT)
+        others = dict.fromkeys(("uniform", "shortlist", "finalists", "trainings", "budget"), NOT_NEGATIVE)
+        check_ranges(self, "derive", **counts, **others)
+        for judge in self.judges:
+            check_name("derive.judges", judge, get_args(Judge))
+        if 0 < self.trainings < LEAST_TRAININGS:
+            raise ValueError(f"derive.trainings is 0 or at least {LEAST_TRAININGS}; got {self.trainings}")
+
+    @property
+    def teaches(self) -> bool:
+        """Returns whether short trainings teach what is good."""
+        return bool(self.trainings or self.budget)
 
 
 @dataclass(frozen=True)

@@ -21,19 +21,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 from enas.reports.drawing import boxes
 from enas.reports.drawing.text import cell_title, op_title
 from enas.runs.records import Pareto
+from enas.spaces.costs import COST_UNITS
 from enas.state import Values
 from enas.tasks.metrics import Metric
 
 BLUE, BROWN, GREY, FAINT = boxes.COLOURS["conv"][1], boxes.COLOURS["pool"][1], "#737c87", "#b9c0c8"
 SHARED = '<span class="shared">shared weights</span>'
-
-
-COST_UNITS = {
-    "parameters": (1e-3, "thousand parameters"),
-    "macs": (1e-6, "million multiply-accumulates"),
-    "memory": (1e-6, "MB of activations"),
-    "latency": (1e3, "ms of latency"),
-}
 
 
 @contextmanager
@@ -185,12 +178,14 @@ def pareto_chart(pareto: Pareto, reward: str) -> str:
     rewards, costs = np.array(pareto.scored).reshape(-1, 2).T
     axes.plot(costs * factor, rewards, "o", color=FAINT, markersize=3.5, label="scored")
     xs, ys = [point.cost * factor for point in pareto.points], [point.reward for point in pareto.points]
-    axes.plot(xs, ys, "o-", color=BLUE, drawstyle="steps-post", markersize=5, label="no other is better and cheaper")
-    axes.legend(loc="lower right")
+    axes.plot(xs, ys, "o", color=BLUE, markersize=5, label="none is better and as cheap")
+    right = [*xs, max(costs) * factor]  # the front goes on: what costs more is no better
+    axes.plot(right, [*ys, ys[-1]], color=BLUE, drawstyle="steps-post", linewidth=1.2, zorder=1)
+    fig.legend(loc="outside upper left", ncols=2)
     says = "; ".join(
         f"{point.id}: {unit} {x:.4g}, reward {y:.4f}" for point, x, y in zip(pareto.points, xs, ys, strict=True)
     )
-    about = f"on one minibatch; of {len(pareto.scored)} architectures {len(pareto.points)} are not beaten."
+    about = "on one minibatch: a dot per architecture."
     return _figure(
         "pareto", fig, f"Reward against {unit} {SHARED}", about, f"Pareto front of reward against {unit}; {says}"
     )

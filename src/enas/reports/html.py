@@ -15,7 +15,8 @@ main{max-width:64rem;margin:auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.9rem;line-height:1.2;margin:.5rem 0;overflow-wrap:anywhere}
 h2{font-size:1.3rem;margin:2.8rem 0 .8rem;padding-top:.8rem;border-top:1px solid var(--line)}
 code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.875em;background:var(--card)}
-code{padding:.1em .35em;border-radius:4px;overflow-wrap:anywhere}td code{white-space:nowrap;background:none;padding:0}
+code{padding:.1em .35em;border-radius:4px;overflow-wrap:anywhere}
+td code,th code{white-space:nowrap;background:none;padding:0}
 pre{padding:.8rem 1rem;border-radius:8px;overflow-x:auto;line-height:1.45}
 .note,.warning{background:var(--card);border-left:4px solid var(--blue);padding:.6rem .9rem;border-radius:0 8px 8px 0}
 .warning{background:var(--warn);border-color:#b87700}.note code{background:var(--ground)}
@@ -35,8 +36,11 @@ figure>svg{width:100%;height:auto;stroke-linejoin:round}figure>svg text{font-fam
 th,td{text-align:left;padding:.35rem .9rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:bottom}
 .bar{display:inline-block;width:5rem;height:.6rem;border-radius:3px;
 background:linear-gradient(to right,var(--blue) var(--share),var(--line) var(--share))}
-th[scope=row]{font-weight:400}details{margin:.8rem 0}summary{cursor:pointer;color:var(--blue)}
+th[scope=row]{font-weight:400}th details{margin:0}details{margin:.8rem 0}summary{cursor:pointer;color:var(--blue)}
 """
+
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -51,5 +55,5 @@ def document(title: str, body: str, style: str = "") -> str:
     """Returns a whole page; `title` and `body` are HTML, `style` is more CSS."""
     return f"""<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <title>{title}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body><main>\n{body}</main></body>\n</html>\n"""

@@ -22,7 +22,6 @@ from enas.procedures.statistics import Coefficient
 from enas.reports.charts import (
     BLUE,
     BROWN,
-    COST_UNITS,
     FAINT,
     GREY,
     SHARED,
@@ -37,9 +36,11 @@ from enas.reports.charts import (
 from enas.reports.drawing import render
 from enas.reports.experiments import disabled, local
 from enas.reports.html import document, table
+from enas.reports.judged import by_trainings
 from enas.reports.sure import section
 from enas.runs.files import blaming, flat, write_atomically
 from enas.runs.records import Best, Compared, Config, Pareto, ParetoPoint, Result, Retrained, epochs, ticks
+from enas.spaces.costs import COST_UNITS
 from enas.spaces.registry import space_of
 from enas.state import Values
 from enas.tasks.metrics import METRICS, metric_in
@@ -215,12 +216,13 @@ def derived(run: Run) -> str:
         for e in best.ranked
     ]
     names = ("rank", "architecture", *(f"{key.replace('_', ' ')} {SHARED}" for key in keys), "parameters")
+    warning = f"""<p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> From scratch,
+each reaches another {name}.</p>"""
     return f"""{html}<figure><figcaption><code>{_text(first.id)}</code>: <b>{first.parameters:,} parameters</b> when
 trained from scratch</figcaption>\n<div class="drawing">{cells}</div></figure>
 <details><summary>As text</summary><pre>{escape(render.to_text(space, arch))}</pre></details>
-<h2>Ranked by shared weights</h2>
-<p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> From scratch, each reaches another
-{name}.</p>\n{table(names, rows)}{_pareto(run, best.pareto) if best.pareto else ""}"""
+{f"<h2>Ranked by shared weights</h2>{warning}" if best.judged is None else by_trainings(best, best.judged)}
+{"" if best.judged else table(names, rows)}{_pareto(run, best.pareto) if best.pareto else ""}"""
 
 
 def sure(run: Run) -> str:
@@ -237,15 +239,17 @@ def _pareto(run: Run, pareto: Pareto) -> str:
     factor, unit = COST_UNITS[pareto.kind]
     rows = [
         (
-            f"<code>{_text(point.id)}</code>",
-            f"{point.cost * factor:,.3f}",
+            f"<details><summary><code>{_text(point.id)}</code></summary><pre>{escape(_drawn(point))}</pre></details>",
+            f"{point.cost * factor:,.4g}",
             f"{point.reward:.4f}",
-            f"<details><summary>choices</summary><pre>{escape(_drawn(point))}</pre></details>",
         )
         for point in pareto.points
     ]
-    names = ("architecture", unit, f"reward {SHARED}", "what it is")
-    return f"<h2>Reward against cost</h2>\n{pareto_chart(pareto, reward)}{table(names, rows)}"
+    names = ("architecture", unit, f"reward {SHARED}")
+    return f"""<h2>Reward against cost</h2>
+<p>Of {len(pareto.scored)} architectures that were scored on one minibatch, {len(pareto.points)} have a larger reward than
+all that cost as much or less.</p>
+<div class="one">{pareto_chart(pareto, reward)}</div>\n{table(names, rows)}"""
 
 
 def _drawn(point: ParetoPoint) -> str:
@@ -311,7 +315,10 @@ def _learning(metrics: Sequence[Values], warm_up: int) -> str:
 
 def trainings(run: Run) -> str:
     first = run.best.ranked[0].id if run.best else "none"
-    folders = sorted(file.parent for file in run.path.glob("retrain/*/config.json"))
+    names = ("config.json", "metrics.jsonl")
+    folders = sorted({file.parent for name in names for file in run.path.glob(f"retrain/*/{name}")})
+    for folder in folders:
+        Config.read(folder)  # one that is missing is not passed over
     losses: list[Line] = []
     figures: list[Line] = []
     metric = UNKNOWN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from enas.networks.cost import Bill, example_of
-from enas.procedures.latency import LatencySettings, measure
+from enas.networks.cost import Bill, OwnBill, answered, example_of
+from enas.procedures.latency import LatencySettings, clock_of, measure, timed
 from enas.runs.files import read_json, write_json
 from enas.runs.folder import RunFolder
 from enas.runs.plan import Plan, latencies_of, preset_plan, problem_plan
@@ -25,6 +25,7 @@ from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import KINDS, Costs
 from enas.state import Record
+from enas.tasks.problem import own_network
 
 SHARES = (1, 10, 20, 50, 80, 99)  # percentiles of random architectures that are shown
 
@@ -35,7 +36,7 @@ def plan_for(
     """Returns the plan of a run folder, a preset, or `module:function` of a problem. `latencies`: a
     file that `enas latency` wrote."""
     if Path(what).is_dir():
-        plan = Plan.of(RunFolder.open(Path(what)).config)
+        plan = Plan.recorded(RunFolder.open(Path(what)))
     elif ":" in str(what):
         plan = problem_plan(str(what))
     else:
@@ -71,14 +72,24 @@ class Priced:
     costs: dict[str, Costs]
     shares: dict[int, tuple[float, ...]]
     """By percent: what so many random architectures cost at most, of each kind by itself."""
+    measured: dict[str, float]
+    """Seconds of a forward pass, where they were measured."""
 
 
-def priced(plan: Plan, archs: Mapping[str, Architecture], samples: int = 200) -> Priced:
-    """Returns what architectures cost, beside random ones of the whole space."""
+def priced(plan: Plan, archs: Mapping[str, Architecture], samples: int = 200, rounds: int = 0) -> Priced:
+    """Returns what architectures cost, beside random ones of the whole space. `rounds`: forward
+    passes in which latencies are measured, by the batch and threads of the plan's table."""
+    measured = {}
+    if rounds:
+        table = plan.latencies or {"batch": 1, "threads": plan.threads}
+        prepare(plan.device, int(table["threads"]))
+        made, clock = forward_passes(plan, int(table["batch"])), clock_of(plan.device, int(table["threads"]))
+        seconds = timed([made(arch) for arch in archs.values()], rounds, clock)
+        measured = dict(zip(archs, seconds, strict=True))
     drawn = plan.space.samples(random.Random(0), samples)[0] if samples else []
     values = np.array([plan.cost(arch).values() for arch in drawn]).reshape(-1, len(KINDS))
     shares = {share: tuple(np.percentile(values, share, axis=0).tolist()) for share in SHARES if samples}
-    return Priced({name: plan.cost(arch) for name, arch in archs.items()}, shares)
+    return Priced({name: plan.cost(arch) for name, arch in archs.items()}, shares, measured)
 
 
 def architectures_of(what: str) -> tuple[str | None, dict[str, Architecture]]:
@@ -102,23 +113,9 @@ def architectures_of(what: str) -> tuple[str | None, dict[str, Architecture]]:
 def latency_table(plan: Plan, settings: LatencySettings, out: Path) -> Record:
     """Measures the latencies of a plan's network on this machine, by its number of threads; writes
     and returns the table."""
-    bill = plan.bill
-    if not isinstance(bill, Bill):
-        raise ValueError("latencies are measured of the networks that come with enas; a network of your own has no table")
     prepare(plan.device, plan.threads)
-    example = tuple(
-        torch.zeros(tensor.shape, dtype=tensor.dtype, device=plan.device)
-        for tensor in example_of(_dimensions(bill), "meta", settings.batch)
-    )
-    settings_of_network = plan.settings.retrain.network
-
-    make: Any = type(bill.network)
-
-    def build(arch: Architecture) -> torch.nn.Module:
-        child: torch.nn.Module = make(plan.space, settings_of_network, **_dimensions(bill), only=arch, statistics="running")
-        return child.to(plan.device)
-
-    found = measure(settings, bill, build, example, plan.seed)
+    clock = clock_of(plan.device, plan.threads)
+    found = measure(settings, plan.bill, forward_passes(plan, settings.batch), clock, plan.seed)
     table: Record = {
         "version": 1,
         "batch": settings.batch,
@@ -126,19 +123,43 @@ def latency_table(plan: Plan, settings: LatencySettings, out: Path) -> Record:
         "device": plan.device,
         "machine": machine(plan.device),
         "versions": versions(),
-        "space": plan.names.space,
-        "network": _as_json(to_dict(settings_of_network)),
+        "space": plan.problem or plan.names.space,
+        "network": _as_json(to_dict(plan.settings.retrain.network)),
         "children": settings.children,
         "held_out": settings.held_out,
         "kendall": found.kendall,
         "relative_error": found.relative_error,
         "largest_error": found.largest_error,
         "entries": [
-            {"key": name, "address": found.examples[name], "seconds": seconds} for name, seconds in found.seconds.items()
+            {"key": name, "part": found.examples[name], "seconds": seconds} for name, seconds in found.seconds.items()
         ],
     }
     write_json(out, table)
     return table
+
+
+def forward_passes(plan: Plan, batch: int) -> Callable[[Architecture], Callable[[], object]]:
+    """Returns a function that makes the child of an architecture, as it is trained from scratch,
+    and returns a forward pass of it on `batch` examples, on the plan's device."""
+    bill, network = plan.bill, plan.settings.retrain.network
+    if isinstance(bill, OwnBill):
+        task: Any = plan.task(plan.load_data(), plan.settings.retrain.task)
+        inputs = task.first_inputs(batch)
+
+        def of_own(arch: Architecture) -> Callable[[], object]:
+            child = own_network(plan.space, network, arch).to(plan.device).eval()
+            return lambda: child(*inputs)
+
+        return of_own
+    make: Any = type(bill.network)
+    dimensions = _dimensions(bill)
+    example = tuple(torch.zeros(x.shape, dtype=x.dtype, device=plan.device) for x in example_of(dimensions, "meta", batch))
+
+    def of_a_backbone(arch: Architecture) -> Callable[[], object]:
+        child = make(plan.space, network, **dimensions, only=arch, statistics="running").to(plan.device).eval()
+        return lambda: answered(child(*example, None))
+
+    return of_a_backbone
 
 
 def _as_json(settings: Record) -> Record:

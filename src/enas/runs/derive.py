@@ -4,53 +4,75 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from enas.procedures import derive as derive_procedure
-from enas.procedures.events import Done, Scored
-from enas.procedures.halving import ShortTraining
+from enas.procedures.derive import shared_reward
+from enas.procedures.events import Done, Judged, Scored
+from enas.procedures.scores import Score, expressivity, zico
+from enas.procedures.search import Search
+from enas.procedures.settings import DeriveSettings
+from enas.procedures.taught import Taught
 from enas.runs.folder import RunFolder
+from enas.runs.jobs import side_by_side
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
 from enas.runs.process import versions
-from enas.runs.records import Best, Pareto, ParetoPoint, Policy, PolicyAgainstUniform, Ranked
+from enas.runs.records import Best, Judgement, Pareto, ParetoPoint, Policy, PolicyAgainstUniform, Ranked
 from enas.runs.settings import to_dict
+from enas.runs.short import ShortTrainings, short_training
+from enas.spaces.architecture import Architecture
 from enas.spaces.costs import pareto
-from enas.state import Record
+from enas.state import Record, State, seeded
 from enas.strategies.random_search import RandomSearch
 
+FREE = frozenset(("parameters", "macs"))  # judges that can be asked of every architecture
 DRAWS = 300  # architectures by which `Policy` tells what a strategy prefers: +- 6 points at most
 
 
-def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, **changes: Any) -> Path:
-    """Ranks architectures of a search by its shared weights; writes and returns `best.json`.
-    `changes`: settings of `DeriveSettings` by name, in place of the run's own."""
-    path = Path(run)
-    folder = RunFolder.open(path)
+def derive(
+    run: str | Path, *, settings: Any = None, workers: int | None = None, listen: Listener = silent, **changes: Any
+) -> Path:
+    """Ranks architectures of a search by its shared weights, and by short trainings where there are
+    any; writes and returns `best.json`. `changes`: settings of `DeriveSettings` by name, in place
+    of the run's own. `workers`: short trainings side by side."""
+    with RunFolder.open(Path(run)) as folder:
+        folder.lock("derive")
+        return _derive(folder, settings, workers, listen, changes)
+
+
+def _derive(folder: RunFolder, settings: Any, workers: int | None, listen: Listener, changes: Record) -> Path:
+    path = folder.path
     if folder.config["command"] != "search":
         raise ValueError(f"architectures are derived from a search; '{path}' is a {folder.config['command']}")
-    plan = Plan.of(folder.config)
+    plan = Plan.recorded(folder)
     settings = dataclasses.replace(settings or plan.settings.derive, **changes)
     procedure = plan.search()
-    procedure.load(folder.read_checkpoint())
-    network = plan.settings.retrain.network
-    training = ShortTraining(
-        lambda arch: plan.network(network, procedure.task, arch), procedure.task, plan.settings.retrain.optimizer, plan.seed
-    )
-    policy, space = None, procedure.supernet.space
+    folder.put(folder.read_checkpoint(), procedure)
+    training = short_training(plan, procedure.task)
+    policy, space = None, procedure.space  # random ones within the limits too
     if procedure.strategy.learns:
         drawers = (procedure.strategy, RandomSearch(space, seed=plan.seed))
         policy = Policy(DRAWS, *(derive_procedure.preferred(drawer, space, DRAWS) for drawer in drawers))
-    scores = []
-    for scored in derive_procedure.derive(
+    scores, judged = list[Scored](), None
+    scoring = derive_procedure.derive(
         settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform, training
-    ):
-        scores.append(scored)
-        listen(scored)
-    best = derive_procedure.ranked(scores, settings.keep)
+    )
+    with ShortTrainings(plan, path, procedure.task, workers or side_by_side(plan)) as trainings:
+        events = chain(scoring, taught_by(trainings, settings, procedure, scores)) if settings.teaches else scoring
+        for event in events:
+            listen(event)
+            if isinstance(event, Judged):
+                judged = event
+            else:
+                scores.append(event)
+    best = derive_procedure.ranked(scores, settings.keep, judged)
     first = {s.arch: s.metrics["reward"] for s in scores if s.stage == "minibatch"}
+    short = {s.arch: s.metrics["reward"] for s in scores if s.stage == "short"}
     origin: Record = {"run": path.name, "preset": plan.preset, "recipe": plan.recipe, "data": plan.data_name}
     origin |= {"seed": plan.seed, "epochs": procedure.epoch}
     size = plan.network(plan.settings.retrain.network, procedure.task, best[0].arch)
@@ -58,12 +80,15 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
     for rank, scored in enumerate(best, 1):
         arch = scored.arch.with_provenance(**origin, rank=rank, enas=versions()["enas"])
         child = size if rank == 1 else plan.network(plan.settings.retrain.network, procedure.task, scored.arch)
-        shared = {"minibatch_reward": first[scored.arch]}
-        if scored.stage in ("validation", "alone"):
+        shared = {"minibatch_reward": first[scored.arch]} if scored.arch in first else {}
+        if scored.arch in short:
+            shared["short_reward"] = short[scored.arch]
+        if scored.stage in ("validation", "alone", "final"):
             shared |= {f"{scored.stage}_{key}": value for key, value in scored.metrics.items()}
         ranked.append(Ranked.of(rank, arch, shared, child.num_parameters(aux=False)))
     front = None if settings.pareto == "none" else pareto_of(plan, scores, settings.pareto)
     learned = derive_procedure.learned(scores, settings)
+    judgement = Judgement(judged.taus, judged.trainings, judged.predicted, judged.seconds) if judged else None
     derived = Best(
         searched_epochs=procedure.epoch,
         search_finished=procedure.epoch >= plan.settings.search.epochs,
@@ -75,10 +100,52 @@ def derive(run: str | Path, *, settings: Any = None, listen: Listener = silent, 
         marks=size.marks(),
         ranked=tuple(ranked),
         pareto=front,
+        judged=judgement,
     )
     file = derived.write(path)
     listen(Done(path, [entry.to_json() for entry in ranked]))
     return file
+
+
+def taught_by(
+    trainings: ShortTrainings, settings: DeriveSettings, procedure: Search, scored: Sequence[Scored]
+) -> Iterator[Scored | Judged]:
+    """Yields what short trainings teach after a search; `scored`: what shared weights said of
+    architectures, which is not asked again."""
+    plan, task, supernet = trainings.plan, procedure.task, procedure.supernet
+    known = {score.arch: score.metrics["reward"] for score in scored if score.stage == "minibatch"}
+
+    def shared(arch: Architecture) -> float:
+        return known[arch] if arch in known else shared_reward(settings, task, supernet, arch)
+
+    def scored_by(score: Score, arch: Architecture) -> float:
+        child, remembered = plan.network(plan.settings.retrain.network, task, arch), task.state()
+        task.load(State())  # what the task remembers of earlier batches is of another network
+        with seeded(plan.seed, "scores"):
+            value = score(child, task)
+        task.load(remembered)
+        return value
+
+    judges: dict[str, Callable[[Architecture], float]] = {
+        "parameters": lambda arch: math.log1p(supernet.num_parameters(arch)),
+        "macs": lambda arch: math.log1p(plan.cost(arch).macs),
+        "zico": partial(scored_by, zico),
+        "expressivity": partial(scored_by, expressivity),
+        "shared": shared,
+    }
+    follows = settings.draw != "uniform" and procedure.strategy.learns
+    yield from Taught(
+        settings,
+        procedure.space,
+        trainings,
+        {name: judges[name] for name in settings.judges},
+        frozenset(settings.judges) - FREE,
+        lambda: plan.strategy(procedure.space) if follows else None,
+        [score.arch for score in scored if score.stage == "minibatch"],
+        plan.settings.retrain.epochs * task.train_steps,
+        trainings.spent,
+        plan.seed,
+    ).run()
 
 
 def pareto_of(plan: Plan, scores: Sequence[Scored], kind: str) -> Pareto:

@@ -9,6 +9,7 @@ What is written has been run: its outputs agree with those of the trained networ
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,7 @@ def _named(
     if preset or recipe:
         raise ValueError(f"'{what}' has its own preset and recipe; leave out --preset and --recipe")
     folder = RunFolder.open(path)
-    plan = Plan.of(folder.config)
+    plan = Plan.recorded(folder)
     if arch is not None:
         if weights == "trained":
             raise ValueError(
@@ -128,9 +129,10 @@ def _named(
         return _Source(plan, _trained(folder), None, folder)
     if (retrained := Retrained.find(path)) is not None:
         training = RunFolder.open(path / retrained.best.folder)
-        return _Source(Plan.of(training.config), _trained(training), path, training)
+        return _Source(Plan.recorded(training), _trained(training), path, training)
     if weights == "trained":
-        raise ValueError(f"'{what}' has no training from scratch: run `enas retrain {what}` first, or add --weights none")
+        again = f"enas retrain {shlex.quote(str(what))}"
+        raise ValueError(f"'{what}' has no training from scratch: run `{again}` first, or add --weights none")
     return _Source(plan, best_of(path)[0], path)
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from enas.plugins import named_by_file
+from enas.reading import check_kind, from_json, read_whole, sealed, unsealed
 from enas.state import Record, Values
+
+MOST_LINE = 16 * 1024**2  # bytes of a line of a log
+FAULT = "ENAS_FAULT"
 
 
 class Damaged(ValueError):
@@ -23,51 +30,184 @@ def blaming(path: Path) -> Iterator[None]:
         yield
     except Damaged:
         raise
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise Damaged(f"'{path}' is damaged, or enas did not write it: {what}") from error
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """Writes all of `data` or nothing: an OSError (a full disk) leaves the file that was there."""
+# ---------------------------------------------------------------------------------------- writing
+_moments = 0  # of writes that a fault can hit
+
+
+def _moment() -> None:
+    """Ends this process as `kill -9` would, where the environment variable ENAS_FAULT is N and this
+    is the Nth moment of its writes: so tests reach every one of them."""
+    global _moments
+    if (fault := os.environ.get(FAULT)) is not None:
+        _moments += 1
+        if _moments == int(fault):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_atomically(path: Path, data: bytes | str, keep: Path | None = None) -> None:
+    """Writes all of `data` or nothing: an OSError (a full disk) leaves the file that was there.
+
+    `keep`: a name under which the file that was there stays. It has that name from before the
+    new one is whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    content = data.encode(errors="surrogateescape") if isinstance(data, str) else data
+    _moment()
     try:
-        with open(temporary, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+        with _new(temporary) as file:
+            file.write(content[: len(content) // 2])
+            if FAULT in os.environ:
+                file.flush()
+            _moment()
+            file.write(content[len(content) // 2 :])
             file.flush()
             os.fsync(file.fileno())
+        _moment()
+        if keep is not None and path.exists():
+            _link(path, keep)
+            _moment()
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _moment()
+    _sync(path.parent)
+
+
+def _new(path: Path) -> Any:
+    """Opens a file of this name that was not there: what was is removed, and not followed."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666), "wb")
+
+
+def _link(path: Path, other: Path) -> None:
+    """Gives a file a second name, which may be that of another file until then. Where the disk
+    knows no second names, it is copied."""
+    temporary = other.with_name(f".{other.name}.{os.getpid()}.part")
+    temporary.unlink(missing_ok=True)
     try:
-        os.fsync(folder)
+        try:
+            os.link(path, temporary)
+        except OSError:
+            with _new(temporary) as file:
+                file.write(path.read_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, other)
     finally:
-        os.close(folder)
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def open_to_append(path: Path) -> Any:
+    """Opens a log to append to; Damaged where it is a link, a pipe or a device."""
+    with blaming(path):
+        check_kind(path)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666), "ab")
 
 
 def write_json(path: Path, data: object) -> None:
     write_atomically(path, json.dumps(data, indent=1) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Returns what a file holds. ValueError where it is missing, Damaged if it is not JSON."""
+def write_sealed(path: Path, data: Values) -> None:
+    """Writes a mapping with a checksum of it (`enas.reading`)."""
+    write_atomically(path, sealed(json.dumps(data, indent=1)))
+
+
+# ---------------------------------------------------------------------------------------- reading
+def read_json(path: Path, *, finite: bool = True) -> Any:
+    """Returns what a file holds. ValueError where it is missing, Damaged if it is not JSON, or has
+    another checksum than it says."""
+    return read_sealed(path, finite=finite)[0]
+
+
+def read_sealed(path: Path, *, finite: bool = True) -> tuple[Any, bool]:
+    """Returns the same, and whether the file has a checksum; earlier versions wrote none."""
     if not path.is_file():
         raise ValueError(f"no file '{path}'")
     with blaming(path):
-        return json.loads(path.read_bytes())
+        data = read_whole(path)
+        value, is_sealed = unsealed(data, from_json(data, finite=finite))
+    named_by_file(value)
+    return value, is_sealed
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """Yields the whole lines of a log, none where it is missing; a last line that a crash cut short
+    is left out. Damaged where a line is too long to be one."""
+    if not path.exists():
+        return
+    with blaming(path):
+        check_kind(path)
+        with open(path, "rb") as file:
+            while line := file.readline(MOST_LINE):
+                if line.endswith(b"\n"):
+                    yield line
+                elif len(line) == MOST_LINE:
+                    raise ValueError(f"its lines have at most {MOST_LINE:,} bytes")
+
+
+def record_of(line: bytes) -> Record:
+    """Returns what a line of a log holds; ValueError where it is no JSON object."""
+    record = from_json(line, finite=False)
+    if not isinstance(record, dict):
+        raise ValueError("each of its lines should hold a mapping")
+    return record
+
+
+def each_line(path: Path) -> Iterator[Record]:
+    """Yields the records of a log, one by one; Damaged where a line is not a JSON object."""
+    for number, line in enumerate(lines(path), 1):
+        with blaming(path):
+            try:
+                yield record_of(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
 
 
 def read_lines(path: Path) -> list[Record]:
-    """Returns the records of a log, none where it is missing; a last line that a crash cut short is
-    left out. Damaged where a line is not a JSON object."""
+    """Returns the records of a log, as `each_line`."""
+    return list(each_line(path))
+
+
+def stamped(line: str) -> str:
+    """Returns the line of a log, a JSON object, with a checksum of it as its last key."""
+    return f'{line[:-1]},"crc":"{zlib.crc32(line.encode()):08x}"}}'
+
+
+def stamped_lines(path: Path) -> Iterator[Record]:
+    """Yields the records of a log whose lines may be `stamped`; Damaged where one is not as it was
+    written."""
+    for number, line in enumerate(lines(path), 1):
+        with blaming(path):
+            record = record_of(line)
+            if "crc" in record:
+                whole = line.rpartition(b',"crc":')[0].decode() + "}"
+                if stamped(whole).encode() + b"\n" != line:
+                    raise ValueError(f"the checksum of line {number} is another")
+                del record["crc"]
+            yield record
+
+
+def mended(path: Path) -> bool:
+    """Cuts off the last line of a log, where a crash cut it short; returns whether it did."""
     if not path.exists():
-        return []
-    with blaming(path):
-        records = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1] if line]
-        if not all(isinstance(record, dict) for record in records):
-            raise ValueError("each of its lines should hold a mapping")
-    return records
+        return False
+    size, whole = path.stat().st_size, sum(map(len, lines(path)))
+    if size != whole:
+        os.truncate(path, whole)
+    return size != whole
 
 
 def flat(settings: Values, prefix: str = "") -> Record:

@@ -5,35 +5,54 @@
     architectures.jsonl     a line per sampled child: its id, loss or reward; choices the first time
     timing.jsonl            the clock
     checkpoint.safetensors  all tensors, and the rest of the state as JSON in its header: one file,
-                            so that there is never half of it
+                            so that there is never half of it (enas.runs.checkpoint)
+    checkpoint.previous.safetensors  the one before it, which takes its place where it is damaged
     tensorboard/            the same curves as metrics.jsonl
 
 Whole files are written to a temporary name, synced and renamed. Logs are appended to, and a
-checkpoint records their lengths. `restore` cuts off what a dead process wrote after it, so that the
-same lines are written again.
+checkpoint records their lengths and checksums. `restore` cuts off what a dead process wrote after
+it, so that the same lines are written again. Nothing in a run folder may be a link, a pipe or a
+device.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import shlex
 import time
+import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from enas.runs.files import read_json, read_lines, write_atomically, write_json
+from enas.reading import SEAL, check_folder
+from enas.runs.checkpoint import CHECKPOINT, NO_SUM, PREVIOUS, Header, check_log, say_used, sealed, whole_ones
+from enas.runs.files import (
+    Damaged,
+    blaming,
+    mended,
+    open_to_append,
+    read_lines,
+    read_sealed,
+    stamped,
+    write_atomically,
+    write_sealed,
+)
+from enas.runs.marks import marked
+from enas.runs.records import Config
 from enas.spaces.architecture import Architecture
 from enas.state import Record, State, Values
 
-LOGS = ("metrics", "architectures")
-CHECKPOINT = "checkpoint.safetensors"
+LOGS = ("metrics", "architectures")  # cut back with a checkpoint
+CLOCK = "timing"
 _held: weakref.WeakSet[BinaryIO] = weakref.WeakSet()  # files of locks
 
 
@@ -46,37 +65,69 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)
 
 
+class Loads(Protocol):
+    """What a state can be put into: a search, a training."""
+
+    def load(self, state: State) -> None: ...
+
+
+class Log:
+    """A file of lines that is open, its length and checksum."""
+
+    def __init__(self, path: Path):
+        self.file: BinaryIO = open_to_append(path)
+        self.length, self._sum = 0, hashlib.sha256()
+        with open(path, "rb") as written:
+            while part := written.read(1 << 20):
+                self._count(part)
+
+    def _count(self, data: bytes) -> None:
+        self.length += len(data)
+        self._sum.update(data)
+
+    def write(self, line: bytes) -> None:
+        self.file.write(line)
+        self._count(line)
+
+    def flushed(self) -> tuple[int, str]:
+        """Writes it to disk, and returns its length and checksum."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return self.length, self._sum.hexdigest()
+
+
 class RunFolder:
     """The folder of one search or one training. Make one with `create` or `open`; close it, or use
     it as a context."""
 
-    def __init__(self, path: Path, config: Record):
-        self.path, self.config = path, config
-        self._logs: dict[str, BinaryIO] = {}
+    def __init__(self, path: Path, config: Record, is_sealed: bool = True):
+        self.path, self.config, self.is_sealed = path, config, is_sealed
+        self._logs: dict[str, Log] = {}
         self._seen: set[str] = set()
-        self._lock: BinaryIO | None = None
+        self._locks: list[BinaryIO] = []
 
     @classmethod
     def create(cls, path: Path, config: Values) -> RunFolder:
-        """Returns a new folder; ValueError where it holds a run already."""
-        if (path / "config.json").exists():
-            raise ValueError(
-                f"a new run needs a folder without one; '{path}' holds a run: continue it with `enas resume {path}`, or"
-                " choose another --out"
-            )
+        """Returns a new folder; ValueError where it holds a run already, or the rest of one."""
+        check_new(path)
         path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "config.json", config)
-        return cls(path, dict(config))
+        check_folder(path)
+        config = marked(config)
+        write_sealed(path / "config.json", config)
+        return cls(path, config)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Returns the folder of an existing run; ValueError where there is none."""
-        if not (path / "config.json").is_file():
-            raise ValueError(f"a run is a folder with a config.json; '{path}' has none (`enas search` makes one)")
-        config = read_json(path / "config.json")
-        if not isinstance(config, dict) or "command" not in config:
-            raise ValueError(f"'{path / 'config.json'}' was not written by enas: it has no \"command\"")
-        return cls(path, config)
+        """Returns the folder of an existing run; ValueError where there is none, where something in
+        it is a link, a pipe or a device, or its config.json is not what enas wrote."""
+        file = path / Config.FILE
+        if not os.path.isfile(file):
+            raise ValueError(Config.MISSING.format(folder=path))
+        check_folder(path)
+        config, is_sealed = read_sealed(file)
+        with blaming(file):
+            Config.from_json(config)
+        return cls(path, config, is_sealed)
 
     def __enter__(self) -> RunFolder:
         return self
@@ -87,31 +138,36 @@ class RunFolder:
     def close(self) -> None:
         for log in self._logs.values():
             with contextlib.suppress(OSError):  # a full disk was reported when it was met
-                log.close()
+                log.file.close()
         self._logs.clear()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        for lock in self._locks:
+            lock.close()
+        self._locks.clear()
 
-    def lock(self) -> None:
+    def lock(self, what: str = "") -> None:
         """Keeps other processes from writing to the run until this one ends or closes it;
-        ValueError while another one does."""
-        self._lock = open(self.path / ".lock", "wb")  # noqa: SIM115 (held until close)
+        ValueError while another one does. `what`: only keeps them from what has this name, such as
+        "derive"."""
+        path = self.path / (f".lock-{what}" if what else ".lock")
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        lock = os.fdopen(os.open(path, flags, 0o666), "rb+", buffering=0)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lock.close()
-            self._lock = None
-            raise ValueError(f"one process at a time writes to a run; another is writing to '{self.path}'") from None
-        _held.add(self._lock)
+            lock.close()
+            at_work = f"doing `enas {what}` of" if what else "writing to"
+            raise ValueError(f"one process at a time writes to a run; another is {at_work} '{self.path}'") from None
+        self._locks.append(lock)
+        _held.add(lock)
 
     # ------------------------------------------------------------------------------------- logging
     def append(self, log: str, record: Values) -> None:
         """Appends a line to metrics.jsonl, architectures.jsonl or timing.jsonl. It is safe on disk
         from the next checkpoint on."""
         if log not in self._logs:
-            self._logs[log] = open(self.path / f"{log}.jsonl", "ab")  # noqa: SIM115 (held until close)
-        self._logs[log].write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+            self._logs[log] = Log(self.path / f"{log}.jsonl")
+        line = json.dumps(record, separators=(",", ":"))
+        self._logs[log].write((stamped(line) if log == CLOCK else line).encode() + b"\n")
 
     def append_architecture(self, arch: Architecture, record: Values) -> None:
         record = {**record, "id": arch.id}
@@ -130,61 +186,130 @@ class RunFolder:
 
     def packed(self, state: State) -> bytes:
         """Writes the logs to disk, and returns the bytes of a checkpoint of now, for `keep`."""
-        lengths = {}
-        for name, log in self._logs.items():
-            log.flush()
-            os.fsync(log.fileno())
-            lengths[name] = log.tell()
-        for name in LOGS:
-            path = self.path / f"{name}.jsonl"
-            lengths.setdefault(name, path.stat().st_size if path.exists() else 0)
+        marks = {}
+        for name in (*LOGS, CLOCK):
+            if name not in self._logs and (self.path / f"{name}.jsonl").exists():
+                self._logs[name] = Log(self.path / f"{name}.jsonl")
+            marks[name] = self._logs[name].flushed() if name in self._logs else (0, hashlib.sha256().hexdigest())
         # Dense copies in a plain layout: the file format knows no strides.
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.tensors.items()}
-        header = {"state": json.dumps(dict(state.values)), "logs": json.dumps(lengths)}
-        return save(tensors, header)
+        lengths, digests = ({name: mark[i] for name, mark in marks.items()} for i in range(2))
+        header = {"state": json.dumps(dict(state.values)), "logs": json.dumps(lengths), "digests": json.dumps(digests)}
+        return sealed(save(tensors, {**header, SEAL: NO_SUM}))
 
     def keep(self, packed: bytes) -> None:
-        """Makes these bytes the checkpoint, whole or not at all."""
-        write_atomically(self.path / CHECKPOINT, packed)
+        """Makes these bytes the checkpoint, whole or not at all; the last one stays beside it."""
+        write_atomically(self.path / CHECKPOINT, packed, keep=self.path / PREVIOUS)
 
     def has_checkpoint(self) -> bool:
-        return (self.path / CHECKPOINT).exists()
+        return (self.path / CHECKPOINT).exists() or (self.path / PREVIOUS).exists()
 
     def read_checkpoint(self) -> State:
         """Returns the last state, and leaves the logs as they are; ValueError where it is missing
-        or damaged."""
-        return self._read()[0]
+        or damaged, or is from before the first step."""
+        for path, header in whole_ones(self.path):
+            if header.values.get("epoch") == header.values.get("step") == 0 and header.values.get("phase") != "controller":
+                break
+            return self._state(path, header)
+        raise ValueError(f"'{self.path}' has no checkpoint yet: run `enas resume {shlex.quote(str(self.path))}` first")
 
     def restore(self) -> State | None:
         """Returns the last state and cuts the logs to their lengths of then. Before the first
-        checkpoint: None, and empty logs."""
+        checkpoint: None, and empty logs. Damaged where a log is not what the checkpoint says."""
         assert not self._logs
-        state, lengths = self._read() if self.has_checkpoint() else (None, dict.fromkeys(LOGS, 0))
+        if mended(self.path / f"{CLOCK}.jsonl"):
+            warnings.warn(f"the last line of '{self.path / CLOCK}.jsonl' was cut short, and is left out", stacklevel=2)
+        state, header, damage = None, Header({}, {}), None
+        for path, header in whole_ones(self.path):
+            try:
+                for name in LOGS:
+                    check_log(self.path / f"{name}.jsonl", header)
+            except Damaged as error:
+                damage = damage or error
+                continue
+            if damage is not None:
+                say_used(path, damage)
+            try:
+                check_log(self.path / f"{CLOCK}.jsonl", header)
+            except Damaged as error:
+                warnings.warn(f"{error}; the times that a report shows are wrong from here on", stacklevel=2)
+            state = self._state(path, header)
+            if path.name == PREVIOUS:  # the damaged one must not become the previous one
+                os.replace(path, self.path / CHECKPOINT)
+            break
+        if damage is not None and state is None:
+            raise damage
+        if state is None:
+            self._began_without_checkpoint()
         for name in LOGS:
             path = self.path / f"{name}.jsonl"
             if path.exists():
-                os.truncate(path, min(lengths[name], path.stat().st_size))
+                os.truncate(path, min(header.lengths.get(name, 0), path.stat().st_size))
         self._seen = {record["id"] for record in read_lines(self.path / "architectures.jsonl")}
         return state
+
+    def _began_without_checkpoint(self) -> None:
+        """Damaged where a run has logs, and a checkpoint must have been there: the first one is
+        written before the first line. Earlier versions wrote it after half a minute."""
+        if not any((path := self.path / f"{name}.jsonl").exists() and path.stat().st_size for name in LOGS):
+            return
+        if self.is_sealed:
+            raise Damaged(
+                f"'{self.path / CHECKPOINT}' is missing, while the logs beside it are there: put it back, or begin a new"
+                f" run with `enas search --config {shlex.quote(str(self.path / Config.FILE))}`"
+            )
+        warnings.warn(f"'{self.path}' has no checkpoint: it begins anew", stacklevel=3)
 
     def roll_back(self) -> None:
         """Cuts the logs back to the last checkpoint, or to the beginning."""
         for log in self._logs.values():
-            log.close()
+            log.file.close()
         self._logs.clear()
         self.restore()
 
-    def _read(self) -> tuple[State, dict[str, int]]:
-        path = self.path / CHECKPOINT
-        if not path.exists():
-            raise ValueError(f"'{self.path}' has no checkpoint yet: run `enas resume {self.path}` first")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-            return State(tensors, json.loads(header["state"])), json.loads(header["logs"])
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise ValueError(f"'{path}' is damaged or not a checkpoint of enas: {error}") from None
+    def put(self, state: State, into: Loads) -> None:
+        """Loads a state that was read from this folder; Damaged where it does not fit what
+        config.json says."""
+        with blaming(self.path / CHECKPOINT):
+            for name in ("epoch", "step"):
+                if type(value := state.values[name]) is not int or value < 0:
+                    raise ValueError(f"'{name}' is a whole number from 0 on; got {value!r}")
+            try:
+                into.load(state)
+            except RuntimeError as error:  # of torch: tensors of other sizes
+                why = str(error).splitlines()[-1].strip()
+                raise ValueError(f"it is of another network than config.json says ({why})") from None
+
+    def _state(self, path: Path, header: Header) -> State:
+        with blaming(path):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            except SafetensorError as error:
+                raise ValueError(str(error)) from None
+            return State(tensors, header.values)
+
+
+def check_new(path: Path) -> None:
+    """ValueError where no new run can be made at `path`: it holds one, or the rest of one, or
+    cannot be a folder."""
+    if (path / "config.json").exists():
+        raise ValueError(
+            f"a new run needs a folder without one; '{path}' holds a run: continue it with `enas resume"
+            f" {shlex.quote(str(path))}`, or choose another --out"
+        )
+    if rest := [name for name in (CHECKPOINT, PREVIOUS, "metrics.jsonl", "result.json") if (path / name).exists()]:
+        raise ValueError(
+            f"a new run needs a folder without one; '{path}' has {' and '.join(rest)}, and its config.json is missing:"
+            " put that back, or choose another --out"
+        )
+    there = path.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise ValueError(f"a run needs a folder; '{there}' is a file: choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"a run needs a folder that can be written to; '{there}' cannot: choose another --out")
 
 
 @contextlib.contextmanager

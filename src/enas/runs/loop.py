@@ -7,8 +7,10 @@ at hand is always finished first.
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from enas.procedures.events import Diverged, Finished, RolledBack, Step
 from enas.procedures.retrain import Retrain
@@ -40,7 +42,9 @@ def drive(
     """
     last, packed = time.monotonic(), b""
     try:
-        with signals() as caught:
+        with signals() as caught, _saying_how_to_go_on(folder):
+            if not folder.has_checkpoint():
+                folder.checkpoint(_sound(procedure.state()))
             for event in procedure.run():
                 made = not (isinstance(event, RolledBack) or (isinstance(event, Step) and event.skipped))
                 if packed and made:
@@ -61,6 +65,18 @@ def drive(
         folder.clock("end", why="diverged")
         raise
     return None
+
+
+@contextmanager
+def _saying_how_to_go_on(folder: RunFolder) -> Iterator[None]:
+    """Adds to an error that ends a run, and to a second Ctrl-C, what was saved."""
+    try:
+        yield
+    except (OSError, MemoryError, RuntimeError, KeyboardInterrupt) as error:
+        if not isinstance(error, Diverged):
+            again = f"`enas resume {shlex.quote(str(folder.path))}`"
+            error.add_note(f"what was saved before is whole, {again} goes on from it")
+        raise
 
 
 def _sound(state: State) -> State:

@@ -60,7 +60,7 @@ def changed(settings: Settings, changes: Mapping[str, object]) -> Settings:
 def trained_child(run: Path) -> nn.Module:
     """Returns the network that `retrained.json` chose, a plain module with its trained weights.
     ValueError where none is trained, or where the run is not of a problem of the user's own."""
-    plan = Plan.of(RunFolder.open(run).config)
+    plan = Plan.recorded(RunFolder.open(run))
     if not plan.problem:
         raise ValueError(f"'{run}' is not a search in a network of your own")
     record = read_json(run / "retrained.json")

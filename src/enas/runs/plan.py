@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import random
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,11 +27,15 @@ from enas.networks.supernet import Supernet
 from enas.plugins import NoSettings, entry_of
 from enas.procedures.search import Search
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
-from enas.ranges import check_name
+from enas.ranges import THREADS, check_name
 from enas.runs.before import upgraded
+from enas.runs.files import blaming
+from enas.runs.folder import RunFolder
 from enas.runs.presets import registry as presets
 from enas.runs.process import cores, machine, prepare, versions
+from enas.runs.records import Config as Recorded
 from enas.runs.settings import Config, Names, RetrainConfig, Settings, as_recorded, to_dict
+from enas.runs.values import VERSION
 from enas.spaces.architecture import Architecture, Reference
 from enas.spaces.costs import Costs, CostTerm, Limits
 from enas.spaces.own import OwnSpaceSettings
@@ -75,16 +78,38 @@ class Plan:
     latencies: Record | None = None
     """The table of latencies (`enas.procedures.latency`), whole; None: none is known."""
 
+    def __post_init__(self) -> None:
+        if not THREADS.contains(self.threads):
+            raise ValueError(f"--threads is {THREADS.rule}; got {self.threads}")
+
     @classmethod
-    def of(cls, config: Values) -> Plan:
+    def of(cls, config: Values, file: Path = Path("config.json")) -> Plan:
         """Returns the plan that a config.json holds; ValueError where a part or a setting of it is
-        unknown."""
-        config = upgraded(config)
-        names = Names(**config["names"])
-        fields = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
-        limits = Limits(**config.get("limits", {}))
-        settings = as_recorded(names.settings(), config["settings"])
-        return cls(**{**fields, "names": names, "settings": settings, "limits": limits})
+        unknown. `file`: what is blamed then."""
+        with blaming(file):
+            Recorded.from_json(config)
+            config = upgraded(config)
+            names = Names(**config["names"])
+            fields = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
+            limits = Limits(**config.get("limits", {}))
+        settings = names.settings()  # a module of the user's that is not here is no damage
+        with blaming(file):
+            settings = as_recorded(settings, config["settings"])
+            return cls(**{**fields, "names": names, "settings": settings, "limits": limits})
+
+    @classmethod
+    def recorded(cls, folder: RunFolder) -> Plan:
+        """Returns the plan of a run folder, for this machine: on its CPU, which a warning says,
+        where the device of the run is not here."""
+        plan = cls.of(folder.config, folder.path / Recorded.FILE)
+        if plan.device == "cpu" or (why := unusable(plan.device)) is None:
+            return plan
+        warnings.warn(
+            f"'{folder.path}' is a run on '{plan.device}', which cannot be used here ({why}): the CPU is used, and figures"
+            " may differ in their last digits",
+            stacklevel=2,
+        )
+        return dataclasses.replace(plan, device="cpu")
 
     def to_dict(self, command: str, **more: object) -> Record:
         """Returns what config.json holds, and `more`."""
@@ -93,7 +118,7 @@ class Plan:
         fields |= {"names": to_dict(self.names), "source": self.source or source, "limits": to_dict(self.limits)}
         settings = to_dict(self.settings)
         ran = {"versions": versions(), "machine": machine(self.device)}
-        return {"command": command, **fields, **more, **ran, "settings": settings}
+        return {"version": VERSION, "command": command, **fields, **more, **ran, "settings": settings}
 
     # ------------------------------------------------------------------------ a plan like this one
     def with_settings(self, **changes: Any) -> Plan:
@@ -144,13 +169,11 @@ class Plan:
     def on(self, data: str | Path | None = None, device: str | None = None, threads: int | None = None) -> Plan:
         """Returns the plan for this machine: another folder of the data, device or number of
         threads. None keeps the plan's own. ValueError where one of them cannot be used."""
-        if threads is not None and threads < 1:
-            raise ValueError(f"--threads is at least 1; got {threads}")
+        if threads is not None and not THREADS.contains(threads):
+            raise ValueError(f"--threads is {THREADS.rule}; got {threads}")
         device = device or self.device
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
+        if (why := unusable(device)) is not None:
+            raise ValueError(f"device '{device}' cannot be used here: {why}")
         plan = self
         if self.problem and data is not None:
             raise ValueError(f"'{self.problem}' brings its own data; leave out --data")
@@ -193,15 +216,19 @@ class Plan:
         memory at its batch size."""
         settings = self.settings.retrain
         if self.problem:
-            task = self.task(self.load_data(), settings.task)
-            network = self.network(settings.network, task)
-            return own_bill(network, task, settings.task.batch_size)
+            task: Any = self.task(self.load_data(), settings.task)
+            network: Any = self.network(settings.network, task)
+            inputs = task.first_inputs(2)
+            own = cost.OwnBill(network, lambda model: model(*inputs), settings.task.batch_size, examples=2)
+            if self.latencies is not None:
+                own.priced(latencies_of(self.latencies, self))
+            return own
         fixed = DATASETS[self.settings.data.dataset].dimensions
         dimensions = fixed or self.task(self.load_data(), self.settings.task).dimensions
         entry = entry_of("a network", self.names.network, BACKBONES)
         with torch.device("meta"):
-            network = entry.make(self.space, cost.countable(settings.network), **dimensions, statistics="running")
-        bill = cost.Bill(network, cost.example_of(dimensions), settings.task.batch_size)
+            on_meta = entry.make(self.space, cost.countable(settings.network), **dimensions, statistics="running")
+        bill = cost.Bill(on_meta, cost.example_of(dimensions), settings.task.batch_size)
         if self.latencies is not None:
             bill.priced(latencies_of(self.latencies, self))
         return bill
@@ -309,6 +336,15 @@ class Plan:
         return Search(self.settings.search, task, supernet, self.strategy(space), self.seed, space, costs)
 
 
+def unusable(device: str) -> str | None:
+    """Returns why a device cannot be used here; None where it can."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        return str(error).splitlines()[0]
+    return None
+
+
 def reference_entry(name: str, task: str) -> ReferenceEntry:
     """Returns a registered reference model; ValueError where it does not exist, or is for another
     task."""
@@ -359,7 +395,8 @@ def make_plan(
 def latencies_of(table: Values, plan: Plan) -> dict[str, float]:
     """Returns the seconds of each kind of address; ValueError where the table is of another
     network."""
-    for name, here in (("space", plan.names.space), ("network", to_dict(plan.settings.retrain.network))):
+    network = to_dict(plan.settings.retrain.network)
+    for name, here in (("space", plan.problem or plan.names.space), ("network", network)):
         if table[name] != here:
             raise ValueError(
                 f"the table of latencies is of another {name} than this plan's: measure it anew, `enas latency`"
@@ -368,16 +405,6 @@ def latencies_of(table: Values, plan: Plan) -> dict[str, float]:
 
 
 # ----------------------------------------------------------------------- a problem of one's own
-def own_bill(network: Any, task: Any, batch: int) -> cost.OwnBill:
-    """Returns the costs of a network of a user's own, on two examples of its problem."""
-    examples = task._batch("train", range(2))
-
-    def call(model: Any) -> object:
-        return model(examples) if isinstance(examples, Mapping) else model(*examples[:-1])
-
-    return cost.OwnBill(network, call, batch, examples=2)
-
-
 def problem_source(path: str) -> dict[str, str]:
     from enas.tasks.problem import problem_of  # the user's module with it: only where it is needed
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +16,7 @@ from types import FrameType
 
 import torch
 
-from enas.state import Record
+from enas.state import Record, Values
 
 
 def versions() -> dict[str, str]:
@@ -37,6 +40,33 @@ def machine(device: str) -> Record:
     return {**parts, "gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else parts
 
 
+def warn_of_differences(recorded: Values, device: str) -> None:
+    """Warns in one line where a run goes on elsewhere than it began: sums depend on the versions,
+    the device and the processor, so that its figures may differ in their last digits."""
+    here = {**versions(), "processor": machine(device).get("cpu"), "device": device}
+    there = {**recorded.get("versions", {}), "processor": recorded.get("machine", {}).get("cpu")}
+    there["device"] = recorded.get("device", device)
+    both = [(name, was, here.get(name)) for name, was in there.items() if was]
+    changed = [f"{name} {was} there, {now} here" for name, was, now in both if now not in (None, was)]
+    if changed:
+        warnings.warn(f"this run began elsewhere ({'; '.join(changed)}): bits may differ", stacklevel=2)
+
+
+def begin_worker() -> None:
+    """Makes this process one that its parent stops, and no signal: it ends at once when its parent
+    ends, however that does, which harms no run folder and frees its locks."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def prepare(device: str, threads: int) -> None:
     """Sets the number of CPU threads before a procedure. On a GPU, products round to 19 bits
     (tf32), as torch's convolutions do by default; `NVIDIA_TF32_OVERRIDE=0` in the environment
@@ -51,14 +81,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM sends the last one where asked to
+
+
 class _Signals:
-    """Remembers Ctrl-C and SIGTERM until a step is done. A second Ctrl-C does not wait."""
+    """Remembers Ctrl-C, SIGTERM and SIGUSR1 until a step is done. A second one does not wait."""
 
     def __init__(self) -> None:
         self.why: str | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.why is not None and number == signal.SIGINT:
+        if self.why is not None:
             raise KeyboardInterrupt
         self.why = "interrupted" if number == signal.SIGINT else "terminated"
 
@@ -69,7 +102,7 @@ def signals() -> Iterator[_Signals]:
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    before = {number: signal.signal(number, caught) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, caught) for number in STOPS}
     try:
         yield caught
     finally:

@@ -6,22 +6,29 @@ in the class of that file here. No torch in here.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
-from enas.procedures.statistics import Interval, Ranking
+from enas.procedures.statistics import Coefficient, Interval, Ranking
+from enas.ranges import THREADS, check_finite, check_name, check_ranges
+from enas.reading import SEAL, check_folder
 from enas.runs.before import flat_settings
-from enas.runs.files import blaming, read_lines, write_json
-from enas.runs.values import File, Json, Value, parsed, plain
+from enas.runs.checkpoint import check_logs
+from enas.runs.files import Damaged, blaming, each_line, lines, record_of, stamped_lines, write_sealed
+from enas.runs.marks import trust_own
+from enas.runs.values import VERSION, File, Json, Value, parsed, plain
 from enas.spaces.architecture import Architecture
 from enas.state import Record
 from enas.tasks.metrics import METRICS, Metric
 
+MOST_EPOCHS = 4000  # that a report reads: more than a chart can show
 Scores = tuple[float, ...]  # test figures as they are shown, one per seed
 
 
@@ -31,28 +38,57 @@ class Config(File):
     """What a run was asked for, to read; a `Plan` writes it."""
 
     FILE: ClassVar[str] = "config.json"
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("version", SEAL))
     MISSING: ClassVar[str] = "a run is a folder with a config.json; '{folder}' has none (`enas search` makes one)"
     command: str
     preset: str
     recipe: str
     settings: Json  # by dotted names
+    names: Mapping[str, str] | None = None  # of its parts
     seed: int | None = None
+    data: str | None = None
     device: str = "cpu"
     threads: int = 1
+    source: Mapping[str, str] | None = None
+    limits: Json = field(default_factory=dict)
+    latencies: Json | None = None
     versions: Json = field(default_factory=dict)
     machine: Json = field(default_factory=dict)
+    mark: str | None = None
     train_seed: int = 0
     architecture: Json | None = None  # of a training; of a hand-designed model its name and size
+
+    def __post_init__(self) -> None:
+        check_name("its command", self.command, ("search", "retrain", "table"))
+        check_ranges(self, "", threads=THREADS)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """As every file; ValueError too where something in the folder is a link, a pipe or a
+        device."""
+        if os.path.isdir(folder):
+            check_folder(folder)
+        return super().read(folder)
 
     @classmethod
     def from_json(cls, data: object) -> Self:
         config = parsed(Json, data)
+        if isinstance(version := config.get("version", VERSION), int) and version > VERSION:
+            raise Damaged("its config.json was written by a later version of enas")
+        for name in ("settings", "names"):
+            if name in config:
+                parsed(Json, config[name], name)
+        trust_own(config)
         return super().from_json({**config, "settings": flat_settings(config)})
 
 
 @dataclass(frozen=True)
 class Tick(Value):
     """A line of the clock, timing.jsonl."""
+
+    BESIDE: ClassVar[frozenset[str]] = frozenset(
+        ("epoch", "phase", "step", "seconds", "threads", "estimated_seconds", "factor")
+    )
 
     event: str
     time: str = ""
@@ -66,6 +102,8 @@ class Tick(Value):
 @dataclass(frozen=True)
 class Sampled(Value):
     """A line of architectures.jsonl: a child that was trained or scored."""
+
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("epoch", "step", "child", "loss", "reward", "skipped"))
 
     id: str
     phase: str = ""
@@ -83,18 +121,35 @@ class Learned(Value):
 
 
 def ticks(folder: Path) -> list[Tick]:
+    """Returns the lines of the clock. Damaged where one is not as it was written, or some that the
+    last checkpoint knows of are missing."""
+    check_logs(folder, "timing")
     with blaming(folder / "timing.jsonl"):
-        return [Tick.from_json(line) for line in read_lines(folder / "timing.jsonl")]
+        return [Tick.from_json(line) for line in stamped_lines(folder / "timing.jsonl")]
 
 
-def sampled(folder: Path) -> list[Sampled]:
+def sampled(folder: Path) -> Iterator[Sampled]:
+    """Yields the children of a search. Damaged as `ticks`."""
+    check_logs(folder, "architectures")
     with blaming(folder / "architectures.jsonl"):
-        return [Sampled.from_json(line) for line in read_lines(folder / "architectures.jsonl")]
+        yield from map(Sampled.from_json, each_line(folder / "architectures.jsonl"))
 
 
-def epochs(folder: Path) -> list[Record]:
-    """Returns the lines of metrics.jsonl, whose names depend on task and strategy."""
-    return read_lines(folder / "metrics.jsonl")
+def epochs(folder: Path, most: int = MOST_EPOCHS) -> list[Record]:
+    """Returns the lines of metrics.jsonl, whose names depend on task and strategy; of more than
+    `most` every second, every third and so on, and the last. Damaged as `ticks`."""
+    file = folder / "metrics.jsonl"
+    check_logs(folder, "metrics")
+    number = sum(1 for _ in lines(file))
+    records = []
+    with blaming(file):
+        for i, line in enumerate(lines(file), 1):
+            if i % -(-number // most) == 0 or i == number:
+                record = record_of(line)
+                if type(record.get("epoch")) is not int:
+                    raise ValueError(f"line {i} has no whole number 'epoch'")
+                records.append(record)
+    return records
 
 
 def learned(folder: Path) -> tuple[Learned, ...]:
@@ -108,6 +163,7 @@ def learned(folder: Path) -> tuple[Learned, ...]:
 class Ranked(Value):
     """An architecture that a search derived."""
 
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("version",))  # of the form of the architecture
     rank: int
     id: str
     shared_weights: Mapping[str, float]  # scores
@@ -150,6 +206,7 @@ class Policy(Value):
 class ParetoPoint(Value):
     """An architecture that no other one beats in reward and cost at once."""
 
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("version",))
     id: str
     reward: float  # of shared weights, on the minibatch
     cost: float
@@ -170,12 +227,22 @@ class Pareto(Value):
     scored: tuple[tuple[float, float], ...]  # reward and cost
 
 
+@dataclass(frozen=True)
+class Judgement(Value):
+    """How well each judge ranked what short trainings reached (`enas.procedures.taught`)."""
+
+    taus: Mapping[str, Coefficient]  # Kendall's, by the name of the judge
+    trainings: int
+    predicted: int  # of them, after the regression was first taught
+    seconds: float  # processor time of all
+
+
 @dataclass(frozen=True, kw_only=True)
 class Best(File):
     """What a search derived."""
 
     FILE: ClassVar[str] = "best.json"
-    MISSING: ClassVar[str] = "'{folder}' has no best.json yet: run `enas derive {folder}` first"
+    MISSING: ClassVar[str] = "'{folder}' has no best.json yet: run `enas derive {quoted}` first"
     note: str = "scores are of shared weights: they rank, they are no results of a training from scratch (`enas retrain`)"
     searched_epochs: int
     search_finished: bool = True
@@ -187,13 +254,14 @@ class Best(File):
     marks: Mapping[str, str] = field(default_factory=dict)  # notes for a drawing, by layer
     ranked: tuple[Ranked, ...]  # the best first
     pareto: Pareto | None = None
+    judged: Judgement | None = None
 
     def __post_init__(self) -> None:
         if not self.ranked:
             raise ValueError("it ranks no architecture")
 
     def to_json(self) -> dict[str, object]:
-        later = ("policy", "pareto")  # fields that earlier files lack
+        later = ("policy", "pareto", "judged")  # fields that earlier files lack
         return {name: value for name, value in super().to_json().items() if name not in later or value is not None}
 
     @property
@@ -230,7 +298,7 @@ class Result(File):
 
     def write(self, folder: Path) -> Path:
         """Writes only figures: earlier versions would take a `version` for one."""
-        write_json(folder / self.FILE, self.to_json())
+        write_sealed(folder / self.FILE, self.to_json())
         return folder / self.FILE
 
     @classmethod
@@ -238,6 +306,8 @@ class Result(File):
         """Returns the outcome of a training, None while it has none. One that diverged is an
         outcome: the same seed would diverge again."""
         last = [] if (result := cls.find(folder)) is not None else ticks(folder)[-1:]
+        if result is not None:
+            Config.read(folder)  # one that is missing is not passed over
         if last and last[0].why == "diverged":
             return cls({}, diverged=f"it diverged before, see '{folder / 'timing.jsonl'}'")
         return result
@@ -286,6 +356,16 @@ class Retrained(File):
 
 # ----------------------------------------------------------------------------------- compare.json
 @dataclass(frozen=True)
+class Rival(Value):
+    """The strongest rival of a derived architecture: the derived one minus it, with its 95 %
+    interval."""
+
+    name: str
+    difference: float
+    half_width: float
+
+
+@dataclass(frozen=True)
 class Verdict(Value):
     """Figures as they are shown: accuracies in percent, perplexities. `difference` is the derived
     architecture minus the mean of the random ones, with a 95 % interval of +- `half_width`;
@@ -306,6 +386,22 @@ class Verdict(Value):
     references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Mean and standard deviation over the same seeds, of hand-designed models as large."""
     diverged_references: tuple[str, ...] = ()
+    rival: Rival | None = None  # the strongest, where any was trained
+    limits: str = ""
+    """What all architectures obey, in words."""
+    acceptance: float = 1.0
+    """Share of the random architectures drawn that do; others were drawn anew."""
+
+    def to_json(self) -> dict[str, object]:
+        left_out: tuple[str, ...] = () if self.limits else ("limits", "acceptance")  # of searches that have none
+        left_out += () if self.rival else ("rival",)
+        return {name: value for name, value in super().to_json().items() if name not in left_out}
+
+    def __post_init__(self) -> None:
+        check_name("metric", self.metric, METRICS)
+        both = (value for pair in self.references.values() for value in pair)
+        check_finite(self.derived, self.derived_spread, self.uniform, self.uniform_spread, self.uniform_best, *both)
+        check_finite(self.difference, self.half_width)
 
     @property
     def better(self) -> bool | None:
@@ -316,11 +412,27 @@ class Verdict(Value):
 
     @property
     def sentence(self) -> str:
-        gap = f"by {abs(self.difference):.2f} +- {self.half_width:.2f} {METRICS[self.metric].points}"
+        gap = self._by(self.difference, self.half_width)
         if self.better is None:
             side = "above" if self.difference >= 0 else "below"
-            return f"no difference shown: the derived architecture is {side} the mean random architecture {gap}"
-        return f"the derived architecture {'beats' if self.better else 'loses to'} the mean random architecture {gap}"
+            said = f"no difference shown: the derived architecture is {side} the mean random architecture {gap}"
+        else:
+            verb = "beats" if self.better else "loses to"
+            said = f"the derived architecture {verb} the mean random architecture {gap}"
+        return said + self._against_rival
+
+    def _by(self, difference: float, half_width: float) -> str:
+        return f"by {abs(difference):.2f} +- {half_width:.2f} {METRICS[self.metric].points}"
+
+    @property
+    def _against_rival(self) -> str:
+        """Returns how it does against the strongest rival, for the end of the sentence."""
+        if self.rival is None:
+            return ""
+        ahead = (self.rival.difference > 0) == METRICS[self.metric].larger_is_better
+        gap = self._by(self.rival.difference, self.rival.half_width)
+        shown = "" if abs(self.rival.difference) > self.rival.half_width else ", which shows no difference"
+        return f", and is {'ahead of' if ahead else 'behind'} its strongest rival, {self.rival.name}, {gap}{shown}"
 
     @property
     def figures(self) -> str:
@@ -339,6 +451,7 @@ class Verdict(Value):
             *([f"{diverged} more random architecture{'s' * (diverged > 1)} diverged"] if diverged else []),
             *(f"{name} {text(*both)}" for name, both in self.references.items()),
             *(f"{name} diverged" for name in self.diverged_references),
+            *([f"all have {self.limits}, as {self.acceptance:.1%} of random architectures do"] if self.limits else []),
         ]
         return "; ".join(parts)
 
@@ -421,6 +534,7 @@ class Compared(File):
     """What a search was worth."""
 
     FILE: ClassVar[str] = "compare.json"
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("version", "skip_rate"))
     verdict: Verdict
     derived_id: str
     derived: Scores
@@ -444,14 +558,18 @@ class Compared(File):
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        verdict, record = Verdict.from_json(data), parsed(Json, data)
+        record = parsed(Json, data)
+        of_verdict = {f.name for f in dataclasses.fields(Verdict)}
+        verdict = Verdict.from_json({name: value for name, value in record.items() if name in of_verdict})
         figures, local = parsed(Json, record[f"test_{verdict.metric}"]), parsed(Json, record.get("local") or {})
         for part in (record.get("disabled") or {}, local):
             if part.get("metric", verdict.metric) != verdict.metric:
                 raise ValueError(f"a part of it is of {part['metric']}, where the run is of {verdict.metric}")
-        record |= {"verdict": data, "studies": local.get("studies", []), "derived": figures.pop("derived")}
-        record |= {"references": {name: figures.pop(name) for name in verdict.references}, "uniform": figures}
-        return super().from_json(record)
+        rest = {name: value for name, value in record.items() if name not in of_verdict - {"derived", "references"}}
+        rest |= {"verdict": verdict.to_json(), "studies": local.get("studies", []), "derived": figures.pop("derived")}
+        rest |= {"references": {name: figures.pop(name) for name in verdict.references}, "uniform": figures}
+        del rest[f"test_{verdict.metric}"]
+        return super().from_json({name: value for name, value in rest.items() if name != "local"})
 
     def to_json(self) -> dict[str, object]:
         apart = ("verdict", "derived", "uniform", "references", "studies", *([] if self.disabled else ["disabled"]))

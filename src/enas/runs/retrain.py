@@ -29,7 +29,7 @@ Row = Record  # a line of the table of trainings: rank, id, folder and figures
 def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: Plan, own: Plan | None = None) -> Path:
     """Returns where a run keeps this training; one by other settings than the run's own recipe has
     a folder of its own. `own`: the run's plan, where its folder is open already."""
-    ours, own = plan.settings.retrain, own or Plan.of(RunFolder.open(run).config)
+    ours, own = plan.settings.retrain, own or Plan.recorded(RunFolder.open(run))
     recipe = "" if ours == own.settings.retrain else f"-{seed_of(ours):016x}"[:7]
     return run / "retrain" / f"{arch.id}{recipe}-seed{seed}"
 
@@ -55,7 +55,7 @@ def retrain(
     config = plan.to_dict("retrain", train_seed=seed, architecture=arch.to_dict())
     if (path / "config.json").exists():
         folder = RunFolder.open(path)
-        there = Plan.of(folder.config)
+        there = Plan.of(folder.config, path / "config.json")
         if (
             there.settings.retrain,
             there.settings.data,
@@ -90,7 +90,7 @@ def run_retrain(
     procedure = Retrain(settings, task, model, train_seed)
     state = folder.restore()
     if state is not None:
-        procedure.load(state)
+        folder.put(state, procedure)
     folder.clock("begin", epoch=procedure.epoch, step=procedure.step, threads=plan.threads)
     listen(Begun(folder.path, resumed_at=procedure.epoch, data=task.about))
     finished: dict[str, float] = {}
@@ -124,7 +124,7 @@ def retrain_plan(
     if what is not None and is_run(what):
         if preset or recipe:
             raise ValueError(f"'{what}' is a run and trains by its own preset and recipe; --retrain flags change settings")
-        return Plan.of(RunFolder.open(Path(what)).config)
+        return Plan.recorded(RunFolder.open(Path(what)))
     if arch is not None:
         if what is not None:
             raise ValueError(f"--arch names a hand-designed model, beside a run or nothing; got '{what}'")
@@ -188,12 +188,20 @@ def retrain_best(
     which each reads once, at its end. Writes `retrained.json`. None where it was stopped.
     ValueError where there is nothing to choose by.
     """
-    plan = Plan.of(RunFolder.open(Path(run)).config).on(data, device, threads)
+    plan = Plan.recorded(RunFolder.open(Path(run))).on(data, device, threads)
     plan = plan if settings is None else plan.with_settings(retrain=settings)
     return _best(plan, Path(run), top, seed, after(max_seconds), listen)
 
 
 def _best(plan: Plan, run: Path, top: int, seed: int, stop: Callable[[], str | None], listen: Listener) -> list[Row] | None:
+    with RunFolder.open(run) as folder:
+        folder.lock("retrain")
+        return _best_locked(plan, run, top, seed, stop, listen)
+
+
+def _best_locked(
+    plan: Plan, run: Path, top: int, seed: int, stop: Callable[[], str | None], listen: Listener
+) -> list[Row] | None:
     best = best_of(run)
     if not 1 <= top <= len(best):
         raise ValueError(f"--top is between 1 and the {len(best)} architectures in best.json; got {top}")

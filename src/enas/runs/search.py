@@ -11,7 +11,7 @@ from pathlib import Path
 from enas.procedures.events import Begun, Done, EpochEnd, Step, Stopped
 from enas.procedures.search import Search
 from enas.runs.files import read_json
-from enas.runs.folder import RunFolder, tensorboard
+from enas.runs.folder import RunFolder, check_new, tensorboard
 from enas.runs.loop import Listener, after, drive, silent
 from enas.runs.plan import Plan, make_plan, preset_plan, problem_plan
 from enas.runs.presets.registry import PRESETS, is_preset
@@ -48,7 +48,7 @@ def _planned(
     record = read_json(Path(config))
     if not isinstance(record, dict) or record.get("command") != "search":
         raise ValueError(f"--config takes the config.json of a search; got '{config}'")
-    plan = dataclasses.replace(Plan.of(record), source=None)
+    plan = dataclasses.replace(Plan.of(record, Path(config)), source=None)
     for name, asked in (("preset", preset), ("recipe", recipe)):
         if asked not in (None, record[name]):
             raise ValueError(f"--config repeats a search of {name} '{record[name]}'; leave out '{asked}'")
@@ -72,8 +72,7 @@ def search_plan(
         if out is not None
         else Path("runs") / f"{plan.preset}-{plan.recipe}".replace(":", "-") / f"seed{plan.seed}"
     )
-    if (path / "config.json").exists():
-        RunFolder.create(path, {})  # raises, before minutes are spent on the data
+    check_new(path)  # before minutes are spent on the data
     procedure = plan.search()
     cost = procedure.preview()
     with RunFolder.create(path, plan.to_dict("search")) as folder:

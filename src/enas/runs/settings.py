@@ -6,13 +6,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from itertools import repeat
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse_from_object
 
 from enas.networks.registry import BACKBONES
 from enas.plugins import entry_of
 from enas.procedures.settings import DeriveSettings, RetrainSettings, SearchSettings
+from enas.ranges import short
 from enas.runs.before import DEFAULTS
 from enas.spaces.registry import SPACES
 from enas.state import Record, Values
@@ -141,9 +144,9 @@ def from_dict(like: Any, data: Any, where: str = "") -> Any:
     """Returns `like`, a dataclass instance, with the values of `data`; ValueError for a setting
     that is unknown or of the wrong type."""
     if not isinstance(data, Mapping):
-        raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {data!r}")
+        raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {short(data)}")
     known = {f.name: getattr(like, f.name) for f in dataclasses.fields(like)}
-    values: Record = {}
+    hints, values = get_type_hints(type(like)), dict[str, Any]()
     for name, value in data.items():
         path = f"{where}.{name}" if where else name
         if name not in known:
@@ -151,15 +154,39 @@ def from_dict(like: Any, data: Any, where: str = "") -> Any:
         old = known[name]
         if dataclasses.is_dataclass(old):
             values[name] = from_dict(old, value, path)
-        elif isinstance(old, tuple) and isinstance(value, list):
-            values[name] = tuple(value)
-        elif isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        elif not _fits(hints.get(name, type(old)), value):
+            kind = hints.get(name, type(old))
+            raise ValueError(f"setting '{path}' is of type {getattr(kind, '__name__', kind)}; got {short(value)}")
+        elif isinstance(old, float) and isinstance(value, int):
             values[name] = float(value)
-        elif old is not None and value is not None and type(value) is not type(old):
-            raise ValueError(f"setting '{path}' is of type {type(old).__name__}; got {value!r}")
         else:
-            values[name] = value
+            values[name] = _frozen(value)
     return dataclasses.replace(like, **values)
+
+
+def _frozen(value: object) -> object:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _fits(kind: Any, value: object) -> bool:
+    """Returns whether a value that JSON can hold is of a type, as fields of settings have them."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if kind is Any or isinstance(kind, TypeVar):
+        return True
+    if origin is Literal:
+        return any(type(value) is type(allowed) and value == allowed for allowed in inside)
+    if origin is Annotated:
+        return _fits(inside[0], value)
+    if origin in (Union, UnionType):
+        return any(_fits(part, value) for part in inside)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return False
+        kinds = repeat(inside[0], len(value)) if inside[-1] is ... else inside
+        return (inside[-1] is ... or len(value) == len(inside)) and all(map(_fits, kinds, value))
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is (origin or kind)
 
 
 def flat(settings: DataclassInstance, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -1,12 +1,15 @@
 """Frozen values as JSON and back: the base of all that the files of a run hold. No torch in here.
 
 Keys of JSON are the names of fields. A field with a default may be missing, as it is in files of
-earlier versions; keys that no field has are passed over. `version` is that of the form of a file.
+earlier versions; a key that no field has, and that no version wrote, is refused. `version` is that
+of the form of a file.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +17,9 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
-from enas.runs.files import Damaged, blaming, read_json, write_json
+from enas.ranges import short
+from enas.reading import check_kind
+from enas.runs.files import Damaged, blaming, read_json, write_sealed
 
 VERSION = 1
 Json = Mapping[str, object]
@@ -34,7 +39,7 @@ def parsed(kind: Any, data: object, name: str = "it") -> Any:
     if isinstance(kind, type) and issubclass(kind, Value):
         return kind.from_json(data)
     if hasattr(kind, "__dataclass_fields__") and isinstance(data, Mapping):
-        return kind(**{key: parsed(part, data[key], key) for key, part in _kinds(kind).items() if key in data})
+        return kind(**_fields(kind, data, frozenset()))
     if origin is tuple and isinstance(data, list):
         kinds = repeat(inside[0], len(data)) if inside[-1] is ... else inside
         return tuple(parsed(part, value, name) for part, value in zip(kinds, data, strict=True))
@@ -43,8 +48,15 @@ def parsed(kind: Any, data: object, name: str = "it") -> Any:
     if kind is float and type(data) is int:
         return float(data)
     if kind not in (object, type(data)):
-        raise ValueError(f"'{name}' is of type {getattr(kind, '__name__', kind)}; got {data!r}")
+        raise ValueError(f"'{name}' is of type {getattr(kind, '__name__', kind)}; got {short(data)}")
     return data
+
+
+def _fields(cls: Any, data: Mapping[str, object], beside: frozenset[str]) -> dict[str, Any]:
+    kinds = _kinds(cls)
+    if unknown := [key for key in data if key not in kinds and key not in beside]:
+        raise ValueError(f"there is no '{str(unknown[0])[:60]}' in it; there are {', '.join(kinds)}")
+    return {name: parsed(kind, data[name], name) for name, kind in kinds.items() if name in data}
 
 
 def plain(value: object) -> Any:
@@ -60,15 +72,16 @@ def plain(value: object) -> Any:
 
 @dataclass(frozen=True)
 class Value:
-    """A part of a file."""
+    """A part of a file. `BESIDE`: keys that are in it too, for people or from earlier versions."""
+
+    BESIDE: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def from_json(cls, data: object) -> Self:
         """ValueError, TypeError or LookupError where the data is not what it should be."""
         if not isinstance(data, Mapping):
-            raise ValueError(f"it should hold a mapping; got {data!r}")
-        kinds = _kinds(cls)  # type: ignore[arg-type]  # a class is hashable
-        return cls(**{name: parsed(kind, data[name], name) for name, kind in kinds.items() if name in data})
+            raise ValueError(f"it should hold a mapping; got {short(data)}")
+        return cls(**_fields(cls, data, cls.BESIDE))
 
     def to_json(self) -> dict[str, object]:
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
@@ -80,16 +93,18 @@ class File(Value):
 
     FILE: ClassVar[str]
     MISSING: ClassVar[str] = "no file '{file}'"
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("version", "note"))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """ValueError where there is no such file, Damaged where it does not hold what it should."""
         file = folder / cls.FILE
-        if not file.is_file():
-            raise ValueError(cls.MISSING.format(file=file, folder=folder))
+        if not os.path.isfile(file):
+            raise ValueError(cls.MISSING.format(file=file, folder=folder, quoted=shlex.quote(str(folder))))
         with blaming(file):
-            data = read_json(file)
-            if isinstance(data, Mapping) and data.get("version", 0) > VERSION:
+            check_kind(file)
+            data = read_json(file, finite=False)
+            if isinstance(data, Mapping) and parsed(int, data.get("version", VERSION), "version") > VERSION:
                 raise Damaged(f"'{file}' was written by a later version of enas")
             return cls.from_json(data)
 
@@ -99,5 +114,5 @@ class File(Value):
         return cls.read(folder) if (folder / cls.FILE).exists() else None
 
     def write(self, folder: Path) -> Path:
-        write_json(folder / self.FILE, {"version": VERSION, **self.to_json()})
+        write_sealed(folder / self.FILE, {"version": VERSION, **self.to_json()})
         return folder / self.FILE

@@ -20,6 +20,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
+from enas.plugins import named_by_file
+from enas.ranges import short
+from enas.reading import from_json
+
 VERSION = 1  # of the form that `to_dict` writes
 Answer = str | tuple[str, ...]  # a name; for a subset the chosen names in order
 
@@ -97,18 +101,23 @@ class Architecture:
             raise ValueError('an architecture is {"space": {"name": ...}, "choices": {...}}; the "space" part is missing')
         if not isinstance(data.get("choices"), Mapping):
             raise ValueError('an architecture is {"space": {"name": ...}, "choices": {...}}; "choices" is missing')
+        if unknown := [key for key in data if key not in ("version", "space", "choices", "provenance")]:
+            raise ValueError(f"an architecture has version, space, choices and provenance; got {str(unknown[0])[:60]!r}")
         provenance = data.get("provenance")
         if provenance is not None and not isinstance(provenance, Mapping):
-            raise ValueError(f'"provenance" of an architecture is a mapping; got {provenance!r}')
+            raise ValueError(f'"provenance" of an architecture is a mapping; got {short(provenance)}')
         return cls.of(data["space"], data["choices"], provenance)
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
         """Reads what `to_json` wrote; ValueError where the text is no JSON or no architecture."""
         try:
-            data = json.loads(text)
+            data = from_json(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"an architecture is read from JSON, and this is not JSON: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"an architecture cannot be read: {error}") from None
+        named_by_file(data)
         return cls.from_dict(data)
 
     def with_provenance(self, **provenance: object) -> Architecture:
@@ -141,7 +150,7 @@ def model_from_dict(data: object) -> Architecture | Reference:
 
 def _frozen(value: object) -> object:
     if isinstance(value, Mapping):
-        raise ValueError(f"a setting of a space is a name, a number or a list of them; got {value!r}")
+        raise ValueError(f"a setting of a space is a name, a number or a list of them; got {short(value)}")
     return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
 
 
@@ -150,4 +159,4 @@ def _answer(name: str, value: object) -> Answer:
         return value
     if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
         return tuple(value)
-    raise ValueError(f"the answer to decision '{name}' is a name or a list of names; got {value!r}")
+    raise ValueError(f"the answer to decision '{name}' is a name or a list of names; got {short(value)}")

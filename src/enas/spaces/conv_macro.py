@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from enas.ranges import COUNT, check_name, check_ranges
+from enas.ranges import SIZE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice, SubsetChoice
@@ -43,7 +43,7 @@ class ConvMacroSettings:
     """What a layer reads and where skips are merged: as in the paper, or as released."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, "space", num_layers=COUNT)
+        check_ranges(self, "space", num_layers=SIZE)
         check_ops(self.ops)
         check_name("space.form", self.form, get_args(Form))
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from enas.ranges import COUNT, check_name, check_ranges
+from enas.ranges import SIZE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
@@ -36,7 +36,7 @@ class ConvMicroSettings:
     Released code: by a learnable bias of 10, and in the normal cell by a fixed 0.25."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, "space", num_nodes=COUNT)
+        check_ranges(self, "space", num_nodes=SIZE)
         check_ops(self.ops)
         check_name("space.prior", self.prior, ("none", "released"))
 

@@ -36,6 +36,13 @@ class Costs:
 
 
 KINDS = tuple(f.name for f in fields(Costs))
+COST_UNITS = {
+    "parameters": (1e-3, "thousand parameters"),
+    "macs": (1e-6, "million multiply-accumulates"),
+    "memory": (1e-6, "MB of activations"),
+    "latency": (1e3, "ms of latency"),
+}
+"""Factor and unit in which tables and charts show each kind."""
 
 
 @dataclass(frozen=True)

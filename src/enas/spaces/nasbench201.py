@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from enas.ranges import at_least, check_ranges
+from enas.ranges import Range, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice
@@ -32,7 +32,7 @@ class NasBench201Settings:
     """Ops that an edge can choose from (published: five)."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, "space", num_nodes=at_least(2))
+        check_ranges(self, "space", num_nodes=Range("between 2 and 64", 2, 64))
         check_ops(self.ops, none_allowed=True)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from enas.ranges import COUNT, check_ranges
+from enas.ranges import SIZE, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice
@@ -33,7 +33,7 @@ class NasBenchMacroSettings:
     """Ops that a layer can choose from (published: three)."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, "space", num_layers=COUNT)
+        check_ranges(self, "space", num_layers=SIZE)
         check_ops(self.ops)
 
 

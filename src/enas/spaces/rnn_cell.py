@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from enas.ranges import COUNT, check_name, check_ranges
+from enas.ranges import SIZE, check_name, check_ranges
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
@@ -51,7 +51,7 @@ class RnnCellSettings:
     From the corrected release; the paper does not speak of it."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, "space", num_nodes=COUNT)
+        check_ranges(self, "space", num_nodes=SIZE)
         check_ops(self.ops)
         check_name("space.output", self.output, get_args(Output))
         check_name("space.sharing", self.sharing, get_args(Sharing))

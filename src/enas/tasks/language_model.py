@@ -115,6 +115,11 @@ class LanguageModel(Task):
                 f" {settings.batch_size:,}"
             )
         self._train = streams(self._parts["train"], settings.batch_size, whole=False)
+        if settings.batch_size > 1 and bool((self._train.x == self._train.x[:, :1]).all()):
+            raise ValueError(
+                f"a text is cut into task.batch_size streams that train side by side, and the {settings.batch_size} of"
+                f" '{data.name}' are all alike: there is nothing to learn in a text that repeats itself"
+            )
         windows = streams(self._parts["validation"], min(settings.reward_batch, self.size("validation")), whole=False)
         self._reward = windows
         self._reward_windows = max(1, windows.x.shape[0] // settings.reward_window)

@@ -111,6 +111,14 @@ class Own(Task):
         """Returns batch `step` of pass `epoch`."""
         return _to(self._training[epoch * self.train_steps + step], self.device)
 
+    def first_inputs(self, n: int) -> tuple[Any, ...]:
+        """Returns what a model is called with for the first n training examples; ValueError where
+        there are fewer."""
+        if n > self.size("train"):
+            raise ValueError(f"a batch has {self.size('train'):,} training examples at most here; got {n:,}")
+        batch = _to(self.readers["train"].read((("first", 0), range(n))), self.device)
+        return (batch,) if isinstance(batch, Mapping) else tuple(batch[:-1])
+
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
         """Returns the problem's loss of a batch."""
         return self._loss(model, arch, batch, progress=progress)

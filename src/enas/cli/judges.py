@@ -1,0 +1,56 @@
+"""`enas judges`: what ranks architectures, and at what cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from enas.cli.commands import Maybe, command, parse
+from enas.grading.asked import JudgesWanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgesFlags(JudgesWanted):
+    """Hold everything that could judge an architecture against a table of the truth: parameters,
+    scores without training, shared weights, short trainings and what these teach.
+
+    enas judges scattered-micro --table FILE       (a table that `enas table build` wrote)
+    enas judges nasbench201 --table FILE --data data --cells 60
+    """
+
+    what: Positional[str]
+    """A preset in the space of the table."""
+    table: Path
+    """The table: one that `enas table build` wrote,
+    or a published one of nasbench201 or nasbench_macro."""
+    out: Maybe[Path] = None
+    """Folder for judges.json (default: runs/judges-PRESET)."""
+
+
+@command("judges", "what ranks architectures, and at what cost: every judge against a table")
+def judges(args: list[str]) -> int:
+    flags = parse(JudgesFlags, args, "judges")
+    from rich.console import Console
+    from rich.table import Table
+
+    from enas.cli.oracle import bar
+    from enas.grading.judges import Judged, judge
+
+    out = flags.out or Path("runs") / f"judges-{flags.what}"
+    with bar(None) as advance:
+        found = judge(flags.what, flags.table, flags, out, lambda e: None if isinstance(e, Judged) else advance(str(e)))
+    title = f"{found.cells} architectures of {found.table}: mean {found.mean:.2f}, best {found.best:.2f}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("judge", no_wrap=True)
+    for column in ("tau", "better half", "pick", "five best", "regret", "s before", "s each"):
+        table.add_column(column, justify="right")
+    for one in found.judged:
+        r = one.ranking
+        figures = (r.kendall.value, r.kendall_better_half.value, r.pick, r.top_five, one.regret, one.before)
+        table.add_row(one.judge, *(f"{figure:.2f}" for figure in figures), f"{one.each:.3f}")
+    Console().print(table)
+    print("tau: Kendall's, of all and of the better half; pick: the truth of a judge's first; s: seconds of a processor")
+    print(f"wrote {out / 'judges.json'}")
+    return 0

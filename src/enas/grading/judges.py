@@ -1,0 +1,223 @@
+"""Judges of architectures held against a table of the truth: how they rank, what their pick is
+worth, and what they cost.
+
+    parameters, macs            free
+    zico, expressivity          scores of untrained networks (`enas.procedures.scores`)
+    shared, N passes            rewards by shared weights after N passes with random children, as an
+                                accuracy and as a loss
+    short training, S steps     the reward after S steps from scratch
+    correction by K trainings   the regression that K short trainings teach, of the others
+
+All are asked for the same architectures, a random sample of the table, but the correction, which
+is held against those that did not teach it. Seconds are processor time.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from enas.grading.asked import JudgesWanted
+from enas.grading.table import Built, is_built
+from enas.networks.supernet import Supernet
+from enas.procedures.correction import Correction, Known
+from enas.procedures.events import EpochEnd
+from enas.procedures.scores import SCORES, Score
+from enas.procedures.settings import LEAST_TRAININGS
+from enas.procedures.statistics import Ranking, rank
+from enas.procedures.taught import Short
+from enas.runs.plan import Plan, make_plan
+from enas.runs.short import outcome
+from enas.runs.values import File, Value
+from enas.spaces.architecture import Architecture
+from enas.spaces.features import features
+from enas.spaces.registry import SPACES
+from enas.state import State, seed_of, seeded
+from enas.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Judged(Value):
+    """A judge, held against the table."""
+
+    judge: str
+    ranking: Ranking
+    regret: float  # of its pick: the best of the sample minus it, in points of the table
+    before: float  # seconds before it can be asked
+    each: float  # seconds per architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges(File):
+    """All judges of one problem."""
+
+    FILE: ClassVar[str] = "judges.json"
+    table: str
+    preset: str
+    cells: int
+    best: float  # of the sample
+    mean: float
+    judged: tuple[Judged, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Architectures with their truth; larger is better."""
+
+    name: str
+    archs: tuple[Architecture, ...]
+    truth: tuple[float, ...]
+
+    @classmethod
+    def of(cls, what: str, file: Path, wanted: JudgesWanted) -> tuple[Sample, Plan]:
+        """Returns a random sample of a table, and the plan of its preset; ValueError where the
+        table is of another space than `what`, a preset."""
+        if is_built(file):
+            built = Built.read(file)
+            archs, sign = built.architectures(), 1.0 if built.figure.larger_is_better else -1.0
+            truth = dict(zip(archs, (sign * figure for figure in built.figures()), strict=True))
+        else:
+            from enas.grading.oracle import read_table  # it imports this much more
+
+            plan = make_plan(what, wanted.recipe, seed=wanted.seed, data=wanted.data)
+            entry = SPACES[plan.names.space]
+            if entry.benchmark is None:
+                raise ValueError(f"there is no published table of {plan.names.space}, the space of '{what}'")
+            benchmark = entry.benchmark
+            table = read_table(file, entry.make(entry.settings()), benchmark.parse, benchmark.form)
+            truth = table.column(benchmark.score)
+        plan = make_plan(what, wanted.recipe, seed=wanted.seed, data=wanted.data)
+        if next(iter(truth)).space != plan.space.spec:
+            raise ValueError(f"'{file}' is a table of another space than '{what}' searches")
+        chosen = random.Random(seed_of(wanted.seed, "judges")).sample(list(truth), min(wanted.cells, len(truth)))
+        return cls(file.name, tuple(chosen), tuple(truth[arch] for arch in chosen)), plan
+
+
+class Court:
+    """Asks the judges, one after the other; every answer is kept."""
+
+    def __init__(self, sample: Sample, plan: Plan, wanted: JudgesWanted, listen: Callable[[str], object]):
+        self.sample, self.plan, self.wanted, self.listen = sample, plan, wanted, listen
+        self.task = plan.task(plan.load_data(), plan.settings.task)
+        self.said: dict[str, list[float]] = {}
+
+    def run(self) -> Iterator[Judged]:
+        yield from self._free()
+        yield from self._untrained()
+        yield from self._shared()
+        yield from self._short()
+
+    def _held(self, judge: str, scores: Sequence[float], before: float, each: float, start: int = 0) -> Judged:
+        """Returns how a judge's scores rank the architectures from `start` on."""
+        truth = self.sample.truth[start:]
+        ranking = rank(judge, scores, truth, self.wanted.seed)
+        return Judged(judge, ranking, max(truth) - ranking.pick, before, each)
+
+    def _asked(self, judge: str, ask: Callable[[Architecture], float], before: float = 0.0) -> Judged:
+        began, scores = time.process_time(), list[float]()
+        for i, arch in enumerate(self.sample.archs):
+            scores.append(ask(arch))
+            self.listen(f"{judge}: {i + 1} of {len(self.sample.archs)}")
+        self.said[judge] = scores
+        return self._held(judge, scores, before, (time.process_time() - began) / len(scores))
+
+    def _free(self) -> Iterator[Judged]:
+        yield self._asked("parameters", lambda arch: float(self.plan.cost(arch).parameters))
+        yield self._asked("macs", lambda arch: float(self.plan.cost(arch).macs))
+
+    def _untrained(self) -> Iterator[Judged]:
+        for name, score in SCORES.items():
+            if name not in self.said:
+                yield self._asked(name, partial(self._untrained_score, score))
+
+    def _untrained_score(self, score: Score, arch: Architecture) -> float:
+        remembered = self.task.state()
+        self.task.load(State())  # what the task remembers of earlier batches is of another network
+        with seeded(self.plan.seed, "scores"):
+            value = score(self.plan.network(self.plan.settings.retrain.network, self.task, arch), self.task)
+        self.task.load(remembered)
+        return value
+
+    def _shared(self) -> Iterator[Judged]:
+        """Asks shared weights while they are trained with random children."""
+        marks = sorted(self.wanted.passes)
+        if not marks:
+            return
+        settings = dataclasses.replace(
+            self.plan.settings.search, epochs=marks[-1], warmup_epochs=marks[-1], controller_steps=0, probes=0
+        )
+        search = self.plan.with_settings(search=settings).search()
+        kinds = ("accuracy", "loss") if hasattr(self.plan.settings.task, "reward") else ("reward",)
+        began, asking = time.process_time(), 0.0
+        for event in search.run():
+            if not isinstance(event, EpochEnd):
+                continue
+            self.listen(f"shared weights: pass {event.epoch} of {marks[-1]}")
+            if event.epoch in marks:
+                before, paused = time.process_time() - began - asking, time.process_time()
+                for kind in kinds:
+                    ask = partial(self._shared_reward, search.supernet, rewarding(search.task, kind))
+                    yield self._asked(f"shared, {event.epoch} passes, {kind}", ask, before)
+                asking += time.process_time() - paused
+
+    def _shared_reward(self, supernet: Supernet, task: Task, arch: Architecture) -> float:
+        rewards = [task.reward(supernet, arch, task.reward_batch(i)) for i in range(self.wanted.batches)]
+        return sum(rewards) / len(rewards)
+
+    def _short(self) -> Iterator[Judged]:
+        """Asks short trainings, and the regression that the first of them teach."""
+        torch.set_num_threads(self.plan.threads)
+        for steps in self.wanted.steps:
+            name = f"short training, {steps} steps"
+            judged = self._asked(name, partial(self._trained, steps))
+            yield judged
+            for k in self.wanted.teachers:
+                if LEAST_TRAININGS <= k <= len(self.sample.archs) - LEAST_TRAININGS:
+                    yield self._corrected(name, k, judged.each)
+
+    def _trained(self, steps: int, arch: Architecture) -> float:
+        return outcome(self.plan, self.task, Short(arch, steps, 0)).reward
+
+    def _corrected(self, short: str, k: int, each: float) -> Judged:
+        judges = {name: said for name, said in self.said.items() if not name.startswith("short")}
+        known = [
+            Known(features(self.plan.space, arch), {name: said[i] for name, said in judges.items()})
+            for i, arch in enumerate(self.sample.archs)
+        ]
+        correction = Correction.taught(known[:k], self.said[short][:k])
+        scores = correction.predict(known[k:])[0].tolist()
+        return self._held(f"correction by {k} of these", scores, k * each, 0.0, start=k)
+
+
+def rewarding(task: Task, kind: str) -> Task:
+    """Returns the task with another kind of reward, where it has kinds."""
+    other = copy.copy(task)
+    if kind != "reward":
+        other.settings = dataclasses.replace(other.settings, reward=kind)  # type: ignore[attr-defined]
+    return other
+
+
+def judge(what: str, file: Path, wanted: JudgesWanted, out: Path, listen: Callable[[object], object]) -> Judges:
+    """Asks all judges and writes `out`/judges.json after each; `listen` gets each `Judged`, and
+    texts of progress."""
+    sample, plan = Sample.of(what, file, wanted)
+    court, judged = Court(sample, plan, wanted, listen), list[Judged]()
+    out.mkdir(parents=True, exist_ok=True)
+    for one in court.run():
+        judged.append(one)
+        listen(one)
+        found = Judges(
+            table=sample.name, preset=what, cells=len(sample.archs), best=max(sample.truth),
+            mean=sum(sample.truth) / len(sample.truth), judged=tuple(judged),
+        )  # fmt: skip
+        found.write(out)
+    return found

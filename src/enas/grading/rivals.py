@@ -1,0 +1,117 @@
+"""What a sceptic would do with the same processor time as a search and its derivation: rivals of
+the derived architecture, each trained by the same recipe and over the same seeds.
+
+    best of k random   as many random architectures as there is time for are trained shortly, and
+                       the best for longer: the derivation without anything that learns
+    most parameters    the largest of a thousand random architectures: costs nothing
+    without sharing    the derivation by short trainings, with the time of the search added to them,
+                       and shared weights left out
+
+Random search with the same sharing is `enas.grading.searches.random_search`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from enas.grading.ledger import seconds_at_work
+from enas.grading.opened import Trainings
+from enas.procedures.events import Judged, Scored
+from enas.procedures.settings import DeriveSettings
+from enas.procedures.taught import Taught
+from enas.runs.derive import taught_by
+from enas.runs.settings import from_dict
+from enas.runs.short import ShortTrainings
+from enas.spaces.architecture import Architecture
+from enas.state import seed_of
+
+COUNTED = 1000  # random architectures whose parameters are counted
+FINALISTS = 4  # where the derivation had none
+
+Rival = Callable[[Trainings], Architecture]
+
+
+def most_parameters(trainings: Trainings) -> Architecture:
+    """Returns the largest of a thousand random architectures."""
+    plan = trainings.plan
+    task = plan.task(plan.load_data(), plan.settings.task)
+    supernet = plan.network(plan.settings.network, task)
+    archs = plan.limited_space.samples(random.Random(seed_of(plan.seed, "most parameters")), COUNTED)[0]
+    return max(archs, key=supernet.num_parameters)
+
+
+def best_of_random(trainings: Trainings) -> Architecture:
+    """Returns the best of as many random architectures as there is time for."""
+    settings, seconds = _settings(trainings), equal_seconds(trainings)
+    plan, folder = trainings.run.plan, _folder(trainings, "best-of-random")
+    task = plan.task(plan.load_data(), plan.settings.task)
+    rng = random.Random(seed_of(plan.seed, "best of random"))
+    with ShortTrainings(plan, folder, task, trainings.workers) as train:
+        method = Taught(
+            settings, plan.limited_space, train, {}, frozenset(), lambda: None, [],
+            plan.settings.retrain.epochs * task.train_steps, train.spent, plan.seed,
+        )  # fmt: skip
+        while (n := method.affordable(seconds)) > 0:
+            archs = plan.limited_space.samples(rng, n)[0]
+            for event in method.trained([arch for arch in dict.fromkeys(archs) if arch not in method.outcomes], 0):
+                _heard(trainings, event)
+            if len(method.outcomes) == plan.space.size():
+                break
+        for event in method.finals():
+            _heard(trainings, event)
+    return method.ranked()[0]
+
+
+def without_sharing(trainings: Trainings) -> Architecture:
+    """Returns what the derivation finds where all the time is spent on short trainings."""
+    settings, seconds = _settings(trainings), equal_seconds(trainings)
+    judges = tuple(judge for judge in settings.judges if judge != "shared")
+    settings = dataclasses.replace(settings, judges=judges, trainings=0, budget=seconds)
+    procedure = trainings.run.plan.search()  # at its beginning: nothing of the search is known
+    folder, events = _folder(trainings, "without-sharing"), list[Scored | Judged]()
+    with ShortTrainings(trainings.run.plan, folder, procedure.task, trainings.workers) as train:
+        for event in taught_by(train, settings, procedure, []):
+            _heard(trainings, event)
+            events.append(event)
+    (judged,) = (event for event in events if isinstance(event, Judged))
+    return judged.ranked[0]
+
+
+RIVALS: dict[str, Rival] = {
+    "best of k random": best_of_random,
+    "most parameters": most_parameters,
+    "without sharing": without_sharing,
+}
+
+
+def _heard(trainings: Trainings, event: object) -> None:
+    """Passes an event on; OutOfTime where time is up. What is trained stays in the journal."""
+    trainings.listen(event)
+    in_time(trainings)
+
+
+def in_time(trainings: Trainings) -> None:
+    """Raises OutOfTime where a comparison has no time left, or was stopped."""
+    trainings.stop("time is up" if trainings.seconds_left() == 0 else None)
+
+
+def equal_seconds(trainings: Trainings) -> float:
+    """Returns the processor time of a search and its derivation in seconds."""
+    run = trainings.run
+    judged = trainings.best.judged
+    derived = judged.seconds if judged is not None else 0.0
+    return max(1.0, seconds_at_work(run.path)) * run.plan.threads + derived
+
+
+def _settings(trainings: Trainings) -> DeriveSettings:
+    settings = from_dict(trainings.run.plan.settings.derive, trainings.best.settings)
+    return dataclasses.replace(settings, finalists=settings.finalists or FINALISTS)
+
+
+def _folder(trainings: Trainings, name: str) -> Path:
+    folder = trainings.run.path / "rivals" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,89 @@
+"""A regression that short trainings teach: it predicts the reward of an architecture from its graph
+and from what judges say of it, with an uncertainty.
+
+Judges that cost little (the number of parameters, shared weights) are wrong in ways of their own,
+and an optimiser finds their mistakes. A few trainings from scratch say where they are right: each
+judge is one input among the parts of the graph (`enas.spaces.features`), and evidence decides how
+much it counts (Bayesian ridge regression, MacKay 1992).
+
+Shapes: k trainings that teach, m architectures that are predicted, p inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from enas.procedures.settings import LEAST_TRAININGS
+
+Array = NDArray[np.float64]
+
+PART = 0.5  # a part of the graph is given this standard deviation
+JUDGE = 1.5  # and a judge this, so that it needs a smaller weight: it is believed first
+QUARTILES = 1.35  # between the quartiles of a normal distribution lie this many standard deviations
+FARTHEST = 3.0  # standard deviations from the middle that a judge may say at most
+RARE = 0.2  # smallest standard deviation that a part is divided by
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of an architecture before it is trained."""
+
+    parts: Mapping[str, float]
+    judges: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The regression after it was taught; it predicts rewards as normal scores: 0 is the median of
+    the trainings, 1 one standard deviation above it."""
+
+    names: tuple[str, ...]  # of the parts that occur in the trainings
+    judges: tuple[str, ...]
+    middle: Array  # (p,)
+    scale: Array  # (p,)
+    limit: Array  # (p,), of an input after both
+    model: Any
+
+    @classmethod
+    def taught(cls, known: Sequence[Known], rewards: Sequence[float]) -> Correction:
+        """Returns the regression for k architectures and their rewards; ValueError for fewer than
+        six. Rewards count by their ranks, so that one that diverged does no harm."""
+        from scipy.stats import norm, rankdata
+        from sklearn.linear_model import BayesianRidge  # slow to import, and only needed here
+
+        if len(known) < LEAST_TRAININGS:
+            raise ValueError(f"a correction is taught by {LEAST_TRAININGS} trainings at least; got {len(known)}")
+        names = tuple(sorted({name for one in known for name in one.parts}))
+        judges = tuple(known[0].judges)
+        inputs = _inputs(known, names, judges)
+        is_judge = np.arange(inputs.shape[1]) >= len(names)
+        low, middle, high = np.percentile(inputs, [25, 50, 75], axis=0)  # a judge may be far off for a few
+        middle = np.where(is_judge, middle, inputs.mean(0))
+        spread = np.where(is_judge & (high > low), (high - low) / QUARTILES, inputs.std(0))
+        scale = np.where(is_judge, JUDGE / np.maximum(spread, 1e-12), PART / np.maximum(spread, RARE))
+        scale = np.where(spread > 0, scale, 0.0)
+        limit = np.where(is_judge, FARTHEST * JUDGE, np.inf)
+        targets = norm.ppf((rankdata(rewards) - 0.5) / len(rewards))
+        scaled = _scaled(inputs, middle, scale, limit)
+        return cls(names, judges, middle, scale, limit, BayesianRidge().fit(scaled, targets))
+
+    def predict(self, known: Sequence[Known]) -> tuple[Array, Array]:
+        """Returns the expected rewards of m architectures and their standard deviations, (m,)."""
+        inputs = _inputs(known, self.names, self.judges)
+        scaled = _scaled(inputs, self.middle, self.scale, self.limit)
+        mean, deviation = self.model.predict(scaled, return_std=True)
+        return mean, deviation
+
+
+def _scaled(inputs: Array, middle: Array, scale: Array, limit: Array) -> Array:
+    return np.clip((inputs - middle) * scale, -limit, limit)
+
+
+def _inputs(known: Sequence[Known], names: Sequence[str], judges: Sequence[str]) -> Array:
+    rows = [[*(one.parts.get(n, 0.0) for n in names), *(one.judges[j] for j in judges)] for one in known]
+    return np.array(rows, dtype=np.float64)

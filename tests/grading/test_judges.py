@@ -1,0 +1,92 @@
+"""`enas judges`: every judge against a table of the truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from enas.cli.main import main
+from enas.grading.asked import JudgesWanted
+from enas.grading.judges import Judged, Judges, judge
+from enas.grading.table import Built, Row, answers_of
+from enas.runs.plan import make_plan
+from enas.runs.settings import to_dict
+
+PRESET = "scattered-micro"
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table whose truth is the number of parameters: a judge that has to be right."""
+    plan = make_plan(PRESET)
+    archs = plan.space.samples(random.Random(0), 30)[0]
+    rows = [
+        Row(answers_of(plan.space, a), plan.cost(a).parameters, (plan.cost(a).parameters / 1000,), (0.0,)) for a in archs
+    ]
+    built = Built(
+        PRESET, "quick", to_dict(plan.names), plan.space.spec, plan.space.size(), "random",
+        {"cells": 30, "seeds": 1, "best": 0, "repeats": 0, "more_seeds": 1, "seed": 0}, "accuracy",
+        to_dict(plan.settings), {"enas": "0"}, {}, "2026-11-28", tuple(rows),
+    )  # fmt: skip
+    return built.write(tmp_path_factory.mktemp("table") / "table.json.gz")
+
+
+@pytest.fixture(scope="module")
+def heard(table: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """What was heard while all judges were asked; the last is what came out."""
+    wanted = JudgesWanted(cells=14, passes=(1,), batches=1, steps=(1,), teachers=(8, 64))
+    heard: list[object] = []
+    out = tmp_path_factory.mktemp("judges")
+    found = judge(PRESET, table, wanted, out, heard.append)
+    assert len(json.loads((out / "judges.json").read_text())["judged"]) == 8
+    return [*heard, found]
+
+
+def test_every_judge_is_held_against_the_table(heard: list[object]) -> None:
+    found = heard[-1]
+    assert isinstance(found, Judges)
+    names = [one.judge for one in found.judged]
+    assert names == [
+        *("parameters", "macs", "zico", "expressivity", "shared, 1 passes, accuracy", "shared, 1 passes, loss"),
+        *("short training, 1 steps", "correction by 8 of these"),  # 64 are more than there are
+    ]
+    first = found.judged[0]
+    assert [first.ranking.kendall.value, first.regret] == [pytest.approx(1.0), pytest.approx(0.0)]
+    assert first.ranking.pick == pytest.approx(found.best)
+    assert all(one.regret >= 0 and one.each >= 0 for one in found.judged)
+    assert found.judged[4].before > found.judged[0].before == 0
+    assert [one for one in heard if isinstance(one, Judged)] == list(found.judged)
+
+
+def test_the_command_shows_a_table(
+    heard: list[object], table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("enas.grading.judges.judge", lambda *_: heard[-1])
+    assert main(f"judges {PRESET} --table {table}".split()) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("parameters", "shared, 1 passes, loss", "correction by 8", "14 architectures"))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("judges digits-micro --table {}", "another space"),
+        ("judges scattered-micro --table {} --cells 3", "at least 12"),
+        ("judges scattered-micro --table {} --steps 0", "at least 1"),
+        ("judges scattered-micro --table nothing.csv", "published table"),
+    ],
+)
+def test_a_wrong_line_is_said(line: str, words: str, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line.format(table).split()) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_defaults_are_within_their_ranges() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        dataclasses.replace(JudgesWanted(), passes=(0,))

@@ -1,0 +1,170 @@
+"""Kills runs at random moments and says whether each came to the same bits as one never killed.
+
+    python tests/kills.py --kills 50 --seed 1        (so many in each space)
+
+A run is a search, a derivation and a training from scratch of a tiny network, in a child process
+that is killed by `kill -9`: half of the times at a random moment, half of the times at a random
+moment of a write of a file (before it, in its middle, before and after its new name; `ENAS_FAULT`
+of `enas.runs.files`). Then it goes on, and is killed again. `tests/runs/test_kills.py` runs some of
+these, `make soak` more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import enas.cli.derive
+import enas.runs.derive
+import enas.runs.retrain
+import enas.runs.search  # noqa: F401 (children find it imported)
+from enas.cli.main import main
+from enas.runs import loop
+from enas.runs.checkpoint import CHECKPOINT, read_header
+from enas.runs.files import FAULT, read_json
+
+SHORT = (
+    *("--search.epochs", "2", "--search.warmup-epochs", "1", "--search.controller-steps", "2", "--search.probes", "3"),
+    *("--search.architectures", "2", "--derive.samples", "3", "--derive.keep", "2", "--derive.finalists", "0"),
+    *("--derive.uniform", "3", "--retrain.epochs", "2", "--threads", "1", "--device", "cpu"),
+)
+IMAGES = (
+    *("--data.dataset", "digits", "--data.train", "60", "--data.validation", "40", "--task.batch-size", "20"),
+    *("--task.reward-batch", "20", "--retrain.task.batch-size", "20", "--network.filters", "2"),
+    *("--retrain.network.filters", "2"),
+)
+TEXT = (
+    *("--data.train", "800", "--task.batch-size", "8", "--retrain.task.batch-size", "8", "--network.hidden", "8"),
+    *("--retrain.network.hidden", "8", "--space.num-nodes", "3"),
+)
+SPACES = {
+    "digits-micro": (*IMAGES, "--space.num-nodes", "2"),
+    "digits-macro": (*IMAGES, "--space.num-layers", "3"),
+    "nasbench201": (*IMAGES, "--space.num-nodes", "3"),
+    "nasbench_macro": (*IMAGES, "--space.num-layers", "4"),
+    "text-rnn": TEXT,
+}
+MOMENTS = 60  # of writes: the Nth is drawn up to here
+
+
+def child(args: list[str], fault: int | None = None, seconds: float | None = None) -> tuple[bool, str]:
+    """Runs a command in a process of its own; whether it was killed, and what it said otherwise."""
+    said, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        sys.stdout = sys.stderr = os.fdopen(write, "w", buffering=1)
+        if fault is not None:
+            os.environ[FAULT] = str(fault)
+        loop.CHECKPOINT_SECONDS = 0.02
+        status = 1
+        try:
+            status = main(args)
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(status)
+    os.close(write)
+    if seconds is not None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.001)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with os.fdopen(said, "rb") as file:
+        text = file.read().decode(errors="replace")
+    _, status = os.waitpid(pid, 0)
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    if not killed and os.waitstatus_to_exitcode(status) != 0:
+        raise AssertionError(f"{' '.join(args)} failed: {text[-2000:]}")
+    return killed, text
+
+
+def commands(preset: str, run: Path) -> list[list[str]]:
+    search = ["search", preset, "--out", str(run), *SPACES[preset], *SHORT]
+    return [search, ["derive", str(run)], ["retrain", str(run)]]
+
+
+def content(run: Path) -> dict[str, object]:
+    """All of a run that is the same in equal runs."""
+    found: dict[str, object] = {}
+    for file in sorted(run.rglob("*")):
+        name = str(file.relative_to(run))
+        if file.name in ("metrics.jsonl", "architectures.jsonl"):
+            found[name] = file.read_bytes()
+        elif file.name in ("best.json", "retrained.json", "result.json"):
+            found[name] = {key: value for key, value in read_json(file, finite=False).items() if key != "judged"}
+        elif file.name == CHECKPOINT:
+            whole, header = file.read_bytes(), read_header(file)
+            length = int.from_bytes(whole[:8], "little")
+            tensors = {key: part for key, part in json.loads(whole[8 : 8 + length]).items() if key != "__metadata__"}
+            values = json.dumps(header.values)
+            found[name] = tensors, values, whole[8 + length :], header.lengths["metrics"], header.lengths["architectures"]
+        elif file.name.endswith(".part"):
+            file.unlink()
+    return found
+
+
+def disturbed(preset: str, kills: int, rng: random.Random, work: Path, seconds: list[float]) -> int:
+    """Makes a run and kills it up to `kills` times; returns how often it was."""
+    run, done = work / "run", 0
+    for args, span in zip(commands(preset, run), seconds, strict=True):
+        while True:
+            if args[0] == "search" and (run / "config.json").exists():
+                args = ["resume", str(run)]
+            if done >= kills:
+                child(args)
+                break
+            if rng.random() < 0.5:
+                killed, _ = child(args, fault=rng.randint(1, MOMENTS))
+            else:
+                killed, _ = child(args, seconds=rng.uniform(0, span))
+            done += killed
+            if not killed:
+                break
+    return done
+
+
+def one_space(preset: str, kills: int, seed: int) -> int:
+    """Kills runs of one space until that was done `kills` times; AssertionError where one is not as
+    it should be."""
+    rng, done, runs = random.Random(f"{preset}-{seed}"), 0, 0
+    with tempfile.TemporaryDirectory(prefix="enas-kills-") as folder:
+        whole, seconds = Path(folder) / "whole" / "run", []
+        for args in commands(preset, whole):
+            began = time.monotonic()
+            child(args)
+            seconds.append(time.monotonic() - began)
+        expected = content(whole)
+        assert {"metrics.jsonl", CHECKPOINT, "best.json", "retrained.json"} <= expected.keys(), expected.keys()
+        while done < kills:
+            work = Path(folder) / f"killed{runs}"
+            work.mkdir()
+            done += disturbed(preset, min(6, kills - done), rng, work, seconds)
+            runs += 1
+            found = content(work / "run")
+            different = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
+            assert not different, f"{preset}, seed {seed}, run {runs}: {different} differ from a run never killed"
+            shutil.rmtree(work)
+    return done
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=6, help="in each space")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--space", choices=SPACES, action="append")
+    asked = parser.parse_args()
+    for name in asked.space or SPACES:
+        start = time.monotonic()
+        killed = one_space(name, asked.kills, asked.seed)
+        print(f"{name}: killed {killed} times, the same bits each time, {time.monotonic() - start:.0f} s", flush=True)

@@ -1,0 +1,188 @@
+"""A derivation by short trainings: its journal, its processes, its record, its rivals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import enas
+from enas.cli.main import main
+from enas.grading import rivals
+from enas.grading.asked import Wanted
+from enas.grading.opened import OpenedRun, Trainings
+from enas.grading.verdict import verdict
+from enas.procedures import taught
+from enas.procedures.events import Scored
+from enas.runs import short
+from enas.runs.records import Best, Compared, Result
+from enas.spaces.architecture import Architecture
+
+TRAININGS = {"trainings": 6, "rounds": 2, "finalists": 2, "finalist_steps": 2, "samples": 4, "uniform": 0}
+
+
+SMALL = [
+    *("--network.filters", "4", "--data.train", "60", "--data.validation", "40", "--task.batch-size", "20"),
+    *("--task.reward-batch", "20", "--search.epochs", "2", "--search.warmup-epochs", "1", "--search.controller-steps", "1"),
+    *("--search.architectures", "2", "--search.probes", "0", "--retrain.epochs", "2", "--retrain.network.filters", "4"),
+    *("--retrain.task.batch-size", "20"),
+]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["search", "scattered-micro", "--out", str(run), *SMALL]) == 0
+    return run
+
+
+@pytest.fixture
+def run(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(taught, "POLICY_STEPS", 1)
+    monkeypatch.setattr(taught, "POOL", 20)
+    return Path(shutil.copytree(searched, tmp_path / "run"))
+
+
+def journal(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / short.FILE).read_text().splitlines()]
+
+
+def test_a_derivation_that_was_killed_trains_nothing_twice(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after five trainings, the last line of the journal cut: what comes out is what an
+    undisturbed one gives, and seven of eight trainings are made in all."""
+    enas.derive(run, workers=1, **TRAININGS)
+    whole = journal(run)
+    assert [(line["steps"], line["seed"]) for line in whole] == [(2, 0)] * 6 + [(6, 1)] * 2
+    undisturbed = Best.read(run)
+    (run / "best.json").unlink()
+    lines = (run / short.FILE).read_text().splitlines(keepends=True)
+    (run / short.FILE).write_text("".join(lines[:5]) + lines[5][:20])
+    made = list[taught.Short]()
+    outcome = short.outcome
+    monkeypatch.setattr(short, "outcome", lambda plan, task, one: made.append(one) or outcome(plan, task, one))
+    enas.derive(run, workers=1, **TRAININGS)
+    assert len(made) == 3
+    again = Best.read(run)
+    assert [entry.id for entry in again.ranked] == [entry.id for entry in undisturbed.ranked]
+    assert [entry.shared_weights for entry in again.ranked] == [entry.shared_weights for entry in undisturbed.ranked]
+    timeless = [{name: value for name, value in line.items() if name not in ("seconds", "crc")} for line in whole]
+    assert [{name: line[name] for name in timeless[0]} for line in journal(run)] == timeless
+
+
+def test_what_is_derived_is_on_record_and_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [f"--{name.replace('_', '-')} {value}" for name, value in TRAININGS.items()]
+    assert main(f"derive {run} --jobs 1 {' '.join(flags)}".split()) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    best = Best.read(run)
+    assert best.judged is not None
+    assert set(best.judged.taus) == {"parameters", "macs", "zico", "expressivity", "shared"}  # too few for a prediction
+    assert best.judged.trainings == 6
+    assert best.judged.seconds > 0
+    assert "final_reward" in best.ranked[0].shared_weights
+    assert "6 short trainings took" in said
+    assert "expressivity" in said
+    assert best.ranked[0].id in said
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "Which judge was right" in page
+    assert "zico" in page
+
+
+@pytest.mark.slow
+def test_as_many_processes_as_one_likes_give_the_same(run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    enas.derive(run, workers=1, **TRAININGS)
+    enas.derive(other, workers=2, **TRAININGS)
+    figures = [[(line["id"], line["reward"]) for line in journal(folder)] for folder in (run, other)]
+    assert figures[0] == figures[1]
+    assert Best.read(run).ranked[0].id == Best.read(other).ranked[0].id
+    assert Best.read(other).judged.seconds > 0  # type: ignore[union-attr]
+
+
+def test_other_settings_of_training_do_not_read_the_journal(run: Path) -> None:
+    """What a training reached depends on its recipe: a journal of another one is not believed."""
+    plan = OpenedRun.at(run).plan
+    task = plan.task(plan.load_data(), plan.settings.task)
+    one = taught.Short(plan.space.samples(random.Random(0), 1)[0][0], 1, 0)
+    with short.ShortTrainings(plan, run, task) as train:
+        list(train([one]))
+    changed = dataclasses.replace(plan.settings.retrain.optimizer, learning_rate=0.5)
+    other = plan.with_settings(retrain=dataclasses.replace(plan.settings.retrain, optimizer=changed))
+    with short.ShortTrainings(other, run, task) as train:
+        assert not train.known
+    with short.ShortTrainings(plan, run, task) as train:
+        assert len(train.known) == 1
+        (found,) = train([one])
+        assert found.seconds <= train.spent()  # what was made before counts as spent
+
+
+def test_rivals_have_the_time_of_the_search_and_the_verdict_names_the_strongest(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enas.derive(run, workers=1, **TRAININGS)
+    monkeypatch.setattr(rivals, "seconds_at_work", lambda folder: 0.0)
+    asked = dict[str, float]()
+
+    def retrained(plan: Any, jobs: Any, **_: Any) -> Any:
+        return [Result({"test_accuracy": 0.5 + 0.1 * (job.seed % 2)}, 7) for job in jobs], None
+
+    def affordable(self: taught.Taught, budget: float) -> int:
+        asked["budget"] = budget
+        return max(0, 6 - len(self.outcomes))
+
+    monkeypatch.setattr("enas.grading.opened.retrain_many", retrained)
+    monkeypatch.setattr(taught.Taught, "affordable", affordable)
+    answer = enas.compare(run, cells=2, seeds=2, rivals=True, workers=1)
+    assert answer is not None
+    best = Best.read(run)
+    assert asked["budget"] == pytest.approx(1.0 * 1 + best.judged.seconds)  # type: ignore[union-attr]
+    assert set(Compared.read(run).references) == set(rivals.RIVALS)
+    assert answer.rival is not None
+    assert answer.rival.name in rivals.RIVALS
+    assert f"its strongest rival, {answer.rival.name}," in answer.sentence
+    assert (run / "rivals" / "best-of-random" / short.FILE).exists()
+    assert (run / "rivals" / "without-sharing" / short.FILE).exists()
+
+
+def test_the_free_count_is_the_largest_of_a_thousand(run: Path) -> None:
+    enas.derive(run, workers=1, trainings=0, finalists=0, samples=4, uniform=0)
+    opened = OpenedRun.at(run)
+    trainings = Trainings(opened, Best.read(run), opened.plan, 1, None, lambda event: None)
+    arch = rivals.most_parameters(trainings)
+    sizes = [opened.plan.cost(a).parameters for a in opened.plan.space.samples(random.Random(1), 100)[0]]
+    assert opened.plan.cost(arch).parameters >= max(sizes) * 0.8
+    assert isinstance(arch, Architecture)
+
+
+def test_a_verdict_says_who_is_ahead() -> None:
+    derived, cells = [90.0, 91.0, 92.0], [[80.0], [81.0], [82.0]]
+    rivals_figures = {"best of k random": [89.0, 90.0, 91.0], "most parameters": [70.0, 71.0, 72.0], "resnet": [99.0, 98.0]}
+    answer = verdict(derived, cells, references=rivals_figures, rivals=("best of k random", "most parameters"))
+    assert answer.rival is not None
+    assert (answer.rival.name, answer.rival.difference) == ("best of k random", pytest.approx(1.0))
+    assert answer.sentence.endswith(
+        "is ahead of its strongest rival, best of k random, by 1.00 +- 2.27 points, which shows no difference"
+    )
+    behind = verdict([70.0, 70.1, 69.9], cells, references=rivals_figures, rivals=("best of k random",))
+    assert "loses to" in behind.sentence
+    assert "is behind its strongest rival" in behind.sentence
+    assert "shows no difference" not in behind.sentence
+    assert verdict(derived, cells, references=rivals_figures).rival is None
+
+
+def test_all_means_rivals_too() -> None:
+    assert Wanted(all=True).completed(learns=True, has_studies=False).rivals
+    assert not Wanted().rivals
+
+
+def test_events_of_short_trainings_have_a_name_on_the_screen() -> None:
+    from enas.cli.display import STAGES
+
+    stages = {"minibatch", "uniform", "validation", "alone", "short", "final"}
+    assert set(STAGES) == stages
+    assert all(stage in Scored.__doc__ for stage in stages)  # type: ignore[operator]
