@@ -95,11 +95,13 @@ def test_the_page_is_short_and_says_what_is_run() -> None:
     assert len(lines("check")) == 5
 
 
+@pytest.mark.slow
 def test_what_the_page_says_is_checked(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in lines("check"):
         assert enas(f"{line} --architectures 2") == 0, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_the_page_says_is_searched(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in lines("search"):
         small = "" if "--space " in line else " --space.num-nodes 2"

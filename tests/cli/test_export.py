@@ -92,10 +92,21 @@ def train(space: str, folder: Path) -> Path:
     return folder
 
 
+class Trainings(dict[str, Path]):
+    """A training of each space, made when it is first asked for."""
+
+    def __init__(self, root: Path):
+        super().__init__()
+        self.root = root
+
+    def __missing__(self, space: str) -> Path:
+        self[space] = train(space, self.root / space)
+        return self[space]
+
+
 @pytest.fixture(scope="module")
-def trainings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("trainings")
-    return {space: train(space, root / space) for space in PRESETS}
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    return Trainings(tmp_path_factory.mktemp("trainings"))
 
 
 @pytest.fixture
@@ -167,11 +178,12 @@ for name in sys.argv[1:]:
 
 
 # -------------------------------------------------------------------------------- files that answer
-def test_python_files_of_all_spaces_answer_without_enas(trainings: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_python_files_of_all_spaces_answer_without_enas(trainings: Trainings, tmp_path: Path) -> None:
     """With the outputs of the network; and a classifier names an image, a language model judges a
     text."""
     files = []
-    for folder in trainings.values():
+    for folder in (trainings[space] for space in PRESETS):
         assert main(["export", str(folder)]) == 0
         save_file(expected(folder), folder / "values.safetensors")
         files.append(folder / "exported.py")
@@ -185,19 +197,19 @@ def test_python_files_of_all_spaces_answer_without_enas(trainings: dict[str, Pat
 
 
 @pytest.mark.slow
-def test_onnx_and_torch_files_answer_without_enas(trainings: dict[str, Path]) -> None:
+def test_onnx_and_torch_files_answer_without_enas(trainings: Trainings) -> None:
     """One of images and one of text; tests/networks/test_export.py has those of all spaces."""
     pytest.importorskip("onnxruntime")
-    trainings = {space: trainings[space] for space in ("conv_micro", "rnn_cell")}
-    for folder in trainings.values():
+    folders = [trainings[space] for space in ("conv_micro", "rnn_cell")]
+    for folder in folders:
         assert "opset 18, checked by onnxruntime" in export(folder, "onnx").checked
         export(folder, "torch")
         values = expected(folder)
         save_file(values, folder / "values.safetensors")
         np.savez(folder / "values.npz", **{key: value.numpy() for key, value in values.items()})
-    n = len(trainings)
-    assert python(COMPARE, "pt2", *(f / "exported.pt2" for f in trainings.values())).split() == ["same"] * n
-    onnx_files = [f / "exported.onnx" for f in trainings.values()]
+    n = len(folders)
+    assert python(COMPARE, "pt2", *(folder / "exported.pt2" for folder in folders)).split() == ["same"] * n
+    onnx_files = [folder / "exported.onnx" for folder in folders]
     assert python(COMPARE_ONNX, *onnx_files, without=("enas", "torch")).split() == ["same"] * n
 
 
@@ -238,7 +250,7 @@ def test_a_classifier_reads_images_as_they_were_trained_on(
 
 
 def test_a_language_model_answers(
-    trainings: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its perplexity is that of the network on the same tokens, from a zero state."""
     folder = trainings["rnn_cell"]
@@ -287,7 +299,7 @@ def test_an_architecture_without_weights(run: Path, tmp_path: Path, monkeypatch:
     assert other.id in file.read_text()
 
 
-def test_an_average_of_weights_is_what_is_exported(trainings: dict[str, Path], tmp_path: Path) -> None:
+def test_an_average_of_weights_is_what_is_exported(trainings: Trainings, tmp_path: Path) -> None:
     from enas.runs.folder import RunFolder
     from enas.state import State
 

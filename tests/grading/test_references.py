@@ -237,7 +237,7 @@ def test_a_comparison_opens_its_run_once(monkeypatch: pytest.MonkeyPatch, run: P
     sys.addaudithook(lambda event, args: opened.append(str(args[0])) if counts and event == "open" else None)
     result = Result({"test_accuracy": 0.5}, 7)
     monkeypatch.setattr("enas.grading.opened.retrain_many", lambda plan, jobs, **_: ([result for _ in jobs], None))
-    assert enas("compare", run, "--cells", 6, "--seeds", 2, "--references", "resnet", "--single", 2) == 0
+    assert enas("compare", run, "--cells", 2, "--seeds", 2, "--references", "resnet", "--single", 2) == 0
     counts.clear()
     assert opened.count(str(run / "config.json")) == 1
     assert opened.count(str(run / "best.json")) == 1

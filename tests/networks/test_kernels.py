@@ -219,11 +219,11 @@ def losses(make: Callable[[], Supernet], steps: int, dtype: torch.dtype) -> list
 def test_a_training_has_the_losses_of_torchs_own_kernels(make: Callable[[], Supernet]) -> None:
     """In double precision, each piece off and all off: what differs is the order of sums, 1e-16 a
     step, and training's own sensitivity, which makes less than 1e-7 of it in so many steps."""
-    expected = losses(make, 15, torch.float64)
-    assert min(expected[-10:]) < expected[0], "it learned nothing"
+    expected = losses(make, 10, torch.float64)
+    assert min(expected[-5:]) < expected[0], "it learned nothing"
     for off in [(piece,) for piece in kernels.SWITCHES] + [tuple(kernels.SWITCHES)]:
         with kernels.without(*off):
-            assert losses(make, 15, torch.float64) == pytest.approx(expected, rel=1e-7), off
+            assert losses(make, 10, torch.float64) == pytest.approx(expected, rel=1e-7), off
 
 
 @pytest.mark.slow

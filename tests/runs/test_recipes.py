@@ -23,7 +23,7 @@ from enas.runs.plan import Plan, make_plan
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Reference
 
-STEPS, NETWORKS = 10, 2
+STEPS, NETWORKS = 10, 1
 PRESETS_OF = {"ptb": "ptb-rnn", "cifar10": "cifar10-micro"}
 RECIPES = [(name, recipe) for name, preset in presets.PRESETS.items() for recipe in preset.recipes]
 
