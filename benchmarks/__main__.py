@@ -12,6 +12,7 @@ PARTS = (
     "cores --rounds 2",
     "share digits-micro",
 )
-for part in PARTS:  # each in a process of its own: none finds the allocator or the threads as another left them
+# each in a process of its own: none finds the allocator or the threads as another left them
+for part in PARTS:
     name, *options = part.split()
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=True)

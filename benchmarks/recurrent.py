@@ -71,7 +71,8 @@ def measure(hidden: int, rounds: int) -> None:
     sizes = {"hidden": hidden, "batch": B, "steps": T, "nodes": 12, "threads": torch.get_num_threads()}
     flops = work(hidden, 12)
     for name in ("fused", "plain"):
-        at_peak = [flops / (2.0 * PEAK**3) * s for s in seconds["peak"]]  # seconds the work takes at the peak
+        # seconds the work takes at the peak
+        at_peak = [flops / (2.0 * PEAK**3) * s for s in seconds["peak"]]
         emit(f"recurrent training step, {name}: share of the peak", sizes, seconds[name], **ratio(at_peak, seconds[name]))
     emit("recurrent training step, plain / fused", sizes, seconds["fused"], **ratio(seconds["plain"], seconds["fused"]))
 

@@ -39,7 +39,8 @@ class Losses(Display):
         super().__init__()
         self.wanted = wanted
         self.losses: list[float] = []
-        self.others: list[str] = []  # kinds of other events: a training that went back to an earlier state is among them
+        # kinds of other events: a training that went back to an earlier state is among them
+        self.others: list[str] = []
 
     def __call__(self, event: Any) -> None:
         if isinstance(event, TrainStep):

@@ -46,7 +46,8 @@ class Program:
     the step there and gives the seconds it took."""
 
     def __init__(self, threads: int, make: Callable[..., Any], *args: Any):
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does: threads that wait sleep
+        # as the command line does: threads that wait sleep
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, threads, make, args), daemon=True)

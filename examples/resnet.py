@@ -59,7 +59,8 @@ def problem() -> enas.Problem:
     images = int(os.environ.get("ENAS_IMAGES", "4000"))
     data = load("cifar10", os.environ.get("ENAS_DATA", "data"), validation=max(images // 2, 100), train=images)
     parts = [(data.normalised(part), getattr(data, part).labels) for part in ("train", "validation", "test")]
-    parts[2] = tuple(tensor[: 5 * images] for tensor in parts[2])  # all of them, unless this is a small trial
+    # all of them, unless this is a small trial
+    parts[2] = tuple(tensor[: 5 * images] for tensor in parts[2])
     return enas.Problem(Net, *parts, batch_size=64, optimizer={"learning_rate": 3e-3})
 
 

@@ -20,10 +20,12 @@ import pytest
 # Tests are small and run side by side: threads would only wait for each other. Read when torch is
 # loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="enas-tests-")  # the key of runs that name code
+# the key of runs that name code
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="enas-tests-")
 
 
-MOST_SECONDS = 20.0  # of processor time; the longest take three on a quiet machine, and some import what is large
+# of processor time; the longest take three on a quiet machine, and some import what is large
+MOST_SECONDS = 20.0
 
 
 @pytest.hookimpl(wrapper=True)

@@ -121,7 +121,8 @@ TOYS: dict[str, tuple[SearchSpace, int]] = {
         ),
         3 * (3 * 2**2 + (1 + 1 + 2) * 2**1),  # skips without d; a and d, b and d, d and e
     ),
-    "nested_ops": (  # two levels: the kernel is asked where there is a convolution, its order where the kernel is 5
+    # two levels: the kernel is asked where there is a convolution, its order where the kernel is 5
+    "nested_ops": (
         of_walk(
             "nested_ops",
             OpChoice(OPS, name="c.op"),
@@ -158,7 +159,8 @@ TOYS: dict[str, tuple[SearchSpace, int]] = {
         ),
         4 * (3 + 1),
     ),
-    "several_ways": (  # a condition on several answers, of one decision and of two, and below such a decision
+    # a condition on several answers, of one decision and of two, and below such a decision
+    "several_ways": (
         of_walk(
             "several_ways",
             OpChoice(("1", "2", "3"), name="c.depth"),
@@ -250,7 +252,7 @@ def one_line(kind: type[Exception], *words: str) -> Iterator[None]:
         assert word in text
 
 
-# ------------------------------------------------------------------------------------------------------------- limits
+# ---------------------------------------------------------------- limits
 def feasible(space: SearchSpace, limits: Limits, price: Callable[[Architecture], Costs]) -> set[Architecture]:
     return {arch for arch in space.enumerate() if limits.hold(price(arch))}
 

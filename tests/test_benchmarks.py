@@ -49,7 +49,8 @@ def test_the_losses_of_steps_are_those_of_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["retrain", "enas_micro", "--preset", "digits-micro", "--retrain.epochs", "1"]
-    command += ["--retrain.network.filters", "2", "--retrain.task.batch-size", "20"]  # 20 steps an epoch
+    # 20 steps an epoch
+    command += ["--retrain.network.filters", "2", "--retrain.task.batch-size", "20"]
     monkeypatch.setattr(sys, "argv", ["steps.py", "20", *command])
     steps.main()
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -64,7 +65,8 @@ def test_the_losses_of_steps_are_those_of_the_training(
 
 @pytest.mark.slow
 def test_the_gpu_script_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)  # it changes both
+    # it changes both
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
     usual = torch.get_float32_matmul_precision()
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--toy"])
     try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,31 @@ def test_packages_say_nothing_themselves() -> None:
     assert [module for module, path in FILES.items() if path.name == "__init__.py" and path.read_text()] == [
         "enas.__init__"
     ]
+
+
+WRITTEN = Path(__file__).parents[1]
+CODE = [path for room in ("src", "tests", "examples", "benchmarks") for path in (WRITTEN / room).rglob("*.py")]
+TOOLS = re.compile("# (fmt|type|noqa)")
+
+
+def test_comments_fit_100_columns() -> None:
+    """Also behind code, where the linter allows the width of code."""
+    long = []
+    for path in CODE:
+        with tokenize.open(path) as file:
+            for token in tokenize.generate_tokens(file.readline):
+                if token.type == tokenize.COMMENT and token.end[1] > 100 and not TOOLS.match(token.string):
+                    long.append(f"{path}:{token.start[0]}")
+    assert not long
+
+
+def test_prose_fits_100_columns() -> None:
+    """In code blocks and tables lines may be longer."""
+    long = []
+    for path in (*WRITTEN.glob("*.md"), *(WRITTEN / "docs").rglob("*.md")):
+        in_code = False
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            in_code ^= line.startswith("```")
+            if len(line) > 100 and not in_code and " " in line[100:] and line[0] not in "|[!":
+                long.append(f"{path}:{number}")
+    assert not long

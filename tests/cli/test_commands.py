@@ -28,7 +28,8 @@ from enas.runs.presets.registry import PRESETS
 
 SEEDS = (0, 1)
 FEW = "--search.epochs 2 --search.warmup-epochs 1 --search.controller-steps 2 --search.architectures 2 --derive.samples 4"
-FEW += " --derive.keep 2 --derive.uniform 3 --retrain.epochs 1 --threads 1"  # tests run side by side: threads would wait
+# tests run side by side: threads would wait
+FEW += " --derive.keep 2 --derive.uniform 3 --retrain.epochs 1 --threads 1"
 IMAGES = "--data.train 60 --data.validation 40 --task.batch-size 20 --task.reward-batch 20 --retrain.task.batch-size 20"
 IMAGES += " --network.filters 4 --retrain.network.filters 4"
 WORDS = "--data.train 2000 --network.hidden 8 --retrain.network.hidden 8 --retrain.task.test-batch 64 --space.num-nodes 2"
@@ -57,7 +58,8 @@ REPLACED = (
     (r"--seeds \d+", "--seeds 2"),
     (r"--highest-filters 512", "--highest-filters 16"),
 )
-SCORED = {"cifar10": 200, "ptb": 2000}  # of the validation and the test part, images or tokens: the first so many
+# of the validation and the test part, images or tokens: the first so many
+SCORED = {"cifar10": 200, "ptb": 2000}
 TABLES = {"FILE": "nasbench201.csv.gz", "JSON": "nasbench_macro_cifar10.json.gz"}
 NEEDS_DERIVED = ("retrain", "compare", "oracle")
 
@@ -188,7 +190,8 @@ def test_python_of_the_readme_runs(
         )
         for pattern, other in few:
             block = re.sub(pattern, other, block)
-        if file := re.match(r"# (\w+\.py)\n", block):  # a module: other processes find it by its name
+        # a module: other processes find it by its name
+        if file := re.match(r"# (\w+\.py)\n", block):
             Path(file[1]).write_text(block)
             subprocess.run([sys.executable, file[1]], check=True)
         else:

@@ -177,7 +177,7 @@ for name in sys.argv[1:]:
 """
 
 
-# -------------------------------------------------------------------------------- files that answer
+# ---------------------------------------------------------------- files that answer
 @pytest.mark.slow
 def test_python_files_of_all_spaces_answer_without_enas(trainings: Trainings, tmp_path: Path) -> None:
     """With the outputs of the network; and a classifier names an image, a language model judges a
@@ -285,7 +285,7 @@ def test_tokens_are_cut_as_the_data_set_cuts_them() -> None:
         assert space["tokens"](text) == wanted
 
 
-# ------------------------------------------------------------------------------------ what is named
+# ---------------------------------------------------------------- what is named
 def test_an_architecture_without_weights(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (file,) = export("darts_rnn", weights="none", preset="text-rnn").files
@@ -362,7 +362,7 @@ def test_what_differs_is_not_written(off: float, run: Path, monkeypatch: pytest.
     assert not list(run.glob("exported*"))
 
 
-# ---------------------------------------------------------------------------- networks of one's own
+# ---------------------------------------------------------------- networks of one's own
 def own_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     name = f"exported_problem_{abs(hash(tmp_path))}"
     (tmp_path / f"{name}.py").write_text(OWN)
@@ -396,7 +396,7 @@ def test_a_network_of_ones_own_is_exported_by_torch(tmp_path: Path, monkeypatch:
     assert python(COMPARE_ONNX, folder / "exported.onnx", without=("enas", "torch")).split() == ["same"]
 
 
-# --------------------------------------------------------------------------------- architecture files
+# ---------------------------------------------------------------- architecture files
 def test_architecture_files_say_where_they_come_from(run: Path, tmp_path: Path) -> None:
     assert main(["show", str(run), "--out", str(tmp_path / "best.json")]) == 0
     data = json.loads((tmp_path / "best.json").read_text())
@@ -406,7 +406,7 @@ def test_architecture_files_say_where_they_come_from(run: Path, tmp_path: Path) 
     assert Architecture.from_dict(data) == exporting.architecture_of(run)
 
 
-# --------------------------------------------------------------------------------------------- docs
+# ---------------------------------------------------------------- docs
 SMALL = "--search.epochs 2 --search.warmup-epochs 1 --search.controller-steps 2 --search.architectures 2 --search.probes 0"
 SMALL += (
     " --derive.samples 4 --derive.keep 2 --derive.uniform 0 --derive.draw policy --derive.finalists 0 --retrain.epochs 1"

@@ -34,7 +34,8 @@ def answer(command: str, folder: Path, *python: str) -> tuple[int, str, float]:
     shutil.copytree(BEFORE, folder / "run", dirs_exist_ok=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     words = [sys.executable, *python, *command.replace("RUN", "run").split()]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # compiled, as installed
+    # compiled, as installed
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return done.returncode, done.stdout + done.stderr, sum(after[:2]) - sum(before[:2])

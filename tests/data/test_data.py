@@ -161,7 +161,8 @@ def test_augment_equals_a_loop_over_images(
 
 def test_crops_flips_and_cutout_are_uniform() -> None:
     n, pad, size = 20_000, 2, 5
-    x = torch.arange(1.0, 1 + size * size).view(1, 1, size, size).expand(n, 1, size, size)  # every pixel another value
+    # every pixel another value
+    x = torch.arange(1.0, 1 + size * size).view(1, 1, size, size).expand(n, 1, size, size)
     generator = torch.Generator().manual_seed(3)
     # The pixel in the middle tells place and flip: 5 x 5 x 2 cases, of which 25 pairs look alike
     # there.
@@ -326,7 +327,8 @@ def test_every_form_and_every_way_to_name_it_reads_the_same(
 ) -> None:
     files = files_of(form, *tiny)
     folder = write_folder(form, files, tmp_path / "unpacked")
-    shuffled = dict(reversed(files.items())) | {"readme.html": b"<html>"}  # an archive has its own order
+    # an archive has its own order
+    shuffled = dict(reversed(files.items())) | {"readme.html": b"<html>"}
     archive = write_archive(tmp_path / "packed" / form.archive, members_of(form, shuffled))
     renamed = write_archive(tmp_path / "mine.tgz", members_of(form, files)[1:])
     elsewhere = shutil.copytree(folder, tmp_path / "by another name")
@@ -406,7 +408,8 @@ def test_a_file_cut_short_or_too_long_is_refused(
     files = files_of(form, *tiny)
     for i, (name, data) in enumerate(files.items()):
         short = [data[:-1], data[: len(data) // 2], data[:10], b""]
-        longer = [data + b"x"] if form is BINARY and name != form.meta else []  # a pickle says where it ends
+        # a pickle says where it ends
+        longer = [data + b"x"] if form is BINARY and name != form.meta else []
         vast = [data + bytes(200_000)]
         for k, broken in enumerate(short + longer + vast):
             if name == BINARY.meta and broken in short[:2] and NAMES[-1].encode() in broken:
@@ -518,7 +521,8 @@ def test_archives_that_hold_too_much_are_refused(tiny: tuple[ImagePart, ImagePar
     with one_line(ValueError, "two forms"):
         both = members + members_of(PYTHON, files_of(PYTHON, *tiny))
         read_cifar10(write_archive(tmp_path / "both.tar.gz", both))
-    with one_line(ValueError, "more than CIFAR-10"):  # a member that is passed over, of zeros that pack well
+    # a member that is passed over, of zeros that pack well
+    with one_line(ValueError, "more than CIFAR-10"):
         vast = member("cifar-10-batches-bin/readme.html", bytes(3_000_000))
         read_cifar10(write_archive(tmp_path / "bomb.tar.gz", [vast, *members]))
     with one_line(ValueError, "more than CIFAR-10"):  # or after its end

@@ -110,7 +110,8 @@ def test_every_beginning_of_a_stratified_order_is_stratified(sizes: tuple[int, .
     for n in range(len(labels) + 1):
         counts = torch.bincount(labels[order[:n]], minlength=len(sizes)).tolist()
         assert all(abs(count - n * size / len(labels)) <= 1.5 for count, size in zip(counts, sizes, strict=True))
-    assert stratified_order(torch.arange(9) % 3, seed=0).tolist() == [7, 2, 6, 1, 8, 3, 4, 0, 5]  # for ever
+    # for ever
+    assert stratified_order(torch.arange(9) % 3, seed=0).tolist() == [7, 2, 6, 1, 8, 3, 4, 0, 5]
 
 
 @pytest.mark.parametrize(
@@ -504,7 +505,8 @@ def test_a_table_becomes_standardised_numbers(tmp_path: Path) -> None:
     np.testing.assert_allclose(x.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(x[:, 1:].std(0, unbiased=False), 1, rtol=1e-6)
     x, y, names = load_table(file, target="y", train=[0, 1])
-    np.testing.assert_allclose(x[:, 0], [-1, 1, 0, 9], rtol=1e-6)  # by mean and deviation of 1 and 2
+    # by mean and deviation of 1 and 2
+    np.testing.assert_allclose(x[:, 0], [-1, 1, 0, 9], rtol=1e-6)
     with one_line(ValueError, "no missing values", "'size'"):
         load_table(file, target="size")
     with one_line(ValueError, "size, colour", "'z'"):

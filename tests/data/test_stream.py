@@ -289,7 +289,8 @@ def test_blame_names_the_users_own_line() -> None:
         with pytest.raises(type(error)) as caught, blamed("the model"):
             raise error
         assert caught.value is error
-    with pytest.raises(ValueError, match=r"^train is"), blamed("the model"):  # this package's own words
+    # this package's own words
+    with pytest.raises(ValueError, match=r"^train is"), blamed("the model"):
         examples_of("train", 3)
     with pytest.raises(Blamed, match=r"the loss raised ValueError: x{200}\.\.\. at"), blamed("the loss"):
         raise ValueError("x" * 300)

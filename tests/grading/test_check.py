@@ -203,7 +203,8 @@ CASES = {
     "moves": ("evaluation is deterministic", "evaluating architecture c=b changes '1.b.seen'"),
     "no_gradient": ("every parameter is used", "'0.weight' and 1 more gets a gradient from no architecture"),
 }
-MORE = dict.fromkeys(("shape", "depth", "in_place", "in_place_gradient"), 1)  # findings that come with it
+# findings that come with it
+MORE = dict.fromkeys(("shape", "depth", "in_place", "in_place_gradient"), 1)
 
 
 @pytest.fixture(scope="module")

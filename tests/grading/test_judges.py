@@ -11,7 +11,7 @@ import pytest
 
 from enas.cli.main import main
 from enas.grading.asked import JudgesWanted
-from enas.grading.judges import Judged, Judges, judge
+from enas.grading.judges import JudgeFigures, Judges, judge
 from enas.grading.table import Built, Row, answers_of
 from enas.runs.plan import make_plan
 from enas.runs.settings import to_dict
@@ -59,7 +59,7 @@ def test_every_judge_is_held_against_the_table(heard: list[object]) -> None:
     assert first.ranking.pick == pytest.approx(found.best)
     assert all(one.regret >= 0 and one.each >= 0 for one in found.judged)
     assert found.judged[4].before > found.judged[0].before == 0
-    assert [one for one in heard if isinstance(one, Judged)] == list(found.judged)
+    assert [one for one in heard if isinstance(one, JudgeFigures)] == list(found.judged)
 
 
 def test_the_command_shows_a_table(

@@ -13,7 +13,8 @@ from enas.grading.ledger import ledger, seconds_at_work
 def clock(folder: Path, *events: tuple[str, int]) -> Path:
     folder.mkdir(parents=True)
     lines = [json.dumps({"time": f"2026-01-01T00:{s // 60:02}:{s % 60:02}+0000", "event": event}) for event, s in events]
-    (folder / "timing.jsonl").write_text("\n".join(lines) + "\n" + '{"time": "2026-0')  # cut by a crash
+    # cut by a crash
+    (folder / "timing.jsonl").write_text("\n".join(lines) + "\n" + '{"time": "2026-0')
     return folder
 
 

@@ -35,7 +35,8 @@ from enas.spaces.registry import SPACES
 from enas.strategies.random_search import RandomSearch
 
 SPACE = nasbench201()
-KNOWN = {"mean": 87.06, "median": 90.75, "99th percentile": 93.77, "best": 94.37}  # of cifar10_test_ep200
+# of cifar10_test_ep200
+KNOWN = {"mean": 87.06, "median": 90.75, "99th percentile": 93.77, "best": 94.37}
 
 
 @pytest.fixture
@@ -319,7 +320,8 @@ def test_a_search_in_another_benchmark_is_graded_by_its_own_table(
     assert said.startswith("note: NAS-Bench-Macro publishes test accuracy only")
     assert "the derived architecture has 5" in said
     record = json.loads((run / "oracle.json").read_text())
-    assert (record["space_size"], record["score"], len(record["rankings"])) == (6_561, "mean_acc", 5 + 3)  # ops
+    # ops
+    assert (record["space_size"], record["score"], len(record["rankings"])) == (6_561, "mean_acc", 5 + 3)
 
 
 def test_a_run_of_a_space_without_a_table_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -181,7 +181,8 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
     assert answer is not None
     assert (answer.cells, answer.diverged) == (2, 1)
     assert "1 more random architecture diverged" in str(answer)
-    back = json.loads((run / "compare.json").read_text())["rolled_back"]  # trained at a lower rate: that is said
+    # trained at a lower rate: that is said
+    back = json.loads((run / "compare.json").read_text())["rolled_back"]
     assert len(back) == 2 + 2
     assert set(back.values()) == {2}
     monkeypatch.setattr(

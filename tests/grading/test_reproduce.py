@@ -73,7 +73,8 @@ def a_search(
     return path
 
 
-PARAMETERS = {"ptb-rnn": 24_000_000, "cifar10-macro": 21_300_000, "cifar10-micro": 4_600_000}  # the paper's
+# the paper's
+PARAMETERS = {"ptb-rnn": 24_000_000, "cifar10-macro": 21_300_000, "cifar10-micro": 4_600_000}
 
 
 def a_training(
@@ -324,9 +325,11 @@ def test_what_compare_found(tmp_path: Path) -> None:
     one = only(survey([run], PAPERS), GUIDED)
     assert (one.value, one.spread, one.extreme, one.over) == (12.0, 1.5, 9.0, "n = 4 architectures")
     assert one.parameters == (10_000, 20_000)
-    first, second = [10.0, 12.0, 14.0, 13.0], [8.0, 9.0, 12.0]  # as many searches as there are lists: one spread of all
+    # as many searches as there are lists: one spread of all
+    first, second = [10.0, 12.0, 14.0, 13.0], [8.0, 9.0, 12.0]
     for name, errors in (("micro", first), ("again", second)):
-        run = a_search(tmp_path / name, search__epochs=9 if name == "again" else 4)  # they do not depend on its length
+        # they do not depend on its length
+        run = a_search(tmp_path / name, search__epochs=9 if name == "again" else 4)
         mean_accuracy = 100 - mean(errors)
         a_comparison(run, difference=90 - mean_accuracy, uniform_spread=stdev(errors), uniform_best=100 - min(errors),
                      cells=len(errors), diverged=int(name == "again"))  # fmt: skip

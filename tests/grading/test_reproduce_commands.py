@@ -77,7 +77,8 @@ def test_what_reproduce_prints_runs_to_its_end(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("enas.runs.plan.load_data", little_data)
-    (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)  # both data sets, by their names
+    # both data sets, by their names
+    (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)
     (tmp_path / "data" / "ptb.train.txt").touch()
     rows = [row for row in ROWS if (row.space or "references") == what]
     assert rows
@@ -92,7 +93,8 @@ def test_what_reproduce_prints_runs_to_its_end(
     table = survey(runs, paper_settings())
     for row in rows:
         [found] = [found for found in table.rows if found.experiment == row]
-        if row.kind == "local" and not found.ours:  # a random cell may have nothing that this study changes
+        # a random cell may have nothing that this study changes
+        if row.kind == "local" and not found.ours:
             studies = read_json(tmp_path / RUNS[row.space] / "compare.json")["local"]["studies"]
             assert [study["changed"] for study in studies if study["name"] == row.of] == [[]]
         else:

@@ -71,7 +71,8 @@ def test_a_single_change_says_what_it_is() -> None:
     assert [what for what, _ in single_changes(space, arch)] == [
         "network.l1.op0: conv_3x3 to max_pool_3x3",
         "network.l2.op0: conv_3x3 to max_pool_3x3",
-        "network.l2.skips: l1 to nothing",  # it reads the same layer then, but not through a merging 1x1
+        # it reads the same layer then, but not through a merging 1x1
+        "network.l2.skips: l1 to nothing",
     ]
 
 
@@ -170,7 +171,8 @@ def test_work_is_counted_alike_however_it_is_computed(preset: str, tmp_path: Pat
         found.add(of_trainings(again, [arch]))
         assert of_trainings(again, [arch, arch]) == pytest.approx(2 * of_trainings(again, [arch]))
     assert len(found) == 1
-    if preset == "text-rnn":  # by hand: N products of (H, 2 H), the first of (E + H, 2 H), and the softmax (H, V)
+    # by hand: N products of (H, 2 H), the first of (E + H, 2 H), and the softmax (H, V)
+    if preset == "text-rnn":
         task, H, N = plan.settings.retrain.task, network.hidden, plan.settings.space.num_nodes
         V = plan.task(plan.load_data(), task).dimensions["vocabulary"]
         steps = plan.task(plan.load_data(), task).train_steps * plan.settings.retrain.epochs
@@ -278,7 +280,8 @@ def test_compare_runs_every_experiment_once(
     assert enas("derive", run) == 0
     best = read_json(run / "best.json")
     choices = best["ranked"][0]["choices"]
-    choices["network.l1.op0"] = choices["network.l3.op0"] = "sep_conv_3x3"  # something to make plain
+    # something to make plain
+    choices["network.l1.op0"] = choices["network.l3.op0"] = "sep_conv_3x3"
     (run / "best.json").write_text(json.dumps(best))
     command = ("compare", run, "--cells", 2, "--seeds", 2, "--disabled", 4, "--local", 2, "--single", 3)
     assert enas(*command) == 0

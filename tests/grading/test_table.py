@@ -92,7 +92,8 @@ def test_components_are_those_that_figures_were_made_with() -> None:
     found = components(one, one)
     assert (found.signal, found.noise) == pytest.approx((3, 2), rel=0.05)
     assert found.ratio == pytest.approx(1.5, rel=0.1)
-    single = components([row[:1] for row in one], one[:500])  # a seed each, and noise from some with two
+    # a seed each, and noise from some with two
+    single = components([row[:1] for row in one], one[:500])
     assert (single.signal, single.noise) == pytest.approx((3, 2), rel=0.1)
     assert math.isnan(components([row[:1] for row in one], [row[:1] for row in one]).noise)
     equal = components([(1.0, 3.0), (3.0, 1.0)], [(1.0, 3.0), (3.0, None)])

@@ -44,7 +44,7 @@ from laws import one_line, samples
 D = 3  # features of every part
 
 
-# ------------------------------------------------------------------------------------------------------ networks to try
+# ---------------------------------------------------------------- networks to try
 class Residual(nn.Module):
     """Adds what its part gives."""
 
@@ -262,7 +262,7 @@ def test_laws_of_large_networks(spec: Spec) -> None:
     obeys_the_laws(spec, 4)
 
 
-# ------------------------------------------------------------------------------------------------------------ the space
+# ---------------------------------------------------------------- the space
 def linear() -> nn.Module:
     return nn.Linear(D, D)
 
@@ -410,7 +410,7 @@ def test_options_are_made_when_they_are_needed() -> None:
     assert made == ["x", "y", "z", "y"]
 
 
-# ------------------------------------------------------------------------------------------------- what combines, repeats
+# ---------------------------------------------------------------- what combines, repeats
 def test_some_are_combined_as_asked() -> None:
     x = torch.randn(4, D)
     parts = {"a": linear(), "b": nn.Tanh(), "c": nn.ReLU()}
@@ -463,7 +463,7 @@ def test_parts_may_take_several_inputs() -> None:
         assert len(child.layers) == int(arch.choices["depth"])
 
 
-# ---------------------------------------------------------------------------------------------------- what else may be in
+# ---------------------------------------------------------------- what else may be in
 def hand_written() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(2)), nn.Flatten(), nn.Linear(8, 2))
 
@@ -632,7 +632,8 @@ def test_the_tree_of_modules_ends_where_no_choice_is() -> None:
     assert not tree.parts[0].parts
     (_, choice), (again, block) = tree.parts[1].parts, tree.parts[2].parts
     assert (choice.kind, choice.decision, [part.name for part in choice.parts]) == ("OneOf", "shared", ["x", "y"])
-    assert (again.parts[0].decision, again.parts[0].parts) == ("shared", ())  # whole in the first place only
+    # whole in the first place only
+    assert (again.parts[0].decision, again.parts[0].parts) == ("shared", ())
     assert block.kind == "Linear"
 
 
@@ -648,7 +649,7 @@ def test_a_network_is_copied_with_its_choices() -> None:
     assert torch.equal(net(x, arch), before)
 
 
-# ------------------------------------------------------------------------------------------------------------ procedures
+# ---------------------------------------------------------------- procedures
 class Toy(Task):
     """Regression on a few numbers, called as the task of one's own would be: a child takes the inputs alone."""
 
@@ -775,7 +776,7 @@ def test_a_task_of_the_package_searches_and_trains_it() -> None:
     assert net.num_parameters(arch, aux=False) == sum(p.numel() for p in child.parameters())
 
 
-# ------------------------------------------------------------------------------------------------------------------ cost
+# ---------------------------------------------------------------- cost
 def deep(n: int, width: int) -> nn.Module:
     def option() -> nn.Module:
         return nn.Sequential(nn.Linear(width, width), nn.ReLU())

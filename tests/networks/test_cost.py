@@ -108,7 +108,8 @@ def test_memory_grows_with_the_batch_and_is_about_what_autograd_keeps(name: str)
     space, batch = SMALL[name], 16
     bill = Bill(network(space, device="meta"), example_of(IMAGES), batch=batch)
     for arch in space.samples(random.Random(2), 4)[0]:
-        if "none" in arch.choices.values():  # a cell that may be empty leaves a head that learns alone
+        # a cell that may be empty leaves a head that learns alone
+        if "none" in arch.choices.values():
             continue
         settings = replace(BACKBONES[space.backbone].small, **({"aux_weight": 0.0} if name == "conv_micro" else {}))
         child = network(space, settings, arch)

@@ -33,7 +33,8 @@ CLASSES = ("a cat", 'a "dog"', "it's", "x", "y")
 DIMENSIONS: dict[str, dict[str, int]] = {
     "recurrent": {"vocabulary": 11},
     "micro": {"channels": 3, "image_size": 8, "classes": 5},
-    "macro": {"channels": 1, "image_size": 9, "classes": 5},  # odd sizes: a row and a column are padded
+    # odd sizes: a row and a column are padded
+    "macro": {"channels": 1, "image_size": 9, "classes": 5},
     "nasbench201": {"channels": 3, "image_size": 8, "classes": 5},
     "nasbench_macro": {"channels": 3, "image_size": 16, "classes": 5},
 }

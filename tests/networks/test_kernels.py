@@ -58,7 +58,8 @@ def both_ways(run: Callable[[], list[Tensor]], name: str) -> None:
 
 def with_gradients(f: Callable[[Tensor], Tensor], x: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
     y = f(x)
-    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)  # not in channels_last: any gradient will do
+    # not in channels_last: any gradient will do
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)
     gradients = torch.autograd.grad(y, [x, *parameters], weights)
     return [y.detach(), *gradients]
 

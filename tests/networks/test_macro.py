@@ -236,7 +236,8 @@ def test_the_released_network_and_its_width() -> None:
     assert count(dense, 96) == 42_503_338  # as the released final network builds them
     assert count(arch, 96, entry=False) == 29_332_330
     for which in (arch, dense):
-        assert count(which, 128) / count(which, 96) == pytest.approx(1.78, abs=0.02)  # paper: 38.0 M / 21.3 M
+        # paper: 38.0 M / 21.3 M
+        assert count(which, 128) / count(which, 96) == pytest.approx(1.78, abs=0.02)
     small = MacroNetwork(space, MacroSettings(filters=6, double_filters=True, entry_conv=True), 3, 32, 10, only=arch)
     assert small.num_parameters() == count(arch, 6)
 

@@ -468,7 +468,8 @@ def test_a_trained_childs_perplexity_does_not_depend_on_how_it_is_evaluated() ->
         figures.append(task.evaluate(child, None, "test")["loss"])
     assert figures == pytest.approx([figures[0]] * 4, rel=1e-6)
     batched = LanguageModel(some_text(), replace(SMALL_TASK, test_batch=3)).evaluate(child, None, "test")["loss"]
-    assert batched == pytest.approx(figures[0], rel=0.02)  # the first tokens of two streams see no context
+    # the first tokens of two streams see no context
+    assert batched == pytest.approx(figures[0], rel=0.02)
 
 
 # ---------------------------------------------------------------------------------------- recipes

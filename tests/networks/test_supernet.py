@@ -231,7 +231,8 @@ def test_exactly_the_used_weights_get_a_gradient(case: str) -> None:
     net, x, archs = build(case)
     held = dict(net.named_parameters())
     for i, arch in enumerate(archs[:2]):
-        for training in (True, False)[: 1 + (i == 0)]:  # the auxiliary head is used in training only
+        # the auxiliary head is used in training only
+        for training in (True, False)[: 1 + (i == 0)]:
             net.train(training)
             used = net.addresses(arch, aux=training and net.aux_weight > 0)
             if training:
@@ -435,13 +436,15 @@ def test_the_size_of_the_released_network(cells: int, extra: bool, golden: int, 
     for position in range(3 * cells + 2):
         reduction = position in (cells, 2 * cells + 1)
         width *= 1 + reduction
-        total += sum(c * width + 2 * width for c in outs)  # calibrations; as factorized reductions the same
+        # calibrations; as factorized reductions the same
+        total += sum(c * width + 2 * width for c in outs)
         total += extra * (width * width + 2 * width)
         total += (3 if reduction else 2) * separable(width, 3) + (3 if reduction else 4) * separable(width, 5)
         total += reduction * (width * width + 2 * width)
         outs = [outs[1], (4 if reduction else 5) * width]
     total += 5 * 144 * 10 + 10
-    aux = 5 * 144 * 128 + 2 * 128 + 128 * 768 * 2 * 2 + 2 * 768 + 768 * 10 + 10  # 8x8, pooled to 2x2
+    # 8x8, pooled to 2x2
+    aux = 5 * 144 * 128 + 2 * 128 + 128 * 768 * 2 * 2 + 2 * 768 + 768 * 10 + 10
     assert net.num_parameters(aux=False) == total == without_aux
     assert net.num_parameters() == sum(p.numel() for p in net.parameters()) == total + aux == golden
 

@@ -25,7 +25,8 @@ from enas.runs.files import read_lines
 from enas.runs.plan import Plan, make_plan
 from enas.runs.search import search_plan
 
-Wrong = Callable[[int], bool]  # at which of all training losses, counted from 0, something goes wrong
+# at which of all training losses, counted from 0, something goes wrong
+Wrong = Callable[[int], bool]
 
 
 def digits(**search_changes: Any) -> Plan:
@@ -105,7 +106,8 @@ PLANS = {"digits": digits, "text": text}
 def test_a_norm_is_finite_where_every_gradient_is() -> None:
     gradients = [torch.tensor([3.0, -4.0]), torch.tensor([[12.0]])]
     assert gradient_norm(gradients) == pytest.approx(13.0)
-    assert gradient_norm([g * 1e20 for g in gradients]) == pytest.approx(13e20)  # its square overflows float32
+    # its square overflows float32
+    assert gradient_norm([g * 1e20 for g in gradients]) == pytest.approx(13e20)
     assert gradient_norm([g * 1e37 for g in gradients]) == pytest.approx(13e37)
     assert gradient_norm([torch.zeros(2)]) == 0.0
     for bad in (math.inf, -math.inf, math.nan):
@@ -160,7 +162,8 @@ def test_a_step_that_diverges_is_skipped_and_counted(plan: str, kind: str) -> No
                 assert event.skipped == ("gradient" if kind == "gradient" else "loss")
                 for name, value in procedure.supernet.named_parameters():
                     assert torch.equal(value, before[name]), name
-                assert not procedure.task.state().tensors  # the next child does not read what this one left
+                # the next child does not read what this one left
+                assert not procedure.task.state().tensors
             else:
                 assert event.skipped is None
         elif isinstance(event, EpochEnd):
@@ -262,7 +265,8 @@ def training(plan: Plan, **changes: Any) -> Retrain:
 def test_a_training_that_diverges_goes_back_and_on_at_a_lower_rate(plan: str, kind: str) -> None:
     procedure = training(PLANS[plan]())
     steps = procedure.task.train_steps
-    spoil(procedure.task, lambda call: call == steps + 1, kind)  # the second step of the second epoch
+    # the second step of the second epoch
+    spoil(procedure.task, lambda call: call == steps + 1, kind)
     start: dict[str, torch.Tensor] = {}
     events = []
     for event in procedure.run():
@@ -320,7 +324,8 @@ def test_a_training_that_diverges_too_often_ends() -> None:
 @pytest.mark.parametrize("average", ["none", "nt_asgd"])
 @pytest.mark.parametrize("stop", [pytest.param(stop, marks=() if stop == 9 else pytest.mark.slow) for stop in (6, 7, 8, 9)])
 def test_a_training_that_goes_back_resumes_as_if_it_had_not_stopped(stop: int, average: str) -> None:
-    wrong = 7  # its call, in the middle of the second epoch: the seventh event is the end of the first
+    # its call, in the middle of the second epoch: the seventh event is the end of the first
+    wrong = 7
 
     def run(procedure: Retrain, made: int) -> list[Any]:
         spoil(procedure.task, lambda call: call + made == wrong, "gradient")

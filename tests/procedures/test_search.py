@@ -405,7 +405,8 @@ def test_a_setting_that_a_run_did_not_know_is_what_the_code_did_then() -> None:
     settings = to_dict(presets.config_of("ptb-rnn", "released"))
     del settings["network"]["batch_norm_eps"], settings["strategy"]["baseline_start"], settings["retrain"]["rollbacks"]
     del settings["strategy"]["controller"]["after_anchor"], settings["space"]["near_prior"]
-    settings |= {"reinforce": settings["strategy"], "strategy": "reinforce"}  # as it was written then
+    # as it was written then
+    settings |= {"reinforce": settings["strategy"], "strategy": "reinforce"}
     plan = Plan.of({"command": "search", "preset": "ptb-rnn", "recipe": "released", "settings": settings})
     assert plan.names == presets.preset("ptb-rnn").names
     old = plan.settings
@@ -427,6 +428,7 @@ def test_begun_comes_with_a_cost(tmp_path: Path) -> None:
 def test_the_flags_of_derive_are_its_settings() -> None:
     """Every setting that the command takes allows what the setting allows."""
     flags, settings = get_type_hints(DeriveFlags), get_type_hints(DeriveSettings)
-    for name in (flags.keys() & settings.keys()) - {"budget"}:  # which is text with a unit, such as 10m
+    # which is text with a unit, such as 10m
+    for name in (flags.keys() & settings.keys()) - {"budget"}:
         allowed = set(get_args(flags[name])) - {type(None)}
         assert (get_args(*allowed) or tuple(allowed)) == (get_args(settings[name]) or (settings[name],)), name

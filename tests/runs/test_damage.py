@@ -19,8 +19,8 @@ from enas.runs.folder import RunFolder
 BEFORE = Path(__file__).parents[1] / "runs_of_before" / "digits-micro"
 TRAINING = "retrain/51f6a8e91b-seed0"  # of the derived architecture
 COMMANDS = ("resume", "derive", "retrain", "show", "report")
-# What is said: "refused", "before" (the checkpoint before it is used), "noted" (a line says what follows), or nothing,
-# where the command does not read the file.
+# What is said: "refused", "before" (the checkpoint before it is used), "noted" (a line says what
+# follows), or nothing, where the command does not read the file.
 TABLE = {
     "config.json": ("refused", "refused", "refused", "refused", "refused"),
     "checkpoint.safetensors": ("before", "before", "", "", "before"),
@@ -36,7 +36,8 @@ TABLE = {
     f"{TRAINING}/checkpoint.safetensors": ("", "", "", "", "before"),
 }  # fmt: skip
 DAMAGE = ("flipped byte", "cut in half", "empty", "missing")
-# A file that is missing has not been made yet, for all that a command can know: it says so, or makes it.
+# A file that is missing has not been made yet, for all that a command can know: it says so, or
+# makes it.
 NOT_YET = {"best.json", "retrained.json", "compare.json", f"{TRAINING}/result.json"}
 
 

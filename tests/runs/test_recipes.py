@@ -108,7 +108,8 @@ def test_a_recipe_trains(preset: str, recipe: str, final: bool) -> None:
     runs = [list(losses(plan, task, final, seed)) for seed in range(NETWORKS)]
     network = plan.settings.retrain.network if final else plan.settings.network
     knowing_nothing = math.log(task.dimensions.get("classes") or task.dimensions["vocabulary"])
-    knowing_nothing *= 1 + getattr(network, "aux_weight", 0.0)  # the auxiliary head knows nothing either
+    # the auxiliary head knows nothing either
+    knowing_nothing *= 1 + getattr(network, "aux_weight", 0.0)
     assert all(math.isfinite(loss) for run in runs for loss in run)
     assert median(run[0] for run in runs) < 2 * knowing_nothing
     assert median(fmean(run[-5:]) - run[0] for run in runs) < 0

@@ -51,4 +51,5 @@ def test_a_comparison_of_before_goes_on(run: Path, in_this_process: None) -> Non
     verdict = Compared.read(run).verdict
     assert main(["compare", str(run), "--cells", "2", "--seeds", "2"]) == 0
     assert Compared.read(run).verdict == verdict
-    assert {folder.name for folder in (run / "retrain").iterdir()} == trainings  # nothing is trained again
+    # nothing is trained again
+    assert {folder.name for folder in (run / "retrain").iterdir()} == trainings

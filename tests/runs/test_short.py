@@ -80,7 +80,8 @@ def test_what_is_derived_is_on_record_and_shown(run: Path, capsys: pytest.Captur
     said = " ".join(capsys.readouterr().out.split())
     best = Best.read(run)
     assert best.judged is not None
-    assert set(best.judged.taus) == {"parameters", "macs", "zico", "expressivity", "shared"}  # too few for a prediction
+    # too few for a prediction
+    assert set(best.judged.taus) == {"parameters", "macs", "zico", "expressivity", "shared"}
     assert best.judged.trainings == 6
     assert best.judged.seconds > 0
     assert "final_reward" in best.ranked[0].shared_weights

@@ -17,7 +17,8 @@ from enas.strategies.settings import ReinforceSettings
 # The figures that the text of each section of Pham et al. 2018 (arXiv 1802.03268v2) states.
 PAPER: dict[str, set[float]] = {
     "2.1": {12, 4, 15, 10},  # N nodes, activations, 10^15 models
-    "2.2": {100, 400, 64, 35, 45_000, 128, 2000, 1},  # LSTM units; steps, batch, BPTT; images, batch; controller steps; M
+    # LSTM units; steps, batch, BPTT; images, batch; controller steps; M
+    "2.2": {100, 400, 64, 35, 45_000, 128, 2000, 1},
     "2.3": {12, 6, 3, 5, 1.6, 29},
     "2.4": {7, 5, 2, 3, 4, 1.3, 11},
     "3.1": {24, 0.00035, 2.5, 5.0, 0.0001, 20.0, 0.96, 15, 150, 0.25, 1e-7, 55.8, 62.4, 56.0, 2.6, 10, 8, 1000, 6},
@@ -320,7 +321,8 @@ def test_no_setting_of_a_recipe_is_unaccounted_for(preset: str, recipe: str) -> 
             continue
         scheduled = settings[name.rpartition(".")[0] + ".schedule"] if "optimizer." in name else ""
         unused = [UNUSED[key] for key in (scheduled, presets.preset(preset).names.space) if key]
-        scored = name.startswith("retrain.task.reward")  # a training from scratch asks for no reward
+        # a training from scratch asks for no reward
+        scored = name.startswith("retrain.task.reward")
         known = scored or FREE.fullmatch(short) or any(re.fullmatch(pattern, short) for pattern in unused)
         assert known, f"{name} = {settings[name]}: say in the table which source states it"
 
@@ -359,7 +361,8 @@ def test_figures_in_the_texts_of_settings_are_those_of_the_recipes() -> None:
     assert clauses("B of 3 things. Paper 2.2: 64; released code: 128 in the search, 36 from scratch.") == [
         ("paper", "64", ""), ("released", "128", "search"), ("released", "36", "retrain"),
     ]  # fmt: skip
-    texts: dict[str, tuple[str, list[tuple[str, str, Any]]]] = {}  # by text: a name; (recipe, phase, value) of its settings
+    # by text: a name; (recipe, phase, value) of its settings
+    texts: dict[str, tuple[str, list[tuple[str, str, Any]]]] = {}
     for preset, recipe in STATED:
         for name, value, about in described(presets.config_of(preset, recipe)):
             phase = "retrain" if name.startswith("retrain.") else "search"

@@ -300,8 +300,10 @@ def test_what_the_lstm_reads_after_a_finished_node() -> None:
     assert [torch.equal(x, empty) for x in inputs] == [True, True, True, False, False, False]
     ops = [policy.op_embeddings[policy._head_of[OpChoice, options]] for options in (("conv", "pool", "skip"), ("a", "b"))]
     first = ("conv", "pool", "skip").index(str(arch.choices["c.n1.op0"]))
-    assert torch.equal(inputs[4], ops[0].weight[first : first + 1].detach())  # of node 2: the op of node 1
-    anchors = {"a": outputs[0], "b": outputs[1], "n1": outputs[3]}  # n1 is what its last decision, its op, left
+    # of node 2: the op of node 1
+    assert torch.equal(inputs[4], ops[0].weight[first : first + 1].detach())
+    # n1 is what its last decision, its op, left
+    anchors = {"a": outputs[0], "b": outputs[1], "n1": outputs[3]}
     for step, name, distances in ((3, "c.n1.input0", {"a": 2, "b": 1}), (5, "c.n2.input0", {"a": 3, "b": 2, "n1": 1})):
         chosen = str(arch.choices[name])
         torch.testing.assert_close(inputs[step], anchors[chosen] / (0.1 + distances[chosen]))
@@ -583,7 +585,8 @@ def test_what_a_point_is_worth_by_hand() -> None:
     teach(strategy, lambda arch: 0.1 * math.log(3) * (arch == better), steps=400, n=64)
     asked = strategy.ask(4000)
     others = (len(asked) - asked.count(better)) / 3
-    assert asked.count(better) / others == pytest.approx(3, rel=0.25)  # three times as likely as each other one
+    # three times as likely as each other one
+    assert asked.count(better) / others == pytest.approx(3, rel=0.25)
 
 
 @pytest.mark.slow

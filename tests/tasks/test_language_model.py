@@ -255,7 +255,8 @@ def test_the_state_of_each_child_runs_on_alone() -> None:
     for child in (0, 1):
         for step in range(3):
             if child == 1 and step == 1:
-                model.words.weight.data.mul_(-1)  # another child of the search: other weights, the same state
+                # another child of the search: other weights, the same state
+                model.words.weight.data.mul_(-1)
             task.loss(model, None, task.train_batch(0, step), child=child)
     states = task.state().tensors
     assert states.keys() == {"0.0", "0.1", "1.0", "1.1"}
@@ -436,7 +437,8 @@ def test_a_run_that_diverges_goes_back_to_the_last_good_checkpoint(
     with RunFolder.create(tmp_path / "run", make_plan("text-rnn").to_dict("search")) as folder:
         with pytest.raises(Diverged):
             drive(folder, search, record, silent, never)
-        assert len(states) == (3 if math.isnan(factor) else 6)  # weights that are not finite are not even written
+        # weights that are not finite are not even written
+        assert len(states) == (3 if math.isnan(factor) else 6)
         assert equal(folder.read_checkpoint(), states[1])
         assert [line["step"] for line in read_lines(folder.path / "metrics.jsonl")] == [1, 2]
     assert read_lines(folder.path / "timing.jsonl")[-1]["why"] == "diverged"
@@ -567,7 +569,8 @@ def test_laws_of_a_reference_model(name: str) -> None:
     for a, b in zip(state, end, strict=True):
         torch.testing.assert_close(a, b)
     # One mask for the whole window: what is dropped is dropped in all its steps.
-    model.train().settings = dataclasses.replace(settings, word_dropout=0.0)  # which makes zeros too
+    # which makes zeros too
+    model.train().settings = dataclasses.replace(settings, word_dropout=0.0)
     (*_, dropped), _ = model(x)
     kept = dropped != 0
     assert (kept == kept[0]).all()
@@ -763,7 +766,8 @@ def test_the_real_penn_treebank(data_dir: Path) -> None:
     assert said(data, "train").startswith("aer banknote berlitz calloway")
     assert said(data, "test").startswith("no it was n't black monday <eos> but while")
     task = LanguageModel(data, LanguageModelSettings())
-    assert task.train_steps == 415  # "about 400 steps" a pass (released code, of batch 64 and 35 steps)
+    # "about 400 steps" a pass (released code, of batch 64 and 35 steps)
+    assert task.train_steps == 415
     assert task.size("test") == 82_429
     counts = torch.bincount(data.train, minlength=10_000).double()
     unigram = (counts / counts.sum()).log().float()

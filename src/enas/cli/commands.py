@@ -35,7 +35,8 @@ def asks_for_help(args: list[str]) -> bool:
 
 
 K = TypeVar("K")
-Maybe = Annotated[K | None, arg(help_behavior_hint="")]  # a flag whose text says what holds without it
+# a flag whose text says what holds without it
+Maybe = Annotated[K | None, arg(help_behavior_hint="")]
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
 
@@ -51,7 +52,8 @@ def command(name: str, about: str) -> Callable[[Callable[[list[str]], int]], Cal
 def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> Any:
     """Returns the flags that `args` give; ValueError of one line for a bad one."""
     errors = io.StringIO()
-    about = re.sub(r"\n\s*(?=enas )", "\n\n", inspect.getdoc(flags) or "")  # an example a line: lines of a text are joined
+    # an example a line: lines of a text are joined
+    about = re.sub(r"\n\s*(?=enas )", "\n\n", inspect.getdoc(flags) or "")
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(optional)
     try:

@@ -54,12 +54,12 @@ class DeriveFlags:
     """Train this many from scratch for a short time, in rounds, and learn from them what is good;
     0: none."""
     budget: Maybe[str] = None
-    """As many of these trainings as fit into this processor time, such as 10m or 2h."""
+    """Train as many for a short time as fit into this processor time, such as 10m or 2h."""
     rounds: Maybe[int] = None
     """Number of rounds that these trainings are divided among."""
     judges: Maybe[tuple[Judge, ...]] = None
-    """What they correct: the number of parameters, of multiply-accumulates,
-    scores without training, and shared weights."""
+    """Judges that the short trainings correct: the number of parameters or of
+    multiply-accumulates, scores without training, and shared weights."""
     jobs: Maybe[int] = None
     """Trainings side by side (default: as many as the cores allow; on a GPU one)."""
 

@@ -36,11 +36,13 @@ def judges(args: list[str]) -> int:
     from rich.table import Table
 
     from enas.cli.oracle import bar
-    from enas.grading.judges import Judged, judge
+    from enas.grading.judges import JudgeFigures, judge
 
     out = flags.out or Path("runs") / f"judges-{flags.what}"
     with bar(None) as advance:
-        found = judge(flags.what, flags.table, flags, out, lambda e: None if isinstance(e, Judged) else advance(str(e)))
+        found = judge(
+            flags.what, flags.table, flags, out, lambda e: None if isinstance(e, JudgeFigures) else advance(str(e))
+        )
     title = f"{found.cells} architectures of {found.table}: mean {found.mean:.2f}, best {found.best:.2f}"
     table = Table(title=title, title_justify="left")
     table.add_column("judge", no_wrap=True)

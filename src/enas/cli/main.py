@@ -40,7 +40,8 @@ from enas.cli import list as list_command  # noqa: F401
 from enas.cli.commands import COMMANDS
 
 ORDER = (
-    *("search", "resume", "derive", "retrain", "compare", "report", "show", "export"),  # as one comes to need them
+    # as one comes to need them
+    *("search", "resume", "derive", "retrain", "compare", "report", "show", "export"),
     *("check", "presets", "data", "list", "cost", "latency", "oracle", "table", "judges", "reproduce"),
 )
 
@@ -59,7 +60,8 @@ def usage() -> str:
     )
 
 
-TRAINING = ("search", "resume", "derive", "retrain", "compare", "table", "judges")  # commands that hold on to memory
+# commands that hold on to memory
+TRAINING = ("search", "resume", "derive", "retrain", "compare", "table", "judges")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

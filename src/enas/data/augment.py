@@ -40,7 +40,8 @@ def augment(x: Tensor, generator: torch.Generator, pad: int = 4, flip: bool = Tr
     rows, cols = torch.arange(H, device=device), torch.arange(W, device=device)
     top, left = (draw(2 * pad + 1) - pad, draw(2 * pad + 1) - pad) if pad else (0, 0)
     row = rows + (border + top)  # (B, H), or (H,) where all images agree
-    col = (torch.where(draw(2) == 1, cols.flip(0), cols) if flip else cols) + (border + left)  # (B, W) or (W,)
+    # (B, W) or (W,)
+    col = (torch.where(draw(2) == 1, cols.flip(0), cols) if flip else cols) + (border + left)
     image = torch.arange(B, device=device).view(B, 1, 1) * (H + 2 * border)
     address = (image + row.unsqueeze(-1)) * (W + 2 * border) + col.unsqueeze(-2)  # (B, H, W)
     if cutout:

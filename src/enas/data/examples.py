@@ -61,7 +61,8 @@ class Arrays(Examples):
 
     def __init__(self, name: str, given: tuple[Any, ...] | Mapping[str, Any], target: str | None = None):
         named = dict(given) if isinstance(given, Mapping) else dict(enumerate(given))
-        with warnings.catch_warnings(action="ignore"):  # of arrays that cannot be written to, such as files
+        # of arrays that cannot be written to, such as files
+        with warnings.catch_warnings(action="ignore"):
             self.parts: dict[Any, Tensor] = {key: torch.as_tensor(part) for key, part in named.items()}
         lengths = [len(part) for part in self.parts.values()]
         if len(set(lengths)) != 1:
@@ -147,7 +148,8 @@ def _form(name: str, given: Any, target: str | None) -> Examples:
         return Arrays(name, given, target)
     if not isinstance(given, Mapping | str | bytes):
         numbered = hasattr(given, "__len__") and hasattr(given, "__getitem__")
-        if numbered and not isinstance(given, IterableDataset):  # which inherits a __getitem__ that it has not
+        # which inherits a __getitem__ that it has not
+        if numbered and not isinstance(given, IterableDataset):
             return Rows(given, target)
         if hasattr(given, "__iter__"):
             return Passes(name, given, target)

@@ -145,7 +145,8 @@ class Streamed:
             # Within a training side by side, Python would start each anew, which takes seconds.
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
         )
-        with warnings.catch_warnings():  # torch's way to start workers, with the threads of this process beside
+        # torch's way to start workers, with the threads of this process beside
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
             return _plainly(iter(loader))
 

@@ -196,7 +196,8 @@ def parted(
     total = len(pool)
     if validation is not None and "validation" in pools:
         raise ValueError(f"'{name}' has validation images of its own; leave out data.validation; got {validation:,}")
-    wanted: dict[Part, int] = {"test": round(SHARE * total)}  # first: it is the same whatever validates
+    # first: it is the same whatever validates
+    wanted: dict[Part, int] = {"test": round(SHARE * total)}
     wanted |= {"validation": round(SHARE * total) if validation is None else validation}
     sizes = {part: n for part, n in wanted.items() if part not in pools}
     if min(sizes.values(), default=1) < 1 or sum(sizes.values()) >= total:

@@ -200,7 +200,8 @@ def _pixels(image: Image.Image) -> np.ndarray:
     mode = image.mode
     if mode.startswith(("I", "F")):
         values = np.array(image)
-        if mode.startswith("I") and values.dtype != np.uint16:  # 16 bits in 32: however dark this one is
+        # 16 bits in 32: however dark this one is
+        if mode.startswith("I") and values.dtype != np.uint16:
             if values.min() < 0 or values.max() > 65535:
                 raise ValueError("it has more than 16 bits")
             values = values.astype(np.uint16)
@@ -239,7 +240,8 @@ class _errors:
         if error is None or isinstance(error, Unreadable):
             return
         expected: tuple[type[BaseException], ...] = (OSError, ValueError, SyntaxError, EOFError, LookupError, struct.error)
-        expected += (TypeError, OverflowError, TokenError, MemoryError)  # of damaged heads of .npy and .tif
+        # of damaged heads of .npy and .tif
+        expected += (TypeError, OverflowError, TokenError, MemoryError)
         if isinstance(error, expected) or type(error).__name__ == "DecompressionBombError":
             said = " ".join(str(error).split())
             if isinstance(error, OSError) and "cannot identify" in said:

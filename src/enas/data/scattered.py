@@ -45,7 +45,8 @@ def load_scattered(
             f" {canvas}, {piece} and {distractors}"
         )
     bunch = datasets.load_digits()
-    shades = (bunch.images.astype(np.int64) * 255 // 16).astype(np.uint8)  # 0 to 16 over the range of a byte
+    # 0 to 16 over the range of a byte
+    shades = (bunch.images.astype(np.int64) * 255 // 16).astype(np.uint8)
     order = balanced_order(torch.from_numpy(bunch.target), seed=0).numpy()
     ends = np.cumsum(list(SOURCES.values()))
     sources = dict(zip(SOURCES, np.split(order, ends[:-1]), strict=True))

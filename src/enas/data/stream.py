@@ -64,7 +64,8 @@ class Reader:
         self.length = sum(len(indices) for _, indices in self.sources)
         self.ordered = any(examples.ordered for examples, _ in self.sources)
         self.cursors: dict[int, Cursor] = {}
-        self.at: Tensor | None = None  # in workers: rows of process, source and example, to say where one died
+        # in workers: rows of process, source and example, to say where one died
+        self.at: Tensor | None = None
 
     def __getitem__(self, request: Request) -> Batch | Failed:
         """Returns a batch; for the workers' `DataLoader` an error is one more value."""

@@ -69,7 +69,7 @@ def read_pickle(data: bytes) -> object:
     asks for anything but data."""
     try:
         return _run(data)
-    except (IndexError, KeyError, TypeError, OverflowError):  # an empty stack, no such memo, and so on
+    except (IndexError, KeyError, TypeError, OverflowError):  # an empty stack, no such memo
         raise ValueError("its instructions make no sense") from None
 
 
@@ -84,7 +84,8 @@ def _run(data: bytes) -> object:
         del stack[start:]
         return items
 
-    for instruction, argument, _ in pickletools.genops(data):  # ValueError at a cut end, unknown instructions
+    # ValueError at a cut end, unknown instructions
+    for instruction, argument, _ in pickletools.genops(data):
         arg: Any = argument
         match instruction.name:
             case "PROTO" | "FRAME":

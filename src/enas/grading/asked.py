@@ -29,9 +29,11 @@ class Wanted:
     sharing: bool = False
     """Search again with random children (random search with weight sharing), train its best."""
     rivals: bool = False
-    """Train what else the same processor time finds, and name the strongest in the verdict:
-    the best of random ones after short trainings, the one with most parameters,
-    and short trainings without shared weights."""
+    """Train three rivals too, each found in as much processor time,
+    and name the strongest in the verdict;
+    they are the best of random architectures after short trainings,
+    the one with the most parameters,
+    and what short trainings find without shared weights."""
     disabled: int = 0
     """Test an ensemble of this many architectures of a controller that never learns (3.3: 250)."""
     local: int = 0

@@ -38,7 +38,7 @@ Draw = Callable[[SearchSpace, Architecture], object]
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a law: it holds where there is no finding, and it was tried."""
+    """The outcome of a law: it holds where it was tried and there is no finding."""
 
     law: str
     finding: str | None = None

@@ -35,7 +35,8 @@ from enas.runs.records import Best, Compared, Disabled, StudyResult, learned
 from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture, Reference
 
-SHARING = "uniform sharing"  # the name in compare.json of what random search with weight sharing finds
+# the name in compare.json of what random search with weight sharing finds
+SHARING = "uniform sharing"
 AGAIN = "the same command"
 
 
@@ -61,7 +62,8 @@ class Comparison:
     def train_derived_and_random(self) -> None:
         """Diverged, and no verdict, where a training of the derived architecture diverged."""
         wanted, best, plan = self.wanted, self.trainings.best.architecture, self.trainings.plan
-        space = self.trainings.run.plan.limited_space  # by the network of the search, whatever is trained here
+        # by the network of the search, whatever is trained here
+        space = self.trainings.run.plan.limited_space
         archs, self.acceptance = drawn_for(space, wanted.cells, plan.seed, without=best)
         of_best = [self.trainings.job(best, seed) for seed in range(wanted.seeds)]
         of_random = [[self.trainings.job(arch, seed) for seed in range(wanted.cell_seeds)] for arch in archs]

@@ -19,8 +19,10 @@ from enas.runs.records import Best, Compared, Config, Result, Retrained
 from enas.tasks.metrics import METRICS, Metric
 
 Settings = Mapping[str, Any]  # by dotted names, as JSON holds them
-PAPER = {"ptb": "perplexity", "cifar10": "accuracy"}  # the paper's data sets, and what our files are judged by
-SPACES = {"ptb-rnn": "rnn_cell", "cifar10-macro": "conv_macro", "cifar10-micro": "conv_micro"}  # of the paper's presets
+# the paper's data sets, and what our files are judged by
+PAPER = {"ptb": "perplexity", "cifar10": "accuracy"}
+# of the paper's presets
+SPACES = {"ptb-rnn": "rnn_cell", "cifar10-macro": "conv_macro", "cifar10-micro": "conv_micro"}
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,13 @@ class Finding:
     recipe: str
     settings: Settings
     own: Settings  # the run's, which the figure's may differ from
-    seeds: tuple[int | str, ...]  # of the search and of the training: what is equal in them and all settings is the same
+    # of the search and of the training: what is equal in them and all settings is the same
+    seeds: tuple[int | str, ...]
     value: float = math.nan
     spread: float | None = None
     n: int = 1  # 0: a training that diverged
-    extreme: float | None = None  # the best of the random architectures; the largest increase of a study
+    # the best of the random architectures; the largest increase of a study
+    extreme: float | None = None
     parameters: tuple[int, ...] = ()
     budget: int | None = None  # most parameters of a reference
     note: str = ""

@@ -14,7 +14,6 @@ is held against those that did not teach it. Seconds are processor time.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import random
 import time
@@ -27,11 +26,12 @@ from typing import ClassVar
 import torch
 
 from enas.grading.asked import JudgesWanted
+from enas.grading.ranking import rewarding
 from enas.grading.table import Built, is_built
 from enas.networks.supernet import Supernet
 from enas.procedures.correction import Correction, Known
 from enas.procedures.events import EpochEnd
-from enas.procedures.scores import SCORES, Score
+from enas.procedures.scores import SCORES, Score, untrained_score
 from enas.procedures.settings import LEAST_TRAININGS
 from enas.procedures.statistics import Ranking, rank
 from enas.procedures.taught import Short
@@ -41,12 +41,12 @@ from enas.runs.values import File, Value
 from enas.spaces.architecture import Architecture
 from enas.spaces.features import features
 from enas.spaces.registry import SPACES
-from enas.state import State, seed_of, seeded
+from enas.state import seed_of
 from enas.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Judged(Value):
+class JudgeFigures(Value):
     """A judge, held against the table."""
 
     judge: str
@@ -66,7 +66,7 @@ class Judges(File):
     cells: int
     best: float  # of the sample
     mean: float
-    judged: tuple[Judged, ...]
+    judged: tuple[JudgeFigures, ...]
 
 
 @dataclass(frozen=True)
@@ -110,19 +110,19 @@ class Court:
         self.task = plan.task(plan.load_data(), plan.settings.task)
         self.said: dict[str, list[float]] = {}
 
-    def run(self) -> Iterator[Judged]:
+    def run(self) -> Iterator[JudgeFigures]:
         yield from self._free()
         yield from self._untrained()
         yield from self._shared()
         yield from self._short()
 
-    def _held(self, judge: str, scores: Sequence[float], before: float, each: float, start: int = 0) -> Judged:
+    def _held(self, judge: str, scores: Sequence[float], before: float, each: float, start: int = 0) -> JudgeFigures:
         """Returns how a judge's scores rank the architectures from `start` on."""
         truth = self.sample.truth[start:]
         ranking = rank(judge, scores, truth, self.wanted.seed)
-        return Judged(judge, ranking, max(truth) - ranking.pick, before, each)
+        return JudgeFigures(judge, ranking, max(truth) - ranking.pick, before, each)
 
-    def _asked(self, judge: str, ask: Callable[[Architecture], float], before: float = 0.0) -> Judged:
+    def _asked(self, judge: str, ask: Callable[[Architecture], float], before: float = 0.0) -> JudgeFigures:
         began, scores = time.process_time(), list[float]()
         for i, arch in enumerate(self.sample.archs):
             scores.append(ask(arch))
@@ -130,24 +130,20 @@ class Court:
         self.said[judge] = scores
         return self._held(judge, scores, before, (time.process_time() - began) / len(scores))
 
-    def _free(self) -> Iterator[Judged]:
+    def _free(self) -> Iterator[JudgeFigures]:
         yield self._asked("parameters", lambda arch: float(self.plan.cost(arch).parameters))
         yield self._asked("macs", lambda arch: float(self.plan.cost(arch).macs))
 
-    def _untrained(self) -> Iterator[Judged]:
+    def _untrained(self) -> Iterator[JudgeFigures]:
         for name, score in SCORES.items():
             if name not in self.said:
                 yield self._asked(name, partial(self._untrained_score, score))
 
     def _untrained_score(self, score: Score, arch: Architecture) -> float:
-        remembered = self.task.state()
-        self.task.load(State())  # what the task remembers of earlier batches is of another network
-        with seeded(self.plan.seed, "scores"):
-            value = score(self.plan.network(self.plan.settings.retrain.network, self.task, arch), self.task)
-        self.task.load(remembered)
-        return value
+        child = self.plan.network(self.plan.settings.retrain.network, self.task, arch)
+        return untrained_score(score, child, self.task, self.plan.seed)
 
-    def _shared(self) -> Iterator[Judged]:
+    def _shared(self) -> Iterator[JudgeFigures]:
         """Asks shared weights while they are trained with random children."""
         marks = sorted(self.wanted.passes)
         if not marks:
@@ -173,7 +169,7 @@ class Court:
         rewards = [task.reward(supernet, arch, task.reward_batch(i)) for i in range(self.wanted.batches)]
         return sum(rewards) / len(rewards)
 
-    def _short(self) -> Iterator[Judged]:
+    def _short(self) -> Iterator[JudgeFigures]:
         """Asks short trainings, and the regression that the first of them teach."""
         torch.set_num_threads(self.plan.threads)
         for steps in self.wanted.steps:
@@ -187,7 +183,7 @@ class Court:
     def _trained(self, steps: int, arch: Architecture) -> float:
         return outcome(self.plan, self.task, Short(arch, steps, 0)).reward
 
-    def _corrected(self, short: str, k: int, each: float) -> Judged:
+    def _corrected(self, short: str, k: int, each: float) -> JudgeFigures:
         judges = {name: said for name, said in self.said.items() if not name.startswith("short")}
         known = [
             Known(features(self.plan.space, arch), {name: said[i] for name, said in judges.items()})
@@ -198,19 +194,11 @@ class Court:
         return self._held(f"correction by {k} of these", scores, k * each, 0.0, start=k)
 
 
-def rewarding(task: Task, kind: str) -> Task:
-    """Returns the task with another kind of reward, where it has kinds."""
-    other = copy.copy(task)
-    if kind != "reward":
-        other.settings = dataclasses.replace(other.settings, reward=kind)  # type: ignore[attr-defined]
-    return other
-
-
 def judge(what: str, file: Path, wanted: JudgesWanted, out: Path, listen: Callable[[object], object]) -> Judges:
-    """Asks all judges and writes `out`/judges.json after each; `listen` gets each `Judged`, and
-    texts of progress."""
+    """Asks all judges and writes `out`/judges.json after each. `listen` gets the figures of each,
+    and texts of progress."""
     sample, plan = Sample.of(what, file, wanted)
-    court, judged = Court(sample, plan, wanted, listen), list[Judged]()
+    court, judged = Court(sample, plan, wanted, listen), list[JudgeFigures]()
     out.mkdir(parents=True, exist_ok=True)
     for one in court.run():
         judged.append(one)

@@ -251,7 +251,8 @@ class Watched:
     """What the parts of choices in a user's own network do while they run."""
 
     def __init__(self) -> None:
-        self.shapes: dict[str, dict[str, dict[object, object]]] = {}  # by choice, part and shape of input
+        # by choice, part and shape of input
+        self.shapes: dict[str, dict[str, dict[object, object]]] = {}
         self.changing: dict[str, nn.Module] = {}  # parts that change their input in place, by name
 
 

@@ -18,7 +18,8 @@ def seconds_at_work(folder: Path) -> float:
     clock = ticks(folder)
     with blaming(folder / "timing.jsonl"):
         works = [(before.at, tick.at) for before, tick in pairwise(clock) if tick.event not in ("begin", "resume")]
-        return sum(max(0.0, (end - start).total_seconds()) for start, end in works)  # a clock may be set back
+        # a clock may be set back
+        return sum(max(0.0, (end - start).total_seconds()) for start, end in works)
 
 
 def ledger(run: Path, trainings: Iterable[Path], search_macs: float = 0.0, training_macs: float = 0.0) -> Ledger | None:

@@ -141,7 +141,7 @@ class Truth:
     built: Built | None = None  # where it is no published table
     limits: Limits = NO_LIMITS
     feasible: frozenset[Architecture] | None = None
-    """What is within the limits; None: everything."""
+    """Returns the architectures within the limits; None: all are."""
 
     @classmethod
     def read(cls, what: str, file: Path, asked: Asked, table_only: bool = False, limits: Limits = NO_LIMITS) -> Truth:
@@ -252,7 +252,8 @@ class Reached(Value):
     score: Mapping[str, Interval]  # by number of queries
     regret: Interval  # after all queries
     above_uniform: Interval | None  # after all queries; None for random search itself
-    regret_in_rewards: Interval | None = None  # after all queries; None in files of earlier versions
+    # after all queries; None in files of earlier versions
+    regret_in_rewards: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -352,7 +353,8 @@ def held_against(
         result, regrets = play_all(truth, asked, listen)
     else:
         column, built = truth.known(truth.score), truth.built
-        counts = built is not None and truth.score == f"test_{built.metric}"  # the figure that trainings end with
+        # the figure that trainings end with
+        counts = built is not None and truth.score == f"test_{built.metric}"
         known = {"best": built.best, "own": trained_alike(truth.run, built)} if built and counts else {}
         metric = built.figure if built else METRICS["accuracy"]
         result = grade(truth.run, column, asked.cells, metric=metric, listen=listen, **known)  # type: ignore[arg-type]

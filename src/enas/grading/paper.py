@@ -23,13 +23,15 @@ class Experiment:
     name: str
     source: str  # where the paper says so
     data: str  # data set
-    figure: float | None  # test perplexity (ptb) or test error in percent (cifar10); of kind "local", its increase
+    # test perplexity (ptb) or test error in percent (cifar10); of kind "local", its increase
+    figure: float | None
     parameters: float | None = None  # millions
     most: bool = False  # the figure is the largest of several
     kind: Kind = "others"  # others: a method of others that this package does not implement
     space: str = ""  # of the search; none for a reference
     of: str = ""  # the reference model, or the study of kind "local"
-    changes: Mapping[str, Any] = field(default_factory=dict)  # settings that this row has beside the recipe `paper`
+    # settings that this row has beside the recipe `paper`
+    changes: Mapping[str, Any] = field(default_factory=dict)
     after: str = ""  # the experiment whose run the command goes on from
     command: str = ""
 
@@ -95,7 +97,8 @@ def _table_2() -> list[Experiment]:
         ("DenseNet-BC (Huang et al., 2016)", 25.6, 3.46,
          {**densenet, "command": _reference("densenet_bc", "cifar10-micro")}),
         ("DenseNet + Shake-Shake (Gastaldi, 2016)", 26.2, 2.86, {}),
-        ("DenseNet + CutOut (DeVries & Taylor, 2017)", 26.2, 2.56,  # the prose of 3.2 has Shake-Shake in it as well
+        # the prose of 3.2 has Shake-Shake in it as well
+        ("DenseNet + CutOut (DeVries & Taylor, 2017)", 26.2, 2.56,
          {**densenet, **cutout,
           "command": _reference("densenet_bc", "cifar10-micro", " --parameters 26200000 --cutout 16")}),
         ("Budgeted Super Nets (Veniat & Denoyer, 2017)", None, 9.21, {}),
@@ -108,7 +111,8 @@ def _table_2() -> list[Experiment]:
         ("NAS + more filters (Zoph & Le, 2017)", 37.4, 3.65, {}),
         (MACRO, 21.3, 4.23, {**macro, "command": _whole("conv_macro")}),
         (f"{MACRO} + more channels", 38.0, 3.87,
-         {**macro, "changes": {"retrain.network.filters": 128}, "after": MACRO,  # 512 in the highest layer
+         # 512 in the highest layer
+         {**macro, "changes": {"retrain.network.filters": 128}, "after": MACRO,
           "command": f"enas retrain {RUNS['conv_macro']} --highest-filters 512"}),
         ("Hierarchical NAS (Liu et al., 2018)", 61.3, 3.63, {}),
         ("Micro NAS + Q-Learning (Zhong et al., 2018)", None, 3.60, {}),

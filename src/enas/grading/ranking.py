@@ -84,7 +84,7 @@ def grade(
         raise ValueError(f"the table is of another space than '{run.path}', which searches {space.name}")
     search = run.search()
     kinds = ("accuracy", "loss") if hasattr(run.plan.settings.task, "reward") else ("reward",)
-    tasks = {kind: _rewarding(search.task, kind) for kind in kinds}
+    tasks = {kind: rewarding(search.task, kind) for kind in kinds}
     if len(truth) == space.size():
         archs = uniform_architectures(space, cells, run.plan.seed)
     else:
@@ -114,7 +114,7 @@ def _rankings(scores: Mapping[str, Sequence[float]], figures: Sequence[float], m
     )
 
 
-def _rewarding(task: Task, kind: str) -> Any:
+def rewarding(task: Task, kind: str) -> Any:
     """Returns the task with another kind of reward, where it has kinds."""
     other: Any = copy.copy(task)
     if kind != "reward":

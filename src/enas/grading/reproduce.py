@@ -26,7 +26,8 @@ from enas.runs.records import Config
 SIZES = (
     "epochs", "train", "filters", "double_filters", "cells", "hidden", "layers", "num_nodes", "num_layers", "stem_stride",
 )  # fmt: skip
-WIDTHS = ("filters", "double_filters", "cells", "hidden", "layers")  # of networks of ours: a reference has a budget
+# of networks of ours: a reference has a budget
+WIDTHS = ("filters", "double_filters", "cells", "hidden", "layers")
 LEAST = 0.95  # of the paper's parameters, in a network that is as large as the paper's
 SHORT = {"data.train": "training data", "space.num_nodes": "nodes", "space.num_layers": "layers"}
 OF_SEARCH = ("space.", "data.", "network.", "task.", "search.")
@@ -66,7 +67,8 @@ class Ours:
     preset: str
     recipe: str
     smaller: tuple[Below, ...]  # settings of size below the paper's
-    differs: Mapping[str, tuple[Any, Any]]  # all that differ from the recipe `paper`: ours, the paper's
+    # all that differ from the recipe `paper`: ours, the paper's
+    differs: Mapping[str, tuple[Any, Any]]
     files: tuple[Path, ...]
     apart: tuple[str, ...] = ()  # settings that tell it from lines of the same sizes
 
@@ -230,7 +232,8 @@ def _statistics(group: Sequence[Finding]) -> tuple[float, float | None, str]:
     since one more search is one more sample."""
     first, values, n = group[0], [finding.value for finding in group], sum(finding.n for finding in group)
     searches = list(dict.fromkeys(finding.run for finding in group))
-    if first.kind == "uniform":  # all together: over architectures, whichever search they were drawn beside
+    # all together: over architectures, whichever search they were drawn beside
+    if first.kind == "uniform":
         value = sum(finding.n * finding.value for finding in group) / n
         squares = sum(
             (finding.n - 1) * (finding.spread or 0.0) ** 2 + finding.n * (finding.value - value) ** 2 for finding in group

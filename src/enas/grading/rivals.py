@@ -1,5 +1,5 @@
-"""What a sceptic would do with the same processor time as a search and its derivation: rivals of
-the derived architecture, each trained by the same recipe and over the same seeds.
+"""Rivals of the derived architecture: each is found in the processor time of the search and its
+derivation by what a sceptic would do, and is trained by the same recipe over the same seeds.
 
     best of k random   as many random architectures as there is time for are trained shortly, and
                        the best for longer: the derivation without anything that learns

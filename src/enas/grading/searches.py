@@ -97,7 +97,8 @@ def _finish(trainings: Trainings, plan: Plan, folder: Path) -> None:
     trainings.stop(None)
 
     def listen(event: object) -> None:
-        if not isinstance(event, Done | Stopped):  # the comparison is neither done nor stopped with it
+        # the comparison is neither done nor stopped with it
+        if not isinstance(event, Done | Stopped):
             trainings.listen(event)
 
     if (folder / "config.json").exists():

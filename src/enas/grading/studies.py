@@ -59,7 +59,7 @@ def _in_order(decision: Decision, answer: Answer) -> list[Answer]:
 def _with(space: SearchSpace, arch: Architecture, changes: dict[str, Answer]) -> Architecture | None:
     try:
         return space.architecture({**arch.choices, **changes})
-    except ValueError:  # another decision became active, or is not any more; or the limit forbids it
+    except ValueError:  # another decision is active, or none any more; or the limit forbids it
         return None
 
 

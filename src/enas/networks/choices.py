@@ -127,7 +127,8 @@ class SomeOf(Choice):
         if not 0 <= least <= len(self.keys):
             raise ValueError(f"{self.label} has {len(self.keys)} options; got least={least}")
         function = isinstance(combine, nn.Module) or (callable(combine) and hasattr(combine, "__name__"))
-        if combine not in ("sum", "mean", "concat") and not function:  # a partial has no name: no code can call it
+        # a partial has no name: no code can call it
+        if combine not in ("sum", "mean", "concat") and not function:
             raise ValueError(f"{self.label} combines by sum, mean, concat, a function or a module; got {combine!r}")
         if combine == "concat" and k is None and least == 0:
             raise ValueError(f"{self.label} cannot concatenate none of its options; least is at least 1")

@@ -45,7 +45,7 @@ Alike = tuple[str, str, tuple[tuple[int, ...], ...]]
 
 @dataclass(frozen=True)
 class Part:
-    """What a latency is a sum of: addresses that are alike, or an option of a user's network."""
+    """A term of a latency: addresses that are alike, or an option of a network of one's own."""
 
     key: str
     example: str
@@ -153,7 +153,8 @@ class OwnBill:
 
     def __init__(self, network: OwnNetwork, call: Callable[[Callable[..., Any]], object], batch: int, examples: int = 1):
         self.network, self.call, self.batch, self.examples = network.eval(), call, batch, examples
-        self.seconds: Mapping[str, float] | None = None  # by `key` of a part; None: no latencies are known
+        # by `key` of a part; None: no latencies are known
+        self.seconds: Mapping[str, float] | None = None
         self._known: dict[Architecture, Costs] = {}
 
     def of(self, arch: Architecture) -> Costs:

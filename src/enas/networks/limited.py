@@ -135,7 +135,8 @@ def _own_prices(space: SearchSpace, bill: OwnBill, places: list[int]) -> tuple[n
         for option in decision.options:
             if isinstance(decision, SubsetChoice):
                 others = [other for other in decision.options if other != option][: max(1, decision.bounds[0])]
-                if len(others) + 1 > decision.bounds[1]:  # exactly k: one option in the place of another
+                # exactly k: one option in the place of another
+                if len(others) + 1 > decision.bounds[1]:
                     others = others[:-1]
                 without = decision.check(others) if len(others) >= decision.bounds[0] else ()
                 with_it = decision.check([option, *others][: decision.bounds[1]])

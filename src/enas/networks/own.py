@@ -165,7 +165,8 @@ class View:
     """A network in which what one architecture takes stands in place of the choices."""
 
     module: nn.Module
-    stands: dict[nn.Module, nn.Module]  # what stands for choices and modules above them; inner first
+    # what stands for choices and modules above them; inner first
+    stands: dict[nn.Module, nn.Module]
 
     @classmethod
     def of(
@@ -218,7 +219,8 @@ class View:
         for module, stand in holders:
             memo[id(module)] = memo[id(stand)] = object.__new__(type(module))
             for value in vars(module).values():
-                if isinstance(value, Tensor) and not value.is_leaf:  # left by a forward; torch copies no graph
+                # left by a forward; torch copies no graph
+                if isinstance(value, Tensor) and not value.is_leaf:
                     memo[id(value)] = value.detach().clone()
         for module, stand in self.stands.items():
             if isinstance(module, Choice):

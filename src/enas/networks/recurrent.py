@@ -106,7 +106,8 @@ class RecurrentNetwork(Supernet):
         s, wired = self.settings, self.only_cell(self.architecture(arch))
         program = Program.of(wired, s.highway)
         fastest = "recorded" if x_TB.is_cuda else "fused"
-        fastest = fastest if ACTIVATIONS.keys() >= set(program.ops) else "plain"  # autograd's backward
+        # autograd's backward
+        fastest = fastest if ACTIVATIONS.keys() >= set(program.ops) else "plain"
         name = fastest if s.computation == "auto" else s.computation
         if fastest == "plain" and name != "plain":
             raise ValueError(

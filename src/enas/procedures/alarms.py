@@ -18,7 +18,8 @@ from enas.spaces.decisions import SubsetChoice
 from enas.spaces.space import SearchSpace
 from enas.state import Values
 
-SPREAD = 100.0  # 99 % quantile of gradient norms over their median; above it training is mostly noise
+# 99 % quantile of gradient norms over their median; above it training is mostly noise
+SPREAD = 100.0
 ENTROPY = 0.1  # share of the largest entropy; below it a policy asks for nearly one architecture
 ONE_OP = 0.8  # share of a cell's edges on one op
 AGREEMENT = 0.2  # Kendall's tau between two minibatches; below it shared weights hardly rank
@@ -77,7 +78,8 @@ def alarms(metrics: Values, space: SearchSpace, entropy_before: float | None = N
             f"the policy stands still: its entropy is {entropy_before!r} nats as in the epoch before, to the last digit; a"
             " rate of learning that is far too high or too low does this (--strategy.learning-rate)"
         )
-    cells = {cell.name for cell in space.cells}  # a single decision may well settle, the edges of a cell should not
+    # a single decision may well settle, the edges of a cell should not
+    cells = {cell.name for cell in space.cells}
     by_cell: dict[str, Counter[str]] = {}
     for name, share in metrics.get("ops", {}).items():
         cell, op = name.split(".", 1)

@@ -62,7 +62,8 @@ class Correction:
         judges = tuple(known[0].judges)
         inputs = _inputs(known, names, judges)
         is_judge = np.arange(inputs.shape[1]) >= len(names)
-        low, middle, high = np.percentile(inputs, [25, 50, 75], axis=0)  # a judge may be far off for a few
+        # a judge may be far off for a few
+        low, middle, high = np.percentile(inputs, [25, 50, 75], axis=0)
         middle = np.where(is_judge, middle, inputs.mean(0))
         spread = np.where(is_judge & (high > low), (high - low) / QUARTILES, inputs.std(0))
         scale = np.where(is_judge, JUDGE / np.maximum(spread, 1e-12), PART / np.maximum(spread, RARE))

@@ -107,7 +107,8 @@ def ranked(scores: list[Scored], keep: int, judged: Judged | None = None) -> lis
     """Returns the best `keep` by the reward of the last stage, best first. Finalists that were
     trained longer come first. `judged`: what short trainings taught, if there were any."""
     if judged is not None:
-        of_training = {s.arch: s for s in scores if s.stage in ("short", "final")}  # the last of each
+        # the last of each
+        of_training = {s.arch: s for s in scores if s.stage in ("short", "final")}
         return [of_training[arch] for arch in judged.ranked[:keep]]
     trained = {s.arch: s for s in scores if s.stage == "alone"}  # the last score of each
     if trained:

@@ -77,14 +77,17 @@ def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate:
         forget_gradients(used)
         return norm
     if 0 < clip < norm:
-        torch._foreach_mul_(gradients, clip / (norm + 1e-6))  # as torch's clip_grad_norm_, which multiplies always
+        # as torch's clip_grad_norm_, which multiplies always
+        torch._foreach_mul_(gradients, clip / (norm + 1e-6))
     (group,) = optimizer.param_groups
     if group.get("momentum"):
-        for parameter in used:  # torch's fused step does not mix first-time parameters with others; 0 x momentum + g = g
+        # torch's fused step does not mix first-time parameters with others; 0 x momentum + g = g
+        for parameter in used:
             if parameter.grad is not None and "momentum_buffer" not in optimizer.state[parameter]:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
     everything = group["params"]
-    group["lr"], group["params"] = rate, list(used)  # the optimiser keeps momentum by parameter, so a part can be stepped
+    # the optimiser keeps momentum by parameter, so a part can be stepped
+    group["lr"], group["params"] = rate, list(used)
     optimizer.step()
     group["params"] = everything
     forget_gradients(used)

@@ -129,7 +129,8 @@ class Retrain:
 
     def load(self, state: State) -> None:
         self._load(state)
-        self.rolled_back = state.values.get("rolled_back", 0)  # earlier checkpoints do not know of going back
+        # earlier checkpoints do not know of going back
+        self.rolled_back = state.values.get("rolled_back", 0)
         self._start = state.under("start") if "start" in state.values else self._snapshot()
 
     def _state(self) -> State:

@@ -20,12 +20,24 @@ import torch
 from torch import Tensor, nn
 
 from enas.networks.supernet import Supernet
+from enas.state import State, seeded
 from enas.tasks.task import Task
 
 Score = Callable[[Supernet, Task], float]
 
 BATCHES = 2  # minibatches that gradients are compared over (Li et al. 2023: two)
 SMALL = 1e-12
+
+
+def untrained_score(score: Score, child: Supernet, task: Task, seed: int) -> float:
+    """Returns what a score says of a child at its first weights. The task keeps what it remembers
+    of earlier batches, which is of another network, to itself."""
+    remembered = task.state()
+    task.load(State())
+    with seeded(seed, "scores"):
+        value = score(child, task)
+    task.load(remembered)
+    return value
 
 
 def parameters(child: Supernet, task: Task) -> float:

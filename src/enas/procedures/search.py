@@ -313,7 +313,8 @@ class Search:
         self.epoch, self.phase, self.step = values["epoch"], values["phase"], values["step"]
         self.controller_step, self.ops = values["controller_step"], Counter(values["ops"])
         self.means.load(values)
-        self.norms.norms = list(values.get("gradient_norms", ()))  # earlier checkpoints have neither
+        # earlier checkpoints have neither
+        self.norms.norms = list(values.get("gradient_norms", ()))
         self.skipped.load(values.get("skipped", Skipped().state()))
         self.entropy = values.get("entropy")
         space = self.supernet.space

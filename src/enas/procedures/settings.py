@@ -12,7 +12,8 @@ from enas.ranges import COUNT, INSIDE, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Rang
 from enas.spaces.costs import CostTerm
 
 TrainOn = Literal["train", "train+validation"]
-Judge = Literal["parameters", "macs", "zico", "expressivity", "shared"]  # of architectures, before they are trained
+# of architectures, before they are trained
+Judge = Literal["parameters", "macs", "zico", "expressivity", "shared"]
 LEAST_TRAININGS = 6  # that teach anything
 
 

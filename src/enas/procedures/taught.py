@@ -38,8 +38,10 @@ from enas.strategies.strategy import Strategy
 POOL = 500  # random architectures that are looked at in a round
 POLICY_STEPS = 60  # steps of a policy on predicted rewards, in a round
 POLICY_ASKS = 10  # architectures per step
-BOLDNESS = 0.5  # standard deviations that are added to a prediction when the next trainings are picked
-PARENTS, VARIANTS = 4, 20  # of each of the best so many, this many architectures that differ in one answer
+# standard deviations that are added to a prediction when the next trainings are picked
+BOLDNESS = 0.5
+# of each of the best so many, this many architectures that differ in one answer
+PARENTS, VARIANTS = 4, 20
 SHORTLISTED = 4  # architectures per training that dear judges look at
 LONGER = 4  # the most that a final training is longer than a short one
 
@@ -63,7 +65,8 @@ class Outcome:
 
 Train = Callable[[Sequence[Short]], Iterable[Outcome]]  # gives outcomes in order
 Judge = Callable[[Architecture], float]  # larger is better
-Graph = frozenset[tuple[str, float]]  # the parts of an architecture, which equal architectures share
+# the parts of an architecture, which equal architectures share
+Graph = frozenset[tuple[str, float]]
 
 
 @dataclass

@@ -66,7 +66,8 @@ def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> str:
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', body))
     body = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
     body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
-    body = re.sub(r' d="[^"]*"', lambda m: re.sub(r"(\.\d)\d+", r"\1", m[0]), body)  # a tenth of a point is enough
+    # a tenth of a point is enough
+    body = re.sub(r' d="[^"]*"', lambda m: re.sub(r"(\.\d)\d+", r"\1", m[0]), body)
     [box] = re.findall(r'viewBox="[^"]*"', attributes)
     svg = f'<svg role="img" aria-label="{escape(alt)}" {box}>{body}'
     return f"<figure>\n<figcaption><b>{title}</b> {about}</figcaption>\n{svg}</figure>\n"
@@ -158,7 +159,8 @@ def _strips(
     """Returns rows of dots (label, figures, colour), bars at their means, and them in words."""
     fig, axes = _axes("", size=size)
     for y, (_, values, colour) in enumerate(rows):
-        for i, x in enumerate(sorted(values)):  # neighbours at different heights, as they may be equal
+        # neighbours at different heights, as they may be equal
+        for i, x in enumerate(sorted(values)):
             axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=5.5, markeredgecolor="white")
         axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows])

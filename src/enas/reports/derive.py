@@ -18,7 +18,8 @@ def derive(run: str | Path, *, settings: Any = None, listen: Callable[[Any], Non
     from enas.runs.derive import derive as derive_run  # torch with it: only where it is needed
     from enas.runs.loop import silent
 
-    path = derive_run(run, settings=settings, listen=listen or silent, **changes)  # `workers` among them
+    # `workers` among them
+    path = derive_run(run, settings=settings, listen=listen or silent, **changes)
     best = Best.read(path.parent)
     for ending in (".svg", ".png"):
         save(space_of(best.architecture.space), best.architecture, path.with_suffix(ending), best.marks)

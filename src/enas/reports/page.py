@@ -322,7 +322,8 @@ def trainings(run: Run) -> str:
     losses: list[Line] = []
     figures: list[Line] = []
     metric = UNKNOWN
-    for folder in sorted(folders, key=lambda folder: folder.name.startswith(first)):  # the derived architecture's on top
+    # the derived architecture's on top
+    for folder in sorted(folders, key=lambda folder: folder.name.startswith(first)):
         records, colour = epochs(folder), BLUE if folder.name.startswith(first) else FAINT
         with blaming(folder / "metrics.jsonl"):
             metric = (metric_in(records[-1]) if records else None) or metric

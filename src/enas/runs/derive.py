@@ -13,7 +13,7 @@ from typing import Any
 from enas.procedures import derive as derive_procedure
 from enas.procedures.derive import shared_reward
 from enas.procedures.events import Done, Judged, Scored
-from enas.procedures.scores import Score, expressivity, zico
+from enas.procedures.scores import Score, expressivity, untrained_score, zico
 from enas.procedures.search import Search
 from enas.procedures.settings import DeriveSettings
 from enas.procedures.taught import Taught
@@ -27,7 +27,7 @@ from enas.runs.settings import to_dict
 from enas.runs.short import ShortTrainings, short_training
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import pareto
-from enas.state import Record, State, seeded
+from enas.state import Record
 from enas.strategies.random_search import RandomSearch
 
 FREE = frozenset(("parameters", "macs"))  # judges that can be asked of every architecture
@@ -118,19 +118,15 @@ def taught_by(
     def shared(arch: Architecture) -> float:
         return known[arch] if arch in known else shared_reward(settings, task, supernet, arch)
 
-    def scored_by(score: Score, arch: Architecture) -> float:
-        child, remembered = plan.network(plan.settings.retrain.network, task, arch), task.state()
-        task.load(State())  # what the task remembers of earlier batches is of another network
-        with seeded(plan.seed, "scores"):
-            value = score(child, task)
-        task.load(remembered)
-        return value
+    def untrained(score: Score, arch: Architecture) -> float:
+        child = plan.network(plan.settings.retrain.network, task, arch)
+        return untrained_score(score, child, task, plan.seed)
 
     judges: dict[str, Callable[[Architecture], float]] = {
         "parameters": lambda arch: math.log1p(supernet.num_parameters(arch)),
         "macs": lambda arch: math.log1p(plan.cost(arch).macs),
-        "zico": partial(scored_by, zico),
-        "expressivity": partial(scored_by, expressivity),
+        "zico": partial(untrained, zico),
+        "expressivity": partial(untrained, expressivity),
         "shared": shared,
     }
     follows = settings.draw != "uniform" and procedure.strategy.learns

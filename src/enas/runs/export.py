@@ -165,7 +165,8 @@ def _prepared(plan: Plan, source: _Source, weights: Weights) -> tuple[nn.Module,
         else:
             task: Any = plan.task(data, plan.settings.retrain.task, plan.settings.retrain.train_on)
             dimensions, inputs = task.dimensions, _inputs(task.reward_batch(0))
-    sized: Any = SimpleNamespace(dimensions=dict(dimensions))  # all of a task that a network asks for
+    # all of a task that a network asks for
+    sized: Any = SimpleNamespace(dimensions=dict(dimensions))
     child: nn.Module = plan.network(plan.settings.retrain.network, sized, source.arch)
     result = None
     if weights == "trained":

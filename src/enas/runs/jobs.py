@@ -62,7 +62,8 @@ def retrain_many(
     why: str | None = None
     error: BaseException | None = None
     context = multiprocessing.get_context("spawn")
-    halted, halt = context.Pipe(duplex=False)  # workers read its end when it is closed: no lock that one could keep
+    # workers read its end when it is closed: no lock that one could keep
+    halted, halt = context.Pipe(duplex=False)
     config = plan.to_dict("retrain")
     with signals() as caught, halted, halt, _pool(workers, context, halted) as pool:
         futures = {pool.submit(_train, config, job): i for i, job in enumerate(jobs)}

@@ -331,7 +331,8 @@ class Plan:
         supernet = self.network(self.settings.network, task)
         space = self.limited_space
         costs = self.cost if self.settings.search.cost_terms else None
-        for term in self.settings.search.cost_terms:  # one that cannot be is said before minutes are spent
+        # one that cannot be is said before minutes are spent
+        for term in self.settings.search.cost_terms:
             CostTerm.parse(term).applied(1.0, self.cost(space.sample(random.Random(0))))
         return Search(self.settings.search, task, supernet, self.strategy(space), self.seed, space, costs)
 

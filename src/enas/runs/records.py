@@ -393,7 +393,8 @@ class Verdict(Value):
     """Share of the random architectures drawn that do; others were drawn anew."""
 
     def to_json(self) -> dict[str, object]:
-        left_out: tuple[str, ...] = () if self.limits else ("limits", "acceptance")  # of searches that have none
+        # of searches that have none
+        left_out: tuple[str, ...] = () if self.limits else ("limits", "acceptance")
         left_out += () if self.rival else ("rival",)
         return {name: value for name, value in super().to_json().items() if name not in left_out}
 
@@ -467,8 +468,10 @@ class Ledger(Value):
     trainings: int  # from scratch, to the end
     training_seconds: float  # all of them, one after the other
     children: int  # different architectures that the search trained or scored
-    times_cheaper: float  # training each child, at the mean cost of a training, per cost of the search
-    search_macs: float = 0.0  # multiply-accumulates, which do not depend on the machine; 0: not counted
+    # training each child, at the mean cost of a training, per cost of the search
+    times_cheaper: float
+    # multiply-accumulates, which do not depend on the machine; 0: not counted
+    search_macs: float = 0.0
     training_macs: float = 0.0
 
     def __str__(self) -> str:

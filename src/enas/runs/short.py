@@ -51,7 +51,8 @@ class ShortTrainings:
             write_atomically(self.file, whole[0] + whole[1])
         lines = stamped_lines(self.file)
         self.known = {(line["id"], line["steps"], line["seed"]): line for line in lines if line["recipe"] == self.recipe}
-        self.began, self.elsewhere = time.process_time(), 0.0  # processor time of trainings made before or by others
+        # processor time of trainings made before or by others
+        self.began, self.elsewhere = time.process_time(), 0.0
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:

@@ -25,7 +25,8 @@ from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice, SubsetChoice
 from enas.spaces.space import SearchSpace, number_of, recorded, whole_numbers
 
-OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")  # released order
+# released order
+OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")
 STEM, CELL = "stem", "network"
 SKIP_RATE = 0.4  # rate of skips in random networks (paper 3.3, guided random search)
 Form = Literal["paper", "released"]

@@ -25,7 +25,8 @@ from enas.spaces.space import SearchSpace, number_of, recorded, whole_numbers
 OPS = ("tanh", "relu", "identity", "sigmoid")  # the order of the first release
 CORRECTED_OPS = ("tanh", "relu", "sigmoid", "identity")  # the order of the corrected release
 INPUT, CELL = "x_and_h", "cell"
-CORRECTED = {"fixed_input": True, "output": "all", "sharing": "edge_op"}  # settings of the corrected release
+# settings of the corrected release
+CORRECTED = {"fixed_input": True, "output": "all", "sharing": "edge_op"}
 Output = Literal["loose_ends", "all"]
 Sharing = Literal["edge", "edge_op"]
 
@@ -115,7 +116,8 @@ def from_corrected_tokens(tokens: str, provenance: Mapping[str, object] | None =
     for i, (source, op) in enumerate(zip(numbers[::2], numbers[1::2], strict=True), 1):
         choices[f"{CELL}.h{i}.input0"] = _named(source, [f"h{j}" for j in range(i)], f"input of node {i}")
         choices[f"{CELL}.h{i}.op0"] = _named(op, CORRECTED_OPS, f"op of node {i}")
-    settings = RnnCellSettings(len(numbers) // 2, fixed_input=True, output="all", sharing="edge_op")  # CORRECTED
+    # CORRECTED
+    settings = RnnCellSettings(len(numbers) // 2, fixed_input=True, output="all", sharing="edge_op")
     return rnn_cell(settings).architecture(choices, provenance)
 
 

@@ -310,7 +310,8 @@ class SearchSpace:
         """Returns the number of architectures. With a limit only for small spaces."""
         if self.limit is not None:
             return sum(1 for _ in self.enumerate())
-        asks: dict[tuple[str, str], frozenset[str]] = {}  # decisions that are asked where one took an option
+        # decisions that are asked where one took an option
+        asks: dict[tuple[str, str], frozenset[str]] = {}
         for decision in self.decisions:
             for parent, answers in decision.when.ways if decision.when is not None else ():
                 for answer in answers:
@@ -330,7 +331,8 @@ class SearchSpace:
                 sizes[names] += n if low <= members <= high else 0
             return sizes
 
-        ways = Counter({frozenset[str](): 1})  # to answer some decisions, by what they ask of those to come
+        # to answer some decisions, by what they ask of those to come
+        ways = Counter({frozenset[str](): 1})
         for decision in self._parents_first():
             after = Counter[frozenset[str]]()
             for names, n in ways.items():

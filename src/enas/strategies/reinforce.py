@@ -63,7 +63,8 @@ class Reinforce:
         walk = self.controller.score(archs)
         reward = torch.tensor(rewards, dtype=walk.log_prob.dtype)
         bonus, penalty = (-walk.log_prob, walk.log_ratio) if s.terms == "sampled" else (walk.entropy, walk.divergence)
-        total = (reward + self.entropy_weight * bonus - self.skip_weight * penalty).detach()  # (M,) R'
+        # (M,) R'
+        total = (reward + self.entropy_weight * bonus - self.skip_weight * penalty).detach()
         mean = float(total.mean())
         standardised = s.normalise and len(archs) > 1
         baseline = mean if standardised or self.baseline is None else self.baseline

@@ -108,7 +108,8 @@ def _caller() -> str:
     while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, "dataclasses", "enas"):
         frame = frame.f_back
     name, module = frame.f_code.co_name, str(frame.f_globals.get("__name__", ""))
-    if module == "__main__":  # other processes find it by the name of its file; a notebook's cell is in none
+    # other processes find it by the name of its file; a notebook's cell is in none
+    if module == "__main__":
         file = Path(str(frame.f_globals.get("__file__", "")))
         module = file.stem if file.resolve() == Path(frame.f_code.co_filename).resolve() else ""
     return "" if name.startswith("<") or not module or "." in frame.f_code.co_qualname else f"{module}:{name}"

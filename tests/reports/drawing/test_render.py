@@ -141,7 +141,8 @@ def test_no_arrow_passes_through_a_box(drawn):
         for arrow in drawing.arrows:
             others = [box for box in drawing.boxes if box.name not in (arrow.source, arrow.target)]
             ends = {name.split(".")[0] for name in (arrow.source, arrow.target)}
-            panels = [panel for panel in drawing.panels if panel.name not in ends]  # beside one, lines may start to bend
+            # beside one, lines may start to bend
+            panels = [panel for panel in drawing.panels if panel.name not in ends]
             others += [replace(panel, y=panel.y + 0.1, h=panel.h - 0.2) for panel in panels]
             for span, box in itertools.product(spans(arrow), others):
                 assert apart(span, box), (arrow, box)
@@ -158,7 +159,8 @@ def test_arrows_run_downward_from_border_to_border(drawn):
             assert y1 == target.y
             assert target.x < x1 < target.x + target.w
             assert all(above < below for (_, above), (_, below) in itertools.pairwise(arrow.points))
-            for span in spans(arrow)[1:-1]:  # the ends touch their boxes, the rest stays clear of them too
+            # the ends touch their boxes, the rest stays clear of them too
+            for span in spans(arrow)[1:-1]:
                 assert apart(span, source)
                 assert apart(span, target)
 

@@ -80,7 +80,8 @@ def test_boxes_stand_free_and_show_what_is_taken(arch: Architecture) -> None:
     pairs = {(d, option) for d in SPACE.decisions if d.name in arch.choices for option in d.options}
     assert taken == {f"{d.name}.{option}" for d, option in pairs if d.contains(arch.choices[d.name], option)}
     assert {box.name for box in drawing.boxes} == {f"{d.name}.{option}" for d, option in pairs}
-    assert len(drawing.panels) == int(str(arch.choices["depth"]))  # blocks that do not run are not shown
+    # blocks that do not run are not shown
+    assert len(drawing.panels) == int(str(arch.choices["depth"]))
     assert sum("9 more" in note.text or "more8" in note.text for note in drawing.notes) == len(drawing.panels)
 
 

@@ -32,7 +32,8 @@ def program_of(network: nn.Module, inputs: Inputs, dim: int = 0) -> torch.export
     def shape(leaf: Any) -> dict[int, Any] | None:
         return {dim: batch} if isinstance(leaf, Tensor) and leaf.ndim > dim and leaf.shape[dim] == size else None
 
-    for tensor in (*network.parameters(), *network.buffers()):  # the file's format knows no other layout
+    # the file's format knows no other layout
+    for tensor in (*network.parameters(), *network.buffers()):
         tensor.data = tensor.data.contiguous()
     shapes = _pytree.tree_map(shape, inputs)
     try:

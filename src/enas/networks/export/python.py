@@ -143,7 +143,8 @@ class Module:
     def network(self) -> nn.Module:
         """Returns the network of the file, with the tensors loaded, in evaluation mode."""
         module = types.ModuleType("exported")
-        exec(compile(self.source, "exported.py", "exec"), module.__dict__)  # what this package wrote itself
+        # what this package wrote itself
+        exec(compile(self.source, "exported.py", "exec"), module.__dict__)
         network: nn.Module = module.Network()
         network.load_state_dict(dict(self.tensors))
         return network.eval()

@@ -136,7 +136,8 @@ class LSTMReference(Reference):
         after: list[Tensor] = []
         weights = zip(self.from_input, self.from_state, self.bias, state[0::2], state[1::2], strict=True)
         for from_input, from_state, bias, h, c in weights:
-            read = F.linear(self.drop(inputs_TBH, self.settings.input_dropout), from_input, bias)  # of all steps
+            # of all steps
+            read = F.linear(self.drop(inputs_TBH, self.settings.input_dropout), from_input, bias)
             mask = self.state_mask(h.shape[0])
             outputs = []
             for gates in read.unbind(0):
@@ -173,7 +174,8 @@ class HighwayReference(Reference):
 
     def cells(self, inputs_TBH: Tensor, state: States) -> tuple[Tensor, States]:
         (s,) = state
-        read = F.linear(self.drop(inputs_TBH, self.settings.input_dropout), self.from_input)  # of all steps
+        # of all steps
+        read = F.linear(self.drop(inputs_TBH, self.settings.input_dropout), self.from_input)
         mask = self.state_mask(s.shape[0])
         outputs = []
         for from_x in read.unbind(0):

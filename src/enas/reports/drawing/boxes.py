@@ -28,7 +28,8 @@ COLOURS = {
 }
 ARROW, INK, PALE = "#5b6470", "#1c2127", "#737c87"
 
-FAMILY = ["DejaVu Sans", "sans-serif"]  # the first comes with matplotlib, so labels are as wide on every machine
+# the first comes with matplotlib, so labels are as wide on every machine
+FAMILY = ["DejaVu Sans", "sans-serif"]
 FONT = FontProperties(family=FAMILY, size=9)
 BOLD = FontProperties(family=FAMILY, size=11, weight="bold")
 

@@ -17,7 +17,8 @@ from enas.reports.drawing.boxes import BOX_H, BOX_PAD, MARGIN, OUTPUT, TITLE_H, 
 from enas.reports.drawing.text import TITLES, cell_title, op_title
 from enas.spaces.cells import MERGED, WiredCell, WiredNode
 
-for chatty in ("rust-sugiyama", "connected_components"):  # each layout would log some fifty lines of level INFO
+# each layout would log some fifty lines of level INFO
+for chatty in ("rust-sugiyama", "connected_components"):
     logging.getLogger(chatty).setLevel(logging.WARNING)
 
 # All lengths are in points (1/72 inch).
@@ -136,7 +137,8 @@ def _ranks(cell: WiredCell) -> dict[str, int]:
     best, moved = cost(), True
     while moved:
         moved = False
-        for node in reversed(cell.nodes):  # later nodes first, so that numbers grow downward where nothing else decides
+        # later nodes first, so that numbers grow downward where nothing else decides
+        for node in reversed(cell.nodes):
             home = rank[node.name]
             end = min((rank[name] for name in readers[node.name]), default=last + 1)
             for r in range(first(node), end):
@@ -205,7 +207,8 @@ def _spread(ranks: list[list[_Block]], trunks: list[list[_Block]], rounds: int =
 
     def pull(block: _Block, slot: _Slot) -> float:
         lanes = (block.box is None) + (slot.source.box is None)
-        return 2**lanes / (abs(block.x + slot.dx - slot.source.x) + 1)  # a long arrow should run straight
+        # a long arrow should run straight
+        return 2**lanes / (abs(block.x + slot.dx - slot.source.x) + 1)
 
     for i in range(rounds):
         for rank in inner[:: 1 if i % 2 == 0 else -1]:
@@ -221,9 +224,11 @@ def _spread(ranks: list[list[_Block]], trunks: list[list[_Block]], rounds: int =
             _straighten(trunk, ranks)
     for rank in inner:
         for block in rank:
-            block.x = round(block.x, 1)  # short numbers in files, and no trace of the machine's last digits
+            # short numbers in files, and no trace of the machine's last digits
+            block.x = round(block.x, 1)
     ends = [slot.source.x for slot in out.slots]
-    out.x, out.w = (min(ends) + max(ends)) / 2, max(out.w, max(ends) - min(ends) + 40)  # as wide as what falls on it
+    # as wide as what falls on it
+    out.x, out.w = (min(ends) + max(ends)) / 2, max(out.w, max(ends) - min(ends) + 40)
     for slot in out.slots:
         slot.dx = slot.source.x - out.x
 
@@ -273,7 +278,8 @@ def _place(cell: WiredCell, ranks: list[list[_Block]]) -> Drawing:
     shift = round(width / 2 - (left + right) / 2, 1)
     boxes: dict[str, Box] = {}
     panels: list[Box] = []
-    tails: dict[_Block, tuple[str, tuple[tuple[float, float], ...]]] = {}  # where its arrows come from, points down to here
+    # where its arrows come from, points down to here
+    tails: dict[_Block, tuple[str, tuple[tuple[float, float], ...]]] = {}
     points: dict[tuple[str, str], tuple[tuple[float, float], ...]] = {}
     top = MARGIN + TITLE_H - PANEL_PAD
     for r, rank in enumerate(ranks):

@@ -151,8 +151,10 @@ def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[st
     file = io.BytesIO()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: small, searchable, read aloud
-        matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", "Verdana", "Arial"]  # who reads an SVG may not have it
+        # text stays text: small, searchable, read aloud
+        matplotlib.rcParams["svg.fonttype"] = "none"
+        # who reads an SVG may not have it
+        matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", "Verdana", "Arial"]
         fig = _figure(_drawings(space, arch, marks))
         fig.savefig(file, format=kind, dpi=200, metadata=dict.fromkeys(none[kind]))
     return file.getvalue()
@@ -164,7 +166,8 @@ def svg(space: SearchSpace, arch: Architecture, marks: Mapping[str, str] = NO_MA
     text = _render(space, arch, "svg", marks).decode()
     text = text[text.index("<svg ") :]
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # a "<" of a label is escaped, so this is never within a label
+    # a "<" of a label is escaped, so this is never within a label
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)
     label = quoteattr(f"cells of architecture {arch.id}")
     style = "max-width:100%;height:auto;stroke-linejoin:round;stroke-linecap:butt"
     return text.replace("<svg ", f'<svg role="img" aria-label={label} style="{style}" ', 1)

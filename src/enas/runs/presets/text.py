@@ -36,7 +36,8 @@ def ptb_rnn_paper() -> TextConfig:
             epochs=150,
             train_on="train",
             optimizer=optimizer,
-            network=dataclasses.replace(network, hidden=787, batch_norm=False, init_range=0.04),  # 24 M parameters
+            # 24 M parameters
+            network=dataclasses.replace(network, hidden=787, batch_norm=False, init_range=0.04),
             task=LanguageModelSettings(),
         ),
     )

@@ -53,17 +53,21 @@ class CellsLimit(CostLimit):
             nodes = prices.edges[:, :, j, :, n_in : n_in + j]
             assert np.allclose(nodes, nodes[:, :, :, :1], rtol=1e-9), "reading one node costs as reading another"
         self.inputs = n_in
-        self.base, self.loose = prices.base[q], prices.loose[q].transpose(1, 0, 2)  # (Q, C), (cells, Q, C)
+        # (Q, C), (cells, Q, C)
+        self.base, self.loose = prices.base[q], prices.loose[q].transpose(1, 0, 2)
         edges = np.array(prices.edges[q], dtype=float)  # (Q, cells, N, 2, places, ops, C)
         for i in range(n_in):
             edges[~prices.reads[q][:, :, i], :, :, i] = np.inf
         self.edges = edges.transpose(1, 2, 3, 4, 5, 0, 6)  # (cells, N, 2, places, ops, Q, C)
         order = np.where(np.isfinite(self.edges), self.edges, 1e300)
-        cheapest = np.einsum("...qc,qc->...q", np.minimum(order, 1e30), w).argmin(4)  # (cells, N, 2, places, Q)
+        # (cells, N, 2, places, Q)
+        cheapest = np.einsum("...qc,qc->...q", np.minimum(order, 1e30), w).argmin(4)
         self.best = np.take_along_axis(self.edges, cheapest[:, :, :, :, None, :, None], 4)[:, :, :, :, 0]
         after = np.zeros((len(q), C))  # what the cells to come cost
-        self.rest: list[list[Array]] = [[] for _ in range(cells)]  # of each cell and node: (loose, Q, C)
-        self.first: list[list[Array]] = [[] for _ in range(cells)]  # after the first input: (loose, kinds, Q, C)
+        # of each cell and node: (loose, Q, C)
+        self.rest: list[list[Array]] = [[] for _ in range(cells)]
+        # after the first input: (loose, kinds, Q, C)
+        self.first: list[list[Array]] = [[] for _ in range(cells)]
         for c in reversed(range(cells)):
             rest = np.arange(N + 1)[:, None, None] * self.loose[c] + after
             self.rest[c], self.first[c] = [rest], []

@@ -48,7 +48,8 @@ class LayersLimit(CostLimit):
         self.L, W, C = L, len(w), len(self.most)
         cheapest = np.einsum("loc,wc->lwo", p.ops, w).argmin(2)
         self.cheap = np.stack([p.ops[k][cheapest[k]] for k in range(L)])  # (L, W, C)
-        chain = np.zeros((L + 1, W, C))  # from layer k to the end, each layer reading the one before
+        # from layer k to the end, each layer reading the one before
+        chain = np.zeros((L + 1, W, C))
         for k in reversed(range(L)):
             chain[k] = chain[k + 1] + self.cheap[k] + self.halved(k, k)
         # (L + 1, S, W, C): to the end from layer k, where the last one reads source s at the last

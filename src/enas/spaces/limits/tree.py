@@ -27,8 +27,10 @@ class TreeLimit(CostLimit):
         self.space, self.base, self.own = space, base, own
         names = [decision.name for decision in space.decisions]
         self.parent = [names.index(d.when.decision) if d.when is not None else None for d in space.decisions]
-        self.least = [np.zeros_like(self.weights) for _ in names]  # of a decision with all below it, (W, C)
-        self.below = [np.zeros((len(d.options), *self.weights.shape)) for d in space.decisions]  # (K, W, C)
+        # of a decision with all below it, (W, C)
+        self.least = [np.zeros_like(self.weights) for _ in names]
+        # (K, W, C)
+        self.below = [np.zeros((len(d.options), *self.weights.shape)) for d in space.decisions]
         for i in reversed(range(len(names))):
             decision = space.decisions[i]
             whole = own[i][:, None] + self.below[i]  # (K, W, C)
