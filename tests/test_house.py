@@ -55,6 +55,8 @@ TORCH_FREE = (
         "runs.files",
         "runs.before",
         "runs.records",
+        "runs.results",
+        "runs.compared",
         "runs.architectures",
         "cli.main",
         "cli.commands",

@@ -13,7 +13,7 @@ from enas.cli.main import main
 from enas.networks.cost import EVERYTHING_ELSE
 from enas.runs.cost import with_latencies
 from enas.runs.plan import Plan, problem_plan
-from enas.runs.records import Best
+from enas.runs.results import Best
 from laws import one_line
 
 BEFORE = Path(__file__).parents[1] / "runs_of_before" / "digits-micro"

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from enas.networks.own import OwnNetwork
-from enas.runs.records import Compared
+from enas.runs.compared import Compared
 from laws import samples
 
 FOLDER = Path(__file__).parents[2] / "examples"

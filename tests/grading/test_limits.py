@@ -23,7 +23,7 @@ from enas.grading.verdict import drawn_for
 from enas.procedures.derive import preferred
 from enas.runs.files import read_json
 from enas.runs.plan import Plan, preset_plan
-from enas.runs.records import Best, Result
+from enas.runs.results import Best, Result
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Limits
 from enas.spaces.nasbench_macro import to_string
@@ -79,7 +79,7 @@ def test_a_comparison_is_within_the_limits_of_its_search(
 
 def test_without_limits_a_verdict_says_nothing_of_them() -> None:
     assert "acceptance" not in read_json(BEFORE / "compare.json")
-    verdict = enas.runs.records.Compared.read(BEFORE).verdict  # type: ignore[attr-defined]
+    verdict = enas.runs.compared.Compared.read(BEFORE).verdict  # type: ignore[attr-defined]
     assert "acceptance" not in verdict.to_json()
     assert "all have" not in str(verdict)
 

@@ -25,9 +25,10 @@ from enas.grading.verdict import uniform_architectures, verdict
 from enas.networks.references.registry import REFERENCES
 from enas.networks.settings import MacroSettings, MicroSettings
 from enas.procedures.events import Diverged
+from enas.runs.compared import Compared, Disabled
 from enas.runs.folder import RunFolder
 from enas.runs.plan import make_plan
-from enas.runs.records import Compared, Disabled, Result
+from enas.runs.results import Result
 from enas.spaces.architecture import Reference, model_from_dict
 from enas.spaces.published import named
 

@@ -20,7 +20,7 @@ from enas.grading.asked import TableWanted
 from enas.grading.table import Built, Row, answered, answers_of, build, components, drawn, summary
 from enas.runs.jobs import Job
 from enas.runs.plan import Plan, make_plan
-from enas.runs.records import Result
+from enas.runs.results import Result
 from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture
 from enas.spaces.registry import SPACES

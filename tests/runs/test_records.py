@@ -15,25 +15,11 @@ import pytest
 
 from enas.procedures.statistics import Interval, rank
 from enas.reading import sealed
+from enas.runs.compared import Changed, Compared, Disabled, Ledger, StudyResult, Verdict
 from enas.runs.files import Damaged, read_json, read_lines, write_atomically
-from enas.runs.records import (
-    Best,
-    Changed,
-    Compared,
-    Disabled,
-    File,
-    Learned,
-    Ledger,
-    Policy,
-    PolicyAgainstUniform,
-    Ranked,
-    Result,
-    Retrained,
-    StudyResult,
-    Training,
-    Verdict,
-    ticks,
-)
+from enas.runs.records import Learned, ticks
+from enas.runs.results import Best, Policy, PolicyAgainstUniform, Ranked, Result, Retrained, Training
+from enas.runs.values import File
 
 BEFORE = Path(__file__).parents[1] / "runs_of_before" / "digits-micro"
 RANKED = Ranked(1, "a1", {"minibatch_reward": 0.5}, 99, {"name": "conv_micro"}, {"n": "x"}, {"run": "mine"})

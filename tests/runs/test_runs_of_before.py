@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from enas.cli.main import main
+from enas.runs.compared import Compared
 from enas.runs.files import read_lines
-from enas.runs.records import Compared
 
 BEFORE = Path(__file__).parents[1] / "runs_of_before"
 

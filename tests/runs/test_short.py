@@ -20,7 +20,8 @@ from enas.grading.verdict import verdict
 from enas.procedures import taught
 from enas.procedures.events import Scored
 from enas.runs import short
-from enas.runs.records import Best, Compared, Result
+from enas.runs.compared import Compared
+from enas.runs.results import Best, Result
 from enas.spaces.architecture import Architecture
 
 TRAININGS = {"trainings": 6, "rounds": 2, "finalists": 2, "finalist_steps": 2, "samples": 4, "uniform": 0}

@@ -14,7 +14,7 @@ from enas.cli.commands import Maybe, asks_for_help, command, parse, seconds, wit
 from enas.grading.asked import Wanted
 
 if TYPE_CHECKING:
-    from enas.runs.records import Compared, StudyResult
+    from enas.runs.compared import Compared, StudyResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,9 @@ def compare(args: list[str]) -> int:
     from enas.cli.display import Display
     from enas.grading.compare import compare_opened
     from enas.grading.opened import OpenedRun
+    from enas.runs.compared import Compared
     from enas.runs.plan import preset_plan
     from enas.runs.presets import registry as presets
-    from enas.runs.records import Compared
     from enas.runs.settings import retrain_types_of
 
     run = OpenedRun.at(args[0]) if args and not args[0].startswith("-") else None

@@ -26,7 +26,7 @@ class ReportFlags:
 def report(args: list[str]) -> int:
     flags = parse(ReportFlags, args, "report")
     from enas.reports.page import write_report
-    from enas.runs.records import Compared
+    from enas.runs.compared import Compared
 
     print(f"wrote {write_report(flags.run)}")
     if (compared := Compared.find(flags.run)) is not None:

@@ -29,9 +29,11 @@ from enas.grading.studies import STUDIES, Study
 from enas.grading.verdict import Verdict, drawn_for, verdict
 from enas.procedures.events import Diverged, Done, Stopped
 from enas.procedures.statistics import Ranking
+from enas.runs.compared import Compared, Disabled, StudyResult
 from enas.runs.loop import Listener, silent
 from enas.runs.models import reference_for
-from enas.runs.records import Best, Compared, Disabled, StudyResult, learned
+from enas.runs.records import learned
+from enas.runs.results import Best
 from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture, Reference
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from enas.runs.compared import Compared
 from enas.runs.files import blaming, flat
-from enas.runs.records import Best, Compared, Config, Result, Retrained
+from enas.runs.records import Config
+from enas.runs.results import Best, Result, Retrained
 from enas.tasks.metrics import METRICS, Metric
 
 Settings = Mapping[str, Any]  # by dotted names, as JSON holds them

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
+from enas.runs.compared import Ledger
 from enas.runs.files import blaming
-from enas.runs.records import Ledger, sampled, ticks
+from enas.runs.records import sampled, ticks
 
 
 def seconds_at_work(folder: Path) -> float:

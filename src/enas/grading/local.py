@@ -16,8 +16,8 @@ from enas.grading.opened import Trainings
 from enas.grading.studies import SINGLE, STUDIES, Study, drawn, single_changes
 from enas.networks.width import widest
 from enas.procedures.statistics import Interval, difference
+from enas.runs.compared import Changed, StudyResult
 from enas.runs.plan import Plan
-from enas.runs.records import Changed, StudyResult
 from enas.spaces.architecture import Architecture
 from enas.state import seed_of
 from enas.tasks.metrics import Metric

@@ -12,7 +12,7 @@ from enas.runs.folder import RunFolder
 from enas.runs.jobs import Job, retrain_many, side_by_side
 from enas.runs.loop import Listener, after
 from enas.runs.plan import Plan
-from enas.runs.records import Best, Result
+from enas.runs.results import Best, Result
 from enas.runs.retrain import retrain_folder
 from enas.spaces.architecture import Architecture, Reference
 

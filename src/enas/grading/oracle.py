@@ -42,10 +42,11 @@ from enas.grading.table import Built, is_built
 from enas.procedures.statistics import Interval, difference, interval
 from enas.ranges import check_name
 from enas.reading import from_json, read_whole
+from enas.runs.compared import Compared
 from enas.runs.plan import preset_plan
 from enas.runs.presets.registry import config_of, preset_for
 from enas.runs.process import versions
-from enas.runs.records import Best, Compared
+from enas.runs.results import Best
 from enas.runs.settings import to_dict
 from enas.runs.values import File, Value
 from enas.spaces.architecture import Architecture

@@ -20,7 +20,7 @@ from enas.grading.verdict import uniform_architectures
 from enas.networks.supernet import Supernet
 from enas.procedures.statistics import Ranking, rank
 from enas.runs.loop import silent
-from enas.runs.records import Best
+from enas.runs.results import Best
 from enas.runs.values import File, Json, Value
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace

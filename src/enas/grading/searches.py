@@ -16,12 +16,13 @@ from enas.grading.opened import OpenedRun, Trainings
 from enas.procedures.ensemble import Ensemble
 from enas.procedures.events import Done, Stopped
 from enas.runs.checkpoint import whole_ones
+from enas.runs.compared import Disabled
 from enas.runs.derive import derive
 from enas.runs.files import write_atomically
 from enas.runs.loop import after
 from enas.runs.plan import Plan
 from enas.runs.process import signals
-from enas.runs.records import Best, Disabled
+from enas.runs.results import Best
 from enas.runs.resume import resume
 from enas.runs.search import search_plan
 from enas.runs.settings import from_dict, to_dict

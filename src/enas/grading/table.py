@@ -35,7 +35,7 @@ from enas.runs.jobs import Job, retrain_many
 from enas.runs.loop import Listener, never, silent
 from enas.runs.plan import Plan
 from enas.runs.process import machine, versions
-from enas.runs.records import Result
+from enas.runs.results import Result
 from enas.runs.settings import to_dict
 from enas.runs.values import Json, Value
 from enas.spaces.architecture import Architecture

@@ -14,7 +14,7 @@ from dataclasses import replace
 from statistics import mean, stdev
 
 from enas.procedures.statistics import difference as welch
-from enas.runs.records import Rival, Verdict
+from enas.runs.compared import Rival, Verdict
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import TRIES, SearchSpace
 from enas.state import seed_of

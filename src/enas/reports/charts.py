@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 
 from enas.reports.drawing import boxes
 from enas.reports.drawing.text import cell_title, op_title
-from enas.runs.records import Pareto
+from enas.runs.results import Pareto
 from enas.spaces.costs import COST_UNITS
 from enas.state import Values
 from enas.tasks.metrics import Metric

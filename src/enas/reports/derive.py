@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from enas.reports.drawing.render import save
-from enas.runs.records import Best
+from enas.runs.results import Best
 from enas.spaces.registry import space_of
 
 

@@ -6,7 +6,7 @@ from html import escape
 from itertools import chain
 
 from enas.reports.charts import study_plot
-from enas.runs.records import Compared, StudyResult
+from enas.runs.compared import Compared, StudyResult
 from enas.tasks.metrics import Metric
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from enas.reports.html import table
-from enas.runs.records import Best, Judgement
+from enas.runs.results import Best, Judgement
 
 JUDGES = {
     "parameters": "the number of parameters",

@@ -38,8 +38,10 @@ from enas.reports.experiments import disabled, local
 from enas.reports.html import document, table
 from enas.reports.judged import by_trainings
 from enas.reports.sure import section
+from enas.runs.compared import Compared
 from enas.runs.files import blaming, flat, write_atomically
-from enas.runs.records import Best, Compared, Config, Pareto, ParetoPoint, Result, Retrained, epochs, ticks
+from enas.runs.records import Config, epochs, ticks
+from enas.runs.results import Best, Pareto, ParetoPoint, Result, Retrained
 from enas.spaces.costs import COST_UNITS
 from enas.spaces.registry import space_of
 from enas.state import Values

@@ -17,7 +17,8 @@ from statistics import fmean
 from enas.procedures.statistics import Interval, difference
 from enas.reports.drawing.text import chosen
 from enas.reports.html import table
-from enas.runs.records import Best, Compared
+from enas.runs.compared import Compared
+from enas.runs.results import Best
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.decisions import Decision
 from enas.spaces.registry import space_of

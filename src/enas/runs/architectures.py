@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from enas.runs.records import Best, Config
+from enas.runs.records import Config
+from enas.runs.results import Best
 from enas.spaces import forms
 from enas.spaces.architecture import Architecture
 from enas.spaces.published import NAMED, named

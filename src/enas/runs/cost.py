@@ -20,7 +20,7 @@ from enas.runs.folder import RunFolder
 from enas.runs.plan import Plan, latencies_of, preset_plan, problem_plan
 from enas.runs.presets.registry import preset_for
 from enas.runs.process import machine, prepare, versions
-from enas.runs.records import Best
+from enas.runs.results import Best
 from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import KINDS, Costs

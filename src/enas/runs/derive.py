@@ -22,7 +22,7 @@ from enas.runs.jobs import side_by_side
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
 from enas.runs.process import versions
-from enas.runs.records import Best, Judgement, Pareto, ParetoPoint, Policy, PolicyAgainstUniform, Ranked
+from enas.runs.results import Best, Judgement, Pareto, ParetoPoint, Policy, PolicyAgainstUniform, Ranked
 from enas.runs.settings import to_dict
 from enas.runs.short import ShortTrainings, short_training
 from enas.spaces.architecture import Architecture

@@ -36,7 +36,7 @@ from enas.runs.folder import RunFolder
 from enas.runs.plan import Plan, preset_plan
 from enas.runs.presets import registry as presets
 from enas.runs.process import versions
-from enas.runs.records import Result, Retrained
+from enas.runs.results import Result, Retrained
 from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture, Reference, model_from_dict
 

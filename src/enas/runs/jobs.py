@@ -19,7 +19,7 @@ from enas.runs.files import lines
 from enas.runs.loop import Listener, never, silent
 from enas.runs.plan import Plan
 from enas.runs.process import begin_worker, cores, signals
-from enas.runs.records import Result
+from enas.runs.results import Result
 from enas.runs.retrain import retrain
 from enas.spaces.architecture import Architecture, Reference
 from enas.state import Record

@@ -15,7 +15,7 @@ from enas.plugins import entry_of
 from enas.runs.architectures import is_run
 from enas.runs.plan import Plan, preset_plan, reference_entry
 from enas.runs.presets import registry as presets
-from enas.runs.records import Best
+from enas.runs.results import Best
 from enas.spaces.architecture import Architecture, Reference
 
 

@@ -18,7 +18,7 @@ from enas.runs.models import reference_for
 from enas.runs.plan import Plan, preset_plan
 from enas.runs.presets import registry as presets
 from enas.runs.process import prepare
-from enas.runs.records import Result, Retrained, Training
+from enas.runs.results import Result, Retrained, Training
 from enas.spaces.architecture import Architecture, Reference, model_from_dict
 from enas.spaces.published import NAMED
 from enas.state import Record, seed_of

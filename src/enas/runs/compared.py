@@ -1,0 +1,245 @@
+"""What a search was worth, as the frozen values of compare.json: verdict, ledger, studies. No torch
+in here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+from enas.procedures.statistics import Interval, Ranking
+from enas.ranges import check_finite, check_name
+from enas.runs.records import Learned
+from enas.runs.values import File, Json, Value, parsed, plain
+from enas.tasks.metrics import METRICS, Metric
+
+Scores = tuple[float, ...]  # test figures as they are shown, one per seed
+
+
+@dataclass(frozen=True)
+class Rival(Value):
+    """The strongest rival of a derived architecture: the derived one minus it, with its 95 %
+    interval."""
+
+    name: str
+    difference: float
+    half_width: float
+
+
+@dataclass(frozen=True)
+class Verdict(Value):
+    """Figures as they are shown: accuracies in percent, perplexities. `difference` is the derived
+    architecture minus the mean of the random ones, with a 95 % interval of +- `half_width`;
+    `metric` says which sign is better."""
+
+    derived: float
+    derived_spread: float  # standard deviation over seeds
+    seeds: int
+    uniform: float
+    uniform_spread: float  # standard deviation over random architectures
+    uniform_best: float
+    cells: int  # random architectures
+    rank: int  # of the derived one among all, 1 is best
+    difference: float
+    half_width: float
+    metric: str = "accuracy"
+    diverged: int = 0  # random architectures whose training diverged; they are in no other figure
+    references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Mean and standard deviation over the same seeds, of hand-designed models as large."""
+    diverged_references: tuple[str, ...] = ()
+    rival: Rival | None = None  # the strongest, where any was trained
+    limits: str = ""
+    """What all architectures obey, in words."""
+    acceptance: float = 1.0
+    """Share of the random architectures drawn that do; others were drawn anew."""
+
+    def to_json(self) -> dict[str, object]:
+        # of searches that have none
+        left_out: tuple[str, ...] = () if self.limits else ("limits", "acceptance")
+        left_out += () if self.rival else ("rival",)
+        return {name: value for name, value in super().to_json().items() if name not in left_out}
+
+    def __post_init__(self) -> None:
+        check_name("metric", self.metric, METRICS)
+        both = (value for pair in self.references.values() for value in pair)
+        check_finite(self.derived, self.derived_spread, self.uniform, self.uniform_spread, self.uniform_best, *both)
+        check_finite(self.difference, self.half_width)
+
+    @property
+    def better(self) -> bool | None:
+        """True or False where the interval excludes zero, None where it does not."""
+        if abs(self.difference) <= self.half_width:
+            return None
+        return (self.difference > 0) == METRICS[self.metric].larger_is_better
+
+    @property
+    def sentence(self) -> str:
+        gap = self._by(self.difference, self.half_width)
+        if self.better is None:
+            side = "above" if self.difference >= 0 else "below"
+            said = f"no difference shown: the derived architecture is {side} the mean random architecture {gap}"
+        else:
+            verb = "beats" if self.better else "loses to"
+            said = f"the derived architecture {verb} the mean random architecture {gap}"
+        return said + self._against_rival
+
+    def _by(self, difference: float, half_width: float) -> str:
+        return f"by {abs(difference):.2f} +- {half_width:.2f} {METRICS[self.metric].points}"
+
+    @property
+    def _against_rival(self) -> str:
+        """Returns how it does against the strongest rival, for the end of the sentence."""
+        if self.rival is None:
+            return ""
+        ahead = (self.rival.difference > 0) == METRICS[self.metric].larger_is_better
+        gap = self._by(self.rival.difference, self.rival.half_width)
+        shown = "" if abs(self.rival.difference) > self.rival.half_width else ", which shows no difference"
+        return f", and is {'ahead of' if ahead else 'behind'} its strongest rival, {self.rival.name}, {gap}{shown}"
+
+    @property
+    def figures(self) -> str:
+        """The figures behind the sentence."""
+        metric, diverged = METRICS[self.metric], self.diverged
+
+        def text(mean: float, deviation: float) -> str:
+            return f"{mean:.2f}{metric.unit}, standard deviation {deviation:.2f}"
+
+        parts = [
+            f"derived {text(self.derived, self.derived_spread)} over {self.seeds} seeds",
+            f"random {text(self.uniform, self.uniform_spread)} over {self.cells} architectures,"
+            f" best {self.uniform_best:.2f}{metric.unit}",
+            *([] if metric.larger_is_better else ["lower is better"]),
+            f"rank {self.rank} of {self.cells + 1}",
+            *([f"{diverged} more random architecture{'s' * (diverged > 1)} diverged"] if diverged else []),
+            *(f"{name} {text(*both)}" for name, both in self.references.items()),
+            *(f"{name} diverged" for name in self.diverged_references),
+            *([f"all have {self.limits}, as {self.acceptance:.1%} of random architectures do"] if self.limits else []),
+        ]
+        return "; ".join(parts)
+
+    def __str__(self) -> str:
+        return f"{self.sentence} ({self.figures})"
+
+
+@dataclass(frozen=True)
+class Ledger(Value):
+    """Seconds on the clock, of processes of the run's number of threads each."""
+
+    search_seconds: float
+    trainings: int  # from scratch, to the end
+    training_seconds: float  # all of them, one after the other
+    children: int  # different architectures that the search trained or scored
+    # training each child, at the mean cost of a training, per cost of the search
+    times_cheaper: float
+    # multiply-accumulates, which do not depend on the machine; 0: not counted
+    search_macs: float = 0.0
+    training_macs: float = 0.0
+
+    def __str__(self) -> str:
+        each = self.training_seconds / self.trainings
+        cheaper = f"{self.times_cheaper:,.0f} times as much"
+        search, trainings = f"{self.search_seconds:.0f} s", f"{self.training_seconds:.0f} s"
+        if self.search_macs and self.training_macs:
+            by_work = self.children * self.training_macs / self.trainings / self.search_macs
+            cheaper += f" ({by_work:,.0f} times by multiply-accumulates)"
+            search += f" ({_large(self.search_macs)} multiply-accumulates)"
+            trainings += f" ({_large(self.training_macs)})"
+        return (
+            f"the search took {search} and saw {self.children:,} children; training each of them from scratch,"
+            f" at {each:.0f} s, would have cost {cheaper}; {self.trainings} trainings took {trainings}"
+        )
+
+
+def _large(number: float) -> str:
+    """Returns 1.23e+12 as 1.23 T."""
+    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+@dataclass(frozen=True)
+class Disabled(Value):
+    """The disabled controller (paper 3.3), on the test part, in figures as they are shown."""
+
+    metric: str
+    mean: float
+    spread: float  # standard deviation over configurations
+    ensemble: float
+    configurations: int
+
+
+@dataclass(frozen=True)
+class Changed(Value):
+    """A changed architecture of a study."""
+
+    id: str
+    change: str  # in words
+    test: Scores
+
+
+@dataclass(frozen=True)
+class StudyResult(Value):
+    """Architectures that differ a little from the derived one; positive differences are worse."""
+
+    name: str
+    about: str = ""
+    paper: str = ""  # what the paper found
+    there_are: int | None = None  # changed architectures, where all can be listed
+    base: Scores = ()  # of the derived architecture
+    changed: tuple[Changed, ...] = ()
+    difference: Interval | None = None
+    largest: float | None = None
+    diverged: int = 0
+
+
+@dataclass(frozen=True)
+class Compared(File):
+    """What a search was worth."""
+
+    FILE: ClassVar[str] = "compare.json"
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("version", "skip_rate"))
+    verdict: Verdict
+    derived_id: str
+    derived: Scores
+    uniform: Mapping[str, Scores]  # of the random architectures, by id
+    references: Mapping[str, Scores] = field(default_factory=dict)
+    recipe: Json = field(default_factory=dict)
+    cell_seeds: int = 1
+    learning: tuple[Learned, ...] = ()
+    uniform_architectures: tuple[Json, ...] = ()
+    ledger: Ledger | None = None
+    rankings: tuple[Ranking, ...] = ()
+    disabled: Disabled | None = None
+    studies: tuple[StudyResult, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)  # parts that are not in here, and why
+    rolled_back: Mapping[str, int] = field(default_factory=dict)  # trainings, and how often
+    parameters: Mapping[str, int] = field(default_factory=dict)  # of what was trained
+
+    @property
+    def metric(self) -> Metric:
+        return METRICS[self.verdict.metric]
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        record = parsed(Json, data)
+        of_verdict = {f.name for f in dataclasses.fields(Verdict)}
+        verdict = Verdict.from_json({name: value for name, value in record.items() if name in of_verdict})
+        figures, local = parsed(Json, record[f"test_{verdict.metric}"]), parsed(Json, record.get("local") or {})
+        for part in (record.get("disabled") or {}, local):
+            if part.get("metric", verdict.metric) != verdict.metric:
+                raise ValueError(f"a part of it is of {part['metric']}, where the run is of {verdict.metric}")
+        rest = {name: value for name, value in record.items() if name not in of_verdict - {"derived", "references"}}
+        rest |= {"verdict": verdict.to_json(), "studies": local.get("studies", []), "derived": figures.pop("derived")}
+        rest |= {"references": {name: figures.pop(name) for name in verdict.references}, "uniform": figures}
+        del rest[f"test_{verdict.metric}"]
+        return super().from_json({name: value for name, value in rest.items() if name != "local"})
+
+    def to_json(self) -> dict[str, object]:
+        apart = ("verdict", "derived", "uniform", "references", "studies", *([] if self.disabled else ["disabled"]))
+        rest = {name: value for name, value in super().to_json().items() if name not in apart}
+        figures = {"derived": self.derived, **self.uniform, **self.references}
+        local = {"local": {"metric": self.metric.name, "studies": self.studies}} if self.studies else {}
+        words = {"verdict": str(self.verdict), **self.verdict.to_json()}
+        return {**words, **rest, f"test_{self.metric.name}": plain(figures), **plain(local)}
