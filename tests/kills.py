@@ -24,10 +24,14 @@ import time
 import traceback
 from pathlib import Path
 
+import sklearn.datasets
+import torch._dynamo
+
 import enas.cli.derive
+import enas.reports.derive
 import enas.runs.derive
 import enas.runs.retrain
-import enas.runs.search  # noqa: F401 (children find it imported)
+import enas.runs.search  # noqa: F401 (children find all of these imported, which takes seconds)
 from enas.cli.main import main
 from enas.runs import loop
 from enas.runs.checkpoint import CHECKPOINT, read_header

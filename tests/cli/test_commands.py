@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,14 @@ REDUCED = (
     (r"enas compare (?!.*--seeds)", "--seeds 2"),
     (r"enas oracle nasbench", "--seeds 2 --queries 10"),
     (r"enas oracle runs", "--cells 6"),
+    (r"enas judges", "--cells 12 --passes 1 --steps 2 --teachers 6 --batches 1"),
 )
 # What stands for something else in the text, or is too large.
 REPLACED = (
     (r"--cells \d+", "--cells 2"),
     (r"--seeds \d+", "--seeds 2"),
     (r"--highest-filters 512", "--highest-filters 16"),
+    (r"--budget \S+", "--budget 4s"),
 )
 # of the validation and the test part, images or tokens: the first so many
 SCORED = {"cifar10": 200, "ptb": 2000}
@@ -76,11 +79,13 @@ SCENARIOS = {  # but those that a longer one begins with, which would run twice
 
 
 def enas(line: str) -> None:
+    began = time.monotonic()
     try:
         status = main(shlex.split(line)[1:])
     except SystemExit as end:  # of --help
         status = end.code or 0  # type: ignore[assignment]
     assert status == 0, line
+    print(f"{time.monotonic() - began:.1f} s: {line}")
 
 
 @functools.cache
@@ -94,8 +99,12 @@ def load_few(name: str, folder: Path | None = None, **settings: Any) -> Any:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: None) -> Path:
     """An empty working folder, for commands without processes, each of which would load torch and
-    all of the data again."""
+    all of the data again. What short trainings teach is asked of few, and rivals have two seconds."""
     monkeypatch.chdir(tmp_path)
+    for name, few in (("POOL", 40), ("POLICY_STEPS", 5)):
+        monkeypatch.setattr(f"enas.procedures.taught.{name}", few)
+    monkeypatch.setattr("enas.grading.rivals.COUNTED", 40)
+    monkeypatch.setattr("enas.grading.rivals.equal_seconds", lambda trainings: 2.0)
     return tmp_path
 
 
