@@ -41,7 +41,7 @@ FINALS = "--derive.finalists 2 --derive.finalist-steps 3"
 REDUCED = (
     (r"enas search (digits|scattered|cifar10)-micro", f"{FEW} {IMAGES} --space.num-nodes 2"),
     (r"enas search scattered-micro", TAUGHT),
-    (r"enas search digits-micro|enas search text-rnn", FINALS),
+    (r"enas search (?!scattered)\w+-(micro|macro|rnn)|enas search nasbench", FINALS),
     (r"enas search (digits|cifar10)-macro", f"{FEW} {IMAGES} --space.num-layers 3"),
     (r"enas search nasbench201", f"{FEW} {IMAGES}"),
     (r"enas search (text|ptb)-rnn", f"{FEW} {WORDS}"),
@@ -101,7 +101,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: Non
     """An empty working folder, for commands without processes, each of which would load torch and
     all of the data again. What short trainings teach is asked of few, and rivals have two seconds."""
     monkeypatch.chdir(tmp_path)
-    for name, few in (("POOL", 40), ("POLICY_STEPS", 5)):
+    for name, few in (("POOL", 40), ("POLICY_STEPS", 5), ("SHORTLISTED", 1)):
         monkeypatch.setattr(f"enas.procedures.taught.{name}", few)
     monkeypatch.setattr("enas.grading.rivals.COUNTED", 40)
     monkeypatch.setattr("enas.grading.rivals.equal_seconds", lambda trainings: 2.0)
