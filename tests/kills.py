@@ -24,9 +24,6 @@ import time
 import traceback
 from pathlib import Path
 
-import sklearn.datasets
-import torch._dynamo
-
 import enas.cli.derive
 import enas.reports.derive
 import enas.runs.derive
