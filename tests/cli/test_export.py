@@ -244,6 +244,12 @@ def test_a_classifier_reads_images_as_they_were_trained_on(
     assert lines[0] == str(image)
     assert len(lines) == 6
     assert all(line.split()[0].endswith("%") and line.split()[1] in data.class_names for line in lines[1:])
+    not_image = tmp_path / "notes.png"
+    not_image.write_text("no image")
+    for argument in (not_image, tmp_path / "missing.png", "--help"):
+        with pytest.raises(SystemExit, match="usage: python" if argument == "--help" else str(argument)) as end:
+            answer(file, argument, monkeypatch, capsys)
+        assert "\n" not in str(end.value)
     source = file.read_text()
     for stated in ("run          run", "data         digits", "training seed 0", "test_accuracy 0.0942828", "torch 2."):
         assert stated in source

@@ -124,7 +124,8 @@ def head(run: Run) -> str:
     c, done, planned = run.config, len(run.metrics), run.number("search.epochs")
     what = f"<b>{_text(c.preset)}</b>, recipe <b>{_text(c.recipe)}</b>, seed {_text(c.seed)}"
     threads = f"{c.threads} thread{'s' * (c.threads != 1)}"
-    machine = ", ".join(map(_text, (c.device, threads, *flat(c.machine).values())))
+    parts = (f"{value} {name}" if name == "cores" else value for name, value in flat(c.machine).items())
+    machine = ", ".join(map(_text, (c.device, threads, *parts)))
     note = run.note("The search is not at its end yet", "resume") if done < planned else ""
     return f"<h1>{run.title}</h1>\n<p>{what}: {done} of {planned} epochs{_clock(run.path)}; {machine}</p>\n{note}"
 

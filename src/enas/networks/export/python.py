@@ -66,9 +66,12 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         sys.exit(f"usage: python {{sys.argv[0]}} IMAGE ...")
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except OSError as error:  # a file that is missing or is no image
+        sys.exit(str(error))
 '''
 TEXT_MAIN = '''
 def vocabulary() -> list[str]:
@@ -104,7 +107,7 @@ def main(text: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
         sys.exit(f'usage: python {{sys.argv[0]}} "some text"')
     main(sys.argv[1])
 '''
