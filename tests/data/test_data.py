@@ -29,7 +29,7 @@ from pyarrow import parquet
 from scipy import stats
 from torch import Tensor
 
-from enas.data import cifar10, download
+from enas.data import cifar10, digits, download
 from enas.data.augment import augment
 from enas.data.cifar10 import BINARY, FORMS, PYTHON, Form, load_cifar10, read_cifar10
 from enas.data.images import ImageData, ImagePart, balanced_order
@@ -776,6 +776,20 @@ def test_unknown_names_are_refused() -> None:
     for call in (load, get):
         with one_line(ValueError, "cifar10, digits", "'mnist'"):
             call("mnist", "some/place")
+
+
+def test_digits_are_read_without_their_library_and_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its import takes seconds, in every process; where its file is not found, it is asked."""
+    found = digits.read_scans()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    asked = digits.read_scans()
+    for ours, theirs in zip(found, asked, strict=True):
+        assert ours.shape == theirs.shape
+        assert (ours == theirs).all()
+    code = (
+        "import sys; from enas.data.scattered import load_scattered; load_scattered(); assert 'sklearn' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_digits_are_scikit_learns_in_a_fixed_split() -> None:

@@ -5,7 +5,10 @@ Digits")."""
 from __future__ import annotations
 
 import functools
+import importlib.util
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,10 +41,24 @@ def load_digits(train: int | None = 400, validation: int = 400, test: int = 997)
 def _scans() -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """Returns all images, their labels and the names of the classes, parsed once in a process:
     commands make many tasks."""
-    from sklearn import datasets  # slow to import, and only needed here
-
-    bunch = datasets.load_digits()
+    scans, labels = read_scans()
     # Shades 0 to 16 over the range of a byte.
-    images = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
-    labels = torch.from_numpy(bunch.target).to(torch.int64)
-    return images, labels, tuple(str(name) for name in bunch.target_names)
+    images = torch.from_numpy(scans).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
+    return images, torch.from_numpy(labels), tuple(map(str, range(10)))
+
+
+def read_scans() -> tuple[np.ndarray, np.ndarray]:
+    """Returns scikit-learn's digits: shades 0 to 16, (1797, 8, 8), and labels, (1797,).
+
+    They are read from the file that scikit-learn brings, without scikit-learn, whose import takes
+    longer than the rest of a short command.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz" if spec and spec.origin else None
+    if file is None or not file.is_file():  # another version of it keeps the file elsewhere
+        from sklearn import datasets
+
+        bunch = datasets.load_digits()
+        return bunch.images, bunch.target.astype(np.int64)
+    rows = np.loadtxt(file, delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)

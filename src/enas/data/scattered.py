@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from enas.data.digits import read_scans
 from enas.data.images import ImageData, ImagePart, balanced_order
 
 SIDE = 8  # pixels of a digit
@@ -33,8 +34,6 @@ def load_scattered(
     pieces per canvas. Where they overlap the brighter pixel shows; the digit, with its 8x8 pixels,
     lies on top. ValueError where a number does not fit.
     """
-    from sklearn import datasets  # slow to import, and only needed here
-
     sizes = {"train": MOST if train is None else train, "validation": validation, "test": test}
     for name, size in sizes.items():
         if not 1 <= size <= MOST:
@@ -44,20 +43,20 @@ def load_scattered(
             f"a canvas is at least {SIDE} pixels wide, a piece 1 to {SIDE}, and distractors are at least 0; got"
             f" {canvas}, {piece} and {distractors}"
         )
-    bunch = datasets.load_digits()
+    scans, digits = read_scans()
     # 0 to 16 over the range of a byte
-    shades = (bunch.images.astype(np.int64) * 255 // 16).astype(np.uint8)
-    order = balanced_order(torch.from_numpy(bunch.target), seed=0).numpy()
+    shades = (scans.astype(np.int64) * 255 // 16).astype(np.uint8)
+    order = balanced_order(torch.from_numpy(digits), seed=0).numpy()
     ends = np.cumsum(list(SOURCES.values()))
     sources = dict(zip(SOURCES, np.split(order, ends[:-1]), strict=True))
     parts = []
     for seed, (name, size) in enumerate(sizes.items()):
-        images, labels = shades[sources[name]], bunch.target[sources[name]]
+        images, labels = shades[sources[name]], digits[sources[name]]
         chosen = np.arange(size) % len(images)
         canvases = _scattered(images, labels, chosen, canvas, distractors, piece, np.random.RandomState(seed))
         parts.append(ImagePart(torch.from_numpy(canvases)[:, None], torch.from_numpy(labels[chosen]).to(torch.int64)))
     train_part, validation_part, test_part = parts
-    names = tuple(str(name) for name in bunch.target_names)
+    names = tuple(map(str, range(10)))
     return ImageData("scattered", train_part, validation_part, test_part, names)
 
 
