@@ -58,8 +58,9 @@ class DeriveFlags:
     rounds: Maybe[int] = None
     """Number of rounds that these trainings are divided among."""
     judges: Maybe[tuple[Judge, ...]] = None
-    """Judges that the short trainings correct: the number of parameters or of
-    multiply-accumulates, scores without training, and shared weights."""
+    """Judges that the short trainings correct:
+    the number of parameters or of multiply-accumulates,
+    scores without training, and shared weights."""
     jobs: Maybe[int] = None
     """Trainings side by side (default: as many as the cores allow; on a GPU one)."""
 

@@ -167,8 +167,8 @@ def text_rnn_quick() -> TextConfig:
     verdict take minutes.
 
     One network in the search and from scratch, without batch norm: with it shared weights rank at
-    chance, and all cells are alike. A short training from scratch has the last word (docs/log,
-    2026-11-27).
+    chance, and all cells are alike (docs/log, 2026-11-27). Short trainings from scratch teach what
+    is good, and have the last word: cells differ by far more in them than seeds do (2026-11-28).
     """
     like = ptb_rnn_quick()
     optimizer = dataclasses.replace(like.search.optimizer, learning_rate=2.0, momentum=0.9, warmup_steps=0)
@@ -180,9 +180,9 @@ def text_rnn_quick() -> TextConfig:
         data=TextSettings(dataset="topics"),
         task=task,
         search=SearchSettings(
-            epochs=16, warmup_epochs=8, children=2, controller_steps=15, architectures=8, optimizer=optimizer
+            epochs=10, warmup_epochs=5, children=2, controller_steps=15, architectures=8, optimizer=optimizer
         ),
         strategy=like.strategy,
-        derive=DeriveSettings(samples=40, draw="both", keep=10, uniform=0, finalists=8, finalist_steps=150),
+        derive=DeriveSettings(samples=40, draw="both", uniform=0, trainings=20, rounds=4, finalists=0, finalist_steps=150),
         retrain=RetrainConfig(epochs=8, train_on="train", optimizer=optimizer, network=network, task=task),
     )
