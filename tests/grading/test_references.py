@@ -151,7 +151,9 @@ def test_images_beside_a_resnet(run: Path, in_this_process: None) -> None:
 
 
 @pytest.mark.slow
-def test_text_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_the_whole_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], short_texts: None, in_this_process: None
+) -> None:
     run = tmp_path / "run"
     assert enas("search", "text-rnn", "--out", run, *SMALL_TEXT) == 0
     assert enas("derive", run) == 0
