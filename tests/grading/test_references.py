@@ -42,7 +42,8 @@ SMALL = [
 ]
 SMALL_TEXT = [
     *("--data.train", "1500", "--space.num-nodes", "3", "--network.hidden", "8", "--search.epochs", "2"),
-    *("--search.warmup-epochs", "1", "--search.controller-steps", "2", "--derive.samples", "3"),
+    *("--search.warmup-epochs", "1", "--search.controller-steps", "2", "--search.probes", "0"),
+    *("--derive.samples", "3", "--derive.uniform", "3", "--derive.finalists", "0"),
     *("--retrain.epochs", "2", "--retrain.network.hidden", "8", "--retrain.task.test-batch", "64"),
 ]
 
