@@ -38,6 +38,7 @@ PRESETS = {
     "nasbench_macro": "nasbench_macro",
 }
 SHARE, ENTROPY, STEPS, ASKED = 0.2, 4.0, 300, 10
+SAMPLES, FREE = 400, 1000  # random ones: for the percentile, and for the share that is within
 LEARNING = ReinforceSettings(
     ControllerSettings(temperature=1.0, tanh_constant=0.0),
     learning_rate=0.005,
@@ -47,9 +48,9 @@ LEARNING = ReinforceSettings(
 )
 
 
-def limits_of(plan: Plan, samples: int = 400) -> Limits:
+def limits_of(plan: Plan) -> Limits:
     """Returns the limit of a space; none where all architectures cost the same."""
-    costs = [plan.cost(arch) for arch in plan.space.samples(random.Random(1), samples)[0]]
+    costs = [plan.cost(arch) for arch in plan.space.samples(random.Random(1), SAMPLES)[0]]
     for kind, flag in (("parameters", "max_params"), ("macs", "max_macs")):
         values = [found.of(kind) for found in costs]
         if min(values) < max(values):
@@ -113,7 +114,7 @@ def measured(name: str, n: int) -> dict[str, Any]:
     drawn = asked(strategy, n)
     p, categories = p_value(strategy, drawn, n)
     known = {arch: limits.hold(plan.cost(arch)) for arch in set(drawn)}
-    free = plan.space.samples(random.Random(2), 1000)[0]
+    free = plan.space.samples(random.Random(2), FREE)[0]
     with_limit, without = seconds(Reinforce(space)), seconds(Reinforce(plan.space))
     return {
         "space": name,

@@ -4,7 +4,9 @@ it is looked for."""
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import fcntl
+import functools
 import os
 import shutil
 import subprocess
@@ -20,6 +22,7 @@ import pytest
 # Tests are small and run side by side: threads would only wait for each other. Read when torch is
 # loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command sets it: threads that wait sleep
 # the key of runs that name code
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="enas-tests-")
 
@@ -99,6 +102,15 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("enas.runs.derive.side_by_side", lambda plan: 1)
 
 
+@pytest.fixture
+def taught_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What short trainings teach is asked of few architectures, and rivals have two seconds."""
+    for name, few in (("POOL", 40), ("POLICY_STEPS", 5)):
+        monkeypatch.setattr(f"enas.procedures.taught.{name}", few)
+    monkeypatch.setattr("enas.grading.rivals.COUNTED", 40)
+    monkeypatch.setattr("enas.grading.rivals.equal_seconds", lambda trainings: 2.0)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def previews_are_short() -> None:
     """Before a search begins it measures for three seconds what it will cost; in tests, on two
@@ -107,3 +119,35 @@ def previews_are_short() -> None:
         from enas.procedures.search import Search
 
         Search.preview.__defaults__ = (1, 1, 0.0, 2)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plans_have_one_thread() -> Iterator[None]:
+    """Where a preset does not say how many, a plan takes all cores, which other workers use."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "torch" in sys.modules:
+            patch.setattr("enas.runs.plan.cores", lambda: 1)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def bootstraps_are_short() -> None:
+    """A comparison has a dozen intervals of rank correlations, each of hundreds of resamples."""
+    from enas.procedures.statistics import coefficient
+
+    coefficient.__defaults__ = (0, 40)
+
+
+@pytest.fixture
+def short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a text, the validation and the test part are long, however little is trained on: the first
+    2,000 tokens are scored. A text that several commands read is read once."""
+    from enas.data.registry import load
+
+    @functools.cache
+    def load_few(*args: Any, **settings: Any) -> Any:
+        data = load(*args, **settings)
+        few = 2000 if hasattr(data, "vocabulary") else None
+        return dataclasses.replace(data, validation=data.validation[:few], test=data.test[:few]) if few else data
+
+    monkeypatch.setattr("enas.runs.plan.load_data", load_few)

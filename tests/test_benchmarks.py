@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -108,8 +109,13 @@ import benchmarks.gpu
 
 @pytest.mark.slow
 @pytest.mark.parametrize("space", limits.PRESETS)
-def test_a_trained_policy_obeys_the_limit_of_every_space(space: str) -> None:
-    """At the 20th percentile of cost; frequencies are those of its scores."""
+def test_a_trained_policy_obeys_the_limit_of_every_space(space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the 20th percentile of cost; frequencies are those of its scores. It is taught at a higher
+    rate than where it is measured, in fewer steps, and layers are few."""
+    monkeypatch.setitem(limits.PRESETS, "conv_macro", "digits-macro")
+    monkeypatch.setattr(limits, "LEARNING", dataclasses.replace(limits.LEARNING, learning_rate=0.05))
+    for name, few in (("ASKED", 4), ("SAMPLES", 100), ("FREE", 50)):
+        monkeypatch.setattr(limits, name, few)
     found = limits.measured(space, 2000)
     assert found["obey"] == found["asked"] == 2000
     assert found["p_value"] > 1e-3

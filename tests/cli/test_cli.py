@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,18 @@ from enas.spaces.published import named
 SMALL = [
     *("--space.num-nodes", "2", "--network.filters", "4", "--data.train", "60", "--data.validation", "40"),
     *("--task.batch-size", "20", "--task.reward-batch", "20", "--search.epochs", "3", "--search.warmup-epochs", "1"),
-    *("--search.children", "1", "--search.controller-steps", "2", "--search.architectures", "2", "--derive.samples", "4"),
+    *(
+        "--search.children",
+        "1",
+        "--search.controller-steps",
+        "2",
+        "--search.architectures",
+        "2",
+        "--search.probes",
+        "3",
+        "--derive.samples",
+        "4",
+    ),
     *("--derive.draw", "policy", "--derive.finalists", "0", "--derive.uniform", "30"),
     *("--derive.keep", "3", "--retrain.epochs", "2", "--retrain.network.filters", "4", "--retrain.task.batch-size", "20"),
 ]
@@ -426,6 +438,45 @@ def test_max_time_stops_in_good_order(tmp_path: Path, searched: Path, capsys: py
     assert log(run) == log(searched)
 
 
+class Forked:
+    """A command in a child of this process, which finds its imports made. What it says is short."""
+
+    def __init__(self, *args: object):
+        said, write = os.pipe()
+        self.said = said
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            sys.stdout = sys.stderr = os.fdopen(write, "w", buffering=1)
+            status = 1
+            try:
+                status = enas(*args)
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            os._exit(status)
+        os.close(write)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def communicate(self, timeout: float = 0) -> tuple[str, str]:
+        end = time.monotonic() + timeout
+        while self.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        if self.poll() is None:
+            self.send_signal(signal.SIGKILL)
+        with os.fdopen(self.said) as file:
+            text = file.read()
+        return text, text
+
+
 def start(run: Path, *more: object, limit: int | None = None, command: str = "search") -> subprocess.Popen[str]:
     """A command in a process of its own; `limit`: the largest file it may write, in bytes."""
 
@@ -445,7 +496,7 @@ def start(run: Path, *more: object, limit: int | None = None, command: str = "se
     )
 
 
-def wait_for(run: Path, epochs: int, process: subprocess.Popen[str]) -> None:
+def wait_for(run: Path, epochs: int, process: subprocess.Popen[str] | Forked) -> None:
     """Until the run has logged some steps (in a file, at the latest at a checkpoint, or in the
     folder at all)."""
     end = time.monotonic() + PATIENCE
@@ -462,7 +513,7 @@ def wait_for(run: Path, epochs: int, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_run_that_goes_on(tmp_path: Path, whole: Path, number: int, status: int) -> None:
     run = tmp_path / "run"
-    process = start(run, *LONG)
+    process = start(run, *LONG) if number == signal.SIGINT else Forked("search", "digits-micro", "--out", run, *LONG)
     wait_for(run, 0, process)
     time.sleep(0.5)
     process.send_signal(number)
@@ -478,10 +529,10 @@ def test_a_signal_leaves_a_run_that_goes_on(tmp_path: Path, whole: Path, number:
 @pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path: Path, whole: Path) -> None:
     run = tmp_path / "run"
-    process = start(run, *LONG)
+    process = Forked("search", "digits-micro", "--out", run, *LONG)
     wait_for(run, 0, process)
     time.sleep(0.5)
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.communicate(timeout=PATIENCE)
     assert enas("resume", run) == 0
     assert log(run) == log(whole)

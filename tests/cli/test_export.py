@@ -425,7 +425,11 @@ WORDS = "--data.train 2000 --network.hidden 8 --retrain.network.hidden 8 --retra
 
 @pytest.mark.slow
 def test_every_line_of_the_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    short_texts: None,
+    in_this_process: None,
 ) -> None:
     """From a search to the files, as docs/export.md has the commands; then its Python."""
     pytest.importorskip("onnxruntime")

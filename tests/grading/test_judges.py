@@ -6,10 +6,12 @@ import dataclasses
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from enas.cli.main import main
+from enas.data.registry import load
 from enas.grading.asked import JudgesWanted
 from enas.grading.judges import JudgeFigures, Judges, judge
 from enas.grading.table import Built, Row, answers_of
@@ -35,13 +37,19 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built.write(tmp_path_factory.mktemp("table") / "table.json.gz")
 
 
+def few_images(name: str, folder: Path | None = None, **settings: Any) -> Any:
+    return load(name, folder, **{**settings, "train": 200, "validation": 100})
+
+
 @pytest.fixture(scope="module")
 def heard(table: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     """What was heard while all judges were asked; the last is what came out."""
     wanted = JudgesWanted(cells=14, passes=(1,), batches=1, steps=(1,), teachers=(8, 64))
     heard: list[object] = []
     out = tmp_path_factory.mktemp("judges")
-    found = judge(PRESET, table, wanted, out, heard.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("enas.runs.plan.load_data", few_images)
+        found = judge(PRESET, table, wanted, out, heard.append)
     assert len(json.loads((out / "judges.json").read_text())["judged"]) == 8
     return [*heard, found]
 

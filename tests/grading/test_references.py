@@ -42,7 +42,8 @@ SMALL = [
 ]
 SMALL_TEXT = [
     *("--data.train", "1500", "--space.num-nodes", "3", "--network.hidden", "8", "--search.epochs", "2"),
-    *("--search.warmup-epochs", "1", "--search.controller-steps", "2", "--derive.samples", "3"),
+    *("--search.warmup-epochs", "1", "--search.controller-steps", "2", "--search.probes", "0"),
+    *("--derive.samples", "3", "--derive.uniform", "3", "--derive.finalists", "0"),
     *("--retrain.epochs", "2", "--retrain.network.hidden", "8", "--retrain.task.test-batch", "64"),
 ]
 
@@ -151,7 +152,9 @@ def test_images_beside_a_resnet(run: Path, in_this_process: None) -> None:
 
 
 @pytest.mark.slow
-def test_text_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_the_whole_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], short_texts: None, in_this_process: None
+) -> None:
     run = tmp_path / "run"
     assert enas("search", "text-rnn", "--out", run, *SMALL_TEXT) == 0
     assert enas("derive", run) == 0

@@ -1,6 +1,6 @@
 """Every command line that `enas reproduce` prints runs to its end, as printed but for flags that
-make it small: the recipe `paper`, networks of its own depth with few filters, a few training steps.
-What comes out fills the row it belongs to."""
+make it small: the recipe `paper`, networks of few filters and cells, two training steps. What comes
+out fills the row it belongs to."""
 
 from __future__ import annotations
 
@@ -20,16 +20,22 @@ from enas.grading.reproduce import paper_settings, survey
 from enas.runs.files import flat, read_json
 
 ROWS = [experiment for table in EXPERIMENTS.values() for experiment in table if experiment.command]
-STEPS, BATCH, VOCABULARY = 3, 6, 200  # of a training from scratch; images; words
+# steps of a training from scratch; images; words of a window, and in all
+STEPS, BATCH, WINDOW, VOCABULARY = 2, 6, 7, 200
 OF_TRAINING = "--retrain.epochs 1"
-OF_SEARCH = "--search.epochs 1 --search.controller-steps 2 --derive.samples 2 --derive.uniform 2 --derive.keep 2"
+OF_SEARCH = "--search.epochs 1 --search.controller-steps 2 --search.probes 3"
+OF_SEARCH += " --derive.samples 2 --derive.uniform 2 --derive.keep 2"
 SIZES = {
     "cifar10": (
         f"--task.batch-size {BATCH} --task.reward-batch {BATCH} --network.filters 4",
         f"--retrain.task.batch-size {BATCH} --retrain.network.filters 4",
     ),
-    "ptb": ("--network.hidden 8", "--retrain.network.hidden 8"),
+    "ptb": (
+        f"--task.bptt {WINDOW} --network.hidden 8",
+        f"--retrain.task.bptt {WINDOW} --retrain.network.hidden 8",
+    ),
 }
+SHALLOW = {"conv_micro": "--network.cells 1 --retrain.network.cells 1"}
 LARGER = 1000  # times the parameters that a reference has here, where the paper's row says its size
 SMALLER = {  # figures of a printed line that are large, and what stands there instead
     r"--parameters \d+": "",
@@ -42,7 +48,7 @@ SMALLER = {  # figures of a printed line that are large, and what stands there i
 def little_data(name: str, folder: Path | None = None, **_: Any) -> ImageData | TextData:
     generator = torch.Generator().manual_seed(0)
     if name == "ptb":
-        words = [torch.randint(VOCABULARY, (n,), generator=generator) for n in (64 * 35 * STEPS, 640, 100)]
+        words = [torch.randint(VOCABULARY, (n,), generator=generator) for n in (64 * WINDOW * STEPS, 640, 100)]
         return TextData("ptb", *words, tuple(map(str, range(VOCABULARY))))
 
     def part(size: int) -> ImagePart:
@@ -60,6 +66,7 @@ def small(line: str, experiment: Experiment) -> list[str]:
     assert program == "enas"
     searching, training = SIZES[experiment.data]
     if command == "search":
+        words += shlex.split(SHALLOW.get(experiment.space, ""))
         words += shlex.split(f"{OF_SEARCH} {searching} {OF_TRAINING} {training}")
     elif experiment.kind == "reference":
         budget = round(1e6 * (experiment.parameters or 0)) // LARGER
@@ -73,7 +80,7 @@ def small(line: str, experiment: Experiment) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("what", [*RUNS, "references"])
 def test_what_reproduce_prints_runs_to_its_end(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: None
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: None, taught_shortly: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("enas.runs.plan.load_data", little_data)

@@ -47,6 +47,9 @@ REGISTERED: dict[str, tuple[SearchSpace, int]] = {
 MICRO, MACRO, RECURRENT = (SPACES[name] for name in ("conv_micro", "conv_macro", "rnn_cell"))
 TWO_NODES = MICRO.make(dataclasses.replace(MICRO.settings(), num_nodes=2))
 SIX_LAYERS = [MACRO.make(dataclasses.replace(MACRO.settings(), num_layers=6, form=form)) for form in ("paper", "released")]
+# of all ops of a space, and few of each
+SMALLER = {"conv_micro": TWO_NODES, "conv_macro": SIX_LAYERS[0]}
+SMALLER |= {name: REGISTERED[name][0] for name in ("nasbench201", "nasbench_macro")}
 SETTINGS: dict[str, tuple[SearchSpace, Any]] = {
     "calibrated twice": (TWO_NODES, MicroSettings(filters=4, cells=1, extra_calibration=True, stem_multiplier=1)),
     "no merge norm": (TWO_NODES, MicroSettings(filters=4, cells=1, merge_norm=False, aux_weight=0.4, dropout=0.5)),
@@ -245,7 +248,8 @@ def test_a_program_and_an_onnx_file_equal_the_child(name: str, monkeypatch: pyte
     elif name == "no path":
         child, arch = without_a_path()
     else:
-        space, settings = SETTINGS.get(name) or (REGISTERED[name][0], BACKBONES[REGISTERED[name][0].backbone].small)
+        space = SMALLER.get(name) or SETTINGS[name][0]
+        settings = SETTINGS[name][1] if name in SETTINGS else BACKBONES[space.backbone].small
         arch = of_all_ops(space) if name in SPACES else space.sample(random.Random(2))
         child = trained(space, settings, arch)
     text = hasattr(child, "vocabulary")

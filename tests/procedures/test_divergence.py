@@ -4,6 +4,7 @@ said and kept."""
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -213,15 +214,21 @@ def test_the_share_of_steps_that_may_be_skipped_is_a_setting() -> None:
     assert [e.metrics.get("skipped_steps") for e in procedure.run() if isinstance(e, EpochEnd)] == [4, None]
 
 
+def skipping(procedure: Search, made: int) -> list[Any]:
+    """All events of a search that skips two steps, and made so many before."""
+    spoil(procedure.task, lambda call: call + made in (1, 7), "gradient")
+    return list(procedure.run())
+
+
+@functools.cache
+def never_stopped() -> list[Any]:
+    return skipping(digits().search(), 0)
+
+
 @pytest.mark.parametrize(
     "stop", [pytest.param(stop, marks=() if stop == 2 else pytest.mark.slow) for stop in (1, 2, 3, 6, 7, 8)]
 )
 def test_a_search_that_skips_resumes_as_if_it_had_not_stopped(stop: int) -> None:
-    def run(procedure: Search, made: int) -> list[Any]:
-        spoil(procedure.task, lambda call: call + made in (1, 7), "gradient")
-        return list(procedure.run())
-
-    whole = run(digits().search(), 0)
     first = digits().search()
     spoil(first.task, lambda call: call in (1, 7), "gradient")
     events = first.run()
@@ -229,7 +236,7 @@ def test_a_search_that_skips_resumes_as_if_it_had_not_stopped(stop: int) -> None
     second = digits().search()
     second.load(first.state())
     trained = sum(isinstance(event, Step) and event.phase == "shared" for event in head)
-    assert [*head, *run(second, trained)] == whole
+    assert [*head, *skipping(second, trained)] == never_stopped()
 
 
 def test_a_run_folder_names_the_skipped_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,29 +328,36 @@ def test_a_training_that_diverges_too_often_ends() -> None:
         list(none.run())
 
 
+# a call in the middle of the second epoch: the seventh event is the end of the first
+WRONG = 7
+
+
+def going_back(procedure: Retrain, made: int) -> list[Any]:
+    """All events of a training that diverges once, and made so many steps before."""
+    spoil(procedure.task, lambda call: call + made == WRONG, "gradient")
+    return list(procedure.run())
+
+
+@functools.cache
+def gone_back(average: str) -> tuple[list[Any], dict[str, torch.Tensor]]:
+    """The events and the weights of a training that was not stopped."""
+    whole = training(digits(), average=average)
+    return going_back(whole, 0), weights(whole.model)
+
+
 @pytest.mark.parametrize("average", ["none", "nt_asgd"])
 @pytest.mark.parametrize("stop", [pytest.param(stop, marks=() if stop == 9 else pytest.mark.slow) for stop in (6, 7, 8, 9)])
 def test_a_training_that_goes_back_resumes_as_if_it_had_not_stopped(stop: int, average: str) -> None:
-    # its call, in the middle of the second epoch: the seventh event is the end of the first
-    wrong = 7
-
-    def run(procedure: Retrain, made: int) -> list[Any]:
-        spoil(procedure.task, lambda call: call + made == wrong, "gradient")
-        return list(procedure.run())
-
-    whole = training(digits(), average=average)
-    events = run(whole, 0)
     first = training(digits(), average=average)
-    spoil(first.task, lambda call: call == wrong, "gradient")
+    spoil(first.task, lambda call: call == WRONG, "gradient")
     going = first.run()
     head = [next(going) for _ in range(stop)]
     second = training(digits(), average=average)
     second.load(first.state())
     made = sum(isinstance(event, TrainStep | RolledBack) for event in head)
-    assert [*head, *run(second, made)] == events
-    assert all(
-        torch.equal(a, b) for a, b in zip(weights(whole.model).values(), weights(second.model).values(), strict=True)
-    )
+    events, whole = gone_back(average)
+    assert [*head, *going_back(second, made)] == events
+    assert all(torch.equal(a, b) for a, b in zip(whole.values(), weights(second.model).values(), strict=True))
 
 
 def test_a_finalist_that_diverges_is_out() -> None:

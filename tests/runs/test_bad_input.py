@@ -7,7 +7,6 @@ import contextlib
 import gzip
 import json
 import os
-import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -314,13 +313,10 @@ def test_run_folders(name: str, run: Path, capsys: pytest.CaptureFixture[str]) -
     assert {file: file.read_bytes() for file in before} == before, "nothing that was there is lost"
 
 
-SOME = 12
-
-
 @pytest.mark.slow
 def test_what_a_foreign_run_says_is_escaped_or_refused(run: Path) -> None:
     """Whatever stands in the place of a value in any file of a run: what is not refused when it is
-    read is on the page, all of it at once and where that is refused one by one."""
+    read is on the page, all of it at once, and where that is refused each half, down to one."""
     attack = '"><form action="https://e.org"><b onclick=x>'
     for name in ("best.json", "compare.json", "retrained.json", "config.json"):
         whole = read_json(run / name)
@@ -339,17 +335,19 @@ def test_what_a_foreign_run_says_is_escaped_or_refused(run: Path) -> None:
             with contextlib.suppress(ValueError):
                 read_run(run)
                 accepted.append(number)
-        shown = 0
-        some = random.Random(0).sample(accepted, min(SOME, len(accepted)))  # a page takes a while
-        for numbers in (accepted, *([number] for number in some)):
+        shown, waiting = 0, [accepted]
+        while waiting:
+            numbers = waiting.pop()
             with_attack(*numbers)
-            with contextlib.suppress(ValueError):
+            try:
                 html = page(read_run(run))
-                shown += 1
-                assert "<form" not in html, (name, numbers)
-                assert "<b onclick" not in html, (name, numbers)
-                if len(numbers) == len(accepted):
-                    break
+            except ValueError:
+                half = len(numbers) // 2
+                waiting += [numbers[:half], numbers[half:]] if half else []
+                continue
+            shown += 1
+            assert "<form" not in html, (name, numbers)
+            assert "<b onclick" not in html, (name, numbers)
         assert shown, f"{name}: nothing was shown, so nothing is known"
         write_sealed(run / name, whole)
 

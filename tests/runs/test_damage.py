@@ -94,8 +94,9 @@ def case(run: Path, file: str, how: str, command: str, said: str, capsys: pytest
 @pytest.mark.slow
 @pytest.mark.parametrize("file", TABLE)
 def test_nothing_is_silently_wrong(file: str, sealed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for how in DAMAGE:
-        for command, said in zip(COMMANDS, TABLE[file], strict=True):
+    for command, said in zip(COMMANDS, TABLE[file], strict=True):
+        # what is not read may be in any state
+        for how in DAMAGE if said else ("cut in half", "missing"):
             run = Path(shutil.copytree(sealed, tmp_path / how / command))
             case(run, file, how, command, said, capsys)
             shutil.rmtree(run)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +43,42 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_are_asked() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(taught, "POLICY_STEPS", 1)
+        patch.setattr(taught, "POOL", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def derived(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run, derived in one process. To be read only."""
+    run = Path(shutil.copytree(searched, tmp_path_factory.mktemp("derived") / "run"))
+    enas.derive(run, workers=1, **TRAININGS)
+    return run
+
+
 @pytest.fixture
-def run(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(taught, "POLICY_STEPS", 1)
-    monkeypatch.setattr(taught, "POOL", 20)
+def run(searched: Path, tmp_path: Path) -> Path:
+    """A run of one's own."""
     return Path(shutil.copytree(searched, tmp_path / "run"))
+
+
+@pytest.fixture
+def derived_copy(derived: Path, tmp_path: Path) -> Path:
+    """A derived run of one's own."""
+    return Path(shutil.copytree(derived, tmp_path / "derived"))
 
 
 def journal(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / short.FILE).read_text().splitlines()]
 
 
-def test_a_derivation_that_was_killed_trains_nothing_twice(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_derivation_that_was_killed_trains_nothing_twice(derived_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after five trainings, the last line of the journal cut: what comes out is what an
     undisturbed one gives, and seven of eight trainings are made in all."""
-    enas.derive(run, workers=1, **TRAININGS)
+    run = derived_copy
     whole = journal(run)
     assert [(line["steps"], line["seed"]) for line in whole] == [(2, 0)] * 6 + [(6, 1)] * 2
     undisturbed = Best.read(run)
@@ -96,14 +118,12 @@ def test_what_is_derived_is_on_record_and_shown(run: Path, capsys: pytest.Captur
 
 
 @pytest.mark.slow
-def test_as_many_processes_as_one_likes_give_the_same(run: Path, tmp_path: Path) -> None:
-    other = shutil.copytree(run, tmp_path / "other")
-    enas.derive(run, workers=1, **TRAININGS)
-    enas.derive(other, workers=2, **TRAININGS)
-    figures = [[(line["id"], line["reward"]) for line in journal(folder)] for folder in (run, other)]
+def test_as_many_processes_as_one_likes_give_the_same(derived: Path, run: Path) -> None:
+    enas.derive(run, workers=2, **TRAININGS)
+    figures = [[(line["id"], line["reward"]) for line in journal(folder)] for folder in (derived, run)]
     assert figures[0] == figures[1]
-    assert Best.read(run).ranked[0].id == Best.read(other).ranked[0].id
-    assert Best.read(other).judged.seconds > 0  # type: ignore[union-attr]
+    assert Best.read(derived).ranked[0].id == Best.read(run).ranked[0].id
+    assert Best.read(run).judged.seconds > 0  # type: ignore[union-attr]
 
 
 def test_other_settings_of_training_do_not_read_the_journal(run: Path) -> None:
@@ -124,9 +144,10 @@ def test_other_settings_of_training_do_not_read_the_journal(run: Path) -> None:
 
 
 def test_rivals_have_the_time_of_the_search_and_the_verdict_names_the_strongest(
-    run: Path, monkeypatch: pytest.MonkeyPatch
+    derived_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enas.derive(run, workers=1, **TRAININGS)
+    run = derived_copy
+    monkeypatch.setattr(rivals, "COUNTED", 40)
     monkeypatch.setattr(rivals, "seconds_at_work", lambda folder: 0.0)
     asked = dict[str, float]()
 

@@ -169,7 +169,7 @@ def test_every_command_takes_it(
 
 
 @pytest.mark.slow
-def test_python_says_the_same(module: str, tmp_path: Path) -> None:
+def test_python_says_the_same(module: str, tmp_path: Path, in_this_process: None) -> None:
     made = sys.modules.get(module) or __import__(module)
     run = enas.search(made.problem(), out=tmp_path / "run", epochs=16)
     run.derive(samples=4, finalists=2, finalist_steps=4)
