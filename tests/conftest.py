@@ -105,7 +105,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def taught_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
     """What short trainings teach is asked of few architectures, and rivals have two seconds."""
-    for name, few in (("POOL", 40), ("POLICY_STEPS", 5)):
+    for name, few in (("POOL", 40), ("POLICY_STEPS", 5), ("SHORTLISTED", 1)):
         monkeypatch.setattr(f"enas.procedures.taught.{name}", few)
     monkeypatch.setattr("enas.grading.rivals.COUNTED", 40)
     monkeypatch.setattr("enas.grading.rivals.equal_seconds", lambda trainings: 2.0)

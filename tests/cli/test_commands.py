@@ -30,7 +30,7 @@ from enas.runs.presets.registry import PRESETS
 SEEDS = (0, 1)
 FEW = "--search.epochs 2 --search.warmup-epochs 1 --search.controller-steps 2 --search.architectures 2 --derive.samples 4"
 # tests run side by side: threads would wait
-FEW += " --derive.keep 2 --derive.uniform 3 --retrain.epochs 1 --threads 1"
+FEW += " --derive.keep 2 --derive.uniform 3 --retrain.epochs 1 --search.probes 3 --threads 1"
 IMAGES = "--data.train 60 --data.validation 40 --task.batch-size 20 --task.reward-batch 20 --retrain.task.batch-size 20"
 IMAGES += " --network.filters 4 --retrain.network.filters 4"
 WORDS = "--data.train 2000 --network.hidden 8 --retrain.network.hidden 8 --retrain.task.test-batch 64 --space.num-nodes 2"
@@ -97,14 +97,10 @@ def load_few(name: str, folder: Path | None = None, **settings: Any) -> Any:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: None) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: None, taught_shortly: None) -> Path:
     """An empty working folder, for commands without processes, each of which would load torch and
-    all of the data again. What short trainings teach is asked of few, and rivals have two seconds."""
+    all of the data again."""
     monkeypatch.chdir(tmp_path)
-    for name, few in (("POOL", 40), ("POLICY_STEPS", 5), ("SHORTLISTED", 1)):
-        monkeypatch.setattr(f"enas.procedures.taught.{name}", few)
-    monkeypatch.setattr("enas.grading.rivals.COUNTED", 40)
-    monkeypatch.setattr("enas.grading.rivals.equal_seconds", lambda trainings: 2.0)
     return tmp_path
 
 
