@@ -174,6 +174,8 @@ def test_a_judge_that_is_wrong_is_found_out() -> None:
         assert judged.taus["parameters"].value == pytest.approx(sign)
     everything = sorted(map(truth, space.samples(random.Random(9), 2000)[0]))
     assert min(found.values()) > everything[int(0.99 * len(everything))]
+    judged, _ = rounds(space, Lab(truth), judge=lambda arch: 1.0)  # that says the same of all
+    assert set(judged.taus) == {"prediction"}
 
 
 def test_a_correction_says_how_sure_it_is() -> None:

@@ -257,10 +257,12 @@ class Taught:
 
     def judged(self) -> Judged:
         """Returns how well each judge ranked what was trained: Kendall's tau with the rewards, in
-        its 95 % interval. The prediction is that of before the training was made."""
+        its 95 % interval. The prediction is that of before the training was made. A judge that says
+        the same of all, as the number of parameters does of recurrent cells, ranks nothing."""
         later = list(self.predicted)
         said = {name: [self.says(name, arch) for arch in self.outcomes] for name in self.judges}
-        taus = {name: self._tau(values, list(self.outcomes)) for name, values in said.items()}
+        ranks = {name: values for name, values in said.items() if len(set(values)) > 1}
+        taus = {name: self._tau(values, list(self.outcomes)) for name, values in ranks.items()}
         if len(later) >= LEAST_TRAININGS:
             taus["prediction"] = self._tau([self.predicted[arch] for arch in later], later)
         return Judged(taus, len(self.outcomes), len(later), self.spent(), tuple(self.ranked()))

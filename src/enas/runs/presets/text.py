@@ -180,9 +180,9 @@ def text_rnn_quick() -> TextConfig:
         data=TextSettings(dataset="topics"),
         task=task,
         search=SearchSettings(
-            epochs=10, warmup_epochs=5, children=2, controller_steps=15, architectures=8, optimizer=optimizer
+            epochs=8, warmup_epochs=4, children=2, controller_steps=15, architectures=8, optimizer=optimizer
         ),
         strategy=like.strategy,
         derive=DeriveSettings(samples=40, draw="both", uniform=0, trainings=20, rounds=4, finalists=0, finalist_steps=150),
-        retrain=RetrainConfig(epochs=8, train_on="train", optimizer=optimizer, network=network, task=task),
+        retrain=RetrainConfig(epochs=4, train_on="train", optimizer=optimizer, network=network, task=task),
     )
