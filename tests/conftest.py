@@ -22,7 +22,8 @@ import pytest
 # Tests are small and run side by side: threads would only wait for each other. Read when torch is
 # loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command sets it: threads that wait sleep
+# As the command sets it: threads that wait sleep.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # the key of runs that name code
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="enas-tests-")
 

@@ -36,7 +36,18 @@ from enas.runs.files import FAULT, read_json
 
 SHORT = (
     *("--search.epochs", "2", "--search.warmup-epochs", "1", "--search.controller-steps", "2", "--search.probes", "3"),
-    *("--search.architectures", "2", "--derive.samples", "3", "--derive.keep", "2", "--derive.finalists", "0"),
+    *(
+        "--search.architectures",
+        "2",
+        "--derive.samples",
+        "3",
+        "--derive.keep",
+        "2",
+        "--derive.finalists",
+        "0",
+        "--derive.trainings",
+        "0",
+    ),
     *("--derive.uniform", "3", "--retrain.epochs", "2", "--threads", "1", "--device", "cpu"),
 )
 IMAGES = (

@@ -28,7 +28,7 @@ from laws import one_line
 PAGE = ROOT / "docs" / "plugins.md"
 FEW = "--search.epochs 1 --search.warmup-epochs 0 --search.controller-steps 1 --search.architectures 2 --data.train 40"
 FEW += " --task.batch-size 20 --task.reward-batch 20 --network.filters 4 --threads 1 --device cpu"
-FEW += " --derive.samples 2 --derive.keep 2 --derive.finalists 0 --derive.uniform 0"
+FEW += " --derive.samples 2 --derive.keep 2 --derive.finalists 0 --derive.trainings 0 --derive.uniform 0"
 FEW += " --retrain.epochs 1 --retrain.network.filters 4"
 REGISTRIES: tuple[Registry[object], ...] = (SPACES, BACKBONES, STRATEGIES, OPS, DATASETS, PRESETS, TASKS)  # type: ignore[assignment]
 

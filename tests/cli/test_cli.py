@@ -37,7 +37,7 @@ SMALL = [
         "--derive.samples",
         "4",
     ),
-    *("--derive.draw", "policy", "--derive.finalists", "0", "--derive.uniform", "30"),
+    *("--derive.draw", "policy", "--derive.finalists", "0", "--derive.trainings", "0", "--derive.uniform", "30"),
     *("--derive.keep", "3", "--retrain.epochs", "2", "--retrain.network.filters", "4", "--retrain.task.batch-size", "20"),
 ]
 LONG = [*SMALL, "--search.epochs", "7"]

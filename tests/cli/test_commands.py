@@ -40,8 +40,8 @@ FINALS = "--derive.finalists 2 --derive.finalist-steps 3"
 # What makes a line small: a pattern, and the flags that are added where it matches.
 REDUCED = (
     (r"enas search (digits|scattered|cifar10)-micro", f"{FEW} {IMAGES} --space.num-nodes 2"),
-    (r"enas search scattered-micro", TAUGHT),
-    (r"enas search (?!scattered)\w+-(micro|macro|rnn)|enas search nasbench", FINALS),
+    (r"enas search (scattered-micro|text-rnn)", TAUGHT),
+    (r"enas search (?!scattered|text)\w+-(micro|macro|rnn)|enas search nasbench", FINALS),
     (r"enas search (digits|cifar10)-macro", f"{FEW} {IMAGES} --space.num-layers 3"),
     (r"enas search nasbench201", f"{FEW} {IMAGES}"),
     (r"enas search (text|ptb)-rnn", f"{FEW} {WORDS}"),

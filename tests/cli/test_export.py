@@ -414,10 +414,8 @@ def test_architecture_files_say_where_they_come_from(run: Path, tmp_path: Path) 
 
 # ---------------------------------------------------------------- docs
 SMALL = "--search.epochs 2 --search.warmup-epochs 1 --search.controller-steps 2 --search.architectures 2 --search.probes 0"
-SMALL += (
-    " --derive.samples 4 --derive.keep 2 --derive.uniform 0 --derive.draw policy --derive.finalists 0 --retrain.epochs 1"
-)
-SMALL += " --threads 1 --space.num-nodes 2"
+SMALL += " --derive.samples 4 --derive.keep 2 --derive.uniform 0 --derive.draw policy --derive.finalists 0"
+SMALL += " --derive.trainings 0 --retrain.epochs 1 --threads 1 --space.num-nodes 2"
 IMAGES = "--data.train 60 --data.validation 40 --task.batch-size 20 --task.reward-batch 20 --retrain.task.batch-size 20"
 IMAGES += " --network.filters 4 --retrain.network.filters 4"
 WORDS = "--data.train 2000 --network.hidden 8 --retrain.network.hidden 8 --retrain.task.test-batch 64"

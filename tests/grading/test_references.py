@@ -37,13 +37,13 @@ IMAGE_MODELS = [name for name, entry in REFERENCES.items() if entry.task == "ima
 SMALL = [
     *("--space.num-nodes", "2", "--network.filters", "4", "--data.train", "60", "--data.validation", "40"),
     *("--task.batch-size", "20", "--search.epochs", "1", "--search.warmup-epochs", "1", "--derive.samples", "3"),
-    *("--derive.draw", "policy", "--derive.finalists", "0"),
+    *("--derive.draw", "policy", "--derive.finalists", "0", "--derive.trainings", "0"),
     *("--retrain.epochs", "1", "--retrain.network.filters", "4", "--retrain.task.batch-size", "20"),
 ]
 SMALL_TEXT = [
     *("--data.train", "1500", "--space.num-nodes", "3", "--network.hidden", "8", "--search.epochs", "2"),
     *("--search.warmup-epochs", "1", "--search.controller-steps", "2", "--search.probes", "0"),
-    *("--derive.samples", "3", "--derive.uniform", "3", "--derive.finalists", "0"),
+    *("--derive.samples", "3", "--derive.uniform", "3", "--derive.finalists", "0", "--derive.trainings", "0"),
     *("--retrain.epochs", "2", "--retrain.network.hidden", "8", "--retrain.task.test-batch", "64"),
 ]
 

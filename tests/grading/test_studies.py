@@ -266,7 +266,7 @@ def enas(*args: Any) -> int:
 SMALL_RUN = (
     "--epochs", 2, "--search.warmup-epochs", 1, "--search.controller-steps", 2, "--search.architectures", 2,
     "--search.probes", 0, "--derive.samples", 3, "--derive.keep", 2, "--derive.uniform", 0, "--retrain.epochs", 1,
-    "--derive.draw", "policy", "--derive.finalists", 0, "--threads", 1,
+    "--derive.draw", "policy", "--derive.finalists", 0, "--derive.trainings", 0, "--threads", 1,
 )  # fmt: skip
 
 

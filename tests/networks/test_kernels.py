@@ -229,7 +229,8 @@ def test_a_training_has_the_losses_of_torchs_own_kernels(make: Callable[[], Supe
 
 @pytest.mark.slow
 def test_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steady state takes no new pages. In a process of its own, for the setting stays."""
+    """Steady state takes no new pages: otherwise it would take 40 blocks of 2,930 each. A system that
+    is short of memory may take some away once. In a process of its own, for the setting stays."""
     if sys.platform != "linux":
         pytest.skip("glibc is Linux's")
     code = """
@@ -248,7 +249,7 @@ pages(); before = pages(); print(pages() - before)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     if done.returncode == 77:
         pytest.skip("the C library has no mallopt")
-    assert int(done.stdout) < 100, "blocks went back to the system"
+    assert int(done.stdout) < 20_000, "blocks went back to the system"
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
     assert not kernels.keep_memory(), "what the user has set up is left alone"
 
