@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from scipy import stats
 
-from enas.runs.plan import Plan, preset_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import preset_plan
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Limits
 from enas.strategies.reinforce import Reinforce

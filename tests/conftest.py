@@ -127,7 +127,7 @@ def plans_have_one_thread() -> Iterator[None]:
     """Where a preset does not say how many, a plan takes all cores, which other workers use."""
     with pytest.MonkeyPatch.context() as patch:
         if "torch" in sys.modules:
-            patch.setattr("enas.runs.plan.cores", lambda: 1)
+            patch.setattr("enas.runs.planning.cores", lambda: 1)
         yield
 
 
@@ -139,16 +139,20 @@ def bootstraps_are_short() -> None:
     coefficient.__defaults__ = (0, 40)
 
 
+# Of the validation and the test part, images or tokens: the first so many.
+SCORED = {"images": 200, "tokens": 2000}
+
+
 @pytest.fixture
-def short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a text, the validation and the test part are long, however little is trained on: the first
-    2,000 tokens are scored. A text that several commands read is read once."""
+def few_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The validation and the test part are large, however little is trained on: their beginnings are
+    scored. What several commands read is read once."""
     from enas.data.registry import load
 
     @functools.cache
     def load_few(*args: Any, **settings: Any) -> Any:
         data = load(*args, **settings)
-        few = 2000 if hasattr(data, "vocabulary") else None
-        return dataclasses.replace(data, validation=data.validation[:few], test=data.test[:few]) if few else data
+        few = SCORED["tokens" if hasattr(data, "vocabulary") else "images"]
+        return dataclasses.replace(data, validation=data.validation[:few], test=data.test[:few])
 
     monkeypatch.setattr("enas.runs.plan.load_data", load_few)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from enas.runs.cost import cost
     from enas.runs.export import export
     from enas.runs.models import marks_of, reference_for, sizes
-    from enas.runs.plan import Plan, make_plan
+    from enas.runs.plan import Plan
+    from enas.runs.planning import make_plan
     from enas.runs.resume import resume
     from enas.runs.retrain import retrain, retrain_best
     from enas.spaces.architecture import Architecture
@@ -78,7 +79,7 @@ PUBLIC = {
     "reference_for": "enas.runs.models:reference_for",
     "sizes": "enas.runs.models:sizes",
     "Plan": "enas.runs.plan:Plan",
-    "make_plan": "enas.runs.plan:make_plan",
+    "make_plan": "enas.runs.planning:make_plan",
 }
 
 

@@ -25,18 +25,8 @@ from enas.spaces.published import named
 SMALL = [
     *("--space.num-nodes", "2", "--network.filters", "4", "--data.train", "60", "--data.validation", "40"),
     *("--task.batch-size", "20", "--task.reward-batch", "20", "--search.epochs", "3", "--search.warmup-epochs", "1"),
-    *(
-        "--search.children",
-        "1",
-        "--search.controller-steps",
-        "2",
-        "--search.architectures",
-        "2",
-        "--search.probes",
-        "3",
-        "--derive.samples",
-        "4",
-    ),
+    *("--search.children", "1", "--search.controller-steps", "2", "--search.architectures", "2"),
+    *("--search.probes", "3", "--derive.samples", "4"),
     *("--derive.draw", "policy", "--derive.finalists", "0", "--derive.trainings", "0", "--derive.uniform", "30"),
     *("--derive.keep", "3", "--retrain.epochs", "2", "--retrain.network.filters", "4", "--retrain.task.batch-size", "20"),
 ]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import gzip
 import json
 import os
@@ -23,7 +22,6 @@ import soak
 from documented import DEMOS, ROOT, excluded, makefile, markdown, python_blocks, readme
 from enas.cli.commands import COMMANDS
 from enas.cli.main import main, usage
-from enas.data.registry import load
 from enas.runs.presets import micro
 from enas.runs.presets.registry import PRESETS
 
@@ -61,8 +59,6 @@ REPLACED = (
     (r"--highest-filters 512", "--highest-filters 16"),
     (r"--budget \S+", "--budget 4s"),
 )
-# of the validation and the test part, images or tokens: the first so many
-SCORED = {"cifar10": 200, "ptb": 2000}
 TABLES = {"FILE": "nasbench201.csv.gz", "JSON": "nasbench_macro_cifar10.json.gz"}
 NEEDS_DERIVED = ("retrain", "compare", "oracle")
 
@@ -88,14 +84,6 @@ def enas(line: str) -> None:
     print(f"{time.monotonic() - began:.1f} s: {line}")
 
 
-@functools.cache
-def load_few(name: str, folder: Path | None = None, **settings: Any) -> Any:
-    """A data set whose large parts are SCORED long; what several commands read is read once."""
-    data = load(name, folder, **settings)
-    few = SCORED.get(name)
-    return dataclasses.replace(data, validation=data.validation[:few], test=data.test[:few]) if few else data
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: None, taught_shortly: None) -> Path:
     """An empty working folder, for commands without processes, each of which would load torch and
@@ -107,8 +95,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: Non
 def with_data(folder: Path, request: pytest.FixtureRequest) -> None:
     """The folder `data` that the README downloads into, and the tables of the benchmarks, FILE and
     JSON."""
-    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
-    monkeypatch.setattr("enas.runs.plan.load_data", load_few)
+    request.getfixturevalue("few_are_scored")
     data_dir: Path = request.getfixturevalue("data_dir")
     cifar10: Path = request.getfixturevalue("cifar10_dir")
     (folder / "data").mkdir()

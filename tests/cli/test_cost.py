@@ -12,7 +12,8 @@ import pytest
 from enas.cli.main import main
 from enas.networks.cost import EVERYTHING_ELSE
 from enas.runs.cost import with_latencies
-from enas.runs.plan import Plan, problem_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import problem_plan
 from enas.runs.results import Best
 from laws import one_line
 

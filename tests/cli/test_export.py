@@ -25,7 +25,8 @@ from enas.data.settings import DataSettings
 from enas.networks.registry import BACKBONES
 from enas.runs import export as exporting
 from enas.runs.export import export
-from enas.runs.plan import Plan, preset_plan, problem_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import preset_plan, problem_plan
 from enas.runs.retrain import retrain
 from enas.spaces.architecture import VERSION, Architecture
 from enas.spaces.registry import SPACES
@@ -426,7 +427,7 @@ def test_every_line_of_the_page(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    short_texts: None,
+    few_are_scored: None,
     in_this_process: None,
 ) -> None:
     """From a search to the files, as docs/export.md has the commands; then its Python."""

@@ -25,7 +25,8 @@ from enas.data.images import PARTS, ImageData, stratified_order
 from enas.data.pictures import Frame, Packed, Unreadable, as_bytes, decoded, fitted, kind_of, quiet
 from enas.data.registry import load
 from enas.data.tables import load_table
-from enas.runs.plan import Plan, make_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import make_plan
 from enas.tasks.image_classification import ImageClassification, class_weights
 from enas.tasks.settings import ImageClassificationSettings
 from laws import one_line

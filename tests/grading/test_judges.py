@@ -15,7 +15,7 @@ from enas.data.registry import load
 from enas.grading.asked import JudgesWanted
 from enas.grading.judges import JudgeFigures, Judges, judge
 from enas.grading.table import Built, Row, answers_of
-from enas.runs.plan import make_plan
+from enas.runs.planning import make_plan
 from enas.runs.settings import to_dict
 
 PRESET = "scattered-micro"

@@ -22,7 +22,8 @@ from enas.grading.studies import STUDIES, drawn, single_changes
 from enas.grading.verdict import drawn_for
 from enas.procedures.derive import preferred
 from enas.runs.files import read_json
-from enas.runs.plan import Plan, preset_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import preset_plan
 from enas.runs.results import Best, Result
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Limits

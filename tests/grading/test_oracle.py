@@ -23,7 +23,7 @@ from enas.grading.opened import OpenedRun
 from enas.grading.oracle import Table, Truth, play, read_table
 from enas.grading.ranking import Grade, grade
 from enas.procedures.statistics import coefficient, difference, interval, kendall, rank, spearman
-from enas.runs.plan import make_plan
+from enas.runs.planning import make_plan
 from enas.runs.presets import registry as presets
 from enas.runs.search import search_plan
 from enas.spaces.architecture import Architecture

@@ -27,7 +27,7 @@ from enas.networks.settings import MacroSettings, MicroSettings
 from enas.procedures.events import Diverged
 from enas.runs.compared import Compared, Disabled
 from enas.runs.folder import RunFolder
-from enas.runs.plan import make_plan
+from enas.runs.planning import make_plan
 from enas.runs.results import Result
 from enas.spaces.architecture import Reference, model_from_dict
 from enas.spaces.published import named
@@ -153,7 +153,7 @@ def test_images_beside_a_resnet(run: Path, in_this_process: None) -> None:
 
 @pytest.mark.slow
 def test_text_the_whole_way(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], short_texts: None, in_this_process: None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], few_are_scored: None, in_this_process: None
 ) -> None:
     run = tmp_path / "run"
     assert enas("search", "text-rnn", "--out", run, *SMALL_TEXT) == 0

@@ -23,7 +23,7 @@ from enas.grading.studies import STUDIES, Study, drawn, single_changes
 from enas.grading.verdict import verdict
 from enas.procedures.ensemble import Ensemble
 from enas.runs.files import read_json
-from enas.runs.plan import make_plan
+from enas.runs.planning import make_plan
 from enas.runs.presets import registry as presets
 from enas.runs.records import Learned, learned
 from enas.spaces.architecture import Architecture, Reference

@@ -19,7 +19,8 @@ from enas.grading import table as tables
 from enas.grading.asked import TableWanted
 from enas.grading.table import Built, Row, answered, answers_of, build, components, drawn, summary
 from enas.runs.jobs import Job
-from enas.runs.plan import Plan, make_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import make_plan
 from enas.runs.results import Result
 from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture

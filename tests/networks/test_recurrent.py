@@ -30,7 +30,7 @@ from enas.procedures.derive import recalibrated
 from enas.procedures.events import EpochEnd, TrainEpochEnd
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
-from enas.runs.plan import make_plan
+from enas.runs.planning import make_plan
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Architecture
 from enas.spaces.published import named

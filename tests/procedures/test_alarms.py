@@ -17,7 +17,7 @@ from enas.procedures.alarms import alarms, largest_entropy, probed
 from enas.procedures.events import EpochEnd
 from enas.procedures.search import Search
 from enas.procedures.settings import SearchSettings
-from enas.runs.plan import make_plan
+from enas.runs.planning import make_plan
 from enas.spaces.conv_macro import conv_macro
 from enas.spaces.conv_micro import conv_micro
 from enas.spaces.nasbench201 import nasbench201

@@ -23,7 +23,8 @@ from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
 from enas.procedures.settings import DeriveSettings
 from enas.runs.files import read_lines
-from enas.runs.plan import Plan, make_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import make_plan
 from enas.runs.search import search_plan
 
 # at which of all training losses, counted from 0, something goes wrong

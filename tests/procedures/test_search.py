@@ -26,7 +26,8 @@ from enas.procedures.settings import DeriveSettings, OptimizerSettings
 from enas.runs.files import read_lines
 from enas.runs.folder import RunFolder
 from enas.runs.loop import silent
-from enas.runs.plan import Plan, make_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import make_plan
 from enas.runs.presets import registry as presets
 from enas.runs.search import search_plan
 from enas.runs.settings import difference, from_dict, to_dict

@@ -88,7 +88,7 @@ class Pool:
 
 
 def test_an_error_in_one_worker_stops_the_others_in_good_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from enas.runs.plan import make_plan
+    from enas.runs.planning import make_plan
 
     monkeypatch.setattr(jobs, "ProcessPoolExecutor", Pool)
     asked = [jobs.Job(named("enas_micro"), tmp_path / str(seed), seed) for seed in range(3)]

@@ -13,7 +13,8 @@ from enas.cli.main import main
 from enas.plugins import NoSettings, entry_of, load, settings_type
 from enas.runs.before import PARTS
 from enas.runs.files import read_lines
-from enas.runs.plan import Plan, make_plan, preset_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import make_plan, preset_plan
 from enas.runs.presets.registry import PRESETS
 from enas.runs.search import planned
 from enas.strategies.evolution import EvolutionSettings

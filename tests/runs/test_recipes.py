@@ -8,7 +8,7 @@ import functools
 import math
 import random
 from collections.abc import Iterator
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -19,11 +19,12 @@ from enas.data.images import ImageData, ImagePart
 from enas.data.settings import DataSettings
 from enas.grading.paper import EXPERIMENTS
 from enas.procedures.optimizer import learning_rate, make_optimizer, update
-from enas.runs.plan import Plan, make_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import make_plan
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Reference
 
-STEPS, NETWORKS = 10, 1
+STEPS = 10
 PRESETS_OF = {"ptb": "ptb-rnn", "cifar10": "cifar10-micro"}
 RECIPES = [(name, recipe) for name, preset in presets.PRESETS.items() for recipe in preset.recipes]
 
@@ -105,12 +106,11 @@ def test_a_recipe_trains(preset: str, recipe: str, final: bool) -> None:
     plan = small(preset, recipe)
     data = digits_like_cifar() if preset.startswith(("cifar10", "nasbench")) else plan.load_data()
     task = plan.task(data, plan.settings.retrain.task if final else plan.settings.task)
-    runs = [list(losses(plan, task, final, seed)) for seed in range(NETWORKS)]
+    run = list(losses(plan, task, final, 0))
     network = plan.settings.retrain.network if final else plan.settings.network
     knowing_nothing = math.log(task.dimensions.get("classes") or task.dimensions["vocabulary"])
     # the auxiliary head knows nothing either
     knowing_nothing *= 1 + getattr(network, "aux_weight", 0.0)
-    assert all(math.isfinite(loss) for run in runs for loss in run)
-    assert median(run[0] for run in runs) < 2 * knowing_nothing
+    assert all(map(math.isfinite, run))
     # A rate for mean losses overshoots on one batch now and then, but not five times in a row.
-    assert median(min(run[-5:]) - run[0] for run in runs) < 0
+    assert min(run[-5:]) < run[0] < 2 * knowing_nothing

@@ -34,7 +34,7 @@ from enas.procedures.settings import OptimizerSettings, RetrainSettings, SearchS
 from enas.runs.files import read_lines
 from enas.runs.folder import RunFolder
 from enas.runs.loop import drive, never, silent
-from enas.runs.plan import make_plan
+from enas.runs.planning import make_plan
 from enas.spaces.architecture import Architecture
 from enas.spaces.decisions import OpChoice
 from enas.state import State

@@ -26,7 +26,8 @@ from enas.networks.own import Child, OwnNetwork
 from enas.procedures.preview import Cost
 from enas.procedures.search import Search
 from enas.runs.files import read_lines
-from enas.runs.plan import Plan, problem_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import problem_plan
 from enas.runs.resume import resume
 from enas.runs.search import search_plan
 from enas.spaces.registry import space_of

@@ -44,7 +44,7 @@ def compare(args: list[str]) -> int:
     from enas.grading.compare import compare_opened
     from enas.grading.opened import OpenedRun
     from enas.runs.compared import Compared
-    from enas.runs.plan import preset_plan
+    from enas.runs.planning import preset_plan
     from enas.runs.presets import registry as presets
     from enas.runs.settings import retrain_types_of
 

@@ -58,7 +58,7 @@ def table(args: list[str]) -> int:
     from enas.grading.table import build
     from enas.runs.jobs import side_by_side
     from enas.runs.loop import after
-    from enas.runs.plan import make_plan
+    from enas.runs.planning import make_plan
 
     plan = make_plan(flags.what, flags.recipe, seed=flags.seed, data=flags.data, device=flags.device)
     wanted = TableWanted(**{name: getattr(flags, name) for name in TableWanted.__dataclass_fields__})

@@ -25,7 +25,8 @@ from enas.grading.case import Asked, Case, Draw, Result, finding_of
 from enas.grading.laws import require
 from enas.networks.registry import BACKBONES
 from enas.plugins import entry_of, load
-from enas.runs.plan import Plan, preset_plan, problem_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import preset_plan, problem_plan
 from enas.runs.presets.registry import PRESETS
 from enas.runs.settings import Preset
 from enas.spaces.architecture import Architecture

@@ -35,7 +35,8 @@ from enas.procedures.scores import SCORES, Score, untrained_score
 from enas.procedures.settings import LEAST_TRAININGS
 from enas.procedures.statistics import Ranking, rank
 from enas.procedures.taught import Short
-from enas.runs.plan import Plan, make_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import make_plan
 from enas.runs.short import outcome
 from enas.runs.values import File, Value
 from enas.spaces.architecture import Architecture

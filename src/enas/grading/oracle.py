@@ -43,7 +43,7 @@ from enas.procedures.statistics import Interval, difference, interval
 from enas.ranges import check_name
 from enas.reading import from_json, read_whole
 from enas.runs.compared import Compared
-from enas.runs.plan import preset_plan
+from enas.runs.planning import preset_plan
 from enas.runs.presets.registry import config_of, preset_for
 from enas.runs.process import versions
 from enas.runs.results import Best

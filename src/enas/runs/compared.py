@@ -1,5 +1,5 @@
-"""What a search was worth, as the frozen values of compare.json: verdict, ledger, studies. No torch
-in here."""
+"""compare.json says what a search was worth: these frozen values are its verdict, its ledger and
+its studies. They need no torch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Verdict(Value):
     diverged_references: tuple[str, ...] = ()
     rival: Rival | None = None  # the strongest, where any was trained
     limits: str = ""
-    """What all architectures obey, in words."""
+    """The limits that all architectures obey, in words."""
     acceptance: float = 1.0
     """Share of the random architectures drawn that do; others were drawn anew."""
 
@@ -196,7 +196,7 @@ class StudyResult(Value):
 
 @dataclass(frozen=True)
 class Compared(File):
-    """What a search was worth."""
+    """compare.json says what a search was worth."""
 
     FILE: ClassVar[str] = "compare.json"
     BESIDE: ClassVar[frozenset[str]] = frozenset(("version", "skip_rate"))

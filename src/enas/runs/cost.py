@@ -17,7 +17,8 @@ from enas.networks.cost import Bill, OwnBill, answered, example_of
 from enas.procedures.latency import LatencySettings, clock_of, measure, timed
 from enas.runs.files import read_json, write_json
 from enas.runs.folder import RunFolder
-from enas.runs.plan import Plan, latencies_of, preset_plan, problem_plan
+from enas.runs.plan import Plan, latencies_of
+from enas.runs.planning import preset_plan, problem_plan
 from enas.runs.presets.registry import preset_for
 from enas.runs.process import machine, prepare, versions
 from enas.runs.results import Best

@@ -33,7 +33,8 @@ from enas.ranges import check_name
 from enas.runs.architectures import architecture_of, best_of
 from enas.runs.files import write_atomically
 from enas.runs.folder import RunFolder
-from enas.runs.plan import Plan, preset_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import preset_plan
 from enas.runs.presets import registry as presets
 from enas.runs.process import versions
 from enas.runs.results import Result, Retrained

@@ -13,7 +13,8 @@ from enas.networks.registry import BACKBONES
 from enas.networks.settings import RecurrentSettings
 from enas.plugins import entry_of
 from enas.runs.architectures import is_run
-from enas.runs.plan import Plan, preset_plan, reference_entry
+from enas.runs.plan import Plan, reference_entry
+from enas.runs.planning import preset_plan
 from enas.runs.presets import registry as presets
 from enas.runs.results import Best
 from enas.spaces.architecture import Architecture, Reference

@@ -12,7 +12,8 @@ from torch import nn
 from enas.runs.files import read_json
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, silent
-from enas.runs.plan import Plan, problem_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import problem_plan
 from enas.runs.search import search_plan
 from enas.runs.settings import Settings, from_dict
 from enas.spaces.architecture import Architecture

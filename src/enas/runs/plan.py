@@ -26,28 +26,24 @@ from enas.networks.registry import BACKBONES
 from enas.networks.supernet import Supernet
 from enas.plugins import NoSettings, entry_of
 from enas.procedures.search import Search
-from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.ranges import THREADS, check_name
 from enas.runs.before import upgraded
 from enas.runs.files import blaming
 from enas.runs.folder import RunFolder
 from enas.runs.presets import registry as presets
-from enas.runs.process import cores, machine, prepare, versions
+from enas.runs.process import machine, prepare, versions
 from enas.runs.records import Config as Recorded
-from enas.runs.settings import Config, Names, RetrainConfig, Settings, as_recorded, to_dict
+from enas.runs.settings import Names, Settings, as_recorded, to_dict
 from enas.runs.values import VERSION
 from enas.spaces.architecture import Architecture, Reference
 from enas.spaces.costs import Costs, CostTerm, Limits
-from enas.spaces.own import OwnSpaceSettings
 from enas.spaces.registry import SPACES, make_space, settings_of
 from enas.spaces.space import SearchSpace
 from enas.state import Record, Values, seeded
 from enas.strategies.registry import STRATEGIES
-from enas.strategies.settings import ReinforceSettings
 from enas.strategies.strategy import Strategy
 from enas.tasks.metrics import METRICS, Metric
 from enas.tasks.registry import TASKS
-from enas.tasks.settings import OwnDataSettings, OwnTaskSettings
 from enas.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -354,45 +350,6 @@ def reference_entry(name: str, task: str) -> ReferenceEntry:
     return REFERENCES[name]
 
 
-def preset_plan(
-    preset: str,
-    recipe: str | None = None,
-    settings: Settings | None = None,
-    seed: int = 0,
-    device: str | None = None,
-    strategy: str | None = None,
-) -> Plan:
-    """Returns the plan of a preset, before anything is checked on this machine.
-
-    None picks: the preset's default recipe, the recipe's settings and strategy, a GPU where there
-    is one. The number of threads is the preset's. Where it has none: all cores, or one beside a
-    GPU, because what is left for them is small.
-    """
-    entry = presets.preset(preset)
-    recipe = recipe or entry.default
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    threads = entry.threads or (1 if device.startswith("cuda") else cores())
-    settings = settings or presets.config_of(preset, recipe)
-    return Plan(preset, recipe, entry.names, settings, seed, None, device, threads).with_strategy(
-        strategy or entry.names.strategy
-    )
-
-
-def make_plan(
-    preset: str,
-    recipe: str | None = None,
-    settings: Settings | None = None,
-    seed: int = 0,
-    data: str | Path | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    strategy: str | None = None,
-) -> Plan:
-    """Returns the plan of a preset, ready for this machine; None as in `preset_plan`. ValueError
-    where the data's folder is missing, or the device cannot be used."""
-    return preset_plan(preset, recipe, settings, seed, device, strategy).on(data, device, threads)
-
-
 def latencies_of(table: Values, plan: Plan) -> dict[str, float]:
     """Returns the seconds of each kind of address; ValueError where the table is of another
     network."""
@@ -417,47 +374,3 @@ def own_data(path: str, settings: DataclassInstance) -> OwnData:
     from enas.tasks.problem import problem_of
 
     return OwnData(problem_of(path), settings)  # type: ignore[arg-type]
-
-
-def problem_plan(path: str, seed: int = 0, device: str | None = None, strategy: str | None = None) -> Plan:
-    """Returns the plan of a problem, `module:function`, by settings that suit a small network.
-
-    AdamW at 1e-3 on one cosine, batches of 64, and as many passes as make about 2,000 training
-    steps, 4 to 100; half of them warm up. 15 % of `train` each are kept back for validation and
-    test where the problem has none. ValueError where it is no problem, or its network holds no
-    choice.
-    """
-    from enas.tasks.problem import BATCH_SIZE, problem_of
-
-    problem = problem_of(path)
-    train, data = problem.examples["train"], OwnDataSettings()
-    wanted: dict[str, Any] = {"kind": "adamw", "schedule": "cosine", "learning_rate": 1e-3, "min_learning_rate": 0.0}
-    wanted |= {"weight_decay": 0.01, **problem.optimizer}
-    optimizer = OptimizerSettings(**wanted)
-    batch_size = problem.batch_size or train.batch_size or BATCH_SIZE
-    task = OwnTaskSettings(batch_size=batch_size, workers=train.workers, metric=problem.metric.name)
-    kept = sum(
-        share for part, share in (("validation", data.validation), ("test", data.test)) if part not in problem.examples
-    )
-    steps = max(1, round(len(train) * (1 - kept) / batch_size))
-    epochs = min(100, max(4, round(2000 / steps)))
-    settings: Settings = Config(
-        space=OwnSpaceSettings(path),
-        network=NoSettings(),
-        data=data,
-        task=task,
-        search=SearchSettings(
-            epochs=epochs,
-            warmup_epochs=epochs // 2,
-            controller_steps=max(1, round(300 / (epochs - epochs // 2))),
-            architectures=8,
-            optimizer=optimizer,
-        ),
-        strategy=ReinforceSettings(learning_rate=1e-2, entropy_weight=1e-3, normalise=True),
-        derive=DeriveSettings(samples=40, draw="both", keep=10, uniform=0, finalists=8, finalist_steps=100),
-        retrain=RetrainConfig(epochs=epochs, optimizer=optimizer, network=NoSettings(), task=task),
-    )
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    plan = Plan(path, "own", Names("own", "own", "own"), settings, seed, None, device, 1)
-    plan.space  # noqa: B018 (a network without a choice is said at once)
-    return plan.with_strategy(strategy or "reinforce")

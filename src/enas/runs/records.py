@@ -1,5 +1,5 @@
-"""What the files of a run hold that are written while it goes on, as frozen values: whoever writes
-a file and whoever reads it meet in the class of that file here. No torch in here.
+"""Frozen values hold the files that a run writes while it goes on: whoever writes a file and
+whoever reads it meet in the class of that file here. They need no torch.
 
 `enas.runs.values` says how they are written and read; `enas.runs.results` and `enas.runs.compared`
 hold what comes of a run.

@@ -1,5 +1,5 @@
-"""What comes of a run, as frozen values: best.json of what was derived, result.json and
-retrained.json of what was trained from scratch. No torch in here."""
+"""best.json says what was derived, result.json and retrained.json say what was trained from
+scratch: these frozen values are what the three hold. They need no torch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PolicyAgainstUniform(Value):
 
 @dataclass(frozen=True)
 class Policy(Value):
-    """What the strategy prefers at the end of the search, by what it draws."""
+    """A strategy's preferences at the end of a search, as what it draws then shows them."""
 
     draws: int
     shares: Mapping[str, Mapping[str, float]]

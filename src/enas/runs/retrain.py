@@ -15,7 +15,8 @@ from enas.runs.architectures import architecture_of, best_of, is_run
 from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, after, drive, never, silent
 from enas.runs.models import reference_for
-from enas.runs.plan import Plan, preset_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import preset_plan
 from enas.runs.presets import registry as presets
 from enas.runs.process import prepare
 from enas.runs.results import Result, Retrained, Training

@@ -13,7 +13,8 @@ from enas.procedures.search import Search
 from enas.runs.files import read_json
 from enas.runs.folder import RunFolder, check_new, tensorboard
 from enas.runs.loop import Listener, after, drive, silent
-from enas.runs.plan import Plan, make_plan, preset_plan, problem_plan
+from enas.runs.plan import Plan
+from enas.runs.planning import make_plan, preset_plan, problem_plan
 from enas.runs.presets.registry import PRESETS, is_preset
 from enas.runs.settings import Settings
 
