@@ -35,6 +35,12 @@ def test_the_ratio_by_hand(tmp_path: Path) -> None:
     assert found.times_cheaper == pytest.approx(3 * 40 / 40)
     assert "saw 3 children" in str(found)
     assert "3 times as much" in str(found)
+    assert "derivation" not in str(found)
+    taught = ledger(run, [first, second], 5.0, 7.0, derivation_seconds=20.0)
+    assert taught is not None
+    assert taught.times_cheaper == pytest.approx(3 * 40 / (40 + 20))
+    assert "saw 3 children, short trainings of the derivation 20 s; training" in str(taught)
+    assert "2 times as much;" in str(taught)  # the work of a derivation is not counted
 
 
 def test_without_clocks_there_is_none(tmp_path: Path) -> None:

@@ -138,6 +138,8 @@ class Comparison:
         run, plan, results = trainings.run, trainings.plan, trainings.finished()
         models = [job.model for job in results]
         work = (of_search(run), of_trainings(plan, models)) if count_work else (0.0, 0.0)
+        judged = trainings.best.judged
+        derivation = judged.seconds / plan.threads if judged else 0.0  # of processor time
         rolled_back = trainings.finished(of_every_recipe=True).items()
         Compared(
             verdict=answer,
@@ -149,7 +151,7 @@ class Comparison:
             cell_seeds=self.wanted.cell_seeds,
             learning=learned(run.path),
             uniform_architectures=tuple(arch.to_dict() for arch in self.uniform),
-            ledger=ledger(run.path, [job.folder for job in results], *work),
+            ledger=ledger(run.path, [job.folder for job in results], *work, derivation),
             rankings=self.rankings,
             disabled=self.disabled,
             studies=tuple(self.studies.values()),

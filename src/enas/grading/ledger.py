@@ -1,6 +1,6 @@
 """What a search and its trainings cost, by the clocks in their folders, and the ratio of the
-paper's title: the cost of training every child to the end, over that of the search. No torch in
-here."""
+paper's title: the cost of training every child to the end, over that of the search and of its
+derivation. No torch in here."""
 
 from __future__ import annotations
 
@@ -23,13 +23,20 @@ def seconds_at_work(folder: Path) -> float:
         return sum(max(0.0, (end - start).total_seconds()) for start, end in works)
 
 
-def ledger(run: Path, trainings: Iterable[Path], search_macs: float = 0.0, training_macs: float = 0.0) -> Ledger | None:
-    """Returns None where a clock is missing. Clocks have whole seconds, and one is the least."""
+def ledger(
+    run: Path,
+    trainings: Iterable[Path],
+    search_macs: float = 0.0,
+    training_macs: float = 0.0,
+    derivation_seconds: float = 0.0,
+) -> Ledger | None:
+    """Returns what was paid; None where a clock is missing. Clocks have whole seconds, and one is
+    the least. `derivation_seconds`: those of its short trainings, one after the other."""
     folders = list(dict.fromkeys(trainings))
     if not ticks(run) or not folders:
         return None
     search = max(1.0, seconds_at_work(run))
     children = len({child.id for child in sampled(run)})
     total = sum(max(1.0, seconds_at_work(folder)) for folder in folders)
-    cheaper = children * total / len(folders) / search
-    return Ledger(search, len(folders), total, children, cheaper, search_macs, training_macs)
+    cheaper = children * total / len(folders) / (search + derivation_seconds)
+    return Ledger(search, len(folders), total, children, cheaper, search_macs, training_macs, derivation_seconds)

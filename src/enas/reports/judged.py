@@ -25,7 +25,7 @@ def by_trainings(best: Best, judged: Judgement) -> str:
     for entry in best.ranked:
         scores = (f"{entry.shared_weights[key]:.4f}" if key in entry.shared_weights else "–" for key in keys)
         rows.append((f"{entry.rank}", f"<code>{escape(entry.id)}</code>", *scores, f"{entry.parameters:,}"))
-    names = {"final_reward": "reward after the longer, final training", "short_reward": "reward after a short training"}
+    names = {"final_reward": "reward after the final training", "short_reward": "reward after a short training"}
     ranking = table(("rank", "architecture", *(names[key] for key in keys), "parameters"), rows)
     order = sorted(judged.taus, key=lambda name: -judged.taus[name].value)
     taus = [(escape(JUDGES.get(name, name)), escape(str(judged.taus[name])), _says(judged, name)) for name in order]

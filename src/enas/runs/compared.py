@@ -130,11 +130,17 @@ class Ledger(Value):
     trainings: int  # from scratch, to the end
     training_seconds: float  # all of them, one after the other
     children: int  # different architectures that the search trained or scored
-    # training each child, at the mean cost of a training, per cost of the search
+    # training each child, at the mean cost of a training, per cost of search and derivation
     times_cheaper: float
     # multiply-accumulates, which do not depend on the machine; 0: not counted
     search_macs: float = 0.0
     training_macs: float = 0.0
+    # the short trainings that taught the derivation; 0 where there were none
+    derivation_seconds: float = 0.0
+
+    def to_json(self) -> dict[str, object]:
+        later = () if self.derivation_seconds else ("derivation_seconds",)  # earlier files lack it
+        return {name: value for name, value in super().to_json().items() if name not in later}
 
     def __str__(self) -> str:
         each = self.training_seconds / self.trainings
@@ -142,11 +148,13 @@ class Ledger(Value):
         search, trainings = f"{self.search_seconds:.0f} s", f"{self.training_seconds:.0f} s"
         if self.search_macs and self.training_macs:
             by_work = self.children * self.training_macs / self.trainings / self.search_macs
-            cheaper += f" ({by_work:,.0f} times by multiply-accumulates)"
+            # those of a derivation are not counted
+            cheaper += "" if self.derivation_seconds else f" ({by_work:,.0f} times by multiply-accumulates)"
             search += f" ({_large(self.search_macs)} multiply-accumulates)"
             trainings += f" ({_large(self.training_macs)})"
+        taught = f", short trainings of the derivation {self.derivation_seconds:.0f} s" if self.derivation_seconds else ""
         return (
-            f"the search took {search} and saw {self.children:,} children; training each of them from scratch,"
+            f"the search took {search} and saw {self.children:,} children{taught}; training each of them from scratch,"
             f" at {each:.0f} s, would have cost {cheaper}; {self.trainings} trainings took {trainings}"
         )
 
