@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from enas.reports import html
 from enas.reports.page import write_report
 from enas.runs.files import read_json
 from enas.spaces.conv_micro import OPS, ConvMicroSettings, conv_micro
@@ -348,6 +350,32 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert reader.text.count(HOSTILE) >= 8
     assert "does not rank first any more" in reader.text
     assert "not in best.json any more" in reader.text
+
+
+MADE_BY_LIBRARIES = {"box", "body", "svg", "POLICY", "STYLE + style"}  # SVG that is escaped; CSS
+
+
+@pytest.mark.parametrize("path", sorted(Path(html.__file__).parent.glob("*.py")), ids=lambda path: path.name)
+def test_a_value_enters_html_through_fill_alone(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        where = f"{path.name}, line {getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.JoinedStr):
+            texts = [part.value for part in node.values if isinstance(part, ast.Constant)]
+            assert not any(re.search("<[a-z/!]", str(text)) for text in texts), f"{where}: HTML in an f-string"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Markup", "fill", "each"):
+            template = node.args[0]
+            both = [template.body, template.orelse] if isinstance(template, ast.IfExp) else [template]
+            if path == Path(html.__file__) and ast.unparse(template) == "template":
+                continue  # the place itself
+            literal = all(isinstance(part, ast.Constant) for part in both)
+            assert literal or ast.unparse(template) in MADE_BY_LIBRARIES, f"{where}: a template is a literal"
+
+
+def test_text_is_escaped_and_markup_is_not() -> None:
+    assert html.fill("<b>{a}</b>{b:>5}{c}", a="<&>", b="<", c=html.fill("<i>{x}</i>", x="'")) == (
+        "<b>&lt;&amp;&gt;</b>    &lt;<i>&#39;</i>"
+    )
+    assert html.table(("<a>",), [("<b>", html.fill("<i>"))]).count("&lt;") == 2
 
 
 def test_equal_folders_give_equal_pages(tmp_path: Path, pages: dict[str, str]) -> None:

@@ -7,12 +7,12 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 from statistics import mean
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -20,13 +20,19 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 
 from enas.reports.drawing import boxes
 from enas.reports.drawing.text import cell_title, op_title
+from enas.reports.html import fill
 from enas.runs.results import Pareto
 from enas.spaces.costs import COST_UNITS
 from enas.state import Values
 from enas.tasks.metrics import Metric
 
 BLUE, BROWN, GREY, FAINT = boxes.COLOURS["conv"][1], boxes.COLOURS["pool"][1], "#737c87", "#b9c0c8"
-SHARED = '<span class="shared">shared weights</span>'
+SHARED = Markup('<span class="shared">shared weights</span>')  # a mark beside such figures
+
+
+def marked(title: str) -> Markup:
+    """Returns a title with the mark of figures of shared weights."""
+    return fill("{title} {mark}", title=title, mark=SHARED)
 
 
 @contextmanager
@@ -56,9 +62,8 @@ def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, f
     return fig, axes
 
 
-def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> str:
-    """Returns the HTML of a figure. `title` and `about` are HTML, `alt` is text; `name` keeps the
-    ids of several figures apart."""
+def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> Markup:
+    """Returns the HTML of a figure. `name` keeps the ids of several figures apart."""
     file = io.StringIO()
     fig.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     attributes, _, body = file.getvalue().partition("<svg")[2].partition(">")
@@ -69,8 +74,15 @@ def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> str:
     # a tenth of a point is enough
     body = re.sub(r' d="[^"]*"', lambda m: re.sub(r"(\.\d)\d+", r"\1", m[0]), body)
     [box] = re.findall(r'viewBox="[^"]*"', attributes)
-    svg = f'<svg role="img" aria-label="{escape(alt)}" {box}>{body}'
-    return f"<figure>\n<figcaption><b>{title}</b> {about}</figcaption>\n{svg}</figure>\n"
+    return fill(
+        "<figure>\n<figcaption><b>{title}</b> {about}</figcaption>\n"
+        '<svg role="img" aria-label="{alt}" {box}>{body}</figure>\n',
+        title=title,
+        about=about,
+        alt=alt,
+        box=Markup(box),
+        body=Markup(body),  # matplotlib has escaped what it holds
+    )
 
 
 Line = tuple[Sequence[tuple[float, float]], str, str]  # points, colour, label
@@ -83,10 +95,10 @@ def series(records: Sequence[Values], key: str, scale: float = 1.0) -> list[tupl
 
 def line_chart(
     name: str, title: str, about: str, ylabel: str, lines: Sequence[Line], warm_up: int = 0, logarithmic: bool = False
-) -> str:
+) -> Markup:
     """Charts numbers over epochs, the last line on top."""
     fig, axes = _axes(ylabel, max((x for points, *_ in lines for x, _ in points), default=1), warm_up)
-    says = [f"{re.sub('<.*?>', '', title)} over the epochs, {ylabel}"]
+    says = [f"{title.striptags() if isinstance(title, Markup) else title} over the epochs, {ylabel}"]
     for points, colour, label in lines:
         xs, ys = np.reshape(points, (-1, 2)).T
         axes.plot(xs, ys, color=colour, label=label, linewidth=1.6, marker="o" if len(xs) == 1 else None)
@@ -102,7 +114,7 @@ def line_chart(
     return _figure(name, fig, title, about, "; ".join(says))
 
 
-def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> str:
+def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> Markup:
     """Charts the shares of a cell's ops in the colours of drawings, a second of a kind lighter."""
     found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
     kind = {op: boxes.op_kind(op) for op in found - {"skip"}}
@@ -123,12 +135,12 @@ def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> s
     fig.legend(areas, labels, loc="outside lower center", ncols=3)
     last = ", ".join(f"{label} {share:.0%}" for label, share in zip(labels, shares[:, -1], strict=True))
     title, about = f"Ops of the {cell_title(cell)}", "as sampled while the shared weights were trained."
-    return _figure(name, fig, f"{escape(title)} {SHARED}", about, f"{title}, shares in the last epoch: {last}")
+    return _figure(name, fig, marked(title), about, f"{title}, shares in the last epoch: {last}")
 
 
 def strip_plot(
     derived: Sequence[float], cells: Sequence[Sequence[float]], references: Mapping[str, Sequence[float]], metric: Metric
-) -> str:
+) -> Markup:
     """Charts test figures: a dot per seed of the derived architecture or of a reference, and a dot
     per random architecture, its mean over seeds."""
     rows = [
@@ -142,7 +154,7 @@ def strip_plot(
     return _figure("strip", fig, f"{title}.", about, f"{title}{measure}; {says}")
 
 
-def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], metric: Metric) -> str:
+def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], metric: Metric) -> Markup:
     """Charts test figures of the derived architecture, per seed, and of changed ones."""
     rows = [("unchanged", base, BLUE), *((textwrap.fill(name, 22), values, GREY) for name, values in studies.items())]
     about = (
@@ -172,7 +184,7 @@ def _strips(
     return fig, "; ".join(f"{name}: {', '.join(f'{x:.2f}' for x in values)}" for name, values in named)
 
 
-def pareto_chart(pareto: Pareto, reward: str) -> str:
+def pareto_chart(pareto: Pareto, reward: str) -> Markup:
     """Charts reward against cost: a dot per architecture that was scored, and the front."""
     factor, unit = COST_UNITS[pareto.kind]
     fig, axes = _axes(reward)
@@ -188,9 +200,8 @@ def pareto_chart(pareto: Pareto, reward: str) -> str:
         f"{point.id}: {unit} {x:.4g}, reward {y:.4f}" for point, x, y in zip(pareto.points, xs, ys, strict=True)
     )
     about = "on one minibatch: a dot per architecture."
-    return _figure(
-        "pareto", fig, f"Reward against {unit} {SHARED}", about, f"Pareto front of reward against {unit}; {says}"
-    )
+    title, alt = marked(f"Reward against {unit}"), f"Pareto front of reward against {unit}; {says}"
+    return _figure("pareto", fig, title, about, alt)
 
 
 def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> Path:

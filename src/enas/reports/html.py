@@ -1,8 +1,14 @@
-"""The frame and the style of a page that needs nothing else: no script, no network."""
+"""How pages are written: a value enters HTML through `fill` alone, which escapes it. A page needs
+nothing else: no script, no network.
+
+What is HTML already is `Markup`; every `str` is text, wherever it came from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from markupsafe import Markup
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1c2127;--soft:#5b6470;--ground:#fff;--card:#f4f5f7;--line:#dfe3e8;--blue:#0067a3;
@@ -43,17 +49,34 @@ th[scope=row]{font-weight:400}th details{margin:0}details{margin:.8rem 0}summary
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 
 
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table of HTML cells; the first of a row names it."""
-    html = "".join(f'<th scope="col">{name}</th>' for name in names)
+def fill(template: str, **values: object) -> Markup:
+    """Returns a template, which is HTML, with values in its `{places}`. Text is escaped; `Markup`
+    stays as it is."""
+    return Markup(template).format(**values)
+
+
+def each(template: str, values: Iterable[object]) -> Markup:
+    """Returns a template with one place, `{}`, once per value."""
+    return Markup("").join(Markup(template).format(value) for value in values)
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
+    """Returns a table; the first cell of a row names it."""
+    html = each('<th scope="col">{}</th>', names)
     for first, *rest in rows:
-        html += f'</tr>\n<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest)
-    return f'<div class="wide"><table><tr>{html}</tr></table></div>\n'
+        html += fill('</tr>\n<tr><th scope="row">{first}</th>', first=first) + each("<td>{}</td>", rest)
+    return fill('<div class="wide"><table><tr>{html}</tr></table></div>\n', html=html)
 
 
-def document(title: str, body: str, style: str = "") -> str:
-    """Returns a whole page; `title` and `body` are HTML, `style` is more CSS."""
-    return f"""<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">
+def document(title: str, body: Markup, style: str = "") -> str:
+    """Returns a whole page; `style` is more CSS."""
+    return fill(
+        """<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{title}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body><main>\n{body}</main></body>\n</html>\n"""
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{title}</title>\n<style>{style}</style>\n</head>\n<body><main>\n{body}</main></body>\n</html>\n""",
+        policy=Markup(POLICY),
+        title=title,
+        style=Markup(STYLE + style),
+        body=body,
+    )

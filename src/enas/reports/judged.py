@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
+from markupsafe import Markup
 
-from enas.reports.html import table
+from enas.reports.html import fill, table
 from enas.runs.results import Best, Judgement
 
 JUDGES = {
@@ -18,22 +18,28 @@ JUDGES = {
 TRUSTED = 0.3  # Kendall's tau below which shared weights tell little, in its lower bound's absence
 
 
-def by_trainings(best: Best, judged: Judgement) -> str:
+def by_trainings(best: Best, judged: Judgement) -> Markup:
     """Returns the ranking by short trainings, and how well each judge ranked them."""
     keys = [key for key in ("final_reward", "short_reward") if any(key in e.shared_weights for e in best.ranked)]
     rows = []
     for entry in best.ranked:
         scores = (f"{entry.shared_weights[key]:.4f}" if key in entry.shared_weights else "–" for key in keys)
-        rows.append((f"{entry.rank}", f"<code>{escape(entry.id)}</code>", *scores, f"{entry.parameters:,}"))
+        rows.append((f"{entry.rank}", fill("<code>{id}</code>", id=entry.id), *scores, f"{entry.parameters:,}"))
     names = {"final_reward": "reward after the final training", "short_reward": "reward after a short training"}
     ranking = table(("rank", "architecture", *(names[key] for key in keys), "parameters"), rows)
     order = sorted(judged.taus, key=lambda name: -judged.taus[name].value)
-    taus = [(escape(JUDGES.get(name, name)), escape(str(judged.taus[name])), _says(judged, name)) for name in order]
-    return f"""<h2>Ranked by trainings from scratch</h2>
-<p>{judged.trainings} short trainings taught what is good; they took {judged.seconds / 60:.1f} minutes of processor time.
+    taus = [(JUDGES.get(name, name), str(judged.taus[name]), _says(judged, name)) for name in order]
+    return fill(
+        """<h2>Ranked by trainings from scratch</h2>
+<p>{trainings} short trainings taught what is good; they took {minutes:.1f} minutes of processor time.
 These figures rank, they are not results.</p>\n{ranking}<h2>Which judge was right</h2>
 <p>How well each ranked the trainings (Kendall's tau, 95 % interval): 1 is the same order, 0 is chance.</p>
-{table(("judge", "tau", "on this run"), taus)}"""
+{judges}""",
+        trainings=judged.trainings,
+        minutes=judged.seconds / 60,
+        ranking=ranking,
+        judges=table(("judge", "tau", "on this run"), taus),
+    )
 
 
 def _says(judged: Judgement, name: str) -> str:

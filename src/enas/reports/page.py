@@ -14,8 +14,9 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
+
+from markupsafe import Markup
 
 from enas.grading.ledger import seconds_at_work
 from enas.procedures.statistics import Coefficient
@@ -24,10 +25,10 @@ from enas.reports.charts import (
     BROWN,
     FAINT,
     GREY,
-    SHARED,
     Line,
     charting,
     line_chart,
+    marked,
     op_chart,
     pareto_chart,
     series,
@@ -35,7 +36,7 @@ from enas.reports.charts import (
 )
 from enas.reports.drawing import render
 from enas.reports.experiments import disabled, local
-from enas.reports.html import document, table
+from enas.reports.html import document, each, fill, table
 from enas.reports.judged import by_trainings
 from enas.reports.sure import section
 from enas.runs.compared import Compared
@@ -71,17 +72,18 @@ class Run:
     def ranks_first(self, id: str) -> bool:
         return self.best is None or self.best.ranked[0].id == id
 
-    def note(self, what: str, verb: str) -> str:
+    def note(self, what: str, verb: str) -> Markup:
         """Returns what is missing, and the commands that lead to it."""
         verbs = [verb] if self.best or verb in ("resume", "derive") else ["derive", verb]
-        commands = (f"<code>enas {verb} {escape(shlex.quote(str(self.path)))}</code>" for verb in verbs)
-        return f'<p class="note">{what}: {", then ".join(commands)}</p>\n'
+        path = shlex.quote(str(self.path))
+        commands = Markup(", then ").join(fill("<code>enas {verb} {path}</code>", verb=v, path=path) for v in verbs)
+        return fill('<p class="note">{what}: {commands}</p>\n', what=what, commands=commands)
 
     @property
     def title(self) -> str:
         """`mine` of runs/mine, `digits-micro-quick/seed0` of a folder without a name."""
         *_, parent, name = ("", "", *self.path.resolve().parts)
-        return escape(f"{parent}/{name}" if re.fullmatch(r"seed\d+", name) else name)
+        return f"{parent}/{name}" if re.fullmatch(r"seed\d+", name) else name
 
 
 def read_run(path: Path) -> Run:
@@ -97,8 +99,8 @@ def _plain(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _text(value: object) -> str:
-    return escape(_plain(value))
+def _code(text: str) -> Markup:
+    return fill("<code>{text}</code>", text=text)
 
 
 def _flag(name: str, value: object) -> str:
@@ -120,84 +122,110 @@ def _clock(path: Path) -> str:
         return f", begun {clock[0].at:%Y-%m-%d %H:%M}, {span} of searching" if clock else ""
 
 
-def head(run: Run) -> str:
+def head(run: Run) -> Markup:
     c, done, planned = run.config, len(run.metrics), run.number("search.epochs")
-    what = f"<b>{_text(c.preset)}</b>, recipe <b>{_text(c.recipe)}</b>, seed {_text(c.seed)}"
     threads = f"{c.threads} thread{'s' * (c.threads != 1)}"
     parts = (f"{value} {name}" if name == "cores" else value for name, value in flat(c.machine).items())
-    machine = ", ".join(map(_text, (c.device, threads, *parts)))
-    note = run.note("The search is not at its end yet", "resume") if done < planned else ""
-    return f"<h1>{run.title}</h1>\n<p>{what}: {done} of {planned} epochs{_clock(run.path)}; {machine}</p>\n{note}"
+    return fill(
+        "<h1>{run.title}</h1>\n<p><b>{preset}</b>, recipe <b>{recipe}</b>, seed {seed}: {done} of {planned} epochs{clock};"
+        " {machine}</p>\n{note}",
+        run=run,
+        preset=_plain(c.preset),
+        recipe=_plain(c.recipe),
+        seed=_plain(c.seed),
+        done=done,
+        planned=planned,
+        clock=_clock(run.path),
+        machine=", ".join(map(_plain, (c.device, threads, *parts))),
+        note=run.note("The search is not at its end yet", "resume") if done < planned else "",
+    )
 
 
-def verdict(run: Run) -> str:
-    html, compared = "<h2>Verdict</h2>\n", run.compared
+def verdict(run: Run) -> Markup:
+    html, compared = Markup("<h2>Verdict</h2>\n"), run.compared
     if compared is None:
         return html + run.note("No verdict yet. What tells whether the search beats drawing at random", "compare")
     if not run.ranks_first(compared.derived_id):
         html += run.note("This verdict is of an architecture that does not rank first any more", "compare")
     verdict = compared.verdict
     kind = {True: "better", False: "worse", None: "open"}[verdict.better]
-    sentence, figures = (
-        escape(text.replace("+-", "±").replace(" %", "\u00a0%")) for text in (verdict.sentence, verdict.figures)
-    )
-    strips = strip_plot(compared.derived, list(compared.uniform.values()), compared.references, compared.metric)
-    return f"""{html}<div class="verdict {kind}"><div><p class="says">{sentence}</p>\n<p>{figures}</p>
+    sentence, figures = (text.replace("+-", "±").replace(" %", "\u00a0%") for text in (verdict.sentence, verdict.figures))
+    return html + fill(
+        """<div class="verdict {kind}"><div><p class="says">{sentence}</p>\n<p>{figures}</p>
 <p class="soft">± is the 95 % interval of the difference (Welch): seeds of the derived one against random architectures.</p>
-</div>{strips}</div>\n"""
+</div>{strips}</div>\n""",
+        kind=kind,
+        sentence=sentence,
+        figures=figures,
+        strips=strip_plot(compared.derived, list(compared.uniform.values()), compared.references, compared.metric),
+    )
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def ranking(run: Run) -> str:
+def ranking(run: Run) -> Markup:
     """Returns how shared weights rank, and what else was compared."""
     if run.compared is None:
-        return ""
+        return Markup("")
     compared, rows = run.compared, run.compared.rankings
     paid = disabled(compared) + local(compared)
     if compared.left_out:
         why = "; ".join(f"{name} ({reason})" for name, reason in compared.left_out.items())
-        paid += run.note(f"Left out of the comparison: {escape(why)}", "compare")
+        paid += run.note(f"Left out of the comparison: {why}", "compare")
     if compared.ledger:
-        paid += f"<h2>What it cost</h2>\n<p>{escape(_sentence(str(compared.ledger)))}.</p>\n"
+        paid += fill("<h2>What it cost</h2>\n<p>{cost}.</p>\n", cost=_sentence(str(compared.ledger)))
     if not rows:
         return paid
 
-    def shown(found: Coefficient) -> str:
-        return f"{found.value:.2f} <span class='soft'>({found.low:.2f} to {found.high:.2f})</span>"
+    def shown(found: Coefficient) -> Markup:
+        return fill("{x.value:.2f} <span class='soft'>({x.low:.2f} to {x.high:.2f})</span>", x=found)
 
     cells = [
-        (_text(r.ranker), shown(r.kendall), shown(r.spearman), shown(r.kendall_better_half), f"{r.pick:.2f}") for r in rows
+        (_plain(r.ranker), shown(r.kendall), shown(r.spearman), shown(r.kendall_better_half), f"{r.pick:.2f}") for r in rows
     ]
     head = ("ranked by", "Kendall's tau", "Spearman", "tau in the better half", "its pick, from scratch")
-    return f"""<h2>Do the shared weights rank?</h2>
-<p>{rows[0].n} random architectures, ranked by their validation scores with shared weights and by what costs nothing,
+    return fill(
+        """<h2>Do the shared weights rank?</h2>
+<p>{n} random architectures, ranked by their validation scores with shared weights and by what costs nothing,
 against their test figures trained from scratch. 1: the same order; 0: chance; in brackets the 95 % bootstrap interval.</p>
-{table(head, cells)}{paid}"""
+{ranked}{paid}""",
+        n=rows[0].n,
+        ranked=table(head, cells),
+        paid=paid,
+    )
 
 
-def retrained(run: Run) -> str:
-    html, record = "<h2>Trained from scratch</h2>\n", run.retrained
+def retrained(run: Run) -> Markup:
+    html, record = Markup("<h2>Trained from scratch</h2>\n"), run.retrained
     if record is None:
         return html + run.note("The derived architecture is not trained from scratch yet", "retrain")
     result, rows = record.best.result, record.trainings
-    figures, size = result.figures, f"{result.parameters:,} parameters"
+    figures = result.figures
     if run.best and record.chosen not in [entry.id for entry in run.best.ranked]:
         html += run.note("This architecture is not in best.json any more", "retrain")
     name = (metric_in(figures) or UNKNOWN).name
     among = f", chosen by validation {name} among the {len(rows)} that ranked best" if len(rows) > 1 else ""
     made_on = "the search and its choices were made on it" if f"validation_{name}" in figures else "trained on as well"
-    return f"""{html}<p>Architecture <code>{_text(record.chosen)}</code>, {size}{among}.</p>
-<div class="tiles"><p><b>{_score(figures, f"test_{name}")}</b>test {name}<br>
+    return html + fill(
+        """<p>Architecture {chosen}, {parameters:,} parameters{among}.</p>
+<div class="tiles"><p><b>{test}</b>test {name}<br>
 <span class="soft">the test set, read once, at the end of the training</span></p>
-<p><b>{_score(figures, f"validation_{name}")}</b>validation {name}<br>
-<span class="soft">the validation part: {made_on}</span></p></div>\n"""
+<p><b>{validation}</b>validation {name}<br>
+<span class="soft">the validation part: {made_on}</span></p></div>\n""",
+        chosen=_code(record.chosen),
+        parameters=result.parameters,
+        among=among,
+        test=_score(figures, f"test_{name}"),
+        validation=_score(figures, f"validation_{name}"),
+        name=name,
+        made_on=made_on,
+    )
 
 
-def derived(run: Run) -> str:
-    html, best = "<h2>The derived architecture</h2>\n", run.best
+def derived(run: Run) -> Markup:
+    html, best = Markup("<h2>The derived architecture</h2>\n"), run.best
     if best is None:
         return html + run.note("No architecture is derived yet", "derive")
     if best.searched_epochs < len(run.metrics):
@@ -206,117 +234,136 @@ def derived(run: Run) -> str:
     space = space_of(arch.space)
     parts = [replace(space, cells=(cell,)) for cell in space.cells] or [space]
     drawings = (render.svg(part, arch, best.marks) for part in parts)
-    cells = "".join(f'<div style="--w:{re.findall("width=.([0-9.]+)pt", svg)[0]}">{svg}</div>\n' for svg in drawings)
+    cells = Markup("").join(
+        fill('<div style="--w:{w}">{svg}</div>\n', w=re.findall("width=.([0-9.]+)pt", svg)[0], svg=Markup(svg))
+        for svg in drawings
+    )
     name = (metric_in(first.shared_weights) or UNKNOWN).name
     keys = [k for k in (f"validation_{name}", "validation_loss", "minibatch_reward") if k in first.shared_weights]
     rows = [
         (
-            _text(e.rank),
-            f"<code>{_text(e.id)}</code>",
+            _plain(e.rank),
+            _code(e.id),
             *(_score(e.shared_weights, key) for key in keys),
             f"{e.parameters:,}",
         )
         for e in best.ranked
     ]
-    names = ("rank", "architecture", *(f"{key.replace('_', ' ')} {SHARED}" for key in keys), "parameters")
-    warning = f"""<p class="warning"><b>Scores with shared weights: they rank, they are not results.</b> From scratch,
-each reaches another {name}.</p>"""
-    return f"""{html}<figure><figcaption><code>{_text(first.id)}</code>: <b>{first.parameters:,} parameters</b> when
+    names = ("rank", "architecture", *(marked(key.replace("_", " ")) for key in keys), "parameters")
+    warning = fill(
+        """<h2>Ranked by shared weights</h2><p class="warning"><b>Scores with shared weights: they rank, they are not
+results.</b> From scratch, each reaches another {name}.</p>\n""",
+        name=name,
+    )
+    return html + fill(
+        """<figure><figcaption>{id}: <b>{parameters:,} parameters</b> when
 trained from scratch</figcaption>\n<div class="drawing">{cells}</div></figure>
-<details><summary>As text</summary><pre>{escape(render.to_text(space, arch))}</pre></details>
-{f"<h2>Ranked by shared weights</h2>{warning}" if best.judged is None else by_trainings(best, best.judged)}
-{"" if best.judged else table(names, rows)}{_pareto(run, best.pareto) if best.pareto else ""}"""
+<details><summary>As text</summary><pre>{text}</pre></details>
+{ranked}{pareto}""",
+        id=_code(first.id),
+        parameters=first.parameters,
+        cells=cells,
+        text=render.to_text(space, arch),
+        ranked=by_trainings(best, best.judged) if best.judged else warning + table(names, rows),
+        pareto=_pareto(run, best.pareto) if best.pareto else "",
+    )
 
 
-def sure(run: Run) -> str:
+def sure(run: Run) -> Markup:
     if run.best is None:
-        return ""
+        return Markup("")
     learns = run.setting("strategy") != "random"
-    missing = run.note("What the strategy prefers is not on record", "derive") if learns else ""
+    missing = run.note("What the strategy prefers is not on record", "derive") if learns else Markup("")
     return section(run.best, run.compared, missing)
 
 
-def _pareto(run: Run, pareto: Pareto) -> str:
+def _pareto(run: Run, pareto: Pareto) -> Markup:
     """Returns the front of reward against a cost, with the architectures behind its points."""
     reward = REWARDS.get(str(run.setting("task.reward")), "reward")
     factor, unit = COST_UNITS[pareto.kind]
     rows = [
         (
-            f"<details><summary><code>{_text(point.id)}</code></summary><pre>{escape(_drawn(point))}</pre></details>",
+            fill("<details><summary>{id}</summary><pre>{drawn}</pre></details>", id=_code(point.id), drawn=_drawn(point)),
             f"{point.cost * factor:,.4g}",
             f"{point.reward:.4f}",
         )
         for point in pareto.points
     ]
-    names = ("architecture", unit, f"reward {SHARED}")
-    return f"""<h2>Reward against cost</h2>
-<p>Of {len(pareto.scored)} architectures that were scored on one minibatch, {len(pareto.points)} have a larger reward than
+    return fill(
+        """<h2>Reward against cost</h2>
+<p>Of {scored} architectures that were scored on one minibatch, {front} have a larger reward than
 all that cost as much or less.</p>
-<div class="one">{pareto_chart(pareto, reward)}</div>\n{table(names, rows)}"""
+<div class="one">{chart}</div>\n{points}""",
+        scored=len(pareto.scored),
+        front=len(pareto.points),
+        chart=pareto_chart(pareto, reward),
+        points=table(("architecture", unit, marked("reward")), rows),
+    )
 
 
 def _drawn(point: ParetoPoint) -> str:
     return render.to_text(space_of(point.space), point.architecture)
 
 
-def search(run: Run) -> str:
-    html, metrics, warm_up = "<h2>The search, epoch by epoch</h2>\n", run.metrics, run.number("search.warmup_epochs")
+def search(run: Run) -> Markup:
+    metrics, warm_up = run.metrics, run.number("search.warmup_epochs")
+    html = Markup("<h2>The search, epoch by epoch</h2>\n")
     if not metrics:
         return html + run.note("No epoch is finished yet", "resume")
     lines: list[Line] = [(series(metrics, "shared_loss"), BLUE, "mean")]
     about = "of sampled children on training batches."
-    charts = line_chart("loss", f"Training loss {SHARED}", about, "cross-entropy", lines, warm_up)
+    charts = line_chart("loss", marked("Training loss"), about, "cross-entropy", lines, warm_up)
     charts += _gradients(metrics, warm_up)
     if any("reward" in record for record in metrics):
         looks = (("reward_best", BROWN, "best of a step"), ("baseline", GREY, "baseline, with entropy bonus"))
         lines = [(series(metrics, key), colour, label) for key, colour, label in (*looks, ("reward", BLUE, "mean"))]
         about, scale = "of sampled architectures on validation batches.", run.setting("task.reward_scale")
         unit = REWARDS.get(str(run.setting("task.reward")), "reward") if scale is None else f"{scale:g} / perplexity"
-        charts += line_chart("reward", f"Reward {SHARED}", about, unit, lines, warm_up)
+        charts += line_chart("reward", marked("Reward"), about, unit, lines, warm_up)
         about, lines = "tells how undecided the controller is.", [(series(metrics, "entropy"), BLUE, "mean")]
         charts += line_chart("entropy", "Policy entropy", about, "nats", lines, warm_up)
         charts += _learning(metrics, warm_up)
     elif run.setting("strategy") == "random":
-        html += "<p>Architectures were drawn at random: there is no policy that learns from rewards.</p>\n"
+        html += Markup("<p>Architectures were drawn at random: there is no policy that learns from rewards.</p>\n")
     else:
-        html += "<p>All of these epochs are warm-up: children are drawn at random, the controller rests.</p>\n"
+        html += Markup("<p>All of these epochs are warm-up: children are drawn at random, the controller rests.</p>\n")
     names = (name.partition(".") for record in metrics for name in record["ops"])
     cells = dict.fromkeys(cell for cell, _, op in names if op != "skip")
-    charts += "".join(op_chart(f"ops{i}", metrics, name, warm_up) for i, name in enumerate(cells))
+    charts += Markup("").join(op_chart(f"ops{i}", metrics, name, warm_up) for i, name in enumerate(cells))
     if wrong := metrics[-1].get("alarms"):
-        html += "".join(f'<p class="warning"><b>Alarm:</b> {escape(text)}.</p>\n' for text in wrong)
-    return f'{html}<div class="grid">{charts}</div>\n'
+        html += each('<p class="warning"><b>Alarm:</b> {}.</p>\n', wrong)
+    return html + fill('<div class="grid">{charts}</div>\n', charts=charts)
 
 
-def _gradients(metrics: Sequence[Values], warm_up: int) -> str:
+def _gradients(metrics: Sequence[Values], warm_up: int) -> Markup:
     """Charts the norms of the shared weights' gradients, and says how many steps were skipped."""
     looks = (("largest", FAINT, "largest"), ("p99", BROWN, "99 %"), ("median", BLUE, "median"))
     lines: list[Line] = [(series(metrics, f"gradient_norm_{key}"), colour, label) for key, colour, label in looks]
     if not any(points for points, *_ in lines):
-        return ""
+        return Markup("")
     clipped = [record["clipped_share"] for record in metrics if "clipped_share" in record]
     skipped = sum(int(record.get("skipped_steps", 0)) for record in metrics)
     about = "of shared weights, before clipping"
     about += f"; {sum(clipped) / len(clipped):.0%} of the steps were clipped" if clipped else ""
     about += f"; {skipped} steps were skipped." if skipped else "; no step was skipped."
-    return line_chart("gradients", f"Gradient norm {SHARED}", about, "norm", lines, warm_up, logarithmic=True)
+    return line_chart("gradients", marked("Gradient norm"), about, "norm", lines, warm_up, logarithmic=True)
 
 
-def _learning(metrics: Sequence[Values], warm_up: int) -> str:
+def _learning(metrics: Sequence[Values], warm_up: int) -> Markup:
     """Charts the policy's samples against random ones; nothing where there was no probe."""
     gap, half = "policy_minus_uniform", "policy_minus_uniform_half_width"
     probed = [{**m, "low": m[gap] - m[half], "high": m[gap] + m[half]} for m in metrics if gap in m]
     if not probed:
-        return ""
+        return Markup("")
     lines: list[Line] = [(series(probed, "low"), FAINT, ""), (series(probed, "high"), FAINT, "95 % interval")]
     lines.append((series(probed, gap), BLUE, "policy minus random"))
     about = (
         "of the policy's samples minus that of random ones, on the same batches: above 0 the policy has learned something."
     )
-    return line_chart("learning", f"Reward {SHARED}", about, "difference", lines, warm_up)
+    return line_chart("learning", marked("Reward"), about, "difference", lines, warm_up)
 
 
-def trainings(run: Run) -> str:
+def trainings(run: Run) -> Markup:
     first = run.best.ranked[0].id if run.best else "none"
     names = ("config.json", "metrics.jsonl")
     folders = sorted({file.parent for name in names for file in run.path.glob(f"retrain/*/{name}")})
@@ -333,18 +380,23 @@ def trainings(run: Run) -> str:
             losses.append((series(records, "train_loss"), colour, ""))
             figures.append((series(records, f"validation_{metric.name}", metric.scale), colour, ""))
     if not folders:
-        return ""
+        return Markup("")
     about = "of architectures trained from scratch: the derived one blue, others grey."
     charts = line_chart("alone", "Training loss", about, "cross-entropy", losses)
     if any(points for points, *_ in figures):
         unit = metric.unit.strip() or metric.name
         charts += line_chart("metric", f"Validation {metric.name}", about, unit, figures)
     done = sum((folder / Result.FILE).exists() for folder in folders)
-    return f"""<h2>Trainings from scratch, epoch by epoch</h2>\n<p>{done} of {len(folders)} trainings are finished.</p>
-<div class="grid">{charts}</div>\n"""
+    return fill(
+        """<h2>Trainings from scratch, epoch by epoch</h2>\n<p>{done} of {all} trainings are finished.</p>
+<div class="grid">{charts}</div>\n""",
+        done=done,
+        all=len(folders),
+        charts=charts,
+    )
 
 
-def repeat(run: Run) -> str:
+def repeat(run: Run) -> Markup:
     """Returns everything that is needed to run this again."""
     again = shlex.quote(f"{run.path}-again")
 
@@ -365,10 +417,15 @@ def repeat(run: Run) -> str:
         numbers = f"--cells {cells} --seeds {len(compared.derived)} --cell-seeds {compared.cell_seeds}"
         beside = f" --references {names}" if names else ""
         commands += [f"enas compare {again} {numbers}{beside}{changed(flat(compared.recipe, 'retrain.'))}"]
-    rows = [(_text(name), _text(value)) for name, value in run.config.settings.items()]
-    versions = ", ".join(f"{_text(name)} {_text(value)}" for name, value in run.config.versions.items())
-    return f"""<h2>To run this again</h2>\n<pre>{escape(chr(10).join(commands))}</pre>\n<p>With {versions}.</p>
-<details><summary>All {len(rows)} settings</summary>{table(("setting", "value"), rows)}</details>\n"""
+    rows = [(name, _plain(value)) for name, value in run.config.settings.items()]
+    return fill(
+        """<h2>To run this again</h2>\n<pre>{commands}</pre>\n<p>With {versions}.</p>
+<details><summary>All {number} settings</summary>{settings}</details>\n""",
+        commands="\n".join(commands),
+        versions=", ".join(f"{name} {_plain(value)}" for name, value in run.config.versions.items()),
+        number=len(rows),
+        settings=table(("setting", "value"), rows),
+    )
 
 
 # ------------------------------------------------------------------------------------------- page
@@ -380,10 +437,10 @@ SECTIONS = (
 
 def page(run: Run) -> str:
     """Returns the whole page. Damaged where a file of the run does not hold what it should."""
-    html = ""
+    html = Markup("")
     for part, file in SECTIONS:
         with blaming(run.path / file), charting():
-            html += f"<section>\n{part(run)}</section>\n"
+            html += fill("<section>\n{part}</section>\n", part=part(run))
     return document(f"{run.title}: enas report", html)
 
 

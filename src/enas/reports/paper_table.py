@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 
+from markupsafe import Markup, escape
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from enas.grading.paper import Experiment
 from enas.grading.reproduce import Ours, Row, Survey, millions
-from enas.reports.html import document
+from enas.reports.html import document, each, fill
 from enas.runs.files import write_atomically
 
 COLUMNS = ("experiment", "paper", "ours", "size and recipe of ours", "full size?", "command at full size")
@@ -151,25 +151,43 @@ def as_json(survey: Survey) -> str:
 
 def html(survey: Survey) -> str:
     """Returns one page that needs nothing else: no script, no network."""
-    body, section = "", ""
+    body, section = Markup(""), ""
     for row in survey.rows:
         if row.section != section:
-            body += f"{'</table></div>' if section else ''}<h2>{escape(row.section)}</h2>\n<div class='wide'><table><tr>"
-            body += "".join(f'<th scope="col">{name}</th>' for name in COLUMNS) + "</tr>\n"
+            end = Markup("</table></div>" if section else "")
+            body += end + fill("<h2>{section}</h2>\n<div class='wide'><table><tr>", section=row.section)
+            body += each('<th scope="col">{}</th>', COLUMNS) + Markup("</tr>\n")
             section = row.section
         e, found = row.experiment, list(lines(row))
-        span = f' rowspan="{len(found)}"'
-        run = escape(command(e)).replace(escape(e.command), f"<code>{escape(e.command)}</code>") if e.command else ""
         for i, cells in enumerate(found):
-            middle = "".join(f"<td>{escape(text)}</td>" for text in cells).replace("+-", "±")
-            name = f"<th scope='row'{span}>{escape(e.name)}<br><span class='soft'>{escape(e.source)}</span></th>"
-            start = f"{name}<td{span}>{escape(paper(e))}</td>" if i == 0 else ""
-            body += f"<tr>{start}{middle}{f'<td{span}>{run}</td>' if i == 0 else ''}</tr>\n"
-    notes = "".join(f"<li>{escape(text)}</li>" for text in remarks(survey))
+            first, last, span = Markup(""), Markup(""), len(found)
+            if i == 0:
+                first = fill(
+                    "<th scope='row' rowspan=\"{span}\">{e.name}<br><span class='soft'>{e.source}</span></th>"
+                    '<td rowspan="{span}">{paper}</td>',
+                    span=span,
+                    e=e,
+                    paper=paper(e),
+                )
+                last = fill('<td rowspan="{span}">{run}</td>', span=span, run=_run(e))
+            middle = each("<td>{}</td>", (text.replace("+-", "±") for text in cells))
+            body += Markup("<tr>") + first + middle + last + Markup("</tr>\n")
     wide = "main{max-width:90rem}th,td{vertical-align:top}td code{white-space:normal}"
-    legend = escape(LEGEND).replace("+-", "±")
-    head = f"<h1>The paper's experiments, and ours</h1>\n<p>{legend}</p>\n"
-    return document("enas reproduce", f'{head}{body}</table></div>\n<ul class="soft">{notes}</ul>\n', wide)
+    whole = fill(
+        "<h1>The paper's experiments, and ours</h1>\n<p>{legend}</p>\n"
+        '{body}</table></div>\n<ul class="soft">{notes}</ul>\n',
+        legend=LEGEND.replace("+-", "±"),
+        body=body,
+        notes=each("<li>{}</li>", remarks(survey)),
+    )
+    return document("enas reproduce", whole, wide)
+
+
+def _run(experiment: Experiment) -> Markup:
+    """Returns the command of an experiment, set as code."""
+    if not experiment.command:
+        return Markup("")
+    return escape(command(experiment)).replace(escape(experiment.command), each("<code>{}</code>", [experiment.command]))
 
 
 FORMS = {".md": markdown, ".json": as_json, ".html": html}

@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from statistics import fmean
+
+from markupsafe import Markup
 
 from enas.procedures.statistics import Interval, difference
 from enas.reports.drawing.text import chosen
-from enas.reports.html import table
+from enas.reports.html import fill, table
 from enas.runs.compared import Compared
 from enas.runs.results import Best
 from enas.spaces.architecture import Answer, Architecture
@@ -90,45 +91,59 @@ def _effect(name: str, answer: Answer, trained: Sequence[tuple[Architecture, flo
 
 
 # ------------------------------------------------------------------------------------------- HTML
-def section(best: Best, compared: Compared | None, missing: str) -> str:
+def section(best: Best, compared: Compared | None, missing: Markup) -> Markup:
     """Returns the section; `missing`: what it says where the policy is not on record."""
     rows = rows_of(best, compared)
-    html = "<h2>What was chosen, how sure</h2>\n"
+    html = Markup("<h2>What was chosen, how sure</h2>\n")
     if best.policy is None:
         html += missing
     else:
         pairs = [(row.policy, row.chance or 0.0) for row in rows if row.policy is not None]
         policy, chance = (fmean(values) for values in zip(*pairs, strict=True))
-        html += f"<p>The strategy gives the answers of the derived architecture in <b>{policy:.0%}</b> of its draws at the"
-        html += f" end of the search, on average over {len(pairs)} decisions; random draws give them in {chance:.0%}.</p>\n"
+        html += fill(
+            "<p>The strategy gives the answers of the derived architecture in <b>{policy:.0%}</b> of its draws at the"
+            " end of the search, on average over {number} decisions; random draws give them in {chance:.0%}.</p>\n",
+            policy=policy,
+            number=len(pairs),
+            chance=chance,
+        )
     effects = [row.effect for row in rows if row.effect is not None]
     unit = compared.metric.points if compared is not None else ""
     names = ["decision", "chosen", *(["share of the strategy's draws", "of random draws"] if best.policy else [])]
-    names += ["of the other ranked ones, agree", *([f"effect from scratch, {escape(unit)}"] if effects else [])]
+    names += ["of the other ranked ones, agree", *([f"effect from scratch, {unit}"] if effects else [])]
     whole = table(names, [_cells(row, best.policy is not None, bool(effects)) for row in rows])
     if len(rows) > MOST_ROWS:
         html += _kinds(rows, best.policy is not None)
-        whole = f"<details><summary>All {len(rows)} decisions</summary>{whole}</details>\n"
+        whole = fill("<details><summary>All {number} decisions</summary>{whole}</details>\n", number=len(rows), whole=whole)
     html += whole
     if effects and compared is not None:
         clear = sum(effect.excludes_zero for effect in effects)
-        html += f"""<p class="soft">Effect: the mean test figure of those of the {len(compared.uniform)} random
+        html += fill(
+            """<p class="soft">Effect: the mean test figure of those of the {random} random
 architectures that give this answer minus that of those which do not, with its 95 % interval (Welch); bold where it
-excludes zero. It does for {clear} of {len(effects)}; by chance alone, one in twenty would.</p>\n"""
+excludes zero. It does for {clear} of {effects}; by chance alone, one in twenty would.</p>\n""",
+            random=len(compared.uniform),
+            clear=clear,
+            effects=len(effects),
+        )
     return html
 
 
 def _cells(row: Row, policy: bool, effects: bool) -> list[str]:
-    cells = [escape(row.name), f"<b>{escape(row.answer)}</b>"]
+    cells = [row.name, _bold(row.answer)]
     cells += [_bar(row.policy), _percent(row.chance)] if policy else []
     cells += [f"{row.agree} of {row.others}" if row.others else "–"]
     if effects:
         text = "–" if row.effect is None else f"{row.effect.mean:+.2f} ± {row.effect.half_width:.2f}"
-        cells += [f"<b>{text}</b>" if row.effect is not None and row.effect.excludes_zero else text]
+        cells += [_bold(text) if row.effect is not None and row.effect.excludes_zero else text]
     return cells
 
 
-def _kinds(rows: Sequence[Row], policy: bool) -> str:
+def _bold(text: str) -> Markup:
+    return fill("<b>{text}</b>", text=text)
+
+
+def _kinds(rows: Sequence[Row], policy: bool) -> Markup:
     """Returns a table of means over decisions whose names differ in numbers only."""
     kinds: dict[str, list[Row]] = {}
     for row in rows:
@@ -139,7 +154,7 @@ def _kinds(rows: Sequence[Row], policy: bool) -> str:
         chances = [row.chance for row in some if row.chance is not None]
         agree = [row.agree / row.others for row in some if row.others]
         shown = [_bar(_mean(policies)), _percent(_mean(chances))] if policy else []
-        cells.append([escape(kind), str(len(some)), *shown, _percent(_mean(agree))])
+        cells.append([kind, str(len(some)), *shown, _percent(_mean(agree))])
     names = ["kind of decision", "number", *(["share of the strategy's draws", "of random draws"] if policy else [])]
     return table([*names, "of the other ranked ones, agree"], cells)
 
@@ -154,4 +169,6 @@ def _percent(share: float | None) -> str:
 
 def _bar(share: float | None) -> str:
     """Returns a share as a bar and in words."""
-    return "–" if share is None else f'<span class="bar" style="--share:{share:.0%}"></span> {share:.0%}'
+    if share is None:
+        return "–"
+    return fill('<span class="bar" style="--share:{share:.0%}"></span> {share:.0%}', share=share)
