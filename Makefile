@@ -52,8 +52,9 @@ check: $(VENV)/.dev  ## format, lint, types, fast tests
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow"
 
-soak: $(VENV)/.tested  ## 50 kills in each space, every documented command at full size, MINUTES each, both demos with two seeds: about an hour
+soak: $(VENV)/.tested  ## 50 kills in each case, memory over 2,000 steps, every documented command at full size, MINUTES each, both demos with two seeds: about an hour
 	$(BIN)/python tests/kills.py --kills 50
+	$(BIN)/python tests/memory.py
 	$(BIN)/python tests/soak.py $(MINUTES)
 
 bench: $(VENV)/.installed  ## speed, as ratios measured in one run

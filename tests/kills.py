@@ -1,9 +1,10 @@
 """Kills runs at random moments and says whether each came to the same bits as one never killed.
 
-    python tests/kills.py --kills 50 --seed 1        (so many in each space)
+    python tests/kills.py --kills 50 --seed 1        (so many in each case)
 
-A run is a search, a derivation and a training from scratch of a tiny network, in a child process
-that is killed by `kill -9`: half of the times at a random moment, half of the times at a random
+A run is a search, a derivation and a training from scratch of a tiny network in each space; or a
+comparison, whose trainings run in a worker of its own. It is in a child process that is killed by
+`kill -9`: half of the times at a random moment, half of the times at a random
 moment of a write of a file (before it, in its middle, before and after its new name; `ENAS_FAULT`
 of `enas.runs.files`). Then it goes on, and is killed again. `tests/runs/test_kills.py` runs some of
 these, `make soak` more.
@@ -71,6 +72,8 @@ SPACES = {
     ),
     "text-rnn": TEXT,
 }
+COMPARE = "compare"
+CASES = (*SPACES, COMPARE)
 MOMENTS = 60  # of writes: the Nth is drawn up to here
 
 
@@ -101,14 +104,28 @@ def child(args: list[str], fault: int | None = None, seconds: float | None = Non
         text = file.read().decode(errors="replace")
     _, status = os.waitpid(pid, 0)
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    if "a process that trained was ended from outside" in text:
+        return True, text  # the write that was hit was one of a worker
     if not killed and os.waitstatus_to_exitcode(status) != 0:
         raise AssertionError(f"{' '.join(args)} failed: {text[-2000:]}")
     return killed, text
 
 
-def commands(preset: str, run: Path) -> list[list[str]]:
-    search = ["search", preset, "--out", str(run), *SPACES[preset], *SHORT]
+def commands(case: str, run: Path) -> list[list[str]]:
+    if case == COMPARE:
+        return [["compare", str(run), "--cells", "2", "--seeds", "2", "--workers", "1"]]
+    search = ["search", case, "--out", str(run), *SPACES[case], *SHORT]
     return [search, ["derive", str(run)], ["retrain", str(run)]]
+
+
+def begun(case: str, run: Path, folder: Path) -> None:
+    """Makes what the commands of a case begin with: for a comparison, a run that is derived."""
+    if case == COMPARE:
+        searched = folder / "searched"
+        if not searched.exists():
+            for args in commands("digits-micro", searched)[:2]:
+                child(args)
+        shutil.copytree(searched, run)
 
 
 def content(run: Path) -> dict[str, object]:
@@ -118,23 +135,26 @@ def content(run: Path) -> dict[str, object]:
         name = str(file.relative_to(run))
         if file.name in ("metrics.jsonl", "architectures.jsonl"):
             found[name] = file.read_bytes()
-        elif file.name in ("best.json", "retrained.json", "result.json"):
-            found[name] = {key: value for key, value in read_json(file, finite=False).items() if key != "judged"}
+        elif file.name in ("best.json", "retrained.json", "result.json", "compare.json"):
+            # times are of the machine
+            whole = read_json(file, finite=False)
+            found[name] = {key: value for key, value in whole.items() if key not in ("judged", "ledger")}
         elif file.name == CHECKPOINT:
-            whole, header = file.read_bytes(), read_header(file)
-            length = int.from_bytes(whole[:8], "little")
-            tensors = {key: part for key, part in json.loads(whole[8 : 8 + length]).items() if key != "__metadata__"}
+            data, header = file.read_bytes(), read_header(file)
+            length = int.from_bytes(data[:8], "little")
+            tensors = {key: part for key, part in json.loads(data[8 : 8 + length]).items() if key != "__metadata__"}
             values = json.dumps(header.values)
-            found[name] = tensors, values, whole[8 + length :], header.lengths["metrics"], header.lengths["architectures"]
+            lengths = [header.lengths.get(log) for log in ("metrics", "architectures")]
+            found[name] = tensors, values, data[8 + length :], lengths
         elif file.name.endswith(".part"):
             file.unlink()
     return found
 
 
-def disturbed(preset: str, kills: int, rng: random.Random, work: Path, seconds: list[float]) -> int:
+def disturbed(case: str, kills: int, rng: random.Random, run: Path, seconds: list[float]) -> int:
     """Makes a run and kills it up to `kills` times; returns how often it was."""
-    run, done = work / "run", 0
-    for args, span in zip(commands(preset, run), seconds, strict=True):
+    done = 0
+    for args, span in zip(commands(case, run), seconds, strict=True):
         while True:
             if args[0] == "search" and (run / "config.json").exists():
                 args = ["resume", str(run)]
@@ -151,37 +171,39 @@ def disturbed(preset: str, kills: int, rng: random.Random, work: Path, seconds: 
     return done
 
 
-def one_space(preset: str, kills: int, seed: int) -> int:
-    """Kills runs of one space until that was done `kills` times; AssertionError where one is not as
+def one_case(case: str, kills: int, seed: int) -> int:
+    """Kills runs of one case until that was done `kills` times; AssertionError where one is not as
     it should be."""
-    rng, done, runs = random.Random(f"{preset}-{seed}"), 0, 0
+    rng, done, runs = random.Random(f"{case}-{seed}"), 0, 0
     with tempfile.TemporaryDirectory(prefix="enas-kills-") as folder:
         whole, seconds = Path(folder) / "whole" / "run", []
-        for args in commands(preset, whole):
+        begun(case, whole, Path(folder))
+        for args in commands(case, whole):
             began = time.monotonic()
             child(args)
             seconds.append(time.monotonic() - began)
         expected = content(whole)
-        assert {"metrics.jsonl", CHECKPOINT, "best.json", "retrained.json"} <= expected.keys(), expected.keys()
+        made = "compare.json" if case == COMPARE else "retrained.json"
+        assert {"metrics.jsonl", CHECKPOINT, "best.json", made} <= expected.keys(), expected.keys()
         while done < kills:
-            work = Path(folder) / f"killed{runs}"
-            work.mkdir()
-            done += disturbed(preset, min(6, kills - done), rng, work, seconds)
+            run = Path(folder) / f"killed{runs}" / "run"
+            begun(case, run, Path(folder))
+            done += disturbed(case, min(6, kills - done), rng, run, seconds)
             runs += 1
-            found = content(work / "run")
+            found = content(run)
             different = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
-            assert not different, f"{preset}, seed {seed}, run {runs}: {different} differ from a run never killed"
-            shutil.rmtree(work)
+            assert not different, f"{case}, seed {seed}, run {runs}: {different} differ from a run never killed"
+            shutil.rmtree(run.parent)
     return done
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=6, help="in each space")
+    parser.add_argument("--kills", type=int, default=6, help="in each case")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--space", choices=SPACES, action="append")
+    parser.add_argument("--case", choices=CASES, action="append")
     asked = parser.parse_args()
-    for name in asked.space or SPACES:
+    for name in asked.case or CASES:
         start = time.monotonic()
-        killed = one_space(name, asked.kills, asked.seed)
+        killed = one_case(name, asked.kills, asked.seed)
         print(f"{name}: killed {killed} times, the same bits each time, {time.monotonic() - start:.0f} s", flush=True)

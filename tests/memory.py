@@ -1,19 +1,19 @@
 """Says how much memory, how many file descriptors and threads a search has after 200 steps and after
 2,000: they should be the same.
 
-    python tests/memory.py --space digits-micro
+    python tests/memory.py        (in each space; or --space digits-micro)
 
-`tests/runs/test_memory.py` runs it in each space. The search is that of tests/kills.py, at as many
-epochs as it takes; its checkpoints and logs are written as always.
+`make soak` runs it: it takes minutes. The search is that of tests/kills.py, at as many epochs as it
+takes; its checkpoints and logs are written as always.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from enas.procedures.events import Step
 from kills import SHORT, SPACES
 
 EARLY, LATE = 200, 2000  # steps
+MOST_GROWTH = 0.02
 
 
 def now() -> dict[str, int]:
@@ -60,5 +61,16 @@ def measured(space: str) -> dict[str, dict[str, int]]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--space", choices=SPACES, required=True)
-    print(json.dumps(measured(parser.parse_args().space)))
+    parser.add_argument("--space", choices=SPACES)
+    asked = parser.parse_args().space
+    for space in [asked] if asked else SPACES:
+        # a process of its own for each: what one leaves is not the next one's
+        pid = os.fork()
+        if pid == 0:
+            early, late = measured(space).values()
+            growth = late["bytes"] / early["bytes"] - 1
+            print(f"{space}: {early} after {EARLY} steps, {late} after {LATE}: {growth:+.1%}", flush=True)
+            same = all(late[name] <= early[name] for name in ("files", "threads"))
+            os._exit(0 if growth <= MOST_GROWTH and same else 1)
+        if os.waitpid(pid, 0)[1]:
+            sys.exit(f"{space}: memory, files or threads grow")

@@ -3,6 +3,7 @@ destroys."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -343,6 +344,19 @@ def test_bad_input_is_one_line(
     monkeypatch.chdir(tmp_path)
     one_line(capsys, enas(*args), *fragments)
     assert not list(tmp_path.rglob("config.json")), "nothing is begun"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_bad_flags_are_one_line_whatever_the_terminal_can_show(
+    encoding: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    for flag, value, fragment in (
+        ("--task.batch-size", "0", "task.batch_size is at least 2; got 0; see `enas search --help`"),
+        ("--task.batch-siz", "3", "Unrecognized options: --task.batch-siz, 3; perhaps you meant --task.batch-size; see"),
+        ("--task.batch-size", "x", "--task.batch-size: invalid literal for int() with base 10: 'x'; see"),
+    ):
+        one_line(capsys, enas("search", "digits-micro", flag, value), fragment)
 
 
 @pytest.mark.slow

@@ -18,22 +18,23 @@ from enas.runs.folder import RunFolder
 
 BEFORE = Path(__file__).parents[1] / "runs_of_before" / "digits-micro"
 TRAINING = "retrain/51f6a8e91b-seed0"  # of the derived architecture
-COMMANDS = ("resume", "derive", "retrain", "show", "report")
+COMMANDS = ("resume", "derive", "retrain", "show", "report", "export", "compare")
+FLAGS = {"compare": ("--cells", "2", "--seeds", "2")}
 # What is said: "refused", "before" (the checkpoint before it is used), "noted" (a line says what
 # follows), or nothing, where the command does not read the file.
 TABLE = {
-    "config.json": ("refused", "refused", "refused", "refused", "refused"),
-    "checkpoint.safetensors": ("before", "before", "", "", "before"),
-    "metrics.jsonl": ("refused", "", "", "", "refused"),
-    "architectures.jsonl": ("refused", "", "", "", ""),
-    "timing.jsonl": ("noted", "", "", "", "refused"),
-    "best.json": ("", "", "refused", "refused", "refused"),
-    "retrained.json": ("", "", "", "", "refused"),
-    "compare.json": ("", "", "", "", "refused"),
-    f"{TRAINING}/config.json": ("", "", "refused", "", "refused"),
-    f"{TRAINING}/result.json": ("", "", "refused", "", ""),
-    f"{TRAINING}/metrics.jsonl": ("", "", "", "", "refused"),
-    f"{TRAINING}/checkpoint.safetensors": ("", "", "", "", "before"),
+    "config.json": ("refused", "refused", "refused", "refused", "refused", "refused", "refused"),
+    "checkpoint.safetensors": ("before", "before", "", "", "before", "", "before"),
+    "metrics.jsonl": ("refused", "", "", "", "refused", "", "refused"),
+    "architectures.jsonl": ("refused", "", "", "", "", "", "refused"),
+    "timing.jsonl": ("noted", "", "", "", "refused", "", "refused"),
+    "best.json": ("", "", "refused", "refused", "refused", "", "refused"),
+    "retrained.json": ("", "", "", "", "refused", "refused", ""),
+    "compare.json": ("", "", "", "", "refused", "", "refused"),
+    f"{TRAINING}/config.json": ("", "", "refused", "", "refused", "refused", "refused"),
+    f"{TRAINING}/result.json": ("", "", "refused", "", "", "refused", "refused"),
+    f"{TRAINING}/metrics.jsonl": ("", "", "", "", "refused", "", ""),
+    f"{TRAINING}/checkpoint.safetensors": ("", "", "", "", "before", "before", "before"),
 }  # fmt: skip
 DAMAGE = ("flipped byte", "cut in half", "empty", "missing")
 # A file that is missing has not been made yet, for all that a command can know: it says so, or
@@ -73,7 +74,7 @@ def case(run: Path, file: str, how: str, command: str, said: str, capsys: pytest
     capsys.readouterr()
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        status = main([command, str(run)])
+        status = main([command, str(run), *FLAGS.get(command, ())])
     err = capsys.readouterr().err
     what = f"{file}, {how}, {command}: {status}, {err!r}"
     named = [line for line in err.splitlines() if Path(file).name in line]
@@ -93,6 +94,7 @@ def case(run: Path, file: str, how: str, command: str, said: str, capsys: pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", TABLE)
+@pytest.mark.usefixtures("in_this_process")
 def test_nothing_is_silently_wrong(file: str, sealed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command, said in zip(COMMANDS, TABLE[file], strict=True):
         # what is not read may be in any state

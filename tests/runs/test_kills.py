@@ -11,13 +11,13 @@ import pytest
 
 from documented import ROOT
 from enas.runs.files import FAULT, write_atomically
-from kills import SPACES
+from kills import CASES
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("space", SPACES)
-def test_killed_twice(space: str) -> None:
-    command = [sys.executable, str(ROOT / "tests" / "kills.py"), "--space", space, "--kills", "2"]
+@pytest.mark.parametrize("case", CASES)
+def test_killed_twice(case: str) -> None:
+    command = [sys.executable, str(ROOT / "tests" / "kills.py"), "--case", case, "--kills", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "killed 2 times, the same bits each time" in done.stdout

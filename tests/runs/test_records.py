@@ -171,4 +171,4 @@ def test_a_log_is_read_without_what_a_crash_cut(tmp_path: Path) -> None:
     for damage in ("3\n", "{}\n", '{"event":1}\n', "{\n"):
         log.write_text(damage)
         with pytest.raises(Damaged, match=r"timing\.jsonl' is damaged"):
-            ticks(tmp_path)
+            list(ticks(tmp_path))

@@ -8,6 +8,8 @@ import inspect
 import io
 import re
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from itertools import groupby
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args
@@ -68,16 +70,26 @@ def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> An
     except SystemExit as end:
         if end.code in (0, None):
             raise
-        lines = [line.strip("│ ").strip() for line in errors.getvalue().splitlines()]
-        first = [line for line in lines if line and line[0] not in "╭╰"]
-        stop = next((i for i, line in enumerate(first) if set(line) == {"─"}), len(first))
-        text = (
-            re.sub(r"^Error parsing (config\.|\w+Flags: )?", "", " ".join(first[:stop]))
-            or "these arguments are not understood"
-        )
-        if "Perhaps you meant:" in first:
-            text += f"; perhaps you meant {first[first.index('Perhaps you meant:') + 1].split()[0]}"
+        text = _in_one_line(errors.getvalue())
         raise ValueError(f"{text}; see `enas {name} --help`") from None
+
+
+def _in_one_line(said: str) -> str:
+    """Returns what the parser says of bad arguments. It says it in a box, or where the terminal has
+    no such signs in lines under a title; after each rule comes something else."""
+    lines = [line.strip("│ ") for line in said.splitlines()]
+    lines = [line for line in lines if line and line[0] not in "╭╰"]
+    blocks = [list(block) for rule, block in groupby(lines, lambda line: set(line) <= {"─", "-"}) if not rule]
+    if "╭" not in said:
+        del blocks[:1]  # the title
+    what, *more = blocks or [["these arguments are not understood"]]
+    text = re.sub(r"^Error parsing (config\.|\w+Flags: )?", "", " ".join(what))
+    for title, *options in more:
+        names = [line.split()[0] for line in options if line.startswith("--")]
+        if title == "Perhaps you meant:" and (unknown := re.search(r"--[\w.-]+", text)):
+            [nearest] = get_close_matches(unknown[0], names, n=1, cutoff=0.0)
+            text += f"; perhaps you meant {nearest}"
+    return text
 
 
 def with_settings(flags: type[object], about: str | None, kind: type[object], group: str) -> Any:

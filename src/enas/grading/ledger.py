@@ -16,11 +16,9 @@ from enas.runs.records import sampled, ticks
 def seconds_at_work(folder: Path) -> float:
     """Returns how long a search or a training ran: from each begin or resume to the last tick
     before the next one; 0 where nothing is recorded."""
-    clock = ticks(folder)
     with blaming(folder / "timing.jsonl"):
-        works = [(before.at, tick.at) for before, tick in pairwise(clock) if tick.event not in ("begin", "resume")]
-        # a clock may be set back
-        return sum(max(0.0, (end - start).total_seconds()) for start, end in works)
+        works = (tick.at - before.at for before, tick in pairwise(ticks(folder)) if tick.event not in ("begin", "resume"))
+        return sum(max(0.0, work.total_seconds()) for work in works)  # a clock may be set back
 
 
 def ledger(
@@ -33,7 +31,7 @@ def ledger(
     """Returns what was paid; None where a clock is missing. Clocks have whole seconds, and one is
     the least. `derivation_seconds`: those of its short trainings, one after the other."""
     folders = list(dict.fromkeys(trainings))
-    if not ticks(run) or not folders:
+    if next(ticks(run), None) is None or not folders:
         return None
     search = max(1.0, seconds_at_work(run))
     children = len({child.id for child in sampled(run)})

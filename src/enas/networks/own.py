@@ -29,7 +29,7 @@ from enas.networks.choices import Choice, Choices, Combine, Repeat, SomeOf, join
 from enas.networks.ops import Statistics
 from enas.spaces.architecture import Architecture
 
-MOST_VIEWED = 256  # architectures whose views a network remembers
+MOST_VIEWED = 128  # architectures whose views a network remembers
 
 
 class OwnNetwork(nn.Module):

@@ -24,6 +24,7 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, WiredEdge
 from enas.spaces.space import SearchSpace
 
+MOST_USED = 128  # architectures whose addresses are remembered: those of the step at hand
 MOST_REMEMBERED = 1 << 26  # elements that `remembering` keeps for one batch: 256 MB
 
 
@@ -139,7 +140,7 @@ class Supernet(nn.Module):
     def _usage(self, arch: Architecture) -> tuple[list[str], list[nn.Parameter]]:
         key = (arch, self.aux_weight > 0)
         if key not in self._used:
-            if len(self._used) >= 1024:
+            if len(self._used) >= MOST_USED:
                 self._used.clear()
             self.space.check(arch)
             addresses = list(dict.fromkeys(self.addresses(arch, aux=self.aux_weight > 0)))

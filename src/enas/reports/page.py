@@ -116,10 +116,10 @@ def _score(row: Values, key: str) -> str:
 
 def _clock(path: Path) -> str:
     """Returns when the search began, and how long it was at work."""
-    clock, s = ticks(path), round(seconds_at_work(path))
+    began, s = next(ticks(path), None), round(seconds_at_work(path))
     span = f"{s // 3600}:{s % 3600 // 60:02} h" if s >= 3600 else f"{s // 60}:{s % 60:02} min" if s >= 60 else f"{s} s"
     with blaming(path / "timing.jsonl"):
-        return f", begun {clock[0].at:%Y-%m-%d %H:%M}, {span} of searching" if clock else ""
+        return f", begun {began.at:%Y-%m-%d %H:%M}, {span} of searching" if began else ""
 
 
 def head(run: Run) -> Markup:

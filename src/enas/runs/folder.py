@@ -38,9 +38,9 @@ from enas.runs.checkpoint import CHECKPOINT, NO_SUM, PREVIOUS, Header, check_log
 from enas.runs.files import (
     Damaged,
     blaming,
+    each_line,
     mended,
     open_to_append,
-    read_lines,
     read_sealed,
     stamped,
     write_atomically,
@@ -245,7 +245,7 @@ class RunFolder:
             path = self.path / f"{name}.jsonl"
             if path.exists():
                 os.truncate(path, min(header.lengths.get(name, 0), path.stat().st_size))
-        self._seen = {record["id"] for record in read_lines(self.path / "architectures.jsonl")}
+        self._seen = {record["id"] for record in each_line(self.path / "architectures.jsonl")}
         return state
 
     def _began_without_checkpoint(self) -> None:

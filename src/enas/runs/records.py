@@ -113,12 +113,12 @@ class Learned(Value):
     half_width: float
 
 
-def ticks(folder: Path) -> list[Tick]:
-    """Returns the lines of the clock. Damaged where one is not as it was written, or some that the
+def ticks(folder: Path) -> Iterator[Tick]:
+    """Yields the lines of the clock. Damaged where one is not as it was written, or some that the
     last checkpoint knows of are missing."""
     check_logs(folder, "timing")
     with blaming(folder / "timing.jsonl"):
-        return [Tick.from_json(line) for line in stamped_lines(folder / "timing.jsonl")]
+        yield from map(Tick.from_json, stamped_lines(folder / "timing.jsonl"))
 
 
 def sampled(folder: Path) -> Iterator[Sampled]:

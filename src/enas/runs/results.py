@@ -4,6 +4,7 @@ scratch: these frozen values are what the three hold. They need no torch."""
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -164,7 +165,7 @@ class Result(File):
     def of(cls, folder: Path) -> Self | None:
         """Returns the outcome of a training, None while it has none. One that diverged is an
         outcome: the same seed would diverge again."""
-        last = [] if (result := cls.find(folder)) is not None else ticks(folder)[-1:]
+        last = deque([] if (result := cls.find(folder)) is not None else ticks(folder), maxlen=1)
         if result is not None:
             Config.read(folder)  # one that is missing is not passed over
         if last and last[0].why == "diverged":

@@ -27,7 +27,7 @@ from enas.spaces.decisions import Anchor, Decision, InputChoice, OpChoice, Subse
 from enas.spaces.limits.limit import Cursor, Limit, Rule, RuleLimit
 from enas.spaces.own import ModuleTree
 
-MOST_WIRED = 4096  # architectures whose graphs a space remembers
+MOST_WIRED = 128  # architectures whose graphs a space remembers: those of the step at hand
 TRIES = 10_000  # random draws before a limit is taken to forbid everything
 MOST_DRAWN = 512  # random architectures that are held against a limit at once
 

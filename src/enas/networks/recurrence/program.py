@@ -81,7 +81,7 @@ class Program:
     highway: bool = True
 
     @staticmethod
-    @lru_cache(maxsize=4096)
+    @lru_cache(maxsize=128)
     def of(cell: WiredCell, highway: bool = True) -> Program:
         """Reads a wired cell. ValueError for an unknown activation or a cell that is no tree."""
         number = {name: i for i, name in enumerate([node.name for node in cell.nodes])}
