@@ -1,0 +1,290 @@
+"""What static programs are made of. A part does the same operations on the same shapes for every
+architecture; what differs is data.
+
+Shapes: E edges run side by side, as groups of channels: x (B, E C, H, W) in channels_last; apart is
+the same memory as (B, H, W, E, C). A choice of ops is `shares` (E, K): 1 at the kind that an edge
+chose, else 0; a row of zeros is no edge, and gives zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from enas.networks import kernels
+from enas.networks.kernels import Context
+from enas.networks.static.weights import Layout, Part, Slot
+
+KINDS = ("sep", "conv", "avg", "max", "identity")
+KIND = {
+    "sep_conv_3x3": "sep",
+    "sep_conv_5x5": "sep",
+    "conv_3x3": "conv",
+    "conv_5x5": "conv",
+    "nor_conv_1x1": "conv",
+    "nor_conv_3x3": "conv",
+    "avg_pool_3x3": "avg",
+    "max_pool_3x3": "max",
+    "identity": "identity",
+    "skip_connect": "identity",
+}
+EPS = 1e-5  # torch's, of batch norms
+Options = Sequence[Mapping[str, nn.Module]]  # for each edge the modules it may use, by address
+
+
+# ----------------------------------------------------------------------------------- edges at once
+def apart(x: Tensor, edges: int) -> Tensor:
+    """Returns (B, E C, H, W) as (B, H, W, E, C)."""
+    return x.permute(0, 2, 3, 1).unflatten(3, (edges, -1))
+
+
+def joined(x: Tensor) -> Tensor:
+    """The inverse of `apart`."""
+    return x.flatten(3).permute(0, 3, 1, 2)
+
+
+def mixed(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Returns the sum of parts (B, E C, H, W), each times its share (E,), apart."""
+    total: Tensor | None = None
+    for x, share in parts:
+        scale = share[:, None].to(parts[0][0].dtype)
+        x = apart(x, len(share)).to(scale.dtype)
+        total = x * scale if total is None else torch.addcmul(total, x, scale)
+    assert total is not None
+    return total
+
+
+def depthwise(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+    """weight (E, C, 1, k, k)."""
+    E, C, _, k, _ = weight.shape
+    return F.conv2d(x, weight.flatten(0, 1), None, stride, k // 2, 1, E * C)
+
+
+def pointwise(x: Tensor, weight: Tensor) -> Tensor:
+    """weight (E, C_out, C_in): one product for all edges, by a matrix of blocks."""
+    E, rows, columns = weight.shape
+    if E > 1:
+        weight = torch.diag_embed(weight.permute(1, 2, 0)).permute(2, 0, 3, 1)
+    return F.conv2d(x, weight.reshape(E * rows, E * columns, 1, 1))
+
+
+def conv(x: Tensor, weight: Tensor) -> Tensor:
+    """weight (E, C_out, C_in, k, k)."""
+    return F.conv2d(x, weight.flatten(0, 1), None, 1, weight.shape[3] // 2, 1, len(weight))
+
+
+def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Batch norm by the batch's statistics; weight and bias (E, C)."""
+    return F.batch_norm(x, None, None, weight.flatten(), bias.flatten(), True, 0.0, EPS)
+
+
+# ---------------------------------------------------------------------------- weights of each edge
+def slots(edges: Options, parts: Callable[[Any], Sequence[Part]]) -> list[Slot]:
+    """Returns what each edge holds: of the module that it uses, these parts."""
+    return [{address: parts(module) for address, module in edge.items()} for edge in edges]
+
+
+def under(edges: Options, path: str | int) -> Options:
+    """Returns of every module the one at a path inside."""
+    return [{address: module.get_submodule(str(path)) for address, module in edge.items()} for edge in edges]
+
+
+def matrix(layout: Layout, rows: int, columns: int, edges: Options) -> int:
+    """Declares the matrix of a 1x1 for each edge, (E, rows, columns)."""
+    return layout.piece([rows, columns], slots(edges, lambda m: [(m.weight, (slice(None), slice(None)))]))
+
+
+class Norm:
+    """A batch norm for each edge."""
+
+    def __init__(self, layout: Layout, width: int, edges: Options):
+        self.weight = layout.piece([width], slots(edges, lambda m: [(m.weight, None)]))
+        self.bias = layout.piece([width], slots(edges, lambda m: [(m.bias, None)]))
+
+    def __call__(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
+        return norm(x, w[self.weight], w[self.bias])
+
+
+def halving_parts(even: nn.Parameter, odd: nn.Parameter | None) -> list[Part]:
+    """Returns the weights of a factorized reduction as parts of one matrix (C_out, 2, C_in)."""
+    cut = len(even)
+    parts: list[Part] = [(even, (slice(cut), slice(1)))]
+    return [*parts, (odd, (slice(cut, None), slice(1, None)))] if odd is not None and len(odd) else parts
+
+
+def halved(x: Tensor, weight: Tensor) -> Tensor:
+    """Returns the product of factorized reductions; weight (E, C_out, 2, C_in)."""
+    E = len(weight)
+    both = torch.stack([apart(part, E) for part in kernels.diagonals(x, both=True)], 4)  # (B, H, W, E, 2, C)
+    return pointwise(joined(both.flatten(4)), weight.flatten(2))
+
+
+class Halving:
+    """A factorized reduction for each edge: half the size, of a value after its ReLU."""
+
+    def __init__(self, layout: Layout, width_in: int, width: int, edges: Options):
+        parts = slots(edges, lambda m: halving_parts(m.even.weight, m.odd.weight))
+        self.weight = layout.piece([width, 2, width_in], parts)
+        self.norm = Norm(layout, width, under(edges, "norm"))
+
+    def __call__(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
+        return self.norm(w, halved(x, w[self.weight]))
+
+
+class Edges:
+    """E edges, each of which applies the op that it chose to what it reads.
+
+    Convolutions of several sizes are one of the largest, whose kernel has a border of zeros. Where
+    an edge may read a value at stride 2, both strides are run up to the first product.
+    """
+
+    def __init__(self, layout: Layout, width: int, options: Sequence[Mapping[str, tuple[str, nn.Module]]]):
+        """options: for each edge the ops it may choose, address to name and module."""
+
+        def of(kind: str) -> Options:
+            return [{a: m for a, (op, m) in edge.items() if KIND[op] == kind} for edge in options]
+
+        self.kinds = {kind for kind in KINDS if any(of(kind))}
+        self.stages: list[tuple[int, int, Norm]] = []  # of separable convolutions
+        if "sep" in self.kinds:
+            edges = of("sep")
+            first = next(iter(m for edge in edges for m in edge.values()))
+            for i in range(0, len(cast(nn.Sequential, first)), 4):
+                weight = self._kernel(layout, [width, 1], under(edges, i + 1))
+                product = matrix(layout, width, width, under(edges, i + 2))
+                self.stages.append((weight, product, Norm(layout, width, under(edges, i + 3))))
+        if "conv" in self.kinds:
+            edges = of("conv")
+            self.conv = self._kernel(layout, [width, width], under(edges, 1)), Norm(layout, width, under(edges, 2))
+        # an identity that halves is a factorized reduction
+        strided = [{a: m for a, m in edge.items() if isinstance(m, nn.Sequential)} for edge in of("identity")]
+        if any(strided):
+            self.halving = Halving(layout, width, width, under(strided, 1))
+
+    @staticmethod
+    def _kernel(layout: Layout, channels: list[int], edges: Options) -> int:
+        k = max(int(m.kernel_size[0]) for edge in edges for m in edge.values())  # type: ignore[index,arg-type]
+        return layout.piece([*channels, k, k], slots(edges, lambda m: [(m.weight, None)]))
+
+    def __call__(
+        self,
+        w: Sequence[Tensor],
+        shares: Tensor,
+        x: Tensor | None,
+        large: Tensor | None = None,
+        reads_x: Tensor | None = None,
+    ) -> Tensor:
+        """Returns what each edge gives, apart. x: what edges read at stride 1, large: at stride 2;
+        where there are both, reads_x (E,) is 1 for the edges that read x, else 0."""
+        one = shares.new_ones(len(shares)) if reads_x is None else reads_x
+        ways = [(x, 1, one)] if x is not None else []
+        ways += [(large, 2, one if x is None else 1 - one)] if large is not None else []
+        share = {kind: shares[:, i] for i, kind in enumerate(KINDS)}
+        parts: list[tuple[Tensor, Tensor]] = []
+        if self.kinds & {"sep", "conv"} or large is not None:
+            relus = [F.relu(value) for value, _, _ in ways]
+        if self.stages:
+            weight = w[self.stages[0][0]]
+            firsts = [(depthwise(r, weight, stride), of) for r, (_, stride, of) in zip(relus, ways, strict=True)]
+            y = firsts[0][0] if len(firsts) == 1 else joined(mixed(firsts))
+            for i, (number, product, normed) in enumerate(self.stages):
+                y = depthwise(F.relu(y), w[number]) if i else y
+                y = normed(w, pointwise(y, w[product]))
+            parts.append((y, share["sep"]))
+        if "conv" in self.kinds:
+            number, normed = self.conv
+            parts.append((normed(w, conv(relus[0], w[number])), share["conv"]))
+        for i, (value, stride, of) in enumerate(ways):
+            if "avg" in self.kinds:
+                parts.append((F.avg_pool2d(value, 3, stride, 1, count_include_pad=False), share["avg"] * of))
+            if "max" in self.kinds:
+                parts.append((F.max_pool2d(value, 3, stride, 1), share["max"] * of))
+            if "identity" in self.kinds:
+                parts.append((value if stride == 1 else self.halving(w, relus[i]), share["identity"] * of))
+        return mixed(parts)
+
+
+# ------------------------------------------------------------------------------- values of a cell
+class Values:
+    """The values of a cell in one buffer (B, H, W, K, C), read by index. A value is written once
+    and before it is read. Gradients add up in a second buffer, so that nothing is copied but what
+    is read; an empty tensor, the token, says in which order."""
+
+    def __init__(self, count: int, values: Sequence[Tensor]):
+        """values: the first ones, (B, C, H, W); count: K."""
+        B, C, H, W = values[0].shape
+        self._buffers = _Buffers(values[0].new_empty(B, H, W, count, C))
+        self._token = values[0].new_empty(0)
+        self.filled = 0
+        for value in values:
+            self.put(value.permute(0, 2, 3, 1))
+
+    def put(self, value: Tensor) -> None:
+        """Adds a value (B, H, W, C)."""
+        self._token = _Put.apply(self._token, value, self._buffers, self.filled)
+        self.filled += 1
+
+    def read(self, index: Tensor) -> Tensor:
+        """Returns the values at index (E,), side by side: (B, E C, H, W)."""
+        return joined(_Read.apply(self._token, index, self._buffers))
+
+    def relu(self, start: int = 0) -> Tensor:
+        """Returns all values from `start` on after a ReLU, side by side."""
+        return joined(_Relu.apply(self._token, self._buffers, start))
+
+
+class _Buffers:
+    def __init__(self, values: Tensor):
+        self.values = values
+        self.gradients: Tensor | None = None
+
+    def gradient(self) -> Tensor:
+        if self.gradients is None:
+            self.gradients = torch.zeros_like(self.values)
+        return self.gradients
+
+
+class _Put(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Context, token: Tensor, value: Tensor, buffers: _Buffers, place: int) -> Tensor:
+        ctx.buffers, ctx.place, ctx.dtype = buffers, place, value.dtype
+        buffers.values[..., place, :].copy_(value)
+        return value.new_empty(0)
+
+    @staticmethod
+    def backward(ctx: Context, token: Tensor) -> tuple[Tensor | None, ...]:
+        return token, ctx.buffers.gradient()[..., ctx.place, :].to(ctx.dtype).contiguous(), None, None
+
+
+class _Read(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Context, token: Tensor, index: Tensor, buffers: _Buffers) -> Tensor:
+        ctx.buffers = buffers
+        ctx.save_for_backward(index)
+        return buffers.values.index_select(3, index)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (index,), whole = ctx.saved_tensors, ctx.buffers.gradient()
+        for e in range(len(index)):  # one after the other: edges may read the same value
+            whole.index_add_(3, index[e : e + 1], grad[..., e : e + 1, :])
+        return grad.new_empty(0), None, None
+
+
+class _Relu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Context, token: Tensor, buffers: _Buffers, start: int) -> Tensor:
+        ctx.buffers, ctx.start = buffers, start
+        out = F.relu(buffers.values[..., start:, :].contiguous())
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (out,) = ctx.saved_tensors
+        ctx.buffers.gradient()[..., ctx.start :, :].add_(torch.ops.aten.threshold_backward(grad, out, 0))
+        return grad.new_empty(0), None, None
