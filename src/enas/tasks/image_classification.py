@@ -46,6 +46,7 @@ class ImageClassification(Task):
     "train+validation" there is nothing left to choose on."""
 
     metric = METRICS["accuracy"]
+    recordable = True
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from enas.networks.static.parts import KIND, KINDS
+from enas.networks.static.recorded import Recordings
 from enas.networks.static.weights import Child, Layout
 from enas.networks.supernet import Outputs, Supernet
 from enas.spaces.architecture import Architecture
@@ -36,6 +37,7 @@ class Program:
         self.net, self.layout = net, Layout(net)
         self.build()
         self.layout.finish()
+        self._scores = Recordings(self._scored)
         self._codes = lru_cache(maxsize=1024)(self._codes_of)
 
     # ------------------------------------------------------------------------------- for programs
@@ -68,6 +70,22 @@ class Program:
     def index(self, codes: Tensor) -> Tensor:
         """Returns where the weights of a child stand in the shared vector, from codes."""
         return self.layout.index(codes[: self.layout.slots])
+
+    def scored(self, x: Tensor, arch: Architecture) -> Tensor | Outputs:
+        """Returns what the network returns, without gradient; recorded on a GPU."""
+        codes = self.codes(arch).to(x.device)
+        out = self._scores((x.contiguous(memory_format=torch.channels_last), codes), self.net.training)
+        return Outputs(*(part.clone() for part in out)) if isinstance(out, Outputs) else out.clone()
+
+    def _scored(self, inputs: tuple[Tensor, Tensor]) -> Tensor | Outputs:
+        x, codes = inputs
+        return self.computed(x, self.layout.shared.vector.index_select(0, self.index(codes)), codes)
+
+    def __deepcopy__(self, memo: object) -> None:
+        """A copy of a network makes its own program."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # nor is one saved with a network
 
     def __call__(self, x: Tensor, arch: Architecture, progress: float = 1.0) -> Tensor | Outputs:
         """Returns what the network returns, with gradients to the weights that `arch` uses."""
