@@ -4,35 +4,21 @@ for all of them, and trains the weights that a child uses and no other."""
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from enas.networks.image_network import ImageNetwork
 from enas.networks.micro import MicroNetwork
-from enas.networks.registry import BACKBONES
-from enas.networks.settings import (
-    MacroSettings,
-    MicroSettings,
-    NasBench201NetworkSettings,
-    NasBenchMacroNetworkSettings,
-)
+from enas.networks.static.micro import dropped
 from enas.spaces.architecture import Architecture
-from enas.spaces.conv_macro import ConvMacroSettings, conv_macro
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
-from enas.spaces.nasbench201 import NasBench201Settings, nasbench201
-from enas.spaces.nasbench_macro import NasBenchMacroSettings, nasbench_macro
-from enas.spaces.space import SearchSpace
 from enas.state import seeded
-
-CLASSES = 5
+from programs import CASES, CLASSES, FOUR, MICRO, architectures, gradients, images, network, parts
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,75 +28,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-MICRO = MicroSettings(filters=4, cells=1, dropout=0.0)
-MACRO = MacroSettings(filters=4, dropout=0.0)
-SIX = conv_macro(ConvMacroSettings(num_layers=6))
-RELEASED = conv_macro(ConvMacroSettings(num_layers=6, form="released"))
-SMALL = conv_micro(ConvMicroSettings(num_nodes=2))
-POOLS = conv_micro(ConvMicroSettings(num_nodes=2, ops=("avg_pool_3x3", "identity")))
-CHAIN = nasbench_macro(NasBenchMacroSettings(num_layers=4))
-# Every space, then every setting of a network that changes what is computed.
-CASES: dict[str, tuple[SearchSpace, Any, int]] = {
-    "micro": (conv_micro(ConvMicroSettings(num_nodes=3)), replace(MICRO, aux_weight=0.4), 8),
-    "macro": (conv_macro(ConvMacroSettings(num_layers=5)), MACRO, 8),
-    "nasbench201": (nasbench201(), NasBench201NetworkSettings(filters=4, cells=1), 8),
-    "nasbench_macro": (nasbench_macro(), NasBenchMacroNetworkSettings(filters=4, head=16), 8),
-    "micro-two-cells": (SMALL, replace(MICRO, cells=2), 8),
-    "micro-extras": (SMALL, replace(MICRO, extra_calibration=True, head_norm=True, aux_weight=0.4), 9),
-    "micro-no-norm": (SMALL, replace(MICRO, merge_norm=False, reductions=1, stem_multiplier=1), 8),
-    "micro-stem-stride": (SMALL, replace(MICRO, stem_stride=2, filters=3, reductions=3), 18),
-    "micro-one-filter": (SMALL, replace(MICRO, filters=1, stem_multiplier=1), 8),
-    "micro-pools": (POOLS, MICRO, 8),
-    "macro-wider": (SIX, replace(MACRO, double_filters=True), 9),
-    "macro-released": (RELEASED, replace(MACRO, entry_conv=True, merge_norm=False), 8),
-    "macro-no-merge": (SIX, replace(MACRO, merge=False, average_pooling=False, reductions=1), 8),
-    "macro-released-no-merge": (RELEASED, replace(MACRO, merge=False, reductions=0), 8),
-    "macro-one-layer": (conv_macro(ConvMacroSettings(num_layers=1)), MACRO, 8),
-    "nasbench201-stem-stride": (nasbench201(NasBench201Settings(num_nodes=3)), NasBench201NetworkSettings(4, 2), 8),
-    "nasbench_macro-chain": (CHAIN, NasBenchMacroNetworkSettings(filters=2, head=8), 9),
-}
-FOUR = list(CASES)[:4]
-CASES |= {
-    "micro-published": (conv_micro(), replace(MICRO, aux_weight=0.4), 8),
-    "macro-published": (conv_macro(), MACRO, 8),
-}
-
-
-def network(name: str, **settings: Any) -> ImageNetwork[Any]:
-    """In double precision, with batch norms that are not as they begin."""
-    space, own, size = CASES[name]
-    with seeded("network", name):
-        net = BACKBONES[space.backbone].make(space, replace(own, **settings), 3, size, CLASSES).double()
-        with torch.no_grad():
-            for parameter in net.parameters():
-                if parameter.ndim == 1:
-                    parameter.add_(0.2 * torch.randn_like(parameter))
-    assert isinstance(net, ImageNetwork)
-    return net
-
-
-def images(name: str, n: int = 4) -> Tensor:
-    with seeded("images", name):
-        return torch.randn(n, 3, CASES[name][2], CASES[name][2], dtype=torch.double)
-
-
-def architectures(name: str, n: int, seed: int = 0) -> list[Architecture]:
-    rng = random.Random(seed)
-    return [CASES[name][0].sample(rng) for _ in range(n)]
-
-
-def parts(out: Any) -> tuple[Tensor, ...]:
-    return tuple(out) if isinstance(out, tuple) else (out,)
-
-
-def gradients(run: Any, net: ImageNetwork[Any], x: Tensor, arch: Architecture) -> tuple[Any, dict[str, Tensor | None]]:
-    """Returns outputs and all gradients, None where there is none."""
-    net.zero_grad()
-    out = parts(run(x, arch, 0.5))
-    sum(F.cross_entropy(part, torch.arange(len(x)) % CLASSES) for part in out).backward()
-    return out, {name: p.grad for name, p in net.named_parameters()}
 
 
 def assert_equal(name: str, archs: list[Architecture]) -> None:
@@ -257,8 +174,6 @@ def test_an_op_that_no_program_knows_runs_as_it_is_written() -> None:
 
 def test_drop_path_has_its_rate() -> None:
     """All but identities are dropped for an image, with the rate of the last cell at the end."""
-    from enas.networks.static.micro import dropped
-
     shares = torch.eye(5)[[0, 4]]
     with seeded("drop"):
         y = dropped(torch.ones(4000, 1, 1, 2, 1), shares, torch.tensor(0.3))[:, 0, 0, :, 0]

@@ -9,7 +9,7 @@ where it always did. On a CPU the same work runs unrecorded, where the settings 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,9 +33,7 @@ class Recorder:
         self.program: Program | None = None
 
     @staticmethod
-    def of(
-        net: Supernet, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings
-    ) -> Recorder | None:
+    def of(net: Supernet, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings) -> Recorder | None:
         """Returns None where steps run as the network and the task are written: on a CPU unless
         the settings ask for it, and where there is no static program."""
         if not isinstance(net, ImageNetwork) or not task.recordable:

@@ -13,8 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from enas.networks.static.parts import Edges, Halving, Norm, apart, joined, matrix, pointwise, under
-from enas.networks.static.program import Program, kind_of, shares_of
+from enas.networks.static.parts import (
+    NUMBERS,
+    Choice,
+    Edges,
+    Halving,
+    Norm,
+    Options,
+    apart,
+    joined,
+    matrix,
+    numbers_of,
+    pointwise,
+    under,
+)
+from enas.networks.static.program import Program
 from enas.spaces.architecture import Architecture
 
 OP = "op"  # the source that stands for a layer's own op, where skips are merged after it
@@ -22,7 +35,7 @@ OP = "op"  # the source that stands for a layer's own op, where skips are merged
 
 class MacroProgram(Program):
     def build(self) -> None:
-        net, layout, settings = self.net, self.layout, self.net.settings
+        net, layout = self.net, self.layout
         self.names = [net.first, *(node.name for node in net.cell.nodes)]
         self.sources = {node.name: node.skips.options if node.skips else () for node in net.cell.nodes}
         self.stem, self.classifier = layout.fixed("stem"), layout.fixed("classifier")
@@ -36,18 +49,18 @@ class MacroProgram(Program):
             self.layers[node.name] = Layer(self, node)
 
     def choices(self, arch: Architecture) -> list[int]:
-        """Per layer the kind of its op, then 1 for each source that is merged, else 0."""
+        """Per layer its op as numbers, then 1 for each source that is merged, else 0."""
         nodes = {node.name: node for node in self.net.only_cell(arch).nodes}
         out: list[int] = []
         for name, sources in self.sources.items():
             node = nodes.get(name)
-            out += [kind_of(node.edges[0].op if node else None)]
+            out += numbers_of(node.edges[0].op if node else None)
             out += [int(node is not None and source in node.skips) for source in sources]
         return out
 
     def run(self, x: Tensor, w: Sequence[Tensor], choices: Tensor, progress: float | Tensor) -> Tensor:
         net = self.net
-        parts = choices.split([1 + len(sources) for sources in self.sources.values()])
+        parts = choices.split([NUMBERS + len(sources) for sources in self.sources.values()])
         values = {net.first: apart(self.stem(w, x), 1)}
         level = 0
         for layer, codes in zip(self.layers.values(), parts, strict=True):
@@ -75,7 +88,7 @@ class Layer:
         self.previous = node.edges[0].input
         ops = node.edges[0].op.options
         addresses = {f"layers.{node.name}.{op}": op for op in ops}
-        options = [{a: net.at(a) for a in addresses}]
+        options: Options = [{a: net.at(a) for a in addresses}]
         self.entry = None
         if settings.entry_conv:
             self.entry = matrix(layout, width, width, under(options, 1)), Norm(layout, width, under(options, 2))
@@ -92,23 +105,23 @@ class Layer:
 
     def __call__(self, w: Sequence[Tensor], codes: Tensor, values: dict[str, Tensor]) -> Tensor:
         """Returns (B, H, W, 1, C); values likewise."""
-        taken = codes[1:].to(w[0].dtype)
+        taken = codes[NUMBERS:].to(w[0].dtype)
         some = taken.amax()[None] if self.sources else None  # (1,) whether any source is merged
         x = values[self.previous]
         if self.before and some is not None:
             merged = self.merged(w, taken, [values[name] for name in self.sources])
             x = torch.lerp(x, merged, some.to(x.dtype))
-        y = self.op(w, shares_of(codes[:1], w[0].dtype), x)
+        y = self.op(w, Choice.of(codes[None, :NUMBERS], w[0].dtype), x)
         if self.before or some is None:
             return y
         return torch.lerp(y, self.merged(w, taken, [*(values[name] for name in self.sources), y]), some.to(y.dtype))
 
-    def op(self, w: Sequence[Tensor], shares: Tensor, x: Tensor) -> Tensor:
+    def op(self, w: Sequence[Tensor], choice: Choice, x: Tensor) -> Tensor:
         y = joined(x)
         if self.entry is not None:
             number, normed = self.entry
             y = normed(w, pointwise(F.relu(y), w[number]))
-        return self.edges(w, shares, y)
+        return self.edges(w, choice, y)
 
     def merged(self, w: Sequence[Tensor], taken: Tensor, inputs: list[Tensor]) -> Tensor:
         """Returns the merge of inputs; `taken` says which sources were chosen, where they are

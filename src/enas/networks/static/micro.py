@@ -14,12 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from enas.networks.static.parts import Edges, Norm, Values, apart, halved, halving_parts, joined, pointwise
-from enas.networks.static.program import Program, kind_of, shares_of
+from enas.networks.static.parts import (
+    NUMBERS,
+    Choice,
+    Edges,
+    Norm,
+    Values,
+    edges_into,
+    halved,
+    halving_parts,
+    numbers_of,
+    pointwise,
+)
+from enas.networks.static.program import Program
 from enas.networks.static.weights import Layout, Slot
 from enas.networks.supernet import Outputs
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import possible_edges
 
 STEM = -1
 INPUTS = 2  # of a cell
@@ -36,25 +46,14 @@ class MicroProgram(Program):
         for place in net.positions:
             sources = net._sources(place.index)
             self.calibrations.append([Calibration(layout, net, place.index, slot, self.nodes) for slot in sources])
-            edges = list(possible_edges(self.cells[place.cell]))
-            by_node = []
-            for node in self.nodes:
-                options = []
-                for slot in (0, 1):
-                    here = [e for e in edges if e.node == node and e.slot == slot]
-                    addresses = {net.address(edge, place.index): edge.op for edge in here}
-                    options.append({address: (op, net.at(address)) for address, op in addresses.items()})
-                by_node.append(Edges(layout, place.channels, options))
-            self.edges.append(by_node)
+            cell = self.cells[place.cell]
+            self.edges.append([edges_into(node, cell, layout, place.channels, place.index) for node in self.nodes])
         last = net.positions[-1]
-        ends = range(len(self.nodes))
-        addresses = [f"classifier.{name}" for name in self.nodes]
-        self.classifier = layout.piece(
-            [net.classes, last.channels], [{a: [(net.at(a).weight, None)]} for a in addresses]
-        )
+        names = [f"classifier.{name}" for name in self.nodes]
+        self.classifier = layout.piece([net.classes, last.channels], [{a: [(net.at(a).weight, None)]} for a in names])
         self.bias = layout.piece([net.classes], [{"classifier.bias": [(net.at("classifier.bias").bias, None)]}])
         if net.settings.head_norm:
-            norms = [f"classifier_norm.{self.nodes[i]}" for i in ends]
+            norms = [f"classifier_norm.{name}" for name in self.nodes]
             self.head_norm = Norm(layout, last.channels, [{a: net.at(a)} for a in norms])
         if net.aux_weight > 0:
             place = net.positions[net.aux_position]
@@ -63,7 +62,7 @@ class MicroProgram(Program):
             self.aux_body = layout.fixed("aux_head.body")
 
     def choices(self, arch: Architecture) -> list[int]:
-        """Per cell, node and slot the number of the value that is read, and the kind of the op."""
+        """Per cell, node and slot the number of the value that is read, and the op as numbers."""
         out: list[int] = []
         for name, wired in self.net.space.wire(arch).items():
             numbers = {value: i for i, value in enumerate((*self.cells[name].inputs, *self.nodes))}
@@ -71,15 +70,15 @@ class MicroProgram(Program):
             for node in self.nodes:
                 for slot in (0, 1):
                     edge = edges.get((node, slot))
-                    out += [numbers[edge.input], kind_of(edge.op)] if edge is not None else [0, -1]
+                    out += [numbers[edge.input], *numbers_of(edge.op)] if edge is not None else [0, *numbers_of(None)]
         return out
 
     def run(self, x: Tensor, w: Sequence[Tensor], choices: Tensor, progress: float | Tensor) -> Tensor | Outputs:
         net = self.net
-        dtype = w[0].dtype
-        table = choices.view(len(self.cells), len(self.nodes), 2, 2)
+        table = choices.view(len(self.cells), len(self.nodes), 2, 1 + NUMBERS)
+        every = Choice.of(table[..., 1:], w[0].dtype)
         sources = dict(zip(self.cells, table[..., 0], strict=True))  # (nodes, 2) each
-        shares = dict(zip(self.cells, shares_of(table[..., 1], dtype), strict=True))
+        chosen = {name: [every.at(i, j) for j in range(len(self.nodes))] for i, name in enumerate(self.cells)}
         outputs: dict[int, Tensor] = {STEM: F.relu(self.stem(w, x))}
         aux = None
         for place in net.positions:
@@ -88,7 +87,12 @@ class MicroProgram(Program):
             drop = net.settings.drop_path * (place.index + 1) / len(net.positions) if net.training else 0.0
             cell = self._reduced if place.cell == "reduce" else self._normal
             outputs[place.index] = cell(
-                self.edges[place.index], w, inputs, sources[place.cell], shares[place.cell], drop * progress if drop else None
+                self.edges[place.index],
+                w,
+                inputs,
+                sources[place.cell],
+                chosen[place.cell],
+                drop * progress if drop else None,
             )
             if net.training and net.aux_weight > 0 and place.index == net.aux_position:
                 pooled = F.avg_pool2d(outputs[place.index], min(5, place.size), 3)
@@ -102,17 +106,17 @@ class MicroProgram(Program):
         return Outputs(logits, aux) if aux is not None else logits
 
     def _normal(
-        self, edges: Sequence[Edges], w: Sequence[Tensor], inputs: list[Tensor], sources: Tensor, shares: Tensor,
+        self, edges: Sequence[Edges], w: Sequence[Tensor], inputs: list[Tensor], sources: Tensor, chosen: list[Choice],
         drop: float | Tensor | None,
     ) -> Tensor:  # fmt: skip
         values = Values(INPUTS + len(edges), inputs)
         for i, node in enumerate(edges):
-            y = node(w, shares[i], values.read(sources[i]))
-            values.put(dropped(y, shares[i], drop).sum(3))
+            y = node(w, chosen[i], values.read(sources[i]))
+            values.put(dropped(y, chosen[i].shares, drop).sum(3))
         return values.relu(INPUTS)
 
     def _reduced(
-        self, edges: Sequence[Edges], w: Sequence[Tensor], inputs: list[Tensor], sources: Tensor, shares: Tensor,
+        self, edges: Sequence[Edges], w: Sequence[Tensor], inputs: list[Tensor], sources: Tensor, chosen: list[Choice],
         drop: float | Tensor | None,
     ) -> Tensor:  # fmt: skip
         """Inputs are twice as large as nodes: an edge reads one of each, and takes one."""
@@ -120,11 +124,11 @@ class MicroProgram(Program):
         for i, node in enumerate(edges):
             read = large.read(sources[i].clamp(max=INPUTS - 1))
             if values is None:
-                y = node(w, shares[i], None, read)
+                y = node(w, chosen[i], None, read)
             else:
                 small = values.read((sources[i] - INPUTS).clamp(0, i - 1))
-                y = node(w, shares[i], small, read, (sources[i] >= INPUTS).to(shares.dtype))
-            y = dropped(y, shares[i], drop).sum(3)
+                y = node(w, chosen[i], small, read, (sources[i] >= INPUTS).to(chosen[i].shares.dtype))
+            y = dropped(y, chosen[i].shares, drop).sum(3)
             if values is None:
                 values = Values(len(edges), [y.permute(0, 3, 1, 2)])
             else:

@@ -1,4 +1,4 @@
-"""The static program of the network of NAS-Bench-201's cells: all edges into a node side by side."""
+"""The static program of the network of NAS-Bench-201: all edges into a node run side by side."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from enas.networks.settings import STAGES
-from enas.networks.static.parts import Edges, apart, joined
-from enas.networks.static.program import Program, kind_of, shares_of
+from enas.networks.static.parts import NUMBERS, Choice, Edges, apart, edges_into, joined, numbers_of
+from enas.networks.static.program import Program
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import possible_edges
 
 
 class NasBench201Program(Program):
@@ -25,33 +24,30 @@ class NasBench201Program(Program):
         self.edges: list[list[Edges]] = []  # by position and node
         for stage in range(STAGES):
             for position in net._positions(stage):
-                by_node = []
-                for node in self.nodes:
-                    options = []
-                    for slot in range(len(self.inputs[node])):
-                        here = [e for e in possible_edges(net.cell) if e.node == node and e.slot == slot]
-                        addresses = {net.address(edge, position): edge.op for edge in here}
-                        options.append({a: (op, net.at(a)) for a, op in addresses.items()})
-                    by_node.append(Edges(layout, net.width(stage), options))
-                self.edges.append(by_node)
+                edges = [edges_into(node, net.cell, layout, net.width(stage), position) for node in self.nodes]
+                self.edges.append(edges)
         self.norm, self.classifier = layout.fixed("norm"), layout.fixed("classifier")
 
     def choices(self, arch: Architecture) -> list[int]:
-        """Per edge the kind of its op; -1 where it leads nowhere."""
+        """Per edge its op as numbers."""
         ops = {(e.node, e.slot): e.op for node in self.net.only_cell(arch).nodes for e in node.edges}
-        return [kind_of(ops.get((node, slot))) for node in self.nodes for slot in range(len(self.inputs[node]))]
+        edges = [(node, slot) for node in self.nodes for slot in range(len(self.inputs[node]))]
+        return [number for edge in edges for number in numbers_of(ops.get(edge))]
 
     def run(self, x: Tensor, w: Sequence[Tensor], choices: Tensor, progress: float | Tensor) -> Tensor:
-        shares = shares_of(choices, w[0].dtype).split([len(inputs) for inputs in self.inputs.values()])
+        every, start, by_node = Choice.of(choices.view(-1, NUMBERS), w[0].dtype), 0, []
+        for inputs in self.inputs.values():
+            by_node.append(every.at(slice(start, start + len(inputs))))
+            start += len(inputs)
         x = self.stem(w, x)
         for stage in range(STAGES):
             x = self.reductions[stage](w, x) if stage else x
             for position in self.net._positions(stage):
                 values = {self.net.input: apart(x, 1)}
-                for node, edges, share in zip(self.nodes, self.edges[position], shares, strict=True):
+                for node, edges, choice in zip(self.nodes, self.edges[position], by_node, strict=True):
                     # no choice of inputs: a plain concatenation
                     read = joined(_beside([values[name] for name in self.inputs[node]]))
-                    values[node] = edges(w, share, read).sum(3, keepdim=True)
+                    values[node] = edges(w, choice, read).sum(3, keepdim=True)
                 x = joined(values[self.nodes[-1]])
         logits: Tensor = self.classifier(w, F.relu(self.norm(w, x)).mean((2, 3)))
         return logits

@@ -6,7 +6,7 @@ identity is run beside it, and the choice says which is taken.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.networks import kernels
-from enas.networks.ops import NBMACRO_OPS, InvertedResidual
-from enas.networks.static.parts import Norm, depthwise, matrix, pointwise, slots, under
+from enas.networks.ops import NBMACRO_OPS, InvertedResidual, Shortcut
+from enas.networks.static.parts import Norm, Options, depthwise, matrix, pointwise, slots, under
 from enas.networks.static.program import Program
-from enas.networks.static.weights import Layout
+from enas.networks.static.weights import Layout, Part
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import possible_edges
 
@@ -47,39 +47,40 @@ class NasBenchMacroProgram(Program):
 
 
 class Layer:
-    def __init__(self, layout: Layout, modules: dict[str, nn.Module]):
-        residuals: Any = {a: m for a, m in modules.items() if isinstance(m, InvertedResidual)}
+    def __init__(self, layout: Layout, modules: Mapping[str, nn.Module]):
+        """modules: what a child may use, by address."""
+        residuals: dict[str, Any] = {a: m for a, m in modules.items() if isinstance(m, InvertedResidual)}
         others = {a: m for a, m in modules.items() if a not in residuals}
+        self.identity, self.stride = bool(others), 1
         self.product: int | None = None
         self.shortcut: tuple[int, Norm] | None = None
-        if residuals:
-            first = next(iter(residuals.values()))
-            self.adds, self.stride = first.adds, first.depthwise[0].stride[0]
-            edges = [residuals]
-            mid = max(m.expand[0].out_channels for m in residuals.values())
-            width_in, width = first.expand[0].in_channels, first.project[0].out_channels
-            kernel = max(m.depthwise[0].kernel_size[0] for m in residuals.values())
-
-            def lead(m: Any) -> list[Any]:
-                rows, columns = m.weight.shape[:2]
-                return [(m.weight, (slice(rows), slice(columns)))]
-
-            self.expand = layout.piece([mid, width_in], slots(under(edges, "expand.0"), lead))
-            self.expand_norm = Norm(layout, mid, under(edges, "expand.1"))
-            self.kernel = layout.piece(
-                [mid, 1, kernel, kernel], slots(under(edges, "depthwise.0"), lambda m: [(m.weight, None)])
-            )
-            self.kernel_norm = Norm(layout, mid, under(edges, "depthwise.1"))
-            self.product = layout.piece([width, mid], slots(under(edges, "project.0"), lead))
-            self.product_norm = Norm(layout, width, under(edges, "project.1"))
         for address, module in others.items():
-            if not isinstance(module, nn.Identity):
-                edges = [{address: module}]
-                conv = module.get_submodule("conv")
-                self.stride = module.stride
-                rows, columns = conv.weight.shape[:2]
-                self.shortcut = matrix(layout, rows, columns, under(edges, "conv")), Norm(layout, rows, under(edges, "norm"))
-        self.identity = bool(others)
+            if isinstance(module, Shortcut):
+                edge: Options = [{address: module}]
+                rows, columns = module.conv.weight.shape[:2]
+                product = matrix(layout, rows, columns, under(edge, "conv"))
+                self.shortcut, self.stride = (product, Norm(layout, rows, under(edge, "norm"))), module.stride
+        if not residuals:
+            return
+        largest: Any = max(residuals.values(), key=lambda m: sum(p.numel() for p in m.parameters()))
+        self.adds, self.stride = largest.adds, largest.depthwise[0].stride[0]
+        mid, width_in = largest.expand[0].weight.shape[:2]
+        width, kernel = len(largest.project[0].weight), max(m.depthwise[0].kernel_size[0] for m in residuals.values())
+        edges: Options = [residuals]
+
+        def first(m: Any) -> list[Part]:
+            rows, columns = m.weight.shape[:2]
+            return [(m.weight, (slice(rows), slice(columns)))]
+
+        def centred(m: Any) -> list[Part]:
+            return [(m.weight, None)]
+
+        self.expand = layout.piece([mid, width_in], slots(under(edges, "expand.0"), first))
+        self.expand_norm = Norm(layout, mid, under(edges, "expand.1"))
+        self.kernel = layout.piece([mid, 1, kernel, kernel], slots(under(edges, "depthwise.0"), centred))
+        self.kernel_norm = Norm(layout, mid, under(edges, "depthwise.1"))
+        self.product = layout.piece([width, mid], slots(under(edges, "project.0"), first))
+        self.product_norm = Norm(layout, width, under(edges, "project.1"))
 
     def __call__(self, w: Sequence[Tensor], choice: Tensor, x: Tensor) -> Tensor:
         """choice (1,): 1 for an inverted residual, 0 for what stands beside it."""

@@ -9,7 +9,8 @@ chose, else 0; a row of zeros is no edge, and gives zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from functools import cache
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from enas.networks import kernels
 from enas.networks.kernels import Context
 from enas.networks.static.weights import Layout, Part, Slot
+from enas.spaces.cells import Cell, possible_edges
 
 KINDS = ("sep", "conv", "avg", "max", "identity")
 KIND = {
@@ -32,6 +34,35 @@ KIND = {
     "identity": "identity",
     "skip_connect": "identity",
 }
+POOLS = {"avg": 1, "max": 2, "identity": 3}
+NUMBERS = 3  # that an op is in codes
+
+
+class Choice(NamedTuple):
+    """What E edges chose."""
+
+    shares: Tensor  # (E, K), 1 at the kind of the op, else 0
+    sizes: Tensor  # (E,), the kernel of a separable convolution: 3 or 5; else 0
+    pools: Tensor  # (E,), a place in `POOLS`; else 0
+
+    @staticmethod
+    def of(numbers: Tensor, dtype: torch.dtype) -> Choice:
+        """numbers (..., E, 3), as `numbers_of` gives them."""
+        kinds, sizes, pools = numbers.movedim(-1, 0).contiguous()
+        return Choice((kinds[..., None] == torch.arange(len(KINDS), device=kinds.device)).to(dtype), sizes, pools)
+
+    def at(self, *places: int | slice) -> Choice:
+        """Returns some of the choices of many edges."""
+        return Choice(*(tensor[places] for tensor in self))
+
+
+def numbers_of(op: str | None) -> list[int]:
+    """Returns an op as numbers; None: no edge."""
+    kind = KIND[op] if op is not None else None
+    size = int(op[-1]) if op is not None and kind == "sep" else 0
+    return [KINDS.index(kind) if kind is not None else -1, size, POOLS.get(kind or "", 0)]
+
+
 EPS = 1e-5  # torch's, of batch norms
 Options = Sequence[Mapping[str, nn.Module]]  # for each edge the modules it may use, by address
 
@@ -62,6 +93,40 @@ def depthwise(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
     """weight (E, C, 1, k, k)."""
     E, C, _, k, _ = weight.shape
     return F.conv2d(x, weight.flatten(0, 1), None, stride, k // 2, 1, E * C)
+
+
+def relu_depthwise(x: Tensor, weight: Tensor, sizes: Tensor, stride: int = 1) -> Tensor:
+    """A ReLU, then k x k per channel: weight (E, C, 1, k, k). `sizes` (E,) says which square of the
+    kernel an edge uses: 3 or 5; 0: none, and then the result is zero, as the weights are."""
+    if (kernel := triton_of(x)) is not None:
+        out: Tensor = kernel.relu_depthwise(x, weight, sizes, stride)
+        return out
+    return depthwise(F.relu(x), weight, stride)
+
+
+def pool(x: Tensor, pools: Tensor, stride: int = 1) -> Tensor:
+    """Pools x over 3x3, or passes it on at stride 1, by the choice of each edge: `pools` (E,) of
+    `Choice`; zero where it is 0."""
+    if (kernel := triton_of(x)) is not None:
+        out: Tensor = kernel.pool(x, pools, stride)
+        return out
+    parts = [F.avg_pool2d(x, 3, stride, 1, count_include_pad=False), F.max_pool2d(x, 3, stride, 1)]
+    parts += [x] if stride == 1 else []
+    return joined(mixed([(part, (pools == i).to(x.dtype)) for i, part in enumerate(parts, 1)]))
+
+
+def triton_of(x: Tensor) -> Any:
+    """Returns `fused` where x is on a GPU with Triton; else None."""
+    return _fused() if x.is_cuda and kernels.on("triton") else None
+
+
+@cache
+def _fused() -> Any:
+    try:
+        from enas.networks.static import fused
+    except ImportError:
+        return None
+    return fused
 
 
 def pointwise(x: Tensor, weight: Tensor) -> Tensor:
@@ -143,7 +208,7 @@ class Edges:
     """
 
     def __init__(self, layout: Layout, width: int, options: Sequence[Mapping[str, tuple[str, nn.Module]]]):
-        """options: for each edge the ops it may choose, address to name and module."""
+        """options: for each edge the ops it may choose, by address: name and module."""
 
         def of(kind: str) -> Options:
             return [{a: m for a, (op, m) in edge.items() if KIND[op] == kind} for edge in options]
@@ -167,45 +232,57 @@ class Edges:
 
     @staticmethod
     def _kernel(layout: Layout, channels: list[int], edges: Options) -> int:
-        k = max(int(m.kernel_size[0]) for edge in edges for m in edge.values())  # type: ignore[index,arg-type]
+        k = max(cast(nn.Conv2d, m).kernel_size[0] for edge in edges for m in edge.values())
         return layout.piece([*channels, k, k], slots(edges, lambda m: [(m.weight, None)]))
 
     def __call__(
         self,
         w: Sequence[Tensor],
-        shares: Tensor,
+        choice: Choice,
         x: Tensor | None,
         large: Tensor | None = None,
         reads_x: Tensor | None = None,
     ) -> Tensor:
         """Returns what each edge gives, apart. x: what edges read at stride 1, large: at stride 2;
         where there are both, reads_x (E,) is 1 for the edges that read x, else 0."""
-        one = shares.new_ones(len(shares)) if reads_x is None else reads_x
+        shares, sizes, pools = choice
+        one = torch.ones_like(shares[:, 0]) if reads_x is None else reads_x
         ways = [(x, 1, one)] if x is not None else []
         ways += [(large, 2, one if x is None else 1 - one)] if large is not None else []
+        whole = one if reads_x is None else torch.ones_like(one)
         share = {kind: shares[:, i] for i, kind in enumerate(KINDS)}
         parts: list[tuple[Tensor, Tensor]] = []
-        if self.kinds & {"sep", "conv"} or large is not None:
-            relus = [F.relu(value) for value, _, _ in ways]
         if self.stages:
             weight = w[self.stages[0][0]]
-            firsts = [(depthwise(r, weight, stride), of) for r, (_, stride, of) in zip(relus, ways, strict=True)]
+            firsts = [(relu_depthwise(value, weight, sizes, stride), of) for value, stride, of in ways]
             y = firsts[0][0] if len(firsts) == 1 else joined(mixed(firsts))
             for i, (number, product, normed) in enumerate(self.stages):
-                y = depthwise(F.relu(y), w[number]) if i else y
+                y = relu_depthwise(y, w[number], sizes) if i else y
                 y = normed(w, pointwise(y, w[product]))
             parts.append((y, share["sep"]))
         if "conv" in self.kinds:
+            assert x is not None
             number, normed = self.conv
-            parts.append((normed(w, conv(relus[0], w[number])), share["conv"]))
-        for i, (value, stride, of) in enumerate(ways):
-            if "avg" in self.kinds:
-                parts.append((F.avg_pool2d(value, 3, stride, 1, count_include_pad=False), share["avg"] * of))
-            if "max" in self.kinds:
-                parts.append((F.max_pool2d(value, 3, stride, 1), share["max"] * of))
-            if "identity" in self.kinds:
-                parts.append((value if stride == 1 else self.halving(w, relus[i]), share["identity"] * of))
+            parts.append((normed(w, conv(F.relu(x), w[number])), share["conv"]))
+        for value, stride, of in ways:
+            passes = share["identity"] * of if stride == 2 else None  # an identity that halves
+            if self.kinds & POOLS.keys():
+                pooled = pools if len(ways) == 1 else pools * of.long()
+                parts.append((pool(value, pooled if passes is None else pooled * (pools < 3), stride), whole))
+            if "identity" in self.kinds and passes is not None:
+                parts.append((self.halving(w, F.relu(value)), passes))
         return mixed(parts)
+
+
+def edges_into(node: str, cell: Cell, layout: Layout, width: int, position: int) -> Edges:
+    """Returns the edges into a node of the cell at a position, each with all that it may choose."""
+    net = layout.net
+    options: dict[int, dict[str, tuple[str, nn.Module]]] = {}
+    for edge in possible_edges(cell):
+        if edge.node == node:
+            address = net.address(edge, position)
+            options.setdefault(edge.slot, {})[address] = (edge.op, net.at(address))
+    return Edges(layout, width, [options[slot] for slot in sorted(options)])
 
 
 # ------------------------------------------------------------------------------- values of a cell

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from enas.networks.static.parts import KIND, KINDS
+from enas.networks.static.parts import KIND
 from enas.networks.static.recorded import Recordings
 from enas.networks.static.weights import Child, Layout
 from enas.networks.supernet import Outputs, Supernet
@@ -92,13 +92,3 @@ class Program:
         codes = self.codes(arch).to(x.device)
         child = Child.apply(self.layout.shared, self.index(codes), *self.net.parameters_of(arch))
         return self.computed(x, child, codes, progress)
-
-
-def kind_of(op: str | None) -> int:
-    """Returns the number of an op's kind; -1 where there is no edge."""
-    return KINDS.index(KIND[op]) if op is not None else -1
-
-
-def shares_of(kinds: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns choices as `parts` takes them: kinds (..., E) as (..., E, K)."""
-    return (kinds[..., None] == torch.arange(len(KINDS), device=kinds.device)).to(dtype)

@@ -95,9 +95,7 @@ class Layout:
     def fixed(self, address: str) -> Fixed:
         """Declares all of a module that no choice changes."""
         module = self.net.at(address)
-        return Fixed(
-            module, {name: self.piece(p.shape, [{address: [(p, None)]}]) for name, p in module.named_parameters()}
-        )
+        return Fixed(module, {name: self.piece(p.shape, [{address: [(p, None)]}]) for name, p in module.named_parameters()})
 
     def finish(self) -> None:
         """Makes the tables; no piece can be declared afterwards."""
