@@ -80,7 +80,8 @@ class Recorder:
         child = self.program.layout.shared.vector.index_select(0, index).requires_grad_()
         model = Model(self.program, child, codes, self.net.aux_weight)
         loss = self.task.loss(model, None, batch, numbers[0])  # type: ignore[arg-type]
-        (gradient,) = torch.autograd.grad(loss * numbers[1], child)
+        with torch.autocast(child.device.type, enabled=False):  # a backward runs as its forward did
+            (gradient,) = torch.autograd.grad(loss * numbers[1], child)
         self.gradients.index_add_(0, index, gradient)
         self.used.index_fill_(0, index, True)
         self.gradients[-1:].zero_()  # what stands for no weight
