@@ -101,8 +101,10 @@ def assert_same(a: Search, b: Search, atol: float = 1e-10) -> None:
     ],
     ids=["momentum", "clipped", "plain", "adamw"],
 )
-def test_recorded_steps_train_as_plain_ones(optimizer: OptimizerSettings) -> None:
-    """M children, batches of two sizes, over two passes: weights, momentum, losses, norms."""
+def test_recorded_steps_train_as_plain_ones(optimizer: OptimizerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """M children, batches of two sizes, over two passes: weights, momentum, losses, norms. What runs
+    before a recording leaves nothing behind."""
+    monkeypatch.setattr("enas.networks.static.recorded.PREPARE_ON_CPU", True)
     (a, plain), (b, recorded) = (trained(way, optimizer=optimizer) for way in ("plain", "static"))
     assert a.recorder is None
     assert b.recorder is not None

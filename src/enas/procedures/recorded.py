@@ -52,7 +52,9 @@ class Recorder:
             self.gradient_of = {p: shared.view(self.gradients, p) for p in shared.parameters}
             self.moment_of = {p: shared.view(self.moments, p) for p in shared.parameters}
             self.held: list[nn.Parameter] = []  # parameters that have a gradient
-            self._children, self._updates = Recordings(self._child), Recordings(self._update)
+            sums = [self.gradients, self.used]
+            self._children = Recordings(self._child, sums)
+            self._updates = Recordings(self._update, [*sums, self.moments, shared.vector])
         if self.held and self.held[0].grad is None:  # forgotten by whoever skipped the step
             self.gradients.zero_()
             self.used.zero_()

@@ -34,6 +34,7 @@ from enas.spaces.decisions import OpChoice, SubsetChoice
 from enas.spaces.space import SearchSpace
 from enas.state import Record, State, Values, copied, load_optimizer, module_state, optimizer_tensors, seed_of, seeded
 from enas.strategies.random_search import RandomSearch
+from enas.strategies.reinforce import Reinforce
 from enas.strategies.strategy import Strategy
 from enas.tasks.task import Task
 
@@ -125,6 +126,9 @@ class Search:
         self._named = dict(supernet.named_parameters())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.recorder = Recorder.of(supernet, task, self.optimizer, settings.optimizer)
+        device = next(supernet.parameters()).device
+        if device.type == "cuda" and isinstance(strategy, Reinforce):
+            strategy.on(device)
         self.epoch, self.phase, self.step = 0, "shared", 0
         self.controller_step = 0  # over the whole search: which validation minibatch is next
         self.pending: list[Architecture] = []

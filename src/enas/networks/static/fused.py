@@ -124,7 +124,8 @@ def _pool(x, kinds, out, taken, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC
                             mask=inside & here[:, None], other=0.0).to(ACC)  # fmt: skip
             result += value
             count += here.to(ACC)
-            larger = here[:, None] & ((value > largest) | (value != value))  # the first of equals, as torch takes it
+            # the first of equals, as torch takes it
+            larger = here[:, None] & ((value > largest) | (value != value))
             largest = tl.where(larger, value, largest)
             which = tl.where(larger, tap, which).to(tl.int8)
         result = result / tl.maximum(count, 1.0)[:, None]

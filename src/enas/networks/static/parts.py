@@ -184,7 +184,8 @@ def halving_parts(even: nn.Parameter, odd: nn.Parameter | None) -> list[Part]:
 def halved(x: Tensor, weight: Tensor) -> Tensor:
     """Returns the product of factorized reductions; weight (E, C_out, 2, C_in)."""
     E = len(weight)
-    both = torch.stack([apart(part, E) for part in kernels.diagonals(x, both=True)], 4)  # (B, H, W, E, 2, C)
+    # (B, H, W, E, 2, C)
+    both = torch.stack([apart(part, E) for part in kernels.diagonals(x, both=True)], 4)
     return pointwise(joined(both.flatten(4)), weight.flatten(2))
 
 

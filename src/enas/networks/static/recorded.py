@@ -7,8 +7,9 @@ the same function runs on the same buffers unrecorded, which is how it is tested
 from __future__ import annotations
 
 import gc
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+import warnings
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 MOST_RECORDED = 6  # recordings that are kept, each with its memory
 SEEN_BEFORE_RECORDING = 2  # calls of a kind that first run unrecorded
+PREPARE_ON_CPU = False  # as before a recording; for tests
 
 
 def copied(inputs: Any) -> Any:
@@ -28,9 +30,9 @@ class Recording:
     """A function, the buffers that it reads, and what it returns. The result of a call is
     overwritten by the next one."""
 
-    def __init__(self, function: Callable[[Any], Any], inputs: Any):
-        """inputs: an example, a tree of tensors."""
-        self.function, self.inputs = function, copied(inputs)
+    def __init__(self, function: Callable[[Any], Any], inputs: Any, changed: Sequence[Tensor] = ()):
+        """inputs: an example, a tree of tensors. changed: what else the function writes to."""
+        self.function, self.inputs, self.changed = function, copied(inputs), changed
         self._buffers = [x for x in tree_flatten(self.inputs)[0] if isinstance(x, Tensor)]
         self.graph: torch.cuda.CUDAGraph | None = None
         self.out: Any = None
@@ -45,15 +47,24 @@ class Recording:
             self.out = self.function(self.inputs)
         return self.out
 
+    def prepare(self, devices: Sequence[torch.device] = ()) -> None:
+        """Runs the function twice, so that libraries prepare, and undoes what that changed: tensors
+        and random numbers."""
+        before = [tensor.clone() for tensor in self.changed]
+        with torch.random.fork_rng(list(devices)):
+            for _ in range(2):
+                self.function(self.inputs)
+        with torch.no_grad():
+            for tensor, value in zip(self.changed, before, strict=True):
+                tensor.copy_(value)
+
     def record(self, device: torch.device) -> None:
-        """Records the function, after running it twice so that libraries prepare. Random numbers
-        that follow are as if it had not run."""
-        with torch.cuda.device(device), torch.random.fork_rng([device]):
+        """Records the function, prepared, on a stream of its own as torch asks."""
+        with torch.cuda.device(device):
             side = torch.cuda.Stream(device)
             side.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(side):
-                for _ in range(2):
-                    self.function(self.inputs)
+                self.prepare([device])
             torch.cuda.current_stream(device).wait_stream(side)
             gc.collect()  # what a collection frees while recording would break it
             graph = torch.cuda.CUDAGraph()
@@ -65,9 +76,11 @@ class Recording:
 class Recordings:
     """The recordings of one function, by the kind of its inputs: shapes, types, precision."""
 
-    def __init__(self, function: Callable[[Any], Any]):
-        self.function = function
-        self._seen: OrderedDict[Hashable, int] = OrderedDict()
+    def __init__(self, function: Callable[[Any], Any], changed: Sequence[Tensor] = ()):
+        """changed: what the function writes to besides its result."""
+        self.function, self.changed = function, changed
+        self._seen: Counter[Hashable] = Counter()
+        self._refused: set[Hashable] = set()
         self._kept: OrderedDict[Hashable, Recording] = OrderedDict()
 
     def __call__(self, inputs: Any, kind: Hashable = None) -> Any:
@@ -81,16 +94,25 @@ class Recordings:
             torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type),
             torch.is_grad_enabled(),
             torch.backends.cuda.matmul.allow_tf32,
+            torch.backends.cudnn.allow_tf32,
         )
-        recording = self._kept.get(key)
-        if recording is None:
-            recording = Recording(self.function, inputs)
-            self._seen[key] = self._seen.get(key, 0) + 1
-            if device.type == "cuda" and self._seen[key] > SEEN_BEFORE_RECORDING:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key](inputs)
+        self._seen[key] += 1
+        if device.type == "cuda" and (self._seen[key] <= SEEN_BEFORE_RECORDING or key in self._refused):
+            return self.function(inputs)
+        recording = Recording(self.function, inputs, self.changed)
+        if device.type == "cuda":
+            try:
                 recording.record(device)
-            if device.type == "cpu" or recording.graph is not None:
-                self._kept[key] = recording
-                if len(self._kept) > MOST_RECORDED:
-                    self._kept.popitem(last=False)
-        self._kept.move_to_end(key) if key in self._kept else None
+            except RuntimeError as error:  # what a driver or a function of a user's cannot do
+                warnings.warn(f"not recorded, and so slower: {str(error).splitlines()[0][:200]}", stacklevel=2)
+                self._refused.add(key)
+                return self.function(inputs)
+        elif PREPARE_ON_CPU:
+            recording.prepare()
+        self._kept[key] = recording
+        if len(self._kept) > MOST_RECORDED:
+            self._kept.popitem(last=False)
         return recording(inputs)
