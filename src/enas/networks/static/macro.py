@@ -98,7 +98,8 @@ class Layer:
         if self.sources and settings.merge:
             merged = [*self.sources, *([] if self.before else [OP])]
             rows = [f"merge.{node.name}.{source}" for source in merged]
-            self.weight = matrix(layout, width, width, [{a: net.at(a)} for a in rows])
+            whole = (slice(None), slice(None))
+            self.weight = layout.piece([width, width], [{a: [(net.at(a).weight, whole)]} for a in rows])
             if settings.merge_norm:
                 at = f"merge.{node.name}.norm"
                 self.norm = Norm(layout, width, [{at: net.at(at)}])
@@ -111,7 +112,7 @@ class Layer:
         if self.before and some is not None:
             merged = self.merged(w, taken, [values[name] for name in self.sources])
             x = torch.lerp(x, merged, some.to(x.dtype))
-        y = self.op(w, Choice.of(codes[None, :NUMBERS], w[0].dtype), x)
+        y = self.op(w, Choice.of(codes[None, :NUMBERS]), x)
         if self.before or some is None:
             return y
         return torch.lerp(y, self.merged(w, taken, [*(values[name] for name in self.sources), y]), some.to(y.dtype))

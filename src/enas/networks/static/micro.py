@@ -16,14 +16,15 @@ from torch import Tensor
 
 from enas.networks.static.parts import (
     NUMBERS,
+    POOLS,
     Choice,
     Edges,
     Norm,
     Values,
     edges_into,
-    halved,
     halving_parts,
     numbers_of,
+    picked,
     pointwise,
 )
 from enas.networks.static.program import Program
@@ -76,7 +77,7 @@ class MicroProgram(Program):
     def run(self, x: Tensor, w: Sequence[Tensor], choices: Tensor, progress: float | Tensor) -> Tensor | Outputs:
         net = self.net
         table = choices.view(len(self.cells), len(self.nodes), 2, 1 + NUMBERS)
-        every = Choice.of(table[..., 1:], w[0].dtype)
+        every = Choice.of(table[..., 1:])
         sources = dict(zip(self.cells, table[..., 0], strict=True))  # (nodes, 2) each
         chosen = {name: [every.at(i, j) for j in range(len(self.nodes))] for i, name in enumerate(self.cells)}
         outputs: dict[int, Tensor] = {STEM: F.relu(self.stem(w, x))}
@@ -112,7 +113,7 @@ class MicroProgram(Program):
         values = Values(INPUTS + len(edges), inputs)
         for i, node in enumerate(edges):
             y = node(w, chosen[i], values.read(sources[i]))
-            values.put(dropped(y, chosen[i].shares, drop).sum(3))
+            values.put(dropped(y, chosen[i].pools, drop).sum(3))
         return values.relu(INPUTS)
 
     def _reduced(
@@ -127,8 +128,8 @@ class MicroProgram(Program):
                 y = node(w, chosen[i], None, read)
             else:
                 small = values.read((sources[i] - INPUTS).clamp(0, i - 1))
-                y = node(w, chosen[i], small, read, (sources[i] >= INPUTS).to(chosen[i].shares.dtype))
-            y = dropped(y, chosen[i].shares, drop).sum(3)
+                y = node(w, chosen[i], small, read, (sources[i] >= INPUTS).long())
+            y = dropped(y, chosen[i].pools, drop).sum(3)
             if values is None:
                 values = Values(len(edges), [y.permute(0, 3, 1, 2)])
             else:
@@ -145,11 +146,11 @@ class Calibration:
         width_in, width = net._channels(source), net.positions[index].channels
         prefix = f"cells.{index}.calibrate.{slot}"
         names = ["stem"] if source == STEM else nodes
-        self.halves = net._halves(index, source)
+        self.halves, self.ends = net._halves(index, source), len(names)
         modules = {name: net.at(f"{prefix}.{name}") for name in names}
         if self.halves:
             parts = [{f"{prefix}.{n}": halving_parts(m.weight, getattr(m, "odd", None))} for n, m in modules.items()]
-            self.weight = layout.piece([width, 2, width_in], parts)
+            self.weight = layout.piece([width, 2 * width_in], parts)
         else:
             self.weight = layout.piece([width, width_in], [_matrix(net, f"{prefix}.{name}") for name in names])
         self.norm = Norm(layout, width, [{f"{prefix}.norm": net.at(f"{prefix}.norm")}]) if net.settings.merge_norm else None
@@ -157,24 +158,23 @@ class Calibration:
         self.again = layout.fixed(f"{prefix}.again") if again else None
 
     def __call__(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        weight = side_by_side(w[self.weight])
-        y = halved(x, weight) if self.halves else pointwise(x, weight)
+        y = pointwise(picked(x, self.ends) if self.halves else x, side_by_side(w[self.weight]))
         y = self.norm(w, y) if self.norm is not None else y
         return self.again(w, y) if self.again is not None else y
 
 
 def side_by_side(weights: Tensor) -> Tensor:
-    """Returns matrices (E, rows, ..., C) as one over all their inputs, (1, rows, ..., E C)."""
-    return weights.movedim(0, -2).flatten(-2)[None]
+    """Returns matrices (E, rows, C) as one over all their inputs, (1, rows, E C)."""
+    return weights.movedim(0, 1).flatten(1)[None]
 
 
-def dropped(y: Tensor, shares: Tensor, drop: float | Tensor | None) -> Tensor:
+def dropped(y: Tensor, pools: Tensor, drop: float | Tensor | None) -> Tensor:
     """Sets edges that are no identities to zero for an image, with probability `drop`, else divides
     by 1 - drop; y (B, H, W, E, C)."""
     if drop is None:
         return y
-    keep = (torch.rand(len(y), 1, 1, len(shares), 1, device=y.device, dtype=y.dtype) >= drop) / (1 - drop)
-    return y * torch.where(shares[:, -1:] > 0, 1.0, keep)
+    keep = (torch.rand(len(y), 1, 1, len(pools), 1, device=y.device, dtype=y.dtype) >= drop) / (1 - drop)
+    return y * torch.where(pools[:, None] == POOLS["identity"], 1.0, keep)
 
 
 def _matrix(net: Any, address: str) -> Slot:

@@ -35,7 +35,7 @@ class NasBench201Program(Program):
         return [number for edge in edges for number in numbers_of(ops.get(edge))]
 
     def run(self, x: Tensor, w: Sequence[Tensor], choices: Tensor, progress: float | Tensor) -> Tensor:
-        every, start, by_node = Choice.of(choices.view(-1, NUMBERS), w[0].dtype), 0, []
+        every, start, by_node = Choice.of(choices.view(-1, NUMBERS)), 0, []
         for inputs in self.inputs.values():
             by_node.append(every.at(slice(start, start + len(inputs))))
             start += len(inputs)

@@ -2,14 +2,15 @@
 architecture; what differs is data.
 
 Shapes: E edges run side by side, as groups of channels: x (B, E C, H, W) in channels_last; apart is
-the same memory as (B, H, W, E, C). A choice of ops is `shares` (E, K): 1 at the kind that an edge
-chose, else 0; a row of zeros is no edge, and gives zero.
+the same memory as (B, H, W, E, C). Ops that hold weights give zero where an edge does not use them,
+as all their weights are zero, those of the batch norm too; pools and identity are chosen by number.
+So the sum of all is what the edge chose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, reduce
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -35,32 +36,29 @@ KIND = {
     "skip_connect": "identity",
 }
 POOLS = {"avg": 1, "max": 2, "identity": 3}
-NUMBERS = 3  # that an op is in codes
+NUMBERS = 2  # that an op is in codes
 
 
 class Choice(NamedTuple):
     """What E edges chose."""
 
-    shares: Tensor  # (E, K), 1 at the kind of the op, else 0
     sizes: Tensor  # (E,), the kernel of a separable convolution: 3 or 5; else 0
     pools: Tensor  # (E,), a place in `POOLS`; else 0
 
     @staticmethod
-    def of(numbers: Tensor, dtype: torch.dtype) -> Choice:
-        """numbers (..., E, 3), as `numbers_of` gives them."""
-        kinds, sizes, pools = numbers.movedim(-1, 0).contiguous()
-        return Choice((kinds[..., None] == torch.arange(len(KINDS), device=kinds.device)).to(dtype), sizes, pools)
+    def of(numbers: Tensor) -> Choice:
+        """numbers (..., E, 2), as `numbers_of` gives them."""
+        return Choice(*numbers.movedim(-1, 0).contiguous())
 
     def at(self, *places: int | slice) -> Choice:
         """Returns some of the choices of many edges."""
-        return Choice(*(tensor[places] for tensor in self))
+        return Choice(self.sizes[places], self.pools[places])
 
 
 def numbers_of(op: str | None) -> list[int]:
     """Returns an op as numbers; None: no edge."""
     kind = KIND[op] if op is not None else None
-    size = int(op[-1]) if op is not None and kind == "sep" else 0
-    return [KINDS.index(kind) if kind is not None else -1, size, POOLS.get(kind or "", 0)]
+    return [int(op[-1]) if op is not None and kind == "sep" else 0, POOLS.get(kind or "", 0)]
 
 
 EPS = 1e-5  # torch's, of batch norms
@@ -76,17 +74,6 @@ def apart(x: Tensor, edges: int) -> Tensor:
 def joined(x: Tensor) -> Tensor:
     """The inverse of `apart`."""
     return x.flatten(3).permute(0, 3, 1, 2)
-
-
-def mixed(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Returns the sum of parts (B, E C, H, W), each times its share (E,), apart."""
-    total: Tensor | None = None
-    for x, share in parts:
-        scale = share[:, None].to(parts[0][0].dtype)
-        x = apart(x, len(share)).to(scale.dtype)
-        total = x * scale if total is None else torch.addcmul(total, x, scale)
-    assert total is not None
-    return total
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
@@ -112,7 +99,13 @@ def pool(x: Tensor, pools: Tensor, stride: int = 1) -> Tensor:
         return out
     parts = [F.avg_pool2d(x, 3, stride, 1, count_include_pad=False), F.max_pool2d(x, 3, stride, 1)]
     parts += [x] if stride == 1 else []
-    return joined(mixed([(part, (pools == i).to(x.dtype)) for i, part in enumerate(parts, 1)]))
+    chosen = (scaled(part, pools == i) for i, part in enumerate(parts, 1))
+    return reduce(torch.add, chosen)
+
+
+def scaled(x: Tensor, shares: Tensor) -> Tensor:
+    """Returns x (B, E C, H, W) times the share of each edge (E,)."""
+    return joined(apart(x, len(shares)) * shares[:, None].to(x.dtype))
 
 
 def triton_of(x: Tensor) -> Any:
@@ -130,11 +123,9 @@ def _fused() -> Any:
 
 
 def pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """weight (E, C_out, C_in): one product for all edges, by a matrix of blocks."""
-    E, rows, columns = weight.shape
-    if E > 1:
-        weight = torch.diag_embed(weight.permute(1, 2, 0)).permute(2, 0, 3, 1)
-    return F.conv2d(x, weight.reshape(E * rows, E * columns, 1, 1))
+    """One product for all edges: weight (E, C_out, C_in), where C_in counts the channels of all
+    edges, and an edge's rows are zero but for its own."""
+    return F.conv2d(x, weight.reshape(-1, weight.shape[2], 1, 1))
 
 
 def conv(x: Tensor, weight: Tensor) -> Tensor:
@@ -159,8 +150,13 @@ def under(edges: Options, path: str | int) -> Options:
 
 
 def matrix(layout: Layout, rows: int, columns: int, edges: Options) -> int:
-    """Declares the matrix of a 1x1 for each edge, (E, rows, columns)."""
-    return layout.piece([rows, columns], slots(edges, lambda m: [(m.weight, (slice(None), slice(None)))]))
+    """Declares the matrix of a 1x1 for each edge, (E, rows, E columns), as `pointwise` takes it."""
+    spans = [slice(e * columns, (e + 1) * columns) for e in range(len(edges))]
+    parts = [
+        {address: [(cast(nn.Parameter, module.weight), (slice(rows), span))] for address, module in edge.items()}
+        for edge, span in zip(edges, spans, strict=True)
+    ]
+    return layout.piece([rows, len(edges) * columns], parts)
 
 
 class Norm:
@@ -174,31 +170,37 @@ class Norm:
         return norm(x, w[self.weight], w[self.bias])
 
 
-def halving_parts(even: nn.Parameter, odd: nn.Parameter | None) -> list[Part]:
-    """Returns the weights of a factorized reduction as parts of one matrix (C_out, 2, C_in)."""
-    cut = len(even)
-    parts: list[Part] = [(even, (slice(cut), slice(1)))]
-    return [*parts, (odd, (slice(cut, None), slice(1, None)))] if odd is not None and len(odd) else parts
+def halving_parts(even: nn.Parameter, odd: nn.Parameter | None, start: int = 0) -> list[Part]:
+    """Returns the weights of a factorized reduction as parts of one matrix (C_out, ...), whose
+    columns from `start` on read even pixels, then odd ones."""
+    rows, columns = even.shape[:2]
+    middle, end = start + columns, start + 2 * columns
+    parts: list[Part] = [(even, (slice(rows), slice(start, middle)))]
+    return [*parts, (odd, (slice(rows, None), slice(middle, end)))] if odd is not None and len(odd) else parts
 
 
-def halved(x: Tensor, weight: Tensor) -> Tensor:
-    """Returns the product of factorized reductions; weight (E, C_out, 2, C_in)."""
-    E = len(weight)
-    # (B, H, W, E, 2, C)
-    both = torch.stack([apart(part, E) for part in kernels.diagonals(x, both=True)], 4)
-    return pointwise(joined(both.flatten(4)), weight.flatten(2))
+def picked(x: Tensor, edges: int) -> Tensor:
+    """Returns the pixels that factorized reductions read, even ones and odd ones of each edge:
+    (B, E 2 C, H / 2, W / 2)."""
+    both = torch.stack([apart(part, edges) for part in kernels.diagonals(x, both=True)], 4)
+    return joined(both.flatten(4))
 
 
 class Halving:
     """A factorized reduction for each edge: half the size, of a value after its ReLU."""
 
     def __init__(self, layout: Layout, width_in: int, width: int, edges: Options):
-        parts = slots(edges, lambda m: halving_parts(m.even.weight, m.odd.weight))
-        self.weight = layout.piece([width, 2, width_in], parts)
+        parts: list[Slot] = []
+        for e, edge in enumerate(edges):
+            own: Mapping[str, Any] = edge
+            at = 2 * width_in * e
+            parts.append({a: halving_parts(m.even.weight, m.odd.weight, at) for a, m in own.items()})
+        self.weight = layout.piece([width, len(edges) * 2 * width_in], parts)
         self.norm = Norm(layout, width, under(edges, "norm"))
 
     def __call__(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        return self.norm(w, halved(x, w[self.weight]))
+        weight = w[self.weight]
+        return self.norm(w, pointwise(picked(x, len(weight)), weight))
 
 
 class Edges:
@@ -246,33 +248,35 @@ class Edges:
     ) -> Tensor:
         """Returns what each edge gives, apart. x: what edges read at stride 1, large: at stride 2;
         where there are both, reads_x (E,) is 1 for the edges that read x, else 0."""
-        shares, sizes, pools = choice
-        one = torch.ones_like(shares[:, 0]) if reads_x is None else reads_x
-        ways = [(x, 1, one)] if x is not None else []
-        ways += [(large, 2, one if x is None else 1 - one)] if large is not None else []
-        whole = one if reads_x is None else torch.ones_like(one)
-        share = {kind: shares[:, i] for i, kind in enumerate(KINDS)}
-        parts: list[tuple[Tensor, Tensor]] = []
+        sizes, pools = choice
+        ways: list[tuple[Tensor, int, Tensor | None]] = []
+        if x is not None:
+            ways.append((x, 1, reads_x))
+        if large is not None:
+            ways.append((large, 2, None if reads_x is None else 1 - reads_x))
+        parts: list[Tensor] = []
         if self.stages:
-            weight = w[self.stages[0][0]]
-            firsts = [(relu_depthwise(value, weight, sizes, stride), of) for value, stride, of in ways]
-            y = firsts[0][0] if len(firsts) == 1 else joined(mixed(firsts))
+            weight, y = w[self.stages[0][0]], torch.empty(0)
+            for i, (value, stride, of) in enumerate(ways):
+                first = relu_depthwise(value, weight, sizes if of is None else sizes * of, stride)
+                first = first if of is None else scaled(first, of)
+                y = first if i == 0 else y + first
             for i, (number, product, normed) in enumerate(self.stages):
                 y = relu_depthwise(y, w[number], sizes) if i else y
                 y = normed(w, pointwise(y, w[product]))
-            parts.append((y, share["sep"]))
+            parts.append(y)
         if "conv" in self.kinds:
             assert x is not None
             number, normed = self.conv
-            parts.append((normed(w, conv(F.relu(x), w[number])), share["conv"]))
+            parts.append(normed(w, conv(F.relu(x), w[number])))
         for value, stride, of in ways:
-            passes = share["identity"] * of if stride == 2 else None  # an identity that halves
             if self.kinds & POOLS.keys():
-                pooled = pools if len(ways) == 1 else pools * of.long()
-                parts.append((pool(value, pooled if passes is None else pooled * (pools < 3), stride), whole))
-            if "identity" in self.kinds and passes is not None:
-                parts.append((self.halving(w, F.relu(value)), passes))
-        return mixed(parts)
+                here = pools if of is None else pools * of
+                # an identity that halves is a factorized reduction
+                parts.append(pool(value, here if stride == 1 else here * (here < POOLS["identity"]), stride))
+            if "identity" in self.kinds and stride == 2:
+                parts.append(self.halving(w, F.relu(value)))
+        return apart(reduce(torch.add, parts), len(sizes))
 
 
 def edges_into(node: str, cell: Cell, layout: Layout, width: int, position: int) -> Edges:
