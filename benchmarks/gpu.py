@@ -152,6 +152,8 @@ class Bench:
         self.task: Any = None if self.text else Classify()
         self.recorder = Recorder.of(self.net, self.task, self.optimizer, settings) if self.task and recorded_steps else None
         self.strategy = Reinforce(self.net.space, ReinforceSettings())
+        if device == "cuda" and recorded_steps:
+            self.strategy.on(torch.device(device))
         rng = random.Random(0)
         self.archs = [self.net.space.sample(rng) for _ in range(job.architectures)]
         self.turn = 0

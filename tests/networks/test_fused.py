@@ -78,8 +78,9 @@ def test_pools_and_identity_by_choice(fused: Any, C: int, H: int, W: int, stride
 
 def test_a_whole_program_by_kernels(fused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both kinds of micro cells equal the plain network."""
-    net, x = network("micro-two-cells"), images("micro-two-cells", 2)
-    program, (arch,) = net.train().program(), architectures("micro-two-cells", 1)
+    name = "micro-one-filter"
+    net, x = network(name), images(name, 2)
+    program, (arch,) = net.train().program(), architectures(name, 1)
     monkeypatch.setattr(parts, "triton_of", lambda x: fused)
     assert program is not None
     (a, plain), (b, found) = (gradients(run, net, x, arch) for run in (net.computed, program))

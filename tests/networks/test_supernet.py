@@ -133,8 +133,6 @@ CASES: dict[str, tuple[SearchSpace, Any, int, int]] = {
     "recurrent-two-layers": (CELLS, replace(RECURRENT, layers=2, batch_norm=True), 0, 0),
     "recurrent-random": (CELLS, replace(RECURRENT, **dict.fromkeys(DROPOUTS, 0.3)), 0, 0),
     "recurrent-node-by-node": (CELLS, replace(RECURRENT, computation="plain", hidden_dropout=0.3), 0, 0),
-    "micro-static": (MICRO, replace(PLAIN, aux_weight=0.4, computation="static"), 8, 3),
-    "nasbench201-static": (SMALL["nasbench201"], NasBench201NetworkSettings(4, cells=1, computation="static"), 8, 3),
     "recurrent-static": (CELLS, replace(RECURRENT, computation="static", batch_norm=True), 0, 0),
 }
 every_case = pytest.mark.parametrize("case", CASES)

@@ -50,12 +50,14 @@ class Noise(Task):
     about = "noise"
     train_steps = 3
     broken = False
+    device = "cpu"
 
     def train_batch(self, epoch: int, step: int) -> Batch:
         n = 4 if step < 2 else 2
         with seeded("batch", epoch, step):
             x = torch.randn(n, 2, 8, 8, dtype=torch.double)
-        return Batch(x * float("nan") if self.broken and step == 1 else x, torch.arange(n) % 3)
+        x = x * float("nan") if self.broken and step == 1 else x
+        return Batch(x.to(self.device), torch.arange(n).to(self.device) % 3)
 
     def loss(self, model: Any, arch: Any, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
         return F.cross_entropy(model(batch.x, arch, progress=progress), batch.y)
@@ -69,12 +71,14 @@ class Noise(Task):
     evaluate = probabilities = judged = reward
 
 
-def search(way: str, optimizer: OptimizerSettings = SGD, broken: bool = False, epochs: int = 2, **more: Any) -> Search:
+def search(
+    way: str, optimizer: OptimizerSettings = SGD, broken: bool = False, epochs: int = 2, device: str = "cpu", **more: Any
+) -> Search:
     settings = NasBench201NetworkSettings(filters=2, cells=1, computation=way)  # type: ignore[arg-type]
     with seeded("network"):
-        net = NasBench201Network(nasbench201(), settings, 2, 8, 3).double()
+        net = NasBench201Network(nasbench201(), settings, 2, 8, 3).double().to(device)
     task = Noise()
-    task.broken = broken
+    task.broken, task.device = broken, device
     how = SearchSettings(epochs=epochs, children=2, probes=0, optimizer=optimizer, **more)
     return Search(how, task, net, RandomSearch(net.space, seed=1))
 
@@ -187,6 +191,24 @@ def test_only_tasks_that_say_so_are_recorded() -> None:
     procedure = search("static")
     assert Recorder.of(procedure.supernet, Other(), procedure.optimizer, SGD) is None
     assert ImageClassification.recordable
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_replays_on_a_gpu_equal_plain_steps() -> None:
+    """Steps are recorded in the third pass; children of the fourth were never seen before. Memory
+    does not grow over 2,000 replays."""
+    (a, _), (b, _) = (trained(way, epochs=4, device="cuda") for way in ("plain", "auto"))
+    recorder = b.recorder
+    assert a.recorder is None
+    assert recorder is not None
+    assert recorder._children._kept
+    assert recorder._updates._kept
+    assert_same(a, b)
+    batch, before = b.task.train_batch(0, 0), torch.cuda.memory_allocated()
+    for arch in b.strategy.ask(2000):
+        recorder.gradient(arch, batch, 0.0, 1.0)
+        recorder.update(b.supernet.parameters_of(arch), 0.01)
+    assert torch.cuda.memory_allocated() <= before + (1 << 20)
 
 
 @pytest.mark.slow

@@ -86,6 +86,8 @@ class ImageNetwork(Supernet, Generic[S]):
         settings are against it. It makes the parameters views of one vector."""
         if self.only is not None or self.settings.computation == "plain":
             return None
+        if self._program is not None and self._program.layout.shared.whole:
+            return self._program
         if self.program_type is None or not self.program_type.fits(self):
             if self.settings.computation == "static":
                 raise ValueError(
@@ -93,8 +95,7 @@ class ImageNetwork(Supernet, Generic[S]):
                     f" statistics; not this one of space '{self.space.name}': take plain or auto"
                 )
             return None
-        if self._program is None or not self._program.layout.shared.whole:
-            self._program = self.program_type(self)
+        self._program = self.program_type(self)
         return self._program
 
     def check_image_size(self, halvings: int, what: str) -> None:
