@@ -34,6 +34,8 @@ OP = "op"  # the source that stands for a layer's own op, where skips are merged
 
 
 class MacroProgram(Program):
+    space = "conv_macro"
+
     def build(self) -> None:
         net, layout = self.net, self.layout
         self.names = [net.first, *(node.name for node in net.cell.nodes)]

@@ -37,6 +37,8 @@ INPUTS = 2  # of a cell
 
 
 class MicroProgram(Program):
+    space = "conv_micro"
+
     def build(self) -> None:
         net, layout = self.net, self.layout
         self.cells = {cell.name: cell for cell in net.space.cells}

@@ -15,6 +15,8 @@ from enas.spaces.architecture import Architecture
 
 
 class NasBench201Program(Program):
+    space = "nasbench201"
+
     def build(self) -> None:
         net, layout = self.net, self.layout
         self.nodes = [node.name for node in net.cell.nodes]

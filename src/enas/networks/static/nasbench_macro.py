@@ -23,6 +23,7 @@ from enas.spaces.cells import possible_edges
 
 
 class NasBenchMacroProgram(Program):
+    space = "nasbench_macro"
     ops = frozenset(NBMACRO_OPS)
 
     def build(self) -> None:

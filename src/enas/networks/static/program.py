@@ -25,13 +25,16 @@ class Program:
     """The program of one supernet. Codes of a child are one vector of int64: where its weights
     stand, then what `choices` says."""
 
+    space: str  # the name of the one whose cells it knows
     ops: frozenset[str] = frozenset(KIND)  # those that a program knows
 
     @classmethod
     def fits(cls, net: Supernet) -> bool:
-        """Returns whether there is a program of this network: a supernet of known ops."""
+        """Returns whether there is a program of this network: a supernet of the space and of known
+        ops."""
         choices = {op for d in net.space.decisions if isinstance(d, OpChoice) for op in d.options} - {"none"}
-        return net.only is None and net.statistics == "batch" and choices <= cls.ops
+        known = net.space.name == cls.space and choices <= cls.ops
+        return known and net.only is None and net.statistics == "batch"
 
     def __init__(self, net: Any):
         self.net, self.layout = net, Layout(net)
