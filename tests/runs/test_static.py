@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from enas.cli.main import main
 
 FEW = (
-    "--data.train 40 --data.validation 40 --space.num-nodes 2 --network.filters 2 --search.epochs 2"
-    " --search.controller-steps 2 --network.dropout 0 --device cpu"
-).split()
+    *("--data.train", "40", "--data.validation", "40", "--space.num-nodes", "2", "--network.filters", "2"),
+    *("--search.epochs", "2", "--search.controller-steps", "2", "--network.dropout", "0", "--device", "cpu"),
+)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from enas.networks.static.parts import (
     Edges,
     Norm,
     Values,
+    apart,
     edges_into,
     halving_parts,
     numbers_of,
@@ -112,10 +113,9 @@ class MicroProgram(Program):
         self, edges: Sequence[Edges], w: Sequence[Tensor], inputs: list[Tensor], sources: Tensor, chosen: list[Choice],
         drop: float | Tensor | None,
     ) -> Tensor:  # fmt: skip
-        values = Values(INPUTS + len(edges), inputs)
+        values = filled(INPUTS + len(edges), inputs)
         for i, node in enumerate(edges):
-            y = node(w, chosen[i], values.read(sources[i]))
-            values.put(dropped(y, chosen[i].pools, drop).sum(3))
+            values.put(dropped(node(w, chosen[i], values.read(sources[i])), chosen[i].pools, drop))
         return values.relu(INPUTS)
 
     def _reduced(
@@ -123,21 +123,26 @@ class MicroProgram(Program):
         drop: float | Tensor | None,
     ) -> Tensor:  # fmt: skip
         """Inputs are twice as large as nodes: an edge reads one of each, and takes one."""
-        large, values = Values(INPUTS, inputs), None
+        large = filled(INPUTS, inputs)
+        values: Values | None = None
         for i, node in enumerate(edges):
-            read = large.read(sources[i].clamp(max=INPUTS - 1))
-            if values is None:
-                y = node(w, chosen[i], None, read)
-            else:
+            read, small, reads_small = large.read(sources[i].clamp(max=INPUTS - 1)), None, None
+            if values is not None:
                 small = values.read((sources[i] - INPUTS).clamp(0, i - 1))
-                y = node(w, chosen[i], small, read, (sources[i] >= INPUTS).long())
-            y = dropped(y, chosen[i].pools, drop).sum(3)
-            if values is None:
-                values = Values(len(edges), [y.permute(0, 3, 1, 2)])
-            else:
-                values.put(y)
+                reads_small = (sources[i] >= INPUTS).long()
+            y = dropped(node(w, chosen[i], small, read, reads_small), chosen[i].pools, drop)
+            values = values or Values(len(edges), y)
+            values.put(y)
         assert values is not None
         return values.relu()
+
+
+def filled(count: int, inputs: Sequence[Tensor]) -> Values:
+    """Returns the values of a cell with its inputs (B, C, H, W) put in."""
+    values = Values(count, apart(inputs[0], 1))
+    for x in inputs:
+        values.put(apart(x, 1))
+    return values
 
 
 class Calibration:

@@ -296,18 +296,16 @@ class Values:
     and before it is read. Gradients add up in a second buffer, so that nothing is copied but what
     is read; an empty tensor, the token, says in which order."""
 
-    def __init__(self, count: int, values: Sequence[Tensor]):
-        """values: the first ones, (B, C, H, W); count: K."""
-        B, C, H, W = values[0].shape
-        self._buffers = _Buffers(values[0].new_empty(B, H, W, count, C))
-        self._token = values[0].new_empty(0)
+    def __init__(self, count: int, like: Tensor):
+        """count: K. like (B, H, W, E, C): one that will be put in."""
+        B, H, W, _, C = like.shape
+        self._buffers = _Buffers(like.new_empty(B, H, W, count, C))
+        self._token = like.new_empty(0)
         self.filled = 0
-        for value in values:
-            self.put(value.permute(0, 2, 3, 1))
 
-    def put(self, value: Tensor) -> None:
-        """Adds a value (B, H, W, C)."""
-        self._token = _Put.apply(self._token, value, self._buffers, self.filled)
+    def put(self, edges: Tensor) -> None:
+        """Adds a value, the sum of its edges (B, H, W, E, C)."""
+        self._token = _Put.apply(self._token, edges, self._buffers, self.filled)
         self.filled += 1
 
     def read(self, index: Tensor) -> Tensor:
@@ -332,14 +330,16 @@ class _Buffers:
 
 class _Put(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Context, token: Tensor, value: Tensor, buffers: _Buffers, place: int) -> Tensor:
-        ctx.buffers, ctx.place, ctx.dtype = buffers, place, value.dtype
-        buffers.values[..., place, :].copy_(value)
-        return value.new_empty(0)
+    def forward(ctx: Context, token: Tensor, edges: Tensor, buffers: _Buffers, place: int) -> Tensor:
+        ctx.buffers, ctx.place, ctx.like = buffers, place, (edges.dtype, edges.shape)
+        values = buffers.values
+        torch.sum(edges, 3, dtype=values.dtype, out=values[..., place, :])
+        return values.new_empty(0)
 
     @staticmethod
     def backward(ctx: Context, token: Tensor) -> tuple[Tensor | None, ...]:
-        return token, ctx.buffers.gradient()[..., ctx.place, :].to(ctx.dtype).contiguous(), None, None
+        dtype, shape = ctx.like
+        return token, ctx.buffers.gradient()[..., ctx.place, None, :].to(dtype).expand(shape), None, None
 
 
 class _Read(torch.autograd.Function):
