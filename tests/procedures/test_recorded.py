@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from enas.data.images import ImageData, ImagePart
 from enas.networks.micro import MicroNetwork
 from enas.networks.nasbench201 import NasBench201Network
 from enas.networks.settings import MicroSettings, NasBench201NetworkSettings
@@ -23,6 +24,7 @@ from enas.spaces.nasbench201 import nasbench201
 from enas.state import seeded
 from enas.strategies.random_search import RandomSearch
 from enas.tasks.image_classification import ImageClassification
+from enas.tasks.settings import ImageClassificationSettings
 from enas.tasks.task import Task
 
 SGD = OptimizerSettings(weight_decay=0.01)
@@ -186,11 +188,34 @@ def test_a_recorded_step_of_micro_cells_draws_dropout() -> None:
 
 def test_only_tasks_that_say_so_are_recorded() -> None:
     class Other(Noise):
-        recordable = False
+        """Its loss may be another."""
 
     procedure = search("static")
     assert Recorder.of(procedure.supernet, Other(), procedure.optimizer, SGD) is None
     assert ImageClassification.recordable
+
+
+@pytest.mark.parametrize("reward", ["loss", "accuracy"])
+def test_rewards_of_many_are_those_of_each(reward: str) -> None:
+    """Also of none, of logits that are not finite, and of a user's class that has its own."""
+
+    class Own(ImageClassification):
+        def reward(self, model: Any, arch: Any, batch: Any) -> float:
+            return 7.0
+
+    with seeded("images"):
+        part = ImagePart(torch.randint(256, (20, 2, 8, 8), dtype=torch.uint8), torch.arange(20) % 3)
+    data = ImageData("some", part, part, part, ("a", "b", "c"))
+    settings = ImageClassificationSettings(reward=reward, reward_batch=10)  # type: ignore[arg-type]
+    task, net = ImageClassification(data, settings), search("plain").supernet.float()
+    archs, batch = RandomSearch(net.space, seed=2).ask(3), task.reward_batch(0)
+    archs = [*archs, archs[0]]
+    assert task.rewards(net, archs, batch) == [task.reward(net, arch, batch) for arch in archs]
+    assert task.rewards(net, [], batch) == []
+    assert Own(data, settings).rewards(net, archs, batch) == [7.0] * 4
+    with torch.no_grad():
+        net.at("classifier").bias.fill_(float("inf"))
+    assert task.rewards(net, archs, batch) == [task.worst_reward] * 4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -36,7 +36,9 @@ class Recorder:
     def of(net: Supernet, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings) -> Recorder | None:
         """Returns None where steps run as the network and the task are written: on a CPU unless
         the settings ask for it, and where there is no static program."""
-        if not isinstance(net, ImageNetwork) or not task.recordable:
+        # said by the class itself: another one's loss may be another
+        recordable = vars(type(task)).get("recordable", False)
+        if not isinstance(net, ImageNetwork) or not recordable:
             return None
         asked = next(net.parameters()).is_cuda or net.settings.computation == "static"
         return Recorder(net, task, optimizer, settings) if asked and net.program() is not None else None

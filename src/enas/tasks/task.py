@@ -36,7 +36,7 @@ class Task(Protocol):
 
     recordable: ClassVar[bool] = False
     """Whether `loss` can be recorded on a GPU: it only calls the model and torch, waits for no
-    number, and takes `progress` as a tensor."""
+    number, and takes `progress` as a tensor and no architecture. Every class says so itself."""
 
     about: str
     """The data in a few words: its name, and how much there is to train, validate and test on."""
