@@ -92,6 +92,8 @@ def test_the_same_operations_are_issued_for_every_architecture(name: str) -> Non
     issued = []
     for arch in architectures(name, 3):
         codes = program.codes(arch)
+        index = program.index(codes)
+        assert len(index.unique()) == len(index), "additions to one place would wait for each other"
         with Issued() as mode:
             child = program.layout.shared.vector.detach().index_select(0, program.index(codes)).requires_grad_()
             out = parts(program.computed(x, child, codes, torch.tensor(0.5)))

@@ -88,8 +88,9 @@ class Recorder:
             (gradient,) = torch.autograd.grad(loss * numbers[1], child)
         self.gradients.index_add_(0, index, gradient)
         self.used.index_fill_(0, index, True)
-        self.gradients[-1:].zero_()  # what stands for no weight
-        self.used[-1:].zero_()
+        size = self.program.layout.shared.size
+        self.gradients[size:].zero_()  # what stands for no weight
+        self.used[size:].zero_()
         return loss.detach()
 
     # ----------------------------------------------------------------------------------- the update

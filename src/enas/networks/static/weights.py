@@ -30,26 +30,30 @@ Slot = Mapping[str, Sequence[Part]]  # what a slot holds, by the address that a 
 
 
 class Shared:
-    """The parameters of a network as views of one vector (W + 1,), whose last element is zero."""
+    """The parameters of a network as views of one vector (W + P,). The last P elements are zeros:
+    what stands for no weight, a place of its own for each element of a child."""
 
     def __init__(self, net: nn.Module):
         self.parameters = list(net.parameters())
         sizes = [-(-p.numel() // ALIGNED) * ALIGNED for p in self.parameters]
         self.starts = [0, *np.cumsum(sizes).tolist()]
         self.start_of = dict(zip(self.parameters, self.starts, strict=False))
-        self.nothing = self.starts[-1]
+        self.size = self.starts[-1]  # W
         self.strides = {p: p.stride() for p in self.parameters}
+
+    @torch.no_grad()
+    def adopt(self, zeros: int) -> None:
+        """Makes the vector, with P zeros, and the parameters views of it."""
         like = self.parameters[0]
-        self.vector = torch.zeros(self.nothing + 1, dtype=like.dtype, device=like.device)
-        with torch.no_grad():
-            for parameter in self.parameters:
-                assert (parameter.dtype, parameter.device) == (like.dtype, like.device)
-                view = self.view(self.vector, parameter)
-                view.copy_(parameter)
-                parameter.data = view
+        self.vector = torch.zeros(self.size + zeros, dtype=like.dtype, device=like.device)
+        for parameter in self.parameters:
+            assert (parameter.dtype, parameter.device) == (like.dtype, like.device)
+            view = self.view(self.vector, parameter)
+            view.copy_(parameter)
+            parameter.data = view
 
     def view(self, vector: Tensor, parameter: nn.Parameter) -> Tensor:
-        """Returns the part of a vector (W + 1,) that belongs to a parameter, in its shape."""
+        """Returns the part of a vector (W + P,) that belongs to a parameter, in its shape."""
         return vector.as_strided(parameter.shape, self.strides[parameter], self.start_of[parameter])
 
     def places(self, parameter: nn.Parameter) -> Tensor:
@@ -81,7 +85,7 @@ class Layout:
             number = len(self._sizes)
             self._sizes.append(int(np.prod(shape)))
             for address, parts in slot.items():
-                row = torch.full(tuple(shape), self.shared.nothing)
+                row = torch.full(tuple(shape), -1)
                 for parameter, where in parts:
                     places = self.shared.places(parameter)
                     region = row[where if where is not None else _centred(parameter.shape, shape)]
@@ -99,14 +103,16 @@ class Layout:
 
     def finish(self) -> None:
         """Makes the tables; no piece can be declared afterwards."""
-        device = self.shared.vector.device
-        self._table.append(torch.full((max(self._sizes),), self.shared.nothing))
+        device = self.shared.parameters[0].device
+        self._table.append(torch.full((max(self._sizes),), -1))
         self._unused = self._end
         self.table = torch.cat(self._table).to(device)
         sizes = torch.tensor(self._sizes)
         self._slot = torch.repeat_interleave(sizes).to(device)
         starts = torch.cumsum(sizes, 0) - sizes
         self._within = (torch.arange(int(sizes.sum())) - torch.repeat_interleave(starts, sizes)).to(device)
+        self.shared.adopt(len(self._slot))
+        self._zeros = torch.arange(len(self._slot), device=device) + self.shared.size
         self._splits = [int(np.prod(shape)) for shape in self.shapes]
         self._by_address = {
             address: (np.array([slot for slot, _ in rows]), np.array([start for _, start in rows]))
@@ -128,8 +134,10 @@ class Layout:
         return out
 
     def index(self, starts: Tensor) -> Tensor:
-        """Returns for each element of a child where it stands in the shared vector, (P,)."""
-        return self.table.index_select(0, starts.index_select(0, self._slot) + self._within)
+        """Returns for each element of a child where it stands in the shared vector, (P,). No two
+        stand at one place, so that what is added there does not wait."""
+        places = self.table.index_select(0, starts.index_select(0, self._slot) + self._within)
+        return torch.where(places < 0, self._zeros, places)
 
     def pieces(self, child: Tensor) -> list[Tensor]:
         """Returns the pieces of a child's vector (P,), each in its shape."""
