@@ -143,11 +143,11 @@ class Controller(nn.Module):
         """Returns the walk over given architectures, with a graph."""
         return self.walk(len(archs), given=self.encode(archs))
 
-    def encode(self, archs: Sequence[Architecture]) -> list[Tensor]:
-        """Returns answers as indices, a tensor per decision of the space; inactive decisions hold
-        0. ValueError for an architecture of another space."""
+    def encode(self, archs: Sequence[Architecture], device: torch.device | str | None = None) -> list[Tensor]:
+        """Returns answers as indices, a tensor per decision of the space, by default where the
+        policy is; inactive decisions hold 0. ValueError for an architecture of another space."""
         checked = [self.space.check(arch).choices for arch in archs]
-        return [torch.from_numpy(answer).to(self.empty.device) for answer in self.space.encoded(checked)]
+        return [torch.from_numpy(answer).to(device or self.empty.device) for answer in self.space.encoded(checked)]
 
     def decode(self, answers: list[Tensor]) -> list[Architecture]:
         """The inverse of `encode`; inactive decisions are left out."""

@@ -93,7 +93,7 @@ class Reinforce:
         baseline = math.nan if self.baseline is None else self.baseline
         numbers = torch.tensor([*rewards, baseline], dtype=dtype).to(device)
         with torch.enable_grad():
-            answers = self.controller.packed(self.controller.encode(archs)).to(device)
+            answers = self.controller.packed(self.controller.encode(archs, "cpu")).to(device)
             gradients, values = self._tells((answers, numbers))
         for parameter, gradient in zip(self.controller.parameters(), gradients, strict=True):
             parameter.grad = gradient

@@ -32,7 +32,7 @@ def _pixel(p, H, W):
 def _depthwise(x, weight, sizes, out, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, K: tl.constexpr,
                ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
     e = tl.program_id(1)
-    p = tl.program_id(0).to(tl.int64) * BP + tl.arange(0, BP)
+    p = tl.program_id(0) * BP + tl.arange(0, BP)
     c = tl.program_id(2) * BC + tl.arange(0, BC)
     b, i, j = _pixel(p, Ho, Wo)
     channel = e * C + c
@@ -43,22 +43,24 @@ def _depthwise(x, weight, sizes, out, n, C, H, W, Ho, Wo, stride, E: tl.constexp
         for v in range(-r, r + 1):
             h, w = i * stride + u, j * stride + v
             ok = inside & ((h >= 0) & (h < H) & (w >= 0) & (w < W))[:, None]
-            value = tl.load(x + ((b * H + h) * W + w)[:, None] * (E * C) + channel[None, :], mask=ok, other=0.0).to(ACC)
+            value = tl.load(
+                x + ((b * H + h) * W + w).to(tl.int64)[:, None] * (E * C) + channel[None, :], mask=ok, other=0.0
+            ).to(ACC)
             tap = tl.load(weight + channel * (K * K) + (u + K // 2) * K + v + K // 2, mask=c < C, other=0.0).to(ACC)
             total += tl.where(value > 0, value, 0.0) * tap[None, :]
-    tl.store(out + p[:, None] * (E * C) + channel[None, :], total.to(out.dtype.element_ty), mask=inside)
+    tl.store(out + p.to(tl.int64)[:, None] * (E * C) + channel[None, :], total.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def _depthwise_dx(x, weight, sizes, grad, dx, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, K: tl.constexpr,
                   ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
     e = tl.program_id(1)
-    p = tl.program_id(0).to(tl.int64) * BP + tl.arange(0, BP)
+    p = tl.program_id(0) * BP + tl.arange(0, BP)
     c = tl.program_id(2) * BC + tl.arange(0, BC)
     b, h, w = _pixel(p, H, W)
     channel = e * C + c
     inside = (p < n)[:, None] & (c < C)[None, :]
-    place = p[:, None] * (E * C) + channel[None, :]
+    place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
     r = (tl.load(sizes + e) + 1) // 2 - 1
     total = tl.zeros((BP, BC), ACC)
     for u in range(-r, r + 1):
@@ -67,7 +69,9 @@ def _depthwise_dx(x, weight, sizes, grad, dx, n, C, H, W, Ho, Wo, stride, E: tl.
             i, j = (h - u) // stride, (w - v) // stride
             hit = (h - u >= 0) & (w - v >= 0) & ((h - u) % stride == 0) & ((w - v) % stride == 0) & (i < Ho) & (j < Wo)
             ok = inside & hit[:, None]
-            value = tl.load(grad + ((b * Ho + i) * Wo + j)[:, None] * (E * C) + channel[None, :], mask=ok, other=0.0)
+            value = tl.load(
+                grad + ((b * Ho + i) * Wo + j).to(tl.int64)[:, None] * (E * C) + channel[None, :], mask=ok, other=0.0
+            )
             tap = tl.load(weight + channel * (K * K) + (u + K // 2) * K + v + K // 2, mask=c < C, other=0.0).to(ACC)
             total += value.to(ACC) * tap[None, :]
     if r >= 0:
@@ -80,7 +84,7 @@ def _depthwise_dw(x, sizes, grad, parts, n, C, H, W, Ho, Wo, stride, E: tl.const
                   ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
     """parts (tiles, E C, K K): sums over the pixels of a tile, zero before."""
     e = tl.program_id(1)
-    tile = tl.program_id(0).to(tl.int64)
+    tile = tl.program_id(0)
     p = tile * BP + tl.arange(0, BP)
     c = tl.program_id(2) * BC + tl.arange(0, BC)
     b, i, j = _pixel(p, Ho, Wo)
@@ -91,10 +95,14 @@ def _depthwise_dw(x, sizes, grad, parts, n, C, H, W, Ho, Wo, stride, E: tl.const
         for v in range(-r, r + 1):
             h, w = i * stride + u, j * stride + v
             ok = inside & ((h >= 0) & (h < H) & (w >= 0) & (w < W))[:, None]
-            value = tl.load(x + ((b * H + h) * W + w)[:, None] * (E * C) + channel[None, :], mask=ok, other=0.0).to(ACC)
-            g = tl.load(grad + p[:, None] * (E * C) + channel[None, :], mask=inside, other=0.0).to(ACC)
+            value = tl.load(
+                x + ((b * H + h) * W + w).to(tl.int64)[:, None] * (E * C) + channel[None, :], mask=ok, other=0.0
+            ).to(ACC)
+            g = tl.load(grad + p.to(tl.int64)[:, None] * (E * C) + channel[None, :], mask=inside, other=0.0).to(ACC)
             total = tl.sum(tl.where(value > 0, value, 0.0) * g, 0)
-            tl.store(parts + (tile * (E * C) + channel) * (K * K) + (u + K // 2) * K + v + K // 2, total, mask=c < C)
+            tl.store(
+                parts + (tile.to(tl.int64) * (E * C) + channel) * (K * K) + (u + K // 2) * K + v + K // 2, total, mask=c < C
+            )
 
 
 # ------------------------------------------------------------------ pools and identity by choice
@@ -103,12 +111,12 @@ def _pool(x, kinds, out, taken, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC
           BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
     """taken: which of the nine taps was the largest, for max pooling."""
     e = tl.program_id(1)
-    p = tl.program_id(0).to(tl.int64) * BP + tl.arange(0, BP)
+    p = tl.program_id(0) * BP + tl.arange(0, BP)
     c = tl.program_id(2) * BC + tl.arange(0, BC)
     b, i, j = _pixel(p, Ho, Wo)
     channel = e * C + c
     inside = (p < n)[:, None] & (c < C)[None, :]
-    place = p[:, None] * (E * C) + channel[None, :]
+    place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
     kind = tl.load(kinds + e)
     result = tl.zeros((BP, BC), ACC)
     if kind == 3:
@@ -120,7 +128,7 @@ def _pool(x, kinds, out, taken, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC
         for tap in range(9):
             h, w = i * stride + tap // 3 - 1, j * stride + tap % 3 - 1
             here = (h >= 0) & (h < H) & (w >= 0) & (w < W)
-            value = tl.load(x + ((b * H + h) * W + w)[:, None] * (E * C) + channel[None, :],
+            value = tl.load(x + ((b * H + h) * W + w).to(tl.int64)[:, None] * (E * C) + channel[None, :],
                             mask=inside & here[:, None], other=0.0).to(ACC)  # fmt: skip
             result += value
             count += here.to(ACC)
@@ -139,12 +147,12 @@ def _pool(x, kinds, out, taken, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC
 def _pool_dx(kinds, grad, taken, dx, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC: tl.constexpr,
              BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
     e = tl.program_id(1)
-    p = tl.program_id(0).to(tl.int64) * BP + tl.arange(0, BP)
+    p = tl.program_id(0) * BP + tl.arange(0, BP)
     c = tl.program_id(2) * BC + tl.arange(0, BC)
     b, h, w = _pixel(p, H, W)
     channel = e * C + c
     inside = (p < n)[:, None] & (c < C)[None, :]
-    place = p[:, None] * (E * C) + channel[None, :]
+    place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
     kind = tl.load(kinds + e)
     total = tl.zeros((BP, BC), ACC)
     if kind == 3:
@@ -155,7 +163,7 @@ def _pool_dx(kinds, grad, taken, dx, n, C, H, W, Ho, Wo, stride, E: tl.constexpr
             i, j = u // stride, v // stride
             hit = (u >= 0) & (v >= 0) & (u % stride == 0) & (v % stride == 0) & (i < Ho) & (j < Wo)
             ok = inside & hit[:, None]
-            at = ((b * Ho + i) * Wo + j)[:, None] * (E * C) + channel[None, :]
+            at = ((b * Ho + i) * Wo + j).to(tl.int64)[:, None] * (E * C) + channel[None, :]
             g = tl.load(grad + at, mask=ok, other=0.0).to(ACC)
             if kind == 1:
                 top, left = tl.maximum(u - 1, 0), tl.maximum(v - 1, 0)
