@@ -238,17 +238,18 @@ def test_replays_on_a_gpu_equal_plain_steps() -> None:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_over_replays() -> None:
-    """Of 2,000 steps the second half leaves the process as large as the first."""
+    """Of 400 steps the second half leaves the process as large as the first. On a GPU it is
+    2,000, above."""
     import resource
 
     procedure = search("static")
     recorder = procedure.recorder
     assert recorder is not None
-    archs, batch = procedure.strategy.ask(2000), procedure.task.train_batch(0, 0)
+    archs, batch = procedure.strategy.ask(400), procedure.task.train_batch(0, 0)
     sizes = []
     for i, arch in enumerate(archs):
         recorder.gradient(arch, batch, 0.0, 1.0)
         recorder.update(procedure.supernet.parameters_of(arch), 0.01)
-        if i in (999, 1999):
+        if i in (199, 399):
             sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     assert sizes[1] - sizes[0] < 4096  # KiB
