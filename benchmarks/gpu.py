@@ -1,21 +1,27 @@
-"""The three spaces at the paper's sizes on a GPU: one table, one command, from a fresh clone with
-nothing installed but torch (2.4 or later) and numpy:
+"""The goals of speed on a GPU, row by row, from a fresh clone with nothing installed but torch (2.4 or
+later) and numpy, in at most ten minutes:
 
-    PYTHONPATH=src python -m benchmarks.gpu            # on a GPU, some three minutes
-    PYTHONPATH=src python -m benchmarks.gpu --toy      # tiny sizes, on a CPU: does it run?
+    PYTHONPATH=src python -m benchmarks.gpu                          # on a GPU
+    PYTHONPATH=src python -m benchmarks.gpu --device cpu --tiny      # does it run?
+
+Every row is written to a file as soon as it is measured, the most valuable first; a row that is
+there is skipped, so a second call goes on. Rows begin only while there are minutes left.
 
 Synthetic data of the real shapes. A training step is that of drawn children in turn: forward,
 backward, update. A step of the controller is one architecture drawn, scored and learned from. fp32
 is exact single precision, tf32 lets products round, bf16 is autocast. Work is what torch's counter
-counts in a forward, times three for a training step; traffic is what every kernel reads and writes,
-taken one by one, so an upper bound. Both are given as shares of what this card reaches in a large
-product of the same precision, and in a large copy. Hours are for the whole search of the paper: its
-epochs, its steps of both phases; not counted are data, logs and checkpoints.
+counts in a forward of the plain network, times three for a training step; traffic is what every
+kernel of a plain step reads and writes, taken one by one, so an upper bound. Both are given as
+shares of what this card reaches in a large product of the same precision, and in a large copy.
+Hours are for the whole search of the paper: its epochs, its steps of both phases; not counted are
+data, logs and checkpoints.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib.util
 import json
 import platform
 import random
@@ -23,8 +29,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from statistics import median
-from typing import Any
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median, pstdev
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,22 +40,27 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from enas.networks import kernels
 from enas.networks.macro import MacroNetwork
 from enas.networks.micro import MicroNetwork
-from enas.networks.recurrence import recorded, static
+from enas.networks.recurrence import recorded as recurrence
 from enas.networks.recurrent import RecurrentNetwork
 from enas.networks.settings import MacroSettings, MicroSettings, RecurrentSettings
+from enas.networks.static.recorded import Recording
 from enas.networks.supernet import Supernet
 from enas.procedures.optimizer import make_optimizer, update
+from enas.procedures.recorded import Recorder
 from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_macro import conv_macro
-from enas.spaces.conv_micro import conv_micro
+from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
+from enas.spaces.published import named
 from enas.spaces.rnn_cell import rnn_cell
 from enas.strategies.reinforce import Reinforce
 from enas.strategies.settings import ReinforceSettings
 
 PRECISIONS = ("fp32", "tf32", "bf16")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,8 @@ class Job:
     steps: int = 0  # T of text
     vocabulary: int = 0
     architectures: int = 8  # that figures are means of
+    nodes: int = 5  # of micro cells
+    size: int = 32  # of images
 
 
 JOBS = {
@@ -76,8 +91,8 @@ JOBS = {
 }  # fmt: skip
 TOYS = {
     "recurrent": Job(RecurrentSettings(hidden=16), 4, 2, 3, 2, 10.0, 0.5, steps=5, vocabulary=50, architectures=2),
-    "macro": Job(MacroSettings(filters=4), 4, 2, 3, 2, 7.0, 0.5, architectures=2),
-    "micro": Job(MicroSettings(filters=4, cells=1), 4, 2, 3, 2, 11.5, 1.0, architectures=2),
+    "macro": Job(MacroSettings(filters=4), 4, 2, 3, 2, 7.0, 0.5, architectures=2, size=8),
+    "micro": Job(MicroSettings(filters=4, cells=1), 4, 2, 3, 2, 11.5, 1.0, architectures=2, nodes=2, size=8),
 }
 
 
@@ -97,10 +112,28 @@ class Traffic(TorchDispatchMode):
         return out
 
 
-class Bench:
-    """A supernet with its batch, on a device, in a precision."""
+class Batch(NamedTuple):
+    x: Tensor
+    y: Tensor
 
-    def __init__(self, name: str, job: Job, device: str):
+
+class Classify:
+    """What a step needs of a task: the loss of classification, on the batch at hand."""
+
+    recordable = True
+
+    def loss(self, model: Any, arch: Any, batch: Any, progress: Any = 1.0, child: int = 0) -> Tensor:
+        out = model(batch.x, arch, progress=progress)
+        if not isinstance(out, tuple):
+            return F.cross_entropy(out.float(), batch.y)
+        main, aux = (F.cross_entropy(part.float(), batch.y) for part in out)
+        return main + model.aux_weight * aux
+
+
+class Bench:
+    """A supernet with its batch, on a device, in a precision; its steps plain or recorded."""
+
+    def __init__(self, name: str, job: Job, device: str, recorded_steps: bool, dtype: torch.dtype = torch.float32):
         torch.manual_seed(0)
         self.name, self.job, self.device = name, job, device
         if name == "recurrent":
@@ -108,12 +141,19 @@ class Bench:
             self.x, self.y = (torch.randint(job.vocabulary, (job.steps, job.batch), device=device) for _ in range(2))
         else:
             make: Any = {"macro": (MacroNetwork, conv_macro), "micro": (MicroNetwork, conv_micro)}[name]
-            self.net = make[0](make[1](), job.network, 3, 32, 10)
-            x = torch.randn(job.batch, 3, 32, 32, device=device)
+            network = replace(job.network, computation="static" if recorded_steps else "plain")
+            space = make[1](ConvMicroSettings(num_nodes=job.nodes)) if name == "micro" else make[1]()
+            self.net = make[0](space, network, 3, job.size, 10).to(dtype)
+            x = torch.randn(job.batch, 3, job.size, job.size, device=device, dtype=dtype)
             self.x, self.y = x.contiguous(memory_format=torch.channels_last), torch.randint(10, (job.batch,), device=device)
         self.net.to(device)
-        self.optimizer = make_optimizer(list(self.net.parameters()), OptimizerSettings(momentum=0.0 if self.text else 0.9))
+        settings = OptimizerSettings(momentum=0.0 if self.text else 0.9)
+        self.optimizer = make_optimizer(list(self.net.parameters()), settings)
+        self.task: Any = None if self.text else Classify()
+        self.recorder = Recorder.of(self.net, self.task, self.optimizer, settings) if self.task and recorded_steps else None
         self.strategy = Reinforce(self.net.space, ReinforceSettings())
+        if device == "cuda" and recorded_steps:
+            self.strategy.on(torch.device(device))
         rng = random.Random(0)
         self.archs = [self.net.space.sample(rng) for _ in range(job.architectures)]
         self.turn = 0
@@ -135,13 +175,18 @@ class Bench:
 
     def loss(self, arch: Architecture) -> Tensor:
         with self.autocast():
+            if self.task is not None and self.net.training:
+                return self.task.loss(self.net, arch, Batch(self.x, self.y))
             out = self.net(self.x, arch)
-            if self.text:
-                return out[0].softmax.cross_entropy(self.y)
-            return F.cross_entropy(out.float(), self.y)
+            return out[0].softmax.cross_entropy(self.y) if self.text else F.cross_entropy(out.float(), self.y)
 
-    def train(self) -> None:
-        arch = self.next()
+    def train(self, arch: Architecture | None = None) -> None:
+        arch = arch or self.next()
+        if self.recorder is not None:
+            with self.autocast():
+                self.recorder.gradient(arch, Batch(self.x, self.y), 0.5, 1.0)
+            self.recorder.update(self.net.parameters_of(arch), 0.01)
+            return
         self.net.train()
         self.loss(arch).backward()
         self.update(arch)
@@ -163,7 +208,7 @@ class Bench:
     def counts(self) -> tuple[float, float]:
         """Operations of a mean forward, and bytes of a mean training step; kernel by kernel, so
         nothing recorded."""
-        recorded.SEEN_BEFORE_RECORDING, usual = 1 << 60, recorded.SEEN_BEFORE_RECORDING
+        recurrence.SEEN_BEFORE_RECORDING, usual = 1 << 60, recurrence.SEEN_BEFORE_RECORDING
         flops = 0.0
         for arch in self.archs:
             with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -173,7 +218,7 @@ class Bench:
         with Traffic() as traffic:
             for _ in self.archs:
                 self.train()
-        recorded.SEEN_BEFORE_RECORDING = usual
+        recurrence.SEEN_BEFORE_RECORDING = usual
         return flops, traffic.bytes / len(self.archs)
 
 
@@ -213,76 +258,299 @@ def ceilings(device: str, toy: bool) -> dict[str, float]:
     return out
 
 
-def recurrent_steps(bench: Bench, device: str, most: float, toy: bool, compiled: bool) -> dict[str, Any]:
-    """Training steps of the recurrent network, by how its cell runs; the network's own way,
-    `recorded`, is in the table."""
-    net = bench.net
-    assert isinstance(net, RecurrentNetwork)
-    usual, step = net.settings, static.static_step
-    found: dict[str, Any] = {}
-    ways = ["plain", "static", "static, compiled", "recorded, not fused"]
-    for way in ways:
-        if "compiled" in way and not compiled:
-            continue
-        if toy and "compiled" in way:
-            found[way] = "not run: toy sizes"
-            continue
-        try:
-            net.settings = replace(usual, computation=way.split(",")[0])
-            static.static_step = torch.compile(step) if "compiled" in way else step
-            recorded.COMPILE = "not fused" not in way
-            recorded.forget()
-            found[way] = seconds(bench.train, device, most)
-        except Exception as error:  # which of them a card and a torch can do is what is asked here
-            found[way] = f"not run: {type(error).__name__}: {str(error).splitlines()[0][:90]}"
-        finally:
-            net.settings, static.static_step, recorded.COMPILE = usual, step, True
-            recorded.forget()
+# ------------------------------------------------------------------------------------------ rows
+@dataclass(frozen=True)
+class Settings:
+    device: str
+    tiny: bool
+    seconds: float  # per figure, about
+    deadline: float  # on the clock of time.perf_counter
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        return TOYS if self.tiny else JOBS
+
+    def median(self, run: Callable[[], Any]) -> float:
+        return seconds(run, self.device, 0.02 if self.tiny else self.seconds, 2 if self.tiny else 5)
+
+    def left(self) -> float:
+        return self.deadline - time.perf_counter()
+
+
+def card(s: Settings) -> Row:
+    """The card, and what it reaches at best."""
+    name = torch.cuda.get_device_name() if s.device == "cuda" else platform.processor() or "CPU"
+    triton = importlib.util.find_spec("triton") is not None
+    return {
+        "card": name,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "triton": triton,
+        **ceilings(s.device, s.tiny),
+    }
+
+
+def step(s: Settings, space: str, precision: str, recorded_steps: bool) -> Row:
+    """Training, scoring and controller steps of a space; hours of the paper's whole search."""
+    job = s.jobs[space]
+    bench = Bench(space, job, s.device, recorded_steps)
+    bench.precision(precision)
+    train, score = s.median(bench.train), s.median(lambda: bench.score(bench.next()))
+    control = s.median(bench.control)
+    hours = job.epochs * (job.train_steps * train + job.controller_steps * control) / 3600
+    found = {"train_ms": 1e3 * train, "score_ms": 1e3 * score, "control_ms": 1e3 * control, "hours": hours}
+    if s.device == "cuda":
+        found["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6
+    return {**found, "goal_hours": job.goal_hours, "paper_hours_1080ti": job.paper_hours}
+
+
+def work(s: Settings, space: str) -> Row:
+    """What a plain forward computes and a plain step moves: the shares of the ceilings that a step
+    takes follow from it."""
+    bench = Bench(space, s.jobs[space], s.device, False)
+    flops, moved = bench.counts()
+    return {"gflops_forward": flops / 1e9, "gb_step": moved / 1e9}
+
+
+def agreement(s: Settings, space: str) -> Row:
+    """Recorded and plain steps side by side in double precision, on architectures that were not
+    seen when recording: the largest difference of a weight, as a share of the largest weight; and
+    how much memory 2,000 replays add."""
+    job = TOYS[space]
+    small = replace(job, network=replace(job.network, dropout=0.0), architectures=8)
+    a, b = (Bench(space, small, s.device, way, torch.float64) for way in (False, True))
+    for _ in range(8):
+        a.train()
+        b.train()
+    worst = max(float((p - q).detach().abs().max()) for p, q in zip(a.net.parameters(), b.net.parameters(), strict=True))
+    largest = max(float(p.detach().abs().max()) for p in a.net.parameters())
+    before = torch.cuda.memory_allocated() if s.device == "cuda" else 0
+    for _ in range(4 if s.tiny else 2000):
+        b.train()
+    after = torch.cuda.memory_allocated() if s.device == "cuda" else 0
+    return {"worst_difference": worst / largest, "bytes_added": after - before}
+
+
+def children_at_once(s: Settings) -> Row:
+    """The gradient of M children of a micro step as M recordings, one after the other and on a
+    stream each. (As a batch dimension of one program they are not built.)"""
+    bench = Bench("micro", s.jobs["micro"], s.device, True)
+    bench.precision("tf32")
+    recorder = bench.recorder
+    assert recorder is not None
+    program = recorder._begin()
+    batch, numbers = (bench.x, bench.y), torch.tensor([0.0, 1.0], device=s.device)
+
+    def gradient(inputs: tuple[Tensor, Any]) -> Tensor:
+        codes, (x, y) = inputs
+        child = program.layout.shared.vector.index_select(0, program.index(codes)).requires_grad_()
+        loss = F.cross_entropy(program.computed(x, child, codes, numbers[0]), y)  # type: ignore[arg-type]
+        return torch.autograd.grad(loss, child)[0]
+
+    found: Row = {}
+    everyone = []
+    for arch in bench.archs[:4]:
+        inputs = (program.codes(arch).to(s.device), batch)
+        everyone.append(Recording(gradient, inputs))
+        if s.device == "cuda":
+            everyone[-1].record(torch.device("cuda", torch.cuda.current_device()))
+    for M in (1, 2, 4):
+        some = everyone[:M]
+        found[f"in_turn_{M}_ms_each"] = 1e3 * s.median(lambda some=some: [r(r.inputs) for r in some]) / len(some)  # type: ignore[misc]
+        if s.device == "cuda":
+            streams = [torch.cuda.Stream() for _ in some]
+
+            def side_by_side(some: Any = some, streams: Any = streams) -> None:
+                for stream, recording in zip(streams, some, strict=True):
+                    stream.wait_stream(torch.cuda.current_stream())
+                    with torch.cuda.stream(stream):
+                        recording(recording.inputs)
+                for stream in streams:
+                    torch.cuda.current_stream().wait_stream(stream)
+
+            found[f"streams_{M}_ms_each"] = 1e3 * s.median(side_by_side) / len(some)
     return found
+
+
+def kernels_off(s: Settings) -> Row:
+    """The recorded micro step without the Triton kernels."""
+    with kernels.without("triton"):
+        bench = Bench("micro", s.jobs["micro"], s.device, True)
+        bench.precision("tf32")
+        return {"train_ms": 1e3 * s.median(bench.train)}
+
+
+def recurrent_ways(s: Settings, precision: str = "tf32") -> Row:
+    """Training steps of the recurrent network, ms, by how its cell runs."""
+    bench = Bench("recurrent", s.jobs["recurrent"], s.device, False)
+    bench.precision(precision)
+    found: Row = {}
+    net: Any = bench.net
+    usual = net.settings
+    for way in ("auto", "plain", "static"):
+        net.settings = replace(usual, computation=way)
+        recurrence.forget()
+        found[way] = 1e3 * s.median(bench.train)
+    recurrence.forget()
+    return found
+
+
+def retrain(s: Settings) -> Row:
+    """A released micro cell from scratch in bf16 and channels_last: a step as plain torch, compiled
+    with max-autotune, and recorded whole; and the epoch of 352 batches that the best makes."""
+    own = MicroSettings(filters=2, cells=1) if s.tiny else MicroSettings(filters=36, cells=5)
+    batch = 4 if s.tiny else 128
+    space = conv_micro()
+    child = MicroNetwork(space, own, 3, 32, 10, only=named("enas_micro"), statistics="running").to(s.device)
+    x = torch.randn(batch, 3, 32, 32, device=s.device).contiguous(memory_format=torch.channels_last)
+    y = torch.randint(10, (batch,), device=s.device)
+    optimizer = make_optimizer(list(child.parameters()), OptimizerSettings())
+    found: Row = {}
+
+    def steps(model: Any) -> Callable[..., Any]:
+        def run(_: Any = None) -> Tensor:
+            optimizer.zero_grad(set_to_none=False)
+            with torch.autocast(s.device, torch.bfloat16):
+                loss = F.cross_entropy(model(x).float(), y)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return run
+
+    found["plain_ms"] = 1e3 * s.median(steps(child))
+    if s.device == "cuda":
+        recording = Recording(steps(child), (x,))
+        recording.record(torch.device("cuda", torch.cuda.current_device()))
+        found["recorded_ms"] = 1e3 * s.median(lambda: recording((x,)))
+        began = time.perf_counter()
+        found["compiled_ms"] = 1e3 * s.median(steps(torch.compile(child, mode="max-autotune")))
+        found["compile_seconds"] = time.perf_counter() - began
+    found["epoch_seconds"] = 352 * min(v for k, v in found.items() if k.endswith("_ms")) / 1e3
+    return found
+
+
+def short_search(s: Settings, precision: str) -> Row:
+    """The released micro supernet on ten classes that can be told apart, trained by random children:
+    the mean accuracy of 40 others afterwards. bf16 should be within the deviation of fp32."""
+    job = replace(TOYS["micro"], architectures=4)
+    job = job if s.tiny else Job(MicroSettings(filters=20, cells=2), 128, 1, 1, 1, 0, 0, architectures=600)
+    bench = Bench("micro", job, s.device, True)
+    bench.precision(precision)
+    templates = torch.randn(10, *bench.x.shape[1:], device=s.device)
+    for _ in range(len(bench.archs)):
+        bench.x.copy_(torch.randn_like(bench.x).add_(templates[bench.y], alpha=0.1))
+        bench.train()
+    bench.x.copy_(torch.randn_like(bench.x).add_(templates[bench.y], alpha=0.1))
+    bench.net.eval()
+    with torch.no_grad(), bench.autocast():
+        hits = [float((bench.net(bench.x, arch).argmax(1) == bench.y).float().mean()) for arch in bench.archs[:40]]
+    return {"accuracy": fmean(hits), "deviation": pstdev(hits)}
+
+
+def released(s: Settings) -> Row:
+    """The released micro search, end to end on synthetic data of CIFAR-10's shape: 8 cells, 150
+    passes of 352 steps, 30 controller steps of ten architectures after each. Stops when the time is
+    up, and says how far it came."""
+    own = MicroSettings(filters=20, cells=2, aux_weight=0.4)
+    epochs, steps, control = (1, 2, 1) if s.tiny else (150, 352, 30)
+    job = TOYS["micro"] if s.tiny else Job(own, 128, epochs, steps, control, 0, 0)
+    bench = Bench("micro", job, s.device, True)
+    bench.precision("tf32")
+    began, passes = time.perf_counter(), 0
+    while passes < epochs and (s.left() > 20 or not passes):
+        for _ in range(steps):
+            bench.train(bench.strategy.ask(1)[0])
+        for _ in range(control):
+            archs = bench.strategy.ask(10)
+            rewards = [bench.score(arch) for arch in archs]
+            with torch.enable_grad():
+                bench.strategy.tell(archs, rewards)
+        passes += 1
+    taken = time.perf_counter() - began
+    return {"passes": passes, "of": epochs, "seconds": taken, "minutes_of_all": taken / passes * epochs / 60}
+
+
+def rows() -> dict[str, Callable[[Settings], Row]]:
+    """Returns all rows by name, the most valuable first."""
+    found: dict[str, Callable[[Settings], Row]] = {"card": card}
+    found["micro tf32"] = partial(step, space="micro", precision="tf32", recorded_steps=True)
+    found["macro tf32"] = partial(step, space="macro", precision="tf32", recorded_steps=True)
+    found["agreement micro"] = partial(agreement, space="micro")
+    found["recurrent tf32"] = partial(step, space="recurrent", precision="tf32", recorded_steps=False)
+    found["micro tf32, plain"] = partial(step, space="micro", precision="tf32", recorded_steps=False)
+    found["micro tf32, without Triton"] = kernels_off
+    found["micro bf16"] = partial(step, space="micro", precision="bf16", recorded_steps=True)
+    found["macro bf16"] = partial(step, space="macro", precision="bf16", recorded_steps=True)
+    found["recurrent bf16"] = partial(step, space="recurrent", precision="bf16", recorded_steps=False)
+    found["agreement macro"] = partial(agreement, space="macro")
+    found["children at once"] = children_at_once
+    found["retrain"] = retrain
+    found["short search fp32"] = partial(short_search, precision="fp32")
+    found["short search bf16"] = partial(short_search, precision="bf16")
+    found["macro tf32, plain"] = partial(step, space="macro", precision="tf32", recorded_steps=False)
+    found["micro fp32"] = partial(step, space="micro", precision="fp32", recorded_steps=True)
+    found["recurrent ways"] = recurrent_ways
+    found |= {f"work {space}": partial(work, space=space) for space in JOBS}
+    found["released micro search"] = released
+    return found
+
+
+def goals(found: dict[str, Row]) -> list[str]:
+    """Returns the table of goals as lines, as far as its rows are measured."""
+    lines = ["| | measured | plain | goal on an H100 |", "|---|---|---|---|"]
+
+    def line(what: str, row: str, key: str, goal: str, plain: str = "") -> None:
+        value, before = (found.get(name, {}).get(key) for name in (row, plain))
+        shown = [f"{number:.3g}" if isinstance(number, float) else "-" for number in (value, before)]
+        lines.append(f"| {what} | {shown[0]} | {shown[1]} | {goal} |")
+
+    line("micro training step, ms", "micro tf32", "train_ms", "12", "micro tf32, plain")
+    line("macro training step, ms", "macro tf32", "train_ms", "3", "macro tf32, plain")
+    line("recurrent training step, ms", "recurrent tf32", "train_ms", "9")
+    for space, goal in (("micro", "1"), ("macro", "0.5"), ("recurrent", "0.5")):
+        line(f"{space}, whole search by `paper`, hours", f"{space} tf32", "hours", goal, f"{space} tf32, plain")
+    line("released micro search, minutes", "released micro search", "minutes_of_all", "10")
+    line("released cell from scratch, ms a step, recorded", "retrain", "recorded_ms", "below compiled")
+    line("the same, compiled", "retrain", "compiled_ms", "-")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toy", action="store_true", help="tiny sizes: does it run?")
+    parser.add_argument("--tiny", "--toy", action="store_true", help="tiny sizes: does it run?")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where")
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each figure, about")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each figure, about")
+    parser.add_argument("--minutes", type=float, default=10.0, help="for all rows together, at most")
+    parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"), help="file of rows; what is in it is skipped")
     args = parser.parse_args()
-    device, most = args.device, 0.05 if args.toy else args.seconds
-    if device == "cpu" and not args.toy:
-        parser.error("without a GPU this is for --toy sizes")
-    card = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or "CPU"
-    limits = ceilings(device, args.toy)
-    products = ", ".join(f"{name} {limits[name] / 1e12:.3g} TFLOP/s" for name in PRECISIONS)
-    print(f"{card}, torch {torch.__version__}; products: {products}; copy {limits['memory'] / 1e9:.4g} GB/s\n")
-    head = ("space", "precision", "train ms", "of peak", "of memory", "control ms", "score ms", "epochs an hour", "hours",
-            "paper, 1080Ti", "goal")  # fmt: skip
-    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
-    lines: list[dict[str, Any]] = []
-    for name, job in (TOYS if args.toy else JOBS).items():
-        bench = Bench(name, job, device)
-        for precision in PRECISIONS:
-            bench.precision(precision)
-            flops, train_bytes = bench.counts()
-            train, control = seconds(bench.train, device, most), seconds(bench.control, device, most)
-            score = seconds(lambda bench=bench: bench.score(bench.next()), device, most)  # type: ignore[misc]
-            steps: dict[str, Any] = {}
-            if name == "recurrent":
-                recorded.forget()
-                steps = recurrent_steps(bench, device, min(most, 1.0), args.toy, precision == "tf32")
-            epoch = job.train_steps * train + job.controller_steps * control
-            hours = job.epochs * epoch / 3600
-            row = (name, precision, f"{1e3 * train:.3g}", f"{3 * flops / train / limits[precision]:.1%}",
-                   f"{train_bytes / train / limits['memory']:.1%}", f"{1e3 * control:.3g}", f"{1e3 * score:.3g}",
-                   f"{3600 / epoch:.3g}", f"{hours:.3g}", f"{job.paper_hours:g}", f"{job.goal_hours:g}")  # fmt: skip
-            print("| " + " | ".join(row) + " |", flush=True)
-            more = {k: round(1e3 * v, 3) if isinstance(v, float) else v for k, v in steps.items()}
-            lines.append(dict(zip(head, row, strict=True)) | {"gflops_forward": flops / 1e9, "steps_ms": more})
-    print("\nrecurrent training step, ms, by how the cell runs (the network's own: one recorded graph for all cells):")
-    for line in lines:
-        if line["steps_ms"]:
-            print(f"  {line['precision']}: network's own {line['train ms']}, " + ", ".join(
-                f"{k} {v}" for k, v in line["steps_ms"].items()))  # fmt: skip
-    print("\n" + json.dumps({"card": card, "torch": torch.__version__, "ceilings": limits, "rows": lines}))
+    if args.device == "cpu" and not args.tiny:
+        parser.error("without a GPU this is for --tiny sizes")
+    settings = Settings(args.device, args.tiny, args.seconds, time.perf_counter() + 60 * args.minutes)
+    lines = args.out.read_text().splitlines() if args.out.exists() else []
+    found: dict[str, Row] = {row.pop("row"): row for row in map(json.loads, lines)}
+    for name, measure in rows().items():
+        if name in found and "error" not in found[name]:
+            continue
+        if settings.left() < 10:
+            print(f"{name}: not begun, the time is up", flush=True)
+            continue
+        began = time.perf_counter()
+        try:
+            found[name] = measure(settings)
+        except Exception as error:  # what a card and a torch can do is what is asked here
+            found[name] = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+        found[name]["took_seconds"] = round(time.perf_counter() - began, 1)
+        with args.out.open("a") as file:
+            file.write(json.dumps({"row": name, **found[name]}) + "\n")
+        shown = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in found[name].items()}
+        print(f"{name}: {json.dumps(shown)}", flush=True)
+        recurrence.forget()
+        gc.collect()
+        if args.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+    print("\n" + "\n".join(goals(found)))
 
 
 if __name__ == "__main__":

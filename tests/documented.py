@@ -24,7 +24,7 @@ EXCLUDED = {
     r"pip install": "continuous integration installs the package",
     r"enas data get": "tests/data/test_data.py gets both data sets from a server of its own, and checks them",
     r"ENAS_BENCH_": "needs other programs' files",
-    r"PYTHONPATH=src python -m benchmarks\.gpu": "needs a GPU; tests/test_benchmarks.py runs it on a CPU with --toy",
+    r"PYTHONPATH=src python -m benchmarks\.gpu": "needs a GPU; tests/test_benchmarks.py runs it on a CPU with --tiny",
 }
 
 

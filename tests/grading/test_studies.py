@@ -162,8 +162,8 @@ def test_work_is_counted_alike_however_it_is_computed(preset: str, tmp_path: Pat
     plan = make_plan(preset, "quick", presets.config_of(preset, "quick"), device="cpu")
     arch = plan.space.sample(random.Random(0))
     network = plan.settings.retrain.network
-    ways = ("fused", "static", "plain", "auto") if hasattr(network, "computation") else ()
-    networks = [dataclasses.replace(network, computation=way) for way in ways] or [network]
+    ways = ("fused", "static", "plain", "auto") if hasattr(network, "hidden") else ("static", "plain", "auto")
+    networks = [dataclasses.replace(network, computation=way) for way in ways]
     found = set()
     for other in networks:
         retrain = dataclasses.replace(plan.settings.retrain, network=other)

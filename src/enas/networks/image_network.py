@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from enas.networks.ops import Norm, Statistics, batch_norm, make_stem
 from enas.networks.settings import ImageNetworkSettings
-from enas.networks.supernet import Supernet, he_initialise
+from enas.networks.static.program import Program
+from enas.networks.supernet import Outputs, Supernet, he_initialise
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace
 
@@ -30,6 +31,7 @@ class ImageNetwork(Supernet, Generic[S]):
     `build`.
     """
 
+    program_type: ClassVar[type[Program] | None] = None
     level: Mapping[str, int] = {}  # output to the number of reductions before it
 
     def __init__(
@@ -53,6 +55,7 @@ class ImageNetwork(Supernet, Generic[S]):
         with torch.no_grad():
             self.rescale()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._program: Program | None = None
 
     def prepare(self) -> None:
         raise NotImplementedError
@@ -62,6 +65,38 @@ class ImageNetwork(Supernet, Generic[S]):
 
     def rescale(self) -> None:
         """Changes initial weights for which He's rule, layer by layer, is wrong."""
+
+    # ------------------------------------------------------------------------------------- forward
+    def computed(self, x: Tensor, arch: Architecture, progress: float) -> Tensor | Outputs:
+        """Returns what `forward` returns, module by module."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor | Outputs:
+        """Returns logits (B, classes), in training with an auxiliary head `Outputs`. progress: the
+        share of the training that is over."""
+        arch = self.architecture(arch)
+        training, static = torch.is_grad_enabled(), self.settings.computation == "static"
+        program = self.program() if static or (x.is_cuda and not training) else None
+        if program is None:
+            return self.computed(x, arch, progress)
+        return program(x, arch, progress) if training else program.scored(x, arch)
+
+    def program(self) -> Program | None:
+        """Returns the static program of this supernet, made once; None where there is none or the
+        settings are against it. It makes the parameters views of one vector."""
+        if self.only is not None or self.settings.computation == "plain":
+            return None
+        if self._program is not None and self._program.layout.shared.whole:
+            return self._program
+        if self.program_type is None or not self.program_type.fits(self):
+            if self.settings.computation == "static":
+                raise ValueError(
+                    f"network.computation 'static' knows a supernet of the ops of its space's paper, with the batch's"
+                    f" statistics; not this one of space '{self.space.name}': take plain or auto"
+                )
+            return None
+        self._program = self.program_type(self)
+        return self._program
 
     def check_image_size(self, halvings: int, what: str) -> None:
         """Raises a ValueError where images cannot be halved so often by `what`."""

@@ -13,6 +13,7 @@ has the measurements. Each piece can be turned off to compare: `with kernels.wit
     layout         gradients of a concat and of strided picks come back in channels_last, so that
                    later kernels need not copy them
     relu           what several edges of a node read after a ReLU gets it once
+    triton         on a GPU: the kernels of static programs that branch on what an edge chose
     memory         freed blocks stay with the process (glibc gives large ones back to the system)
 """
 
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 
 from enas.ranges import check_name
 
-SWITCHES = ("batch_norm", "depthwise", "pool", "layout", "relu")
+SWITCHES = ("batch_norm", "depthwise", "pool", "layout", "relu", "triton")
 LEAST = 1 << 16  # elements below which Python's own time would count
 LANES = 8  # floats a vector of most CPUs holds; a multiple is never worse
 _off: ContextVar[frozenset[str]] = ContextVar("pieces that are turned off", default=frozenset())

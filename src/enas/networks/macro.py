@@ -25,6 +25,7 @@ from enas.networks import kernels
 from enas.networks.image_network import ImageNetwork
 from enas.networks.ops import LAYER_OPS, AfterRelu, FactorizedReduction, Norm, make_op
 from enas.networks.settings import MacroSettings
+from enas.networks.static.macro import MacroProgram
 from enas.networks.supernet import he_normal
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredNode, possible_edges
@@ -40,6 +41,8 @@ def cuts(layers: int, reductions: int) -> tuple[int, ...]:
 
 class MacroNetwork(ImageNetwork[MacroSettings]):
     """The level of an output is the number of reductions before the place where it is made."""
+
+    program_type = MacroProgram
 
     def prepare(self) -> None:
         (self.cell,) = self.space.cells
@@ -120,9 +123,9 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
                 self.at(f"merge.{node.name}.{source}").weight.div_(len(sources) ** 0.5)
 
     # ------------------------------------------------------------------------------------- forward
-    def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
+    def computed(self, x: Tensor, arch: Architecture, progress: float) -> Tensor:
         """Returns logits (B, classes). Nothing depends on `progress`."""
-        nodes = self.only_cell(self.architecture(arch)).nodes
+        nodes = self.only_cell(arch).nodes
         # (output, level) to its value; halved versions are made when first read.
         values: dict[tuple[str, int], Tensor] = {(self.first, 0): self.after_stem(x)}
 

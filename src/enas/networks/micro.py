@@ -27,6 +27,7 @@ from enas.networks import kernels
 from enas.networks.image_network import ImageNetwork
 from enas.networks.ops import Conv, Norm, Read, factorized, make_op
 from enas.networks.settings import MicroSettings
+from enas.networks.static.micro import MicroProgram
 from enas.networks.supernet import Bias, Outputs, he_normal
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, WiredEdge, possible_edges
@@ -61,6 +62,8 @@ def stack(settings: MicroSettings, image_size: int) -> tuple[Position, ...]:
 
 class MicroNetwork(ImageNetwork[MicroSettings]):
     """A stack of normal and reduction cells."""
+
+    program_type = MicroProgram
 
     def prepare(self) -> None:
         self.aux_weight = self.settings.aux_weight
@@ -164,10 +167,9 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return out
 
     # ------------------------------------------------------------------------------------- forward
-    def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor | Outputs:
+    def computed(self, x: Tensor, arch: Architecture, progress: float) -> Tensor | Outputs:
         """Returns logits (B, classes), in training with an auxiliary head `Outputs`. Drop-path
         grows with `progress`, the share of the training that is over."""
-        arch = self.architecture(arch)
         wired = self.space.wire(arch)
         aux_now = self.training and self.aux_weight > 0
         # Every reader of a cell takes a ReLU of it first, so it is applied once, to the output.

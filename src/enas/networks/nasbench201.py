@@ -20,12 +20,15 @@ from enas.networks import kernels
 from enas.networks.image_network import ImageNetwork
 from enas.networks.ops import NB201_OPS, Conv, Norm, Read, make_op
 from enas.networks.settings import STAGES, NasBench201NetworkSettings
+from enas.networks.static.nasbench201 import NasBench201Program
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, possible_edges
 
 
 class NasBench201Network(ImageNetwork[NasBench201NetworkSettings]):
     """A level is a stage: it begins, but for the first, with a residual block."""
+
+    program_type = NasBench201Program
 
     def prepare(self) -> None:
         (self.cell,) = self.space.cells
@@ -58,9 +61,9 @@ class NasBench201Network(ImageNetwork[NasBench201NetworkSettings]):
         out += [self.address(edge, position) for position in range(STAGES * self.settings.cells) for edge in edges]
         return [*out, "norm", "classifier"]
 
-    def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
+    def computed(self, x: Tensor, arch: Architecture, progress: float) -> Tensor:
         """Returns logits (B, classes). Nothing depends on `progress`."""
-        cell = self.only_cell(self.architecture(arch))
+        cell = self.only_cell(arch)
         if cell.outputs:
             x = self.after_stem(x)
             for stage in range(STAGES):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from enas.networks.image_network import ImageNetwork
 from enas.networks.ops import NBMACRO_OPS, pointwise, registered
 from enas.networks.settings import STAGES, NasBenchMacroNetworkSettings
+from enas.networks.static.nasbench_macro import NasBenchMacroProgram
 from enas.spaces.architecture import Architecture
 from enas.spaces.cells import possible_edges
 
@@ -32,6 +33,8 @@ def stages(layers: int) -> tuple[int, ...]:
 
 class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
     """The level of an output is the number of stages that have begun where it is made."""
+
+    program_type = NasBenchMacroProgram
 
     def prepare(self) -> None:
         (self.cell,) = self.space.cells
@@ -58,9 +61,9 @@ class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
         layers = [self.address(edge) for node in self.only_cell(arch).nodes for edge in node.edges]
         return ["stem", *layers, "head", "classifier"]
 
-    def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
+    def computed(self, x: Tensor, arch: Architecture, progress: float) -> Tensor:
         """Returns logits (B, classes). Nothing depends on `progress`."""
-        nodes, images = self.only_cell(self.architecture(arch)).nodes, x
+        nodes, images = self.only_cell(arch).nodes, x
         x = self.after_stem(images, relu=True)
         for i, node in enumerate(nodes):  # chains that begin alike are computed alike
             (edge,) = node.edges

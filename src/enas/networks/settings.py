@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, check_name, check_ranges
 
 STAGES = 3  # of the networks of NAS-Bench-201 and NAS-Bench-Macro
 DROPOUTS = ("word_dropout", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
 Computation = Literal["auto", "plain", "fused", "static", "recorded"]
+ImageComputation = Literal["auto", "plain", "static"]
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,14 @@ class ImageNetworkSettings:
     stem_stride: int = 1
     """Stride of the stem; 1 or 2.
     2 halves the image before the first cell or layer: a quarter of the cost (not in the paper)."""
+    computation: ImageComputation = "auto"
+    """How children with shared weights are computed; all ways give the same numbers.
+    static: one program for all children. auto: that one on a GPU, recorded; else plain."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "network", filters=COUNT)
         check_name("network.stem_stride", self.stem_stride, (1, 2))
+        check_name("network.computation", self.computation, get_args(ImageComputation))
 
     @property
     def growth(self) -> int:

@@ -26,6 +26,7 @@ from enas.procedures.alarms import alarms, probed
 from enas.procedures.events import Diverged, EpochEnd, Step
 from enas.procedures.optimizer import GradientNorms, forget_gradients, learning_rate, make_optimizer, update
 from enas.procedures.preview import Cost, seconds_of_a_tell
+from enas.procedures.recorded import Recorder
 from enas.procedures.settings import SearchSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Costs, CostTerm, rewarded
@@ -33,6 +34,7 @@ from enas.spaces.decisions import OpChoice, SubsetChoice
 from enas.spaces.space import SearchSpace
 from enas.state import Record, State, Values, copied, load_optimizer, module_state, optimizer_tensors, seed_of, seeded
 from enas.strategies.random_search import RandomSearch
+from enas.strategies.reinforce import Reinforce
 from enas.strategies.strategy import Strategy
 from enas.tasks.task import Task
 
@@ -123,6 +125,10 @@ class Search:
         self.uniform = RandomSearch(self.space, seed=seed)
         self._named = dict(supernet.named_parameters())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
+        self.recorder = Recorder.of(supernet, task, self.optimizer, settings.optimizer)
+        device = next(supernet.parameters()).device
+        if device.type == "cuda" and isinstance(strategy, Reinforce):
+            strategy.on(device)
         self.epoch, self.phase, self.step = 0, "shared", 0
         self.controller_step = 0  # over the whole search: which validation minibatch is next
         self.pending: list[Architecture] = []
@@ -167,7 +173,10 @@ class Search:
             skipped = "loss"
             forget_gradients(used)
         else:
-            norm = update(self.optimizer, used, rate, self.settings.optimizer.grad_clip)
+            if self.recorder is not None:
+                norm = self.recorder.update(used, rate)
+            else:
+                norm = update(self.optimizer, used, rate, self.settings.optimizer.grad_clip)
             if not math.isfinite(norm):
                 skipped, failing = "gradient", list(range(M))
         if skipped:
@@ -213,8 +222,11 @@ class Search:
         losses = []
         for child, arch in enumerate(archs):
             with seeded(*key, child):
-                loss = self.task.loss(self.supernet, arch, batch, progress, child)
-                torch.autograd.backward(loss / len(archs))
+                if self.recorder is not None:
+                    loss = self.recorder.gradient(arch, batch, progress, 1 / len(archs))
+                else:
+                    loss = self.task.loss(self.supernet, arch, batch, progress, child)
+                    torch.autograd.backward(loss / len(archs))
             losses.append(loss.detach())
         return [float(loss) for loss in losses]
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,42 @@ class Walk:
     entropy: Tensor  # (M,) sum of the entropies of the decisions along the way, nats
     log_ratio: Tensor  # (M,) mean over skips of log(p(bit) / rho(bit)); 0 if not asked or forced
     divergence: Tensor  # (M,) mean over skips of KL(p || rho), likewise
+
+
+class Noise:
+    """The random numbers of a walk, in the order in which it takes them: drawn as it goes, or
+    before, as a vector that can lie on another device."""
+
+    def __init__(self, source: torch.Generator | Tensor):
+        self.source, self.taken = source, 0
+
+    @staticmethod
+    def drawn(space: SearchSpace, n: int, generator: torch.Generator) -> Tensor:
+        """Returns what a walk of n architectures takes from `generator`, as one vector."""
+        noise = Noise(generator)
+        parts = []
+        for decision in space.decisions:
+            K = len(decision.options)
+            if isinstance(decision, SubsetChoice):
+                parts += [noise.uniform(n) for _ in range(K)]
+            else:
+                parts.append(noise.exponential(n, K).flatten())
+        return torch.cat(parts)
+
+    def _next(self, count: int) -> Tensor:
+        assert isinstance(self.source, Tensor)
+        self.taken += count
+        return self.source[self.taken - count : self.taken]
+
+    def exponential(self, n: int, K: int) -> Tensor:
+        """Returns (n, K)."""
+        if isinstance(self.source, torch.Generator):
+            return torch.empty(n, K).exponential_(generator=self.source)
+        return self._next(n * K).view(n, K)
+
+    def uniform(self, n: int) -> Tensor:
+        """Returns (n,), between 0 and 1."""
+        return torch.rand(n, generator=self.source) if isinstance(self.source, torch.Generator) else self._next(n)
 
 
 class Controller(nn.Module):
@@ -79,6 +116,22 @@ class Controller(nn.Module):
         self._position = {d.name: i for i, d in enumerate(space.decisions)}
         subsets = [d for d in space.decisions if isinstance(d, SubsetChoice) and d.anchors is not None]
         self.skips = sum(len(d.options) for d in subsets)  # yes or no questions
+        self._constants: dict[tuple[object, ...], Tensor] = {}
+
+    def _constant(self, values: Any, dtype: torch.dtype | None = None) -> Tensor:
+        """Returns `values` as a tensor on the device: made once, so that a walk copies nothing."""
+        key = (repr(values), dtype, self.empty.device)
+        if key not in self._constants:
+            self._constants[key] = torch.tensor(values, dtype=dtype, device=self.empty.device)
+        return self._constants[key]
+
+    @property
+    def is_static(self) -> bool:
+        """Whether a walk does the same whatever is answered: no limit and no number of members
+        forces an answer, and every decision is asked."""
+        decisions = self.space.decisions
+        free = all(d.bounds == (0, len(d.options)) for d in decisions if isinstance(d, SubsetChoice))
+        return free and self.space.limited(1) is None and all(d.when is None for d in decisions)
 
     # ----------------------------------------------------------------------------------- for users
     @torch.no_grad()
@@ -90,25 +143,42 @@ class Controller(nn.Module):
         """Returns the walk over given architectures, with a graph."""
         return self.walk(len(archs), given=self.encode(archs))
 
-    def encode(self, archs: Sequence[Architecture]) -> list[Tensor]:
-        """Returns answers as indices, a tensor per decision of the space; inactive decisions hold
-        0. ValueError for an architecture of another space."""
+    def encode(self, archs: Sequence[Architecture], device: torch.device | str | None = None) -> list[Tensor]:
+        """Returns answers as indices, a tensor per decision of the space, by default where the
+        policy is; inactive decisions hold 0. ValueError for an architecture of another space."""
         checked = [self.space.check(arch).choices for arch in archs]
-        return [torch.from_numpy(answer).to(self.empty.device) for answer in self.space.encoded(checked)]
+        return [torch.from_numpy(answer).to(device or self.empty.device) for answer in self.space.encoded(checked)]
 
     def decode(self, answers: list[Tensor]) -> list[Architecture]:
         """The inverse of `encode`; inactive decisions are left out."""
         rows = self.space.decoded([answer.cpu().numpy() for answer in answers], len(answers[0]))
         return [Architecture.of(self.space.spec, choices) for choices in rows]
 
+    @staticmethod
+    def packed(answers: list[Tensor]) -> Tensor:
+        """Returns answers as one vector, which crosses to another device at once."""
+        return torch.cat([answer.flatten().long() for answer in answers])
+
+    def unpacked(self, packed: Tensor, n: int) -> list[Tensor]:
+        """The inverse of `packed`, of n architectures."""
+        subsets = [isinstance(d, SubsetChoice) for d in self.space.decisions]
+        sizes = [n * len(d.options) if subset else n for d, subset in zip(self.space.decisions, subsets, strict=True)]
+        parts = zip(torch.split(packed, sizes), subsets, strict=True)
+        return [part.view(n, -1).bool() if subset else part for part, subset in parts]
+
     # ------------------------------------------------------------------------------------ the walk
     def walk(
-        self, n: int, given: list[Tensor] | None = None, generator: torch.Generator | None = None, scored: bool = True
+        self,
+        n: int,
+        given: list[Tensor] | None = None,
+        generator: torch.Generator | Noise | None = None,
+        scored: bool = True,
     ) -> Walk:
         """Returns one pass over all decisions for n architectures: drawn with `generator`, or
         replayed where `given`. The states come one after the other; what they say of the answers is
         computed afterwards, one head at a time. `scored=False`: only answers, all else is zero."""
         assert (given is None) != (generator is None)
+        noise = Noise(generator) if isinstance(generator, torch.Generator) else generator
         x = self.empty.expand(n, self.settings.hidden)
         h = c = torch.zeros_like(x)
         seen, limit = _Seen(self), self.space.limited(n)
@@ -126,7 +196,7 @@ class Controller(nn.Module):
             h_new, c_new = self.cell(x, (h, c))
             active = self._active(step, seen.answers)
             given_here = None if given is None else given[len(seen.answers)]
-            answer = self._answered(step, h_new, seen, limit, given_here, generator)
+            answer = self._answered(step, h_new, seen, limit, given_here, noise)
             if limit is not None:
                 limit.take(answer.cpu().numpy())
             x_new = self._fed_back(step, answer, seen)
@@ -149,7 +219,7 @@ class Controller(nn.Module):
         ways: list[Tensor] = []
         for name, options in decision.when.ways:
             answer, parent = answers[self._position[name]], self.space.decision(name)
-            places = torch.tensor([parent.options.index(option) for option in options], device=answer.device)
+            places = self._constant([parent.options.index(option) for option in options])
             taken = answer[:, places].any(1) if isinstance(parent, SubsetChoice) else torch.isin(answer, places)
             above = self._active(parent, answers)
             ways.append(taken if above is None else taken & above)
@@ -192,7 +262,7 @@ class Controller(nn.Module):
         seen: _Seen,
         limit: Cursor | None,
         given: Tensor | None,
-        generator: torch.Generator | None,
+        noise: Noise | None,
     ) -> Tensor:
         """Returns the answer, indices (M,) or booleans (M, K) for a subset: as given, or drawn.
 
@@ -211,10 +281,18 @@ class Controller(nn.Module):
             assert logits is not None
             logits = logits if allowed is None else logits.masked_fill(~allowed, FAR_BELOW)
             # Gumbel's trick: one exponential draw per option, no normalisation needed.
-            noise = torch.empty_like(logits).exponential_(generator=generator).log()
-            return (logits.log_softmax(1) - noise).argmax(1)
+            assert noise is not None
+            drawn = noise.exponential(*logits.shape).to(device).log()
+            return (logits.log_softmax(1) - drawn).argmax(1)
         M, K = len(h), len(decision.options)
         probability = None if logits is None else logits.sigmoid()
+        if limit is None and decision.bounds == (0, K):  # nothing forces a bit
+            seen.free.append(torch.ones(M, K, dtype=torch.bool, device=device))
+            if given is not None:
+                return given
+            assert noise is not None
+            assert probability is not None
+            return torch.stack([noise.uniform(M).to(device) < probability[:, j] for j in range(K)], 1)
         bits = np.zeros((M, K), dtype=bool) if given is None else given.cpu().numpy()
         free = np.zeros((M, K), dtype=bool)
         for j in range(K):
@@ -222,7 +300,8 @@ class Controller(nn.Module):
             self._check((yes | no).all(), decision)
             free[:, j] = yes & no
             if probability is not None:
-                drawn = torch.rand(M, generator=generator, device=device) < probability[:, j]
+                assert noise is not None
+                drawn = noise.uniform(M).to(device) < probability[:, j]
                 bits[:, j] = np.where(free[:, j], drawn.cpu().numpy(), yes)
         seen.free.append(torch.from_numpy(free).to(device))
         return given if given is not None else torch.from_numpy(bits).to(device)
@@ -243,7 +322,8 @@ class Controller(nn.Module):
         elif kind in ("input", "subset"):
             attention = self.attention[kind]
             assert isinstance(attention, _Attention)
-            logits = attention(h, seen.keys(kind, attention), [seen.places(d, K) for d in decisions])
+            places = self._constant([seen.places(d, K) for d in decisions])
+            logits = attention(h, seen.keys(kind, attention), places)
         else:
             logits = self.op_heads[kind](h)
             if kind in self.op_biases:
@@ -256,9 +336,9 @@ class Controller(nn.Module):
             logits = constant * torch.tanh(logits)
         if any(d.prior is not None for d in decisions):
             rows = [[*(d.prior or [0.0] * n), *[0.0] * (K - n)] for d, n in zip(decisions, lengths, strict=True)]
-            logits = logits + torch.tensor(rows, dtype=h.dtype, device=h.device)[:, None]
+            logits = logits + self._constant(rows, h.dtype)[:, None]
         if min(lengths) < K:
-            none = torch.arange(K, device=h.device) >= torch.tensor(lengths, device=h.device)[:, None]
+            none = torch.arange(K, device=h.device) >= self._constant(lengths)[:, None]
             logits = logits.masked_fill(none[:, None], FAR_BELOW)
         return logits
 
@@ -302,7 +382,7 @@ class Controller(nn.Module):
         yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)  # log p(1), log p(0)
         p = logits.sigmoid()
         log_p = torch.where(bits, yes, no)
-        rho = torch.tensor([1 - self.skip_rate, self.skip_rate], dtype=logits.dtype, device=logits.device).log()
+        rho = self._constant([1 - self.skip_rate, self.skip_rate], logits.dtype).log()
         ratio = log_p - rho[bits.long()]
         divergence = p * (yes - rho[1]) + (1 - p) * (no - rho[0])
         terms = (log_p, -(p * yes + (1 - p) * no), ratio, divergence)
@@ -353,10 +433,9 @@ class _Attention(nn.Module):
         self.query = nn.Linear(hidden, hidden, bias=False)
         self.score = nn.Linear(hidden, 1, bias=False)
 
-    def forward(self, h: Tensor, keys: Tensor, places: list[list[int]]) -> Tensor:
-        """Returns scores (D, M, K) of h (D, M, H), from the keys of all anchors (A, M, H) and the K
-        places that each decision reads."""
-        index = torch.tensor(places, device=h.device)
-        read = keys[index]  # (D, K, M, H)
+    def forward(self, h: Tensor, keys: Tensor, places: Tensor) -> Tensor:
+        """Returns scores (D, M, K) of h (D, M, H), from the keys of all anchors (A, M, H) and the
+        places (D, K) that each decision reads."""
+        read = keys[places]  # (D, K, M, H)
         scores: Tensor = self.score(torch.tanh(read + self.query(h)[:, None]))
         return scores.squeeze(3).transpose(1, 2)

@@ -34,6 +34,10 @@ class Task(Protocol):
     worst_reward: ClassVar[float] = 0.0
     """The smallest reward: that of an architecture that diverged."""
 
+    recordable: ClassVar[bool] = False
+    """Whether `loss` can be recorded on a GPU: it only calls the model and torch, waits for no
+    number, and takes `progress` as a tensor and no architecture. Every class says so itself."""
+
     about: str
     """The data in a few words: its name, and how much there is to train, validate and test on."""
 

@@ -1,0 +1,258 @@
+"""Kernels of a GPU where torch's leave gaps, each the same numbers as its plain form in `parts`.
+
+Both run E edges side by side and branch on what an edge chose, which they read on the device: an
+edge that does not use them costs no reading. Imported where a GPU is used; a CPU runs them by
+Triton's interpreter (TRITON_INTERPRET=1), which is how they are tested there.
+
+Shapes: x (B, E C, H, W) in channels_last, so that a pixel's channels lie together; outputs of
+stride s have Ho x Wo pixels. A program of a grid makes a tile of BLOCK_P pixels of all images and
+BLOCK_C channels of one edge.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+BLOCK_P = 64  # pixels of a tile
+
+
+# ------------------------------------------------------------------------ ReLU and depthwise k x k
+@triton.jit
+def _pixel(p, H, W):
+    """Image, row and column of a pixel's number."""
+    return p // (H * W), p // W % H, p % W
+
+
+@triton.jit
+def _depthwise(x, weight, sizes, out, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, K: tl.constexpr,
+               ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
+    e = tl.program_id(1)
+    p = tl.program_id(0) * BP + tl.arange(0, BP)
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
+    b, i, j = _pixel(p, Ho, Wo)
+    channel = e * C + c
+    inside = (p < n)[:, None] & (c < C)[None, :]
+    r = (tl.load(sizes + e) + 1) // 2 - 1  # taps on either side; -1: the edge does not convolve
+    total = tl.zeros((BP, BC), ACC)
+    for u in range(-r, r + 1):
+        for v in range(-r, r + 1):
+            h, w = i * stride + u, j * stride + v
+            ok = inside & ((h >= 0) & (h < H) & (w >= 0) & (w < W))[:, None]
+            value = tl.load(
+                x + ((b * H + h) * W + w).to(tl.int64)[:, None] * (E * C) + channel[None, :], mask=ok, other=0.0
+            ).to(ACC)
+            tap = tl.load(weight + channel * (K * K) + (u + K // 2) * K + v + K // 2, mask=c < C, other=0.0).to(ACC)
+            total += tl.where(value > 0, value, 0.0) * tap[None, :]
+    tl.store(out + p.to(tl.int64)[:, None] * (E * C) + channel[None, :], total.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _depthwise_dx(x, weight, sizes, grad, dx, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, K: tl.constexpr,
+                  ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
+    e = tl.program_id(1)
+    p = tl.program_id(0) * BP + tl.arange(0, BP)
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
+    b, h, w = _pixel(p, H, W)
+    channel = e * C + c
+    inside = (p < n)[:, None] & (c < C)[None, :]
+    place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
+    r = (tl.load(sizes + e) + 1) // 2 - 1
+    total = tl.zeros((BP, BC), ACC)
+    for u in range(-r, r + 1):
+        for v in range(-r, r + 1):
+            # the outputs whose tap (u, v) reads this pixel
+            i, j = (h - u) // stride, (w - v) // stride
+            hit = (h - u >= 0) & (w - v >= 0) & ((h - u) % stride == 0) & ((w - v) % stride == 0) & (i < Ho) & (j < Wo)
+            ok = inside & hit[:, None]
+            value = tl.load(
+                grad + ((b * Ho + i) * Wo + j).to(tl.int64)[:, None] * (E * C) + channel[None, :], mask=ok, other=0.0
+            )
+            tap = tl.load(weight + channel * (K * K) + (u + K // 2) * K + v + K // 2, mask=c < C, other=0.0).to(ACC)
+            total += value.to(ACC) * tap[None, :]
+    if r >= 0:
+        total = tl.where(tl.load(x + place, mask=inside, other=0.0) > 0, total, 0.0)
+    tl.store(dx + place, total.to(dx.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _depthwise_dw(x, sizes, grad, parts, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, K: tl.constexpr,
+                  ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
+    """parts (tiles, E C, K K): sums over the pixels of a tile, zero before."""
+    e = tl.program_id(1)
+    tile = tl.program_id(0)
+    p = tile * BP + tl.arange(0, BP)
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
+    b, i, j = _pixel(p, Ho, Wo)
+    channel = e * C + c
+    inside = (p < n)[:, None] & (c < C)[None, :]
+    r = (tl.load(sizes + e) + 1) // 2 - 1
+    for u in range(-r, r + 1):
+        for v in range(-r, r + 1):
+            h, w = i * stride + u, j * stride + v
+            ok = inside & ((h >= 0) & (h < H) & (w >= 0) & (w < W))[:, None]
+            value = tl.load(
+                x + ((b * H + h) * W + w).to(tl.int64)[:, None] * (E * C) + channel[None, :], mask=ok, other=0.0
+            ).to(ACC)
+            g = tl.load(grad + p.to(tl.int64)[:, None] * (E * C) + channel[None, :], mask=inside, other=0.0).to(ACC)
+            total = tl.sum(tl.where(value > 0, value, 0.0) * g, 0)
+            tl.store(
+                parts + (tile.to(tl.int64) * (E * C) + channel) * (K * K) + (u + K // 2) * K + v + K // 2, total, mask=c < C
+            )
+
+
+# ------------------------------------------------------------------ pools and identity by choice
+@triton.jit
+def _pool(x, kinds, out, taken, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC: tl.constexpr,
+          BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
+    """taken: which of the nine taps was the largest, for max pooling."""
+    e = tl.program_id(1)
+    p = tl.program_id(0) * BP + tl.arange(0, BP)
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
+    b, i, j = _pixel(p, Ho, Wo)
+    channel = e * C + c
+    inside = (p < n)[:, None] & (c < C)[None, :]
+    place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
+    kind = tl.load(kinds + e)
+    result = tl.zeros((BP, BC), ACC)
+    if kind == 3:
+        result = tl.load(x + place, mask=inside, other=0.0).to(ACC)
+    if (kind == 1) | (kind == 2):
+        largest = tl.full((BP, BC), float("-inf"), ACC)
+        which = tl.zeros((BP, BC), tl.int8)
+        count = tl.zeros((BP,), ACC)
+        for tap in range(9):
+            h, w = i * stride + tap // 3 - 1, j * stride + tap % 3 - 1
+            here = (h >= 0) & (h < H) & (w >= 0) & (w < W)
+            value = tl.load(x + ((b * H + h) * W + w).to(tl.int64)[:, None] * (E * C) + channel[None, :],
+                            mask=inside & here[:, None], other=0.0).to(ACC)  # fmt: skip
+            result += value
+            count += here.to(ACC)
+            # the first of equals, as torch takes it
+            larger = here[:, None] & ((value > largest) | (value != value))
+            largest = tl.where(larger, value, largest)
+            which = tl.where(larger, tap, which).to(tl.int8)
+        result = result / tl.maximum(count, 1.0)[:, None]
+        if kind == 2:
+            result = largest
+            tl.store(taken + place, which, mask=inside)
+    tl.store(out + place, result.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _pool_dx(kinds, grad, taken, dx, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC: tl.constexpr,
+             BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
+    e = tl.program_id(1)
+    p = tl.program_id(0) * BP + tl.arange(0, BP)
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
+    b, h, w = _pixel(p, H, W)
+    channel = e * C + c
+    inside = (p < n)[:, None] & (c < C)[None, :]
+    place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
+    kind = tl.load(kinds + e)
+    total = tl.zeros((BP, BC), ACC)
+    if kind == 3:
+        total = tl.load(grad + place, mask=inside, other=0.0).to(ACC)
+    if (kind == 1) | (kind == 2):
+        for tap in range(9):
+            u, v = h - (tap // 3 - 1), w - (tap % 3 - 1)  # the output whose tap reads this pixel
+            i, j = u // stride, v // stride
+            hit = (u >= 0) & (v >= 0) & (u % stride == 0) & (v % stride == 0) & (i < Ho) & (j < Wo)
+            ok = inside & hit[:, None]
+            at = ((b * Ho + i) * Wo + j).to(tl.int64)[:, None] * (E * C) + channel[None, :]
+            g = tl.load(grad + at, mask=ok, other=0.0).to(ACC)
+            if kind == 1:
+                top, left = tl.maximum(u - 1, 0), tl.maximum(v - 1, 0)
+                count = (tl.minimum(u + 2, H) - top) * (tl.minimum(v + 2, W) - left)
+                total += g / tl.maximum(count, 1).to(ACC)[:, None]
+            else:
+                total += tl.where(tl.load(taken + at, mask=ok, other=-1) == tap, g, 0.0)
+    tl.store(dx + place, total.to(dx.dtype.element_ty), mask=inside)
+
+
+# ------------------------------------------------------------------------------------ for autograd
+def _setting(x: Tensor, edges: int, pixels: int) -> tuple[tuple[int, int, int], dict[str, Any]]:
+    """Returns the grid for so many pixels, and what all kernels are compiled for."""
+    C = x.shape[1] // edges
+    block = min(64, triton.next_power_of_2(C))
+    acc = tl.float64 if x.dtype == torch.float64 else tl.float32
+    grid = (triton.cdiv(pixels, BLOCK_P), edges, triton.cdiv(C, block))
+    return grid, {"E": edges, "ACC": acc, "BP": BLOCK_P, "BC": block}
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, sizes: Tensor, stride: int) -> Tensor:
+        assert sizes.is_contiguous()
+        x, weight = _last(x), weight.contiguous()
+        B, channels, H, W = x.shape
+        E, C, _, K, _ = weight.shape
+        Ho, Wo = -(-H // stride), -(-W // stride)
+        grid, how = _setting(x, E, B * Ho * Wo)
+        out = _last(x.new_empty(B, channels, Ho, Wo))
+        _depthwise[grid](x, weight, sizes, out, B * Ho * Wo, C, H, W, Ho, Wo, stride, K=K, **how)
+        ctx.save_for_backward(x, weight, sizes)
+        ctx.stride = stride
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, sizes = ctx.saved_tensors
+        grad, stride = _last(grad), ctx.stride
+        B, channels, H, W = x.shape
+        E, C, _, K, _ = weight.shape
+        Ho, Wo = grad.shape[2:]
+        grid, how = _setting(x, E, B * H * W)
+        dx = torch.empty_like(x)
+        _depthwise_dx[grid](x, weight, sizes, grad, dx, B * H * W, C, H, W, Ho, Wo, stride, K=K, **how)
+        grid, how = _setting(x, E, B * Ho * Wo)
+        parts = x.new_zeros(grid[0], channels, K * K, dtype=weight.dtype)
+        _depthwise_dw[grid](x, sizes, grad, parts, B * Ho * Wo, C, H, W, Ho, Wo, stride, K=K, **how)
+        return dx, parts.sum(0).view_as(weight), None, None
+
+
+class _Pool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, pools: Tensor, stride: int) -> Tensor:
+        assert pools.is_contiguous()
+        x = _last(x)
+        B, channels, H, W = x.shape
+        Ho, Wo = -(-H // stride), -(-W // stride)
+        grid, how = _setting(x, len(pools), B * Ho * Wo)
+        out = _last(x.new_empty(B, channels, Ho, Wo))
+        taken = torch.empty_like(out, dtype=torch.int8)
+        _pool[grid](x, pools, out, taken, B * Ho * Wo, channels // len(pools), H, W, Ho, Wo, stride, **how)
+        ctx.save_for_backward(pools, taken)
+        ctx.stride, ctx.shape = stride, x.shape
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        pools, taken = ctx.saved_tensors
+        grad = _last(grad)
+        B, channels, H, W = ctx.shape
+        grid, how = _setting(grad, len(pools), B * H * W)
+        dx = _last(grad.new_empty(ctx.shape))
+        size = (B * H * W, channels // len(pools), H, W, *grad.shape[2:], ctx.stride)
+        _pool_dx[grid](pools, grad, taken, dx, *size, **how)
+        return dx, None, None
+
+
+def relu_depthwise(x: Tensor, weight: Tensor, sizes: Tensor, stride: int = 1) -> Tensor:
+    """Returns what `parts.relu_depthwise` does."""
+    out: Tensor = _Depthwise.apply(x, weight, sizes, stride)
+    return out
+
+
+def pool(x: Tensor, pools: Tensor, stride: int = 1) -> Tensor:
+    """Returns what `parts.pool` does."""
+    out: Tensor = _Pool.apply(x, pools, stride)
+    return out

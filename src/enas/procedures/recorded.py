@@ -1,0 +1,147 @@
+"""Training steps of shared weights on a GPU, recorded once and replayed for every child.
+
+A recorded step is two pieces of work: the gradient of one child, added up over the children of a
+step, and the update. Between them the losses are looked at, as always. Both run over vectors of all
+shared weights, in which only the weights that a child of this step used are changed. Parameters,
+their gradients and the optimiser's momentum are views of these vectors, so all else finds them
+where it always did. On a CPU the same work runs unrecorded, where the settings ask for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from enas.networks.image_network import ImageNetwork
+from enas.networks.static.program import Program
+from enas.networks.static.recorded import Recordings
+from enas.networks.supernet import Outputs, Supernet
+from enas.procedures.optimizer import forget_gradients, update
+from enas.procedures.settings import OptimizerSettings
+from enas.spaces.architecture import Architecture
+from enas.tasks.task import Task
+
+
+class Recorder:
+    """The recorded steps of one search. `of` says whether there are any."""
+
+    def __init__(self, net: ImageNetwork[Any], task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings):
+        self.net, self.task, self.optimizer, self.settings = net, task, optimizer, settings
+        self.program: Program | None = None
+
+    @staticmethod
+    def of(net: Supernet, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings) -> Recorder | None:
+        """Returns None where steps run as the network and the task are written: on a CPU unless
+        the settings ask for it, and where there is no static program."""
+        # said by the class itself: another one's loss may be another
+        recordable = vars(type(task)).get("recordable", False)
+        if not isinstance(net, ImageNetwork) or not recordable:
+            return None
+        asked = next(net.parameters()).is_cuda or net.settings.computation == "static"
+        return Recorder(net, task, optimizer, settings) if asked and net.program() is not None else None
+
+    def _begin(self) -> Program:
+        """Returns the program, its vectors ready."""
+        program = self.net.program()
+        assert program is not None
+        if program is not self.program:
+            self.program, shared = program, program.layout.shared
+            self.gradients, self.moments = (torch.zeros_like(shared.vector) for _ in range(2))
+            self.used = torch.zeros_like(shared.vector, dtype=torch.bool)
+            self.gradient_of = {p: shared.view(self.gradients, p) for p in shared.parameters}
+            self.moment_of = {p: shared.view(self.moments, p) for p in shared.parameters}
+            self.held: list[nn.Parameter] = []  # parameters that have a gradient
+            sums = [self.gradients, self.used]
+            self._children = Recordings(self._child, sums)
+            self._updates = Recordings(self._update, [*sums, self.moments, shared.vector])
+        if self.held and self.held[0].grad is None:  # forgotten by whoever skipped the step
+            self.gradients.zero_()
+            self.used.zero_()
+            self.held.clear()
+        return program
+
+    # ------------------------------------------------------------------------------- a child's part
+    def gradient(self, arch: Architecture, batch: Any, progress: float, share: float) -> Tensor:
+        """Adds a child's gradient, times `share`, to the weights that it uses; returns its loss."""
+        program, device = self._begin(), self.gradients.device
+        numbers = torch.tensor([progress, share], dtype=self.gradients.dtype)
+        self.net.train()
+        with torch.enable_grad():
+            loss: Tensor = self._children((program.codes(arch).to(device), numbers.to(device), batch)).clone()
+        for parameter in self.net.parameters_of(arch):
+            if parameter.grad is None:
+                parameter.grad = self.gradient_of[parameter]
+                self.held.append(parameter)
+        return loss
+
+    def _child(self, inputs: tuple[Tensor, Tensor, Any]) -> Tensor:
+        assert self.program is not None
+        codes, numbers, batch = inputs
+        index = self.program.index(codes)
+        child = self.program.layout.shared.vector.index_select(0, index).requires_grad_()
+        model = Model(self.program, child, codes, self.net.aux_weight)
+        loss = self.task.loss(model, None, batch, numbers[0])  # type: ignore[arg-type]
+        with torch.autocast(child.device.type, enabled=False):  # a backward runs as its forward did
+            (gradient,) = torch.autograd.grad(loss * numbers[1], child)
+        self.gradients.index_add_(0, index, gradient)
+        self.used.index_fill_(0, index, True)
+        size = self.program.layout.shared.size
+        self.gradients[size:].zero_()  # what stands for no weight
+        self.used[size:].zero_()
+        return loss.detach()
+
+    # ----------------------------------------------------------------------------------- the update
+    def update(self, used: Sequence[nn.Parameter], rate: float) -> float:
+        """Does what `optimizer.update` does; recorded for SGD."""
+        if self.settings.kind != "sgd":
+            return update(self.optimizer, used, rate, self.settings.grad_clip)
+        self._begin()
+        if self.settings.momentum:
+            for parameter in used:
+                state = self.optimizer.state[parameter]
+                moment, view = state.get("momentum_buffer"), self.moment_of[parameter]
+                if moment is not view:
+                    view.zero_() if moment is None else view.copy_(moment)
+                    state["momentum_buffer"] = view
+        (group,) = self.optimizer.param_groups
+        group["lr"] = rate
+        norm = float(self._updates(torch.tensor(rate, dtype=torch.float64).to(self.gradients.device)))
+        forget_gradients(used)
+        self.held.clear()
+        return norm
+
+    @torch.no_grad()
+    def _update(self, rate: Tensor) -> Tensor:
+        """Makes one step of SGD; returns the gradient's norm, inf where no step is made."""
+        assert self.program is not None
+        s, weights, gradients = self.settings, self.program.layout.shared.vector, self.gradients
+        norm = torch.linalg.vector_norm(gradients, dtype=torch.float64)
+        finite = norm.isfinite()
+        change = gradients
+        if s.grad_clip:
+            # the numbers of `optimizer.update`
+            scale = torch.where(norm > s.grad_clip, s.grad_clip / (norm + 1e-6), 1.0)
+            change = change * scale.to(change.dtype)
+        change = change.add(weights, alpha=s.weight_decay)
+        taken = self.used & finite
+        if s.momentum:
+            moments = torch.add(change, self.moments, alpha=s.momentum)
+            self.moments.copy_(torch.where(taken, moments, self.moments))
+            change = change.add_(moments, alpha=s.momentum)
+        weights.copy_(torch.where(taken, weights - rate.to(weights.dtype) * change, weights))
+        gradients.zero_()
+        self.used.zero_()
+        return torch.where(finite, norm, torch.inf)
+
+
+class Model:
+    """What a task is given in place of the network: one child, whose weights and codes are data."""
+
+    def __init__(self, program: Program, child: Tensor, codes: Tensor, aux_weight: float):
+        self.program, self.child, self.codes, self.aux_weight = program, child, codes, aux_weight
+
+    def __call__(self, x: Tensor, arch: None, progress: Tensor) -> Tensor | Outputs:
+        return self.program.computed(x, self.child, self.codes, progress)
