@@ -158,11 +158,11 @@ def test_a_program_sees_weights_that_change() -> None:
 
 # ------------------------------------------------------------------------------- who uses a program
 def test_settings_say_whether_the_program_runs() -> None:
-    plain, auto, static = (network("micro-two-cells", computation=way) for way in ("plain", "auto", "static"))
+    plain, static = (network("micro-two-cells", computation=way) for way in ("plain", "static"))
     arch, x = architectures("micro-two-cells", 1)[0], images("micro-two-cells")
     assert plain.program() is None
-    auto(x, arch)
-    assert auto._program is None  # a CPU
+    plain(x, arch)
+    assert plain._program is None
     static(x, arch)
     assert static._program is not None
     assert static.child(arch).program() is None
@@ -170,7 +170,7 @@ def test_settings_say_whether_the_program_runs() -> None:
 
 def test_an_op_that_no_program_knows_runs_as_it_is_written() -> None:
     space = conv_micro(ConvMicroSettings(num_nodes=2, ops=("identity", "torch.nn:Identity")))
-    with pytest.raises(ValueError, match=r"network\.computation 'static' knows .* take plain or auto"):
+    with pytest.raises(ValueError, match=r"network\.computation 'static' knows .* take plain"):
         MicroNetwork(space, replace(MICRO, computation="static"), 3, 8, CLASSES).program()
 
 

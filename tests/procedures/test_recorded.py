@@ -222,7 +222,7 @@ def test_rewards_of_many_are_those_of_each(reward: str) -> None:
 def test_replays_on_a_gpu_equal_plain_steps() -> None:
     """Steps are recorded in the third pass; children of the fourth were never seen before. Memory
     does not grow over 2,000 replays."""
-    (a, _), (b, _) = (trained(way, epochs=4, device="cuda") for way in ("plain", "auto"))
+    (a, _), (b, _) = (trained(way, epochs=4, device="cuda") for way in ("plain", "static"))
     recorder = b.recorder
     assert a.recorder is None
     assert recorder is not None

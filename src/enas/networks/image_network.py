@@ -75,26 +75,24 @@ class ImageNetwork(Supernet, Generic[S]):
         """Returns logits (B, classes), in training with an auxiliary head `Outputs`. progress: the
         share of the training that is over."""
         arch = self.architecture(arch)
-        training, static = torch.is_grad_enabled(), self.settings.computation == "static"
-        program = self.program() if static or (x.is_cuda and not training) else None
+        program = self.program()
         if program is None:
             return self.computed(x, arch, progress)
-        return program(x, arch, progress) if training else program.scored(x, arch)
+        return program(x, arch, progress) if torch.is_grad_enabled() else program.scored(x, arch)
 
     def program(self) -> Program | None:
-        """Returns the static program of this supernet, made once; None where there is none or the
-        settings are against it. It makes the parameters views of one vector."""
-        if self.only is not None or self.settings.computation == "plain":
+        """Returns the static program of this supernet, made once; None for a child, and where the
+        settings do not ask for it. It makes the parameters views of one vector. ValueError where
+        there is no such program."""
+        if self.only is not None or self.settings.computation != "static":
             return None
         if self._program is not None and self._program.layout.shared.whole:
             return self._program
         if self.program_type is None or not self.program_type.fits(self):
-            if self.settings.computation == "static":
-                raise ValueError(
-                    f"network.computation 'static' knows a supernet of the ops of its space's paper, with the batch's"
-                    f" statistics; not this one of space '{self.space.name}': take plain or auto"
-                )
-            return None
+            raise ValueError(
+                f"network.computation 'static' knows a supernet of the ops of its space's paper, with the batch's"
+                f" statistics; not this one of space '{self.space.name}': take plain"
+            )
         self._program = self.program_type(self)
         return self._program
 

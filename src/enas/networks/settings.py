@@ -10,7 +10,7 @@ from enas.ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, check_name, check_r
 STAGES = 3  # of the networks of NAS-Bench-201 and NAS-Bench-Macro
 DROPOUTS = ("word_dropout", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
 Computation = Literal["auto", "plain", "fused", "static", "recorded"]
-ImageComputation = Literal["auto", "plain", "static"]
+ImageComputation = Literal["plain", "static"]
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class ImageNetworkSettings:
     stem_stride: int = 1
     """Stride of the stem; 1 or 2.
     2 halves the image before the first cell or layer: a quarter of the cost (not in the paper)."""
-    computation: ImageComputation = "auto"
-    """How children with shared weights are computed; all ways give the same numbers.
-    static: one program for all children. auto: that one on a GPU, recorded; else plain."""
+    computation: ImageComputation = "plain"
+    """How children with shared weights are computed; both ways give the same numbers.
+    static: one program for all children, which a GPU records once; not measured on one yet."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "network", filters=COUNT)

@@ -4,7 +4,7 @@ A recorded step is two pieces of work: the gradient of one child, added up over 
 step, and the update. Between them the losses are looked at, as always. Both run over vectors of all
 shared weights, in which only the weights that a child of this step used are changed. Parameters,
 their gradients and the optimiser's momentum are views of these vectors, so all else finds them
-where it always did. On a CPU the same work runs unrecorded, where the settings ask for it.
+where it always did. On a CPU the same work runs unrecorded.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ class Recorder:
 
     @staticmethod
     def of(net: Supernet, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings) -> Recorder | None:
-        """Returns None where steps run as the network and the task are written: on a CPU unless
-        the settings ask for it, and where there is no static program."""
+        """Returns None where steps run as the network and the task are written: unless the network
+        has a static program, which its settings ask for."""
         # said by the class itself: another one's loss may be another
         recordable = vars(type(task)).get("recordable", False)
         if not isinstance(net, ImageNetwork) or not recordable:
             return None
-        asked = next(net.parameters()).is_cuda or net.settings.computation == "static"
-        return Recorder(net, task, optimizer, settings) if asked and net.program() is not None else None
+        return Recorder(net, task, optimizer, settings) if net.program() is not None else None
 
     def _begin(self) -> Program:
         """Returns the program, its vectors ready."""

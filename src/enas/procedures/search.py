@@ -127,7 +127,7 @@ class Search:
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.recorder = Recorder.of(supernet, task, self.optimizer, settings.optimizer)
         device = next(supernet.parameters()).device
-        if device.type == "cuda" and isinstance(strategy, Reinforce):
+        if self.recorder is not None and device.type == "cuda" and isinstance(strategy, Reinforce):
             strategy.on(device)
         self.epoch, self.phase, self.step = 0, "shared", 0
         self.controller_step = 0  # over the whole search: which validation minibatch is next
