@@ -62,10 +62,14 @@ CASES |= {
 
 
 def network(name: str, **settings: Any) -> ImageNetwork[Any]:
-    """In double precision, with batch norms that are not as they begin."""
+    """A network with a program, in double precision; its batch norms are not as they begin."""
     space, own, size = CASES[name]
     with seeded("network", name):
-        net = BACKBONES[space.backbone].make(space, replace(own, **settings), 3, size, CLASSES).double()
+        net = (
+            BACKBONES[space.backbone]
+            .make(space, replace(own, **{"computation": "static"} | settings), 3, size, CLASSES)
+            .double()
+        )
         with torch.no_grad():
             for parameter in net.parameters():
                 if parameter.ndim == 1:
