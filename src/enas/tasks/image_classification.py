@@ -26,7 +26,7 @@ from enas.spaces.architecture import Architecture
 from enas.state import seed_of
 from enas.tasks.metrics import METRICS
 from enas.tasks.settings import ImageClassificationSettings
-from enas.tasks.task import Model, Task
+from enas.tasks.task import Model, Task, sizes
 
 
 class Batch(NamedTuple):
@@ -117,6 +117,13 @@ class ImageClassification(Task):
             return F.cross_entropy(out, batch.y, self._weights, label_smoothing=smoothing)
         main, aux = (F.cross_entropy(logits, batch.y, self._weights, label_smoothing=smoothing) for logits in out)
         return main + model.aux_weight * aux
+
+    def parts(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+        """Returns some images at a time; a part weighs as much as its images do in the loss."""
+        cut = sizes(len(batch.y), k)
+        pieces = [Batch(x, y) for x, y in zip(batch.x.split(cut), batch.y.split(cut), strict=True)]
+        weights = [float(len(y) if self._weights is None else self._weights[y].sum()) for _, y in pieces]
+        return [(weight / sum(weights), piece) for weight, piece in zip(weights, pieces, strict=True)]
 
     def diverged(self, loss: float) -> bool:
         """Returns whether a loss is not finite, or above ten times log(classes), the loss of

@@ -32,7 +32,7 @@ from enas.spaces.architecture import Architecture
 from enas.state import State, seed_of
 from enas.tasks.metrics import METRICS
 from enas.tasks.settings import LanguageModelSettings
-from enas.tasks.task import Model, Task
+from enas.tasks.task import Model, Task, sizes
 
 IGNORED = -100  # marks targets that do not count
 SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05  # random lengths (Merity et al. 2018)
@@ -174,6 +174,13 @@ class LanguageModel(Task):
         if s.temporal_penalty and len(outputs_TBH) > 1:
             loss = loss + s.temporal_penalty * (outputs_TBH[1:] - outputs_TBH[:-1]).pow(2).mean()
         return loss
+
+    def parts(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+        """Returns some streams at a time; each part is a child of its own to `loss`."""
+        B = batch.x.shape[1]
+        cut = sizes(B, k)
+        pieces = zip(batch.x.split(cut, 1), batch.y.split(cut, 1), strict=True)
+        return [(x.shape[1] / B, Batch(x.contiguous(), y.contiguous(), batch.first)) for x, y in pieces]
 
     def diverged(self, loss: float) -> bool:
         """Returns whether a loss is not finite, or above 3 log V, thrice that of knowing
