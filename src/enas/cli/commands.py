@@ -115,6 +115,14 @@ def limits_of(flags: Any, before: Limits) -> Limits:
     return dataclasses.replace(before, **values)
 
 
+def computed(settings: Any, flags: Any) -> Any:
+    """Returns settings with what `--precision`, `--accumulate` and `--checkpoint-activations` say of
+    their steps."""
+    given = {name: getattr(flags, name) for name in ("precision", "accumulate", "checkpoint_activations")}
+    changes = {name: value for name, value in given.items() if value not in (None, False)}
+    return dataclasses.replace(settings, compute=dataclasses.replace(settings.compute, **changes))
+
+
 def seconds(text: str | None) -> float | None:
     """Returns the seconds of a time such as 90, 90s, 20m or 1.5h, None for None; ValueError for
     another form."""
