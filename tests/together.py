@@ -9,7 +9,6 @@ import pickle
 import select
 import signal
 import socket
-import sys
 import time
 import traceback
 import warnings
@@ -48,7 +47,6 @@ def start(n: int, work: Callable[[int], Any]) -> list[tuple[int, int]]:
                     pickle.dump(answer, out)
                 status = 0
             finally:
-                sys.stdout.flush()
                 os._exit(status)
         os.close(write)
         started.append((pid, read))
@@ -88,8 +86,7 @@ def commanded(args: list[str], folder: Path) -> Callable[[int], int]:
     def work(rank: int) -> int:
         from enas.cli.main import main
 
-        with open(folder / f"said.{rank}", "w") as said:
-            sys.stdout = sys.stderr = said
+        with open(folder / f"said.{rank}", "w") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             return main(args)
 
     return work

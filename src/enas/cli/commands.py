@@ -116,8 +116,8 @@ def limits_of(flags: Any, before: Limits) -> Limits:
 
 
 def computed(settings: Any, flags: Any) -> Any:
-    """Returns settings with what `--precision`, `--accumulate` and `--checkpoint-activations` say of
-    their steps."""
+    """Returns settings with what `--precision`, `--accumulate` and `--checkpoint-activations` say
+    of their steps."""
     given = {name: getattr(flags, name) for name in ("precision", "accumulate", "checkpoint_activations")}
     changes = {name: value for name, value in given.items() if value not in (None, False)}
     return dataclasses.replace(settings, compute=dataclasses.replace(settings.compute, **changes))

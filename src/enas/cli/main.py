@@ -70,10 +70,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Ctrl-C."""
     given = list(sys.argv[1:] if argv is None else argv)
     args = [arg for arg in given if arg != "--trust"]
-    if _rank():  # the first one speaks for all
-        sys.stdout = open(os.devnull, "w")
-    with _any_terminal(), plugins.asking(_asked, trusted=args, all_of_them=len(args) < len(given)):
+    with _quiet(), _any_terminal(), plugins.asking(_asked, trusted=args, all_of_them=len(args) < len(given)):
         return _run(args)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, ranks but the first print nothing except errors: the first speaks for all."""
+    if not _rank():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 @contextlib.contextmanager

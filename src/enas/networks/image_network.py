@@ -98,7 +98,7 @@ class ImageNetwork(Supernet, Generic[S]):
         """From now on the ops keep their inputs only, and are computed again in a backward."""
         for module in self._at.values():
             if isinstance(module, AfterRelu):
-                module.body = kernels.again(module.body)  # type: ignore[method-assign]
+                module.body = kernels.again(module.body)  # type: ignore[method-assign, assignment]
             elif next(module.parameters(), None) is not None:
                 module.forward = kernels.again(module.forward)
 

@@ -65,8 +65,8 @@ def _second_time() -> Iterator[None]:
 
 
 def again(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Returns a forward that keeps its input only, and in the backward computes the rest again (Chen
-    et al. 2016). Running statistics move the first time only."""
+    """Returns a forward that keeps its input only, and in the backward computes the rest again
+    (Chen et al. 2016). Running statistics move the first time only."""
 
     def kept_little(x: Tensor) -> Tensor:
         if not (torch.is_grad_enabled() and x.requires_grad):

@@ -28,10 +28,13 @@ class Compute:
         self.device = next((p.device.type for p in model.parameters()), "cpu")
         self.scaler = torch.amp.GradScaler(self.device, enabled=settings.precision == "fp16")
         if settings.checkpoint_activations:
-            if hasattr(model, "compute_again"):
-                model.compute_again()
+            again: Any = getattr(model, "compute_again", None)
+            if again is not None:
+                again()
             else:
-                warnings.warn(f"{type(model).__name__} keeps all its activations: it cannot compute any again", stacklevel=2)
+                warnings.warn(
+                    f"{type(model).__name__} keeps all its activations: it cannot compute any again", stacklevel=2
+                )
 
     def casting(self) -> AbstractContextManager[Any]:
         """Inside, products are made in the precision asked for. Not for backwards."""

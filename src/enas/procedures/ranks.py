@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -80,7 +80,7 @@ class Ranks:
             for bucket, flat, has, works in on_their_way:
                 for work in works:
                     work.wait()
-                pieces = flat.split([parameter.numel() for parameter in bucket])
+                pieces = torch.split(flat, [parameter.numel() for parameter in bucket])
                 for parameter, piece, any_has in zip(bucket, pieces, has.tolist(), strict=True):
                     if any_has:
                         gradient = torch.empty_like(parameter) if parameter.grad is None else parameter.grad
@@ -129,10 +129,10 @@ class Ranks:
         """Returns on all ranks what `make` returns on the first one, which alone calls it."""
         if self.size == 1:
             return make()
-        values = [make() if self.first else None]
+        values: list[Any] = [make() if self.first else None]
         with _reachable():
             dist.broadcast_object_list(values, device=torch.device("cpu"))
-        value: Any = values[0]
+        value: T = values[0]
         return value
 
     def whole(self, state: State) -> State:
@@ -177,6 +177,11 @@ class Ranks:
             return model
         with _reachable():
             return _Parallel(model, find_unused_parameters=find_unused)
+
+    @staticmethod
+    def holding_back(model: nn.Module) -> AbstractContextManager[None]:
+        """Inside, backwards of what `parallel` gave add up on this rank, and nothing is sent."""
+        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
     def _each(self, value: T) -> list[T]:
         """Returns the values of all ranks, in their order."""
@@ -252,5 +257,7 @@ def joined(device: str) -> Iterator[Ranks]:
         return
     with _reachable():
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
-    yield Ranks(dist.get_rank(), dist.get_world_size())
+    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    ranks.agreed(None)  # all are connected now, so that one that ends is noticed at once
+    yield ranks
     dist.destroy_process_group()  # not after an error: another rank may be gone

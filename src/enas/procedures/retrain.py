@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 
-from torch import nn
+from torch import Tensor, nn
 
 from enas.data.parts import Part
 from enas.networks.supernet import Supernet
@@ -33,9 +33,7 @@ class Retrain:
     """Trains `model`: a child with running statistics, or any module that the task can call like
     one. As in a search, `state` is complete at every event."""
 
-    def __init__(
-        self, settings: RetrainSettings, task: Task, model: nn.Module, seed: int = 0, ranks: Ranks | None = None
-    ):
+    def __init__(self, settings: RetrainSettings, task: Task, model: nn.Module, seed: int = 0, ranks: Ranks | None = None):
         assert not isinstance(model, Supernet) or (model.only is not None and model.statistics == "running")
         self.settings, self.seed = settings, seed
         self.task, self.model, self.ranks = task, model, ranks or Ranks()
@@ -104,15 +102,15 @@ class Retrain:
         """Gives the weights the gradient of a batch, of which this rank computes its parts, one
         after the other; returns the loss of the whole."""
         N = self.ranks.size
-        parts = self.task.parts(self.task.train_batch(self.epoch, self.step), self._parts)
-        # where a batch has too few examples for all ranks, one of them takes part with a weight of 0
+        parts = self.task.cut(self.task.train_batch(self.epoch, self.step), self._parts)
+        # where a batch has too few examples for all ranks, one takes part with a weight of 0
         mine = self.ranks.mine(parts) or [(len(parts) + self.ranks.rank, (0.0, parts[0][1]))]
         self._parallel.train()
-        losses = []
+        losses: list[Tensor] = []
         for place, (share, batch) in mine:
             key = () if len(parts) == 1 else (place,)
             last = len(losses) + 1 == len(mine)
-            sends = nullcontext() if last or N == 1 else self._parallel.no_sync()
+            sends = nullcontext() if last else self.ranks.holding_back(self._parallel)
             with seeded(self.seed, "retrain", self.epoch, self.step, *key), sends:
                 with self.compute.casting():
                     loss = self.task.loss(self._parallel, None, batch, progress, place)

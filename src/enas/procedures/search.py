@@ -233,7 +233,7 @@ class Search:
         """Adds an M-th of a child's gradient to the weights it uses; returns its loss."""
         self.supernet.train()
         progress, total = self.epoch / self.settings.epochs, torch.zeros(())
-        for part, (share, piece) in enumerate(parts := self.task.parts(batch, self._parts)):
+        for part, (share, piece) in enumerate(parts := self.task.cut(batch, self._parts)):
             place = (child,) if len(parts) == 1 else (child, part)
             with seeded(*key, *place):
                 with self.compute.casting():

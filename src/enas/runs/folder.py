@@ -181,8 +181,8 @@ class RunFolder:
 
     @contextlib.contextmanager
     def tensorboard(self, epoch: int) -> Iterator[Any]:
-        """Gives a SummaryWriter on the folder `tensorboard`; it hides what a dead process wrote from
-        `epoch` on."""
+        """Gives a SummaryWriter on the folder `tensorboard`; it hides what a dead process wrote
+        from `epoch` on."""
         from torch.utils.tensorboard import SummaryWriter
 
         writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=epoch + 1)

@@ -118,10 +118,10 @@ class ImageClassification(Task):
         main, aux = (F.cross_entropy(logits, batch.y, self._weights, label_smoothing=smoothing) for logits in out)
         return main + model.aux_weight * aux
 
-    def parts(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+    def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
         """Returns some images at a time; a part weighs as much as its images do in the loss."""
-        cut = sizes(len(batch.y), k)
-        pieces = [Batch(x, y) for x, y in zip(batch.x.split(cut), batch.y.split(cut), strict=True)]
+        lengths = sizes(len(batch.y), k)
+        pieces = [Batch(x, y) for x, y in zip(batch.x.split(lengths), batch.y.split(lengths), strict=True)]
         weights = [float(len(y) if self._weights is None else self._weights[y].sum()) for _, y in pieces]
         return [(weight / sum(weights), piece) for weight, piece in zip(weights, pieces, strict=True)]
 

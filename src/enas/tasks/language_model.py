@@ -175,11 +175,11 @@ class LanguageModel(Task):
             loss = loss + s.temporal_penalty * (outputs_TBH[1:] - outputs_TBH[:-1]).pow(2).mean()
         return loss
 
-    def parts(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+    def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
         """Returns some streams at a time; each part is a child of its own to `loss`."""
         B = batch.x.shape[1]
-        cut = sizes(B, k)
-        pieces = zip(batch.x.split(cut, 1), batch.y.split(cut, 1), strict=True)
+        lengths = sizes(B, k)
+        pieces = zip(batch.x.split(lengths, 1), batch.y.split(lengths, 1), strict=True)
         return [(x.shape[1] / B, Batch(x.contiguous(), y.contiguous(), batch.first)) for x, y in pieces]
 
     def diverged(self, loss: float) -> bool:

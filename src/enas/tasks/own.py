@@ -149,12 +149,12 @@ class Own(Task):
 
         return call
 
-    def parts(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
-        """Returns some examples at a time; a part weighs as many as it holds, as in a loss that is a
-        mean over examples. ValueError where a batch is not made of tensors."""
+    def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+        """Returns some examples at a time; a part weighs as many as it holds, as in a loss that is
+        a mean over examples. ValueError where a batch is not made of tensors."""
         n = _length(batch)
-        cut = sizes(n, k)
-        return [(size / n, piece) for size, piece in zip(cut, _cut(batch, cut), strict=True)]
+        lengths = sizes(n, k)
+        return [(length / n, piece) for length, piece in zip(lengths, _cut(batch, lengths), strict=True)]
 
     # ------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
@@ -266,19 +266,21 @@ def _length(batch: Any) -> int:
     return next((n for n in map(_length, values) if n > 1), 1)
 
 
-def _cut(batch: Any, cut: list[int]) -> list[Any]:
+def _cut(batch: Any, lengths: list[int]) -> list[Any]:
     """Returns a batch in parts of these sizes."""
-    if len(cut) == 1:
+    if len(lengths) == 1:
         return [batch]
     if isinstance(batch, Mapping):
-        pieces = {key: _cut(value, cut) for key, value in batch.items()}
-        return [{key: pieces[key][i] for key in pieces} for i in range(len(cut))]
+        pieces = {key: _cut(value, lengths) for key, value in batch.items()}
+        return [{key: pieces[key][i] for key in pieces} for i in range(len(lengths))]
     if isinstance(batch, list | tuple):
-        return list(zip(*(_cut(value, cut) for value in batch), strict=True))
-    if not isinstance(batch, Tensor) or not batch.dim() or len(batch) != sum(cut):
+        return list(zip(*(_cut(value, lengths) for value in batch), strict=True))
+    if not isinstance(batch, Tensor) or not batch.dim() or len(batch) != sum(lengths):
         what = f"a tensor of shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
-        raise ValueError(f"a batch of {sum(cut)} examples that is cut into parts holds tensors of as many rows; got {what}")
-    return list(batch.split(cut))
+        raise ValueError(
+            f"a batch of {sum(lengths)} examples that is cut into parts holds tensors of as many rows; got {what}"
+        )
+    return list(batch.split(lengths))
 
 
 class OwnData:

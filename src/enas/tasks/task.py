@@ -86,12 +86,12 @@ class Task(Protocol):
         """Returns the figures of `evaluate`, from probabilities."""
 
     # ------------------------------------------------- what most tasks need not say anything about
-    def parts(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
-        """Returns a training batch cut into at most `k` parts of two examples or more, each with its
-        weight in the mean loss; the whole batch where `k` is 1."""
+    def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+        """Returns a training batch cut into at most `k` parts of two examples or more, each with
+        its weight in the mean loss; the whole batch where `k` is 1."""
         if k == 1:
             return [(1.0, batch)]
-        raise ValueError(f"{type(self).__name__} does not cut batches into parts: write `parts(batch, k)`, or leave k at 1")
+        raise ValueError(f"{type(self).__name__} does not cut batches into parts: write `cut(batch, k)`, or leave k at 1")
 
     def rate_scale(self, epoch: int, step: int) -> float:
         """Returns a factor of the learning rate of a step."""
