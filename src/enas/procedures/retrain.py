@@ -183,7 +183,8 @@ class Retrain:
         self.compute.load(values.get("compute", {}))
         self.model.load_state_dict(dict(state.under("weights").tensors))
         load_optimizer(self.optimizer, self._named, state.under("optimizer").tensors, "")
-        if "task" in values and remembers:  # checkpoints of before tasks remembered anything have none
+        # checkpoints of before tasks remembered anything have none
+        if "task" in values and remembers:
             self.task.load(state.under("task"))
         mine = dict(self.ranks.mine(range(self._parts)))
         for part in range(self._parts):

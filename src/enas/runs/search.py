@@ -115,7 +115,8 @@ def run_search(folder: RunFolder, procedure: Search, listen: Listener, stop: Cal
                     folder.append_architecture(arch, {**where, "loss" if event.phase == "shared" else "reward": figure})
             elif isinstance(event, EpochEnd):
                 folder.append("metrics", event.metrics)
-                sent = {"sent_bytes": procedure.ranks.sent} if procedure.ranks.size > 1 else {}  # since the beginning
+                # since this process began
+                sent = {"sent_bytes": procedure.ranks.sent} if procedure.ranks.size > 1 else {}
                 folder.clock("epoch", epoch=event.epoch, seconds=round(time.perf_counter() - began, 3), **sent)
                 began = time.perf_counter()
                 for name, value in event.metrics.items():
