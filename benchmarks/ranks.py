@@ -1,7 +1,7 @@
 """Two ranks of one thread each against one process of one thread, at M = 2: the time of an epoch of a
 search, and what is sent.
 
-    python -m benchmarks.ranks [--preset digits-micro] [--rounds 5] [--recipe quick] [--data DIR]
+    python -m benchmarks.ranks [--preset digits-micro] [--filters 48] [--rounds 5]
 
 In a round one process and two ranks do an epoch each, in turn; the first of a round changes. Both
 phases count, logs and checkpoints do not. `fixed`: both children of a step are the first random one,
@@ -63,6 +63,10 @@ def worker(rank: int, size: int, port: int, asked: dict[str, Any], orders: Conne
             self.waited += time.perf_counter() - start
 
     plan = make_plan(asked["preset"], asked["recipe"], data=asked["data"], device="cpu", threads=1)
+    for group, name in (("network", "filters"), ("network", "hidden"), ("data", "train")):
+        if asked[name] is not None:
+            changed = dataclasses.replace(getattr(plan.settings, group), **{name: asked[name]})
+            plan = plan.with_settings(**{group: changed})
     settings = dataclasses.replace(plan.settings.search, epochs=10_000, warmup_epochs=0, children=2)
     with joined("cpu") as here:
         procedures = {}
@@ -102,6 +106,8 @@ def main() -> None:
     parser.add_argument("--recipe", default="quick")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
+    for name, about in (("filters", "of images"), ("hidden", "units, of text"), ("train", "images or tokens to train on")):
+        parser.add_argument(f"--{name}", type=int, help=f"{about}; without it, the recipe's")
     args = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     groups: dict[int, list[Connection]] = {}
@@ -134,7 +140,8 @@ def main() -> None:
             pairs = [(one[key], max(rank[key] for rank in two)) for one, two in rounds]
             return *map(median, zip(*pairs, strict=True)), median(b / a for a, b in pairs)
 
-        row: dict[str, Any] = {"preset": args.preset, "children": name, "rounds": args.rounds}
+        asked = {key: value for key, value in vars(args).items() if value is not None and key != "data"}
+        row: dict[str, Any] = {**asked, "children": name}
         for key in ("wall", "processor", "shared", "controller"):
             one, two, ratio = middle(key)
             row |= {f"{key}_one": round(one, 3), f"{key}_two": round(two, 3), f"ratio_{key}": round(ratio, 3)}

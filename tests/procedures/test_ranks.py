@@ -56,7 +56,7 @@ def test_what_ranks_tell_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
                 b.grad = torch.full((3,), 7.0)
             ranks.add_up([a, b, c])  # of d, which no child used, nothing is sent
             module = nn.BatchNorm1d(2)
-            with ranks.one_of_buffers(module):
+            with ranks.one_of_buffers(list(module.buffers())):
                 if rank == 1:
                     module(torch.tensor([[0.0, 10.0], [2.0, 30.0]]))
             state = State({f"child{rank}": torch.full((1,), float(rank)), "both": torch.full((1,), float(rank))})

@@ -53,7 +53,7 @@ def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> An
     """Returns the flags that `args` give; ValueError of one line for a bad one."""
     errors = io.StringIO()
     # an example a line: lines of a text are joined
-    about = re.sub(r"\n\s*(?=enas )", "\n\n", inspect.getdoc(flags) or "")
+    about = re.sub(r"\n\s*(?=enas |torchrun )", "\n\n", inspect.getdoc(flags) or "")
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(optional)
     try:

@@ -95,12 +95,12 @@ class Ranks:
         return bucket, flat, has, works
 
     @contextmanager
-    def one_of_buffers(self, module: nn.Module) -> Iterator[None]:
+    def one_of_buffers(self, buffers: Sequence[Tensor]) -> Iterator[None]:
         """Makes buffers that forwards inside change the same again on all ranks: a float becomes
         what it was plus the mean change of those ranks that changed it, a count the sum of changes.
         So running statistics move by the mean of what the ranks saw. Supernets of registered spaces
         have none."""
-        buffers = [b for b in module.buffers() if b.dtype != torch.bool] if self.size > 1 else []
+        buffers = [b for b in buffers if b.dtype != torch.bool] if self.size > 1 else []
         before = [buffer.clone() for buffer in buffers]
         yield
         with torch.no_grad(), _reachable():

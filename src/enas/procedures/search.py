@@ -133,7 +133,7 @@ class Search:
         self.terms, self.costs = [CostTerm.parse(term) for term in settings.cost_terms], costs
         self.task, self.supernet, self.strategy = task, supernet, strategy
         self.uniform = RandomSearch(self.space, seed=seed)
-        self._named = dict(supernet.named_parameters())
+        self._named, self._buffers = dict(supernet.named_parameters()), list(supernet.buffers())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.compute = Compute(settings.compute, supernet)
         self.epoch, self.phase, self.step = 0, "shared", 0
@@ -225,7 +225,7 @@ class Search:
         """Adds this rank's share of the mean of the children's gradients (Eq. 1) to the shared
         weights; returns the losses of all children."""
         mine = self.ranks.mine(archs)
-        with self.ranks.one_of_buffers(self.supernet):
+        with self.ranks.one_of_buffers(self._buffers):
             losses = [self._gradient(arch, child, len(archs), batch, key) for child, arch in mine]
         return self.ranks.gathered(list(map(float, losses)), len(archs))
 
