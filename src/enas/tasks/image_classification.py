@@ -23,7 +23,7 @@ from enas.data.images import ImageData
 from enas.data.parts import PARTS, Part
 from enas.networks.supernet import Outputs
 from enas.spaces.architecture import Architecture
-from enas.state import seed_of
+from enas.state import exact, seed_of
 from enas.tasks.metrics import METRICS
 from enas.tasks.settings import ImageClassificationSettings
 from enas.tasks.task import Model, Task, sizes
@@ -158,11 +158,11 @@ class ImageClassification(Task):
         """Returns accuracy (0 to 1), loss (nats) and reward over a part, in evaluation mode."""
         model.eval()
         hits = torch.zeros((), dtype=torch.long, device=self.device)
-        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        loss = torch.zeros((), dtype=torch.float64)
         for x, y in self._whole(part):
             logits = model(x, arch)
             hits += (logits.argmax(1) == y).sum()
-            loss += F.cross_entropy(logits, y, reduction="sum")
+            loss = loss + exact(F.cross_entropy(logits, y, reduction="sum"))
         return self._figures(int(hits) / self.size(part), float(loss) / self.size(part))
 
     def _figures(self, accuracy: float, mean_loss: float) -> dict[str, float]:
@@ -189,14 +189,14 @@ class ImageClassification(Task):
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
         """Returns (n, classes), float64. Leaves the model in evaluation mode."""
         model.eval()
-        return torch.cat([model(x, arch).double().softmax(1) for x, _ in self._whole(part)])
+        return torch.cat([exact(model(x, arch)).softmax(1) for x, _ in self._whole(part)])
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
         """Returns the figures of `evaluate`, from probabilities (n, classes)."""
         labels = self._parts[part].y
-        probabilities = probabilities.to(labels.device)
+        labels = labels.to(probabilities.device)
         loss = -probabilities.gather(1, labels[:, None]).clamp(min=1e-300).log().mean()
-        return self._figures(float((probabilities.argmax(1) == labels).double().mean()), float(loss))
+        return self._figures(float(exact(probabilities.argmax(1) == labels).mean()), float(loss))
 
     def _permutation(self, part: Part, turn: int) -> Tensor:
         key = (part, turn)
