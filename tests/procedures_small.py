@@ -7,6 +7,10 @@ import functools
 import random
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from enas.networks.choices import OneOf
 from enas.procedures.events import EpochEnd, Finished, Step
 from enas.procedures.ranks import Ranks
 from enas.procedures.retrain import Retrain
@@ -14,6 +18,7 @@ from enas.procedures.search import Search
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan
 from enas.state import State
+from enas.tasks.problem import Problem
 
 SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of a space, and of its network
     "digits-micro": ({"num_nodes": 2}, {"filters": 2, "dropout": 0.1, "drop_path": 0.1, "aux_weight": 0.4}),
@@ -70,3 +75,22 @@ def training(plan: Plan, ranks: Ranks | None = None) -> Retrain:
     task = plan.task(plan.load_data(), settings.task, settings.train_on)
     arch = plan.space.sample(random.Random(0))
     return Retrain(settings, task, plan.network(settings.network, task, arch, 0), 0, ranks)
+
+
+class Net(nn.Module):
+    """A choice between ops of which one has running statistics, and a part that no child uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.op = OneOf({"norm": nn.BatchNorm1d(4), "linear": nn.Linear(4, 4)})
+        self.out, self.idle = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.out(self.op(x))
+        return out
+
+
+def problem() -> Problem:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 4, generator=generator)
+    return Problem(model=Net, train=(x, x[:, :3].argmax(1)), batch_size=12)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from enas.cli.main import main
 from enas.procedures.compute import Compute
 from enas.procedures.events import Step
 from enas.procedures.optimizer import make_optimizer
 from enas.procedures.search import Search
 from enas.procedures.settings import ComputeSettings, OptimizerSettings
+from enas.runs.files import read_json
 from enas.runs.plan import Plan
 from enas.state import State
+from kills import SHORT, SPACES
 from procedures_small import difference, small, to_the_end, training
 
 # how near losses are, as a share, and updates, by the cosine between them
@@ -137,6 +141,15 @@ def test_sixteen_bits_come_near(preset: str) -> None:
         assert found == pytest.approx(losses, rel=share)
         assert float(torch.cosine_similarity(low, update, 0)) > cosine
         assert (found == losses) == (preset == "text-rnn")
+
+
+def test_short_flags_are_recorded_for_both_phases(tmp_path: Path) -> None:
+    flags = ["--precision", "bf16", "--accumulate", "2", "--checkpoint-activations", "--device", "auto"]
+    command = ["search", "digits-macro", "--out", str(tmp_path / "run"), *SPACES["digits-macro"], *SHORT, *flags]
+    assert main([*command, "--max-time", "0s"]) == 0
+    settings = read_json(tmp_path / "run" / "config.json")["settings"]
+    expected = {"precision": "bf16", "accumulate": 2, "checkpoint_activations": True}
+    assert settings["search"]["compute"] == settings["retrain"]["compute"] == expected
 
 
 def test_a_scale_that_overflows_is_halved_and_the_step_left_out() -> None:

@@ -19,6 +19,7 @@ from enas.procedures.events import Diverged
 from enas.procedures.ranks import RankError, Ranks, joined
 from enas.procedures.search import Search
 from enas.runs.plan import Plan
+from enas.runs.planning import problem_plan
 from enas.state import State
 from procedures_small import SMALL, difference, small, to_the_end, training
 from together import together
@@ -83,7 +84,7 @@ def test_what_ranks_tell_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ------------------------------------------------------------------------- equal to one process
-@pytest.mark.parametrize("preset", SMALL)
+@pytest.mark.parametrize("preset", [pytest.param(p, marks=[pytest.mark.slow] * p.startswith("nasbench")) for p in SMALL])
 def test_two_ranks_of_a_child_each_are_one_process_to_the_last_bit(preset: str) -> None:
     plan = small(preset)
     events, state = to_the_end(plan.search())
@@ -93,7 +94,7 @@ def test_two_ranks_of_a_child_each_are_one_process_to_the_last_bit(preset: str) 
         assert difference(reached, state) == 0
 
 
-@pytest.mark.parametrize(("n", "children"), [(2, 3), (3, 2)])
+@pytest.mark.parametrize(("n", "children"), [(2, 3), pytest.param(3, 2, marks=pytest.mark.slow)])
 def test_other_numbers_of_children_add_up_in_another_order(n: int, children: int) -> None:
     """Also where a rank has no child of a step."""
     plan = small("digits-macro", children, epochs=1, controller_steps=0)
@@ -103,6 +104,24 @@ def test_other_numbers_of_children_add_up_in_another_order(n: int, children: int
         assert difference(there, state) < 1e-6
         assert found == reached[0][0]
         assert [event[1] for event in found[:3]] == [event[1] for event in events[:3]]
+
+
+def test_a_network_of_ones_own_has_equal_buffers_on_all_ranks() -> None:
+    """Its weights are those of one process while no reward is asked for; the hash of each epoch
+    covers its running statistics. From scratch some of its parameters are never used."""
+    plan = problem_plan("procedures_small:problem", device="cpu")
+    s = plan.settings
+    search = dataclasses.replace(s.search, epochs=2, warmup_epochs=2, children=2)
+    plan = plan.with_settings(search=search, retrain=dataclasses.replace(s.retrain, epochs=1))
+    _, state = to_the_end(plan.search())
+    for _, reached in on_ranks(2, plan):
+        parameters = [
+            State({key: t for key, t in some.tensors.items() if key.startswith("weights/") and "running" not in key})
+            for some in (reached, state)
+        ]
+        assert difference(*parameters) == 0
+    (first, _), (second, _) = on_ranks(2, plan, lambda ranks: training(plan, ranks))
+    assert first == second
 
 
 def test_a_step_that_one_child_spoils_is_skipped_by_all() -> None:
@@ -191,7 +210,7 @@ def test_a_state_of_two_ranks_goes_on_in_one_process_and_back() -> None:
 
 
 # ------------------------------------------------------------------------------ from scratch (DDP)
-@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_training_on_ranks_makes_the_updates_of_one_process(n: int) -> None:
     """A language model without batch norm and dropout; three ranks have unequal shares."""
     plan = small("text-rnn")

@@ -82,7 +82,7 @@ def saves_always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("saves_always")
-@pytest.mark.parametrize(("number", "rank"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
+@pytest.mark.parametrize(("number", "rank"), [(signal.SIGTERM, 1), pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow)])
 def test_a_signal_to_one_rank_stops_both_at_one_step(number: signal.Signals, rank: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
     started = start(2, commanded(command("digits-macro", run, *LONG), tmp_path))
@@ -98,7 +98,7 @@ def test_a_signal_to_one_rank_stops_both_at_one_step(number: signal.Signals, ran
 
 
 @pytest.mark.usefixtures("saves_always")
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_rank_that_is_killed_ends_the_other_which_says_so(rank: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
     started = start(2, commanded(command("digits-macro", run, *LONG), tmp_path))

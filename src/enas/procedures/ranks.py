@@ -232,7 +232,7 @@ def _reachable() -> Iterator[None]:
     except RuntimeError as error:
         if "out of memory" in str(error):
             raise
-        why = str(error).splitlines()[0].rpartition("] ")[2] or type(error).__name__
+        why = str(error).splitlines()[0].rpartition("] ")[2].split(". ")[0] or type(error).__name__
         raise RankError(f"another rank of this run ended or cannot be reached ({why})") from error
 
 

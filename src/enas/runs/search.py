@@ -101,12 +101,12 @@ def shares(procedure: Search) -> str:
 
 def run_search(folder: RunFolder, procedure: Search, listen: Listener, stop: Callable[[], str | None]) -> None:
     """Runs a search to its end, or until `stop`, and keeps its logs."""
-    began = time.perf_counter()
+    began, sent = time.perf_counter(), 0  # bytes
 
     with folder.tensorboard(procedure.epoch) as writer:
 
         def record(event: object) -> None:
-            nonlocal began
+            nonlocal began, sent
             if isinstance(event, Step):
                 for child, (arch, value) in enumerate(zip(event.archs, event.values, strict=True)):
                     where = {"phase": event.phase, "epoch": event.epoch + 1, "step": event.step, "child": child}
@@ -115,10 +115,10 @@ def run_search(folder: RunFolder, procedure: Search, listen: Listener, stop: Cal
                     folder.append_architecture(arch, {**where, "loss" if event.phase == "shared" else "reward": figure})
             elif isinstance(event, EpochEnd):
                 folder.append("metrics", event.metrics)
-                # since this process began
-                sent = {"sent_bytes": procedure.ranks.sent} if procedure.ranks.size > 1 else {}
-                folder.clock("epoch", epoch=event.epoch, seconds=round(time.perf_counter() - began, 3), **sent)
-                began = time.perf_counter()
+                seconds, ranks = round(time.perf_counter() - began, 3), procedure.ranks
+                more = {"sent_bytes": ranks.sent - sent} if ranks.size > 1 else {}
+                folder.clock("epoch", epoch=event.epoch, seconds=seconds, **more)
+                began, sent = time.perf_counter(), ranks.sent
                 for name, value in event.metrics.items():
                     if isinstance(value, float):
                         writer.add_scalar(f"search/{name}", value, event.epoch)
