@@ -118,8 +118,8 @@ class BatchNorm(nn.BatchNorm2d):
         batch = self.training or self.running_mean is None
         moves = self.training and self.running_mean is not None and not _again.get()
         if batch and _again.get() and not _fits(x, "batch_norm"):
-            running = [None if b is None else b.clone() for b in (self.running_mean, self.running_var)]
-            return F.batch_norm(x, *running, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
+            mean, var = (None if b is None else b.clone() for b in (self.running_mean, self.running_var))
+            return F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
         if not batch or not _fits(x, "batch_norm") or self.weight is None:
             return super().forward(x)
         y, mean, var = _BatchNorm.apply(x, self.weight, self.bias, self.eps)
