@@ -100,6 +100,17 @@ def test_the_share_script_runs() -> None:
 
 
 @pytest.mark.slow
+def test_the_ranks_script_runs() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.ranks", "--preset", "text-rnn", "--train", "1500", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    fixed, drawn = map(json.loads, done.stdout.splitlines())
+    assert 0 < fixed["sent_share"] < 1
+    assert drawn["ratio_processor"] > 0
+
+
+@pytest.mark.slow
 def test_the_gpu_script_needs_torch_and_numpy_only() -> None:
     """As on a machine where nothing else was installed."""
     code = """

@@ -14,7 +14,7 @@ import pytest
 from enas.cli.main import COMMANDS
 from enas.data.settings import DataSettings, TextSettings
 from enas.networks.registry import BACKBONES
-from enas.procedures.settings import DeriveSettings, OptimizerSettings, RetrainSettings, SearchSettings
+from enas.procedures.settings import ComputeSettings, DeriveSettings, OptimizerSettings, RetrainSettings, SearchSettings
 from enas.runs.presets.registry import PRESETS, config_of
 from enas.spaces.registry import SPACES
 from enas.strategies.registry import STRATEGIES
@@ -30,7 +30,7 @@ REGISTERED = [
     ("strategy.controller", ControllerSettings),
     *(("strategy", entry.settings) for entry in STRATEGIES.values()),
     ("optimizer", OptimizerSettings),
-    *(("search", SearchSettings), ("derive", DeriveSettings), ("retrain", RetrainSettings)),
+    *(("search", SearchSettings), ("derive", DeriveSettings), ("retrain", RetrainSettings), ("compute", ComputeSettings)),
 ]
 
 

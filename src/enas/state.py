@@ -38,6 +38,11 @@ def seeded(*key: object, device: torch.device | None = None) -> Iterator[None]:
         yield
 
 
+def exact(tensor: Tensor) -> Tensor:
+    """Returns a tensor as float64, on the CPU where it lies on a device without (MPS)."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
 @dataclass(frozen=True)
 class State:
     """Everything a procedure needs to go on: tensors, and values that JSON can hold."""

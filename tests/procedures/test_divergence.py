@@ -19,6 +19,7 @@ from enas.procedures.derive import derive, ranked
 from enas.procedures.events import Diverged, EpochEnd, Finished, RolledBack, Step, TrainEpochEnd, TrainStep
 from enas.procedures.halving import ShortTraining
 from enas.procedures.optimizer import GradientNorms, gradient_norm, make_optimizer, update
+from enas.procedures.ranks import Ranks
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
 from enas.procedures.settings import DeriveSettings
@@ -243,8 +244,8 @@ def test_a_search_that_skips_resumes_as_if_it_had_not_stopped(stop: int) -> None
 def test_a_run_folder_names_the_skipped_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Plan.search
 
-    def spoiled(plan: Plan) -> Search:
-        procedure = honest(plan)
+    def spoiled(plan: Plan, ranks: Ranks) -> Search:
+        procedure = honest(plan, ranks)
         procedure.preview = lambda: dataclasses.replace(procedure_cost)  # type: ignore[method-assign]
         spoil(procedure.task, lambda call: call == 1, "nan")
         return procedure

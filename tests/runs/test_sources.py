@@ -292,6 +292,7 @@ OFF: dict[str, Any] = {
 FREE = re.compile(
     r"data\.(dataset|image_size|fit|corrupt|memory|workers|tokens)|task\.(eval_\w+|test_batch)|search\.(probes|max_skipped)|rollback\w*|average_interval"
     r"|derive\.(keep|uniform|recalibration_steps|finalist_steps|rounds|judges)|network\.(computation|batch_norm_eps)"
+    r"|(search\.)?compute\.\w+"
 )
 UNUSED = {  # by schedule; and by space
     "cosine_restarts": r"optimizer\.decay\w*",

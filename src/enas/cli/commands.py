@@ -55,7 +55,7 @@ def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> An
     """Returns the flags that `args` give; ValueError of one line for a bad one."""
     errors = io.StringIO()
     # an example a line: lines of a text are joined
-    about = re.sub(r"\n\s*(?=enas )", "\n\n", inspect.getdoc(flags) or "")
+    about = re.sub(r"\n\s*(?=enas |torchrun )", "\n\n", inspect.getdoc(flags) or "")
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(optional)
     try:
@@ -125,6 +125,14 @@ def limits_of(flags: Any, before: Limits) -> Limits:
         name: (duration if name == "max_latency" else amount)(text) for name, text in given.items() if text is not None
     }
     return dataclasses.replace(before, **values)
+
+
+def computed(settings: Any, flags: Any) -> Any:
+    """Returns settings with what `--precision`, `--accumulate` and `--checkpoint-activations` say
+    of their steps."""
+    given = {name: getattr(flags, name) for name in ("precision", "accumulate", "checkpoint_activations")}
+    changes = {name: value for name, value in given.items() if value not in (None, False)}
+    return dataclasses.replace(settings, compute=dataclasses.replace(settings.compute, **changes))
 
 
 def seconds(text: str | None) -> float | None:

@@ -159,6 +159,8 @@ class Display:
         self.start = time.monotonic()
         if event.data:
             self._say(f"data: {event.data}")
+        if event.ranks:
+            self._say(event.ranks)
         if event.cost is None:
             at = f", from epoch {event.resumed_at + 1}" if event.resumed_at else ""
             self.console.print(f"training in {event.folder}{at}")

@@ -62,6 +62,7 @@ def usage() -> str:
 
 # commands that hold on to memory
 TRAINING = ("search", "resume", "derive", "retrain", "compare", "table", "judges")
+TOGETHER = ("search", "resume", "retrain")  # of several processes, which torchrun starts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,8 +70,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Ctrl-C."""
     given = list(sys.argv[1:] if argv is None else argv)
     args = [arg for arg in given if arg != "--trust"]
-    with _any_terminal(), plugins.asking(_asked, trusted=args, all_of_them=len(args) < len(given)):
+    with _quiet(), _any_terminal(), plugins.asking(_asked, trusted=args, all_of_them=len(args) < len(given)):
         return _run(args)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, ranks but the first print nothing except errors: the first speaks for all."""
+    if not _rank():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 @contextlib.contextmanager
@@ -85,13 +96,23 @@ def _any_terminal() -> Iterator[None]:
 
     def say(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
         text = f"enas: {' '.join(str(message).split())}"
-        if issubclass(category, UserWarning) and text not in said:
+        if issubclass(category, UserWarning) and text not in said and not _rank():
             said.add(text)
             print(text, file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = say
         yield
+
+
+def _rank() -> int:
+    """Returns which of the processes that torchrun started this is."""
+    return int(os.environ.get("RANK", "0")) if _ranks() > 1 else 0
+
+
+def _ranks() -> int:
+    """Returns how many there are, as `enas.procedures.ranks` does, which needs torch."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def _asked(path: str) -> bool:
@@ -115,6 +136,8 @@ def _run(args: list[str]) -> int:
     try:
         if args[0] not in COMMANDS:
             raise ValueError(f"a command is one of {', '.join(COMMANDS)}; got '{args[0]}'")
+        if _ranks() > 1 and args[0] not in TOGETHER:
+            raise ValueError(f"torchrun is for {', '.join(TOGETHER)}; `enas {args[0]}` is for one process")
         if args[0] in TRAINING and not {"-h", "--help"} & set(args):
             from enas.networks.kernels import keep_memory
 
@@ -159,5 +182,6 @@ def _out_of_memory(error: BaseException) -> str:
 
 def _fail(text: str, status: int = 2) -> int:
     sys.stdout.flush()
-    print(f"enas: {' '.join(text.split())}", file=sys.stderr)
+    who = f"enas, rank {_rank()}" if _rank() else "enas"
+    print(f"{who}: {' '.join(text.split())}", file=sys.stderr)
     return status

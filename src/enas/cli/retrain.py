@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from enas.cli.commands import Maybe, asks_for_help, command, parse, peek, seconds, with_settings
+from enas.cli.commands import Maybe, asks_for_help, command, computed, parse, peek, seconds, with_settings
+from enas.procedures.settings import Precision
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,14 @@ class RetrainFlags:
     """Folder of the data set. A run knows its own, if that has not moved."""
     out: Maybe[Path] = None
     """Folder of the training; without it, one inside the run, or in runs/."""
+    precision: Maybe[Precision] = None
+    """Short for --retrain.compute.precision."""
+    accumulate: Maybe[int] = None
+    """Short for --retrain.compute.accumulate."""
+    checkpoint_activations: bool = False
+    """Short for --retrain.compute.checkpoint-activations."""
     device: Maybe[str] = None
-    """cpu, cuda or cuda:1."""
+    """cpu, cuda, cuda:1, mps or auto; auto is a GPU where there is one."""
     threads: Maybe[int] = None
     """CPU threads."""
     max_time: Maybe[str] = None
@@ -73,7 +80,7 @@ def retrain(args: list[str]) -> int:
     Flags = with_settings(RetrainFlags, retrain.__doc__, retrain_types_of(plan.settings), "retrain")
     args = args if (args and args[0] == what) or asks_for_help(args) else ["", *args]
     flags = parse(Flags, args, "retrain", Flags(what=what or "", settings=plan.settings.retrain))
-    plan = plan.with_settings(retrain=flags.settings).on(flags.data, flags.device, flags.threads)
+    plan = plan.with_settings(retrain=computed(flags.settings, flags)).on(flags.data, flags.device, flags.threads)
     plan = shortened(plan, flags.epochs, flags.cutout, flags.highest_filters)
     with Display() as display:
         rows = retrain_named(

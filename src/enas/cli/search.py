@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from enas.cli.commands import Maybe, asks_for_help, command, limits_of, parse, peek, seconds, with_settings
+from enas.cli.commands import Maybe, asks_for_help, command, computed, limits_of, parse, peek, seconds, with_settings
+from enas.procedures.settings import Precision
 
 if TYPE_CHECKING:
     from enas.runs.plan import Plan
@@ -58,8 +59,14 @@ class SearchFlags:
     """File that `enas latency` wrote."""
     max_time: Maybe[str] = None
     """Stop in good order after this time, such as 20m. `enas resume` continues."""
+    precision: Maybe[Precision] = None
+    """Short for --search.compute.precision and --retrain.compute.precision."""
+    accumulate: Maybe[int] = None
+    """Short for --search.compute.accumulate and --retrain.compute.accumulate."""
+    checkpoint_activations: bool = False
+    """Short for --search.compute.checkpoint-activations, and the same of --retrain."""
     device: Maybe[str] = None
-    """cpu, cuda or cuda:1; without it, a GPU where there is one."""
+    """cpu, cuda, cuda:1, mps or auto; auto, or without it, a GPU where there is one."""
     threads: Maybe[int] = None
     """CPU threads; without it, as many as the preset says, or all cores.
     A run records them: sums depend on them."""
@@ -75,6 +82,7 @@ def search(args: list[str]) -> int:
     enas search cifar10-micro --data ~/data --network.filters 16 --search.children 2
     enas search digits-micro --max-params 12k --max-macs 600k
     enas search --config runs/mine/config.json --seed 1 --out runs/again
+    torchrun --nproc-per-node 2 -m enas search digits-micro --search.children 2
     """
     from enas.cli.display import Display
     from enas.runs.search import planned, search_plan
@@ -87,7 +95,12 @@ def search(args: list[str]) -> int:
     plan = planned(preset, *peeked.values())
     Flags = with_settings(SearchFlags, search.__doc__, types_of(plan.settings), "")
     flags = parse(Flags, args, "search", Flags(preset=plan.preset, settings=plan.settings))
-    plan = dataclasses.replace(plan, settings=flags.settings, seed=plan.seed if flags.seed is None else flags.seed)
+    settings = dataclasses.replace(
+        flags.settings,
+        search=computed(flags.settings.search, flags),
+        retrain=computed(flags.settings.retrain, flags),
+    )
+    plan = dataclasses.replace(plan, settings=settings, seed=plan.seed if flags.seed is None else flags.seed)
     plan = plan.on(flags.data, flags.device, flags.threads)
     plan = _limited(plan, flags)
     if flags.recipe is None and flags.config is None:

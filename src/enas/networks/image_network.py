@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from enas.networks.ops import Norm, Statistics, batch_norm, make_stem
+from enas.networks import kernels
+from enas.networks.ops import AfterRelu, Norm, Statistics, batch_norm, make_stem
 from enas.networks.settings import ImageNetworkSettings
 from enas.networks.static.program import Program
 from enas.networks.supernet import Outputs, Supernet, he_initialise
@@ -125,6 +126,14 @@ class ImageNetwork(Supernet, Generic[S]):
             name: f"{self.size(level)} x {self.size(level)}, {self.width(level)} filters"
             for name, level in self.level.items()
         }
+
+    def compute_again(self) -> None:
+        """From now on the ops keep their inputs only, and are computed again in a backward."""
+        for module in self._at.values():
+            if isinstance(module, AfterRelu):
+                module.body = kernels.again(module.body)  # type: ignore[method-assign, assignment]
+            elif next(module.parameters(), None) is not None:
+                module.forward = kernels.again(module.forward)
 
     def after_stem(self, x: Tensor, relu: bool = False) -> Tensor:
         """Returns the stem's output for images x; all architectures scored on them share it."""

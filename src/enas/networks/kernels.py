@@ -22,8 +22,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -31,6 +31,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from enas.ranges import check_name
 
@@ -38,6 +39,7 @@ SWITCHES = ("batch_norm", "depthwise", "pool", "layout", "relu", "triton")
 LEAST = 1 << 16  # elements below which Python's own time would count
 LANES = 8  # floats a vector of most CPUs holds; a multiple is never worse
 _off: ContextVar[frozenset[str]] = ContextVar("pieces that are turned off", default=frozenset())
+_again: ContextVar[bool] = ContextVar("a forward is computed a second time", default=False)
 _aten = torch.ops.aten
 Context = Any  # torch's, of an autograd function: it takes any attribute
 
@@ -52,6 +54,29 @@ def without(*names: str) -> Iterator[None]:
         yield
     finally:
         _off.reset(token)
+
+
+@contextmanager
+def _second_time() -> Iterator[None]:
+    token = _again.set(True)
+    try:
+        yield
+    finally:
+        _again.reset(token)
+
+
+def again(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Returns a forward that keeps its input only, and in the backward computes the rest again
+    (Chen et al. 2016). Running statistics move the first time only."""
+
+    def kept_little(x: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return forward(x)
+        contexts = lambda: (nullcontext(), _second_time())  # noqa: E731
+        out: Tensor = checkpoint(forward, x, use_reentrant=False, context_fn=contexts)
+        return out
+
+    return kept_little
 
 
 def on(name: str) -> bool:
@@ -92,10 +117,15 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         batch = self.training or self.running_mean is None
+        moves = self.training and self.running_mean is not None and not _again.get()
+        if batch and _again.get() and not _fits(x, "batch_norm"):
+            mean, var = (None if b is None else b.clone() for b in (self.running_mean, self.running_var))
+            return F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
         if not batch or not _fits(x, "batch_norm") or self.weight is None:
             return super().forward(x)
         y, mean, var = _BatchNorm.apply(x, self.weight, self.bias, self.eps)
-        if self.training and self.running_mean is not None:
+        if moves:
+            assert self.running_mean is not None
             assert self.running_var is not None
             assert self.num_batches_tracked is not None
             with torch.no_grad():

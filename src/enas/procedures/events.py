@@ -17,7 +17,7 @@ from enas.state import Record
 class Step:
     """One step of a search. `phase` is "shared" or "controller"; `values` are losses or rewards,
     one per child. `skipped` says why the step did not change the shared weights: a "loss" that is
-    far off, or a "gradient" that is not finite."""
+    far off, or a "gradient" that is not finite; in fp16 also a "scale" that was too high."""
 
     phase: str
     epoch: int
@@ -26,7 +26,7 @@ class Step:
     archs: list[Architecture]
     values: list[float]
     metrics: dict[str, float]
-    skipped: Literal["loss", "gradient"] | None = None
+    skipped: Literal["loss", "gradient", "scale"] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ class Begun:
     cost: Cost | None = None
     resumed_at: int | None = None  # epochs that were done then
     data: str = ""  # its name and sizes
+    ranks: str = ""  # who does what, where several processes work together
 
 
 @dataclass(frozen=True)

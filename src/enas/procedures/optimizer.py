@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.procedures.settings import OptimizerSettings
-from enas.state import State
+from enas.state import State, exact
 
 
 def learning_rate(settings: OptimizerSettings, epoch: int, step: int, steps: int, epochs: int) -> float:
@@ -54,14 +54,14 @@ def gradient_norm(gradients: list[Tensor]) -> float:
 
     It is finite where all are, although their squares need not be: that of 1e20 overflows float32.
     """
-    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).double()))
+    norm = float(torch.linalg.vector_norm(exact(torch.stack(torch._foreach_norm(gradients)))))
     if math.isfinite(norm):
         return norm
     largest = float(torch.stack(torch._foreach_norm(gradients, math.inf)).max())
     if not math.isfinite(largest):
         return math.inf
     scaled = torch._foreach_norm(torch._foreach_div(gradients, largest))
-    return largest * float(torch.linalg.vector_norm(torch.stack(scaled).double()))
+    return largest * float(torch.linalg.vector_norm(exact(torch.stack(scaled))))
 
 
 def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate: float, clip: float) -> float:

@@ -3,28 +3,27 @@
 The network keeps running statistics of its own. The validation part is scored after every epoch,
 where one was kept back; the test set once, at the end. A training that diverges goes back to the
 start of its epoch and on at a lower rate, at most `rollbacks` times.
+
+Several ranks share out each batch, and average their gradients (DistributedDataParallel). Batch,
+rate and update are the recipe's. But batch norm takes the statistics of the share of a rank, and
+the running statistics that score are those of the first rank.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from enas.data.parts import Part
 from enas.networks.supernet import Supernet
+from enas.procedures.compute import Compute
 from enas.procedures.events import Diverged, Finished, RolledBack, TrainEpochEnd, TrainStep
-from enas.procedures.optimizer import (
-    AveragedWeights,
-    GradientNorms,
-    forget_gradients,
-    learning_rate,
-    make_optimizer,
-    update,
-)
+from enas.procedures.optimizer import AveragedWeights, GradientNorms, forget_gradients, learning_rate, make_optimizer
+from enas.procedures.ranks import Ranks
 from enas.procedures.settings import RetrainSettings
 from enas.state import Record, State, load_optimizer, module_state, optimizer_tensors, seeded
 from enas.tasks.task import Task
@@ -34,10 +33,13 @@ class Retrain:
     """Trains `model`: a child with running statistics, or any module that the task can call like
     one. As in a search, `state` is complete at every event."""
 
-    def __init__(self, settings: RetrainSettings, task: Task, model: nn.Module, seed: int = 0):
+    def __init__(self, settings: RetrainSettings, task: Task, model: nn.Module, seed: int = 0, ranks: Ranks | None = None):
         assert not isinstance(model, Supernet) or (model.only is not None and model.statistics == "running")
         self.settings, self.seed = settings, seed
-        self.task, self.model = task, model
+        self.task, self.model, self.ranks = task, model, ranks or Ranks()
+        self.compute = Compute(settings.compute, model)
+        # a child of a registered space holds only what each of its steps uses
+        self._parallel = self.ranks.parallel(model, find_unused=not isinstance(model, Supernet))
         self._named = dict(model.named_parameters())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.epoch, self.step, self.loss_sum = 0, 0, 0.0
@@ -73,31 +75,55 @@ class Retrain:
 
     def _evaluate(self, part: Part) -> dict[str, float]:
         with self.average.applied() if self.average else nullcontext():
-            return self.task.evaluate(self.model, None, part)
+            return self.ranks.told(lambda: self.task.evaluate(self.model, None, part))
 
     def _step(self) -> TrainStep | RolledBack:
         settings, steps = self.settings.optimizer, self.task.train_steps
         rate = learning_rate(settings, self.epoch, self.step, steps, self.settings.epochs)
         rate *= self.task.rate_scale(self.epoch, self.step) * self.settings.rollback_factor**self.rolled_back
         progress = (self.epoch * steps + self.step) / (self.settings.epochs * steps)
-        self.model.train()
-        with seeded(self.seed, "retrain", self.epoch, self.step):
-            loss = self.task.loss(self.model, None, self.task.train_batch(self.epoch, self.step), progress)
-            torch.autograd.backward(loss)
-        value = float(loss.detach())
+        value = self._gradient(progress)
         parameters = list(self._named.values())
         if self.task.diverged(value):
             forget_gradients(parameters)
             return self._roll_back(f"the loss is {value:.4g}", gradient=False)
-        norm = update(self.optimizer, parameters, rate, settings.grad_clip)
-        if not math.isfinite(norm):
+        norm = self.compute.update(self.optimizer, parameters, rate, settings.grad_clip)
+        if math.isfinite(norm):
+            self.norms.norms.append(norm)
+            if self.average:
+                self.average.stepped()
+        elif not self.compute.may_overflow:  # a step that is only left out does no harm
             return self._roll_back("the gradient is not finite", gradient=True)
-        self.norms.norms.append(norm)
-        if self.average:
-            self.average.stepped()
         self.step += 1
         self.loss_sum += value
         return TrainStep(self.epoch, self.step, steps, value)
+
+    def _gradient(self, progress: float) -> float:
+        """Gives the weights the gradient of a batch, of which this rank computes its parts, one
+        after the other; returns the loss of the whole."""
+        N = self.ranks.size
+        parts = self.task.cut(self.task.train_batch(self.epoch, self.step), self._parts)
+        # where a batch has too few examples for all ranks, one takes part with a weight of 0
+        mine = self.ranks.mine(parts) or [(len(parts) + self.ranks.rank, (0.0, parts[0][1]))]
+        self._parallel.train()
+        losses: list[Tensor] = []
+        for place, (share, batch) in mine:
+            key = () if len(parts) == 1 else (place,)
+            last = len(losses) + 1 == len(mine)
+            sends = nullcontext() if last else self.ranks.holding_back(self._parallel)
+            with seeded(self.seed, "retrain", self.epoch, self.step, *key), sends:
+                with self.compute.casting():
+                    loss = self.task.loss(self._parallel, None, batch, progress, place)
+                self.compute.backward(loss * (share * N))  # of which the ranks take the mean
+            losses.append(loss.detach())
+        mean = [float(loss) for loss in losses][: len(self.ranks.mine(parts))]
+        mean = self.ranks.gathered(mean, len(parts))
+        return sum(share * loss for (share, _), loss in zip(parts, mean, strict=True))
+
+    @property
+    def _parts(self) -> int:
+        """Returns into how many parts a batch is cut; to the task each is a child of its own."""
+        return self.ranks.size * self.settings.compute.accumulate
 
     # ---------------------------------------------------------------------------------- going back
     def _snapshot(self) -> State:
@@ -121,36 +147,48 @@ class Retrain:
     def state(self) -> State:
         """Returns the state and, within an epoch, the one to go back to."""
         now = self._state()
-        values = {**now.values, "rolled_back": self.rolled_back}
-        if not self.step:
-            return State(now.tensors, values)
-        start = State.nested({}, start=self._start)
-        return State({**now.tensors, **start.tensors}, {**values, **start.values})
+        values = {**now.values, "rolled_back": self.rolled_back, "parts": self._parts}
+        state = State(now.tensors, values)
+        if self.step:
+            start = State.nested({}, start=self._start)
+            state = State({**now.tensors, **start.tensors}, {**values, **start.values})
+        whole = State.nested({}, task=self.ranks.whole(self.task.state()))
+        return State({**state.tensors, **whole.tensors}, {**state.values, **whole.values})
 
     def load(self, state: State) -> None:
-        self._load(state)
+        parts = state.values.get("parts", 1)
+        self._load(state, remembers=parts == self._parts)
+        if parts != self._parts and any(key.startswith("task/") for key in state.tensors):
+            warnings.warn("batches were cut into other parts: hidden states are zero until the next pass", stacklevel=2)
         # earlier checkpoints do not know of going back
         self.rolled_back = state.values.get("rolled_back", 0)
         self._start = state.under("start") if "start" in state.values else self._snapshot()
 
     def _state(self) -> State:
         values = {"epoch": self.epoch, "step": self.step, "loss_sum": self.loss_sum, "validation": self.validation}
+        scale = self.compute.state()
         return State.nested(
-            {**values, "gradient_norms": list(self.norms.norms)},
+            {**values, "gradient_norms": list(self.norms.norms), **({"compute": scale} if scale else {})},
             weights=module_state(self.model),
             optimizer=State(optimizer_tensors(self.optimizer, self._named, "")),
             task=self.task.state(),
             average=self.average.state() if self.average else State(),
         )
 
-    def _load(self, state: State) -> None:
+    def _load(self, state: State, remembers: bool = True) -> None:
         values = state.values
         self.epoch, self.step = values["epoch"], values["step"]
         self.loss_sum, self.validation = values["loss_sum"], values["validation"]
         self.norms.norms = list(values.get("gradient_norms", ()))
+        self.compute.load(values.get("compute", {}))
         self.model.load_state_dict(dict(state.under("weights").tensors))
         load_optimizer(self.optimizer, self._named, state.under("optimizer").tensors, "")
-        if "task" in values:  # checkpoints of before tasks remembered anything have none
+        # checkpoints of before tasks remembered anything have none
+        if "task" in values and remembers:
             self.task.load(state.under("task"))
+        mine = dict(self.ranks.mine(range(self._parts)))
+        for part in range(self._parts):
+            if part not in mine:  # another rank goes on with it
+                self.task.forget(part)
         if self.average:
             self.average.load(state.under("average"))

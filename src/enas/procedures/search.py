@@ -8,6 +8,9 @@
 `run` yields an event after every step, and at every event `state` is complete: a search that is
 stopped there and loaded again continues bit for bit. It knows no concrete space, network, task or
 strategy, and writes no files.
+
+Several ranks share out the children and the rewards of a step (`enas.procedures.ranks`); one
+process alone is the same code. All of them yield the same events and have the same `state`.
 """
 
 from __future__ import annotations
@@ -20,12 +23,15 @@ from statistics import median
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from enas.networks.supernet import Supernet
 from enas.procedures.alarms import alarms, probed
+from enas.procedures.compute import Compute
 from enas.procedures.events import Diverged, EpochEnd, Step
-from enas.procedures.optimizer import GradientNorms, forget_gradients, learning_rate, make_optimizer, update
+from enas.procedures.optimizer import GradientNorms, forget_gradients, learning_rate, make_optimizer
 from enas.procedures.preview import Cost, seconds_of_a_tell
+from enas.procedures.ranks import Ranks
 from enas.procedures.recorded import Recorder
 from enas.procedures.settings import SearchSettings
 from enas.spaces.architecture import Architecture
@@ -74,6 +80,7 @@ class Skipped:
         self.reasons: Counter[str] = Counter()  # "loss" or "gradient"
         self.ops: Counter[str] = Counter()  # of the architectures concerned
         self.architectures: set[str] = set()  # their ids
+        self.scale = 0  # steps of fp16 whose scale was too high, which says nothing of the training
 
     @property
     def steps(self) -> int:
@@ -81,9 +88,11 @@ class Skipped:
 
     def metrics(self) -> Record:
         """Returns what `metrics.jsonl` says of them; nothing where no step was skipped."""
+        scale: Record = {"scale_lowered": self.scale} if self.scale else {}
         if not self.steps:
-            return {}
+            return scale
         return {
+            **scale,
             "skipped_steps": self.steps,
             "skipped_for": dict(sorted(self.reasons.items())),
             "skipped_ops": _shares(self.ops),
@@ -94,11 +103,12 @@ class Skipped:
             "reasons": dict(self.reasons),
             "ops": dict(self.ops),
             "architectures": sorted(self.architectures),
+            "scale": self.scale,
         }
 
     def load(self, values: Values) -> None:
         self.reasons, self.ops = Counter(values["reasons"]), Counter(values["ops"])
-        self.architectures = set(values["architectures"])
+        self.architectures, self.scale = set(values["architectures"]), values.get("scale", 0)
 
 
 def _shares(counts: Counter[str]) -> dict[str, float]:
@@ -115,17 +125,22 @@ class Search:
         seed: int = 0,
         space: SearchSpace | None = None,
         costs: Callable[[Architecture], Costs] | None = None,
+        ranks: Ranks | None = None,
     ):
         """space: what random architectures are drawn from, where it has a limit that the supernet's
-        does not have. costs: needed for terms of costs in the reward."""
+        does not have. costs: needed for terms of costs in the reward. ranks: None: one process."""
         self.settings, self.seed = settings, seed
+        self.ranks = ranks or Ranks()
         self.space = space or supernet.space
         self.terms, self.costs = [CostTerm.parse(term) for term in settings.cost_terms], costs
         self.task, self.supernet, self.strategy = task, supernet, strategy
         self.uniform = RandomSearch(self.space, seed=seed)
-        self._named = dict(supernet.named_parameters())
+        self._named, self._buffers = dict(supernet.named_parameters()), list(supernet.buffers())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
-        self.recorder = Recorder.of(supernet, task, self.optimizer, settings.optimizer)
+        self.compute = Compute(settings.compute, supernet)
+        self.recorder: Recorder | None = None
+        if self.ranks.size == 1 and settings.compute.precision != "fp16":  # it sums on one rank, unscaled
+            self.recorder = Recorder.of(supernet, task, self.optimizer, settings.optimizer)
         device = next(supernet.parameters()).device
         if self.recorder is not None and device.type == "cuda" and isinstance(strategy, Reinforce):
             strategy.on(device)
@@ -168,18 +183,21 @@ class Search:
         rate *= self.task.rate_scale(self.epoch, self.step)
         losses = self._gradients(archs, batch, (self.seed, "shared", self.epoch, self.step))
         used = list(dict.fromkeys(p for arch in archs for p in self.supernet.parameters_of(arch)))
-        skipped: Literal["loss", "gradient"] | None = None
+        skipped: Literal["loss", "gradient", "scale"] | None = None
         if failing := [child for child, loss in enumerate(losses) if self.task.diverged(loss)]:
             skipped = "loss"
             forget_gradients(used)
         else:
+            self.ranks.add_up(used)
             if self.recorder is not None:
                 norm = self.recorder.update(used, rate)
             else:
-                norm = update(self.optimizer, used, rate, self.settings.optimizer.grad_clip)
+                norm = self.compute.update(self.optimizer, used, rate, self.settings.optimizer.grad_clip)
             if not math.isfinite(norm):
-                skipped, failing = "gradient", list(range(M))
-        if skipped:
+                skipped, failing = "scale" if self.compute.may_overflow else "gradient", list(range(M))
+        if skipped == "scale":
+            self.skipped.scale += 1
+        elif skipped:
             self._skip(skipped, failing, archs, losses)
         else:
             self.norms.norms.append(norm)
@@ -197,7 +215,7 @@ class Search:
         skipped, steps = self.skipped, self.task.train_steps
         skipped.reasons[why] += 1
         for child in failing:
-            self.task.forget(child)
+            self._forget(child)
             skipped.architectures.add(archs[child].id)
             skipped.ops.update(self._op_names(archs[child]))
         if skipped.steps > min(steps - 1, max(ALWAYS_MAY_SKIP, self.settings.max_skipped * steps)):
@@ -215,25 +233,53 @@ class Search:
             )
 
     def _gradients(self, archs: list[Architecture], batch: object, key: tuple[object, ...]) -> list[float]:
-        """Adds the mean of the children's gradients (Eq. 1) to the shared weights; returns their
-        losses."""
+        """Adds this rank's share of the mean of the children's gradients (Eq. 1) to the shared
+        weights; returns the losses of all children."""
+        mine = self.ranks.mine(archs)
+        with self.ranks.one_of_buffers(self._buffers):
+            losses = [self._gradient(arch, child, len(archs), batch, key) for child, arch in mine]
+        return self.ranks.gathered(list(map(float, losses)), len(archs))
+
+    def _gradient(self, arch: Architecture, child: int, M: int, batch: object, key: tuple[object, ...]) -> Tensor:
+        """Adds an M-th of a child's gradient to the weights it uses; returns its loss."""
         self.supernet.train()
-        progress = self.epoch / self.settings.epochs
-        losses = []
-        for child, arch in enumerate(archs):
-            with seeded(*key, child):
+        progress, total = self.epoch / self.settings.epochs, torch.zeros(())
+        for part, (share, piece) in enumerate(parts := self.task.cut(batch, self._parts)):
+            place = (child,) if len(parts) == 1 else (child, part)
+            with seeded(*key, *place):
                 if self.recorder is not None:
-                    loss = self.recorder.gradient(arch, batch, progress, 1 / len(archs))
+                    with self.compute.casting():
+                        loss = self.recorder.gradient(arch, piece, progress, share / M)
                 else:
-                    loss = self.task.loss(self.supernet, arch, batch, progress, child)
-                    torch.autograd.backward(loss / len(archs))
-            losses.append(loss.detach())
-        return [float(loss) for loss in losses]
+                    with self.compute.casting():
+                        loss = self.task.loss(self.supernet, arch, piece, progress, child * self._parts + part)
+                    self.compute.backward(loss * share / M)
+            total = loss.detach() if len(parts) == 1 else total.to(loss.device) + share * loss.detach()
+        return total
+
+    @property
+    def _parts(self) -> int:
+        """Returns into how many parts a batch is cut; to the task each is a child of its own."""
+        return self.settings.compute.accumulate
+
+    def _forget(self, child: int) -> None:
+        """Drops what the task remembers of a child."""
+        for part in range(self._parts):
+            self.task.forget(child * self._parts + part)
+
+    def _rewards(self, archs: list[Architecture], batch: object) -> list[float]:
+        """Returns the reward of each on one batch, of which each rank computes a share."""
+        distinct = list(dict.fromkeys(archs))
+        mine = [arch for _, arch in self.ranks.mine(distinct)]
+        with self.compute.casting():
+            rewards = self.task.rewards(self.supernet, mine, batch)
+        scored = dict(zip(distinct, self.ranks.gathered(rewards, len(distinct)), strict=True))
+        return [scored[arch] for arch in archs]
 
     def _controller_step(self) -> Step:
         archs = self.strategy.ask(self.settings.architectures)
         batch = self.task.reward_batch(self.controller_step)
-        rewards = self.task.rewards(self.supernet, archs, batch)
+        rewards = self._rewards(archs, batch)
         if self.terms:
             assert self.costs is not None
             rewards = [rewarded(r, self.costs(arch), self.terms) for r, arch in zip(rewards, archs, strict=True)]
@@ -259,6 +305,7 @@ class Search:
         if wrong := alarms(metrics, self.supernet.space, self.entropy):
             metrics["alarms"] = wrong
         self.entropy = metrics.get("entropy")
+        self.ranks.check("weights and policy", self._learned())
         self.epoch += 1
         self.phase, self.step, self.pending = "shared", 0, []
         self.means, self.ops = Means(), Counter()
@@ -275,12 +322,12 @@ class Search:
         mine = self.strategy.ask(n)
         self.strategy.load(before)
         others = RandomSearch(self.space, seed=seed_of(self.seed, "probe", self.epoch)).ask(n)
-        policy, uniform = [], []
-        for i, pair in enumerate(zip(mine, others, strict=True)):
-            a, b = self.task.rewards(self.supernet, pair, self.task.reward_batch(self.controller_step + i))
-            policy.append(a)
-            uniform.append(b)
-        again = self.task.rewards(self.supernet, others, self.task.reward_batch(self.controller_step + n))
+        pairs = []
+        for i, pair in self.ranks.mine(list(zip(mine, others, strict=True))):
+            with self.compute.casting():
+                pairs.append(self.task.rewards(self.supernet, pair, self.task.reward_batch(self.controller_step + i)))
+        policy, uniform = (self.ranks.gathered([pair[k] for pair in pairs], n) for k in range(2))
+        again = self._rewards(others, self.task.reward_batch(self.controller_step + n))
         return probed(policy, uniform, again)
 
     def _op_names(self, arch: Architecture) -> Iterator[str]:
@@ -310,14 +357,21 @@ class Search:
             "gradient_norms": self.norms.norms,
             "skipped": self.skipped.state(),
             "entropy": self.entropy,
+            **({"compute": scale} if (scale := self.compute.state()) else {}),
         }
+        learned = self._learned()
+        task = State.nested({}, task=self.ranks.whole(self.task.state()))
+        return State({**learned.tensors, **task.tensors}, {**values, **learned.values, **task.values})
+
+    def _learned(self) -> State:
+        """Returns the part of the state that all ranks hold alike: all but what the task remembers
+        of the children that a rank trains."""
         return State.nested(
-            values,
+            {},
             weights=module_state(self.supernet),
             optimizer=State(optimizer_tensors(self.optimizer, self._named, "")),
             strategy=self.strategy.state(),
             uniform=self.uniform.state(),
-            task=self.task.state(),
         )
 
     def load(self, state: State) -> None:
@@ -338,8 +392,13 @@ class Search:
         load_optimizer(self.optimizer, self._named, state.under("optimizer").tensors, "")
         self.strategy.load(state.under("strategy"))
         self.uniform.load(state.under("uniform"))
+        self.compute.load(values.get("compute", {}))
         if "task" in values:  # checkpoints of before tasks remembered anything have none
             self.task.load(state.under("task"))
+        mine = dict(self.ranks.mine(range(self.settings.children)))
+        for child in range(self.settings.children):
+            if child not in mine:  # another rank goes on with it
+                self._forget(child)
 
     # ------------------------------------------------------------------------------------- preview
     def preview(self, children: int = 8, warm: int = 2, seconds: float = 3.0, most: int = 48) -> Cost:
@@ -356,7 +415,7 @@ class Search:
             if i >= warm + children and start - began >= seconds:
                 break
             self.task.train_batch(0, i % self.task.train_steps)
-            self._gradients([arch], batch, (self.seed, "preview"))
+            float(self._gradient(arch, 0, 1, batch, (self.seed, "preview")))
             between = time.perf_counter()
             self.task.reward(self.supernet, arch, reward_batch)
             if i >= warm:
@@ -372,10 +431,10 @@ class Search:
         if self.strategy.learns and self.settings.controller_steps:
             archs, n = asked[:1] * self.settings.architectures, self.settings.architectures
             think = seconds_of_a_tell(self.strategy, archs)
-            think += n * median(reward)
+            think += self.ranks.most(n) * median(reward)
         shared_steps = (self.settings.epochs - self.epoch) * self.task.train_steps
         shared_steps -= self.step if self.phase == "shared" else min(shared_steps, self.task.train_steps)
         controller_steps = sum(self.controller_steps(e) for e in range(self.epoch, self.settings.epochs))
         controller_steps -= self.step if self.phase == "controller" else 0
         mean = sum(train) / len(train)
-        return Cost(shared_steps, controller_steps, self.settings.children * mean, think)
+        return Cost(shared_steps, controller_steps, self.ranks.most(self.settings.children) * mean, think)

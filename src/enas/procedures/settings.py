@@ -12,6 +12,7 @@ from enas.ranges import COUNT, INSIDE, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Rang
 from enas.spaces.costs import CostTerm
 
 TrainOn = Literal["train", "train+validation"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 # of architectures, before they are trained
 Judge = Literal["parameters", "macs", "zico", "expressivity", "shared"]
 LEAST_TRAININGS = 6  # that teach anything
@@ -71,6 +72,25 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
+class ComputeSettings:
+    """How the numbers of a training step are made, and with how much memory."""
+
+    precision: Precision = "tf32"
+    """Precision of training steps and of rewards in a search; weights are always float32.
+    tf32: float32, whose products a GPU rounds to 19 bits; the same as fp32 on a CPU.
+    bf16, fp16: products in 16 bits (autocast); fp16 scales losses."""
+    accumulate: int = 1
+    """Cut each batch into this many parts, one after the other, and make one update of all.
+    The same update within rounding, but batch norm takes the statistics of a part."""
+    checkpoint_activations: bool = False
+    """Keep only the inputs of a network's ops and compute these again in the backward.
+    The same update with less memory, for a second forward; networks of images only."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "compute", accumulate=COUNT)
+
+
+@dataclass(frozen=True)
 class SearchSettings:
     """Length and rhythm of the search."""
 
@@ -99,6 +119,7 @@ class SearchSettings:
     Forms: power (MnasNet), absolute (TuNAS); not in the paper.
     Kinds: parameters, macs, memory, latency."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
 
     def __post_init__(self) -> None:
         for term in self.cost_terms:
@@ -201,6 +222,7 @@ class RetrainSettings:
     rollback_factor: float = 0.5
     """The learning rate is multiplied by this at each of them, for the rest of the training."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
 
     def __post_init__(self) -> None:
         check_ranges(self, "retrain", epochs=COUNT, average_interval=COUNT, rollbacks=NOT_NEGATIVE, rollback_factor=INSIDE)

@@ -179,6 +179,18 @@ class RunFolder:
     def clock(self, event: str, **values: object) -> None:
         self.append("timing", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **values})
 
+    @contextlib.contextmanager
+    def tensorboard(self, epoch: int) -> Iterator[Any]:
+        """Gives a SummaryWriter on the folder `tensorboard`; it hides what a dead process wrote
+        from `epoch` on."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=epoch + 1)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
     # ---------------------------------------------------------------------------------- checkpoint
     def checkpoint(self, state: State) -> None:
         """Writes the logs to disk, then the state with their lengths, whole or not at all."""
@@ -290,6 +302,35 @@ class RunFolder:
             return State(tensors, header.values)
 
 
+class Follower(RunFolder):
+    """The folder of a run as all ranks but the first have it: nothing is written to it."""
+
+    def lock(self, what: str = "") -> None:
+        """Does nothing: the first rank has the lock."""
+
+    def append(self, log: str, record: Values) -> None:
+        """Does nothing, as all below."""
+
+    def append_architecture(self, arch: Architecture, record: Values) -> None: ...
+
+    def packed(self, state: State) -> bytes:
+        return b""
+
+    def keep(self, packed: bytes) -> None: ...
+
+    def roll_back(self) -> None: ...
+
+    @contextlib.contextmanager
+    def tensorboard(self, epoch: int) -> Iterator[Any]:
+        yield _Silent()
+
+
+class _Silent:
+    """In the place of a SummaryWriter."""
+
+    def add_scalar(self, *values: object) -> None: ...
+
+
 def check_new(path: Path) -> None:
     """ValueError where no new run can be made at `path`: it holds one, or the rest of one, or
     cannot be a folder."""
@@ -310,16 +351,3 @@ def check_new(path: Path) -> None:
         raise ValueError(f"a run needs a folder; '{there}' is a file: choose another --out")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ValueError(f"a run needs a folder that can be written to; '{there}' cannot: choose another --out")
-
-
-@contextlib.contextmanager
-def tensorboard(folder: Path, epoch: int) -> Iterator[Any]:
-    """Gives a SummaryWriter on `folder/tensorboard`; it hides what a dead process wrote from
-    `epoch` on."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
-    try:
-        yield writer
-    finally:
-        writer.close()

@@ -2,7 +2,7 @@
 
 Every event is recorded and passed to a listener, such as the progress bar of the command line. A
 checkpoint is written every half minute, at the end, and when time is up or a signal comes. The step
-at hand is always finished first.
+at hand is always finished first. Several ranks agree on all of this after every step.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def drive(
     A new checkpoint replaces the last one only after one more step was made, so that a training
     that diverges goes back to before.
     """
-    last, packed = time.monotonic(), b""
+    last, packed, ranks = time.monotonic(), b"", procedure.ranks
     try:
         with signals() as caught, _saying_how_to_go_on(folder):
-            if not folder.has_checkpoint():
+            if not ranks.told(folder.has_checkpoint):
                 folder.checkpoint(_sound(procedure.state()))
             for event in procedure.run():
                 made = not (isinstance(event, RolledBack) or (isinstance(event, Step) and event.skipped))
@@ -52,12 +52,13 @@ def drive(
                 packed = b""
                 record(event)
                 listen(event)
-                why = caught.why or stop()
+                due = made and time.monotonic() - last >= CHECKPOINT_SECONDS
+                why, due = ranks.agreed(caught.why or stop(), due)
                 if why is not None:
                     folder.checkpoint(_sound(procedure.state()))
                     if not isinstance(event, Finished):
                         return why
-                elif made and time.monotonic() - last >= CHECKPOINT_SECONDS:
+                elif due:
                     packed, last = folder.packed(_sound(procedure.state())), time.monotonic()
             folder.checkpoint(_sound(procedure.state()))
     except Diverged:

@@ -25,13 +25,14 @@ from enas.networks.references.registry import REFERENCES, ReferenceEntry
 from enas.networks.registry import BACKBONES
 from enas.networks.supernet import Supernet
 from enas.plugins import NoSettings, entry_of
+from enas.procedures.ranks import Ranks
 from enas.procedures.search import Search
 from enas.ranges import THREADS, check_name
 from enas.runs.before import upgraded
 from enas.runs.files import blaming
 from enas.runs.folder import RunFolder
 from enas.runs.presets import registry as presets
-from enas.runs.process import machine, prepare, versions
+from enas.runs.process import best_device, machine, prepare, unusable, versions
 from enas.runs.records import Config as Recorded
 from enas.runs.settings import Names, Settings, as_recorded, to_dict
 from enas.runs.values import VERSION
@@ -167,7 +168,7 @@ class Plan:
         threads. None keeps the plan's own. ValueError where one of them cannot be used."""
         if threads is not None and not THREADS.contains(threads):
             raise ValueError(f"--threads is {THREADS.rule}; got {threads}")
-        device = device or self.device
+        device = best_device() if device == "auto" else device or self.device
         if (why := unusable(device)) is not None:
             raise ValueError(f"device '{device}' cannot be used here: {why}")
         plan = self
@@ -320,9 +321,15 @@ class Plan:
             )
         return strategy
 
-    def search(self) -> Search:
+    def shared(self, ranks: Ranks) -> Plan:
+        """Returns the plan with the first rank's number of threads, on which sums depend; RankError
+        where ranks have other settings."""
+        ranks.check("settings", {"seed": self.seed, "names": to_dict(self.names), "settings": to_dict(self.settings)})
+        return dataclasses.replace(self, threads=ranks.told(lambda: self.threads))
+
+    def search(self, ranks: Ranks | None = None) -> Search:
         """Returns the search at its beginning, with its data loaded."""
-        prepare(self.device, self.threads)
+        prepare(self.device, self.threads, self.settings.search.compute.precision)
         task = self.task(self.load_data(), self.settings.task)
         supernet = self.network(self.settings.network, task)
         space = self.limited_space
@@ -330,16 +337,7 @@ class Plan:
         # one that cannot be is said before minutes are spent
         for term in self.settings.search.cost_terms:
             CostTerm.parse(term).applied(1.0, self.cost(space.sample(random.Random(0))))
-        return Search(self.settings.search, task, supernet, self.strategy(space), self.seed, space, costs)
-
-
-def unusable(device: str) -> str | None:
-    """Returns why a device cannot be used here; None where it can."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        return str(error).splitlines()[0]
-    return None
+        return Search(self.settings.search, task, supernet, self.strategy(space), self.seed, space, costs, ranks)
 
 
 def reference_entry(name: str, task: str) -> ReferenceEntry:

@@ -16,6 +16,7 @@ from types import FrameType
 
 import torch
 
+from enas.procedures.ranks import processes
 from enas.state import Record, Values
 
 
@@ -36,16 +37,18 @@ def machine(device: str) -> Record:
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    parts = {"cpu": cpu, "cores": os.cpu_count()}
+    parts: Record = {"cpu": cpu, "cores": os.cpu_count()}
+    parts |= {"ranks": processes()} if processes() > 1 else {}
     return {**parts, "gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else parts
 
 
 def warn_of_differences(recorded: Values, device: str) -> None:
     """Warns in one line where a run goes on elsewhere than it began: sums depend on the versions,
     the device and the processor, so that its figures may differ in their last digits."""
-    here = {**versions(), "processor": machine(device).get("cpu"), "device": device}
-    there = {**recorded.get("versions", {}), "processor": recorded.get("machine", {}).get("cpu")}
-    there["device"] = recorded.get("device", device)
+    here = {**versions(), "processor": machine(device).get("cpu"), "device": device, "ranks": processes()}
+    machine_there = recorded.get("machine", {})
+    there = {**recorded.get("versions", {}), "processor": machine_there.get("cpu")}
+    there |= {"device": recorded.get("device", device), "ranks": machine_there.get("ranks", 1)}
     both = [(name, was, here.get(name)) for name, was in there.items() if was]
     changed = [f"{name} {was} there, {now} here" for name, was, now in both if now not in (None, was)]
     if changed:
@@ -67,18 +70,40 @@ def begin_worker() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def prepare(device: str, threads: int) -> None:
-    """Sets the number of CPU threads before a procedure. On a GPU, products round to 19 bits
-    (tf32), as torch's convolutions do by default; `NVIDIA_TF32_OVERRIDE=0` in the environment
-    forbids it."""
+def prepare(device: str, threads: int, precision: str = "tf32") -> None:
+    """Sets the number of CPU threads before a procedure. On a GPU, products of float32 round to 19
+    bits (tf32), as torch's convolutions do by default, unless `precision` is fp32."""
     torch.set_num_threads(threads)
     if device.startswith("cuda"):
-        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
 
 
 def cores() -> int:
-    """Returns the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns the number of CPU cores that this process may use: its share, where torchrun started
+    several on this machine."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def best_device() -> str:
+    """Returns what there is to compute on: a GPU of CUDA, one of Apple's (MPS), or the CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def unusable(device: str) -> str | None:
+    """Returns why a device cannot be used here; None where it can. Of several ranks on GPUs, each
+    takes one of its own."""
+    try:
+        if processes() > 1 and device.startswith("cuda"):
+            if device != "cuda":
+                return f"it is one device, and {processes()} ranks take one each: name it without a number"
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        return str(error).splitlines()[0]
+    return None
 
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM sends the last one where asked to

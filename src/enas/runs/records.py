@@ -80,7 +80,7 @@ class Tick(Value):
     """A line of the clock, timing.jsonl."""
 
     BESIDE: ClassVar[frozenset[str]] = frozenset(
-        ("epoch", "phase", "step", "seconds", "threads", "estimated_seconds", "factor")
+        ("epoch", "phase", "step", "seconds", "threads", "ranks", "estimated_seconds", "factor", "sent_bytes")
     )
 
     event: str

@@ -5,33 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 
 from enas.procedures.events import Begun
-from enas.runs.folder import RunFolder
+from enas.procedures.ranks import joined
+from enas.runs.folder import Follower, RunFolder
 from enas.runs.loop import Listener, after, silent
 from enas.runs.plan import Plan
 from enas.runs.process import warn_of_differences
 from enas.runs.retrain import run_retrain
-from enas.runs.search import run_search
+from enas.runs.search import run_search, shares
 from enas.spaces.architecture import model_from_dict
 
 
 def resume(run: str | Path, *, max_seconds: float | None = None, listen: Listener = silent) -> Path:
-    """Continues a search or a training from its last checkpoint, as if it had never stopped."""
-    path = Path(run)
-    with RunFolder.open(path) as folder:
+    """Continues a search or a training from its last checkpoint, as if it had never stopped; on
+    another number of ranks too, which a warning says."""
+    path, stop = Path(run), after(max_seconds)
+    plan = Plan.recorded(RunFolder.open(path))
+    with joined(plan.device) as ranks, RunFolder.open(path) as opened:
+        folder = opened if ranks.first else Follower(path, opened.config)
         folder.lock()
-        plan = Plan.recorded(folder)
+        plan = plan.shared(ranks)
         if folder.config["command"] == "table":
             raise ValueError(f"'{path}' is the work of `enas table build`: the same command goes on with it")
+        warn_of_differences(folder.config, plan.device)
         if folder.config["command"] == "retrain":
             arch = model_from_dict(folder.config["architecture"])
-            run_retrain(folder, plan, arch, folder.config["train_seed"], listen, after(max_seconds))
+            run_retrain(folder, plan, arch, folder.config["train_seed"], listen, stop, ranks)
             return path
-        warn_of_differences(folder.config, plan.device)
-        procedure = plan.search()
-        state = folder.restore()
+        procedure = plan.search(ranks)
+        state = ranks.told(folder.restore)
         if state is not None:
             folder.put(state, procedure)
-        folder.clock("resume", epoch=procedure.epoch, phase=procedure.phase, step=procedure.step)
-        listen(Begun(path, procedure.preview(), procedure.epoch, procedure.task.about))
-        run_search(folder, procedure, listen, after(max_seconds))
+        at = {"epoch": procedure.epoch, "phase": procedure.phase, "step": procedure.step}
+        folder.clock("resume", ranks=ranks.size, **at)
+        listen(Begun(path, procedure.preview(), procedure.epoch, procedure.task.about, shares(procedure)))
+        run_search(folder, procedure, listen, stop)
     return path

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from enas.procedures.events import Begun, Done, Finished, RolledBack, Stopped, TrainEpochEnd
+from enas.procedures.ranks import Ranks, joined
 from enas.procedures.retrain import Retrain
 from enas.procedures.settings import RetrainSettings
 from enas.runs.architectures import architecture_of, best_of, is_run
-from enas.runs.folder import RunFolder
+from enas.runs.folder import Follower, RunFolder
 from enas.runs.loop import Listener, after, drive, never, silent
 from enas.runs.models import reference_for
 from enas.runs.plan import Plan
@@ -52,8 +53,16 @@ def retrain(
     """
     if isinstance(arch, Architecture):
         plan.space.check(arch)
-    path = Path(out)
-    config = plan.to_dict("retrain", train_seed=seed, architecture=arch.to_dict())
+    with joined(plan.device) as ranks:
+        plan = plan.shared(ranks)
+        config = plan.to_dict("retrain", train_seed=seed, architecture=arch.to_dict())
+        with _folder(Path(out), config, plan, arch, seed) if ranks.first else Follower(Path(out), config) as folder:
+            folder.lock()
+            return run_retrain(folder, plan, arch, seed, listen, stop, ranks)
+
+
+def _folder(path: Path, config: Record, plan: Plan, arch: Architecture | Reference, seed: int) -> RunFolder:
+    """Returns the folder of a training, new or there already."""
     if (path / "config.json").exists():
         folder = RunFolder.open(path)
         there = Plan.of(folder.config, path / "config.json")
@@ -64,11 +73,8 @@ def retrain(
             model_from_dict(folder.config["architecture"]),
         ) != (plan.settings.retrain, plan.settings.data, seed, arch):
             raise ValueError(f"'{path}' holds a training with other settings: choose another --out")
-    else:
-        folder = RunFolder.create(path, config)
-    with folder:
-        folder.lock()
-        return run_retrain(folder, plan, arch, seed, listen, stop)
+        return folder
+    return RunFolder.create(path, config)
 
 
 def run_retrain(
@@ -78,22 +84,23 @@ def run_retrain(
     seed: int,
     listen: Listener,
     stop: Callable[[], str | None],
+    ranks: Ranks,
 ) -> dict[str, float] | None:
-    if (done := Result.find(folder.path)) is not None:
+    if (done := ranks.told(lambda: Result.find(folder.path))) is not None:
         listen(Done(folder.path, done.to_json()))
         return done.metrics
-    prepare(plan.device, plan.threads)
     settings = plan.settings.retrain
+    prepare(plan.device, plan.threads, settings.compute.precision)
     train_seed = seed_of(plan.seed, "retrain", seed)
     data = plan.load_data()
     task = dataclasses.replace(plan, seed=train_seed).task(data, settings.task, settings.train_on)
     model: Any = plan.model(settings.network, task, arch, train_seed)
-    procedure = Retrain(settings, task, model, train_seed)
-    state = folder.restore()
+    procedure = Retrain(settings, task, model, train_seed, ranks)
+    state = ranks.told(folder.restore)
     if state is not None:
         folder.put(state, procedure)
-    folder.clock("begin", epoch=procedure.epoch, step=procedure.step, threads=plan.threads)
-    listen(Begun(folder.path, resumed_at=procedure.epoch, data=task.about))
+    folder.clock("begin", epoch=procedure.epoch, step=procedure.step, threads=plan.threads, ranks=ranks.size)
+    listen(Begun(folder.path, resumed_at=procedure.epoch, data=task.about, ranks=_shares(plan, ranks)))
     finished: dict[str, float] = {}
 
     def record(event: object) -> None:
@@ -110,9 +117,20 @@ def run_retrain(
     if why:
         listen(Stopped(folder.path, why))
         return None
-    Result.from_json(finished).write(folder.path)
+    if ranks.first:
+        Result.from_json(finished).write(folder.path)
     listen(Done(folder.path, finished))
     return finished
+
+
+def _shares(plan: Plan, ranks: Ranks) -> str:
+    """Returns how ranks share out a training; "" for one process."""
+    if ranks.size == 1:
+        return ""
+    size = getattr(plan.settings.retrain.task, "batch_size", 0)
+    each = f"the {size} examples of a batch, {ranks.most(size)} at most each" if size else "each batch"
+    rate = plan.settings.retrain.optimizer.learning_rate
+    return f"{ranks.size} ranks share out {each}; batch and rate ({rate:g}) are the recipe's; batch norm takes each share's"
 
 
 # ------------------------------------------------------------------------------- by what names it
@@ -195,9 +213,14 @@ def retrain_best(
 
 
 def _best(plan: Plan, run: Path, top: int, seed: int, stop: Callable[[], str | None], listen: Listener) -> list[Row] | None:
-    with RunFolder.open(run) as folder:
-        folder.lock("retrain")
-        return _best_locked(plan, run, top, seed, stop, listen)
+    with joined(plan.device) as ranks, RunFolder.open(run) as folder:
+        if ranks.first:
+            folder.lock("retrain")
+        rows = _best_locked(plan, run, top, seed, stop, listen)
+        if rows is not None and ranks.first:
+            trainings = tuple(Training.from_json(row) for row in rows)
+            Retrained(plan.settings.retrain.train_on, trainings[0].id, trainings).write(run)
+        return rows
 
 
 def _best_locked(
@@ -217,8 +240,6 @@ def _best_locked(
         rows.append({"rank": rank, "id": arch.id, "folder": str(folder.relative_to(run)), **metrics})
     if top > 1:
         rows.sort(key=lambda row: plan.metric.cost(row[f"validation_{plan.metric.name}"]))
-    trainings = tuple(Training.from_json(row) for row in rows)
-    Retrained(plan.settings.retrain.train_on, trainings[0].id, trainings).write(run)
     return rows
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from enas.procedures.events import Begun, Done, EpochEnd, Step, Stopped
+from enas.procedures.ranks import joined
 from enas.procedures.search import Search
 from enas.runs.files import read_json
-from enas.runs.folder import RunFolder, check_new, tensorboard
+from enas.runs.folder import Follower, RunFolder, check_new
 from enas.runs.loop import Listener, after, drive, silent
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan, preset_plan, problem_plan
@@ -73,25 +74,39 @@ def search_plan(
         if out is not None
         else Path("runs") / f"{plan.preset}-{plan.recipe}".replace(":", "-") / f"seed{plan.seed}"
     )
-    check_new(path)  # before minutes are spent on the data
-    procedure = plan.search()
-    cost = procedure.preview()
-    with RunFolder.create(path, plan.to_dict("search")) as folder:
-        folder.lock()
-        folder.clock("begin", threads=plan.threads, estimated_seconds=round(cost.seconds, 1))
-        listen(Begun(path, cost, data=procedure.task.about))
-        run_search(folder, procedure, listen, after(max_seconds))
+    stop = after(max_seconds)
+    with joined(plan.device) as ranks:
+        if ranks.first:
+            check_new(path)  # before minutes are spent on the data
+        plan = plan.shared(ranks)
+        procedure = plan.search(ranks)
+        cost = procedure.preview()
+        config = plan.to_dict("search")
+        with RunFolder.create(path, config) if ranks.first else Follower(path, config) as folder:
+            folder.lock()
+            folder.clock("begin", threads=plan.threads, ranks=ranks.size, estimated_seconds=round(cost.seconds, 1))
+            listen(Begun(path, cost, data=procedure.task.about, ranks=shares(procedure)))
+            run_search(folder, procedure, listen, stop)
     return path
+
+
+def shares(procedure: Search) -> str:
+    """Returns how ranks share out a search; "" for one process."""
+    n, children, rewards = procedure.ranks.size, procedure.settings.children, procedure.settings.architectures
+    if n == 1:
+        return ""
+    text = f"{n} ranks share out the children of a step ({children}) and the rewards of a controller step ({rewards})"
+    return text if children >= n else f"{text}; --search.children {n} would give each rank one child"
 
 
 def run_search(folder: RunFolder, procedure: Search, listen: Listener, stop: Callable[[], str | None]) -> None:
     """Runs a search to its end, or until `stop`, and keeps its logs."""
-    began = time.perf_counter()
+    began, sent = time.perf_counter(), 0  # bytes
 
-    with tensorboard(folder.path, procedure.epoch) as writer:
+    with folder.tensorboard(procedure.epoch) as writer:
 
         def record(event: object) -> None:
-            nonlocal began
+            nonlocal began, sent
             if isinstance(event, Step):
                 for child, (arch, value) in enumerate(zip(event.archs, event.values, strict=True)):
                     where = {"phase": event.phase, "epoch": event.epoch + 1, "step": event.step, "child": child}
@@ -100,8 +115,10 @@ def run_search(folder: RunFolder, procedure: Search, listen: Listener, stop: Cal
                     folder.append_architecture(arch, {**where, "loss" if event.phase == "shared" else "reward": figure})
             elif isinstance(event, EpochEnd):
                 folder.append("metrics", event.metrics)
-                folder.clock("epoch", epoch=event.epoch, seconds=round(time.perf_counter() - began, 3))
-                began = time.perf_counter()
+                seconds, ranks = round(time.perf_counter() - began, 3), procedure.ranks
+                more = {"sent_bytes": ranks.sent - sent} if ranks.size > 1 else {}
+                folder.clock("epoch", epoch=event.epoch, seconds=seconds, **more)
+                began, sent = time.perf_counter(), ranks.sent
                 for name, value in event.metrics.items():
                     if isinstance(value, float):
                         writer.add_scalar(f"search/{name}", value, event.epoch)

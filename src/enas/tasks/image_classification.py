@@ -23,10 +23,10 @@ from enas.data.images import ImageData
 from enas.data.parts import PARTS, Part
 from enas.networks.supernet import Outputs
 from enas.spaces.architecture import Architecture
-from enas.state import seed_of
+from enas.state import exact, seed_of
 from enas.tasks.metrics import METRICS
 from enas.tasks.settings import ImageClassificationSettings
-from enas.tasks.task import Model, Task
+from enas.tasks.task import Model, Task, sizes
 
 
 class Batch(NamedTuple):
@@ -119,6 +119,13 @@ class ImageClassification(Task):
         main, aux = (F.cross_entropy(logits, batch.y, self._weights, label_smoothing=smoothing) for logits in out)
         return main + model.aux_weight * aux
 
+    def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+        """Returns some images at a time; a part weighs as much as its images do in the loss."""
+        lengths = sizes(len(batch.y), k)
+        pieces = [Batch(x, y) for x, y in zip(batch.x.split(lengths), batch.y.split(lengths), strict=True)]
+        weights = [float(len(y) if self._weights is None else self._weights[y].sum()) for _, y in pieces]
+        return [(weight / sum(weights), piece) for weight, piece in zip(weights, pieces, strict=True)]
+
     def diverged(self, loss: float) -> bool:
         """Returns whether a loss is not finite, or above ten times log(classes), the loss of
         knowing nothing. A child whose weights were trained with other children starts above
@@ -170,11 +177,11 @@ class ImageClassification(Task):
         """Returns accuracy (0 to 1), loss (nats) and reward over a part, in evaluation mode."""
         model.eval()
         hits = torch.zeros((), dtype=torch.long, device=self.device)
-        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        loss = torch.zeros((), dtype=torch.float64)
         for x, y in self._whole(part):
             logits = model(x, arch)
             hits += (logits.argmax(1) == y).sum()
-            loss += F.cross_entropy(logits, y, reduction="sum")
+            loss = loss + exact(F.cross_entropy(logits, y, reduction="sum"))
         return self._figures(int(hits) / self.size(part), float(loss) / self.size(part))
 
     def _figures(self, accuracy: float, mean_loss: float) -> dict[str, float]:
@@ -201,14 +208,14 @@ class ImageClassification(Task):
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
         """Returns (n, classes), float64. Leaves the model in evaluation mode."""
         model.eval()
-        return torch.cat([model(x, arch).double().softmax(1) for x, _ in self._whole(part)])
+        return torch.cat([exact(model(x, arch)).softmax(1) for x, _ in self._whole(part)])
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
         """Returns the figures of `evaluate`, from probabilities (n, classes)."""
         labels = self._parts[part].y
-        probabilities = probabilities.to(labels.device)
+        labels = labels.to(probabilities.device)
         loss = -probabilities.gather(1, labels[:, None]).clamp(min=1e-300).log().mean()
-        return self._figures(float((probabilities.argmax(1) == labels).double().mean()), float(loss))
+        return self._figures(float(exact(probabilities.argmax(1) == labels).mean()), float(loss))
 
     def _permutation(self, part: Part, turn: int) -> Tensor:
         key = (part, turn)

@@ -29,10 +29,10 @@ from enas.data.parts import PARTS, Part
 from enas.data.text import TextData
 from enas.networks.softmax import TiedSoftmax
 from enas.spaces.architecture import Architecture
-from enas.state import State, seed_of
+from enas.state import State, exact, seed_of
 from enas.tasks.metrics import METRICS
 from enas.tasks.settings import LanguageModelSettings
-from enas.tasks.task import Model, Task
+from enas.tasks.task import Model, Task, sizes
 
 IGNORED = -100  # marks targets that do not count
 SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05  # random lengths (Merity et al. 2018)
@@ -175,6 +175,13 @@ class LanguageModel(Task):
             loss = loss + s.temporal_penalty * (outputs_TBH[1:] - outputs_TBH[:-1]).pow(2).mean()
         return loss
 
+    def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+        """Returns some streams at a time; each part is a child of its own to `loss`."""
+        B = batch.x.shape[1]
+        lengths = sizes(B, k)
+        pieces = zip(batch.x.split(lengths, 1), batch.y.split(lengths, 1), strict=True)
+        return [(x.shape[1] / B, Batch(x.contiguous(), y.contiguous(), batch.first)) for x, y in pieces]
+
     def diverged(self, loss: float) -> bool:
         """Returns whether a loss is not finite, or above 3 log V, thrice that of knowing
         nothing."""
@@ -219,10 +226,10 @@ class LanguageModel(Task):
     @torch.no_grad()
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
         """Returns perplexity, loss (nats per token) and reward over a part, in evaluation mode."""
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        total = torch.zeros((), dtype=torch.float64)
         B = self.settings.test_batch if part == "test" else self.settings.eval_batch
         for losses, _ in self._read(model, arch, part, B):
-            total += losses.double().sum()
+            total = total + exact(losses).sum()
         return self._figures(float(total) / self.size(part))
 
     def _figures(self, loss: float) -> dict[str, float]:
@@ -243,7 +250,7 @@ class LanguageModel(Task):
         of the test part: batch norm with statistics of a single stream would leave nothing of a
         cell. Leaves the model in evaluation mode."""
         read = self._read(model, arch, part, self.settings.eval_batch)
-        return torch.cat([losses[y.flatten() != IGNORED] for losses, y in read]).double().neg().exp()
+        return exact(torch.cat([losses[y.flatten() != IGNORED] for losses, y in read])).neg().exp()
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
         """Returns the figures of `evaluate`, from probabilities of the right tokens (n,)."""

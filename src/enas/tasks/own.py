@@ -28,7 +28,7 @@ from enas.spaces.architecture import Architecture
 from enas.tasks.metrics import METRICS
 from enas.tasks.problem import Problem
 from enas.tasks.settings import OwnDataSettings, OwnTaskSettings
-from enas.tasks.task import Batch, Model, Task
+from enas.tasks.task import Batch, Model, Task, sizes
 
 Source = tuple[Examples, Sequence[int]]  # examples, and which of them
 MOST_CHOICES = 4  # of an architecture, that an error names
@@ -149,6 +149,13 @@ class Own(Task):
 
         return call
 
+    def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+        """Returns some examples at a time; a part weighs as many as it holds, as in a loss that is
+        a mean over examples. ValueError where a batch is not made of tensors."""
+        n = _length(batch)
+        lengths = sizes(n, k)
+        return [(length / n, piece) for length, piece in zip(lengths, _cut(batch, lengths), strict=True)]
+
     # ------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
         """Returns the validation minibatch of controller step `step`, counted over the search."""
@@ -249,6 +256,31 @@ def _to(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Mapping):
         return {key: _to(value, device) for key, value in batch.items()}
     return tuple(_to(value, device) for value in batch) if isinstance(batch, list | tuple) else batch
+
+
+def _length(batch: Any) -> int:
+    """Returns the number of examples of a batch, as its first tensor says; 1 where it has none."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.dim() else 1
+    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
+    return next((n for n in map(_length, values) if n > 1), 1)
+
+
+def _cut(batch: Any, lengths: list[int]) -> list[Any]:
+    """Returns a batch in parts of these sizes."""
+    if len(lengths) == 1:
+        return [batch]
+    if isinstance(batch, Mapping):
+        pieces = {key: _cut(value, lengths) for key, value in batch.items()}
+        return [{key: pieces[key][i] for key in pieces} for i in range(len(lengths))]
+    if isinstance(batch, list | tuple):
+        return list(zip(*(_cut(value, lengths) for value in batch), strict=True))
+    if not isinstance(batch, Tensor) or not batch.dim() or len(batch) != sum(lengths):
+        what = f"a tensor of shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
+        raise ValueError(
+            f"a batch of {sum(lengths)} examples that is cut into parts holds tensors of as many rows; got {what}"
+        )
+    return list(batch.split(lengths))
 
 
 class OwnData:

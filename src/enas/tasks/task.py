@@ -18,6 +18,13 @@ Model = Any  # a supernet or a reference model; its task knows what a call retur
 Batch = Any  # each task has its own
 
 
+def sizes(n: int, k: int) -> list[int]:
+    """Returns the sizes of at most `k` parts of `n` examples, as equal as can be: batch norm needs
+    two examples or more."""
+    k = max(1, min(k, n // 2))
+    return [n // k + (i < n % k) for i in range(k)]
+
+
 class Task(Protocol):
     """Batches, loss, metric and reward. A batch is a function of where it is asked for.
 
@@ -83,6 +90,13 @@ class Task(Protocol):
         """Returns the figures of `evaluate`, from probabilities."""
 
     # ------------------------------------------------- what most tasks need not say anything about
+    def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+        """Returns a training batch cut into at most `k` parts of two examples or more, each with
+        its weight in the mean loss; the whole batch where `k` is 1."""
+        if k == 1:
+            return [(1.0, batch)]
+        raise ValueError(f"{type(self).__name__} does not cut batches into parts: write `cut(batch, k)`, or leave k at 1")
+
     def rate_scale(self, epoch: int, step: int) -> float:
         """Returns a factor of the learning rate of a step."""
         return 1.0
