@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from enas.cli.commands import Maybe, asks_for_help, command, parse, seconds, with_settings
+from enas.cli.commands import JobsFlags, Maybe, asks_for_help, command, jobs_of, parse, seconds, with_settings
 from enas.grading.asked import Wanted
 
 if TYPE_CHECKING:
@@ -18,14 +19,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareFlags(Wanted):
+class CompareFlags(Wanted, JobsFlags):
     run: Positional[Path]
     """Run folder of a search, after `enas derive`."""
     settings: Annotated[Any, arg(name="retrain")]
     epochs: Maybe[int] = None
     """Short for --retrain.epochs."""
-    workers: Maybe[int] = None
-    """Trainings side by side (default: as many as the cores allow; on a GPU one)."""
     max_time: Maybe[str] = None
     """Stop in good order after this time; the same command goes on."""
 
@@ -48,6 +47,8 @@ def compare(args: list[str]) -> int:
     from enas.runs.presets import registry as presets
     from enas.runs.settings import retrain_types_of
 
+    # the flag's earlier name
+    args = [re.sub("^--workers(?==|$)", "--jobs", word) for word in args]
     run = OpenedRun.at(args[0]) if args and not args[0].startswith("-") else None
     if run is None and not asks_for_help(args):
         raise ValueError("name the run to compare: enas compare RUN; see `enas compare --help`")
@@ -57,7 +58,7 @@ def compare(args: list[str]) -> int:
     assert run is not None
     recipe = flags.settings if flags.epochs is None else dataclasses.replace(flags.settings, epochs=flags.epochs)
     with Display() as display:
-        verdict = compare_opened(run, flags, recipe, flags.workers, seconds(flags.max_time), display)
+        verdict = compare_opened(run, flags, recipe, jobs_of(flags), seconds(flags.max_time), display)
     if verdict is not None:
         print(*summary(Compared.read(run.path)), sep="\n")
     return display.status

@@ -30,6 +30,7 @@ from enas.grading.verdict import Verdict, drawn_for, verdict
 from enas.procedures.events import Diverged, Done, Stopped
 from enas.procedures.statistics import Ranking
 from enas.runs.compared import Compared, Disabled, StudyResult
+from enas.runs.jobs import Jobs
 from enas.runs.loop import Listener, silent
 from enas.runs.models import reference_for
 from enas.runs.records import learned
@@ -166,18 +167,18 @@ def compare_opened(
     run: OpenedRun,
     wanted: Wanted,
     settings: Any = None,
-    workers: int | None = None,
+    jobs: Jobs = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> Verdict | None:
     """Does what `compare` does, of a run that is open."""
     with run.folder:
         run.folder.lock("compare")
-        return _compare_locked(run, wanted, settings, workers, max_seconds, listen)
+        return _compare_locked(run, wanted, settings, jobs, max_seconds, listen)
 
 
 def _compare_locked(
-    run: OpenedRun, wanted: Wanted, settings: Any, workers: int | None, max_seconds: float | None, listen: Listener
+    run: OpenedRun, wanted: Wanted, settings: Any, jobs: Jobs, max_seconds: float | None, listen: Listener
 ) -> Verdict | None:
     best, plan = Best.read(run.path), run.plan
     wanted = wanted.completed(plan.learns, plan.space.name in STUDIES)
@@ -190,7 +191,7 @@ def _compare_locked(
         raise ValueError(f"the paper has local-optimum studies of {spaces}; for '{plan.space.name}' there is single")
     if wanted.sharing and not plan.learns:
         raise ValueError(f"'{run.path}' is a search with random children itself: sharing would repeat it")
-    trainings = Trainings(run, best, plan, workers, max_seconds, listen)
+    trainings = Trainings(run, best, plan, jobs, max_seconds, listen)
     comparison = Comparison(trainings, wanted)
     try:
         comparison.train_derived_and_random()
@@ -214,6 +215,7 @@ def compare(
     run: str | Path,
     *,
     settings: Any = None,
+    jobs: Jobs = None,
     workers: int | None = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
@@ -222,8 +224,9 @@ def compare(
     """Says what a search was worth: trains the derived architecture over `seeds` and `cells` random
     ones over `cell_seeds` from scratch, by one recipe, and what else is asked for (`Wanted` lists
     it). Writes `compare.json`. `settings`: another recipe than the run's own for all of them.
+    `jobs`: how many side by side, or where, as --jobs; `workers` is its earlier name.
 
     Returns None where it was stopped before the verdict: call it again, nothing is done twice.
     ValueError where less is asked for than a verdict needs."""
     asked = Wanted(**{**wanted, "references": tuple(wanted.get("references", ()))})
-    return compare_opened(OpenedRun.at(run), asked, settings, workers, max_seconds, listen)
+    return compare_opened(OpenedRun.at(run), asked, settings, jobs or workers, max_seconds, listen)

@@ -118,14 +118,14 @@ def held(folder: Path, what: str = "") -> Held:
             if lease is None or (lease.get("machine") == mine["machine"] and not is_locked):
                 if not is_locked:
                     raise Taken(others)
-                continue  # its owner has ended, or another one was faster
+                continue  # another one was faster
             first = lease if first is None else first
             waited = time.monotonic() - began
             if lease != first:
                 raise Taken(f"{others}: {_who(lease)}")
             if is_locked and (lease.get("machine") == mine["machine"] or waited >= LEASE):
                 _removed(path, lease)
-            elif waited >= 3 * LEASE:  # a server of files keeps the locks of dead machines for a while
+            elif waited >= 3 * LEASE:  # servers of files keep the locks of the dead for a while
                 raise Taken(f"{others}: {_who(lease)}")
             else:
                 if waited < POLL:

@@ -6,21 +6,22 @@ killed finds it there. Trainings give the same figures however many there are si
 
 from __future__ import annotations
 
+import functools
 import json
-import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from enas import plugins
-from enas.networks.kernels import keep_memory
 from enas.procedures.halving import ShortTraining, trained
 from enas.procedures.taught import Outcome, Short
 from enas.runs.files import open_to_append, stamped, stamped_lines, write_atomically
+from enas.runs.jobs import Engine, Jobs, engine_of
+from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
-from enas.runs.process import begin_worker, prepare
+from enas.runs.process import prepare
 from enas.state import Record, seed_of
 from enas.tasks.task import Task
 
@@ -38,11 +39,11 @@ def short_training(plan: Plan, task: Task, seed: int = 0) -> ShortTraining:
 
 
 class ShortTrainings:
-    """Trains what it is given, unless the journal has it. Use it as a context: it ends its
-    processes."""
+    """Trains what it is given, unless the journal has it, as `jobs` asks; 1: in this process. Use
+    it as a context: it ends its jobs."""
 
-    def __init__(self, plan: Plan, folder: Path, task: Task, workers: int = 1):
-        self.plan, self.task, self.workers = plan, task, workers
+    def __init__(self, plan: Plan, folder: Path, task: Task, jobs: Jobs = 1, listen: Listener = silent):
+        self.plan, self.task, self.jobs, self.listen = plan, task, jobs, listen
         self.file = folder / FILE
         # What a figure depends on, beside the architecture.
         self.recipe = f"{seed_of(plan.settings.retrain, plan.settings.data, plan.settings.task, plan.seed):016x}"
@@ -53,14 +54,14 @@ class ShortTrainings:
         self.known = {(line["id"], line["steps"], line["seed"]): line for line in lines if line["recipe"] == self.recipe}
         # processor time of trainings made before or by others
         self.began, self.elsewhere = time.process_time(), 0.0
-        self._pool: ProcessPoolExecutor | None = None
+        self._engine: Engine | None = None
+        self._ends = ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        self._ends.__exit__(*error)  # type: ignore[arg-type]
 
     def spent(self) -> float:
         """Returns the processor time since the beginning in seconds, that of all trainings
@@ -78,7 +79,7 @@ class ShortTrainings:
                 line = {"id": short.arch.id, "steps": short.steps, "seed": short.seed, "recipe": self.recipe}
                 line |= {"reward": outcome.reward, "seconds": round(outcome.seconds, 3)}
                 self._write(line)
-                self.elsewhere += outcome.seconds if self._pool is not None else 0.0
+                self.elsewhere += outcome.seconds if self._engine is not None else 0.0
             else:
                 self.elsewhere += line["seconds"]
             yield Outcome(line["reward"], line["seconds"])
@@ -92,13 +93,18 @@ class ShortTrainings:
         self.known[line["id"], line["steps"], line["seed"]] = line
 
     def _made(self, wanted: Sequence[Short]) -> Iterator[Outcome]:
-        if self.workers == 1:
+        if self.jobs == 1:
             return (outcome(self.plan, self.task, short) for short in wanted)
-        if self._pool is None and wanted:
-            context = multiprocessing.get_context("spawn")
-            config = self.plan.to_dict("search")
-            self._pool = ProcessPoolExecutor(self.workers, context, initializer=_worker, initargs=(config,))
-        return self._pool.map(_trained, wanted) if self._pool is not None else iter(())
+        if self._engine is None and wanted:
+            self._engine = self._ends.enter_context(engine_of(self.plan, self.jobs, self.listen))
+        return self._side_by_side(self._engine, wanted) if self._engine is not None else iter(())
+
+    def _side_by_side(self, engine: Engine, wanted: Sequence[Short]) -> Iterator[Outcome]:
+        config = json.dumps(self.plan.to_dict("search"))
+        for job in [engine.start(_trained, config, short) for short in wanted]:
+            if (reached := job.result()) is None:
+                raise ValueError("short trainings were stopped on the cluster: the same command goes on")
+            yield reached
 
 
 def outcome(plan: Plan, task: Task, short: Short) -> Outcome:
@@ -108,19 +114,15 @@ def outcome(plan: Plan, task: Task, short: Short) -> Outcome:
     return Outcome(reward, time.process_time() - began)
 
 
-_here: Any = None  # in a worker: the plan and its task
-
-
-def _worker(config: Record) -> None:
-    global _here
-    begin_worker()
-    keep_memory()
-    plugins.trust(*plugins.dotted(config))  # it runs in the parent too
-    plan = Plan.of(config)
+@functools.lru_cache(1)
+def _planned(config: str) -> tuple[Plan, Task]:
+    """Returns the plan and its task, which a worker makes once."""
+    record = json.loads(config)
+    plugins.trust(*plugins.dotted(record))  # it runs in the parent too
+    plan = Plan.of(record)
     prepare(plan.device, plan.threads)
-    _here = plan, plan.task(plan.load_data(), plan.settings.task)
+    return plan, plan.task(plan.load_data(), plan.settings.task)
 
 
-def _trained(short: Short) -> Outcome:
-    plan, task = _here
-    return outcome(plan, task, short)
+def _trained(config: str, short: Short) -> Outcome:
+    return outcome(*_planned(config), short)
