@@ -27,6 +27,11 @@ class CompareFlags(Wanted, JobsFlags):
     """Short for --retrain.epochs."""
     max_time: Maybe[str] = None
     """Stop in good order after this time; the same command goes on."""
+    only: Maybe[int] = None
+    """Do only this one of the trainings that are known from the start, by its place from 0;
+    the command without it finds that done."""
+    slurm: bool = False
+    """Print the line that does these trainings as a job array of SLURM, and do nothing."""
 
 
 @command("compare", "train the derived architecture and random ones alike: the verdict")
@@ -34,14 +39,17 @@ def compare(args: list[str]) -> int:
     """What was the search worth? Is its architecture better than random ones, trained alike? Ends
     with a verdict.
 
-    enas compare runs/mine --cells 8 --seeds 4 enas compare runs/mine --references resnet --sharing
-    enas compare runs/mine --all --max-time 8h     (every experiment of paper 3.3, one after the
-    other) enas compare runs/mine --epochs 20             (all of them by another recipe than the
-    run's own: --retrain flags)
+    enas compare runs/mine --cells 8 --seeds 4
+    enas compare runs/mine --references resnet --sharing
+    enas compare runs/mine --all --max-time 8h     (every experiment of paper 3.3 in turn)
+    enas compare runs/mine --epochs 20             (all by another recipe: --retrain flags)
+    enas compare runs/mine --jobs ray              (on a cluster)
+    enas compare runs/mine --slurm                 (prints a job array of its trainings)
     """
     from enas.cli.display import Display
-    from enas.grading.compare import compare_opened
+    from enas.grading.compare import compare_opened, train_only, trainings_of
     from enas.grading.opened import OpenedRun
+    from enas.runs import slurm
     from enas.runs.compared import Compared
     from enas.runs.planning import preset_plan
     from enas.runs.presets import registry as presets
@@ -57,6 +65,16 @@ def compare(args: list[str]) -> int:
     flags = parse(Flags, args, "compare", Flags(run=run.path if run else Path(), settings=plan.settings.retrain))
     assert run is not None
     recipe = flags.settings if flags.epochs is None else dataclasses.replace(flags.settings, epochs=flags.epochs)
+    if flags.slurm:
+        words = slurm.without(args, {"--slurm": 0, "--jobs": 1, "--gpus-per-job": 1})
+        last = len(trainings_of(run, flags, recipe)) - 1
+        line = slurm.array(["compare", *words], "--only", f"0-{last}", plan.threads, plan.device.startswith("cuda"))
+        print(slurm.said(line, ["compare", *words]))
+        return 0
+    if flags.only is not None:
+        with Display() as display:
+            train_only(run, flags, flags.only, recipe, seconds(flags.max_time), display)
+        return display.status
     with Display() as display:
         verdict = compare_opened(run, flags, recipe, jobs_of(flags), seconds(flags.max_time), display)
     if verdict is not None:

@@ -126,7 +126,7 @@ def run_all(
                 elif (result := job.result()) is not None:
                     results[i] = result
                     finished(i, result)
-                elif not is_stopped:
+                elif not (why or error or caught.why):
                     again = engine.start(work, *each[i])
                     places[again] = i
                     waiting.add(again)

@@ -246,6 +246,7 @@ def retrain_best(
     threads: int | None = None,
     jobs: Jobs = None,
     max_seconds: float | None = None,
+    stop: Callable[[], str | None] = never,
     listen: Listener = silent,
 ) -> list[Row] | None:
     """Trains the `top` best derived architectures from scratch, as `jobs` asks, or one after the
@@ -257,7 +258,7 @@ def retrain_best(
     """
     plan = Plan.recorded(RunFolder.open(Path(run))).on(data, device, threads)
     plan = plan if settings is None else plan.with_settings(retrain=settings)
-    return _best(plan, Path(run), top, seed, jobs, after(max_seconds), listen)
+    return _best(plan, Path(run), top, seed, jobs, after(max_seconds, stop), listen)
 
 
 def _best(

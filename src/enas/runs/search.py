@@ -12,7 +12,7 @@ from enas.procedures.events import Begun, Done, EpochEnd, Step, Stopped
 from enas.procedures.search import Search
 from enas.runs.files import read_json
 from enas.runs.folder import RunFolder, check_new, tensorboard
-from enas.runs.loop import Listener, after, drive, silent
+from enas.runs.loop import Listener, after, drive, never, silent
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan, preset_plan, problem_plan
 from enas.runs.presets.registry import PRESETS, is_preset
@@ -62,6 +62,7 @@ def search_plan(
     out: str | Path | None = None,
     epochs: int | None = None,
     max_seconds: float | None = None,
+    stop: Callable[[], str | None] = never,
     listen: Listener = silent,
 ) -> Path:
     """Searches by `plan` and returns the run folder. ValueError for bad input, before anything is
@@ -80,7 +81,7 @@ def search_plan(
         folder.lock()
         folder.clock("begin", threads=plan.threads, estimated_seconds=round(cost.seconds, 1))
         listen(Begun(path, cost, data=procedure.task.about))
-        run_search(folder, procedure, listen, after(max_seconds))
+        run_search(folder, procedure, listen, after(max_seconds, stop))
     return path
 
 
