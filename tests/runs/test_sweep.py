@@ -20,7 +20,7 @@ from enas.runs.sweep import Swept, seeds_of, summed_up
 TINY = (
     "--epochs 1 --search.warmup-epochs 0 --search.controller-steps 1 --search.architectures 2 --search.probes 0 --threads 1"
     " --data.train 40 --data.validation 40 --task.batch-size 20 --task.reward-batch 20 --network.filters 2"
-    " --space.num-nodes 2 --retrain.epochs 1 --retrain.task.batch-size 20 --retrain.network.filters 2 --derive.samples 3"
+    " --space.num-layers 2 --retrain.epochs 1 --retrain.task.batch-size 20 --retrain.network.filters 12 --derive.samples 3"
     " --derive.keep 2 --derive.uniform 2 --derive.finalists 0 --device cpu"
 )
 
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep over two seeds, the second one in a process of its own command."""
     folder = tmp_path_factory.mktemp("sweep")
     for seed in range(2):
-        enas(f"sweep digits-micro --seeds {seed} --out {folder} {TINY}")
+        enas(f"sweep digits-macro --seeds {seed} --out {folder} {TINY}")
     return folder
 
 
@@ -64,7 +64,7 @@ def test_a_sweep_ends_with_a_table_over_seeds(
     folder: Path, nothing_is_done: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of what is done already, which is only read."""
-    enas(f"sweep digits-micro --seeds 0-1 --out {folder} {TINY}")
+    enas(f"sweep digits-macro --seeds 0-1 --out {folder} {TINY}")
     said = " ".join(capsys.readouterr().out.split())
     figures = [sweep.figures_of(folder / f"seed{seed}", "retrain") for seed in (0, 1)]
     assert list(figures[0]) == ["reward", "derived", "validation accuracy", "test accuracy"]
@@ -74,8 +74,9 @@ def test_a_sweep_ends_with_a_table_over_seeds(
     assert f"run folders: {folder}/seed0, {folder}/seed1" in said
 
 
+@pytest.mark.slow
 def test_a_seed_of_a_sweep_is_what_the_commands_give(folder: Path, tmp_path: Path) -> None:
-    enas(f"search digits-micro --seed 1 --out {tmp_path} {TINY}")
+    enas(f"search digits-macro --seed 1 --out {tmp_path} {TINY}")
     enas(f"derive {tmp_path}")
     enas(f"retrain {tmp_path}")
     assert logs(tmp_path) == logs(folder / "seed1")
@@ -85,19 +86,19 @@ def test_a_sweep_that_was_stopped_goes_on(
     folder: Path, tmp_path: Path, in_this_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After a step of the search, in the middle of the derivation, and before the training."""
-    sweep_ = f"sweep digits-micro --out {tmp_path} {TINY} --seeds"
+    sweep_ = f"sweep digits-macro --out {tmp_path} {TINY} --seeds"
     for line in ("1 --max-time 0s", "1 --until search", "1 --max-time 0s", "1 --until derive", "0-1 --jobs 2"):
         assert not (tmp_path / "seed1" / "retrained.json").exists()
         enas(f"{sweep_} {line}")
         assert (tmp_path / "seed1" / "best.json").exists() == ("derive" in line or "jobs" in line)
     assert logs(tmp_path) == logs(folder)
-    assert "stopped" not in capsys.readouterr().out.rpartition("2 seeds")[2]
+    assert "go on with" not in capsys.readouterr().out.rpartition("2 seeds")[2]
 
 
 def test_another_sweep_into_the_same_folder_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(shlex.split(f"sweep digits-micro --seeds 0-1 --out {folder} {TINY} --strategy random")) == 2
+    assert main(shlex.split(f"sweep digits-macro --seeds 0-1 --out {folder} {TINY} --strategy random")) == 2
     assert "seed0' holds a search with other settings" in capsys.readouterr().err
-    assert main(shlex.split(f"sweep digits-micro --seeds 0-1 --seed 3 --out {folder}")) == 2
+    assert main(shlex.split(f"sweep digits-macro --seeds 0-1 --seed 3 --out {folder}")) == 2
     assert "a sweep has many seeds" in capsys.readouterr().err
 
 
@@ -151,7 +152,7 @@ def test_a_sweep_as_a_job_array(
 ) -> None:
     """Its tasks find the folders of the sweep, spaces in a name and all."""
     shutil.copytree(folder, out := tmp_path / "my sweep")
-    enas(f"sweep digits-micro --seeds 0-1 --slurm --out '{out}' {TINY} --jobs 2")
+    enas(f"sweep digits-macro --seeds 0-1 --slurm --out '{out}' {TINY} --jobs 2")
     tasks, gather = tasks_of(capsys.readouterr().out, tmp_path / "bin")
     assert len(tasks) == 2
     for seed, task in enumerate(tasks):
@@ -165,6 +166,7 @@ def test_a_sweep_as_a_job_array(
     assert main(shlex.split(gather)[1:]) == 0
 
 
+@pytest.mark.slow
 def test_a_comparison_as_a_job_array(
     folder: Path,
     tmp_path: Path,
