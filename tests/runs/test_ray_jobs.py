@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -29,10 +30,10 @@ from enas.runs.loop import silent
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan
 from enas.runs.ray_jobs import Cluster, RayJobs, asked
-from enas.runs.results import Result
+from enas.runs.results import Best, Result, Retrained
 from enas.runs.retrain import Job, retrain, retrain_many
 
-THREADS, SEEDS = 1, 3
+THREADS, SEEDS, EPOCHS = 1, 3, 8
 
 
 def plan_of(epochs: int) -> Plan:
@@ -52,7 +53,7 @@ def jobs_in(folder: Path, plan: Plan) -> list[Job]:
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return plan_of(12)
+    return plan_of(EPOCHS)
 
 
 @pytest.fixture(scope="module")
@@ -99,17 +100,15 @@ def begins(folder: Path) -> list[int]:
 def test_a_killed_worker_changes_nothing_and_loses_what_came_after_a_checkpoint(
     ray: Any, plan: Plan, alone: Path, tmp_path: Path
 ) -> None:
-    """The first of three trainings stands at a checkpoint after five epochs. A worker goes on with
+    """The first of three trainings stands at a checkpoint after three epochs. A worker goes on with
     it, and is killed."""
     jobs, ended, killed = jobs_in(tmp_path, plan), list[object](), list[int]()
 
-    def after_five(event: object) -> None:
+    def heard(event: object) -> None:
         ended.extend([event] if isinstance(event, TrainEpochEnd) else [])
 
     first = jobs[0]
-    assert (
-        retrain(plan, first.model, first.folder, listen=after_five, stop=lambda: "so" if len(ended) == 5 else None) is None
-    )
+    assert retrain(plan, first.model, first.folder, listen=heard, stop=lambda: "so" if len(ended) == 3 else None) is None
 
     def kill() -> None:
         lease = first.folder / ".lease"
@@ -128,8 +127,8 @@ def test_a_killed_worker_changes_nothing_and_loses_what_came_after_a_checkpoint(
     assert why is None
     assert results == [Result.find(alone / str(seed)) for seed in range(SEEDS)]
     assert left_by(tmp_path) == left_by(alone)
-    assert begins(first.folder) == [0, 5], "what the killed worker wrote after the checkpoint never was"
-    assert events[-1] == Trained(SEEDS * 12, SEEDS * 12, SEEDS, SEEDS)
+    assert begins(first.folder) == [0, 3], "what the killed worker wrote after the checkpoint never was"
+    assert events[-1] == Trained(SEEDS * EPOCHS, SEEDS * EPOCHS, SEEDS, SEEDS)
 
 
 @pytest.mark.slow
@@ -148,6 +147,46 @@ def test_a_stop_saves_what_is_at_work_and_the_same_command_goes_on(
     results, why = retrain_many(plan, jobs, jobs="ray")
     assert why is None
     assert left_by(tmp_path) == left_by(alone)
+
+
+TINY = (
+    "--epochs 1 --search.warmup-epochs 0 --search.controller-steps 1 --search.architectures 2 --search.probes 0 --threads 1"
+    " --data.train 40 --data.validation 40 --task.batch-size 20 --task.reward-batch 20 --network.filters 2"
+    " --space.num-layers 3 --retrain.epochs 1 --retrain.task.batch-size 20 --retrain.network.filters 4 --device cpu"
+    " --derive.samples 4 --derive.keep 2 --derive.uniform 2 --derive.trainings 6 --derive.rounds 2 --derive.finalists 2"
+    " --derive.finalist-steps 2"
+)
+
+
+@pytest.mark.slow
+def test_commands_give_on_ray_what_they_give_here(ray: Any, taught_shortly: None, tmp_path: Path) -> None:
+    """Short trainings of a derivation and its finalists, the two best from scratch, and whole seeds
+    of a sweep."""
+
+    def enas(line: str) -> None:
+        assert main(line.split()) == 0, line
+
+    def results(run: Path) -> list[Any]:
+        best = [(ranked.id, ranked.shared_weights) for ranked in Best.read(run).ranked]
+        trained = [(training.id, training.result) for training in Retrained.read(run).trainings]
+        return [best, trained, *(path.read_bytes() for path in sorted(run.rglob("metrics.jsonl")))]
+
+    here, there = tmp_path / "here", tmp_path / "there"
+    enas(f"search digits-macro --out {here} {TINY}")
+    shutil.copytree(here, there)
+    enas(f"derive {here} --jobs 1")
+    enas(f"derive {there} --jobs ray")
+    enas(f"retrain {here} --top 2")
+    enas(f"retrain {there} --top 2 --jobs ray")
+    assert results(there) == results(here)
+    enas(f"derive {here} --trainings 0 --finalists 4")
+    enas(f"derive {there} --trainings 0 --finalists 4 --jobs ray")
+    assert results(there) == results(here), "finalists that go on round by round"
+    enas(f"sweep digits-macro --seeds 0-1 --out {tmp_path / 'sweep'} --jobs ray --until search {TINY}")
+    logs = [
+        (folder / "metrics.jsonl").read_bytes() for folder in (here, *((tmp_path / "sweep" / f"seed{k}") for k in (0, 1)))
+    ]
+    assert logs[0] == logs[1] != logs[2]
 
 
 def ends_at_first(folder: str) -> str | None:
@@ -224,8 +263,7 @@ def test_a_cluster_is_said_with_its_dashboard(capsys: pytest.CaptureFixture[str]
     with Display() as display:
         display(Connected(3, 24, 2, "head:8265"))
         display(Connected(1, 2, 0, ""))
-    said = capsys.readouterr().out.splitlines()
-    assert said == [
+    assert capsys.readouterr().out.strip().splitlines() == [
         "jobs go to Ray: 3 machines, 24 cores, 2 GPUs; dashboard: http://head:8265",
         "jobs go to Ray: 1 machine, 2 cores",
     ]

@@ -20,7 +20,7 @@ from enas.runs.sweep import Swept, seeds_of, summed_up
 TINY = (
     "--epochs 1 --search.warmup-epochs 0 --search.controller-steps 1 --search.architectures 2 --search.probes 0 --threads 1"
     " --data.train 40 --data.validation 40 --task.batch-size 20 --task.reward-batch 20 --network.filters 2"
-    " --space.num-layers 2 --retrain.epochs 1 --retrain.task.batch-size 20 --retrain.network.filters 12 --derive.samples 3"
+    " --space.num-layers 2 --retrain.epochs 1 --retrain.task.batch-size 20 --retrain.network.filters 16 --derive.samples 3"
     " --derive.keep 2 --derive.uniform 2 --derive.finalists 0 --device cpu"
 )
 

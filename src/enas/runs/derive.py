@@ -66,10 +66,12 @@ def _derive(folder: RunFolder, settings: Any, jobs: Jobs, listen: Listener, chan
         drawers = (procedure.strategy, RandomSearch(space, seed=plan.seed))
         policy = Policy(DRAWS, *(derive_procedure.preferred(drawer, space, DRAWS) for drawer in drawers))
     scores, judged = list[Scored](), None
-    scoring = derive_procedure.derive(
-        settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform, training
-    )
     with ShortTrainings(plan, path, procedure.task, jobs or side_by_side(plan), listen) as trainings:
+        # a job trains a finalist from the beginning, which pays where there are many at a time
+        elsewhere = None if jobs in (None, 1) else partial(trainings.rewards, settings.finalist_steps)
+        scoring = derive_procedure.derive(
+            settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform, training, elsewhere
+        )
         events = chain(scoring, taught_by(trainings, settings, procedure, scores)) if settings.teaches else scoring
         for event in events:
             listen(event)

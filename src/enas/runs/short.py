@@ -22,6 +22,7 @@ from enas.runs.jobs import Engine, Jobs, engine_of
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
 from enas.runs.process import prepare
+from enas.spaces.architecture import Architecture
 from enas.state import Record, seed_of
 from enas.tasks.task import Task
 
@@ -51,7 +52,7 @@ class ShortTrainings:
             whole = self.file.read_bytes().rpartition(b"\n")
             write_atomically(self.file, whole[0] + whole[1])
         lines = stamped_lines(self.file)
-        self.known = {(line["id"], line["steps"], line["seed"]): line for line in lines if line["recipe"] == self.recipe}
+        self.known = {_key(line): line for line in lines if line["recipe"] == self.recipe}
         # processor time of trainings made before or by others
         self.began, self.elsewhere = time.process_time(), 0.0
         self._engine: Engine | None = None
@@ -70,27 +71,34 @@ class ShortTrainings:
 
     def __call__(self, wanted: Sequence[Short]) -> Iterator[Outcome]:
         """Yields what each training reached, in order."""
-        new = [short for short in wanted if self._key(short) not in self.known]
+        lines = {short: self._line(short) for short in wanted}
+        new = [short for short in wanted if _key(lines[short]) not in self.known]
         made = iter(self._made(new))
         for short in wanted:
-            line = self.known.get(self._key(short))
+            line = self.known.get(_key(lines[short]))
             if line is None:
                 outcome = next(made)
-                line = {"id": short.arch.id, "steps": short.steps, "seed": short.seed, "recipe": self.recipe}
-                line |= {"reward": outcome.reward, "seconds": round(outcome.seconds, 3)}
+                line = {**lines[short], "reward": outcome.reward, "seconds": round(outcome.seconds, 3)}
                 self._write(line)
                 self.elsewhere += outcome.seconds if self._engine is not None else 0.0
             else:
                 self.elsewhere += line["seconds"]
             yield Outcome(line["reward"], line["seconds"])
 
-    def _key(self, short: Short) -> tuple[str, int, int]:
-        return short.arch.id, short.steps, short.seed
+    def rewards(self, steps: int, archs: Sequence[Architecture], rounds: int) -> Iterator[float]:
+        """Yields the reward of each finalist after rounds of `steps` (`enas.procedures.halving`).
+        Each is trained from the beginning: it gives the same figures, on any machine."""
+        return (outcome.reward for outcome in self([Short(arch, steps, 0, rounds) for arch in archs]))
+
+    def _line(self, short: Short) -> Record:
+        """Returns what the journal says of a training before it is made."""
+        line = {"id": short.arch.id, "steps": short.steps, "seed": short.seed, "recipe": self.recipe}
+        return {**line, "rounds": short.rounds} if short.rounds > 1 else line
 
     def _write(self, line: Record) -> None:
         with open_to_append(self.file) as file:
             file.write(stamped(json.dumps(line)).encode() + b"\n")
-        self.known[line["id"], line["steps"], line["seed"]] = line
+        self.known[_key(line)] = line
 
     def _made(self, wanted: Sequence[Short]) -> Iterator[Outcome]:
         if self.jobs == 1:
@@ -107,10 +115,14 @@ class ShortTrainings:
             yield reached
 
 
+def _key(line: Record) -> tuple[str, int, int, int]:
+    return line["id"], line["steps"], line["seed"], line.get("rounds", 1)
+
+
 def outcome(plan: Plan, task: Task, short: Short) -> Outcome:
     """Trains, and says what it reached and took."""
     began = time.process_time()
-    reward = trained(short_training(plan, task, short.seed), short.arch, short.steps)
+    reward = trained(short_training(plan, task, short.seed), short.arch, short.steps, short.rounds)
     return Outcome(reward, time.process_time() - began)
 
 
