@@ -145,7 +145,10 @@ def connected(cluster: Cluster, threads: int, gpus: float, listen: Callable[[obj
             context = _init(ray, cluster.address, threads)
         except (ConnectionError, RuntimeError) as error:
             where = cluster.address or "this machine"
-            raise ValueError(f"no Ray answers at {where}: {(str(error).splitlines() or [''])[0][:200]}") from None
+            raise ValueError(
+                f"no Ray answers at {where}: {(str(error).splitlines() or [''])[0][:200]}; a cluster that asks for a token"
+                " needs RAY_AUTH_MODE=token here, and its token"
+            ) from None
         finally:
             if main:  # Ray ends the process at SIGTERM: commands end in good order
                 signal.signal(signal.SIGTERM, before)
