@@ -169,6 +169,8 @@ def test_an_owner_that_slept_does_not_write(tmp_path: Path, machines: Callable[[
             folder.packed(State({}, {"epoch": 2, "step": 0}))
         with pytest.raises(ValueError, match="was taken over by process"):
             folder.keep(packed)
+        with pytest.raises(ValueError, match="was taken over by process"):
+            folder.append("metrics", {"epoch": 2})
         assert not folder.has_checkpoint()
         taker.check()
     taker.check()  # closing the folder of the one that slept takes nothing from it

@@ -143,6 +143,7 @@ class RunFolder:
     def append(self, log: str, record: Values) -> None:
         """Appends a line to metrics.jsonl, architectures.jsonl or timing.jsonl. It is safe on disk
         from the next checkpoint on."""
+        self._check_held(if_late=True)
         if log not in self._logs:
             self._logs[log] = Log(self.path / f"{log}.jsonl")
         line = json.dumps(record, separators=(",", ":"))
@@ -182,10 +183,10 @@ class RunFolder:
         self._check_held()
         write_atomically(self.path / CHECKPOINT, packed, keep=self.path / PREVIOUS)
 
-    def _check_held(self) -> None:
+    def _check_held(self, if_late: bool = False) -> None:
         """ValueError where another process has taken the folder over: this one must not write."""
         for lock in self._locks:
-            lock.check()
+            lock.check(if_late)
 
     def has_checkpoint(self) -> bool:
         return (self.path / CHECKPOINT).exists() or (self.path / PREVIOUS).exists()

@@ -12,7 +12,7 @@ also keeps a lease, a small file with its machine and process, that it renews al
 Nothing compares clocks. The watcher measures by its own monotonic clock, so that clocks that jump
 or differ between machines change nothing; the time in the file is for people. Take-over is a
 rename, of which one taker alone succeeds. An owner that was not heard of, because its machine
-slept, finds out before it writes: `Held.check`. No torch in here.
+slept, finds out before it writes on: `Held.check`. No torch in here.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Held:
 
     def __init__(self, lock: BinaryIO, path: Path, what: str, mine: Record):
         self.lock, self.path, self.what, self.mine = lock, path, what, mine
+        self.renewed = _awake_or_not()
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self.thread.start()
@@ -78,9 +79,13 @@ class Held:
                 self.mine["renewals"] += 1
                 file.seek(0)
                 file.write(_bytes(self.mine))
+                self.renewed = _awake_or_not()
 
-    def check(self) -> None:
-        """Taken where another process took the folder over, as it did not hear of this one."""
+    def check(self, if_late: bool = False) -> None:
+        """Taken where another process took the folder over, as it did not hear of this one.
+        `if_late`: looks only where that could be, which takes no time."""
+        if if_late and _awake_or_not() - self.renewed < LEASE:
+            return
         if not _same(lease := _read(self.path), self.mine):
             by = f" by {_who(lease)}" if lease else ""
             raise Taken(
@@ -138,6 +143,11 @@ def held(folder: Path, what: str = "") -> Held:
     except BaseException:
         lock.close()
         raise
+
+
+def _awake_or_not() -> float:
+    """Returns seconds that go on while the machine sleeps, where the system knows them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _opened(path: Path) -> BinaryIO:
