@@ -140,7 +140,7 @@ def tasks_of(printed: str, stub: Path) -> tuple[list[list[str]], str]:
     (stub / "enas").write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word"; done\n')
     (stub / "enas").chmod(0o755)
     tasks = []
-    for index in seeds_of(options["array"]):  # SLURM writes them in the same way
+    for index in seeds_of(options["array"]):
         environment = {**os.environ, "PATH": f"{stub}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": str(index)}
         done = subprocess.run(["sh", "-c", options["wrap"]], env=environment, capture_output=True, text=True, check=True)
         tasks.append(done.stdout.splitlines())

@@ -20,8 +20,7 @@ class SweepFlags(JobsFlags, SearchFlags):
     seeds: str = "0-9"
     """Seeds, such as 0-9 or 0,3,10-12; each has a run folder of its own."""
     until: Literal["search", "derive", "retrain"] = "retrain"
-    """How far each seed goes: the search alone, what is derived from it, or its training from
-    scratch."""
+    """How far each seed goes: the search alone, what is derived from it, or its training."""
     slurm: bool = False
     """Print the line that does it as a job array of SLURM, and do nothing."""
 
