@@ -123,7 +123,7 @@ def test_a_table_has_the_statistics_of_a_sample() -> None:
     assert "standard deviation" not in summed_up(swept[:1])["reward"]
 
 
-# ---------------------------------------------------------------------------------------- job arrays
+# ------------------------------------------------------------------------------------- job arrays
 def tasks_of(printed: str, stub: Path) -> tuple[list[list[str]], str]:
     """The words of `enas` in every task of the array that was printed, as a shell of SLURM gives
     them, and the command that gathers."""
