@@ -21,6 +21,8 @@ EXCLUDED = {
     r"enas search my_project:problem": "a file of the reader's; tests/tasks/test_own.py gives every command one",
     r"enas check my_project:problem": "tests/grading/test_check.py checks the README's file",
     r"enas table|enas oracle \S+ --table tables": "tests/grading/test_table.py makes and reads one; trainings are long",
+    r".*--jobs ray": "tests/runs/test_ray_jobs.py runs commands on Ray",
+    r"enas sweep PRESET": "a form of the lines beside it",
     r"pip install": "continuous integration installs the package",
     r"enas data get": "tests/data/test_data.py gets both data sets from a server of its own, and checks them",
     r"ENAS_BENCH_": "needs other programs' files",

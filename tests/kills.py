@@ -113,7 +113,7 @@ def child(args: list[str], fault: int | None = None, seconds: float | None = Non
 
 def commands(case: str, run: Path) -> list[list[str]]:
     if case == COMPARE:
-        return [["compare", str(run), "--cells", "2", "--seeds", "2", "--workers", "1"]]
+        return [["compare", str(run), "--cells", "2", "--seeds", "2", "--jobs", "1"]]
     search = ["search", case, "--out", str(run), *SPACES[case], *SHORT]
     return [search, ["derive", str(run)], ["retrain", str(run)]]
 

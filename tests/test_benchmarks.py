@@ -111,6 +111,18 @@ def test_the_ranks_script_runs() -> None:
 
 
 @pytest.mark.slow
+def test_the_model_of_cost_runs() -> None:
+    """At toy sizes: a line per size, and a prediction for what was not fitted."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.model", "--toy", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("held out: macro") == 1
+    for said in ("counted over real: 1.00 to 1.00", "all-reduce of 2 processes", "decoding:"):
+        assert said in done.stdout
+
+
+@pytest.mark.slow
 def test_the_gpu_script_needs_torch_and_numpy_only() -> None:
     """As on a machine where nothing else was installed."""
     code = """

@@ -135,7 +135,11 @@ def check_folder(folder: Path) -> None:
     while left:
         with os.scandir(left.pop()) as entries:
             for entry in entries:
-                _check(Path(entry.path), entry.stat(follow_symlinks=False).st_mode, folders=True)
+                try:
+                    mode = entry.stat(follow_symlinks=False).st_mode
+                except FileNotFoundError:  # a process at work there has removed it
+                    continue
+                _check(Path(entry.path), mode, folders=True)
                 if entry.is_dir(follow_symlinks=False):
                     left.append(entry.path)
 

@@ -37,8 +37,8 @@ FINALS = "--derive.finalists 2 --derive.finalist-steps 3"
 
 # What makes a line small: a pattern, and the flags that are added where it matches.
 REDUCED = (
-    (r"enas search (digits|scattered|cifar10)-micro", f"{FEW} {IMAGES} --space.num-nodes 2"),
-    (r"enas search (scattered-micro|text-rnn)", TAUGHT),
+    (r"enas (search|sweep) (digits|scattered|cifar10)-micro", f"{FEW} {IMAGES} --space.num-nodes 2"),
+    (r"enas (search|sweep) (scattered-micro|text-rnn)", TAUGHT),
     (r"enas search (?!scattered|text)\w+-(micro|macro|rnn)|enas search nasbench", FINALS),
     (r"enas search (digits|cifar10)-macro", f"{FEW} {IMAGES} --space.num-layers 3"),
     (r"enas search nasbench201", f"{FEW} {IMAGES}"),
@@ -55,7 +55,7 @@ REDUCED = (
 # What stands for something else in the text, or is too large.
 REPLACED = (
     (r"--cells \d+", "--cells 2"),
-    (r"--seeds \d+", "--seeds 2"),
+    (r"--seeds \d+(?![-\d])", "--seeds 2"),
     (r"--highest-filters 512", "--highest-filters 16"),
     (r"--budget \S+", "--budget 4s"),
 )
@@ -64,6 +64,7 @@ NEEDS_DERIVED = ("retrain", "compare", "oracle")
 
 LISTED = {f"README, {heading}": lines for heading, lines in readme().items()}
 LISTED |= {f"benchmarks, {heading}": lines for heading, lines in markdown(ROOT / "benchmarks" / "README.md").items()}
+LISTED |= {f"scale, {heading}": lines for heading, lines in markdown(ROOT / "docs" / "scale.md").items()}
 LISTED |= {"help": [line.strip() for text in usage().splitlines() if "  enas " in text for line in text.split("&&")]}
 SCENARIOS = {name: [line for line in lines if not excluded(line)] for name, lines in LISTED.items()}
 SCENARIOS = {name: lines for name, lines in SCENARIOS.items() if lines}
@@ -132,6 +133,8 @@ def run(lines: list[str], seed: int) -> None:
             named = Path(words[words.index("--out") + 1]) if "--out" in words else Path(f"runs/{words[2]}-quick/seed{seed}")
             assert (named / "checkpoint.safetensors").exists(), line
             last = named if "--config" not in words else last
+        if words[1] == "sweep" and "--slurm" not in words:
+            last = min(Path(words[words.index("--out") + 1]).glob("seed*"))
 
 
 @pytest.mark.slow

@@ -55,9 +55,9 @@ def test_a_comparison_is_within_the_limits_of_its_search(
     run, plan = limited_run
     trained: list[Architecture] = []
 
-    def results(plan: Any, jobs: Any, **_: Any) -> Any:
-        trained.extend(job.model for job in jobs)
-        return [Result({"test_accuracy": random.Random(job.model.id).random()}, 7) for job in jobs], None
+    def results(plan: Any, trainings: Any, **_: Any) -> Any:
+        trained.extend(job.model for job in trainings)
+        return [Result({"test_accuracy": random.Random(job.model.id).random()}, 7) for job in trainings], None
 
     monkeypatch.setattr("enas.grading.opened.retrain_many", results)
     retrain = plan.settings.retrain

@@ -175,7 +175,7 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
     good, bad = Result({"test_accuracy": 0.5}, 7, rollbacks=2), Result({}, diverged="so")
 
     def results(lost: Callable[[Any, int], bool]) -> Any:
-        return lambda plan, jobs, **_: ([bad if lost(job.model, job.seed) else good for job in jobs], None)
+        return lambda plan, trainings, **_: ([bad if lost(job.model, job.seed) else good for job in trainings], None)
 
     best = api.best_of(run)[0]
     space = api.Plan.of(RunFolder.open(run).config).space
@@ -207,8 +207,8 @@ def test_a_figure_that_is_no_number_came_to_nothing(monkeypatch: pytest.MonkeyPa
     bad, good = Result({"test_accuracy": math.inf}, 7), Result({"test_accuracy": 0.5}, 7)
     lost = best
 
-    def results(plan: Any, jobs: Any, **_: Any) -> Any:
-        return [bad if job.model == lost else good for job in jobs], None
+    def results(plan: Any, trainings: Any, **_: Any) -> Any:
+        return [bad if job.model == lost else good for job in trainings], None
 
     monkeypatch.setattr("enas.grading.opened.retrain_many", results)
     with pytest.raises(Diverged, match="its test accuracy is inf with seed 0"):
@@ -241,7 +241,9 @@ def test_a_comparison_opens_its_run_once(monkeypatch: pytest.MonkeyPatch, run: P
     counts = [True]
     sys.addaudithook(lambda event, args: opened.append(str(args[0])) if counts and event == "open" else None)
     result = Result({"test_accuracy": 0.5}, 7)
-    monkeypatch.setattr("enas.grading.opened.retrain_many", lambda plan, jobs, **_: ([result for _ in jobs], None))
+    monkeypatch.setattr(
+        "enas.grading.opened.retrain_many", lambda plan, trainings, **_: ([result for _ in trainings], None)
+    )
     assert enas("compare", run, "--cells", 2, "--seeds", 2, "--references", "resnet", "--single", 2) == 0
     counts.clear()
     assert opened.count(str(run / "config.json")) == 1
@@ -254,7 +256,9 @@ def test_parts_are_kept_or_named(monkeypatch: pytest.MonkeyPatch, run: Path) -> 
     other = api.Plan.of(RunFolder.open(run).config).space.sample(random.Random(5))
     disabled = Disabled("accuracy", 8.0, 1.0, 9.0, 4)
     result = Result({"test_accuracy": 0.5}, 7)
-    monkeypatch.setattr("enas.grading.opened.retrain_many", lambda plan, jobs, **_: ([result for _ in jobs], None))
+    monkeypatch.setattr(
+        "enas.grading.opened.retrain_many", lambda plan, trainings, **_: ([result for _ in trainings], None)
+    )
     monkeypatch.setattr("enas.grading.compare.random_search", lambda trainings: other)
     monkeypatch.setattr("enas.grading.compare.disabled_controller", lambda trainings, n: disabled)
     asked = {"cells": 2, "seeds": 2, "references": ["resnet"], "sharing": True, "disabled": 4, "single": 2}

@@ -18,10 +18,10 @@ from enas.cli.main import main
 from enas.grading import table as tables
 from enas.grading.asked import TableWanted
 from enas.grading.table import Built, Row, answered, answers_of, build, components, drawn, summary
-from enas.runs.jobs import Job
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan
 from enas.runs.results import Result
+from enas.runs.retrain import Job
 from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture
 from enas.spaces.registry import SPACES
@@ -49,9 +49,9 @@ class Trainer:
         self.most, self.diverged, self.jobs = most, diverged, list[Job]()
 
     def __call__(
-        self, plan: Plan, jobs: Sequence[Job], *, finished: Callable[[Job, Result], None], **others: object
+        self, plan: Plan, trainings: Sequence[Job], *, finished: Callable[[Job, Result], None], **others: object
     ) -> tuple[list[Result | None], str | None]:
-        for job in jobs:
+        for job in trainings:
             if len(self.jobs) == self.most:
                 return [], "interrupted"
             assert isinstance(job.model, Architecture)

@@ -19,6 +19,7 @@ from enas.cli.main import main
 from enas.runs import jobs
 from enas.runs.folder import RunFolder
 from enas.runs.process import signals
+from enas.runs.retrain import Job, retrain_many
 from enas.spaces.published import named
 
 CONFIG = {"command": "search", "preset": "p", "recipe": "r", "settings": {}, "names": {"strategy": "random"}}
@@ -67,7 +68,7 @@ class Pool:
         (self.halted,) = initargs
         self.threads: list[threading.Thread] = []
 
-    def submit(self, function: Any, config: Any, job: jobs.Job) -> Future[Any]:
+    def submit(self, function: Any, config: Any, job: Job) -> Future[Any]:
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
 
@@ -91,10 +92,10 @@ def test_an_error_in_one_worker_stops_the_others_in_good_order(tmp_path: Path, m
     from enas.runs.planning import make_plan
 
     monkeypatch.setattr(jobs, "ProcessPoolExecutor", Pool)
-    asked = [jobs.Job(named("enas_micro"), tmp_path / str(seed), seed) for seed in range(3)]
+    asked = [Job(named("enas_micro"), tmp_path / str(seed), seed) for seed in range(3)]
     began = time.monotonic()
     with pytest.raises(OSError, match="no space left"):
-        jobs.retrain_many(make_plan("digits-micro", device="cpu", threads=1), asked, workers=3)
+        retrain_many(make_plan("digits-micro", device="cpu", threads=1), asked, jobs=3)
     assert time.monotonic() - began < 30
 
 

@@ -151,8 +151,8 @@ def test_rivals_have_the_time_of_the_search_and_the_verdict_names_the_strongest(
     monkeypatch.setattr(rivals, "seconds_at_work", lambda folder: 0.0)
     asked = dict[str, float]()
 
-    def retrained(plan: Any, jobs: Any, **_: Any) -> Any:
-        return [Result({"test_accuracy": 0.5 + 0.1 * (job.seed % 2)}, 7) for job in jobs], None
+    def retrained(plan: Any, trainings: Any, **_: Any) -> Any:
+        return [Result({"test_accuracy": 0.5 + 0.1 * (job.seed % 2)}, 7) for job in trainings], None
 
     def affordable(self: taught.Taught, budget: float) -> int:
         asked["budget"] = budget

@@ -18,6 +18,7 @@ import tyro
 from tyro.conf import arg
 
 if TYPE_CHECKING:
+    from enas.runs.ray_jobs import Cluster
     from enas.spaces.costs import Limits
 
 
@@ -39,6 +40,25 @@ def asks_for_help(args: list[str]) -> bool:
 K = TypeVar("K")
 # a flag whose text says what holds without it
 Maybe = Annotated[K | None, arg(help_behavior_hint="")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobsFlags:
+    """How many jobs run side by side, or where."""
+
+    jobs: Maybe[str] = None
+    """How many side by side (default: as many as the cores allow; on a GPU one);
+    or ray, or ray://HOST:10001: on a cluster."""
+    gpus_per_job: Maybe[float] = None
+    """Share of a GPU per job on a cluster, such as 0.5 (default: 1, where the plan is for GPUs)."""
+
+
+def jobs_of(flags: JobsFlags) -> int | Cluster | None:
+    """Returns what --jobs and --gpus-per-job ask for; ValueError for what nothing can be."""
+    from enas.runs.ray_jobs import asked
+
+    return asked(flags.jobs, flags.gpus_per_job)
+
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from enas.cli.commands import Maybe, asks_for_help, command, parse, seconds, with_settings
+from enas.cli.commands import JobsFlags, Maybe, asks_for_help, command, jobs_of, parse, seconds, with_settings
 from enas.grading.asked import Wanted
 
 if TYPE_CHECKING:
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareFlags(Wanted):
+class CompareFlags(Wanted, JobsFlags):
     run: Positional[Path]
     """Run folder of a search, after `enas derive`."""
     settings: Annotated[Any, arg(name="retrain")]
     epochs: Maybe[int] = None
     """Short for --retrain.epochs."""
-    workers: Maybe[int] = None
-    """Trainings side by side (default: as many as the cores allow; on a GPU one)."""
     max_time: Maybe[str] = None
     """Stop in good order after this time; the same command goes on."""
+    only: Maybe[int] = None
+    """Do only this one of the trainings that are known from the start, by its place from 0;
+    the command without it finds that done."""
+    slurm: bool = False
+    """Print the line that does these trainings as a job array of SLURM, and do nothing."""
 
 
 @command("compare", "train the derived architecture and random ones alike: the verdict")
@@ -35,19 +39,24 @@ def compare(args: list[str]) -> int:
     """What was the search worth? Is its architecture better than random ones, trained alike? Ends
     with a verdict.
 
-    enas compare runs/mine --cells 8 --seeds 4 enas compare runs/mine --references resnet --sharing
-    enas compare runs/mine --all --max-time 8h     (every experiment of paper 3.3, one after the
-    other) enas compare runs/mine --epochs 20             (all of them by another recipe than the
-    run's own: --retrain flags)
+    enas compare runs/mine --cells 8 --seeds 4
+    enas compare runs/mine --references resnet --sharing
+    enas compare runs/mine --all --max-time 8h     (every experiment of paper 3.3 in turn)
+    enas compare runs/mine --epochs 20             (all by another recipe: --retrain flags)
+    enas compare runs/mine --jobs ray              (on a cluster)
+    enas compare runs/mine --slurm                 (prints a job array of its trainings)
     """
     from enas.cli.display import Display
-    from enas.grading.compare import compare_opened
+    from enas.grading.compare import compare_opened, train_only, trainings_of
     from enas.grading.opened import OpenedRun
+    from enas.runs import slurm
     from enas.runs.compared import Compared
     from enas.runs.planning import preset_plan
     from enas.runs.presets import registry as presets
     from enas.runs.settings import retrain_types_of
 
+    # the flag's earlier name
+    args = [re.sub("^--workers(?==|$)", "--jobs", word) for word in args]
     run = OpenedRun.at(args[0]) if args and not args[0].startswith("-") else None
     if run is None and not asks_for_help(args):
         raise ValueError("name the run to compare: enas compare RUN; see `enas compare --help`")
@@ -56,8 +65,18 @@ def compare(args: list[str]) -> int:
     flags = parse(Flags, args, "compare", Flags(run=run.path if run else Path(), settings=plan.settings.retrain))
     assert run is not None
     recipe = flags.settings if flags.epochs is None else dataclasses.replace(flags.settings, epochs=flags.epochs)
+    if flags.slurm:
+        words = slurm.without(args, {"--slurm": 0, "--jobs": 1, "--gpus-per-job": 1})
+        last = len(trainings_of(run, flags, recipe)) - 1
+        line = slurm.array(["compare", *words], "--only", f"0-{last}", plan.threads, plan.device.startswith("cuda"))
+        print(slurm.said(line, ["compare", *words]))
+        return 0
+    if flags.only is not None:
+        with Display() as display:
+            train_only(run, flags, flags.only, recipe, seconds(flags.max_time), display)
+        return display.status
     with Display() as display:
-        verdict = compare_opened(run, flags, recipe, flags.workers, seconds(flags.max_time), display)
+        verdict = compare_opened(run, flags, recipe, jobs_of(flags), seconds(flags.max_time), display)
     if verdict is not None:
         print(*summary(Compared.read(run.path)), sep="\n")
     return display.status

@@ -9,12 +9,12 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from enas.cli.commands import Maybe, command, parse, seconds
+from enas.cli.commands import JobsFlags, Maybe, command, jobs_of, parse, seconds
 from enas.procedures.settings import Judge
 
 
 @dataclass(frozen=True)
-class DeriveFlags:
+class DeriveFlags(JobsFlags):
     """Pick architectures of a finished search: sample the policy, score with the shared weights,
     rank in best.json. Without a flag, the run's recipe says how.
 
@@ -61,8 +61,6 @@ class DeriveFlags:
     """Judges that the short trainings correct:
     the number of parameters or of multiply-accumulates,
     scores without training, and shared weights."""
-    jobs: Maybe[int] = None
-    """Trainings side by side (default: as many as the cores allow; on a GPU one)."""
 
 
 @command("derive", "pick the best architectures of a search, by its shared weights")
@@ -73,9 +71,10 @@ def derive(args: list[str]) -> int:
 
     changes = {name: value for name, value in vars(flags).items() if value is not None}
     changes |= {"budget": seconds(flags.budget)} if flags.budget else {}
-    workers = changes.pop("jobs", None)
+    changes.pop("gpus_per_job", None)
+    changes["jobs"] = jobs_of(flags)
     with Display() as display:
-        derive_run(changes.pop("run"), workers=workers, listen=display, **changes)
+        derive_run(changes.pop("run"), listen=display, **changes)
     ranking(flags.run)
     print(f"next: enas retrain {shlex.quote(str(flags.run))}")
     return 0

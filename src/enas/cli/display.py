@@ -13,6 +13,7 @@ from rich.table import Table
 
 from enas.procedures.events import (
     Begun,
+    Connected,
     Done,
     EpochEnd,
     Judged,
@@ -138,8 +139,12 @@ class Display:
 
     @__call__.register
     def _(self, event: Trained) -> None:
-        text = f"{event.finished} of {event.trainings} trainings"
-        self._bar("train side by side", event.epochs, event.of_epochs, text, force=True)
+        text = f"{event.finished} of {event.trainings} {event.what}"
+        self._bar("side by side", event.epochs, event.of_epochs, text, force=True)
+
+    @__call__.register
+    def _(self, event: Connected) -> None:
+        self._say(connected(event))
 
     @__call__.register
     def _(self, event: Stopped) -> None:
@@ -215,6 +220,14 @@ class Display:
         if not self.console.is_terminal and (self.printed[1] < 0 or now - self.printed[0] > 10):
             self.console.print(text)
             self.printed = (now, epoch)
+
+
+def connected(event: Connected) -> str:
+    """Returns what is said of a cluster that jobs go to."""
+    gpus = f", {event.gpus} GPUs" if event.gpus else ""
+    link = f"; dashboard: http://{event.dashboard}" if event.dashboard else ""
+    machines = f"{event.machines} machine{'s' * (event.machines != 1)}"
+    return f"jobs go to Ray: {machines}, {event.cpus} cores{gpus}{link}"
 
 
 SHOWN = (("loss", "shared_loss"), ("reward", "reward"), ("entropy", "entropy"))

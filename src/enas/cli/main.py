@@ -34,6 +34,7 @@ from enas.cli import (  # noqa: F401
     retrain,
     search,
     show,
+    sweep,
     table,
 )
 from enas.cli import list as list_command  # noqa: F401
@@ -41,7 +42,7 @@ from enas.cli.commands import COMMANDS
 
 ORDER = (
     # as one comes to need them
-    *("search", "resume", "derive", "retrain", "compare", "report", "show", "export"),
+    *("search", "resume", "derive", "retrain", "compare", "report", "show", "export", "sweep"),
     *("check", "presets", "data", "list", "cost", "latency", "oracle", "table", "judges", "reproduce"),
 )
 
@@ -61,7 +62,7 @@ def usage() -> str:
 
 
 # commands that hold on to memory
-TRAINING = ("search", "resume", "derive", "retrain", "compare", "table", "judges")
+TRAINING = ("search", "resume", "derive", "retrain", "compare", "sweep", "table", "judges")
 TOGETHER = ("search", "resume", "retrain")  # of several processes, which torchrun starts
 
 

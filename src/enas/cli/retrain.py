@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from enas.cli.commands import Maybe, asks_for_help, command, computed, parse, peek, seconds, with_settings
+from enas.cli.commands import (
+    JobsFlags,
+    Maybe,
+    asks_for_help,
+    command,
+    computed,
+    jobs_of,
+    parse,
+    peek,
+    seconds,
+    with_settings,
+)
 from enas.procedures.settings import Precision
 
 
 @dataclass(frozen=True)
-class RetrainFlags:
+class RetrainFlags(JobsFlags):
     what: Positional[str]
     """A run folder (its best architectures), an architecture file,
     a name from `enas list`, or text in a published form, such as '|nor_conv_3x3~0|+...'."""
@@ -26,6 +37,9 @@ class RetrainFlags:
     """Largest number of parameters of that model."""
     top: int = 1
     """Train the k best of a run, and choose among them by validation accuracy."""
+    jobs: Maybe[str] = field(default=None, kw_only=True)
+    """Train these side by side, so many at a time, or ray, or ray://HOST:10001 for a cluster;
+    without it, one after the other."""
     seed: int = 0
     """Seed of this training: its first weights, the order of its batches, its dropout."""
     epochs: Maybe[int] = None
@@ -91,6 +105,7 @@ def retrain(args: list[str]) -> int:
             top=flags.top,
             seed=flags.seed,
             out=flags.out,
+            jobs=jobs_of(flags),
             max_seconds=seconds(flags.max_time),
             listen=display,
         )

@@ -85,7 +85,17 @@ def search(args: list[str]) -> int:
     torchrun --nproc-per-node 2 -m enas search digits-micro --search.children 2
     """
     from enas.cli.display import Display
-    from enas.runs.search import planned, search_plan
+    from enas.runs.search import search_plan
+
+    flags, plan = searched(args, SearchFlags, search.__doc__, "search")
+    with Display() as display:
+        search_plan(plan, out=flags.out, epochs=flags.epochs, max_seconds=seconds(flags.max_time), listen=display)
+    return display.status
+
+
+def searched(args: list[str], kind: type[SearchFlags], about: str | None, name: str) -> tuple[Any, Plan]:
+    """Returns the flags of a command that searches, and the plan that they ask for."""
+    from enas.runs.search import planned
     from enas.runs.settings import types_of
 
     peeked = peek(args, ("--config", "--recipe", "--strategy", "--device", "--space", "--task"))
@@ -93,8 +103,8 @@ def search(args: list[str]) -> int:
     if asks_for_help(args) and peeked["--config"] is None:
         preset = preset or "digits-micro"  # the help shows the flags of one preset
     plan = planned(preset, *peeked.values())
-    Flags = with_settings(SearchFlags, search.__doc__, types_of(plan.settings), "")
-    flags = parse(Flags, args, "search", Flags(preset=plan.preset, settings=plan.settings))
+    Flags = with_settings(kind, about, types_of(plan.settings), "")
+    flags = parse(Flags, args, name, Flags(preset=plan.preset, settings=plan.settings))
     settings = dataclasses.replace(
         flags.settings,
         search=computed(flags.settings.search, flags),
@@ -105,9 +115,7 @@ def search(args: list[str]) -> int:
     plan = _limited(plan, flags)
     if flags.recipe is None and flags.config is None:
         print(f"recipe: {plan.recipe} (`enas presets show {plan.preset}` prints it)")
-    with Display() as display:
-        search_plan(plan, out=flags.out, epochs=flags.epochs, max_seconds=seconds(flags.max_time), listen=display)
-    return display.status
+    return flags, plan
 
 
 def _limited(plan: Plan, flags: Any) -> Plan:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
-from enas.cli.commands import Maybe, command, parse, seconds
+from enas.cli.commands import JobsFlags, Maybe, command, jobs_of, parse, seconds
 from enas.grading.asked import TableWanted
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableFlags(TableWanted):
+class TableFlags(TableWanted, JobsFlags):
     """Tables of one's own: what architectures of a preset reach from scratch, by its recipe. `enas
     oracle` reads them.
 
@@ -39,8 +39,6 @@ class TableFlags(TableWanted):
     """Folder of the data set."""
     device: Maybe[str] = None
     """cpu, cuda or cuda:1."""
-    jobs: Maybe[int] = None
-    """Trainings side by side (default: as many as the cores allow; on a GPU one)."""
     max_time: Maybe[str] = None
     """Stop in good order after this time; the same command goes on."""
 
@@ -56,7 +54,6 @@ def table(args: list[str]) -> int:
     if flags.out is None:
         raise ValueError("`enas table build` writes a file: name it with --out, such as --out tables/mine.json.gz")
     from enas.grading.table import build
-    from enas.runs.jobs import side_by_side
     from enas.runs.loop import after
     from enas.runs.planning import make_plan
 
@@ -64,7 +61,7 @@ def table(args: list[str]) -> int:
     wanted = TableWanted(**{name: getattr(flags, name) for name in TableWanted.__dataclass_fields__})
     stop = after(seconds(flags.max_time))
     with Trainings() as listen:
-        built = build(plan, wanted, flags.out, workers=flags.jobs or side_by_side(plan), listen=listen, stop=stop)
+        built = build(plan, wanted, flags.out, jobs=jobs_of(flags), listen=listen, stop=stop)
     if built is not None:
         print(*lines(built), f"wrote {flags.out}", sep="\n")
     return listen.status
@@ -95,14 +92,16 @@ class Trainings:
         self.progress.stop()
 
     def __call__(self, event: object) -> None:
-        from enas.cli.display import span
-        from enas.procedures.events import Stopped, Trained
+        from enas.cli.display import connected, span
+        from enas.procedures.events import Connected, Stopped, Trained
 
         if isinstance(event, Stopped):
             self.status = {"interrupted": 130, "terminated": 143}.get(event.why, 0)
             self.console.print(
                 f"stopped, {event.why}: what is done is in {event.folder}; go on with: {event.again}", soft_wrap=True
             )
+        if isinstance(event, Connected):
+            self.console.print(connected(event), soft_wrap=True)
         if not isinstance(event, Trained):
             return
         now = time.monotonic()

@@ -9,6 +9,7 @@ named.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,10 +31,12 @@ from enas.grading.verdict import Verdict, drawn_for, verdict
 from enas.procedures.events import Diverged, Done, Stopped
 from enas.procedures.statistics import Ranking
 from enas.runs.compared import Compared, Disabled, StudyResult
-from enas.runs.loop import Listener, silent
+from enas.runs.jobs import Jobs
+from enas.runs.loop import Listener, after, silent
 from enas.runs.models import reference_for
 from enas.runs.records import learned
-from enas.runs.results import Best
+from enas.runs.results import Best, Result
+from enas.runs.retrain import Job, retrain
 from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture, Reference
 
@@ -61,15 +64,20 @@ class Comparison:
     """Share of the random architectures drawn that obey the limits of the search."""
 
     # ----------------------------------------------------------------------------------- the parts
-    def train_derived_and_random(self) -> None:
-        """Diverged, and no verdict, where a training of the derived architecture diverged."""
+    def of_the_verdict(self) -> tuple[list[Job], dict[Architecture, list[Job]]]:
+        """Returns the trainings of the derived architecture, and those of random ones."""
         wanted, best, plan = self.wanted, self.trainings.best.architecture, self.trainings.plan
         # by the network of the search, whatever is trained here
         space = self.trainings.run.plan.limited_space
         archs, self.acceptance = drawn_for(space, wanted.cells, plan.seed, without=best)
         of_best = [self.trainings.job(best, seed) for seed in range(wanted.seeds)]
-        of_random = [[self.trainings.job(arch, seed) for seed in range(wanted.cell_seeds)] for arch in archs]
-        every = [*of_best, *(jobs[k] for k in range(wanted.cell_seeds) for jobs in of_random)]
+        return of_best, {arch: [self.trainings.job(arch, seed) for seed in range(wanted.cell_seeds)] for arch in archs}
+
+    def train_derived_and_random(self) -> None:
+        """Diverged, and no verdict, where a training of the derived architecture diverged."""
+        best, plan = self.trainings.best.architecture, self.trainings.plan
+        of_best, of_random = self.of_the_verdict()
+        every = [*of_best, *(jobs[k] for k in range(self.wanted.cell_seeds) for jobs in of_random.values())]
         scores = dict(zip(every, self.trainings.train(every), strict=True))
         for job in of_best:
             if not math.isfinite(scores[job]):
@@ -77,7 +85,7 @@ class Comparison:
                 why = self.trainings.results[job].diverged or figure
                 raise Diverged(f"{best.id} diverged, and without it there is no verdict: {why}")
         self.derived = tuple(scores[job] for job in of_best)
-        by_arch = {arch: tuple(scores[job] for job in jobs) for arch, jobs in zip(archs, of_random, strict=True)}
+        by_arch = {arch: tuple(scores[job] for job in jobs) for arch, jobs in of_random.items()}
         self.uniform = {arch: test for arch, test in by_arch.items() if all(map(math.isfinite, test))}
         self.verdict()  # a ValueError for too few of either side comes before more is trained
         means = [mean(test) for test in self.uniform.values()]
@@ -166,19 +174,21 @@ def compare_opened(
     run: OpenedRun,
     wanted: Wanted,
     settings: Any = None,
-    workers: int | None = None,
+    jobs: Jobs = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> Verdict | None:
     """Does what `compare` does, of a run that is open."""
     with run.folder:
         run.folder.lock("compare")
-        return _compare_locked(run, wanted, settings, workers, max_seconds, listen)
+        return _compare_locked(run, wanted, settings, jobs, max_seconds, listen)
 
 
-def _compare_locked(
-    run: OpenedRun, wanted: Wanted, settings: Any, workers: int | None, max_seconds: float | None, listen: Listener
-) -> Verdict | None:
+def _asked(
+    run: OpenedRun, wanted: Wanted, settings: Any, jobs: Jobs, max_seconds: float | None, listen: Listener
+) -> tuple[Comparison, list[Reference]]:
+    """Returns the comparison at its beginning, and the hand-designed models of it; ValueError for
+    what a run cannot be asked."""
     best, plan = Best.read(run.path), run.plan
     wanted = wanted.completed(plan.learns, plan.space.name in STUDIES)
     if settings is not None:
@@ -190,8 +200,15 @@ def _compare_locked(
         raise ValueError(f"the paper has local-optimum studies of {spaces}; for '{plan.space.name}' there is single")
     if wanted.sharing and not plan.learns:
         raise ValueError(f"'{run.path}' is a search with random children itself: sharing would repeat it")
-    trainings = Trainings(run, best, plan, workers, max_seconds, listen)
-    comparison = Comparison(trainings, wanted)
+    trainings = Trainings(run, best, plan, jobs, max_seconds, listen)
+    return Comparison(trainings, wanted), references
+
+
+def _compare_locked(
+    run: OpenedRun, wanted: Wanted, settings: Any, jobs: Jobs, max_seconds: float | None, listen: Listener
+) -> Verdict | None:
+    comparison, references = _asked(run, wanted, settings, jobs, max_seconds, listen)
+    trainings = comparison.trainings
     try:
         comparison.train_derived_and_random()
     except OutOfTime as why:
@@ -210,10 +227,39 @@ def _compare_locked(
     return answer
 
 
+def trainings_of(run: OpenedRun, wanted: Wanted, settings: Any = None, listen: Listener = silent) -> list[Job]:
+    """Returns the trainings that a comparison is known to need before it begins, in an order that
+    is always the same: of the derived architecture, random ones, and hand-designed models."""
+    comparison, references = _asked(run, wanted, settings, None, None, listen)
+    of_best, of_random = comparison.of_the_verdict()
+    of_references = [comparison.trainings.job(model, seed) for model in references for seed in range(wanted.seeds)]
+    return [*of_best, *(job for jobs in of_random.values() for job in jobs), *of_references]
+
+
+def train_only(
+    run: OpenedRun,
+    wanted: Wanted,
+    number: int,
+    settings: Any = None,
+    max_seconds: float | None = None,
+    listen: Listener = silent,
+) -> None:
+    """Does one of `trainings_of`, by its place from 0, in its own folder; the comparison finds it
+    done. ValueError for a place that there is not."""
+    trainings = trainings_of(run, wanted, settings, listen)
+    if not 0 <= number < len(trainings):
+        raise ValueError(f"--only is the place of a training, from 0 to {len(trainings) - 1}; got {number}")
+    job, plan = trainings[number], run.plan if settings is None else run.plan.with_settings(retrain=settings)
+    if Result.of(job.folder) is None:
+        with contextlib.suppress(Diverged):  # an outcome, which its folder records
+            retrain(plan, job.model, job.folder, seed=job.seed, stop=after(max_seconds), listen=listen)
+
+
 def compare(
     run: str | Path,
     *,
     settings: Any = None,
+    jobs: Jobs = None,
     workers: int | None = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
@@ -222,8 +268,9 @@ def compare(
     """Says what a search was worth: trains the derived architecture over `seeds` and `cells` random
     ones over `cell_seeds` from scratch, by one recipe, and what else is asked for (`Wanted` lists
     it). Writes `compare.json`. `settings`: another recipe than the run's own for all of them.
+    `jobs`: how many side by side, or where, as --jobs; `workers` is its earlier name.
 
     Returns None where it was stopped before the verdict: call it again, nothing is done twice.
     ValueError where less is asked for than a verdict needs."""
     asked = Wanted(**{**wanted, "references": tuple(wanted.get("references", ()))})
-    return compare_opened(OpenedRun.at(run), asked, settings, workers, max_seconds, listen)
+    return compare_opened(OpenedRun.at(run), asked, settings, jobs or workers, max_seconds, listen)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from enas.procedures.search import Search
 from enas.runs.folder import RunFolder
-from enas.runs.jobs import Job, retrain_many, side_by_side
+from enas.runs.jobs import Jobs, side_by_side
 from enas.runs.loop import Listener, after
 from enas.runs.plan import Plan
 from enas.runs.results import Best, Result
-from enas.runs.retrain import retrain_folder
+from enas.runs.retrain import Job, retrain_folder, retrain_many
 from enas.spaces.architecture import Architecture, Reference
 
 
@@ -49,11 +49,9 @@ class Trainings:
 
     `best`: what the run derived; `plan`: the recipe, where no other one is named."""
 
-    def __init__(
-        self, run: OpenedRun, best: Best, plan: Plan, workers: int | None, max_seconds: float | None, listen: Listener
-    ):
+    def __init__(self, run: OpenedRun, best: Best, plan: Plan, jobs: Jobs, max_seconds: float | None, listen: Listener):
         self.run, self.best, self.plan, self.listen = run, best, plan, listen
-        self.workers = workers or side_by_side(plan)
+        self.jobs = jobs or side_by_side(plan)
         self.ends = None if max_seconds is None else time.monotonic() + max_seconds
         self.why: str | None = None
         """Why nothing more is begun."""
@@ -81,7 +79,7 @@ class Trainings:
         if missing := [job for job in jobs if job not in self.results]:
             self.stop(None)
             stop = after(self.seconds_left())
-            results, why = retrain_many(plan, missing, workers=self.workers, listen=self.listen, stop=stop)
+            results, why = retrain_many(plan, missing, jobs=self.jobs, listen=self.listen, stop=stop)
             self.results |= {job: result for job, result in zip(missing, results, strict=True) if result is not None}
             if None in results:
                 self.stop(why or "not all trainings are done")

@@ -49,7 +49,7 @@ def best_of_random(trainings: Trainings) -> Architecture:
     plan, folder = trainings.run.plan, _folder(trainings, "best-of-random")
     task = plan.task(plan.load_data(), plan.settings.task)
     rng = random.Random(seed_of(plan.seed, "best of random"))
-    with ShortTrainings(plan, folder, task, trainings.workers) as train:
+    with ShortTrainings(plan, folder, task, trainings.jobs, trainings.listen) as train:
         method = Taught(
             settings, plan.limited_space, train, {}, frozenset(), lambda: None, [],
             plan.settings.retrain.epochs * task.train_steps, train.spent, plan.seed,
@@ -72,7 +72,7 @@ def without_sharing(trainings: Trainings) -> Architecture:
     settings = dataclasses.replace(settings, judges=judges, trainings=0, budget=seconds)
     procedure = trainings.run.plan.search()  # at its beginning: nothing of the search is known
     folder, events = _folder(trainings, "without-sharing"), list[Scored | Judged]()
-    with ShortTrainings(trainings.run.plan, folder, procedure.task, trainings.workers) as train:
+    with ShortTrainings(trainings.run.plan, folder, procedure.task, trainings.jobs, trainings.listen) as train:
         for event in taught_by(train, settings, procedure, []):
             _heard(trainings, event)
             events.append(event)

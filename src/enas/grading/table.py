@@ -31,11 +31,12 @@ from enas.procedures.statistics import Coefficient, coefficient, kendall
 from enas.reading import from_json, read_whole
 from enas.runs.files import Damaged, blaming, read_lines, write_atomically
 from enas.runs.folder import RunFolder
-from enas.runs.jobs import Job, retrain_many
+from enas.runs.jobs import Jobs
 from enas.runs.loop import Listener, never, silent
 from enas.runs.plan import Plan
 from enas.runs.process import machine, versions
 from enas.runs.results import Result
+from enas.runs.retrain import Job, retrain_many
 from enas.runs.settings import to_dict
 from enas.runs.values import Json, Value
 from enas.spaces.architecture import Architecture
@@ -187,8 +188,8 @@ class Trainings:
     """The trainings of a table in the work folder beside it: a line of `trainings.jsonl` for each
     that is done, and the run folders of those at work."""
 
-    def __init__(self, folder: RunFolder, plan: Plan, workers: int, listen: Listener, stop: Callable[[], str | None]):
-        self.folder, self.plan, self.workers, self.listen, self.stop = folder, plan, workers, listen, stop
+    def __init__(self, folder: RunFolder, plan: Plan, jobs: Jobs, listen: Listener, stop: Callable[[], str | None]):
+        self.folder, self.plan, self.jobs, self.listen, self.stop = folder, plan, jobs, listen, stop
         self.file = folder.path / "trainings.jsonl"
         if self.file.exists():  # a crash may have cut its last line short
             whole = self.file.read_bytes().rpartition(b"\n")
@@ -197,17 +198,15 @@ class Trainings:
 
     def train(self, archs: Sequence[Architecture], seeds: int) -> str | None:
         """Trains what is missing, one seed of all after the other; why it was stopped, or None."""
-        jobs = [
+        missing = [
             Job(arch, self.folder.path / f"{arch.id}-seed{seed}", seed)
             for seed in range(seeds)
             for arch in archs
             if (arch.id, seed) not in self.done
         ]
-        if not jobs:
+        if not missing:
             return None
-        _, why = retrain_many(
-            self.plan, jobs, workers=self.workers, listen=self.listen, stop=self.stop, finished=self._keep
-        )
+        _, why = retrain_many(self.plan, missing, jobs=self.jobs, listen=self.listen, stop=self.stop, finished=self._keep)
         return why
 
     def _keep(self, job: Job, result: Result) -> None:
@@ -235,12 +234,12 @@ def build(
     wanted: TableWanted,
     out: Path,
     *,
-    workers: int = 1,
+    jobs: Jobs = 1,
     listen: Listener = silent,
     stop: Callable[[], str | None] = never,
 ) -> Built | None:
-    """Trains the architectures of a table from scratch and writes it to `out`. `listen` is called
-    with what `retrain_many` tells of.
+    """Trains the architectures of a table from scratch, as `jobs` asks, and writes it to `out`.
+    `listen` is called with what `retrain_many` tells of.
 
     Returns None where it was stopped: called again, it goes on. ValueError where the work folder,
     `out` and ".work", is of another table, or another process works in it.
@@ -257,7 +256,7 @@ def build(
         folder = RunFolder.create(work, plan.to_dict("table"))
     with folder:
         folder.lock()
-        trainings = Trainings(folder, plan, workers, listen, stop)
+        trainings = Trainings(folder, plan, jobs, listen, stop)
 
         def figures(arch: Architecture) -> float:
             mean = _mean(trainings.row(space, arch).test[: wanted.seeds])

@@ -24,7 +24,7 @@ from enas.networks.ops import Statistics
 from enas.networks.own import Child
 from enas.networks.supernet import Supernet
 from enas.procedures.events import Judged, Scored
-from enas.procedures.halving import ShortTraining, finals
+from enas.procedures.halving import Rewards, ShortTraining, finals
 from enas.procedures.settings import DeriveSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace
@@ -40,11 +40,12 @@ def derive(
     strategy: Strategy,
     uniform: Strategy,
     training: ShortTraining | None = None,
+    rewards: Rewards | None = None,
 ) -> Iterator[Scored]:
     """Yields each score as it comes; `ranked` orders them.
 
     `strategy` draws what is ranked, `uniform` what it is compared with. `training` says how
-    finalists are trained, and is needed where there are any.
+    finalists are trained, and is needed where there are any; `rewards`, where not here.
     """
     first: list[Scored] = []
     drawers = {"policy": [strategy], "uniform": [uniform], "both": [strategy, uniform]}[settings.draw]
@@ -72,9 +73,8 @@ def derive(
         best = _best_first(second) + first[settings.keep :]
     if settings.finalists and not settings.teaches:
         assert training is not None
-        yield from finals(
-            settings.finalist_steps, training, _from_each([scored.arch for scored in best], sources, settings.finalists)
-        )
+        finalists = _from_each([scored.arch for scored in best], sources, settings.finalists)
+        yield from finals(settings.finalist_steps, training, finalists, rewards)
 
 
 def shared_reward(settings: DeriveSettings, task: Task, supernet: Supernet, arch: Architecture) -> float:

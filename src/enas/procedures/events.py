@@ -160,12 +160,25 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Trained:
-    """How far trainings side by side are: epochs of all together, and trainings finished."""
+    """How far trainings side by side are: epochs of all together, and trainings finished. `what`
+    they are: "trainings", or the "searches" of a sweep."""
 
     epochs: int
     of_epochs: int
     finished: int
     trainings: int
+    what: str = "trainings"
+
+
+@dataclass(frozen=True)
+class Connected:
+    """Jobs go to a cluster of so many machines, cores and GPUs; `dashboard` is its link, "" where
+    it has none."""
+
+    machines: int
+    cpus: int
+    gpus: int
+    dashboard: str
 
 
 @dataclass(frozen=True)

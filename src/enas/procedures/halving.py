@@ -4,7 +4,7 @@ them goes on, again and again."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -31,42 +31,65 @@ class ShortTraining:
     """Number of validation minibatches that score each."""
 
 
-def trained(training: ShortTraining, arch: Architecture, steps: int) -> float:
-    """Returns the reward of an architecture after `steps` of training from scratch, the mean over
-    validation minibatches; the worst there is where it diverged."""
-    (scored,) = finals(steps, training, [arch])
-    return scored.metrics["reward"]
+# rewards of architectures in order, each after so many rounds of training
+Rewards = Callable[[Sequence[Architecture], int], Iterable[float]]
 
 
-def finals(steps: int, training: ShortTraining, archs: list[Architecture]) -> Iterator[Scored]:
+def finals(
+    steps: int, training: ShortTraining, archs: list[Architecture], rewards: Rewards | None = None
+) -> Iterator[Scored]:
     """Yields the scores of every round: it trains those that are left for `steps` more, and the
-    better half goes on to the next."""
-    models = {arch: training.build(arch) for arch in archs}
-    optimizers = {arch: make_optimizer(list(model.parameters()), training.optimizer) for arch, model in models.items()}
-    left, done, round_ = archs, 0, 0
+    better half goes on to the next. `rewards`: where they are trained elsewhere."""
+    rewards = rewards or _Kept(steps, training).rewards
+    left, round_ = archs, 0
     while left:
         scores: dict[Architecture, float] = {}
-        for i, arch in enumerate(left):
-            task = training.task
-            remembered = task.state()
-            task.load(State())  # what the task remembers of earlier batches is of another network
-            models[arch].train()
-            diverged = False
-            for step in range(steps):
-                epoch, at = divmod(done + step, task.train_steps)
-                with seeded(training.seed, "finals", done + step):
-                    loss = task.loss(models[arch], None, task.train_batch(epoch, at))
-                    torch.autograd.backward(loss)
-                rate = 0.5 * training.optimizer.learning_rate * (1 + math.cos(math.pi * step / steps))
-                rate *= min(1.0, (step + 1) / (0.1 * steps)) * task.rate_scale(epoch, at)
-                norm = update(optimizers[arch], list(models[arch].parameters()), rate, training.optimizer.grad_clip)
-                if diverged := task.diverged(float(loss.detach())) or not math.isfinite(norm):
-                    break
-            task.load(remembered)
-            rewards = [task.reward(models[arch], None, task.reward_batch(batch)) for batch in range(training.batches)]
-            scores[arch] = task.worst_reward if diverged else fmean(rewards)
-            yield Scored(arch, "alone", {"reward": scores[arch], "round": round_ + 1.0}, i + 1, len(left))
-        done += steps
+        for i, (arch, reward) in enumerate(zip(left, rewards(left, round_ + 1), strict=True)):
+            scores[arch] = reward
+            yield Scored(arch, "alone", {"reward": reward, "round": round_ + 1.0}, i + 1, len(left))
         round_ += 1
         kept = sorted(left, key=lambda arch: -scores[arch])[: len(left) // 2]
         left = kept if len(left) > 2 else []
+
+
+def trained(training: ShortTraining, arch: Architecture, steps: int, rounds: int = 1) -> float:
+    """Returns the reward of an architecture after rounds of `steps` of training from scratch, the
+    mean over validation minibatches; the worst there is where it diverged."""
+    kept = _Kept(steps, training)
+    return [reward for round_ in range(rounds) for reward in kept.rewards([arch], round_ + 1)][-1]
+
+
+class _Kept:
+    """Networks in the middle of their training, each of which goes on round by round."""
+
+    def __init__(self, steps: int, training: ShortTraining):
+        self.steps, self.training = steps, training
+        self.networks: dict[Architecture, tuple[Supernet, torch.optim.Optimizer]] = {}
+
+    def rewards(self, archs: Sequence[Architecture], rounds: int) -> Iterator[float]:
+        return (self._round(arch, (rounds - 1) * self.steps) for arch in archs)
+
+    def _round(self, arch: Architecture, done: int) -> float:
+        """Trains an architecture for a round, after `done` steps, and returns its reward."""
+        training, task, steps = self.training, self.training.task, self.steps
+        if arch not in self.networks:
+            model = training.build(arch)
+            self.networks[arch] = model, make_optimizer(list(model.parameters()), training.optimizer)
+        model, optimizer = self.networks[arch]
+        remembered = task.state()
+        task.load(State())  # what the task remembers of earlier batches is of another network
+        model.train()
+        diverged = False
+        for step in range(steps):
+            epoch, at = divmod(done + step, task.train_steps)
+            with seeded(training.seed, "finals", done + step):
+                loss = task.loss(model, None, task.train_batch(epoch, at))
+                torch.autograd.backward(loss)
+            rate = 0.5 * training.optimizer.learning_rate * (1 + math.cos(math.pi * step / steps))
+            rate *= min(1.0, (step + 1) / (0.1 * steps)) * task.rate_scale(epoch, at)
+            norm = update(optimizer, list(model.parameters()), rate, training.optimizer.grad_clip)
+            if diverged := task.diverged(float(loss.detach())) or not math.isfinite(norm):
+                break
+        task.load(remembered)
+        rewards = [task.reward(model, None, task.reward_batch(batch)) for batch in range(training.batches)]
+        return task.worst_reward if diverged else fmean(rewards)

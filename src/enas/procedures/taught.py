@@ -48,11 +48,12 @@ LONGER = 4  # the most that a final training is longer than a short one
 
 @dataclass(frozen=True)
 class Short:
-    """A training from scratch that is wanted."""
+    """A training from scratch that is wanted, in rounds of `steps`."""
 
     arch: Architecture
     steps: int
     seed: int
+    rounds: int = 1
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def derive(run: str | Path, *, settings: Any = None, listen: Callable[[Any], Non
     from enas.runs.derive import derive as derive_run  # torch with it: only where it is needed
     from enas.runs.loop import silent
 
-    # `workers` among them
+    # `jobs` among them
     path = derive_run(run, settings=settings, listen=listen or silent, **changes)
     best = Best.read(path.parent)
     for ending in (".svg", ".png"):

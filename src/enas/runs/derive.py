@@ -18,7 +18,7 @@ from enas.procedures.search import Search
 from enas.procedures.settings import DeriveSettings
 from enas.procedures.taught import Taught
 from enas.runs.folder import RunFolder
-from enas.runs.jobs import side_by_side
+from enas.runs.jobs import Jobs, side_by_side
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
 from enas.runs.process import versions
@@ -35,17 +35,24 @@ DRAWS = 300  # architectures by which `Policy` tells what a strategy prefers: +-
 
 
 def derive(
-    run: str | Path, *, settings: Any = None, workers: int | None = None, listen: Listener = silent, **changes: Any
+    run: str | Path,
+    *,
+    settings: Any = None,
+    jobs: Jobs = None,
+    workers: int | None = None,
+    listen: Listener = silent,
+    **changes: Any,
 ) -> Path:
     """Ranks architectures of a search by its shared weights, and by short trainings where there are
     any; writes and returns `best.json`. `changes`: settings of `DeriveSettings` by name, in place
-    of the run's own. `workers`: short trainings side by side."""
+    of the run's own. `jobs`: how many short trainings side by side, or where, as --jobs;
+    `workers` is its earlier name."""
     with RunFolder.open(Path(run)) as folder:
         folder.lock("derive")
-        return _derive(folder, settings, workers, listen, changes)
+        return _derive(folder, settings, jobs or workers, listen, changes)
 
 
-def _derive(folder: RunFolder, settings: Any, workers: int | None, listen: Listener, changes: Record) -> Path:
+def _derive(folder: RunFolder, settings: Any, jobs: Jobs, listen: Listener, changes: Record) -> Path:
     path = folder.path
     if folder.config["command"] != "search":
         raise ValueError(f"architectures are derived from a search; '{path}' is a {folder.config['command']}")
@@ -59,10 +66,12 @@ def _derive(folder: RunFolder, settings: Any, workers: int | None, listen: Liste
         drawers = (procedure.strategy, RandomSearch(space, seed=plan.seed))
         policy = Policy(DRAWS, *(derive_procedure.preferred(drawer, space, DRAWS) for drawer in drawers))
     scores, judged = list[Scored](), None
-    scoring = derive_procedure.derive(
-        settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform, training
-    )
-    with ShortTrainings(plan, path, procedure.task, workers or side_by_side(plan)) as trainings:
+    with ShortTrainings(plan, path, procedure.task, jobs or side_by_side(plan), listen) as trainings:
+        # a job trains a finalist from the beginning, which pays where there are many at a time
+        elsewhere = None if jobs in (None, 1) else partial(trainings.rewards, settings.finalist_steps)
+        scoring = derive_procedure.derive(
+            settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform, training, elsewhere
+        )
         events = chain(scoring, taught_by(trainings, settings, procedure, scores)) if settings.teaches else scoring
         for event in events:
             listen(event)

@@ -18,14 +18,12 @@ device.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import shlex
 import time
 import warnings
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -46,6 +44,7 @@ from enas.runs.files import (
     write_atomically,
     write_sealed,
 )
+from enas.runs.lease import Held, held
 from enas.runs.marks import marked
 from enas.runs.records import Config
 from enas.spaces.architecture import Architecture
@@ -53,16 +52,6 @@ from enas.state import Record, State, Values
 
 LOGS = ("metrics", "architectures")  # cut back with a checkpoint
 CLOCK = "timing"
-_held: weakref.WeakSet[BinaryIO] = weakref.WeakSet()  # files of locks
-
-
-def _let_go() -> None:
-    """Closes a child process's copies of locks: workers that outlive their run must not keep it."""
-    for lock in list(_held):
-        lock.close()
-
-
-os.register_at_fork(after_in_child=_let_go)
 
 
 class Loads(Protocol):
@@ -104,7 +93,7 @@ class RunFolder:
         self.path, self.config, self.is_sealed = path, config, is_sealed
         self._logs: dict[str, Log] = {}
         self._seen: set[str] = set()
-        self._locks: list[BinaryIO] = []
+        self._locks: list[Held] = []
 
     @classmethod
     def create(cls, path: Path, config: Values) -> RunFolder:
@@ -146,24 +135,15 @@ class RunFolder:
 
     def lock(self, what: str = "") -> None:
         """Keeps other processes from writing to the run until this one ends or closes it;
-        ValueError while another one does. `what`: only keeps them from what has this name, such as
-        "derive"."""
-        path = self.path / (f".lock-{what}" if what else ".lock")
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        lock = os.fdopen(os.open(path, flags, 0o666), "rb+", buffering=0)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            at_work = f"doing `enas {what}` of" if what else "writing to"
-            raise ValueError(f"one process at a time writes to a run; another is {at_work} '{self.path}'") from None
-        self._locks.append(lock)
-        _held.add(lock)
+        ValueError while another one does, on this machine or on another that shares the storage
+        (`enas.runs.lease`). `what`: only keeps them from what has this name, such as "derive"."""
+        self._locks.append(held(self.path, what))
 
     # ------------------------------------------------------------------------------------- logging
     def append(self, log: str, record: Values) -> None:
         """Appends a line to metrics.jsonl, architectures.jsonl or timing.jsonl. It is safe on disk
         from the next checkpoint on."""
+        self._check_held(if_late=True)
         if log not in self._logs:
             self._logs[log] = Log(self.path / f"{log}.jsonl")
         line = json.dumps(record, separators=(",", ":"))
@@ -198,6 +178,7 @@ class RunFolder:
 
     def packed(self, state: State) -> bytes:
         """Writes the logs to disk, and returns the bytes of a checkpoint of now, for `keep`."""
+        self._check_held()
         marks = {}
         for name in (*LOGS, CLOCK):
             if name not in self._logs and (self.path / f"{name}.jsonl").exists():
@@ -211,7 +192,13 @@ class RunFolder:
 
     def keep(self, packed: bytes) -> None:
         """Makes these bytes the checkpoint, whole or not at all; the last one stays beside it."""
+        self._check_held()
         write_atomically(self.path / CHECKPOINT, packed, keep=self.path / PREVIOUS)
+
+    def _check_held(self, if_late: bool = False) -> None:
+        """ValueError where another process has taken the folder over: this one must not write."""
+        for lock in self._locks:
+            lock.check(if_late)
 
     def has_checkpoint(self) -> bool:
         return (self.path / CHECKPOINT).exists() or (self.path / PREVIOUS).exists()

@@ -1,120 +1,148 @@
-"""Many trainings side by side, in processes of their own; they stop in good order, and what is done
-is not done again."""
+"""Many jobs side by side; they stop in good order, and what is done is not done again.
+
+An engine keeps one contract:
+
+    start     a job is queued, and begins when what it needs is free
+    poll      `concurrent.futures.wait`: which jobs have ended
+    result    of its future: what it returned, or its error; None where it was stopped
+    stop      what is queued does not begin; what is at work saves and ends
+
+Processes of this machine keep it (`Processes`), and Ray does (`enas.runs.ray_jobs`). A job runs in
+a process with the plan's number of threads, so that it gives the same figures wherever it runs.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
-from enas import plugins
 from enas.networks.kernels import keep_memory
-from enas.procedures.events import Diverged, Trained
-from enas.runs.files import lines
-from enas.runs.loop import Listener, never, silent
+from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
 from enas.runs.process import begin_worker, cores, signals
-from enas.runs.results import Result
-from enas.runs.retrain import retrain
-from enas.spaces.architecture import Architecture, Reference
-from enas.state import Record
+from enas.runs.ray_jobs import Cluster, RayJobs, asked
+
+# as --jobs: how many side by side, or where; None: as many as fit
+Jobs = int | str | Cluster | None
+R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Job:
-    """A training from scratch: of which model, in which folder, by which seed."""
+class Engine(Protocol):
+    """Where jobs run. It is a context: whatever ends that at once ends the jobs at once."""
 
-    model: Architecture | Reference
-    folder: Path
-    seed: int
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: Any) -> None: ...
+
+    def start(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]: ...
+
+    def stop(self) -> None: ...
+
+
+def engine_of(plan: Plan, jobs: Jobs = None, listen: Listener = silent) -> Engine:
+    """Returns the engine that `jobs` asks for, with what a job of the plan needs; ValueError for
+    what is none."""
+    match asked(jobs):
+        case Cluster() as cluster:
+            return RayJobs(cluster, plan.threads, plan.device.startswith("cuda"), listen)
+        case number:
+            return Processes(number or side_by_side(plan))
 
 
 def side_by_side(plan: Plan) -> int:
     """Returns how many trainings a machine does at a time: its memory says on a GPU, else its
     cores."""
-    return 1 if plan.device.startswith("cuda") else max(1, cores() // plan.threads)
+    return 1 if plan.device.startswith(("cuda", "mps")) else max(1, cores() // plan.threads)
 
 
-def passed_over(job: Job, result: Result) -> None:
-    """Takes in a training that is done, and does nothing with it."""
+class Processes:
+    """The engine of this machine: so many processes side by side."""
+
+    def __init__(self, number: int):
+        self.number = number
+        self.jobs: list[Future[Any]] = []
+
+    def __enter__(self) -> Self:
+        context = multiprocessing.get_context("spawn")
+        # workers read its end when it is closed: no lock that one could keep
+        self.halted, self.halt = context.Pipe(duplex=False)
+        self.before = set(multiprocessing.active_children())
+        self.pool = ProcessPoolExecutor(self.number, context, initializer=_worker, initargs=(self.halted,))
+        return self
+
+    def start(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        self.jobs.append(self.pool.submit(work, *arguments))
+        return self.jobs[-1]
+
+    def stop(self) -> None:
+        self.halt.close()
+        for job in self.jobs:
+            job.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind is not None:
+            for child in set(multiprocessing.active_children()) - self.before:
+                child.kill()
+            self.pool.shutdown(wait=False, cancel_futures=True)
+        else:
+            self.pool.shutdown()
+        self.halt.close()
+        self.halted.close()
 
 
-def retrain_many(
-    plan: Plan,
-    jobs: Sequence[Job],
+def run_all(
+    engine: Engine,
+    work: Callable[..., R | None],
+    each: Sequence[tuple[Any, ...]],
     *,
-    workers: int,
-    listen: Listener = silent,
-    stop: Callable[[], str | None] = never,
-    finished: Callable[[Job, Result], None] = passed_over,
-) -> tuple[list[Result | None], str | None]:
-    """Trains `workers` jobs at a time, each in a process of the plan's number of threads, where it
-    gives the same figures as by itself. What is done already is only read. `finished` is called
-    once with each training that is done.
+    told: Callable[[Sequence[R | None]], None],
+    stop: Callable[[], str | None],
+    finished: Callable[[int, R], None],
+) -> tuple[list[R | None], str | None]:
+    """Does `work` on each tuple of arguments, as jobs. `told` is called with the results so far
+    again and again, `finished` once with the place of each job that is done.
 
-    Returns the results in order, None for those that were stopped, and why they were."""
-    results: list[Result | None] = [None] * len(jobs)
+    Returns the results in order, None for those that were stopped, and why they were. The first
+    error is raised, when the other jobs have ended in good order. A job that a signal stopped on
+    its machine begins again, and goes on from its checkpoint."""
+    results: list[R | None] = [None] * len(each)
     why: str | None = None
     error: BaseException | None = None
-    context = multiprocessing.get_context("spawn")
-    # workers read its end when it is closed: no lock that one could keep
-    halted, halt = context.Pipe(duplex=False)
-    config = plan.to_dict("retrain")
-    with signals() as caught, halted, halt, _pool(workers, context, halted) as pool:
-        futures = {pool.submit(_train, config, job): i for i, job in enumerate(jobs)}
-        waiting = set(futures)
+    is_stopped = False
+    with signals() as caught, engine:
+        places = {engine.start(work, *arguments): i for i, arguments in enumerate(each)}
+        waiting = set(places)
         while waiting:
             done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in done:
-                if future.cancelled():
+            for job in done:
+                if job.cancelled():
                     continue
-                if (failed := future.exception()) is not None:
-                    error = error or failed  # the others end in good order first
-                elif (result := future.result()) is not None:
-                    i = futures[future]
+                i = places[job]
+                if (failed := job.exception()) is not None:
+                    error = error or failed
+                elif (result := job.result()) is not None:
                     results[i] = result
-                    finished(jobs[i], result)
-            length, done_jobs = plan.settings.retrain.epochs, sum(result is not None for result in results)
-            trained = sum(length if result else _epochs(job) for job, result in zip(jobs, results, strict=True))
-            listen(Trained(trained, len(jobs) * length, done_jobs, len(jobs)))
+                    finished(i, result)
+                elif not (why or error or caught.why):
+                    again = engine.start(work, *each[i])
+                    places[again] = i
+                    waiting.add(again)
+            told(results)
             why = why or caught.why or stop()
-            if (why or error) and not halt.closed:
-                halt.close()
-                for future in waiting:
-                    future.cancel()
+            if (why or error) and not is_stopped:
+                is_stopped = True
+                engine.stop()
     if isinstance(error, BrokenProcessPool):
         raise ValueError(
             "a process that trained was ended from outside, as the system does where memory is short; what was saved is"
-            " whole: the same command goes on, with fewer side by side (--workers 1)"
+            " whole: the same command goes on, with fewer side by side (--jobs 1)"
         ) from None
     if error is not None:
         raise error
     return results, why
-
-
-def _epochs(job: Job) -> int:
-    """Returns how many epochs of a training are logged, to show."""
-    return sum(1 for _ in lines(job.folder / "metrics.jsonl"))
-
-
-@contextmanager
-def _pool(workers: int, context: Any, halted: Any) -> Iterator[ProcessPoolExecutor]:
-    """Gives the processes; whatever ends the caller at once ends them at once."""
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, initializer=_worker, initargs=(halted,))
-    try:
-        yield pool
-    except BaseException:
-        for child in set(multiprocessing.active_children()) - before:
-            child.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
 
 
 _halted: Any = None  # in a worker: a pipe that is at its end when it should stop in good order
@@ -127,13 +155,7 @@ def _worker(halted: Any) -> None:
     keep_memory()
 
 
-def _train(config: Record, job: Job) -> Result | None:
-    def stop() -> str | None:
-        return "stopped" if _halted.poll() else None
-
-    plugins.trust(*plugins.dotted(config))  # it runs in the parent too
-    try:
-        figures = retrain(Plan.of(config), job.model, job.folder, seed=job.seed, stop=stop)
-        return None if figures is None else Result.from_json(figures)
-    except Diverged as error:
-        return Result({}, diverged=str(error))
+def told_to_stop() -> str | None:
+    """Returns why the job of this process should stop, as its engine says; None where it should
+    not. Ray sends a signal instead, which every run heeds."""
+    return "stopped" if _halted is not None and _halted.poll() else None

@@ -96,9 +96,9 @@ def never() -> str | None:
     return None
 
 
-def after(seconds: float | None) -> Callable[[], str | None]:
-    """Returns a stop for `seconds` from now; None: never."""
+def after(seconds: float | None, stop: Callable[[], str | None] = never) -> Callable[[], str | None]:
+    """Returns a stop for `seconds` from now, or for when `stop` comes; None: only then."""
     if seconds is None:
-        return never
+        return stop
     end = time.monotonic() + seconds
-    return lambda: "time is up" if time.monotonic() >= end else None
+    return lambda: "time is up" if time.monotonic() >= end else stop()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from enas.procedures.events import Begun
 from enas.procedures.ranks import joined
 from enas.runs.folder import Follower, RunFolder
-from enas.runs.loop import Listener, after, silent
+from enas.runs.loop import Listener, after, never, silent
 from enas.runs.plan import Plan
 from enas.runs.process import warn_of_differences
 from enas.runs.retrain import run_retrain
@@ -15,10 +16,16 @@ from enas.runs.search import run_search, shares
 from enas.spaces.architecture import model_from_dict
 
 
-def resume(run: str | Path, *, max_seconds: float | None = None, listen: Listener = silent) -> Path:
+def resume(
+    run: str | Path,
+    *,
+    max_seconds: float | None = None,
+    stop: Callable[[], str | None] = never,
+    listen: Listener = silent,
+) -> Path:
     """Continues a search or a training from its last checkpoint, as if it had never stopped; on
     another number of ranks too, which a warning says."""
-    path, stop = Path(run), after(max_seconds)
+    path, stop = Path(run), after(max_seconds, stop)
     plan = Plan.recorded(RunFolder.open(path))
     with joined(plan.device) as ranks, RunFolder.open(path) as opened:
         folder = opened if ranks.first else Follower(path, opened.config)

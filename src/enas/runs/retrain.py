@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enas.procedures.events import Begun, Done, Finished, RolledBack, Stopped, TrainEpochEnd
+from enas import plugins
+from enas.procedures.events import Begun, Diverged, Done, Finished, RolledBack, Stopped, Trained, TrainEpochEnd
 from enas.procedures.ranks import Ranks, joined
 from enas.procedures.retrain import Retrain
 from enas.procedures.settings import RetrainSettings
 from enas.runs.architectures import architecture_of, best_of, is_run
+from enas.runs.files import lines
 from enas.runs.folder import Follower, RunFolder
+from enas.runs.jobs import Jobs, engine_of, run_all, told_to_stop
 from enas.runs.loop import Listener, after, drive, never, silent
 from enas.runs.models import reference_for
 from enas.runs.plan import Plan
@@ -133,6 +137,64 @@ def _shares(plan: Plan, ranks: Ranks) -> str:
     return f"{ranks.size} ranks share out {each}; batch and rate ({rate:g}) are the recipe's; batch norm takes each share's"
 
 
+# ------------------------------------------------------------------------------- many side by side
+@dataclass(frozen=True)
+class Job:
+    """A training from scratch: of which model, in which folder, by which seed."""
+
+    model: Architecture | Reference
+    folder: Path
+    seed: int
+
+
+def passed_over(job: Job, result: Result) -> None:
+    """Takes in a training that is done, and does nothing with it."""
+
+
+def retrain_many(
+    plan: Plan,
+    trainings: Sequence[Job],
+    *,
+    jobs: Jobs = None,
+    listen: Listener = silent,
+    stop: Callable[[], str | None] = never,
+    finished: Callable[[Job, Result], None] = passed_over,
+) -> tuple[list[Result | None], str | None]:
+    """Trains from scratch, as `jobs` asks. What is done already is only read. `finished` is called
+    once with each training that is done.
+
+    Returns the results in order, None for those that were stopped, and why they were."""
+    config, length = plan.to_dict("retrain"), plan.settings.retrain.epochs
+
+    def told(results: Sequence[Result | None]) -> None:
+        epochs = sum(length if result else logged(job.folder) for job, result in zip(trainings, results, strict=True))
+        done = sum(result is not None for result in results)
+        listen(Trained(epochs, len(trainings) * length, done, len(trainings)))
+
+    return run_all(
+        engine_of(plan, jobs, listen),
+        _train,
+        [(config, job) for job in trainings],
+        told=told,
+        stop=stop,
+        finished=lambda i, result: finished(trainings[i], result),
+    )
+
+
+def logged(folder: Path) -> int:
+    """Returns how many epochs of a run are logged, to show."""
+    return sum(1 for _ in lines(folder / "metrics.jsonl"))
+
+
+def _train(config: Record, job: Job) -> Result | None:
+    plugins.trust(*plugins.dotted(config))  # it runs in the parent too
+    try:
+        figures = retrain(Plan.of(config), job.model, job.folder, seed=job.seed, stop=told_to_stop)
+        return None if figures is None else Result.from_json(figures)
+    except Diverged as error:
+        return Result({}, diverged=str(error))
+
+
 # ------------------------------------------------------------------------------- by what names it
 def retrain_plan(
     what: str | Path | None, arch: str | None = None, preset: str | None = None, recipe: str | None = None
@@ -163,17 +225,20 @@ def retrain_named(
     top: int = 1,
     seed: int = 0,
     out: Path | None = None,
+    jobs: Jobs = None,
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> list[Row] | None:
-    """Trains from scratch what `what` names: the `top` best of a run, or an architecture, or the
-    `reference`, of as many parameters as the run's best. Results, the chosen one first; None where
-    it was stopped."""
+    """Trains from scratch what `what` names: the `top` best of a run, as `jobs` asks, or an
+    architecture, or the `reference`, of as many parameters as the run's best. Results, the chosen
+    one first; None where it was stopped."""
     run = Path(what) if what is not None and is_run(what) else None
     if parameters is not None and reference is None:
         raise ValueError("--parameters is of a hand-designed model: name it with --arch")
     if run is not None and out is None and reference is None:
-        return _best(plan, run, top, seed, after(max_seconds), listen)
+        return _best(plan, run, top, seed, jobs, after(max_seconds), listen)
+    if jobs is not None:
+        raise ValueError("--jobs trains the best of a run side by side; leave it out, as here one network is trained")
     if reference is not None:
         model: Architecture | Reference = reference_for(plan, reference, run, parameters)
         name = model.id
@@ -197,11 +262,13 @@ def retrain_best(
     data: str | Path | None = None,
     device: str | None = None,
     threads: int | None = None,
+    jobs: Jobs = None,
     max_seconds: float | None = None,
+    stop: Callable[[], str | None] = never,
     listen: Listener = silent,
 ) -> list[Row] | None:
-    """Trains the `top` best derived architectures from scratch, one after the other; results, the
-    chosen one first.
+    """Trains the `top` best derived architectures from scratch, as `jobs` asks, or one after the
+    other; results, the chosen one first.
 
     More than one are ordered by their validation figure: the choice never looks at the test set,
     which each reads once, at its end. Writes `retrained.json`. None where it was stopped.
@@ -209,38 +276,69 @@ def retrain_best(
     """
     plan = Plan.recorded(RunFolder.open(Path(run))).on(data, device, threads)
     plan = plan if settings is None else plan.with_settings(retrain=settings)
-    return _best(plan, Path(run), top, seed, after(max_seconds), listen)
+    return _best(plan, Path(run), top, seed, jobs, after(max_seconds, stop), listen)
 
 
-def _best(plan: Plan, run: Path, top: int, seed: int, stop: Callable[[], str | None], listen: Listener) -> list[Row] | None:
+def _best(
+    plan: Plan, run: Path, top: int, seed: int, jobs: Jobs, stop: Callable[[], str | None], listen: Listener
+) -> list[Row] | None:
     with joined(plan.device) as ranks, RunFolder.open(run) as folder:
+        if jobs is not None and ranks.size > 1:
+            raise ValueError("ranks train one network together: leave out --jobs, or torchrun")
         if ranks.first:
             folder.lock("retrain")
-        rows = _best_locked(plan, run, top, seed, stop, listen)
+        rows = _best_locked(plan, run, top, seed, jobs, stop, listen)
         if rows is not None and ranks.first:
-            trainings = tuple(Training.from_json(row) for row in rows)
-            Retrained(plan.settings.retrain.train_on, trainings[0].id, trainings).write(run)
+            trained = tuple(Training.from_json(row) for row in rows)
+            Retrained(plan.settings.retrain.train_on, trained[0].id, trained).write(run)
         return rows
 
 
 def _best_locked(
-    plan: Plan, run: Path, top: int, seed: int, stop: Callable[[], str | None], listen: Listener
+    plan: Plan, run: Path, top: int, seed: int, jobs: Jobs, stop: Callable[[], str | None], listen: Listener
 ) -> list[Row] | None:
     best = best_of(run)
     if not 1 <= top <= len(best):
         raise ValueError(f"--top is between 1 and the {len(best)} architectures in best.json; got {top}")
     if top > 1 and plan.settings.retrain.train_on != "train":
         raise ValueError("--top above 1 chooses on validation data; retrain.train_on 'train+validation' leaves none")
-    rows: list[Row] = []
-    for rank, arch in enumerate(best[:top], 1):
-        folder = retrain_folder(run, arch, seed, plan)
-        metrics = retrain(plan, arch, folder, seed=seed, stop=stop, listen=listen)
-        if metrics is None:
-            return None
-        rows.append({"rank": rank, "id": arch.id, "folder": str(folder.relative_to(run)), **metrics})
+    trainings = [Job(arch, retrain_folder(run, arch, seed, plan), seed) for arch in best[:top]]
+    figures = (
+        _one_by_one(plan, trainings, stop, listen) if jobs is None else _by_jobs(plan, run, trainings, jobs, stop, listen)
+    )
+    if figures is None:
+        return None
+    rows: list[Row] = [
+        {"rank": rank, "id": job.model.id, "folder": str(job.folder.relative_to(run)), **metrics}
+        for rank, (job, metrics) in enumerate(zip(trainings, figures, strict=True), 1)
+    ]
     if top > 1:
         rows.sort(key=lambda row: plan.metric.cost(row[f"validation_{plan.metric.name}"]))
     return rows
+
+
+def _one_by_one(
+    plan: Plan, trainings: Sequence[Job], stop: Callable[[], str | None], listen: Listener
+) -> list[dict[str, float]] | None:
+    figures = []
+    for job in trainings:
+        if (metrics := retrain(plan, job.model, job.folder, seed=job.seed, stop=stop, listen=listen)) is None:
+            return None
+        figures.append(metrics)
+    return figures
+
+
+def _by_jobs(
+    plan: Plan, run: Path, trainings: Sequence[Job], jobs: Jobs, stop: Callable[[], str | None], listen: Listener
+) -> list[dict[str, float]] | None:
+    results, why = retrain_many(plan, trainings, jobs=jobs, listen=listen, stop=stop)
+    if why is not None:
+        listen(Stopped(run, why, again="the same command"))
+        return None
+    for job, result in zip(trainings, results, strict=True):
+        if result is not None and result.diverged is not None:
+            raise Diverged(f"{job.model.id}: {result.diverged}")
+    return [result.metrics for result in results if result is not None]
 
 
 def shortened(plan: Plan, epochs: int | None = None, cutout: int | None = None, highest_filters: int | None = None) -> Plan:

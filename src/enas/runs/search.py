@@ -13,7 +13,7 @@ from enas.procedures.ranks import joined
 from enas.procedures.search import Search
 from enas.runs.files import read_json
 from enas.runs.folder import Follower, RunFolder, check_new
-from enas.runs.loop import Listener, after, drive, silent
+from enas.runs.loop import Listener, after, drive, never, silent
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan, preset_plan, problem_plan
 from enas.runs.presets.registry import PRESETS, is_preset
@@ -63,6 +63,7 @@ def search_plan(
     out: str | Path | None = None,
     epochs: int | None = None,
     max_seconds: float | None = None,
+    stop: Callable[[], str | None] = never,
     listen: Listener = silent,
 ) -> Path:
     """Searches by `plan` and returns the run folder. ValueError for bad input, before anything is
@@ -74,7 +75,7 @@ def search_plan(
         if out is not None
         else Path("runs") / f"{plan.preset}-{plan.recipe}".replace(":", "-") / f"seed{plan.seed}"
     )
-    stop = after(max_seconds)
+    stop = after(max_seconds, stop)
     with joined(plan.device) as ranks:
         if ranks.first:
             check_new(path)  # before minutes are spent on the data

@@ -1,0 +1,228 @@
+"""Who writes to a run folder: one process, on this machine or on another that shares the storage.
+
+Two things say so together. `flock` holds between the processes of a machine, and is free as soon as
+its holder is dead. Network file systems do not always carry it to other machines. So the owner
+also keeps a lease, a small file with its machine and process, that it renews all the time.
+
+    no lease              the folder is free: a new file is a lease, and only one process makes it
+    a lease of here       its owner is dead where flock is free, and it is taken over at once
+    a lease of elsewhere  it is watched: one that is renewed has a live owner, and one that is not
+                          renewed for `LEASE` seconds is taken over
+
+Nothing compares clocks. The watcher measures by its own monotonic clock, so that clocks that jump
+or differ between machines change nothing; the time in the file is for people. Take-over is a
+rename, of which one taker alone succeeds. An owner that was not heard of, because its machine
+slept, finds out before it writes on: `Held.check`. No torch in here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+import uuid
+import warnings
+import weakref
+from pathlib import Path
+from typing import BinaryIO
+
+from enas.state import Record
+
+LEASE = 60.0  # seconds without a renewal after which an owner counts as dead
+RENEWED = 15.0  # seconds between renewals
+POLL = 1.0  # seconds between looks at the lease of another machine
+_held: weakref.WeakSet[BinaryIO] = weakref.WeakSet()  # files of locks
+
+
+def _let_go() -> None:
+    """Closes a child process's copies of locks: workers that outlive their run must not keep it."""
+    for lock in list(_held):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+class Taken(ValueError):
+    """Another process writes to the folder."""
+
+
+def here() -> str:
+    """Returns what tells this machine from all others until it is started again. Containers of one
+    machine have it in common, as they have its flock."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{socket.gethostname()}-{uuid.getnode():x}"
+
+
+class Held:
+    """What keeps others from a folder until it is closed: an open lock and a lease."""
+
+    def __init__(self, lock: BinaryIO, path: Path, what: str, mine: Record):
+        self.lock, self.path, self.what, self.mine = lock, path, what, mine
+        self.renewed = _awake_or_not()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self.thread.start()
+
+    def _renew(self) -> None:
+        """Renews the lease until it is closed or lost. A storage that fails is tried again."""
+        while not self.ended.wait(RENEWED):
+            with contextlib.suppress(OSError), open(self.path, "rb+") as file:
+                if not _same(_parsed(file.read()), self.mine):
+                    return
+                self.mine["renewals"] += 1
+                file.seek(0)
+                file.write(_bytes(self.mine))
+                self.renewed = _awake_or_not()
+
+    def check(self, if_late: bool = False) -> None:
+        """Taken where another process took the folder over, as it did not hear of this one.
+        `if_late`: looks only where that could be, which takes no time."""
+        if if_late and _awake_or_not() - self.renewed < LEASE:
+            return
+        if not _same(lease := _read(self.path), self.mine):
+            by = f" by {_who(lease)}" if lease else ""
+            raise Taken(
+                f"{self.what} was taken over{by}: it goes on there, as this process was not heard of for {LEASE:g} s"
+            )
+
+    def close(self) -> None:
+        self.ended.set()
+        self.thread.join()
+        with contextlib.suppress(OSError):  # it runs out by itself
+            if _same(_read(self.path), self.mine):
+                self.path.unlink()
+        self.lock.close()
+
+
+def held(folder: Path, what: str = "") -> Held:
+    """Returns what keeps other processes from the folder, or only from what has the name `what`.
+    Taken while another one has it. A lease of another machine is watched, `LEASE` seconds at most.
+    """
+    name = f"-{what}" if what else ""
+    path, lock = folder / f".lease{name}", _opened(folder / f".lock{name}")
+    doing = f"doing `enas {what}` of" if what else "writing to"
+    others = f"one process at a time writes to a run; another is {doing} '{folder}'"
+    mine: Record = {"machine": here(), "host": socket.gethostname(), "pid": os.getpid(), "token": secrets.token_hex(8)}
+    mine |= {"since": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "renewals": 0}
+    began, is_locked = time.monotonic(), False
+    first: Record | None = None
+    try:
+        while True:
+            is_locked = is_locked or _locked(lock)
+            lease = _read(path)
+            if is_locked and lease is None and _made(path, mine):
+                _held.add(lock)
+                return Held(lock, path, f"'{folder}'", mine)
+            if lease is None or (lease.get("machine") == mine["machine"] and not is_locked):
+                if not is_locked:
+                    raise Taken(others)
+                continue  # another one was faster
+            first = lease if first is None else first
+            waited = time.monotonic() - began
+            if lease != first:
+                raise Taken(f"{others}: {_who(lease)}")
+            if is_locked and (lease.get("machine") == mine["machine"] or waited >= LEASE):
+                _removed(path, lease)
+            elif waited >= 3 * LEASE:  # servers of files keep the locks of the dead for a while
+                raise Taken(f"{others}: {_who(lease)}")
+            else:
+                if waited < POLL:
+                    warnings.warn(
+                        f"'{folder}' is of {_who(lease)}, as its lease says: waiting up to {LEASE:g} s to see whether that"
+                        " is alive",
+                        stacklevel=3,
+                    )
+                time.sleep(POLL)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _awake_or_not() -> float:
+    """Returns seconds that go on while the machine sleeps, where the system knows them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def _opened(path: Path) -> BinaryIO:
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "rb+", buffering=0)
+
+
+def _locked(lock: BinaryIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _made(path: Path, lease: Record) -> bool:
+    """Makes a lease where there is none; of many processes one succeeds."""
+    try:
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    try:
+        os.write(made, _bytes(lease))
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(made)
+    return True
+
+
+def _removed(path: Path, dead: Record) -> None:
+    """Removes a dead owner's lease; of many processes one does. Where a live one has come between,
+    it is put back: its owner checks before it writes."""
+    own = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        os.rename(path, own)
+    except FileNotFoundError:
+        return
+    lease = _read(own)
+    if lease is not None and lease != dead:
+        _made(path, lease)
+    own.unlink()
+
+
+def _bytes(lease: Record) -> bytes:
+    """Returns a lease as JSON, always of the same length: it is written over."""
+    return json.dumps(lease).encode().ljust(512)
+
+
+def _parsed(data: bytes) -> Record | None:
+    """Returns what a lease says; an empty one where it was cut short, as by a full disk."""
+    try:
+        record = json.loads(data)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _read(path: Path) -> Record | None:
+    """Returns what a lease says; None where there is none."""
+    try:
+        with os.fdopen(
+            os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)), "rb"
+        ) as file:
+            return _parsed(file.read(4096))
+    except FileNotFoundError:
+        return None
+
+
+def _same(lease: Record | None, other: Record) -> bool:
+    """Returns whether two are of one owner."""
+    return lease is not None and lease.get("token") == other.get("token")
+
+
+def _who(lease: Record) -> str:
+    """Returns the owner of a lease in words."""
+    return f"process {lease.get('pid', '?')} on {lease.get('host', '?')}"

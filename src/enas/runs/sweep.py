@@ -1,0 +1,183 @@
+"""Searches that differ in their seed alone, each with what is asked for after it, and what comes of
+them: a result of a method is a mean over seeds, never one run.
+
+Each seed has a run folder of its own, `seed0`, `seed1`, ... What is done is not done again, so that
+the same sweep goes on where it was stopped, and what other machines did is found done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import statistics
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from enas import plugins
+from enas.procedures.events import Stopped, Trained
+from enas.runs.derive import derive
+from enas.runs.folder import RunFolder
+from enas.runs.jobs import Jobs, engine_of, run_all, told_to_stop
+from enas.runs.loop import Listener, after, never, silent
+from enas.runs.plan import Plan
+from enas.runs.records import Config, epochs, ticks
+from enas.runs.results import Best, Retrained
+from enas.runs.resume import resume
+from enas.runs.retrain import logged, retrain_best
+from enas.runs.search import search_plan
+from enas.state import Record
+
+Until = Literal["search", "derive", "retrain"]
+MOST_SEEDS = 1000
+AGAIN = "the same command"
+# rewards of a derived architecture, the last one that there is counts
+STAGES = ("minibatch", "validation", "alone", "short", "final")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A seed that is done: its run folder, and figures by their names."""
+
+    seed: int
+    folder: Path
+    figures: Mapping[str, float]
+
+
+class _Halt(Exception):
+    """A derivation is to stop: what it has trained is in its journal."""
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Returns the seeds of a text such as `0-9` or `0,3,10-12`; ValueError for another form."""
+    if not re.fullmatch(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*", text):
+        raise ValueError(f"--seeds are numbers and ranges, such as 0-9 or 0,3,10-12; got '{text}'")
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if int(last or first) - int(first) + 1 + len(seeds) > MOST_SEEDS:
+            raise ValueError(f"a sweep has at most {MOST_SEEDS} seeds; got '{text}'")
+        seeds |= dict.fromkeys(range(int(first), int(last or first) + 1))
+    if not seeds:
+        raise ValueError(f"a range of seeds goes up; got '{text}'")
+    return tuple(seeds)
+
+
+def sweep(
+    plan: Plan,
+    out: str | Path,
+    seeds: Sequence[int],
+    *,
+    until: Until = "retrain",
+    jobs: Jobs = None,
+    max_seconds: float | None = None,
+    listen: Listener = silent,
+) -> list[Swept] | None:
+    """Searches with each seed, then derives and trains the best from scratch, as far as `until`;
+    side by side as `jobs` asks, a single seed in this process without it. Returns what is done in
+    the order of seeds; None where it was stopped: called again, it goes on."""
+    plans = {seed: dataclasses.replace(plan, seed=seed) for seed in seeds}
+    folders = {seed: Path(out) / f"seed{seed}" for seed in seeds}
+    figures = {seed: done_of(plans[seed], folders[seed], until) for seed in seeds}
+    missing, stop = [seed for seed in seeds if figures[seed] is None], after(max_seconds)
+    if jobs is None and len(seeds) == 1:
+        figures |= {seed: one(plans[seed], folders[seed], until, stop, listen) for seed in missing}
+    elif missing:
+
+        def told(results: Sequence[object]) -> None:
+            finished = len(seeds) - sum(result is None for result in results)
+            searched = sum(logged(folder) for folder in folders.values())
+            listen(Trained(searched, len(seeds) * plan.settings.search.epochs, finished, len(seeds), "searches"))
+
+        results, why = run_all(
+            engine_of(plan, jobs, listen),
+            _sweep,
+            [(plans[seed].to_dict("search"), str(folders[seed]), until) for seed in missing],
+            told=told,
+            stop=stop,
+            finished=lambda i, result: None,
+        )
+        figures |= dict(zip(missing, results, strict=True))
+        if why is not None and None in results:
+            listen(Stopped(Path(out), why, again=AGAIN))
+    swept = [Swept(seed, folders[seed], of) for seed, of in figures.items() if of is not None]
+    return swept if len(swept) == len(seeds) else None
+
+
+def _sweep(config: Record, folder: str, until: Until) -> dict[str, float] | None:
+    plugins.trust(*plugins.dotted(config))  # it runs in the parent too
+    return one(Plan.of(config), Path(folder), until, told_to_stop)
+
+
+def one(
+    plan: Plan, folder: Path, until: Until, stop: Callable[[], str | None] = never, listen: Listener = silent
+) -> dict[str, float] | None:
+    """Does what is missing of one seed, and returns its figures; None where it was stopped."""
+
+    def heard(event: object) -> None:
+        listen(event)
+        if stop() is not None:
+            raise _Halt
+
+    if not (folder / Config.FILE).exists():
+        search_plan(plan, out=folder, stop=stop, listen=listen)
+    elif not _finished(folder):
+        resume(folder, stop=stop, listen=listen)
+    if not _finished(folder):
+        return None
+    try:
+        if until != "search" and Best.find(folder) is None:
+            derive(folder, jobs=1, listen=heard)
+    except _Halt:
+        return None
+    if until == "retrain" and Retrained.find(folder) is None:
+        retrain_best(folder, stop=stop, listen=listen)
+    return done_of(plan, folder, until)
+
+
+def done_of(plan: Plan, folder: Path, until: Until) -> dict[str, float] | None:
+    """Returns the figures of a seed that is done; None where something of it is missing. ValueError
+    where the folder holds a search by other settings."""
+    if not (folder / Config.FILE).exists():
+        return None
+    there = Plan.recorded(RunFolder.open(folder))
+    if any(getattr(there, name) != getattr(plan, name) for name in ("settings", "names", "seed", "limits")):
+        raise ValueError(f"'{folder}' holds a search with other settings: choose another --out")
+    needed = {"search": (), "derive": (Best,), "retrain": (Best, Retrained)}[until]
+    if not _finished(folder) or any(not (folder / file.FILE).exists() for file in needed):
+        return None
+    return figures_of(folder, until)
+
+
+def _finished(folder: Path) -> bool:
+    """Returns whether a search went to its end."""
+    last = deque(ticks(folder), maxlen=1)
+    return any(tick.event == "end" and tick.why == "finished" for tick in last)
+
+
+def figures_of(folder: Path, until: Until) -> dict[str, float]:
+    """Returns the figures of a seed that is done: the mean reward of the last epoch, that of the
+    derived architecture, and what it reached from scratch."""
+    figures = {"reward": float(epochs(folder)[-1]["reward"])}
+    if until != "search":
+        shared = Best.read(folder).ranked[0].shared_weights
+        figures["derived"] = [shared[f"{stage}_reward"] for stage in STAGES if f"{stage}_reward" in shared][-1]
+    if until == "retrain":
+        metric = Plan.recorded(RunFolder.open(folder)).metric
+        known = Retrained.read(folder).best.result.figures
+        parts = [part for part in ("validation", "test") if f"{part}_{metric.name}" in known]
+        figures |= {f"{part} {metric.name}": metric.shown(known[f"{part}_{metric.name}"]) for part in parts}
+    return figures
+
+
+def summed_up(swept: Sequence[Swept]) -> dict[str, dict[str, float]]:
+    """Returns, by figure, its mean, standard deviation (of a sample; of two seeds at least), least
+    and largest value over seeds."""
+    summary: dict[str, dict[str, float]] = {}
+    for name in swept[0].figures:
+        values = [one.figures[name] for one in swept]
+        deviation = {"standard deviation": statistics.stdev(values)} if len(values) > 1 else {}
+        summary[name] = {"mean": statistics.fmean(values), **deviation, "least": min(values), "largest": max(values)}
+    return summary
