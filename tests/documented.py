@@ -21,6 +21,7 @@ EXCLUDED = {
     r"enas search my_project:problem": "a file of the reader's; tests/tasks/test_own.py gives every command one",
     r"enas check my_project:problem": "tests/grading/test_check.py checks the README's file",
     r"enas table|enas oracle \S+ --table tables": "tests/grading/test_table.py makes and reads one; trainings are long",
+    r"torchrun": "tests/runs/test_rank_runs.py runs it on two processes",
     r".*--jobs ray": "tests/runs/test_ray_jobs.py runs commands on Ray",
     r"enas sweep PRESET": "a form of the lines beside it",
     r"pip install": "continuous integration installs the package",
@@ -32,7 +33,7 @@ EXCLUDED = {
 
 SHELL = ("", "sh", "bash", "shell", "console")  # languages of fenced blocks that are typed
 NO_COMMANDS = ("Tree",)  # headings whose fenced block is none
-PROGRAM = re.compile(r"(enas|make|pip|python3?|git|cd|export|curl|wget|docker|bash|sh|[A-Z_]+=)\b")
+PROGRAM = re.compile(r"(enas|torchrun|make|pip|python3?|git|cd|export|curl|wget|docker|bash|sh|[A-Z_]+=)\b")
 
 
 def excluded(line: str) -> str | None:
