@@ -139,7 +139,8 @@ class Search:
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.compute = Compute(settings.compute, supernet)
         self.recorder: Recorder | None = None
-        if self.ranks.size == 1 and settings.compute.precision != "fp16":  # it sums on one rank, unscaled
+        # it neither sends gradients nor scales losses
+        if self.ranks.size == 1 and settings.compute.precision != "fp16":
             self.recorder = Recorder.of(supernet, task, self.optimizer, settings.optimizer)
         device = next(supernet.parameters()).device
         if self.recorder is not None and device.type == "cuda" and isinstance(strategy, Reinforce):
