@@ -114,6 +114,7 @@ def test_what_the_page_says_is_searched(page: Path, capsys: pytest.CaptureFixtur
     assert Plan.of(config).task(Plan.of(config).load_data(), Plan.of(config).settings.task).about.startswith("digits: 40")
 
 
+@pytest.mark.slow
 def test_an_op_by_its_path_goes_the_whole_way(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In a package within a package, so that its path has dots."""
     (page / "deep").mkdir()
@@ -135,6 +136,7 @@ def test_an_op_by_its_path_goes_the_whole_way(page: Path, capsys: pytest.Capture
     sys.modules.pop("deep.ops"), sys.modules.pop("deep")
 
 
+@pytest.mark.slow
 def test_an_activation_by_its_path(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (page / "acts.py").write_text("def softsign(x):\n    return x / (1 + x.abs())\n")
     few = "--search.epochs 1 --data.train 600 --network.hidden 6 --space.num-nodes 2 --space.ops tanh acts:softsign"
@@ -144,6 +146,7 @@ def test_an_activation_by_its_path(page: Path, capsys: pytest.CaptureFixture[str
     sys.modules.pop("acts")
 
 
+@pytest.mark.slow
 def test_names_of_packages_are_registered_names(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"pair", "conv_micro"} <= set(SPACES)
     assert "blur" in op_names()
@@ -163,6 +166,7 @@ def test_names_of_packages_are_registered_names(installed: Path, capsys: pytest.
     assert enas("check sorted") == 0
 
 
+@pytest.mark.slow
 def test_listing_packages_needs_no_torch(installed: Path) -> None:
     code = "import sys; from enas.cli.main import main; main(['list']); sys.exit('torch' in sys.modules)"
     path = f"{ROOT / 'src'}:{installed.parents[1]}"
@@ -220,6 +224,7 @@ def test_what_cannot_be_used_names_its_package(points: str, registry: Registry[o
         entry_of("it", "x", registry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "says"),
     [

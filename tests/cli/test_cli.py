@@ -198,6 +198,7 @@ def as_a_run_on_cifar10_is_read(run: Path) -> None:
     assert not by_seed.full and not uniform.full  # noqa: PT018
 
 
+@pytest.mark.slow
 def test_search_says_its_cost_first_and_the_next_command_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = small_search(tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
@@ -208,6 +209,7 @@ def test_search_says_its_cost_first_and_the_next_command_last(tmp_path: Path, ca
     assert begun["estimated_seconds"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["best.svg", "best.png", "best.pdf", "best.dot", "best.txt", "best.json"])
 def test_show_writes(name: str, tmp_path: Path) -> None:
     assert enas("show", "enas_micro", "--out", tmp_path / name) == 0
@@ -235,6 +237,7 @@ def test_a_shown_architecture_file_can_be_shown_again(tmp_path: Path, capsys: py
     assert capsys.readouterr().out == again
 
 
+@pytest.mark.slow
 def test_retrain_a_named_architecture(tmp_path: Path) -> None:
     small = ("--retrain.network.filters", 4, "--epochs", 1, "--out", tmp_path / "t")
     assert enas("retrain", "enas_micro", "--preset", "digits-micro", *small) == 0
@@ -243,6 +246,7 @@ def test_retrain_a_named_architecture(tmp_path: Path) -> None:
     assert result["parameters"] > 0
 
 
+@pytest.mark.slow
 def test_other_settings_train_in_a_folder_of_their_own(derived: Path) -> None:
     assert enas("retrain", derived) == 0
     first = json.loads((derived / "retrained.json").read_text())["trainings"][0]
@@ -277,6 +281,7 @@ def test_a_reader_may_stop_reading() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_every_setting_of_every_recipe_says_what_it_is() -> None:
     from enas.runs.presets import registry as presets
     from enas.runs.settings import described
@@ -298,6 +303,7 @@ def test_help_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 # -------------------------------------------------------------------------------------- bad input
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "fragments"),
     [
@@ -392,6 +398,7 @@ def test_a_training_of_another_space_than_the_preset(tmp_path: Path, capsys: pyt
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_an_architecture_file_trains_in_its_own_space(tmp_path: Path) -> None:
     """Not every architecture has as many nodes, or layers, as the preset searches."""
     arch = json.loads(named("enas_micro").to_json())

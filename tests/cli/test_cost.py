@@ -45,6 +45,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"{name}:problem"
 
 
+@pytest.mark.slow
 def test_a_run_is_timed_and_priced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, file = shutil.copytree(BEFORE, tmp_path / "run"), tmp_path / "latency.json"
     assert main(["latency", str(run), "--out", str(file), "--batch", "3", *FEW]) == 0
@@ -66,6 +67,7 @@ def test_a_run_is_timed_and_priced(tmp_path: Path, capsys: pytest.CaptureFixture
     assert about.startswith("latencies: a forward pass of 3, 1 threads")
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_timed_and_limited(own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By its options; and a limit on parameters needs no table."""
     file = tmp_path / "latency.json"

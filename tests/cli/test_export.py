@@ -256,6 +256,7 @@ def test_a_classifier_reads_images_as_they_were_trained_on(
         assert stated in source
 
 
+@pytest.mark.slow
 def test_a_language_model_answers(
     trainings: Trainings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

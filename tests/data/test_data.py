@@ -551,6 +551,7 @@ def test_a_damaged_archive_is_noticed_wherever_the_damage_is(tiny: tuple[ImagePa
     assert harmless < 5
 
 
+@pytest.mark.slow
 def test_a_tar_with_any_bytes_in_it_is_read_or_refused(tiny: tuple[ImagePart, ImagePart], tmp_path: Path) -> None:
     """Damage below the compression, where no checksum of gzip sees it: in the headers."""
     archive = write_archive(tmp_path / "x.tar.gz", members_of(BINARY, files_of(BINARY, *tiny)))
@@ -736,6 +737,7 @@ def rows(*parts: ImagePart) -> list[tuple[bytes, int]]:
     return sorted((i.numpy().tobytes(), int(k)) for part in parts for i, k in zip(part.images, part.labels, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGES)
 def test_laws_of_a_set_of_images(name: str, folders: dict[str, Path | None]) -> None:
     folder = folders[name]
@@ -778,6 +780,7 @@ def test_unknown_names_are_refused() -> None:
             call("mnist", "some/place")
 
 
+@pytest.mark.slow
 def test_digits_are_read_without_their_library_and_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its import takes seconds, in every process; where its file is not found, it is asked."""
     found = digits.read_scans()
@@ -925,6 +928,7 @@ def test_a_damaged_file_is_downloaded_again(server: Any, tmp_path: Path) -> None
     assert download.get("x", str(tmp_path), source(f"{server.at}/whole")).read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "kind", "words"),
     [

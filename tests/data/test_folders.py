@@ -398,6 +398,7 @@ def test_bad_arrays_are_one_line(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------- Hugging Face's data sets
+@pytest.mark.slow
 def test_saved_data_sets_with_images(three: Path, tmp_path: Path) -> None:
     import datasets
 
@@ -554,6 +555,7 @@ def seen(task: ImageClassification) -> list[torch.Tensor]:
     return [tensor for batch in batches for tensor in batch]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train_on", ["train", "train+validation"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kept", ["bytes", "files"])
@@ -578,6 +580,7 @@ def test_what_streams_is_the_same_bit_for_bit(kept: str, workers: int, train_on:
     assert "streams" not in expected.about
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_file_that_goes_away_is_one_line(workers: int, tmp_path: Path) -> None:
     data = load("images", class_folders(tmp_path, (8, 8)), memory=1e-9, workers=workers)
@@ -632,6 +635,7 @@ def test_a_folder_twice_as_large_as_its_memory_is_read_in_less(tmp_path: Path) -
 
 
 # --------------------------------------------------------------------------------- uneven classes
+@pytest.mark.slow
 def test_balanced_weights_are_torchs(three: Path) -> None:
     labels = torch.tensor([0] * 6 + [1] * 3 + [3])
     weights = class_weights(labels, 4)
@@ -692,6 +696,7 @@ def enas(line: str) -> None:
     assert main(line.split()) == 0, line
 
 
+@pytest.mark.slow
 def test_a_folder_is_searched_on(three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     enas(f"data look {three}")
     enas(f"search digits-micro --data {three} --out {tmp_path / 'run'} --data.memory 1e-9 {SMALL}")

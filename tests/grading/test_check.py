@@ -258,6 +258,7 @@ def test_a_finding_says_which_choice_it_comes_from(broken: str) -> None:
     assert found.endswith("(all with c=b)"), found
 
 
+@pytest.mark.slow
 def test_the_examples_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = [block for block in python_blocks(ROOT / "README.md") if "# my_project.py" in block]
     (tmp_path / "checked_project.py").write_text(block)
@@ -435,6 +436,7 @@ def test_what_a_path_leads_to(parts: str) -> None:
         assert kind_of(f"{parts}:{name}")[0] == kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["softsign", "Learner"])  # tests/test_plugins.py has more of them
 def test_a_good_part_passes(name: str, parts: str) -> None:
     assert findings(f"{parts}:{name}", architectures=2) == {}
@@ -479,6 +481,7 @@ def test_what_cannot_be_built_is_one_line(name: str, says: str, parts: str) -> N
                 raise ValueError(result.finding)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["evolution", "sigmoid", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_registered_names_are_checked_alike(name: str) -> None:
     assert findings(name, architectures=2) == {}

@@ -54,6 +54,7 @@ def heard(table: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]
     return [*heard, found]
 
 
+@pytest.mark.slow
 def test_every_judge_is_held_against_the_table(heard: list[object]) -> None:
     found = heard[-1]
     assert isinstance(found, Judges)

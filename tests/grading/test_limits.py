@@ -47,6 +47,7 @@ def limited_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, 
     return run, Plan.of(config)
 
 
+@pytest.mark.slow
 def test_a_comparison_is_within_the_limits_of_its_search(
     limited_run: tuple[Path, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +86,7 @@ def test_without_limits_a_verdict_says_nothing_of_them() -> None:
     assert "all have" not in str(verdict)
 
 
+@pytest.mark.slow
 def test_acceptance_is_the_share_of_random_architectures_within() -> None:
     plan = preset_plan("digits-micro", device="cpu")
     costs = [plan.cost(arch).parameters for arch in plan.space.samples(random.Random(5), 200)[0]]
@@ -95,6 +97,7 @@ def test_acceptance_is_the_share_of_random_architectures_within() -> None:
     assert drawn_for(plan.space, 40, 0)[1] == 1
 
 
+@pytest.mark.slow
 def test_changed_architectures_obey() -> None:
     """Where the limit forbids some changes, others are drawn, and all single ones that obey are
     found."""
@@ -117,6 +120,7 @@ def test_changed_architectures_obey() -> None:
 CHAINS = SPACES["nasbench_macro"].make(dataclasses.replace(SPACES["nasbench_macro"].settings(), num_layers=3))
 
 
+@pytest.mark.slow
 def test_strategies_are_played_within_limits() -> None:
     """Costs are those of the published network; the best is the best within, in the column that
     counts and in the one that is told; and strategies ask for nothing else."""
@@ -160,6 +164,7 @@ def test_a_stranger_asks_for_a_table_under_limits(tmp_path: Path, capsys: pytest
     assert "in test_acc_1" in said
 
 
+@pytest.mark.slow
 def test_limits_of_a_run_are_its_own(limited_run: tuple[Path, Plan], tmp_path: Path) -> None:
     run, plan = limited_run
     archs = tuple(plan.space.samples(random.Random(0), 20)[0])
@@ -173,6 +178,7 @@ def test_limits_of_a_run_are_its_own(limited_run: tuple[Path, Plan], tmp_path: P
 
 
 # ------------------------------------------------------------------------------------- a whole run
+@pytest.mark.slow
 def test_a_run_under_limits_obeys_from_search_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is trained, asked, probed, derived and drawn at random; the front of reward against cost
     stands on the terminal and on the page, and a file says where its architecture comes from."""

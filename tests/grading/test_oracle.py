@@ -44,6 +44,7 @@ def table_file(data_dir: Path) -> Path:
     return data_dir / "nasbench" / "nasbench201.csv.gz"
 
 
+@pytest.mark.slow
 def test_the_known_values_of_the_table(table_file: Path) -> None:
     values = np.array(list(read_table(table_file, SPACE, from_string).column("cifar10_test_ep200").values()))
     found = [values.mean(), np.median(values), np.percentile(values, 99), values.max()]

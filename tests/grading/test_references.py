@@ -66,6 +66,7 @@ def run(derived: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(derived, tmp_path / "run"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGE_MODELS)
 def test_as_wide_as_the_budget_allows(name: str) -> None:
     entry = REFERENCES[name]
@@ -171,6 +172,7 @@ def test_text_the_whole_way(
     assert len(config["source"]["sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
     good, bad = Result({"test_accuracy": 0.5}, 7, rollbacks=2), Result({}, diverged="so")
 
@@ -201,6 +203,7 @@ def test_a_uniform_cell_that_diverges_is_counted_apart(monkeypatch: pytest.Monke
         api.compare(run, cells=3, seeds=2)
 
 
+@pytest.mark.slow
 def test_a_figure_that_is_no_number_came_to_nothing(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
     """A perplexity may overflow after a training that went to its end."""
     best = api.best_of(run)[0]
@@ -235,6 +238,7 @@ def test_widths_scale_to_the_highest_layer() -> None:
             narrow.widened(wrong)
 
 
+@pytest.mark.slow
 def test_a_comparison_opens_its_run_once(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
     """From the command line, references and single changes with it."""
     opened: list[str] = []
@@ -250,6 +254,7 @@ def test_a_comparison_opens_its_run_once(monkeypatch: pytest.MonkeyPatch, run: P
     assert opened.count(str(run / "best.json")) == 1
 
 
+@pytest.mark.slow
 def test_parts_are_kept_or_named(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
     """A later comparison keeps what an earlier one found of the same architecture by the same
     recipe, and names what it had no time for."""

@@ -155,6 +155,7 @@ def test_studies_and_presets_go_by_their_names() -> None:
     assert row(survey([], PAPERS), f"{MACRO} + more").experiment.changes == {"retrain.network.filters": wide}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", [e for e in ALL if e.kind != "others"], ids=lambda e: e.name)
 def test_every_command_parses(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to where the work would begin, and by the recipe `paper`."""

@@ -126,6 +126,7 @@ def small_task(preset: str) -> Any:
     return procedure.task, procedure.supernet, procedure.strategy.ask(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["digits-micro", "text-rnn"])
 def test_probabilities_give_the_figures_of_evaluate(preset: str) -> None:
     """On every part; and an ensemble of one architecture, however often, is that architecture."""
@@ -142,6 +143,7 @@ def test_probabilities_give_the_figures_of_evaluate(preset: str) -> None:
     assert result["ensemble"] == pytest.approx(result["mean"])
 
 
+@pytest.mark.slow
 def test_a_language_models_ensemble_reads_many_streams() -> None:
     """Batch norm over one stream would give every cell the same figures."""
     settings = presets.config_of("text-rnn", "quick")
@@ -183,6 +185,7 @@ def test_work_is_counted_alike_however_it_is_computed(preset: str, tmp_path: Pat
         assert found.pop() == pytest.approx(3 * steps * tokens * ((N + 1) * 2 * H * H + H * V))
 
 
+@pytest.mark.slow
 def test_an_ensemble_averages_probabilities_and_goes_on() -> None:
     """Two that are each right where the other is unsure are right together; a saved state goes on
     to the same figures."""

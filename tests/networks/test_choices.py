@@ -249,6 +249,7 @@ def obeys_the_laws(spec: Spec, archs: int) -> None:
         net.train()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(NETWORKS)
 def test_laws_of_all_networks(spec: Spec) -> None:
@@ -727,6 +728,7 @@ def test_a_search_runs_and_resumes(strategy: str) -> None:
     assert equal(whole.state().tensors, again.state().tensors)
 
 
+@pytest.mark.slow
 def test_a_step_leaves_the_other_weights_alone_and_children_train() -> None:
     whole = search("reinforce")
     net: Any = whole.supernet

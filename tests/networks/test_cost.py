@@ -57,6 +57,7 @@ def by_torch(space: SearchSpace, arch: Architecture, settings: Any = None) -> tu
 REGISTERED = [name for name, space in SMALL.items() if space.backbone in BACKBONES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGISTERED)
 def test_costs_are_those_of_the_built_child(name: str) -> None:
     space, bill = SMALL[name], bill_of(name)
@@ -65,6 +66,7 @@ def test_costs_are_those_of_the_built_child(name: str) -> None:
         assert (costs.parameters, costs.macs) == by_torch(space, arch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
 def test_full_spaces_too(name: str) -> None:
     bill = Bill(network(FULL[name], device="meta"), example_of(dimensions(FULL[name])), batch=7)
@@ -73,6 +75,7 @@ def test_full_spaces_too(name: str) -> None:
         assert (costs.parameters, costs.macs) == by_torch(FULL[name], arch)
 
 
+@pytest.mark.slow
 def test_settings_that_change_the_network_change_its_costs() -> None:
     micro = BACKBONES["micro"].small
     space = SMALL["conv_micro"]

@@ -191,6 +191,7 @@ def test_only_what_an_architecture_uses_is_in_its_file() -> None:
     assert 'CLASSES = ("a cat", \'a "dog"\', "it\'s", "x", "y")' in source
 
 
+@pytest.mark.slow
 def test_files_are_formatted(tmp_path: Path) -> None:
     """As the formatter would do it; no name in them is unused."""
     some = [(space, BACKBONES[space.backbone].small) for space, _ in REGISTERED.values()] + list(SETTINGS.values())

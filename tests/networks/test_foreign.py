@@ -54,6 +54,7 @@ def tensor(outputs: Any) -> Tensor:
     return outputs if isinstance(outputs, Tensor) else outputs.logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("resnet", marks=pytest.mark.slow), "gpt2"])
 def test_it_obeys_the_laws(name: str) -> None:
     lines = [line for line in code(name).partition("def ")[2].splitlines() if line.strip()]

@@ -35,6 +35,7 @@ def highest(net: ImageNetwork[Any]) -> int:
     return net.positions[-1].channels if isinstance(net, MicroNetwork) else net.width(max(net.level.values(), default=2))
 
 
+@pytest.mark.slow
 @every_space
 def test_a_widened_network_has_as_many_filters_in_its_highest_layer(name: str) -> None:
     settings = ENTRIES[name][1].small

@@ -255,6 +255,7 @@ pages(); before = pages(); print(pages() - before)
 
 
 # ---------------------------------------------------------------- many architectures on one batch
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
 def test_what_is_shared_on_a_batch_changes_nothing(name: str) -> None:
     """Exactly the same numbers; and where all architectures begin alike, that is computed once."""
@@ -289,6 +290,7 @@ def test_what_is_shared_on_a_batch_changes_nothing(name: str) -> None:
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 def test_training_and_gradients_remember_nothing() -> None:
     net = micro()
     x, arch = torch.randn(4, 3, 8, 8), net.space.sample(random.Random(0))
@@ -315,6 +317,7 @@ def test_what_is_remembered_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None
         assert all(torch.equal(net(x, arch), out) for arch, out in zip(archs, together, strict=True))
 
 
+@pytest.mark.slow
 def test_equal_architectures_are_scored_once() -> None:
     settings = ImageClassificationSettings(batch_size=20, reward_batch=30)
     task = ImageClassification(load("digits", None, train=100, validation=100), settings)

@@ -83,6 +83,7 @@ class Issued(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOUR)
 def test_the_same_operations_are_issued_for_every_architecture(name: str) -> None:
     """Forward and backward; none waits for a number of the device."""

@@ -74,6 +74,7 @@ def weights(state: State) -> State:
     return State({key: tensor for key, tensor in state.tensors.items() if key.startswith("weights/")})
 
 
+@pytest.mark.slow
 def test_parts_of_a_text_make_the_update_of_the_whole_with_less_memory() -> None:
     plan = without_noise("text-rnn")
     parts = computed(plan, accumulate=3)  # of 8 streams: 3, 3 and 2, each with a state of its own
@@ -83,6 +84,7 @@ def test_parts_of_a_text_make_the_update_of_the_whole_with_less_memory() -> None
     assert {key.split(".")[0] for key in cut.tensors if key.startswith("task/")} == {"task/0", "task/1", "task/2"}
 
 
+@pytest.mark.slow
 def test_parts_of_images_weigh_what_they_hold() -> None:
     """Their losses are those of the batch, also by the weights of classes: one linear layer. A part
     keeps less than the whole."""
@@ -100,6 +102,7 @@ def test_parts_of_images_weigh_what_they_hold() -> None:
     assert kept(computed(wider(plan), accumulate=4).search()) < 0.4 * kept(wider(plan).search())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["digits-micro", "digits-macro", "nasbench201", "nasbench_macro"])
 def test_ops_that_are_computed_again_change_nothing_but_memory(preset: str) -> None:
     """Nor the running statistics of a training from scratch, which move once."""

@@ -194,6 +194,7 @@ def test_an_architecture_whose_step_was_skipped_has_the_worst_reward() -> None:
     assert all(reward > procedure.task.worst_reward for rewards in told[3:] for reward in rewards)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "epoch", "advice"),
     [
@@ -210,6 +211,7 @@ def test_too_many_skipped_steps_end_a_search_with_advice(kind: str, epoch: int, 
         list(procedure.run())
 
 
+@pytest.mark.slow
 def test_the_share_of_steps_that_may_be_skipped_is_a_setting() -> None:
     procedure = digits(max_skipped=0.8).search()
     spoil(procedure.task, lambda call: call < 4, "nan")
@@ -227,6 +229,7 @@ def never_stopped() -> list[Any]:
     return skipping(digits().search(), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stop", [pytest.param(stop, marks=() if stop == 2 else pytest.mark.slow) for stop in (1, 2, 3, 6, 7, 8)]
 )
@@ -241,6 +244,7 @@ def test_a_search_that_skips_resumes_as_if_it_had_not_stopped(stop: int) -> None
     assert [*head, *skipping(second, trained)] == never_stopped()
 
 
+@pytest.mark.slow
 def test_a_run_folder_names_the_skipped_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Plan.search
 
@@ -297,6 +301,7 @@ def test_a_training_that_diverges_goes_back_and_on_at_a_lower_rate(plan: str, ki
     assert all(math.isfinite(event.loss) for event in events if isinstance(event, TrainStep))
 
 
+@pytest.mark.slow
 def test_the_rate_after_going_back_is_half() -> None:
     plain, spoiled = training(digits()), training(digits())
     steps = plain.task.train_steps
@@ -347,6 +352,7 @@ def gone_back(average: str) -> tuple[list[Any], dict[str, torch.Tensor]]:
     return going_back(whole, 0), weights(whole.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", ["none", "nt_asgd"])
 @pytest.mark.parametrize("stop", [pytest.param(stop, marks=() if stop == 9 else pytest.mark.slow) for stop in (6, 7, 8, 9)])
 def test_a_training_that_goes_back_resumes_as_if_it_had_not_stopped(stop: int, average: str) -> None:

@@ -124,6 +124,7 @@ def test_a_network_of_ones_own_has_equal_buffers_on_all_ranks() -> None:
     assert first == second
 
 
+@pytest.mark.slow
 def test_a_step_that_one_child_spoils_is_skipped_by_all() -> None:
     """The second child's loss at the second step, and its gradient at the third."""
     plan = small("text-rnn", max_skipped=1.0)
@@ -183,6 +184,7 @@ def test_ranks_that_differ_stop_and_say_where() -> None:
         assert said.startswith("all ranks have the same weights and policy; 'weights/classifier.bias' of rank 1 is not")
 
 
+@pytest.mark.slow
 def test_a_state_of_two_ranks_goes_on_in_one_process_and_back() -> None:
     """The hidden state of each child is that of the rank that runs it, also after two changes."""
     plan = small("text-rnn")
@@ -210,6 +212,7 @@ def test_a_state_of_two_ranks_goes_on_in_one_process_and_back() -> None:
 
 
 # ------------------------------------------------------------------------------ from scratch (DDP)
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_training_on_ranks_makes_the_updates_of_one_process(n: int) -> None:
     """A language model without batch norm and dropout; three ranks have unequal shares."""
@@ -226,6 +229,7 @@ def test_a_training_on_ranks_makes_the_updates_of_one_process(n: int) -> None:
             assert found[-1][name] == pytest.approx(figure, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_training_of_images_scores_the_same_on_all_ranks() -> None:
     """With batch norm, an auxiliary head, and a last batch too small for three ranks."""
     plan = small("digits-micro")

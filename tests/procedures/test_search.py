@@ -145,6 +145,7 @@ def test_the_two_phases() -> None:
     assert phases == ["shared"] * 3 + ["end"] + (["shared"] * 3 + ["controller"] * 2 + ["end"]) * 2
 
 
+@pytest.mark.slow
 def test_phase_one_leaves_the_policy_and_phase_two_the_weights() -> None:
     procedure = tiny().search()
 
@@ -215,6 +216,7 @@ def test_rewards_never_touch_training_or_test_images() -> None:
     assert len(set(seen)) > 35, "two steps of 20 are one pass over 40 images"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistics", ["batch", "recalibrated"])
 @pytest.mark.parametrize("score_on", ["validation", "minibatch"])
 def test_derive_ranks_by_its_last_stage(statistics: str, score_on: str) -> None:
@@ -237,6 +239,7 @@ def test_derive_ranks_by_its_last_stage(statistics: str, score_on: str) -> None:
     assert found["policy_median"] == median(first.values())
 
 
+@pytest.mark.slow
 def test_finalists_are_halved_by_training_alone() -> None:
     """8, 4, 2 and no further: each round trains on from the last, the better half stays, the
     longest trained rank first."""
@@ -327,6 +330,7 @@ def child(plan: Plan, seed: int = 0) -> Retrain:
     return Retrain(plan.settings.retrain, task, plan.network(plan.settings.retrain.network, task, arch, seed), seed)
 
 
+@pytest.mark.slow
 def test_retraining_resumed_at_any_step_equals_uninterrupted() -> None:
     plan = tiny()
     whole = child(plan)
@@ -374,6 +378,7 @@ def test_the_test_set_is_read_once() -> None:
     assert read == ["validation", "validation", "test"]
 
 
+@pytest.mark.slow
 def test_a_search_never_reads_the_test_set() -> None:
     procedure = tiny().search()
     del procedure.task._parts["test"]
@@ -416,6 +421,7 @@ def test_a_setting_that_a_run_did_not_know_is_what_the_code_did_then() -> None:
     assert old.network.hidden == 200  # what was recorded stays
 
 
+@pytest.mark.slow
 def test_begun_comes_with_a_cost(tmp_path: Path) -> None:
     heard: list[object] = []
     search_plan(tiny(), out=tmp_path / "run", listen=heard.append)

@@ -80,6 +80,7 @@ def rounds(
     return events[-1], [event for event in events if isinstance(event, Scored)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [nasbench201, lambda: conv_micro(ConvMicroSettings(num_nodes=2))])
 def test_taught_trainings_lead_further_than_as_many_random_ones(make: Callable[[], SearchSpace]) -> None:
     """Random ones are picked by the same noisy rewards; means over seeds."""
@@ -163,6 +164,7 @@ def test_one_seed_gives_one_result_and_another_seed_another() -> None:
     assert results[0] != results[2]
 
 
+@pytest.mark.slow
 def test_a_judge_that_is_wrong_is_found_out() -> None:
     """Whether a judge ranks by the truth or against it, what is derived is as good; and the tau
     that is reported says which it was."""

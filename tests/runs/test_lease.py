@@ -183,6 +183,7 @@ def test_a_lease_that_was_cut_short_runs_out_too(tmp_path: Path) -> None:
         held(tmp_path).close()
 
 
+@pytest.mark.slow
 def test_a_lock_that_a_dead_machine_keeps_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server of files gives a dead client's locks back after a while; later than that, an error."""
     elsewhere(tmp_path)

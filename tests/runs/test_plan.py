@@ -97,6 +97,7 @@ def own_strategy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy",
     [

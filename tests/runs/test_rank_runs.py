@@ -81,6 +81,7 @@ def saves_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("saves_always")
 @pytest.mark.parametrize(("number", "rank"), [(signal.SIGTERM, 1), pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow)])
 def test_a_signal_to_one_rank_stops_both_at_one_step(number: signal.Signals, rank: int, tmp_path: Path) -> None:
@@ -97,6 +98,7 @@ def test_a_signal_to_one_rank_stops_both_at_one_step(number: signal.Signals, ran
     assert read_lines(run / "timing.jsonl")[-1]["why"] == {143: "terminated", 130: "interrupted"}[expected]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("saves_always")
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_rank_that_is_killed_ends_the_other_which_says_so(rank: int, tmp_path: Path) -> None:
@@ -119,6 +121,7 @@ def test_a_rank_that_is_killed_ends_the_other_which_says_so(rank: int, tmp_path:
     assert len(read_lines(run / "metrics.jsonl")) >= len(done) - 1
 
 
+@pytest.mark.slow
 def test_time_that_is_up_on_one_rank_is_up_on_both(tmp_path: Path) -> None:
     run = tmp_path / "run"
     statuses, said = on_two(command("digits-macro", run, *LONG, "--max-time", "1s"), tmp_path)
@@ -126,6 +129,7 @@ def test_time_that_is_up_on_one_rank_is_up_on_both(tmp_path: Path) -> None:
     assert "stopped, time is up" in said
 
 
+@pytest.mark.slow
 def test_an_error_is_said_by_who_met_it(tmp_path: Path) -> None:
     statuses, said = on_two(["compare", str(tmp_path / "run")], tmp_path)
     assert statuses == [2, 2]

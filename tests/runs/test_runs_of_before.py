@@ -19,6 +19,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path(shutil.copytree(BEFORE / request.param, tmp_path / request.param))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [pytest.param("digits-macro", marks=pytest.mark.slow), "text-rnn"], indirect=True)
 def test_a_stopped_search_goes_on_as_it_did_then(run: Path) -> None:
     """Its settings are those of then: an epoch more gives the figures that the earlier version got, up to rounding."""
@@ -32,6 +33,7 @@ def test_a_stopped_search_goes_on_as_it_did_then(run: Path) -> None:
     assert main(["report", str(run)]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["digits-micro"], indirect=True)
 def test_a_compared_run_is_read_as_it_was(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (run / "compare.json").read_text()

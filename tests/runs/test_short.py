@@ -75,6 +75,7 @@ def journal(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / short.FILE).read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_derivation_that_was_killed_trains_nothing_twice(derived_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after five trainings, the last line of the journal cut: what comes out is what an
     undisturbed one gives, and seven of eight trainings are made in all."""
@@ -97,6 +98,7 @@ def test_a_derivation_that_was_killed_trains_nothing_twice(derived_copy: Path, m
     assert [{name: line[name] for name in timeless[0]} for line in journal(run)] == timeless
 
 
+@pytest.mark.slow
 def test_what_is_derived_is_on_record_and_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = [f"--{name.replace('_', '-')} {value}" for name, value in TRAININGS.items()]
     assert main(f"derive {run} --jobs 1 {' '.join(flags)}".split()) == 0
@@ -143,6 +145,7 @@ def test_other_settings_of_training_do_not_read_the_journal(run: Path) -> None:
         assert found.seconds <= train.spent()  # what was made before counts as spent
 
 
+@pytest.mark.slow
 def test_rivals_have_the_time_of_the_search_and_the_verdict_names_the_strongest(
     derived_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +175,7 @@ def test_rivals_have_the_time_of_the_search_and_the_verdict_names_the_strongest(
     assert (run / "rivals" / "without-sharing" / short.FILE).exists()
 
 
+@pytest.mark.slow
 def test_the_free_count_is_the_largest_of_a_thousand(run: Path) -> None:
     enas.derive(run, workers=1, trainings=0, finalists=0, samples=4, uniform=0)
     opened = OpenedRun.at(run)

@@ -59,6 +59,7 @@ def texts() -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_figure_that_is_given_a_section_stands_there() -> None:
     checked = 0
     for file, text in texts().items():

@@ -60,6 +60,7 @@ def logs(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("metrics.jsonl")}
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_a_table_over_seeds(
     folder: Path, nothing_is_done: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_seed_of_a_sweep_is_what_the_commands_give(folder: Path, tmp_path: Pat
     assert logs(tmp_path) == logs(folder / "seed1")
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_stopped_goes_on(
     folder: Path, tmp_path: Path, in_this_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +149,7 @@ def tasks_of(printed: str, stub: Path) -> tuple[list[list[str]], str]:
     return tasks, gather
 
 
+@pytest.mark.slow
 def test_a_sweep_as_a_job_array(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

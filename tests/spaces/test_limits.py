@@ -170,6 +170,7 @@ def cells_case(space: SearchSpace, seed: int) -> tuple[CellPrices, Price]:
     return prices, price
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.2])
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_cells_are_exact(nodes: int, share: float) -> None:

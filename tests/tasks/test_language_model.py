@@ -362,6 +362,7 @@ def retrain_of(**changes: Any) -> Retrain:
     return Retrain(settings, task_of(some_text(train=160), random_lengths=True), TorchLSTM())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", ["none", "nt_asgd"])
 def test_a_training_resumed_at_any_step_equals_uninterrupted(average: str) -> None:
     whole = retrain_of(average=average)
@@ -377,6 +378,7 @@ def test_a_training_resumed_at_any_step_equals_uninterrupted(average: str) -> No
         assert equal(second.state(), whole.state())
 
 
+@pytest.mark.slow
 def test_training_learns_and_says_perplexity() -> None:
     optimizer = dataclasses.replace(PLAIN, learning_rate=5.0, grad_clip=1.0)
     task = task_of(some_text(train=2000))
@@ -694,6 +696,7 @@ def test_wikitext_is_read_packed_and_unpacked(tmp_path: Path, monkeypatch: pytes
         load_wikitext2(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_topics_are_english_split_by_topic() -> None:
     from pydoc_data.topics import topics
 

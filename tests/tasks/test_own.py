@@ -238,6 +238,7 @@ def test_an_error_of_the_users_is_one_line(
     assert not Path("unused").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["by_number", "in_order"])
 def test_workers_and_kills_change_no_figure(
     function: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -518,6 +519,7 @@ def test_a_problem_of_a_notebook_has_no_path(tmp_path: Path) -> None:
         enas.search((lambda: Problem(nn.Identity, (torch.ones(3), torch.ones(3))))())
 
 
+@pytest.mark.slow
 def test_the_page_of_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -116,6 +116,7 @@ def spans(arrow: shapes.Arrow) -> list[shapes.Box]:
 
 
 # --------------------------------------------------------------------------------------- geometry
+@pytest.mark.slow
 def test_nothing_overlaps(drawn):
     for _, drawing in drawn:
         page = shapes.Box("", "", "", 0, 0, drawing.width, drawing.height)
@@ -328,6 +329,7 @@ def test_equal_architectures_give_equal_bytes_whatever_the_settings():
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_without_torch_or_pyplot():
     """Names hash differently in every process; the picture must not."""
     space, arch = micro(8, 3)
