@@ -17,7 +17,7 @@ import pytest
 from enas.cli.main import main
 from enas.grading import table as tables
 from enas.grading.asked import TableWanted
-from enas.grading.table import Built, Row, answered, answers_of, build, components, drawn, summary
+from enas.grading.table import COMMITTED, Built, Row, answered, answers_of, build, components, drawn, located, summary
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan
 from enas.runs.results import Result
@@ -260,3 +260,28 @@ def test_show_and_bad_input(tmp_path: Path, trainer: Callable[..., Trainer], cap
         error = capsys.readouterr().err
         assert says in error
         assert error.count("\n") == 1
+
+
+# ------------------------------------------------------------------------ those that come with enas
+def test_committed_tables_are_small_of_presets_and_have_more_signal_than_noise() -> None:
+    files = sorted(COMMITTED.iterdir())
+    assert sum(file.stat().st_size for file in files) < 2_000_000
+    for file in files:
+        built = Built.read(file)
+        assert file.name == f"{built.preset}.json.gz"
+        assert built.architectures()[0].space == make_plan(built.preset).space.spec
+        assert len(set(built.architectures())) == len(built.rows) >= 300
+        best = sorted(built.rows, key=lambda row: built.figure.cost(np.mean(row.test)))[:10]  # type: ignore[arg-type]
+        assert min(row.seeds for row in best) >= 3, "the best of single trainings is in part luck"
+        assert summary(built).every.ratio >= 2
+
+
+def test_a_committed_table_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["table", "show", "scattered-micro"]) == 0
+    assert "600 of 84,934,656 architectures" in capsys.readouterr().out
+    assert located(Path("nowhere")) == Path("nowhere")
+    Path("scattered-micro").write_text("a file of the user's own")
+    assert located(Path("scattered-micro")) == Path("scattered-micro")

@@ -16,7 +16,7 @@ class JudgesFlags(JudgesWanted):
     """Hold everything that could judge an architecture against a table of the truth: parameters,
     scores without training, shared weights, short trainings and what these teach.
 
-    enas judges scattered-micro --table FILE       (a table that `enas table build` wrote)
+    enas judges scattered-micro --table scattered-micro     (a table that comes with enas)
     enas judges nasbench201 --table FILE --data data --cells 60
     """
 

@@ -27,6 +27,7 @@ class OracleFlags(Asked):
     enas oracle nasbench201 --table FILE      (each strategy by itself, over many seeds)
     enas oracle nasbench201 --table FILE --max-params 300k    (within a limit on the cost)
     enas oracle nasbench_macro --table FILE   (this benchmark publishes test accuracy only)
+    enas oracle runs/demo --table scattered-micro   (a table that comes with enas)
     enas oracle runs/mine --table FILE        (a search: where its best stands, how it ranks)
     """
 
@@ -35,7 +36,8 @@ class OracleFlags(Asked):
     or the preset of a table that `enas table` built of a whole space."""
     table: Path
     """File of accuracies in percent, .gz or not. nasbench201: CSV with a column `arch`;
-    nasbench_macro: the published JSON; or what `enas table build` wrote."""
+    nasbench_macro: the published JSON; or what `enas table build` wrote.
+    scattered-micro: the table of that preset which comes with enas."""
     table_only: bool = False
     """Only play strategies against the table; naming the space does that anyway."""
     max_params: Maybe[str] = None

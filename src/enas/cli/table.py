@@ -24,13 +24,15 @@ class TableFlags(TableWanted, JobsFlags):
 
     enas table build digits-micro --cells 100 --out tables/digits.json.gz   (random architectures,
     or all of a small space; the same command goes on where it was stopped)
+    enas table show scattered-micro          (a table that comes with enas)
     enas table show tables/digits.json.gz    (signal, noise, best, and how it was made)
     """
 
     action: Positional[Literal["build", "show"]]
     """build: train the architectures and write the table; show: say what a table holds."""
     what: Positional[str]
-    """build: a preset (`enas presets`); show: the file of a table."""
+    """build: a preset (`enas presets`); show: the file of a table, or the name of one that comes
+    with enas: scattered-micro."""
     recipe: Maybe[str] = None
     """Which recipe of the preset."""
     out: Maybe[Path] = None
@@ -46,10 +48,10 @@ class TableFlags(TableWanted, JobsFlags):
 @command("table", "build a table of what architectures reach from scratch, or show one")
 def table(args: list[str]) -> int:
     flags = parse(TableFlags, args, "table")
-    from enas.grading.table import Built
+    from enas.grading.table import Built, located
 
     if flags.action == "show":
-        print(*lines(Built.read(Path(flags.what))), sep="\n")
+        print(*lines(Built.read(located(Path(flags.what)))), sep="\n")
         return 0
     if flags.out is None:
         raise ValueError("`enas table build` writes a file: name it with --out, such as --out tables/mine.json.gz")

@@ -27,7 +27,7 @@ import torch
 
 from enas.grading.asked import JudgesWanted
 from enas.grading.ranking import rewarding
-from enas.grading.table import Built, is_built
+from enas.grading.table import Built, is_built, located
 from enas.networks.supernet import Supernet
 from enas.procedures.correction import Correction, Known
 from enas.procedures.events import EpochEnd
@@ -82,6 +82,7 @@ class Sample:
     def of(cls, what: str, file: Path, wanted: JudgesWanted) -> tuple[Sample, Plan]:
         """Returns a random sample of a table, and the plan of its preset; ValueError where the
         table is of another space than `what`, a preset."""
+        file = located(file)
         if is_built(file):
             built = Built.read(file)
             archs, sign = built.architectures(), 1.0 if built.figure.larger_is_better else -1.0

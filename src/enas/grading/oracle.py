@@ -38,7 +38,7 @@ import torch
 from enas.grading.asked import Asked
 from enas.grading.opened import OpenedRun
 from enas.grading.ranking import Grade, grade
-from enas.grading.table import Built, is_built
+from enas.grading.table import Built, is_built, located
 from enas.procedures.statistics import Interval, difference, interval
 from enas.ranges import check_name
 from enas.reading import from_json, read_whole
@@ -149,6 +149,7 @@ class Truth:
         """Reads the table for `what`, a space or the folder of a search in it; for a table that
         `enas table build` made, also its preset. `limits` are those of strategies; a search has its
         own. ValueError where there is no table of the space, or a column is missing."""
+        file = located(file)
         if is_built(file):
             if limits.kinds:
                 raise ValueError("limits are for a benchmark's space by its name; a table of one's own takes none")

@@ -47,6 +47,7 @@ from enas.tasks.metrics import METRICS, Metric
 
 MARK = '{"form": "enas table"'  # how the file of a table of one's own begins
 AGAIN = "the same command"
+COMMITTED = Path(__file__).parent / "tables"  # those that come with enas, by the names of presets
 Figures = tuple[float | None, ...]  # one per seed, as they are shown; None where it diverged
 
 
@@ -138,6 +139,13 @@ class Built(Value):
         most = max(row.seeds for row in self.rows)
         figures = [figure for figure, row in zip(self.figures(), self.rows, strict=True) if row.seeds == most]
         return min(figures, key=self.figure.cost)
+
+
+def located(file: Path) -> Path:
+    """Returns the file itself, or where it is the name of a table that comes with enas and no file
+    here, that one's."""
+    ours = COMMITTED / f"{file}.json.gz"
+    return ours if not file.exists() and len(file.parts) == 1 and ours.exists() else file
 
 
 def is_built(path: Path) -> bool:
