@@ -16,6 +16,7 @@ from enas.runs.files import read_lines
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan, preset_plan
 from enas.runs.presets.registry import PRESETS
+from enas.runs.process import device_named
 from enas.runs.search import planned
 from enas.strategies.evolution import EvolutionSettings
 from enas.strategies.random_search import RandomSettings
@@ -200,3 +201,15 @@ def test_the_settings_of_a_thing_are_those_of_its_argument() -> None:
     with pytest.raises(ValueError, match="the argument `settings` of 'wrong' is annotated with a dataclass"):
         settings_type(wrong)
     assert entry_of("a strategy", "dataclasses:dataclass", STRATEGIES).make is load("dataclasses:dataclass")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "auto", "without"),
+    [(True, True, "cuda", "cuda"), (False, True, "mps", "cpu"), (False, False, "cpu", "cpu")],
+)
+def test_a_device_is_the_best_there_is(
+    cuda: bool, mps: bool, auto: str, without: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+    assert (device_named("auto"), device_named(None), device_named("cuda:1")) == (auto, without, "cuda:1")

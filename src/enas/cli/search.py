@@ -66,7 +66,8 @@ class SearchFlags:
     checkpoint_activations: bool = False
     """Short for --search.compute.checkpoint-activations, and the same of --retrain."""
     device: Maybe[str] = None
-    """cpu, cuda, cuda:1, mps or auto; auto, or without it, a GPU where there is one."""
+    """cpu, cuda, cuda:1, mps, or auto: a GPU where there is one.
+    Without it, CUDA where there is one; mps was not tried."""
     threads: Maybe[int] = None
     """CPU threads; without it, as many as the preset says, or all cores.
     A run records them: sums depend on them."""

@@ -32,7 +32,7 @@ from enas.runs.before import upgraded
 from enas.runs.files import blaming
 from enas.runs.folder import RunFolder
 from enas.runs.presets import registry as presets
-from enas.runs.process import best_device, machine, prepare, unusable, versions
+from enas.runs.process import device_named, machine, prepare, unusable, versions
 from enas.runs.records import Config as Recorded
 from enas.runs.settings import Names, Settings, as_recorded, to_dict
 from enas.runs.values import VERSION
@@ -168,7 +168,7 @@ class Plan:
         threads. None keeps the plan's own. ValueError where one of them cannot be used."""
         if threads is not None and not THREADS.contains(threads):
             raise ValueError(f"--threads is {THREADS.rule}; got {threads}")
-        device = best_device() if device == "auto" else device or self.device
+        device = self.device if device is None else device_named(device)
         if (why := unusable(device)) is not None:
             raise ValueError(f"device '{device}' cannot be used here: {why}")
         plan = self

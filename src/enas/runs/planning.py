@@ -9,7 +9,7 @@ from enas.plugins import NoSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.plan import Plan
 from enas.runs.presets import registry as presets
-from enas.runs.process import best_device, cores
+from enas.runs.process import cores, device_named
 from enas.runs.settings import Config, Names, RetrainConfig, Settings
 from enas.spaces.own import OwnSpaceSettings
 from enas.strategies.settings import ReinforceSettings
@@ -32,7 +32,7 @@ def preset_plan(
     """
     entry = presets.preset(preset)
     recipe = recipe or entry.default
-    device = device if device not in (None, "auto") else best_device()
+    device = device_named(device)
     threads = entry.threads or (1 if device.startswith("cuda") else cores())
     settings = settings or presets.config_of(preset, recipe)
     return Plan(preset, recipe, entry.names, settings, seed, None, device, threads).with_strategy(
@@ -93,7 +93,7 @@ def problem_plan(path: str, seed: int = 0, device: str | None = None, strategy: 
         derive=DeriveSettings(samples=40, draw="both", keep=10, uniform=0, finalists=8, finalist_steps=100),
         retrain=RetrainConfig(epochs=epochs, optimizer=optimizer, network=NoSettings(), task=task),
     )
-    device = device if device not in (None, "auto") else best_device()
+    device = device_named(device)
     plan = Plan(path, "own", Names("own", "own", "own"), settings, seed, None, device, 1)
     plan.space  # noqa: B018 (a network without a choice is said at once)
     return plan.with_strategy(strategy or "reinforce")

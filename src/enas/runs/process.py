@@ -85,11 +85,14 @@ def cores() -> int:
     return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def best_device() -> str:
-    """Returns what there is to compute on: a GPU of CUDA, one of Apple's (MPS), or the CPU."""
+def device_named(device: str | None) -> str:
+    """Returns the device that a flag names. `auto` is a GPU of CUDA, one of Apple's (MPS), or the
+    CPU; without a name Apple's is left out, because no search was tried on one."""
+    if device not in (None, "auto"):
+        return str(device)
     if torch.cuda.is_available():
         return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return "mps" if device == "auto" and torch.backends.mps.is_available() else "cpu"
 
 
 def unusable(device: str) -> str | None:
