@@ -23,7 +23,7 @@ import torch
 
 from enas.cli.main import main as main_run
 from enas.networks import kernels
-from enas.procedures import search
+from enas.procedures.compute import Compute
 from enas.procedures.search import Search
 from enas.runs import search as runs_search
 from enas.runs.folder import RunFolder
@@ -75,7 +75,7 @@ def main() -> None:
     for strategy in (Reinforce, RandomSearch):  # its own backward included
         for name in ("ask", "tell"):
             watch.around(strategy, name, "strategy")
-    watch.around(search, "update", "optimiser")
+    watch.around(Compute, "update", "optimiser")
     watch.around(RunFolder, "packed", "checkpoints and logs")
     for name in ("append", "append_architecture", "clock", "keep"):
         watch.around(RunFolder, name, "checkpoints and logs")

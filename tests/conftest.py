@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from enas import plugins
+
 # Tests are small and run side by side: threads would only wait for each other. Read when torch is
 # loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -94,6 +96,13 @@ class InThisProcess(concurrent.futures.Executor):
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         future.set_result(fn(*args, **kwargs))
         return future
+
+
+@pytest.fixture(autouse=True)
+def no_code_is_known() -> None:
+    """What files named, and what was trusted, is of the test before."""
+    plugins._unasked.set(frozenset())
+    plugins._trusted.set(frozenset())
 
 
 @pytest.fixture
