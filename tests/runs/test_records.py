@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from enas.procedures.statistics import Interval, rank
 from enas.reading import sealed
 from enas.runs.compared import Changed, Compared, Disabled, Ledger, StudyResult, Verdict
-from enas.runs.files import Damaged, read_json, read_lines, write_atomically
+from enas.runs.files import Damaged, mended, read_json, read_lines, stamped, stamped_lines, write_atomically
 from enas.runs.records import Learned, ticks
 from enas.runs.results import Best, Policy, PolicyAgainstUniform, Ranked, Result, Retrained, Training
 from enas.runs.values import File
@@ -172,3 +173,28 @@ def test_a_log_is_read_without_what_a_crash_cut(tmp_path: Path) -> None:
         log.write_text(damage)
         with pytest.raises(Damaged, match=r"timing\.jsonl' is damaged"):
             list(ticks(tmp_path))
+
+
+def test_a_stamped_line_is_the_line_and_a_checksum_of_it(tmp_path: Path) -> None:
+    log, line = tmp_path / "timing.jsonl", '{"event":"begin","n":5}'
+    whole = stamped(line)
+    assert json.loads(whole) == {**json.loads(line), "crc": f"{zlib.crc32(line.encode()):08x}"}
+    log.write_text(f"{whole}\n{whole}\n")
+    assert list(stamped_lines(log)) == [json.loads(line)] * 2
+    for other in ("4", "6"):  # of either side of the order of bytes
+        log.write_text(f"{whole}\n{whole.replace('5', other, 1)}\n")
+        with pytest.raises(Damaged, match="the checksum of line 2 is another"):
+            list(stamped_lines(log))
+
+
+def test_only_a_last_line_that_is_cut_short_is_mended(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    assert mended(log) is False
+    log.write_text('{"a":1}\n{"a":2}\n' + " " * 300)
+    assert mended(log) is True
+    assert log.read_text() == '{"a":1}\n{"a":2}\n'
+    assert mended(log) is False
+    assert log.read_text() == '{"a":1}\n{"a":2}\n'
+    log.write_text('{"a":1}\n[]\n')
+    with pytest.raises(Damaged, match="line 2: "):
+        read_lines(log)
