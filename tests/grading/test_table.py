@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from enas.cli.main import main
 from enas.grading import table as tables
 from enas.grading.asked import TableWanted
+from enas.grading.oracle import trained_alike
 from enas.grading.table import COMMITTED, Built, Row, answered, answers_of, build, components, drawn, located, summary
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan
@@ -285,3 +287,25 @@ def test_a_committed_table_is_named(
     assert located(Path("nowhere")) == Path("nowhere")
     Path("scattered-micro").write_text("a file of the user's own")
     assert located(Path("scattered-micro")) == Path("scattered-micro")
+
+
+def test_trainings_of_before_a_setting_existed_are_by_the_same_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan("digits-micro")
+    settings = json.loads(json.dumps(to_dict(plan.settings)))
+    arch = SimpleNamespace(id="best")
+    monkeypatch.setattr("enas.grading.oracle.Best.find", lambda folder: SimpleNamespace(architecture=arch))
+    run = SimpleNamespace(path=Path(), plan=plan)
+
+    def alike(recipe: Any, table: Any) -> bool:
+        compared = SimpleNamespace(derived_id="best", derived=(97.0,), recipe=recipe)
+        monkeypatch.setattr("enas.grading.oracle.Compared.find", lambda folder: compared)
+        return bool(trained_alike(run, SimpleNamespace(settings=table)))  # type: ignore[arg-type]
+
+    before = json.loads(json.dumps(settings))
+    del before["retrain"]["compute"], before["retrain"]["network"]["computation"], before["data"]["workers"]
+    assert alike(settings["retrain"], settings)
+    assert alike(settings["retrain"], before)
+    assert alike(before["retrain"], settings)
+    assert not alike({**settings["retrain"], "epochs": 99}, before)
+    assert not alike(settings["retrain"], {**before, "data": {**before["data"], "train": 10}})
+    assert not alike({**settings["retrain"], "unknown": 1}, before)

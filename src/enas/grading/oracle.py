@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -47,12 +46,13 @@ from enas.runs.planning import preset_plan
 from enas.runs.presets.registry import config_of, preset_for
 from enas.runs.process import versions
 from enas.runs.results import Best
-from enas.runs.settings import to_dict
+from enas.runs.settings import as_recorded
 from enas.runs.values import File, Value
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Limits
 from enas.spaces.registry import SPACES, space_of
 from enas.spaces.space import SearchSpace
+from enas.state import Record
 from enas.strategies.registry import STRATEGIES
 from enas.strategies.strategy import Strategy
 from enas.tasks.metrics import METRICS
@@ -373,6 +373,11 @@ def trained_alike(run: OpenedRun, built: Built) -> tuple[float, ...]:
     best, compared = Best.find(run.path), Compared.find(run.path)
     if best is None or compared is None or compared.derived_id != best.architecture.id:
         return ()
-    data = json.loads(json.dumps(to_dict(run.plan.settings.data)))
-    alike = (compared.recipe, data) == (built.settings["retrain"], built.settings["data"])
+    own = run.plan.settings
+    try:  # settings that are missing did not exist then
+        table: Record = dict(built.settings)
+        recipes = [as_recorded(own.retrain, recorded) for recorded in (compared.recipe, table["retrain"])]
+        alike = recipes[0] == recipes[1] and own.data == as_recorded(own.data, table["data"])
+    except ValueError:  # of another network or data set
+        alike = False
     return compared.derived if alike else ()

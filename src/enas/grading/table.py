@@ -258,7 +258,7 @@ def build(
     asked = to_dict(wanted)
     if (work / "config.json").exists():
         folder = RunFolder.open(work)
-        if trained_by(folder.config) != trained_by(json.loads(json.dumps(plan.to_dict("table")))):
+        if trained_by(Plan.recorded(folder)) != trained_by(plan):
             raise ValueError(f"'{work}' holds the trainings of a table with other settings: choose another --out")
     else:
         folder = RunFolder.create(work, plan.to_dict("table"))
@@ -287,11 +287,10 @@ def build(
     return built
 
 
-def trained_by(config: Mapping[str, Any]) -> list[object]:
-    """Returns what a training from scratch depends on, of the configuration of a run: not its
-    search."""
-    names = [config["names"][name] for name in ("space", "network", "task")]
-    return [config["seed"], *names, *(config["settings"][name] for name in ("space", "data", "retrain"))]
+def trained_by(plan: Plan) -> list[object]:
+    """Returns what a training from scratch depends on: not its search."""
+    names, settings = plan.names, plan.settings
+    return [plan.seed, names.space, names.network, names.task, settings.space, settings.data, settings.retrain]
 
 
 # ------------------------------------------------------------------------------- signal and noise
