@@ -1,5 +1,5 @@
-"""The goals of speed on a GPU, row by row, from a fresh clone with nothing installed but torch (2.4 or
-later) and numpy, in at most ten minutes:
+"""The goals of speed on a GPU, row by row, from a fresh clone with nothing installed but torch (2.4
+or later) and numpy, in at most ten minutes:
 
     PYTHONPATH=src python -m benchmarks.gpu                          # on a GPU
     PYTHONPATH=src python -m benchmarks.gpu --device cpu --tiny      # does it run?
@@ -431,8 +431,9 @@ def retrain(s: Settings) -> Row:
 
 
 def short_search(s: Settings, precision: str) -> Row:
-    """The released micro supernet on ten classes that can be told apart, trained by random children:
-    the mean accuracy of 40 others afterwards. bf16 should be within the deviation of fp32."""
+    """The released micro supernet on ten classes that can be told apart, trained by random
+    children: the mean accuracy of 40 others afterwards. bf16 should be within the deviation of
+    fp32."""
     job = replace(TOYS["micro"], architectures=4)
     job = job if s.tiny else Job(MicroSettings(filters=20, cells=2), 128, 1, 1, 1, 0, 0, architectures=600)
     bench = Bench("micro", job, s.device, True)

@@ -1,5 +1,5 @@
-"""A model of what a training step costs, fitted to measurements on this machine, and what it says of
-ImageNet on 64 GPUs: docs/scale.md shows and explains it.
+"""A model of what a training step costs, fitted to measurements on this machine, and what it says
+of ImageNet on 64 GPUs: docs/scale.md shows and explains it.
 
 python -m benchmarks.model [--rounds 2] [--toy]
 
@@ -190,7 +190,8 @@ def time_model(rounds: int, sizes: tuple[Sequence[Size], Sequence[Size]]) -> Non
 
 
 def children_and_memory(size: Size) -> None:
-    """One step with M children (Eq. 1) against M times one; and kept bytes, real against counted."""
+    """One step with M children (Eq. 1) against M times one; and kept bytes, real against
+    counted."""
     ours, rng = real(size), random.Random(0)
     archs = [ours.network.space.sample(rng) for _ in range(8)]
 

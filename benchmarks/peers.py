@@ -1,6 +1,7 @@
 """Other programs on the same child, where the environment says where they are:
 
-    ENAS_BENCH_NNI=DIR            a folder that holds the package `nni` (3.0, with tianshou, gym and pytorch-lightning)
+    ENAS_BENCH_NNI=DIR            a folder that holds the package `nni` (3.0, with tianshou, gym
+                                  and pytorch-lightning)
     ENAS_BENCH_XAUTODL=DIR        a folder that holds the package `xautodl` (1.0.0)
     ENAS_BENCH_ENAS_PYTORCH=DIR   a checkout of carpedm20/ENAS-pytorch
 

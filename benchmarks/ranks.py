@@ -1,16 +1,15 @@
-"""Two ranks of one thread each against one process of one thread, at M = 2: the time of an epoch of a
-search, and what is sent.
+"""Two ranks of one thread each against one process of one thread, at M = 2: the time of an epoch of
+a search, and what is sent.
 
     python -m benchmarks.ranks [--preset digits-micro] [--filters 48] [--rounds 5]
 
 In a round one process and two ranks do an epoch each, in turn; the first of a round changes. Both
-phases count, logs and checkpoints do not. `fixed`: both children of a step are the first random one,
-so that ranks have the same work; `drawn`: random ones, of which the dearer is waited for.
+phases count, logs and checkpoints do not. `fixed`: both children of a step are the first random
+one, so that ranks have the same work; `drawn`: random ones, of which the dearer is waited for.
 
-Two cores must be free: `processor` says what a process worked, wall time what it took, so that a busy
-machine shows. `ratio_processor` is the busier rank's processor time over that of the one process: what
-wall time would be on a quiet machine where ranks wait for nothing.
-"""
+Two cores must be free: `processor` says what a process worked, wall time what it took, so that a
+busy machine shows. `ratio_processor` is the busier rank's processor time over that of the one
+process: what wall time would be on a quiet machine where ranks wait for nothing."""
 
 from __future__ import annotations
 
@@ -136,7 +135,8 @@ def main() -> None:
                 rounds.append((figures[1][0], figures[2]))
 
         def middle(key: str, rounds: Any = rounds) -> tuple[float, float, float]:
-            """The medians of one process, of the larger of two ranks, and of their ratio in a round."""
+            """The medians of one process, of the larger of two ranks, and of their ratio in a
+            round."""
             pairs = [(one[key], max(rank[key] for rank in two)) for one, two in rounds]
             return *map(median, zip(*pairs, strict=True)), median(b / a for a, b in pairs)
 

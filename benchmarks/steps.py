@@ -1,9 +1,10 @@
 """The losses of the first steps of any training that `enas` can be told to make: whether a network
 of the paper's own size trains at all is seen within minutes, where the whole training takes days.
 
-    python -m benchmarks.steps 200 retrain enas_micro --recipe paper --data DIR --retrain.task.batch-size 16
-    python -m benchmarks.steps 40 search cifar10-micro --recipe paper --data DIR --task.batch-size 16
+    python -m benchmarks.steps 200 retrain enas_micro --recipe paper --data DIR
+    python -m benchmarks.steps 40 search cifar10-micro --recipe paper --data DIR
 
+Add `--retrain.task.batch-size 16` or `--task.batch-size 16` on a small machine.
 The words after the number are those of the command line, which runs as it always does and is
 stopped after as many losses as the number says: of training steps, or of the children that train
 the shared weights. They include the auxiliary head's.

@@ -36,7 +36,8 @@ MOST_SECONDS = 20.0
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A test that is not marked slow fails where it takes long, so that `make check` stays short."""
+    """A test that is not marked slow fails where it takes long, so that `make check` stays
+    short."""
     before = time.process_time()
     result = yield
     taken = time.process_time() - before
@@ -68,7 +69,8 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def cifar10_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the official `cifar-10-batches-py/`, written once a session. To be read only."""
+    """A folder with the official `cifar-10-batches-py/`, written once a session. To be read
+    only."""
     pytest.importorskip("PIL", reason="unpacking the real CIFAR-10 needs pillow")
     alone = "PYTEST_XDIST_WORKER" not in os.environ
     root = tmp_path_factory.getbasetemp()
@@ -96,6 +98,14 @@ class InThisProcess(concurrent.futures.Executor):
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         future.set_result(fn(*args, **kwargs))
         return future
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """The tensors are tiny: threads only wait for each other. The test before may have asked for
+    more."""
+    if "torch" in sys.modules:  # tests of the value layer run without it
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -154,8 +164,8 @@ SCORED = {"images": 200, "tokens": 2000}
 
 @pytest.fixture
 def few_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The validation and the test part are large, however little is trained on: their beginnings are
-    scored. What several commands read is read once."""
+    """The validation and the test part are large, however little is trained on: their beginnings
+    are scored. What several commands read is read once."""
     from enas.data.registry import load
 
     @functools.cache

@@ -1,5 +1,5 @@
-"""Says how much memory, how many file descriptors and threads a search has after 200 steps and after
-2,000: they should be the same.
+"""Says how much memory, how many file descriptors and threads a search has after 200 steps and
+after 2,000: they should be the same.
 
     python tests/memory.py        (in each space; or --space digits-micro)
 

@@ -31,7 +31,8 @@ SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of a space, and o
 
 @functools.cache
 def small(preset: str, children: int = 2, **search: Any) -> Plan:
-    """A search of a second: three training steps and two of the controller in each of two epochs."""
+    """A search of a second: three training steps and two of the controller in each of two
+    epochs."""
     plan = make_plan(preset, threads=1, device="cpu")
     s, (space, network) = plan.settings, SMALL[preset]
     text = preset == "text-rnn"

@@ -1,5 +1,5 @@
-"""Runs a function on several ranks, as torchrun would, in forks of this process: they find torch and
-all of enas imported, so that a group of two takes a fraction of a second."""
+"""Runs a function on several ranks, as torchrun would, in forks of this process: they find torch
+and all of enas imported, so that a group of two takes a fraction of a second."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def start(n: int, work: Callable[[int], Any]) -> list[tuple[int, int]]:
 
 
 def ended(started: list[tuple[int, int]], seconds: float = SECONDS) -> list[Any]:
-    """Returns what each rank gave: its value, the text of its error, or None where it was killed."""
+    """Returns what each rank gave: its value, the text of its error, or None where it was
+    killed."""
     deadline, data = time.monotonic() + seconds, {read: b"" for _, read in started}
     reading = set(data)
     while reading and (left := deadline - time.monotonic()) > 0:

@@ -117,7 +117,8 @@ def small(line: str, seed: int) -> str:
 
 
 def run(lines: list[str], seed: int) -> None:
-    """All lines in order; RUN is the last search's folder, and what needs a derived run gets one."""
+    """All lines in order; RUN is the last search's folder, and what needs a derived run gets
+    one."""
     last: Path | None = None
     for text in lines:
         line = small(text.replace("RUN", str(last)), seed)

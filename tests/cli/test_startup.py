@@ -1,4 +1,5 @@
-"""Commands that look at what is there answer at once: they import no torch, and take little time."""
+"""Commands that look at what is there answer at once: they import no torch, and take little
+time."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def answer(command: str, folder: Path, *python: str) -> tuple[int, str, float]:
 
 @pytest.mark.parametrize("command", [*LOOKING, *WITH_RUNS])
 def test_what_only_looks_needs_no_torch_and_answers_at_once(command: str, tmp_path: Path) -> None:
-    """Half a second of processor time is what is wanted; a machine may be half as fast, and busy."""
+    """Half a second of processor time is what is wanted; a machine may be half as fast, and
+    busy."""
     tries = []
     while not tries or (command in LOOKING and min(tries) >= MOST and len(tries) < 3):
         status, said, seconds = answer(command, tmp_path, "-c", WITHOUT_TORCH)

@@ -355,7 +355,8 @@ def test_files_saved_again_by_python_3_read_the_same(
 
 
 def test_fabricated_files_are_what_pickle_reads(tiny: tuple[ImagePart, ImagePart]) -> None:
-    """The generator above against Python's own reader, on the instructions of the official files."""
+    """The generator above against Python's own reader, on the instructions of the official
+    files."""
     batch = pickle.loads(files_of(PYTHON, *tiny)["data_batch_2"], encoding="bytes")
     assert batch[b"labels"] == tiny[0].labels[TINY : 2 * TINY].tolist()
     assert (batch[b"data"] == tiny[0].images[TINY : 2 * TINY].flatten(1).numpy()).all()

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from documented import ROOT, python_blocks
 from enas.cli.main import main
@@ -216,13 +215,6 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield "broken_problems"
     sys.path.remove(str(folder))
     del sys.modules["broken_problems"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def findings(what: str, architectures: int = 6, seed: int = 0, data: Path | None = None) -> dict[str, str]:

@@ -105,7 +105,8 @@ def test_intervals_hold_what_they_say() -> None:
 
 
 def test_rank_correlations_are_right() -> None:
-    """Against the definition, counted pair by pair, ties included; and where the answer is known."""
+    """Against the definition, counted pair by pair, ties included; and where the answer is
+    known."""
     rng = random.Random(0)
     a, b = ([rng.randrange(6) for _ in range(12)] for _ in range(2))
     pairs = [(i, j) for i in range(12) for j in range(i)]
@@ -122,7 +123,8 @@ def test_rank_correlations_are_right() -> None:
 
 @pytest.mark.slow
 def test_intervals_of_rank_correlations() -> None:
-    """Of independent scores they hold zero about as often as they say; of equal ones they are one."""
+    """Of independent scores they hold zero about as often as they say; of equal ones they are
+    one."""
     rng = np.random.default_rng(1)
     held = []
     for _ in range(40):

@@ -39,7 +39,8 @@ ACCURACY, PERPLEXITY = METRICS["accuracy"], METRICS["perplexity"]
 
 # --------------------------------------------------------------------------------- single changes
 def steps(space: SearchSpace, a: Architecture, b: Architecture) -> int:
-    """How many changes lie between two architectures: answers that differ, or members of subsets."""
+    """How many changes lie between two architectures: answers that differ, or members of
+    subsets."""
     if a.choices.keys() != b.choices.keys():
         return 99
     total = 0
@@ -225,7 +226,8 @@ def test_a_verdict_says_no_difference_where_there_is_none(metric: Any) -> None:
 @pytest.mark.parametrize("metric", [ACCURACY, PERPLEXITY], ids=lambda m: m.name)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_verdict_finds_a_true_gap(metric: Any, sign: int) -> None:
-    """Two standard deviations, 8 a side: at least 80 % of 200 trials find it, the right way round."""
+    """Two standard deviations, 8 a side: at least 80 % of 200 trials find it, the right way
+    round."""
     rng = np.random.default_rng(1)
     says = [
         verdict(rng.normal(90 + 2 * sign, 1, 8).tolist(), [[x] for x in rng.normal(90, 1, 8)], metric).better

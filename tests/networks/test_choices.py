@@ -1,5 +1,5 @@
-"""Laws of choices in a network of one's own, over networks that hypothesis makes: nested, shared and tied, with tuples and
-dicts; and examples of what else a network may hold."""
+"""Laws of choices in a network of one's own, over networks that hypothesis makes: nested, shared
+and tied, with tuples and dicts; and examples of what else a network may hold."""
 
 from __future__ import annotations
 
@@ -509,7 +509,8 @@ def test_a_child_of_merged_parts_is_exported_and_saved() -> None:
 
 
 class Rich(nn.Module):
-    """Hooks that are its own methods, plain attributes, checkpoints, a buffer, and a mode that it sets itself."""
+    """Hooks that are its own methods, plain attributes, checkpoints, a buffer, and a mode that it
+    sets itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -652,7 +653,8 @@ def test_a_network_is_copied_with_its_choices() -> None:
 
 # ---------------------------------------------------------------- procedures
 class Toy(Task):
-    """Regression on a few numbers, called as the task of one's own would be: a child takes the inputs alone."""
+    """Regression on a few numbers, called as the task of one's own would be: a child takes the
+    inputs alone."""
 
     metric = METRICS["accuracy"]
 

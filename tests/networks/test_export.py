@@ -1,5 +1,6 @@
 """Exported networks: a Python file of every architecture computes what its child computes, to the
-last digit; programs of torch.export and ONNX files of every space do too, within their tolerance."""
+last digit; programs of torch.export and ONNX files of every space do too, within their
+tolerance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Laws of the networks for images: what their base class gives them, and what begins in the stem."""
+"""Laws of the networks for images: what their base class gives them, and what begins in the
+stem."""
 
 from __future__ import annotations
 

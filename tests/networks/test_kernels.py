@@ -229,8 +229,9 @@ def test_a_training_has_the_losses_of_torchs_own_kernels(make: Callable[[], Supe
 
 @pytest.mark.slow
 def test_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steady state takes no new pages: otherwise it would take 40 blocks of 2,930 each. A system that
-    is short of memory may take some away once. In a process of its own, for the setting stays."""
+    """Steady state takes no new pages: otherwise it would take 40 blocks of 2,930 each. A system
+    that is short of memory may take some away once. In a process of its own, for the setting
+    stays."""
     if sys.platform != "linux":
         pytest.skip("glibc is Linux's")
     code = """

@@ -23,14 +23,6 @@ SMALL = MacroSettings(filters=4, dropout=0.0)
 FORMS = ["paper", "released"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def network(space: SearchSpace, settings: MacroSettings = SMALL, size: int = 16, **more: object) -> MacroNetwork:
     with seeded("macro"):
         return MacroNetwork(space, settings, channels=3, image_size=size, classes=10, **more)  # type: ignore[arg-type]

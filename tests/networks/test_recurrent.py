@@ -120,7 +120,8 @@ def test_the_sizes_of_the_space() -> None:
 
 
 def test_figure_6() -> None:
-    """Twelve nodes, only tanh and relu, six of them loose; the tokens parse to the cell that ships."""
+    """Twelve nodes, only tanh and relu, six of them loose; the tokens parse to the cell that
+    ships."""
     arch = from_tokens("0 0 0 1 1 2 1 2 0 2 0 5 1 1 0 6 1 8 1 8 1 8 1")
     assert arch == named("enas_rnn")
     wired = rnn_cell().wire(arch)["cell"]
@@ -288,7 +289,8 @@ def test_running_statistics_hold_a_state_that_would_grow_without_end() -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_step_leaves_nothing_behind(norm: str) -> None:
-    """What a step computed is freed when its result is, without waiting for the garbage collector."""
+    """What a step computed is freed when its result is, without waiting for the garbage
+    collector."""
     window = problem("paper", True, norm, dropout=True, seed=1)
     gc.disable()
     try:
@@ -304,7 +306,8 @@ def test_a_step_leaves_nothing_behind(norm: str) -> None:
 
 
 def test_one_program_serves_every_cell() -> None:
-    """The static program gets only tensors that could be overwritten in place between two replays."""
+    """The static program gets only tensors that could be overwritten in place between two
+    replays."""
     buffers: dict[str, Tensor] = {}
     for seed in range(4):
         window = problem("paper", True, "none", dropout=False, seed=seed)
@@ -474,7 +477,8 @@ def test_a_trained_childs_perplexity_does_not_depend_on_how_it_is_evaluated() ->
 
 # ---------------------------------------------------------------------------------------- recipes
 def test_parameters_under_the_papers_limit() -> None:
-    """24 M (paper 3.1): by hand, V H words, V biases, 4 H^2 of the first node, 2 H^2 of each other."""
+    """24 M (paper 3.1): by hand, V H words, V biases, 4 H^2 of the first node, 2 H^2 of each
+    other."""
     hidden = presets.config_of("ptb-rnn", "paper").retrain.network.hidden
     with torch.device("meta"):
         model = RecurrentNetwork(

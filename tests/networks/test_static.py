@@ -4,7 +4,6 @@ for all of them, and trains the weights that a child uses and no other."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,15 +18,6 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 from enas.state import seeded
 from programs import CASES, CLASSES, FOUR, MICRO, architectures, gradients, images, network, parts
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The tensors are tiny: threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def assert_equal(name: str, archs: list[Architecture]) -> None:

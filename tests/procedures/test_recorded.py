@@ -3,7 +3,6 @@ unrecorded. They change a search's weights, momentum and figures as plain steps 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -28,14 +27,6 @@ from enas.tasks.settings import ImageClassificationSettings
 from enas.tasks.task import Task
 
 SGD = OptimizerSettings(weight_decay=0.01)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Batch(NamedTuple):
@@ -108,8 +99,8 @@ def assert_same(a: Search, b: Search, atol: float = 1e-10) -> None:
     ids=["momentum", "clipped", "plain", "adamw"],
 )
 def test_recorded_steps_train_as_plain_ones(optimizer: OptimizerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """M children, batches of two sizes, over two passes: weights, momentum, losses, norms. What runs
-    before a recording leaves nothing behind."""
+    """M children, batches of two sizes, over two passes: weights, momentum, losses, norms. What
+    runs before a recording leaves nothing behind."""
     monkeypatch.setattr("enas.networks.static.recorded.PREPARE_ON_CPU", True)
     (a, plain), (b, recorded) = (trained(way, optimizer=optimizer) for way in ("plain", "static"))
     assert a.recorder is None

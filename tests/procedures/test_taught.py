@@ -36,7 +36,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planted(space: SearchSpace) -> Callable[[Architecture], float]:
-    """Returns a truth that is a sum over the parts of the graph, each worth a fixed random amount."""
+    """Returns a truth that is a sum over the parts of the graph, each worth a fixed random
+    amount."""
 
     def truth(arch: Architecture) -> float:
         return sum(n * random.Random(f"worth {part}").gauss(0, 1) for part, n in features(space, arch).items())

@@ -1,4 +1,5 @@
-"""The report page: what it says at each stage of a run, that it is whole, safe and the same again."""
+"""The report page: what it says at each stage of a run, that it is whole, safe and the same
+again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Two processes on one run, a parent that dies, a worker that fails, signals, memory that is short."""
+"""Two processes on one run, a parent that dies, a worker that fails, signals, memory that is
+short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A run folder on shared storage has one writer: leases, dead owners, clocks that jump, two takers."""
+"""A run folder on shared storage has one writer: leases, dead owners, clocks that jump, two
+takers."""
 
 from __future__ import annotations
 
@@ -185,7 +186,8 @@ def test_a_lease_that_was_cut_short_runs_out_too(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_lock_that_a_dead_machine_keeps_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server of files gives a dead client's locks back after a while; later than that, an error."""
+    """A server of files gives a dead client's locks back after a while; later than that, an
+    error."""
     elsewhere(tmp_path)
     free_at = time.monotonic() + 1.5 * lease.LEASE
     monkeypatch.setattr(lease, "_locked", lambda lock: time.monotonic() > free_at)

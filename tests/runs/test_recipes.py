@@ -31,7 +31,8 @@ RECIPES = [(name, recipe) for name, preset in presets.PRESETS.items() for recipe
 
 @functools.cache
 def digits_like_cifar() -> ImageData:
-    """scikit-learn's digits in colour and at 16x16 pixels, for recipes whose data is not embedded."""
+    """scikit-learn's digits in colour and at 16x16 pixels, for recipes whose data is not
+    embedded."""
     data = load_digits()
 
     def large(part: ImagePart) -> ImagePart:

@@ -1,4 +1,5 @@
-"""Run folders that earlier versions made still resume, report and compare (tests/runs_of_before)."""
+"""Run folders that earlier versions made still resume, report and compare
+(tests/runs_of_before)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [pytest.param("digits-macro", marks=pytest.mark.slow), "text-rnn"], indirect=True)
 def test_a_stopped_search_goes_on_as_it_did_then(run: Path) -> None:
-    """Its settings are those of then: an epoch more gives the figures that the earlier version got, up to rounding."""
+    """Its settings are those of then: an epoch more gives the figures that the earlier version got,
+    up to rounding."""
     assert main(["resume", str(run)]) == 0
     found, expected = read_lines(run / "metrics.jsonl"), read_lines(run / "metrics_at_the_end.jsonl")
     began = len(read_lines(BEFORE / run.name / "metrics.jsonl"))

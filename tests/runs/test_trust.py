@@ -1,4 +1,5 @@
-"""Code that a file names is not imported unless the user made the file, typed the name, or says so."""
+"""Code that a file names is not imported unless the user made the file, typed the name, or says
+so."""
 
 from __future__ import annotations
 

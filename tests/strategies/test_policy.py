@@ -68,15 +68,6 @@ small_space = pytest.mark.parametrize("space", SMALL.values(), ids=SMALL)
 space_and_head = pytest.mark.parametrize(("space", "head"), SPACE_AND_HEAD.values(), ids=SPACE_AND_HEAD)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The tensors are tiny: threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)

@@ -3,8 +3,6 @@ same architectures as the eager one and learns the same from them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -28,14 +26,6 @@ SETTINGS = {
     "softmax": ReinforceSettings(controller=ControllerSettings(hidden=8, input_head="softmax")),
     "normalised": ReinforceSettings(normalise=True, terms="exact", baseline_start=0.5),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

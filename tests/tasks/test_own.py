@@ -1,4 +1,5 @@
-"""A problem of a user's own goes the whole way: by its path, by every command, with any examples."""
+"""A problem of a user's own goes the whole way: by its path, by every command, with any
+examples."""
 
 from __future__ import annotations
 

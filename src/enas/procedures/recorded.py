@@ -137,7 +137,8 @@ class Recorder:
 
 
 class Model:
-    """What a task is given in place of the network: one child, whose weights and codes are data."""
+    """A model is one child, whose weights and codes are data. A task gets it in place of the
+    network."""
 
     def __init__(self, program: Program, child: Tensor, codes: Tensor, aux_weight: float):
         self.program, self.child, self.codes, self.aux_weight = program, child, codes, aux_weight

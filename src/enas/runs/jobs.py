@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 
 class Engine(Protocol):
-    """Where jobs run. It is a context: whatever ends that at once ends the jobs at once."""
+    """An engine runs jobs. It is a context: whatever ends that at once ends the jobs at once."""
 
     def __enter__(self) -> Self: ...
 

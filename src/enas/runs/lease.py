@@ -1,4 +1,4 @@
-"""Who writes to a run folder: one process, on this machine or on another that shares the storage.
+"""One process writes to a run folder, on this machine or on another that shares the storage.
 
 Two things say so together. `flock` holds between the processes of a machine, and is free as soon as
 its holder is dead. Network file systems do not always carry it to other machines. So the owner
@@ -61,7 +61,7 @@ def here() -> str:
 
 
 class Held:
-    """What keeps others from a folder until it is closed: an open lock and a lease."""
+    """A held folder is kept from others by an open lock and a lease, until it is closed."""
 
     def __init__(self, lock: BinaryIO, path: Path, what: str, mine: Record):
         self.lock, self.path, self.what, self.mine = lock, path, what, mine

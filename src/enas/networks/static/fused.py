@@ -1,4 +1,5 @@
-"""Kernels of a GPU where torch's leave gaps, each the same numbers as its plain form in `parts`.
+"""These kernels of a GPU stand where torch's leave gaps. Each gives the numbers of its plain form
+in `parts`.
 
 Both run E edges side by side and branch on what an edge chose, which they read on the device: an
 edge that does not use them costs no reading. Imported where a GPU is used; a CPU runs them by
@@ -23,21 +24,21 @@ BLOCK_P = 64  # pixels of a tile
 
 # ------------------------------------------------------------------------ ReLU and depthwise k x k
 @triton.jit
-def _pixel(p, H, W):
-    """Image, row and column of a pixel's number."""
-    return p // (H * W), p // W % H, p % W
+def _tile(n, C, H, W, BP: tl.constexpr, BC: tl.constexpr):
+    """Returns what this program makes: its pixels with image, row and column, its channels in the
+    edge and among those of all edges, and which of them there are."""
+    p = tl.program_id(0) * BP + tl.arange(0, BP)
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
+    inside = (p < n)[:, None] & (c < C)[None, :]
+    return p, p // (H * W), p // W % H, p % W, c, tl.program_id(1) * C + c, inside
 
 
 @triton.jit
 def _depthwise(x, weight, sizes, out, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, K: tl.constexpr,
                ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    e = tl.program_id(1)
-    p = tl.program_id(0) * BP + tl.arange(0, BP)
-    c = tl.program_id(2) * BC + tl.arange(0, BC)
-    b, i, j = _pixel(p, Ho, Wo)
-    channel = e * C + c
-    inside = (p < n)[:, None] & (c < C)[None, :]
-    r = (tl.load(sizes + e) + 1) // 2 - 1  # taps on either side; -1: the edge does not convolve
+    p, b, i, j, c, channel, inside = _tile(n, C, Ho, Wo, BP, BC)
+    # taps on either side; -1: the edge does not convolve
+    r = (tl.load(sizes + tl.program_id(1)) + 1) // 2 - 1
     total = tl.zeros((BP, BC), ACC)
     for u in range(-r, r + 1):
         for v in range(-r, r + 1):
@@ -54,14 +55,9 @@ def _depthwise(x, weight, sizes, out, n, C, H, W, Ho, Wo, stride, E: tl.constexp
 @triton.jit
 def _depthwise_dx(x, weight, sizes, grad, dx, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, K: tl.constexpr,
                   ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    e = tl.program_id(1)
-    p = tl.program_id(0) * BP + tl.arange(0, BP)
-    c = tl.program_id(2) * BC + tl.arange(0, BC)
-    b, h, w = _pixel(p, H, W)
-    channel = e * C + c
-    inside = (p < n)[:, None] & (c < C)[None, :]
+    p, b, h, w, c, channel, inside = _tile(n, C, H, W, BP, BC)
     place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
-    r = (tl.load(sizes + e) + 1) // 2 - 1
+    r = (tl.load(sizes + tl.program_id(1)) + 1) // 2 - 1
     total = tl.zeros((BP, BC), ACC)
     for u in range(-r, r + 1):
         for v in range(-r, r + 1):
@@ -83,14 +79,8 @@ def _depthwise_dx(x, weight, sizes, grad, dx, n, C, H, W, Ho, Wo, stride, E: tl.
 def _depthwise_dw(x, sizes, grad, parts, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, K: tl.constexpr,
                   ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
     """parts (tiles, E C, K K): sums over the pixels of a tile, zero before."""
-    e = tl.program_id(1)
-    tile = tl.program_id(0)
-    p = tile * BP + tl.arange(0, BP)
-    c = tl.program_id(2) * BC + tl.arange(0, BC)
-    b, i, j = _pixel(p, Ho, Wo)
-    channel = e * C + c
-    inside = (p < n)[:, None] & (c < C)[None, :]
-    r = (tl.load(sizes + e) + 1) // 2 - 1
+    p, b, i, j, c, channel, inside = _tile(n, C, Ho, Wo, BP, BC)
+    r = (tl.load(sizes + tl.program_id(1)) + 1) // 2 - 1
     for u in range(-r, r + 1):
         for v in range(-r, r + 1):
             h, w = i * stride + u, j * stride + v
@@ -101,7 +91,9 @@ def _depthwise_dw(x, sizes, grad, parts, n, C, H, W, Ho, Wo, stride, E: tl.const
             g = tl.load(grad + p.to(tl.int64)[:, None] * (E * C) + channel[None, :], mask=inside, other=0.0).to(ACC)
             total = tl.sum(tl.where(value > 0, value, 0.0) * g, 0)
             tl.store(
-                parts + (tile.to(tl.int64) * (E * C) + channel) * (K * K) + (u + K // 2) * K + v + K // 2, total, mask=c < C
+                parts + (tl.program_id(0).to(tl.int64) * (E * C) + channel) * (K * K) + (u + K // 2) * K + v + K // 2,
+                total,
+                mask=c < C,
             )
 
 
@@ -110,14 +102,9 @@ def _depthwise_dw(x, sizes, grad, parts, n, C, H, W, Ho, Wo, stride, E: tl.const
 def _pool(x, kinds, out, taken, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC: tl.constexpr,
           BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
     """taken: which of the nine taps was the largest, for max pooling."""
-    e = tl.program_id(1)
-    p = tl.program_id(0) * BP + tl.arange(0, BP)
-    c = tl.program_id(2) * BC + tl.arange(0, BC)
-    b, i, j = _pixel(p, Ho, Wo)
-    channel = e * C + c
-    inside = (p < n)[:, None] & (c < C)[None, :]
+    p, b, i, j, _, channel, inside = _tile(n, C, Ho, Wo, BP, BC)
     place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
-    kind = tl.load(kinds + e)
+    kind = tl.load(kinds + tl.program_id(1))
     result = tl.zeros((BP, BC), ACC)
     if kind == 3:
         result = tl.load(x + place, mask=inside, other=0.0).to(ACC)
@@ -146,14 +133,9 @@ def _pool(x, kinds, out, taken, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC
 @triton.jit
 def _pool_dx(kinds, grad, taken, dx, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC: tl.constexpr,
              BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    e = tl.program_id(1)
-    p = tl.program_id(0) * BP + tl.arange(0, BP)
-    c = tl.program_id(2) * BC + tl.arange(0, BC)
-    b, h, w = _pixel(p, H, W)
-    channel = e * C + c
-    inside = (p < n)[:, None] & (c < C)[None, :]
+    p, b, h, w, _, channel, inside = _tile(n, C, H, W, BP, BC)
     place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
-    kind = tl.load(kinds + e)
+    kind = tl.load(kinds + tl.program_id(1))
     total = tl.zeros((BP, BC), ACC)
     if kind == 3:
         total = tl.load(grad + place, mask=inside, other=0.0).to(ACC)

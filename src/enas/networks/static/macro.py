@@ -1,4 +1,4 @@
-"""The static program of the network of macro layers (paper 2.3, appendix B).
+"""This is the static program of the network of macro layers (paper 2.3, appendix B).
 
 A layer reads all earlier outputs by one product, where those that it did not choose meet weights of
 zero. At a reduction all earlier outputs are halved, each by its own weights, side by side.
@@ -51,7 +51,7 @@ class MacroProgram(Program):
             self.layers[node.name] = Layer(self, node)
 
     def choices(self, arch: Architecture) -> list[int]:
-        """Per layer its op as numbers, then 1 for each source that is merged, else 0."""
+        """Returns per layer its op as numbers, then 1 for each source that is merged, else 0."""
         nodes = {node.name: node for node in self.net.only_cell(arch).nodes}
         out: list[int] = []
         for name, sources in self.sources.items():
@@ -80,7 +80,7 @@ class MacroProgram(Program):
 
 
 class Layer:
-    """An op and a merge, before or after it."""
+    """A layer is an op and a merge, before or after it."""
 
     def __init__(self, program: MacroProgram, node: Any):
         net, layout = program.net, program.layout

@@ -1,4 +1,4 @@
-"""The static program of the network of micro cells (paper 2.4).
+"""This is the static program of the network of micro cells (paper 2.4).
 
 Both edges of a node run side by side. A cell's input is calibrated from all nodes of its source,
 where those that are no loose ends meet weights of zero. All cells run; those that no output needs

@@ -1,4 +1,5 @@
-"""The static program of the network of NAS-Bench-201: all edges into a node run side by side."""
+"""This is the static program of the network of NAS-Bench-201: all edges into a node run side by
+side."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class NasBench201Program(Program):
         self.norm, self.classifier = layout.fixed("norm"), layout.fixed("classifier")
 
     def choices(self, arch: Architecture) -> list[int]:
-        """Per edge its op as numbers."""
+        """Returns per edge its op as numbers."""
         ops = {(e.node, e.slot): e.op for node in self.net.only_cell(arch).nodes for e in node.edges}
         edges = [(node, slot) for node in self.nodes for slot in range(len(self.inputs[node]))]
         return [number for edge in edges for number in numbers_of(ops.get(edge))]

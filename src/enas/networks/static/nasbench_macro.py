@@ -1,4 +1,4 @@
-"""The static program of the network of NAS-Bench-Macro's chains.
+"""This is the static program of the network of NAS-Bench-Macro's chains.
 
 An inverted residual of fewer channels and a smaller kernel is the largest one with zeros. An
 identity is run beside it, and the choice says which is taken.
@@ -36,7 +36,7 @@ class NasBenchMacroProgram(Program):
             self.layers.append(Layer(self.layout, {net.address(e): net.at(net.address(e)) for e in here}))
 
     def choices(self, arch: Architecture) -> list[int]:
-        """Per layer 1 for an inverted residual, else 0."""
+        """Returns per layer 1 for an inverted residual, else 0."""
         return [int(node.edges[0].op != "identity") for node in self.net.only_cell(arch).nodes]
 
     def run(self, x: Tensor, w: Sequence[Tensor], choices: Tensor, progress: float | Tensor) -> Tensor:

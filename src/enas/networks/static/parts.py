@@ -1,5 +1,5 @@
-"""What static programs are made of. A part does the same operations on the same shapes for every
-architecture; what differs is data.
+"""These are the parts that static programs are made of. A part does the same operations on the
+same shapes for every architecture; what differs is data.
 
 Shapes: E edges run side by side, as groups of channels: x (B, E C, H, W) in channels_last; apart is
 the same memory as (B, H, W, E, C). Ops that hold weights give zero where an edge does not use them,
@@ -40,7 +40,7 @@ NUMBERS = 2  # that an op is in codes
 
 
 class Choice(NamedTuple):
-    """What E edges chose."""
+    """A choice says what E edges chose."""
 
     sizes: Tensor  # (E,), the kernel of a separable convolution: 3 or 5; else 0
     pools: Tensor  # (E,), a place in `POOLS`; else 0
@@ -72,7 +72,7 @@ def apart(x: Tensor, edges: int) -> Tensor:
 
 
 def joined(x: Tensor) -> Tensor:
-    """The inverse of `apart`."""
+    """Returns the inverse of `apart`."""
     return x.flatten(3).permute(0, 3, 1, 2)
 
 
@@ -123,8 +123,8 @@ def _fused() -> Any:
 
 
 def pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """One product for all edges: weight (E, C_out, C_in), where C_in counts the channels of all
-    edges, and an edge's rows are zero but for its own."""
+    """Makes one product for all edges: weight (E, C_out, C_in), where C_in counts the channels of
+    all edges, and an edge's rows are zero but for its own."""
     return F.conv2d(x, weight.reshape(-1, weight.shape[2], 1, 1))
 
 
@@ -134,7 +134,7 @@ def conv(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Batch norm by the batch's statistics; weight and bias (E, C)."""
+    """Normalises by the statistics of the batch; weight and bias (E, C)."""
     return F.batch_norm(x, None, None, weight.flatten(), bias.flatten(), True, 0.0, EPS)
 
 
@@ -160,7 +160,7 @@ def matrix(layout: Layout, rows: int, columns: int, edges: Options) -> int:
 
 
 class Norm:
-    """A batch norm for each edge."""
+    """A norm holds a batch norm for each edge."""
 
     def __init__(self, layout: Layout, width: int, edges: Options):
         self.weight = layout.piece([width], slots(edges, lambda m: [(m.weight, None)]))
@@ -187,7 +187,8 @@ def picked(x: Tensor, edges: int) -> Tensor:
 
 
 class Halving:
-    """A factorized reduction for each edge: half the size, of a value after its ReLU."""
+    """A halving is a factorized reduction for each edge: half the size, of a value after its
+    ReLU."""
 
     def __init__(self, layout: Layout, width_in: int, width: int, edges: Options):
         parts: list[Slot] = []
@@ -292,9 +293,9 @@ def edges_into(node: str, cell: Cell, layout: Layout, width: int, position: int)
 
 # ------------------------------------------------------------------------------- values of a cell
 class Values:
-    """The values of a cell in one buffer (B, H, W, K, C), read by index. A value is written once
-    and before it is read. Gradients add up in a second buffer, so that nothing is copied but what
-    is read; an empty tensor, the token, says in which order."""
+    """All values of a cell lie in one buffer (B, H, W, K, C), and are read by index. A value is
+    written once and before it is read. Gradients add up in a second buffer, so that nothing is
+    copied but what is read; an empty tensor, the token, says in which order."""
 
     def __init__(self, count: int, like: Tensor):
         """count: K. like (B, H, W, E, C): one that will be put in."""

@@ -1,7 +1,6 @@
-"""A network as one program for all its children: the architecture is data. `weights` says how the
-weights of a child are found, `parts` what programs are made of, and a file per network how it puts
-them together. A law holds every program equal to its network.
-"""
+"""A network runs as one program for all its children: the architecture is data. `weights` says how
+the weights of a child are found, `parts` what programs are made of, and a file per network how it
+puts them together. A law holds every program equal to its network."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ from enas.spaces.decisions import OpChoice
 
 
 class Program:
-    """The program of one supernet. Codes of a child are one vector of int64: where its weights
+    """A program is of one supernet. Codes of a child are one vector of int64: where its weights
     stand, then what `choices` says."""
 
     space: str  # the name of the one whose cells it knows

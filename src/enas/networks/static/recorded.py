@@ -1,4 +1,4 @@
-"""Work of a GPU recorded once, as a graph, and replayed on other data.
+"""Work of a GPU is recorded once, as a graph, and replayed on other data.
 
 A function of tensors is given buffers of its own, into which each call copies its inputs. On a CPU
 the same function runs on the same buffers unrecorded, which is how it is tested there.
@@ -74,7 +74,8 @@ class Recording:
 
 
 class Recordings:
-    """The recordings of one function, by the kind of its inputs: shapes, types, precision."""
+    """This holds the recordings of one function, by the kind of its inputs: shapes, types,
+    precision."""
 
     def __init__(self, function: Callable[[Any], Any], changed: Sequence[Tensor] = ()):
         """changed: what the function writes to besides its result."""

@@ -1,4 +1,4 @@
-"""The weights of any child in one vector, laid out alike for all children of a space.
+"""The weights of any child lie in one vector, laid out alike for all children of a space.
 
 All parameters of a supernet become views of one vector, so `state_dict`, optimiser and checkpoints
 see what they always saw. A program of a space declares *pieces*: a piece has a shape and a number
@@ -30,7 +30,7 @@ Slot = Mapping[str, Sequence[Part]]  # what a slot holds, by the address that a 
 
 
 class Shared:
-    """The parameters of a network as views of one vector (W + P,). The last P elements are zeros:
+    """The parameters of a network are views of one vector (W + P,). The last P elements are zeros:
     what stands for no weight, a place of its own for each element of a child."""
 
     def __init__(self, net: nn.Module):
@@ -63,13 +63,14 @@ class Shared:
 
     @property
     def whole(self) -> bool:
-        """Whether the parameters are still these views: `to(device)` gives them other memory."""
+        """Returns whether the parameters are still these views: `to(device)` gives them other
+        memory."""
         ends = (self.parameters[0], self.parameters[-1])
         return all(p.data_ptr() == self.view(self.vector, p).data_ptr() for p in ends)
 
 
 class Layout:
-    """Which weights stand where in the vector of a child."""
+    """A layout says which weights stand where in the vector of a child."""
 
     def __init__(self, net: Supernet):
         self.net, self.shared = net, Shared(net)
