@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from enas.cli.main import main
 from enas.reading import from_json, read_whole
-from enas.reports.page import page, read_run
+from enas.reports.page import page
+from enas.reports.run import read_run
 from enas.runs.files import read_json, write_sealed
 from enas.spaces.published import named
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -21,77 +20,25 @@ from markupsafe import Markup
 from enas.grading.ledger import seconds_at_work
 from enas.procedures.statistics import Coefficient
 from enas.reports.charts import (
-    BLUE,
-    BROWN,
-    FAINT,
-    GREY,
-    Line,
     charting,
-    line_chart,
     marked,
-    op_chart,
     pareto_chart,
-    series,
     strip_plot,
 )
+from enas.reports.curves import search, trainings
 from enas.reports.drawing import render
 from enas.reports.experiments import disabled, local
-from enas.reports.html import document, each, fill, table
+from enas.reports.html import document, fill, table
 from enas.reports.judged import by_trainings
+from enas.reports.run import REWARDS, UNKNOWN, Run, read_run
 from enas.reports.sure import section
-from enas.runs.compared import Compared
 from enas.runs.files import blaming, flat, write_atomically
-from enas.runs.records import Config, epochs, ticks
-from enas.runs.results import Best, Pareto, ParetoPoint, Result, Retrained
+from enas.runs.records import Config, ticks
+from enas.runs.results import Pareto, ParetoPoint
 from enas.spaces.costs import COST_UNITS
 from enas.spaces.registry import space_of
 from enas.state import Values
 from enas.tasks.metrics import METRICS, metric_in
-
-REWARDS = {"accuracy": "accuracy", "loss": "exp(−cross-entropy)"}  # by setting task.reward
-UNKNOWN = METRICS["accuracy"]  # where a record names no metric
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run folder holds; None for what is not there yet."""
-
-    path: Path
-    config: Config
-    metrics: list[Values]  # a record per epoch
-    best: Best | None
-    retrained: Retrained | None
-    compared: Compared | None
-
-    def setting(self, name: str) -> object:
-        return self.config.settings.get(name)
-
-    def number(self, name: str) -> int:
-        return int(str(self.config.settings[name]))
-
-    def ranks_first(self, id: str) -> bool:
-        return self.best is None or self.best.ranked[0].id == id
-
-    def note(self, what: str, verb: str) -> Markup:
-        """Returns what is missing, and the commands that lead to it."""
-        verbs = [verb] if self.best or verb in ("resume", "derive") else ["derive", verb]
-        path = shlex.quote(str(self.path))
-        commands = Markup(", then ").join(fill("<code>enas {verb} {path}</code>", verb=v, path=path) for v in verbs)
-        return fill('<p class="note">{what}: {commands}</p>\n', what=what, commands=commands)
-
-    @property
-    def title(self) -> str:
-        """`mine` of runs/mine, `digits-micro-quick/seed0` of a folder without a name."""
-        *_, parent, name = ("", "", *self.path.resolve().parts)
-        return f"{parent}/{name}" if re.fullmatch(r"seed\d+", name) else name
-
-
-def read_run(path: Path) -> Run:
-    """ValueError where `path` is no search, or a file is damaged."""
-    config = Config.read(path)
-    if config.command != "search":
-        raise ValueError(f"a report is of a search; '{path}' is a {config.command}")
-    return Run(path, config, list(epochs(path)), Best.find(path), Retrained.find(path), Compared.find(path))
 
 
 # --------------------------------------------------------------------------------------- sections
@@ -303,97 +250,6 @@ all that cost as much or less.</p>
 
 def _drawn(point: ParetoPoint) -> str:
     return render.to_text(space_of(point.space), point.architecture)
-
-
-def search(run: Run) -> Markup:
-    metrics, warm_up = run.metrics, run.number("search.warmup_epochs")
-    html = Markup("<h2>The search, epoch by epoch</h2>\n")
-    if not metrics:
-        return html + run.note("No epoch is finished yet", "resume")
-    lines: list[Line] = [(series(metrics, "shared_loss"), BLUE, "mean")]
-    about = "of sampled children on training batches."
-    charts = line_chart("loss", marked("Training loss"), about, "cross-entropy", lines, warm_up)
-    charts += _gradients(metrics, warm_up)
-    if any("reward" in record for record in metrics):
-        looks = (("reward_best", BROWN, "best of a step"), ("baseline", GREY, "baseline, with entropy bonus"))
-        lines = [(series(metrics, key), colour, label) for key, colour, label in (*looks, ("reward", BLUE, "mean"))]
-        about, scale = "of sampled architectures on validation batches.", run.setting("task.reward_scale")
-        unit = REWARDS.get(str(run.setting("task.reward")), "reward") if scale is None else f"{scale:g} / perplexity"
-        charts += line_chart("reward", marked("Reward"), about, unit, lines, warm_up)
-        about, lines = "tells how undecided the controller is.", [(series(metrics, "entropy"), BLUE, "mean")]
-        charts += line_chart("entropy", "Policy entropy", about, "nats", lines, warm_up)
-        charts += _learning(metrics, warm_up)
-    elif run.setting("strategy") == "random":
-        html += Markup("<p>Architectures were drawn at random: there is no policy that learns from rewards.</p>\n")
-    else:
-        html += Markup("<p>All of these epochs are warm-up: children are drawn at random, the controller rests.</p>\n")
-    names = (name.partition(".") for record in metrics for name in record["ops"])
-    cells = dict.fromkeys(cell for cell, _, op in names if op != "skip")
-    charts += Markup("").join(op_chart(f"ops{i}", metrics, name, warm_up) for i, name in enumerate(cells))
-    if wrong := metrics[-1].get("alarms"):
-        html += each('<p class="warning"><b>Alarm:</b> {}.</p>\n', wrong)
-    return html + fill('<div class="grid">{charts}</div>\n', charts=charts)
-
-
-def _gradients(metrics: Sequence[Values], warm_up: int) -> Markup:
-    """Charts the norms of the shared weights' gradients, and says how many steps were skipped."""
-    looks = (("largest", FAINT, "largest"), ("p99", BROWN, "99 %"), ("median", BLUE, "median"))
-    lines: list[Line] = [(series(metrics, f"gradient_norm_{key}"), colour, label) for key, colour, label in looks]
-    if not any(points for points, *_ in lines):
-        return Markup("")
-    clipped = [record["clipped_share"] for record in metrics if "clipped_share" in record]
-    skipped = sum(int(record.get("skipped_steps", 0)) for record in metrics)
-    about = "of shared weights, before clipping"
-    about += f"; {sum(clipped) / len(clipped):.0%} of the steps were clipped" if clipped else ""
-    about += f"; {skipped} steps were skipped." if skipped else "; no step was skipped."
-    return line_chart("gradients", marked("Gradient norm"), about, "norm", lines, warm_up, logarithmic=True)
-
-
-def _learning(metrics: Sequence[Values], warm_up: int) -> Markup:
-    """Charts the policy's samples against random ones; nothing where there was no probe."""
-    gap, half = "policy_minus_uniform", "policy_minus_uniform_half_width"
-    probed = [{**m, "low": m[gap] - m[half], "high": m[gap] + m[half]} for m in metrics if gap in m]
-    if not probed:
-        return Markup("")
-    lines: list[Line] = [(series(probed, "low"), FAINT, ""), (series(probed, "high"), FAINT, "95 % interval")]
-    lines.append((series(probed, gap), BLUE, "policy minus random"))
-    about = (
-        "of the policy's samples minus that of random ones, on the same batches: above 0 the policy has learned something."
-    )
-    return line_chart("learning", marked("Reward"), about, "difference", lines, warm_up)
-
-
-def trainings(run: Run) -> Markup:
-    first = run.best.ranked[0].id if run.best else "none"
-    names = ("config.json", "metrics.jsonl")
-    folders = sorted({file.parent for name in names for file in run.path.glob(f"retrain/*/{name}")})
-    for folder in folders:
-        Config.read(folder)  # one that is missing is not passed over
-    losses: list[Line] = []
-    figures: list[Line] = []
-    metric = UNKNOWN
-    # the derived architecture's on top
-    for folder in sorted(folders, key=lambda folder: folder.name.startswith(first)):
-        records, colour = epochs(folder), BLUE if folder.name.startswith(first) else FAINT
-        with blaming(folder / "metrics.jsonl"):
-            metric = (metric_in(records[-1]) if records else None) or metric
-            losses.append((series(records, "train_loss"), colour, ""))
-            figures.append((series(records, f"validation_{metric.name}", metric.scale), colour, ""))
-    if not folders:
-        return Markup("")
-    about = "of architectures trained from scratch: the derived one blue, others grey."
-    charts = line_chart("alone", "Training loss", about, "cross-entropy", losses)
-    if any(points for points, *_ in figures):
-        unit = metric.unit.strip() or metric.name
-        charts += line_chart("metric", f"Validation {metric.name}", about, unit, figures)
-    done = sum((folder / Result.FILE).exists() for folder in folders)
-    return fill(
-        """<h2>Trainings from scratch, epoch by epoch</h2>\n<p>{done} of {all} trainings are finished.</p>
-<div class="grid">{charts}</div>\n""",
-        done=done,
-        all=len(folders),
-        charts=charts,
-    )
 
 
 def repeat(run: Run) -> Markup:

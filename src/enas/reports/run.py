@@ -1,0 +1,62 @@
+"""A run as its report sees it: what its folder holds, whatever stage it is at."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from enas.reports.html import fill
+from enas.runs.compared import Compared
+from enas.runs.records import Config, epochs
+from enas.runs.results import Best, Retrained
+from enas.state import Values
+from enas.tasks.metrics import METRICS
+
+REWARDS = {"accuracy": "accuracy", "loss": "exp(−cross-entropy)"}  # by setting task.reward
+UNKNOWN = METRICS["accuracy"]  # where a record names no metric
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds; None for what is not there yet."""
+
+    path: Path
+    config: Config
+    metrics: list[Values]  # a record per epoch
+    best: Best | None
+    retrained: Retrained | None
+    compared: Compared | None
+
+    def setting(self, name: str) -> object:
+        return self.config.settings.get(name)
+
+    def number(self, name: str) -> int:
+        return int(str(self.config.settings[name]))
+
+    def ranks_first(self, id: str) -> bool:
+        return self.best is None or self.best.ranked[0].id == id
+
+    def note(self, what: str, verb: str) -> Markup:
+        """Returns what is missing, and the commands that lead to it."""
+        verbs = [verb] if self.best or verb in ("resume", "derive") else ["derive", verb]
+        path = shlex.quote(str(self.path))
+        commands = Markup(", then ").join(fill("<code>enas {verb} {path}</code>", verb=v, path=path) for v in verbs)
+        return fill('<p class="note">{what}: {commands}</p>\n', what=what, commands=commands)
+
+    @property
+    def title(self) -> str:
+        """`mine` of runs/mine, `digits-micro-quick/seed0` of a folder without a name."""
+        *_, parent, name = ("", "", *self.path.resolve().parts)
+        return f"{parent}/{name}" if re.fullmatch(r"seed\d+", name) else name
+
+
+def read_run(path: Path) -> Run:
+    """ValueError where `path` is no search, or a file is damaged."""
+    config = Config.read(path)
+    if config.command != "search":
+        raise ValueError(f"a report is of a search; '{path}' is a {config.command}")
+    return Run(path, config, list(epochs(path)), Best.find(path), Retrained.find(path), Compared.find(path))
