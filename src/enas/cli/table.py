@@ -31,8 +31,8 @@ class TableFlags(TableWanted, JobsFlags):
     action: Positional[Literal["build", "show"]]
     """build: train the architectures and write the table; show: say what a table holds."""
     what: Positional[str]
-    """build: a preset (`enas presets`); show: the file of a table, or the name of one that comes
-    with enas: scattered-micro."""
+    """build: a preset (`enas presets`).
+    show: the file of a table, or the name of a table that comes with enas (scattered-micro)."""
     recipe: Maybe[str] = None
     """Which recipe of the preset."""
     out: Maybe[Path] = None
