@@ -630,7 +630,7 @@ def test_a_folder_twice_as_large_as_its_memory_is_read_in_less(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     size, grown, whole = map(int, done.stdout.split())
     assert size == 2 * allowed
-    assert grown < 1.25 * allowed  # the allocator keeps some; all of the bytes would be twice as much
+    assert grown < 1.25 * allowed  # the allocator keeps some; all bytes would be twice as many
     assert whole > 2 * size  # in memory as float32, where it may
 
 
