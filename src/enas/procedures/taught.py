@@ -28,7 +28,7 @@ import numpy as np
 from enas.procedures.correction import Correction, Known
 from enas.procedures.events import Judged, Scored
 from enas.procedures.settings import LEAST_TRAININGS, DeriveSettings
-from enas.procedures.statistics import Coefficient, coefficient, kendall
+from enas.procedures.statistics import Coefficient, coefficient, kendalls
 from enas.spaces.architecture import Architecture
 from enas.spaces.features import features
 from enas.spaces.space import SearchSpace
@@ -270,4 +270,4 @@ class Taught:
 
     def _tau(self, said: Sequence[float], archs: Sequence[Architecture]) -> Coefficient:
         rewards = [self.outcomes[arch].reward for arch in archs]
-        return coefficient(kendall, np.array(said), np.array(rewards), self.seed)
+        return coefficient(kendalls, np.array(said), np.array(rewards), self.seed)
