@@ -232,7 +232,8 @@ def test_a_budget_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
         settings = within(plan, budget).settings
         assert (settings.search.epochs, settings.search.warmup_epochs) == (epochs, warm)
         assert settings.derive.budget == pytest.approx(left)
-    assert within(dataclasses.replace(plan, threads=2), 100).settings.search.epochs == 1  # of processor time
+    # two threads work twice as much in the same time
+    assert within(dataclasses.replace(plan, threads=2), 100).settings.search.epochs == 1
     with pytest.raises(ValueError, match=r"one epoch takes some 10 s .* give at least 40s, .*; got 39s"):
         within(plan, 39)
     monkeypatch.setenv("WORLD_SIZE", "2")
