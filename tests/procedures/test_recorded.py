@@ -3,6 +3,7 @@ unrecorded. They change a search's weights, momentum and figures as plain steps 
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,13 +16,17 @@ from enas.data.images import ImageData, ImagePart
 from enas.networks.micro import MicroNetwork
 from enas.networks.nasbench201 import NasBench201Network
 from enas.networks.settings import MicroSettings, NasBench201NetworkSettings
-from enas.procedures.recorded import Recorder
+from enas.procedures.events import RolledBack, TrainStep
+from enas.procedures.optimizer import make_optimizer
+from enas.procedures.recorded import ChildRecorder, Recorder
+from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
-from enas.procedures.settings import OptimizerSettings, SearchSettings
+from enas.procedures.settings import OptimizerSettings, RetrainSettings, SearchSettings
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 from enas.spaces.nasbench201 import nasbench201
 from enas.state import seeded
 from enas.strategies.random_search import RandomSearch
+from enas.strategies.reinforce import Reinforce
 from enas.tasks.image_classification import ImageClassification
 from enas.tasks.settings import ImageClassificationSettings
 from enas.tasks.task import Task
@@ -184,21 +189,185 @@ def test_only_tasks_that_say_so_are_recorded() -> None:
     procedure = search("static")
     assert Recorder.of(procedure.supernet, Other(), procedure.optimizer, SGD) is None
     assert ImageClassification.recordable
+    assert ChildRecorder.of(child("static"), Other(), procedure.optimizer, SGD) is None
+    assert ChildRecorder.of(child("plain"), Noise(), procedure.optimizer, SGD) is None
 
 
+# -------------------------------------------------------------------------- a child from scratch
+class Graded(Noise):
+    """Evaluations of it say nothing."""
+
+    recordable = True
+
+    def evaluate(self, model: Any, arch: Any, part: Any) -> dict[str, float]:
+        return {"loss": 0.0}
+
+
+def child(way: str, **settings: Any) -> MicroNetwork:
+    """A child of every kind of weight: an auxiliary head, a second calibration, reductions."""
+    space = conv_micro(ConvMicroSettings(num_nodes=2))
+    own = MicroSettings(filters=2, cells=1, dropout=0.0, aux_weight=0.4, extra_calibration=True)
+    own = replace(own, computation=way, **settings)  # type: ignore[arg-type]
+    with seeded("child"):
+        arch = space.sample(random.Random(3))
+        return MicroNetwork(space, own, 2, 8, 3, only=arch, statistics="running").double()
+
+
+class Classified(Graded):
+    """The loss of a classifier with an auxiliary head."""
+
+    recordable = True
+
+    def loss(self, model: Any, arch: Any, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
+        logits, aux = model(batch.x, arch, progress=progress)
+        return F.cross_entropy(logits, batch.y) + model.aux_weight * F.cross_entropy(aux, batch.y)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [SGD, replace(SGD, grad_clip=0.1), replace(SGD, kind="adamw")], ids=["momentum", "clipped", "adamw"]
+)
+def test_a_recorded_training_from_scratch_is_the_plain_one(
+    optimizer: OptimizerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, running statistics, momentum, averaged weights and losses, with drop-path, batches
+    of two sizes; also where it went on from a state. What runs before a recording leaves nothing
+    behind."""
+    monkeypatch.setattr("enas.networks.static.recorded.PREPARE_ON_CPU", True)
+    settings = RetrainSettings(epochs=3, optimizer=optimizer, average="nt-asgd", average_interval=1)
+    losses, ends = [], []
+    for way in ("plain", "static", "gone on"):
+        procedure = Retrain(settings, Classified(), child("plain" if way == "plain" else "static", drop_path=0.3))
+        assert (procedure.recorder is None) == (way == "plain")
+        events = list(procedure.run()) if way != "gone on" else []
+        if way == "gone on":
+            half = Retrain(settings, Classified(), child("static", drop_path=0.3))
+            for _, event in zip(range(5), half.run(), strict=False):  # into the second pass
+                events.append(event)
+            procedure.load(half.state())
+            events += list(procedure.run())
+        losses.append([event.loss for event in events if isinstance(event, TrainStep)])
+        ends.append(procedure.state())
+    atol = 1e-10 if optimizer.kind == "sgd" else 1e-5
+    for found, end in zip(losses[1:], ends[1:], strict=True):
+        assert found == pytest.approx(losses[0], abs=atol)
+        assert list(end.tensors) == list(ends[0].tensors)
+        for key, value in ends[0].tensors.items():
+            torch.testing.assert_close(end.tensors[key], value, rtol=0, atol=atol, msg=key)
+
+
+def test_a_recorded_training_goes_back_as_a_plain_one() -> None:
+    """A loss that is not finite, in the middle of a pass: weights and momentum of its start."""
+    ends = []
+    for way in ("plain", "static"):
+        task, settings = Classified(), RetrainSettings(epochs=2, optimizer=SGD, rollbacks=1)
+        procedure, events = Retrain(settings, task, child(way)), []
+        for event in procedure.run():
+            events.append(type(event))
+            task.broken = len(events) == 5  # the second step of the second pass, once
+        assert events.count(RolledBack) == 1
+        ends.append(procedure.state())
+    for key, value in ends[0].tensors.items():
+        torch.testing.assert_close(ends[1].tensors[key], value, rtol=0, atol=1e-10, msg=key)
+
+
+def test_a_recorded_training_sees_new_weights_in_half_precision() -> None:
+    """Autocast remembers what it made of weights, which a recording would keep for good."""
+    model, task = child("static").float(), Classified()
+    recorder = ChildRecorder.of(model, task, make_optimizer(list(model.parameters()), SGD), SGD)
+    assert recorder is not None
+    with seeded("images"):
+        batch = Batch(torch.randn(4, 2, 8, 8), torch.arange(4) % 3)
+    losses = []
+    for together in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            losses.append(float(recorder.gradient(batch, 0.0, 1.0)))
+            if together:
+                with torch.no_grad():
+                    for parameter in model.parameters():
+                        parameter.mul_(2)
+                losses.append(float(recorder.gradient(batch, 0.0, 1.0)))
+    assert losses[0] != losses[1] == losses[2]
+
+
+# ------------------------------------------------------------------------------- images as a task
+def pictures() -> ImageData:
+    with seeded("images"):
+        part = ImagePart(torch.randint(256, (20, 2, 8, 8), dtype=torch.uint8), torch.arange(20) % 3)
+    return ImageData("some", part, part, part, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(("pad", "flip", "cutout"), [(4, True, 0), (2, True, 3), (0, False, 4), (0, False, 0)])
+def test_a_recorded_step_makes_the_same_images(pad: int, flip: bool, cutout: int) -> None:
+    """Augmented in the step or before it, whole or in parts: the same bits, which `augment`
+    draws."""
+    settings = ImageClassificationSettings(batch_size=8, pad=pad, flip=flip, cutout=cutout)
+    task = ImageClassification(pictures(), settings, seed=3)
+    raw, batch = task.raw_batch(1, 1), task.train_batch(1, 1)
+    assert not (pad or flip or cutout) or not torch.equal(raw.x, batch.x)
+    seen: list[Tensor] = []
+
+    class Watched:
+        def __call__(self, x: Tensor, arch: None, progress: float) -> Tensor:
+            seen.append(x)
+            return x.sum((1, 2, 3))[:, None] * torch.ones(3)
+
+    first, second = (task.loss(Watched(), None, some) for some in (raw, batch))
+    assert torch.equal(first, second)
+    for some in (raw, batch):
+        parts = task.cut(some, 3)
+        assert [share for share, _ in parts] == [3 / 8, 3 / 8, 2 / 8]
+        for _, part in parts:
+            task.loss(Watched(), None, part)
+    assert torch.equal(seen[0], batch.x)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(a, b) for a, b in zip(seen[2:5], seen[5:], strict=True))
+
+
+def test_the_batch_of_a_users_class_is_its_own() -> None:
+    class Own(ImageClassification):
+        def train_batch(self, epoch: int, step: int) -> Any:
+            x, y = super().train_batch(epoch, step)
+            return Batch(x + 1, y)
+
+    settings = ImageClassificationSettings(batch_size=8)
+    own, task = (kind(pictures(), settings) for kind in (Own, ImageClassification))
+    assert torch.equal(own.raw_batch(0, 0).x, task.train_batch(0, 0).x + 1)
+
+
+def test_a_search_of_images_is_the_same_with_its_augmentation_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Augmented inside of the recorded steps and before them: the same weights, policy and rewards,
+    to the last bit. The rewards of a step come from one recording."""
+    ends = []
+    for inside in (True, False):
+        if not inside:
+            monkeypatch.setattr(ImageClassification, "raw_batch", ImageClassification.train_batch)
+        task = ImageClassification(pictures(), ImageClassificationSettings(batch_size=8, reward_batch=10, cutout=2))
+        settings = NasBench201NetworkSettings(filters=2, cells=1, computation="static")
+        with seeded("network"):
+            net = NasBench201Network(nasbench201(), settings, 2, 8, 3)
+        how = SearchSettings(epochs=2, controller_steps=2, architectures=3, probes=0, optimizer=SGD)
+        procedure = Search(how, task, net, Reinforce(net.space))
+        list(procedure.run())
+        ends.append(procedure.state())
+        program = net.program()
+        assert program is not None
+        assert [len(recording.inputs[2]) for recording in program._each._kept.values()] == [3]
+        assert not program._scores._kept
+    assert all(torch.equal(value, ends[1].tensors[key]) for key, value in ends[0].tensors.items())
+
+
+@pytest.mark.parametrize("way", ["plain", "static"])
 @pytest.mark.parametrize("reward", ["loss", "accuracy"])
-def test_rewards_of_many_are_those_of_each(reward: str) -> None:
+def test_rewards_of_many_are_those_of_each(reward: str, way: str) -> None:
     """Also of none, of logits that are not finite, and of a user's class that has its own."""
 
     class Own(ImageClassification):
         def reward(self, model: Any, arch: Any, batch: Any) -> float:
             return 7.0
 
-    with seeded("images"):
-        part = ImagePart(torch.randint(256, (20, 2, 8, 8), dtype=torch.uint8), torch.arange(20) % 3)
-    data = ImageData("some", part, part, part, ("a", "b", "c"))
+    data = pictures()
     settings = ImageClassificationSettings(reward=reward, reward_batch=10)  # type: ignore[arg-type]
-    task, net = ImageClassification(data, settings), search("plain").supernet.float()
+    task, net = ImageClassification(data, settings), search(way).supernet.float()
     archs, batch = RandomSearch(net.space, seed=2).ask(3), task.reward_batch(0)
     archs = [*archs, archs[0]]
     assert task.rewards(net, archs, batch) == [task.reward(net, arch, batch) for arch in archs]
