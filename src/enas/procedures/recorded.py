@@ -177,8 +177,9 @@ class ChildRecorder(Recorded):
     ) -> ChildRecorder | None:
         """Returns None where steps run as they are written: unless the child's settings ask for a
         static computation."""
-        static = isinstance(model, ImageNetwork) and model.settings.computation == "static"
-        return ChildRecorder(model, task, optimizer, settings) if static and _recordable(task) else None
+        if not isinstance(model, ImageNetwork) or not _recordable(task):
+            return None
+        return ChildRecorder(model, task, optimizer, settings) if model.settings.computation == "static" else None
 
     def weights(self) -> Shared:
         if self.shared is not None and self.shared.whole:
