@@ -43,6 +43,13 @@ def test_the_gpu_table_has_the_papers_sizes(job: str, preset: str) -> None:
         assert planned.train_steps == (929_589 - 1) // planned.batch // planned.steps + 1
 
 
+def test_the_supernet_is_of_the_published_size() -> None:
+    recipe, search = presets.config_of("nasbench201", "paper"), supernet._search(supernet._noise(), "cpu", False)
+    assert search.settings.optimizer == recipe.search.optimizer
+    assert search.task.settings == recipe.task
+    assert search.supernet.settings == dataclasses.replace(recipe.network, computation="static")
+
+
 def test_traffic_counts_what_is_read_and_written() -> None:
     x = torch.ones(10, 10)
     with gpu.Traffic() as traffic:

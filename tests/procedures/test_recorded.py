@@ -4,6 +4,8 @@ unrecorded. They change a search's weights, momentum and figures as plain steps 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,6 +13,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
 
 from enas.data.images import ImageData, ImagePart
 from enas.networks.micro import MicroNetwork
@@ -25,11 +29,13 @@ from enas.procedures.settings import OptimizerSettings, RetrainSettings, SearchS
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 from enas.spaces.nasbench201 import nasbench201
 from enas.state import seeded
+from enas.strategies import controller
 from enas.strategies.random_search import RandomSearch
 from enas.strategies.reinforce import Reinforce
 from enas.tasks.image_classification import ImageClassification
 from enas.tasks.settings import ImageClassificationSettings
 from enas.tasks.task import Task
+from programs import FOUR, architectures, network
 
 SGD = OptimizerSettings(weight_decay=0.01)
 
@@ -195,14 +201,14 @@ def test_only_tasks_that_say_so_are_recorded() -> None:
 
 
 # -------------------------------------------------------------------------- a child from scratch
-def child(way: str, **settings: Any) -> MicroNetwork:
+def child(way: str, channels: int = 2, **settings: Any) -> MicroNetwork:
     """A child of every kind of weight: an auxiliary head, a second calibration, reductions."""
     space = conv_micro(ConvMicroSettings(num_nodes=2))
     own = MicroSettings(filters=2, cells=1, dropout=0.0, aux_weight=0.4, extra_calibration=True)
     own = replace(own, computation=way, **settings)  # type: ignore[arg-type]
     with seeded("child"):
         arch = space.sample(random.Random(3))
-        return MicroNetwork(space, own, 2, 8, 3, only=arch, statistics="running").double()
+        return MicroNetwork(space, own, channels, 8, 3, only=arch, statistics="running").double()
 
 
 class Classified(Noise):
@@ -286,9 +292,9 @@ def test_a_recorded_training_sees_new_weights_in_half_precision() -> None:
 
 
 # ------------------------------------------------------------------------------- images as a task
-def pictures() -> ImageData:
+def pictures(channels: int = 2) -> ImageData:
     with seeded("images"):
-        part = ImagePart(torch.randint(256, (20, 2, 8, 8), dtype=torch.uint8), torch.arange(20) % 3)
+        part = ImagePart(torch.randint(256, (20, channels, 8, 8), dtype=torch.uint8), torch.arange(20) % 3)
     return ImageData("some", part, part, part, ("a", "b", "c"))
 
 
@@ -374,6 +380,74 @@ def test_rewards_of_many_are_those_of_each(reward: str, way: str) -> None:
     assert task.rewards(net, archs, batch) == [task.worst_reward] * 4
 
 
+# ---------------------------------------------------------------------- what a card would refuse
+class Elsewhere(TorchDispatchMode):
+    """Notes operators that take or give a tensor of the CPU. Work is on the device "meta", where
+    whoever asks for a number fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self.issued = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.issued += 1
+        if any(isinstance(x, Tensor) and not x.is_meta for x in tree_flatten((args, kwargs, out))[0]):
+            self.calls.append(str(func))
+        return out
+
+
+def assert_stays(work: Callable[..., Any], *inputs: Any) -> None:
+    with Elsewhere() as seen:
+        work(*inputs)
+    assert seen.issued > 10
+    assert not seen.calls
+
+
+def on_meta(inputs: Any) -> Any:
+    return tree_map(lambda x: x.to("meta") if isinstance(x, Tensor) else x, inputs)
+
+
+@pytest.mark.parametrize("name", [*FOUR, "child"])
+def test_recorded_work_stays_on_its_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph cannot wait for a number, nor copy from the CPU: not in the gradient with its
+    augmentation, dropout, drop-path and class weights, nor in the update, nor in scoring."""
+    # this device knows no autocast
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda _: torch.bfloat16)
+    optimizer = replace(SGD, grad_clip=0.1)
+    settings = ImageClassificationSettings(batch_size=8, cutout=3, class_weights="balanced", label_smoothing=0.1)
+    task = ImageClassification(pictures(3), settings)
+    numbers, batch = torch.tensor([0.5, 1.0]), task.raw_batch(0, 0)
+    net: Any = child("static", 3, drop_path=0.3, dropout=0.2) if name == "child" else network(name)
+    net = net.float().to("meta").train()
+    monkeypatch.setattr(task, "_weights", torch.ones(net.classes, device="meta"))
+    sgd = make_optimizer(list(net.parameters()), optimizer)
+    recorder: Any = (ChildRecorder if name == "child" else Recorder).of(net, task, sgd, optimizer)
+    recorder._begin()
+    if name == "child":
+        assert_stays(recorder.work, on_meta((numbers, batch)))
+    else:
+        codes = recorder.program.codes(architectures(name, 1)[0])
+        assert_stays(recorder.work, on_meta((numbers, codes, batch)))
+        net.eval()
+        with torch.no_grad():
+            assert_stays(recorder.program._scored_each, on_meta((batch.x, batch.y, codes[None], task._scored)))
+    assert_stays(recorder._update, on_meta(torch.tensor(0.1, dtype=torch.double)))
+
+
+def test_a_recorded_policy_stays_on_its_device() -> None:
+    policy = Reinforce(conv_micro())
+    noise = controller.Noise.drawn(policy.space, 3, torch.Generator())
+    packed = policy.controller.packed(policy.controller.encode(policy.ask(3), "cpu"))
+    policy.controller.to("meta")
+    assert_stays(policy._told, on_meta((packed, torch.zeros(4))))
+    with torch.no_grad():
+        assert_stays(policy._answers, on_meta(noise))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_replays_on_a_gpu_equal_plain_steps() -> None:
     """Steps are recorded in the third pass; children of the fourth were never seen before. Memory
@@ -394,18 +468,17 @@ def test_replays_on_a_gpu_equal_plain_steps() -> None:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_over_replays() -> None:
-    """Of 400 steps the second half leaves the process as large as the first. On a GPU it is
-    2,000, above."""
+    """Of 2,000 steps the second half leaves the process as large as the first."""
     import resource
 
     procedure = search("static")
     recorder = procedure.recorder
     assert recorder is not None
-    archs, batch = procedure.strategy.ask(400), procedure.task.train_batch(0, 0)
+    archs, batch = procedure.strategy.ask(2000), procedure.task.train_batch(0, 0)
     sizes = []
     for i, arch in enumerate(archs):
         recorder.gradient(arch, batch, 0.0, 1.0)
         recorder.update(procedure.supernet.parameters_of(arch), 0.01)
-        if i in (199, 399):
+        if i in (999, 1999):
             sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     assert sizes[1] - sizes[0] < 4096  # KiB
