@@ -267,11 +267,11 @@ class Edges:
             ways.append((large, 2, None if reads_x is None else 1 - reads_x))
         parts: list[Tensor] = []
         if self.stages:
-            weight, y = w[self.stages[0][0]], torch.empty(0)
-            for i, (value, stride, of) in enumerate(ways):
-                first = relu_depthwise(value, weight, sizes if of is None else sizes * of, stride)
-                first = first if of is None else scaled(first, of)
-                y = first if i == 0 else y + first
+            firsts: list[Tensor] = []
+            for value, stride, of in ways:
+                first = relu_depthwise(value, w[self.stages[0][0]], sizes if of is None else sizes * of, stride)
+                firsts.append(first if of is None else scaled(first, of))
+            y = reduce(torch.add, firsts)
             for i, (number, product, normed) in enumerate(self.stages):
                 y = relu_depthwise(y, w[number], sizes) if i else y
                 y = normed(w, pointwise(y, w[product]), sizes)
