@@ -25,7 +25,7 @@ from enas.procedures.optimizer import make_optimizer
 from enas.procedures.recorded import ChildRecorder, Recorder
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
-from enas.procedures.settings import OptimizerSettings, RetrainSettings, SearchSettings
+from enas.procedures.settings import ComputeSettings, OptimizerSettings, RetrainSettings, SearchSettings
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 from enas.spaces.nasbench201 import nasbench201
 from enas.state import seeded
@@ -222,6 +222,12 @@ class Classified(Noise):
         logits, aux = model(batch.x, arch, progress=progress)
         return F.cross_entropy(logits, batch.y) + model.aux_weight * F.cross_entropy(aux, batch.y)
 
+    def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+        """Unequal parts."""
+        n = len(batch.y)
+        spans = [slice(0, 5), slice(5, n)] if k == 2 else [slice(n)]
+        return [(len(batch.y[span]) / n, Batch(batch.x[span], batch.y[span])) for span in spans]
+
     def evaluate(self, model: Any, arch: Any, part: Any) -> dict[str, float]:
         return {"loss": 0.0}
 
@@ -232,10 +238,12 @@ class Classified(Noise):
 def test_a_recorded_training_from_scratch_is_the_plain_one(
     optimizer: OptimizerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights, running statistics, momentum and losses, with drop-path and batches of two sizes;
-    also where it went on from a state. What runs before a recording leaves nothing behind."""
+    """Weights, running statistics, momentum and losses, with drop-path and batches of two sizes in
+    unequal parts; also where it went on from a state. What runs before a recording leaves nothing
+    behind."""
     monkeypatch.setattr("enas.networks.static.recorded.PREPARE_ON_CPU", True)
-    settings = RetrainSettings(epochs=3, optimizer=optimizer)
+    compute = ComputeSettings(accumulate=2 if optimizer.grad_clip else 1)
+    settings = RetrainSettings(epochs=2, optimizer=optimizer, compute=compute)
     losses, ends = [], []
     for way in ("plain", "static", "gone on"):
         procedure = Retrain(settings, Classified(), child("plain" if way == "plain" else "static", drop_path=0.3))
@@ -355,6 +363,9 @@ def test_a_search_of_images_is_the_same_with_its_augmentation_recorded(monkeypat
         assert program is not None
         assert [len(recording.inputs[2]) for recording in program._each._kept.values()] == [3]
         assert not program._scores._kept
+        same = procedure.strategy.ask(1) * 3  # of which it scores as many
+        assert len(set(procedure._rewards(same, task.reward_batch(0)))) == 1
+        assert len(program._each._kept) == 1
     assert all(torch.equal(value, ends[1].tensors[key]) for key, value in ends[0].tensors.items())
 
 
