@@ -32,6 +32,7 @@ from enas.state import seeded
 from enas.strategies import controller
 from enas.strategies.random_search import RandomSearch
 from enas.strategies.reinforce import Reinforce
+from enas.tasks import image_classification
 from enas.tasks.image_classification import ImageClassification
 from enas.tasks.settings import ImageClassificationSettings
 from enas.tasks.task import Task
@@ -366,6 +367,12 @@ def test_a_search_of_images_is_the_same_with_its_augmentation_recorded(monkeypat
         same = procedure.strategy.ask(1) * 3  # of which it scores as many
         assert len(set(procedure._rewards(same, task.reward_batch(0)))) == 1
         assert len(program._each._kept) == 1
+        retrain = Retrain(RetrainSettings(epochs=1), task, child("static").float())
+        next(retrain.run())
+        for recorder in (procedure.recorder, retrain.recorder):
+            assert recorder is not None
+            kinds = {type(recording.inputs[-1]) for recording in recorder._works._kept.values()}
+            assert kinds == {image_classification.Raw if inside else image_classification.Batch}
     assert all(torch.equal(value, ends[1].tensors[key]) for key, value in ends[0].tensors.items())
 
 
