@@ -155,7 +155,7 @@ def test_each_of_many_is_scored_as_it_is_alone(name: str, monkeypatch: pytest.Mo
     group. The plain network agrees to 1e-10."""
     monkeypatch.setattr("enas.networks.static.program.MOST_TOGETHER", 3)
     net, x, y = network(name).eval(), images(name), torch.arange(4)
-    archs = architectures(name, 4)
+    archs = architectures(name, 6)
     archs = [*archs, archs[0]]
     program = net.program()
     assert program is not None
