@@ -207,8 +207,9 @@ class Bench:
     def scores(self, archs: list[Architecture]) -> list[float]:
         """The rewards of many, which come back at once."""
         self.net.eval()
+        assert self.recorder is not None
         with self.autocast():
-            losses = self.net.each(archs, self.x, entropy, self.y)
+            losses = self.recorder.program.each(archs, self.x, entropy, self.y)
         return losses.neg().exp().tolist()
 
     @torch.no_grad()
@@ -317,7 +318,7 @@ def step(s: Settings, space: str, precision: str, recorded_steps: bool) -> Row:
     control = s.median(bench.control)
     hours = job.epochs * (job.train_steps * train + job.controller_steps * control) / 3600
     found = {"train_ms": 1e3 * train, "score_ms": 1e3 * score, "control_ms": 1e3 * control, "hours": hours}
-    if not bench.text:
+    if bench.recorder is not None:
         ten = list(map(bench.net.space.sample, [random.Random(1)] * 10))
         found["score_ms_each_of_ten"] = 1e2 * s.median(lambda: bench.scores(ten))
     if s.device == "cuda":

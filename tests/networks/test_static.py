@@ -159,7 +159,7 @@ def test_each_of_many_is_scored_as_it_is_alone(name: str, monkeypatch: pytest.Mo
     archs = [*archs, archs[0]]
     program = net.program()
     assert program is not None
-    found = net.each(archs, x, F.cross_entropy, y)
+    found = program.each(archs, x, F.cross_entropy, y)
     with torch.no_grad():
         alone = torch.stack([F.cross_entropy(program.scored(x, arch), y) for arch in archs])
         plain = torch.stack([F.cross_entropy(net.computed(x, arch, 1.0), y) for arch in archs])
@@ -171,8 +171,8 @@ def test_each_of_many_is_scored_as_it_is_alone(name: str, monkeypatch: pytest.Mo
         for parameter in net.parameters():
             parameter.mul_(1.1)
     others = architectures(name, 3, seed=9)
-    largest = net.each(others, x, lambda logits, _: logits.amax(), y)
-    again = net.each(others, x, F.cross_entropy, y)
+    largest = program.each(others, x, lambda logits, _: logits.amax(), y)
+    again = program.each(others, x, F.cross_entropy, y)
     with torch.no_grad():
         logits = [program.scored(x, arch) for arch in others]
     assert torch.equal(again, torch.stack([F.cross_entropy(part, y) for part in logits]))

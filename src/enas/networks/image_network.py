@@ -6,9 +6,9 @@ Shapes: x (B, channels, S, S) float32; an output of level l is (B, `width(l)`, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -80,11 +80,6 @@ class ImageNetwork(Supernet, Generic[S]):
         if program is None:
             return self.computed(x, arch, progress)
         return program(x, arch, progress) if torch.is_grad_enabled() else program.scored(x, arch)
-
-    def each(self, archs: Sequence[Architecture], x: Tensor, score: Callable[[Any, Tensor], Tensor], y: Tensor) -> Tensor:
-        """As every supernet's; recorded on a GPU where there is a static program."""
-        program = self.program()
-        return super().each(archs, x, score, y) if program is None else program.each(archs, x, score, y)
 
     def program(self) -> Program | None:
         """Returns the static program of this supernet, made once; None for a child, and where the

@@ -10,7 +10,7 @@ addresses that both use. The architecture is an argument of the forward, never s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -121,13 +121,6 @@ class Supernet(nn.Module):
             yield
         finally:
             self._remembered = before
-
-    def each(self, archs: Sequence[Architecture], x: Tensor, score: Callable[[Any, Tensor], Tensor], y: Tensor) -> Tensor:
-        """Returns `score(output, y)`, a number (), of each architecture on one batch (n,), without
-        gradient. Equal architectures are run once."""
-        with torch.no_grad(), self.remembering():
-            scores = {arch: score(self(x, arch), y) for arch in dict.fromkeys(archs)}
-        return torch.stack([scores[arch] for arch in archs])
 
     def architecture(self, arch: Architecture | None) -> Architecture:
         """Returns `arch`, or for a child without one its own."""

@@ -21,6 +21,7 @@ from enas.data.augment import augmented, drawn
 from enas.data.image_stream import ImageFiles, Streamed
 from enas.data.images import ImageData
 from enas.data.parts import PARTS, Part
+from enas.networks.image_network import ImageNetwork
 from enas.networks.supernet import Outputs
 from enas.spaces.architecture import Architecture
 from enas.state import exact, seed_of
@@ -179,7 +180,13 @@ class ImageClassification(Task):
         if not archs or type(self).reward is not ImageClassification.reward:  # one of a user's own
             return super().rewards(model, archs, batch)
         model.eval()
-        return [self._reward(score) for score in model.each(archs, batch.x, self._scored, batch.y).tolist()]
+        if isinstance(model, ImageNetwork) and (program := model.program()) is not None:
+            return list(map(self._reward, program.each(archs, batch.x, self._scored, batch.y).tolist()))
+        different = dict.fromkeys(archs)
+        with model.remembering():
+            scores = torch.stack([self._scored(model(batch.x, arch), batch.y) for arch in different])
+        rewards = dict(zip(different, map(self._reward, scores.tolist()), strict=True))
+        return [rewards[arch] for arch in archs]
 
     def _scored(self, logits: Tensor, y: Tensor) -> Tensor:
         """Returns the accuracy or the loss, (); nan where the logits are not finite."""

@@ -91,8 +91,8 @@ class Task(Protocol):
 
     # ------------------------------------------------- what most tasks need not say anything about
     def raw_batch(self, epoch: int, step: int) -> Batch:
-        """Returns what `loss` makes `train_batch` of, where a step is recorded with its
-        augmentation."""
+        """Returns what `train_batch` does, or a batch before its augmentation, which `loss` then
+        does itself: so a recorded step holds it."""
         return self.train_batch(epoch, step)
 
     def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:

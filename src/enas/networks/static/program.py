@@ -86,8 +86,9 @@ class Program:
         return self.computed(x, self.layout.shared.vector.index_select(0, self.index(codes)), codes)
 
     def each(self, archs: Sequence[Architecture], x: Tensor, score: Callable[[Any, Tensor], Tensor], y: Tensor) -> Tensor:
-        """Returns what `Supernet.each` does. On a GPU one recording scores as many as there are,
-        equal ones too; more than `MOST_TOGETHER` in groups."""
+        """Returns `score(output, y)`, a number (), of each architecture on one batch, (n,), without
+        gradient. On a GPU one recording scores as many as there are, equal ones too; more than
+        `MOST_TOGETHER` in groups."""
         x, codes = x.contiguous(memory_format=torch.channels_last), torch.stack([self.codes(arch) for arch in archs])
         with torch.no_grad():
             groups = codes.to(x.device).split(MOST_TOGETHER)
