@@ -150,14 +150,6 @@ def plans_have_one_thread() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True, scope="session")
-def bootstraps_are_short() -> None:
-    """A comparison has a dozen intervals of rank correlations, each of hundreds of resamples."""
-    from enas.procedures.statistics import coefficient
-
-    coefficient.__defaults__ = (0, 40)
-
-
 # Of the validation and the test part, images or tokens: the first so many.
 SCORED = {"images": 200, "tokens": 2000}
 

@@ -180,6 +180,23 @@ def test_the_whole_way(derived: Path, capsys: pytest.CaptureFixture[str]) -> Non
     as_a_run_on_cifar10_is_read(shutil.copytree(derived, derived.parent / "labelled"))
 
 
+@pytest.mark.slow
+def test_a_budget_goes_the_whole_way(
+    tmp_path: Path, in_this_process: None, taught_shortly: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small_search(tmp_path / "run", "--budget", "8s", "--derive.finalist-steps", "2")
+    settings = json.loads((run / "config.json").read_text())["settings"]
+    assert settings["search"]["epochs"] <= 3
+    assert 6 <= settings["derive"]["budget"] < 8
+    best = json.loads((run / "best.json").read_text())
+    assert best["judged"]["trainings"] >= 6
+    out = capsys.readouterr().out
+    assert f"next: enas retrain {run}" in out
+    assert "next: enas derive" not in out
+    assert enas("search", "digits-micro", "--budget", "40s", "--epochs", "3") == 2
+    assert "leave out --epochs" in capsys.readouterr().err
+
+
 def as_a_run_on_cifar10_is_read(run: Path) -> None:
     """In the table of the paper's experiments, once its labels say that it is one."""
     assert not any(row.ours for row in survey([run], paper_settings()).rows), "digits are no data of the paper"

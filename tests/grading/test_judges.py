@@ -71,6 +71,7 @@ def test_every_judge_is_held_against_the_table(heard: list[object]) -> None:
     assert [one for one in heard if isinstance(one, JudgeFigures)] == list(found.judged)
 
 
+@pytest.mark.slow
 def test_the_command_shows_a_table(
     heard: list[object], table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from enas.cli.main import main
 from enas.grading.opened import OpenedRun
 from enas.grading.oracle import Table, Truth, play, read_table
 from enas.grading.ranking import Grade, grade
-from enas.procedures.statistics import coefficient, difference, interval, kendall, rank, spearman
+from enas.procedures.statistics import coefficient, difference, interval, kendall, kendalls, rank, spearmans
 from enas.runs.planning import make_plan
 from enas.runs.presets import registry as presets
 from enas.runs.search import search_plan
@@ -114,11 +115,26 @@ def test_rank_correlations_are_right() -> None:
     n0 = [sum(s[k] != 0 for s in signs) for k in (0, 1)]
     by_hand = sum(x * y for x, y in signs) / math.sqrt(n0[0] * n0[1])
     assert kendall(np.array(a), np.array(b)) == pytest.approx(by_hand)
-    assert spearman(np.array(a), np.array(b)) == pytest.approx(stats.spearmanr(a, b).statistic)
     up = np.arange(10.0)
-    assert kendall(up, up**3) == spearman(up, up**3) == pytest.approx(1)
-    assert kendall(up, -up) == spearman(up, -up) == pytest.approx(-1)
-    assert kendall(up, np.ones(10)) == spearman(up, np.ones(10)) == 0
+    once = np.ones((1, 10))
+    for other, value in ((up**3, 1), (-up, -1), (np.ones(10), 0), (np.where(up > 8, np.inf, up), 1)):
+        assert kendalls(up, other, once) == spearmans(up, other, once) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(kendalls, stats.kendalltau), (spearmans, stats.spearmanr)])
+def test_samples_that_are_counted_are_samples_that_are_drawn(ours: Any, theirs: Any) -> None:
+    """With ties, with more pairs than a block has rows, and in samples that lack some pairs."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(40, size=600).astype(float), rng.normal(size=600)
+    b += a / 40
+    drawn = rng.integers(600, size=(5, 600))
+    times = np.array([np.bincount(index, minlength=600) for index in drawn])
+    assert ours(a, b, times) == pytest.approx([theirs(a[index], b[index]).statistic for index in drawn], abs=1e-12)
+    found = coefficient(ours, a, b, seed=3, resamples=5)
+    drawn = np.random.default_rng(3).integers(600, size=(5, 600))
+    values = [theirs(a[index], b[index]).statistic for index in drawn]
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
+    assert found.value == pytest.approx(theirs(a, b).statistic)
 
 
 @pytest.mark.slow
@@ -128,13 +144,13 @@ def test_intervals_of_rank_correlations() -> None:
     rng = np.random.default_rng(1)
     held = []
     for _ in range(40):
-        found = coefficient(kendall, rng.normal(size=30), rng.normal(size=30), resamples=200)
+        found = coefficient(kendalls, rng.normal(size=30), rng.normal(size=30), resamples=200)
         held.append(found.low <= 0 <= found.high)
     assert np.mean(held) > 0.85
     x = rng.normal(size=20)
-    assert coefficient(spearman, x, x, resamples=50).low == pytest.approx(1)
+    assert coefficient(spearmans, x, x, resamples=50).low == pytest.approx(1)
     with pytest.raises(ValueError, match="at least 3 pairs; got 2 and 2"):
-        coefficient(kendall, x[:2], x[:2])
+        coefficient(kendalls, x[:2], x[:2])
 
 
 def test_a_ranking_tells_its_pick() -> None:

@@ -83,6 +83,7 @@ def test_it_obeys_the_laws(name: str) -> None:
         assert net.child(arch, fresh=True).state_dict().keys() == child.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_the_whole_architecture_is_the_network_as_it_came() -> None:
     """All blocks and the options that were there: the weights have the names of the library's."""
     net = OwnNetwork(factory("gpt2")())

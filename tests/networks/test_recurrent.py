@@ -419,6 +419,7 @@ def test_a_search_and_a_training_learn() -> None:
     assert 2.9 < last < 0.5 * V
 
 
+@pytest.mark.slow
 def test_a_search_resumed_at_any_step_equals_uninterrupted() -> None:
     """With the controller, two children a step, dropout, batch norm, two layers and windows of
     random length."""

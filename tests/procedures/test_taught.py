@@ -13,7 +13,7 @@ import pytest
 from enas.procedures import taught
 from enas.procedures.correction import Correction, Known
 from enas.procedures.events import Judged, Scored
-from enas.procedures.settings import DeriveSettings
+from enas.procedures.settings import LEAST_TRAININGS, DeriveSettings
 from enas.procedures.taught import Outcome, Short, Taught
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
@@ -150,12 +150,18 @@ def test_a_final_training_is_no_longer_than_one_from_scratch_and_else_both_count
     assert {s.steps for s in lab.asked} == {10}
 
 
-@pytest.mark.parametrize("budget", [20.0, 60.0])
+@pytest.mark.parametrize("budget", [11.0, 20.0, 60.0])
 def test_a_budget_is_used_and_kept(budget: float) -> None:
-    """A second per training; the last ones are four times as long."""
+    """A second per training; the last ones are four times as long, fewer where less is left."""
     lab = Lab(planted(nasbench201()))
     rounds(nasbench201(), lab, dataclasses.replace(SETTINGS, trainings=0, budget=budget))
     assert 0.85 * budget <= lab.seconds <= budget
+
+
+def test_what_teaches_anything_is_trained_whatever_the_budget() -> None:
+    lab = Lab(planted(nasbench201()))
+    judged, _ = rounds(nasbench201(), lab, dataclasses.replace(SETTINGS, trainings=0, budget=2.0))
+    assert (lab.seconds, len(judged.ranked)) == (LEAST_TRAININGS, LEAST_TRAININGS)
 
 
 def test_one_seed_gives_one_result_and_another_seed_another() -> None:

@@ -304,6 +304,7 @@ def test_what_was_chosen_is_held_against_draws_the_ranked_and_the_trained(pages:
     assert effects
 
 
+@pytest.mark.slow
 def test_with_many_decisions_their_kinds_come_first_and_old_records_have_no_shares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +380,7 @@ def test_text_is_escaped_and_markup_is_not() -> None:
     assert html.table(("<a>",), [("<b>", html.fill("<i>"))]).count("&lt;") == 2
 
 
+@pytest.mark.slow
 def test_equal_folders_give_equal_pages(tmp_path: Path, pages: dict[str, str]) -> None:
     """In another process, with another hash seed and a user's own matplotlib settings; and torch is
     not needed."""
@@ -482,6 +484,7 @@ def test_only_a_search_has_a_report(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_judged_by_perplexity_says_so_and_lower_is_better(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", "compared")
     for file in run.rglob("*.json*"):
@@ -500,6 +503,7 @@ def test_a_run_judged_by_perplexity_says_so_and_lower_is_better(tmp_path: Path) 
     assert "accuracy" not in text
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_norms_of_gradients_and_what_was_skipped(tmp_path: Path) -> None:
     page = write_report(a_run(tmp_path / "run", "searched")).read_text()
     (about,) = re.findall(r"<b>Gradient norm .*?</figcaption>", page)

@@ -405,7 +405,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(JSON)
 def test_what_is_json_is_read_as_it_is(value: object) -> None:
     assert from_json(json.dumps(value)) == value

@@ -3,6 +3,7 @@ file."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ import pytest
 
 from enas.cli.main import main
 from enas.plugins import NoSettings, entry_of, load, settings_type
+from enas.procedures.preview import Cost
 from enas.runs.before import PARTS
 from enas.runs.files import read_lines
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan, preset_plan
 from enas.runs.presets.registry import PRESETS
 from enas.runs.process import device_named
-from enas.runs.search import planned
+from enas.runs.search import planned, within
 from enas.strategies.evolution import EvolutionSettings
 from enas.strategies.random_search import RandomSettings
 from enas.strategies.registry import STRATEGIES
@@ -213,3 +215,26 @@ def test_a_device_is_the_best_there_is(
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
     assert (device_named("auto"), device_named(None), device_named("cuda:1")) == (auto, without, "cuda:1")
+
+
+# ---------------------------------------------------------------------------------------- a budget
+class TenSecondsAnEpoch:
+    def preview(self) -> Cost:
+        return Cost(shared_steps=160, controller_steps=36, shared_seconds=0.4, controller_seconds=1.0)
+
+
+def test_a_budget_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter at most for shared weights, what is left for short trainings."""
+    monkeypatch.setattr(Plan, "search", lambda plan: TenSecondsAnEpoch())
+    plan = dataclasses.replace(preset_plan("scattered-micro"), threads=1)
+    assert (plan.settings.search.epochs, plan.settings.search.warmup_epochs) == (10, 7)
+    for budget, epochs, warm, left in ((100, 2, 1, 80), (399, 9, 6, 309), (1000, 10, 7, 900)):
+        settings = within(plan, budget).settings
+        assert (settings.search.epochs, settings.search.warmup_epochs) == (epochs, warm)
+        assert settings.derive.budget == pytest.approx(left)
+    assert within(dataclasses.replace(plan, threads=2), 100).settings.search.epochs == 1  # of processor time
+    with pytest.raises(ValueError, match=r"one epoch takes some 10 s .* give at least 40s, .*; got 39s"):
+        within(plan, 39)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="--budget is for one process"):
+        within(plan, 1000)

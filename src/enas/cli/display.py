@@ -58,7 +58,8 @@ class Display:
     """A listener that draws. Use as a context; without a terminal it prints a line per epoch
     instead of a bar."""
 
-    def __init__(self, console: Console | None = None):
+    def __init__(self, console: Console | None = None, says_next: bool = True):
+        self.says_next = says_next
         self.console = console or Console(highlight=False, markup=False, emoji=False)
         self.progress = Progress(
             SpinnerColumn(),
@@ -157,7 +158,8 @@ class Display:
         if event.result is None and self.cost is not None:
             self._say(f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}")
             self._say("figures so far are of shared weights, not what a network reaches when trained from scratch")
-            self._say(f"next: enas derive {shlex.quote(str(event.folder))}")
+            if self.says_next:
+                self._say(f"next: enas derive {shlex.quote(str(event.folder))}")
 
     @__call__.register
     def _(self, event: Begun) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,6 +74,14 @@ class SearchFlags:
     A run records them: sums depend on them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OneSearchFlags(SearchFlags):
+    budget: Maybe[str] = None
+    """Search, and derive too, in about this processor time, such as 20m:
+    at most a quarter of it trains shared weights, in fewer epochs where it must;
+    what is left trains architectures for a short time, and teaches what is good."""
+
+
 @command("search", "search a space: shared weights and controller in turn")
 def search(args: list[str]) -> int:
     """Search a space for an architecture.
@@ -81,17 +90,27 @@ def search(args: list[str]) -> int:
     enas search digits-micro --strategy evolution --strategy.population 20
     enas search cifar10-micro --data ~/data --recipe paper --max-time 8h
     enas search cifar10-micro --data ~/data --network.filters 16 --search.children 2
+    enas search digits-micro --budget 10m      (the whole way to the best architecture)
     enas search digits-micro --max-params 12k --max-macs 600k
     enas search --config runs/mine/config.json --seed 1 --out runs/again
     torchrun --nproc-per-node 2 -m enas search digits-micro --search.children 2
     """
-    from enas.cli.display import Display
-    from enas.runs.search import search_plan
+    from enas.cli.display import Display, ranking
+    from enas.reports.derive import derive
+    from enas.runs.search import finished, search_plan, within
 
-    flags, plan = searched(args, SearchFlags, search.__doc__, "search")
-    with Display() as display:
-        search_plan(plan, out=flags.out, epochs=flags.epochs, max_seconds=seconds(flags.max_time), listen=display)
-    return display.status
+    flags, plan = searched(args, OneSearchFlags, search.__doc__, "search")
+    if flags.budget is not None and flags.epochs is not None:
+        raise ValueError("--budget says how many epochs there are; leave out --epochs")
+    with Display(says_next=flags.budget is None) as display:
+        plan = plan if flags.budget is None else within(plan, seconds(flags.budget) or 0.0)
+        path = search_plan(plan, out=flags.out, epochs=flags.epochs, max_seconds=seconds(flags.max_time), listen=display)
+        if flags.budget is None or not finished(path):
+            return display.status
+        derive(path, listen=display)
+    ranking(path)
+    print(f"next: enas retrain {shlex.quote(str(path))}")
+    return 0
 
 
 def searched(args: list[str], kind: type[SearchFlags], about: str | None, name: str) -> tuple[Any, Plan]:

@@ -27,7 +27,7 @@ import numpy as np
 
 from enas.grading.asked import TableWanted
 from enas.procedures.events import Done, Stopped
-from enas.procedures.statistics import Coefficient, coefficient, kendall
+from enas.procedures.statistics import Coefficient, coefficient, kendalls
 from enas.reading import from_json, read_whole
 from enas.runs.files import Damaged, blaming, read_lines, write_atomically
 from enas.runs.folder import RunFolder
@@ -356,7 +356,7 @@ def summary(table: Built) -> Summary:
         return components([row.test for row in some], unselected or later)
 
     upward = [-metric.cost(figure) for figure in figures]
-    tau = coefficient(kendall, np.array([row.parameters for row in rows]), np.array(upward))
+    tau = coefficient(kendalls, np.array([row.parameters for row in rows]), np.array(upward))
     most = max(row.seeds for row in rows)
     ranked = [float(figure) for figure in figures[order]]
     expected = {k: best_of(ranked, k) for k in (1, 8, 50) if k <= len(rows)}

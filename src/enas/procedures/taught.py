@@ -28,7 +28,7 @@ import numpy as np
 from enas.procedures.correction import Correction, Known
 from enas.procedures.events import Judged, Scored
 from enas.procedures.settings import LEAST_TRAININGS, DeriveSettings
-from enas.procedures.statistics import Coefficient, coefficient, kendall
+from enas.procedures.statistics import Coefficient, coefficient, kendalls
 from enas.spaces.architecture import Architecture
 from enas.spaces.features import features
 from enas.spaces.space import SearchSpace
@@ -126,8 +126,12 @@ class Taught:
         beside the final ones; at first as many as show what one takes."""
         if not self.outcomes:
             return LEAST_TRAININGS
+        return max(0, int(self._left(budget) - self.settings.finalists * self.longer))
+
+    def _left(self, budget: float) -> float:
+        """Returns what is left of a budget, in short trainings."""
         each = max(1e-9, sum(outcome.seconds for outcome in self.outcomes.values()) / len(self.outcomes))
-        return max(0, int((budget - self.spent()) / each - self.settings.finalists * self.longer))
+        return max(0.0, (budget - self.spent()) / each)
 
     @property
     def longer(self) -> int:
@@ -197,8 +201,10 @@ class Taught:
         return [archs[i] for i in np.argsort(-(mean + BOLDNESS * deviation), kind="stable")[:n]]
 
     def finals(self) -> Iterator[Scored]:
-        """Trains the best for longer: by their rewards and by what the regression makes of them."""
-        order = self.ranked()[: self.settings.finalists]
+        """Trains the best for longer: by their rewards and by what the regression makes of them;
+        fewer where the budget is spent."""
+        most, budget = self.settings.finalists, self.settings.budget
+        order = self.ranked()[: min(most, int(self._left(budget) / self.longer)) if budget else most]
         shorts = [Short(arch, self.settings.finalist_steps * self.longer, 1) for arch in order]
         for i, (arch, outcome) in enumerate(zip(order, self.train(shorts), strict=True)):
             again = self.longer == 1  # the same training with another seed: both count
@@ -270,4 +276,4 @@ class Taught:
 
     def _tau(self, said: Sequence[float], archs: Sequence[Architecture]) -> Coefficient:
         rewards = [self.outcomes[arch].reward for arch in archs]
-        return coefficient(kendall, np.array(said), np.array(rewards), self.seed)
+        return coefficient(kendalls, np.array(said), np.array(rewards), self.seed)

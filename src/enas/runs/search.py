@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,12 @@ from enas.runs.loop import Listener, after, drive, never, silent
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan, preset_plan, problem_plan
 from enas.runs.presets.registry import PRESETS, is_preset
+from enas.runs.records import ticks
 from enas.runs.settings import Settings
+
+# Of a budget, at most this trains shared weights, which are one judge of several. The recipes that
+# were tuned against the truth give them an eighth to a third (docs/decisions.md).
+SHARED = 0.25
 
 
 def planned(
@@ -89,6 +96,33 @@ def search_plan(
             listen(Begun(path, cost, data=procedure.task.about, ranks=shares(procedure)))
             run_search(folder, procedure, listen, stop)
     return path
+
+
+def within(plan: Plan, budget: float) -> Plan:
+    """Returns the plan whose search and derivation together take about `budget` seconds of
+    processor time: the search has as many of its epochs as fit into a quarter, short trainings have
+    what is left. ValueError where one epoch does not fit."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("--budget is for one process; with several say --search.epochs, and derive with --budget")
+    search = plan.settings.search
+    each = plan.search().preview().seconds * plan.threads / search.epochs
+    epochs = min(search.epochs, int(SHARED * budget / each))
+    if not epochs:
+        raise ValueError(
+            f"one epoch takes some {each:.0f} s of processor time, and shared weights get a quarter of --budget:"
+            f" give at least {math.ceil(each / SHARED)}s, or fewer data or filters; got {budget:g}s"
+        )
+    warm = round(search.warmup_epochs * epochs / search.epochs)
+    return plan.with_settings(
+        search=dataclasses.replace(search, epochs=epochs, warmup_epochs=warm),
+        derive=dataclasses.replace(plan.settings.derive, budget=budget - epochs * each),
+    )
+
+
+def finished(folder: Path) -> bool:
+    """Returns whether a search went to its end."""
+    last = deque(ticks(folder), maxlen=1)
+    return any(tick.event == "end" and tick.why == "finished" for tick in last)
 
 
 def shares(procedure: Search) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import statistics
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,11 @@ from enas.runs.folder import RunFolder
 from enas.runs.jobs import Jobs, engine_of, run_all, told_to_stop
 from enas.runs.loop import Listener, after, never, silent
 from enas.runs.plan import Plan
-from enas.runs.records import Config, epochs, ticks
+from enas.runs.records import Config, epochs
 from enas.runs.results import Best, Retrained
 from enas.runs.resume import resume
 from enas.runs.retrain import logged, retrain_best
-from enas.runs.search import search_plan
+from enas.runs.search import finished, search_plan
 from enas.state import Record
 
 Until = Literal["search", "derive", "retrain"]
@@ -123,9 +122,9 @@ def one(
 
     if not (folder / Config.FILE).exists():
         search_plan(plan, out=folder, stop=stop, listen=listen)
-    elif not _finished(folder):
+    elif not finished(folder):
         resume(folder, stop=stop, listen=listen)
-    if not _finished(folder):
+    if not finished(folder):
         return None
     try:
         if until != "search" and Best.find(folder) is None:
@@ -146,15 +145,9 @@ def done_of(plan: Plan, folder: Path, until: Until) -> dict[str, float] | None:
     if any(getattr(there, name) != getattr(plan, name) for name in ("settings", "names", "seed", "limits")):
         raise ValueError(f"'{folder}' holds a search with other settings: choose another --out")
     needed = {"search": (), "derive": (Best,), "retrain": (Best, Retrained)}[until]
-    if not _finished(folder) or any(not (folder / file.FILE).exists() for file in needed):
+    if not finished(folder) or any(not (folder / file.FILE).exists() for file in needed):
         return None
     return figures_of(folder, until)
-
-
-def _finished(folder: Path) -> bool:
-    """Returns whether a search went to its end."""
-    last = deque(ticks(folder), maxlen=1)
-    return any(tick.event == "end" and tick.why == "finished" for tick in last)
 
 
 def figures_of(folder: Path, until: Until) -> dict[str, float]:
