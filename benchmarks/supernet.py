@@ -5,8 +5,8 @@ Random children train it for 100 passes over 25,000 images of CIFAR-10, by the r
 may take several leases of a GPU: the state of the search is in a file, and a later call goes on
 from there bit for bit. At the end of each lease 300 random cells are scored by their accuracy on
 validation minibatches, and a policy is taught by the same rewards, the weights standing still.
-Kendall's tau of scores and of the number of parameters with the accuracy after 200 epochs: of all
-cells, of the better half, and among the cells to which the policy leads.
+Kendall's tau, with its interval, of scores and of the number of parameters with the accuracy after
+200 epochs: of all cells, of the better half, and among the cells to which the policy leads.
 
 Data: $ENAS_DATA, or shared/data in the repository or beside it: `nasbench/nasbench201.csv.gz`, and
 CIFAR-10 in an official form or with `unpack.py`, which needs pillow. At tiny sizes images are noise
@@ -27,7 +27,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 
 from enas.data.cifar10 import load_cifar10
@@ -36,6 +35,7 @@ from enas.networks.nasbench201 import NasBench201Network
 from enas.networks.settings import NasBench201NetworkSettings
 from enas.procedures.search import Search
 from enas.procedures.settings import OptimizerSettings, SearchSettings
+from enas.procedures.statistics import rank
 from enas.spaces.architecture import Architecture
 from enas.spaces.nasbench201 import nasbench201, to_string
 from enas.state import State, seeded
@@ -49,6 +49,7 @@ ROOT = Path(__file__).parents[1]
 PASSES, CELLS = 100, 300
 SCORED_ON = 10  # validation minibatches
 POLICY_STEPS, TOGETHER = 300, 10  # of the policy, and the cells of each
+LEAST = 6  # cells that a ranking has
 RESERVE = 60.0  # seconds kept for scoring
 TRUTH = "cifar10_test_ep200"
 TRAINED = OptimizerSettings(schedule="cosine", learning_rate=0.025, weight_decay=5e-4)
@@ -77,7 +78,7 @@ def ranked(device: str, tiny: bool, left: Callable[[], float], file: Path) -> di
     _save(search, file)
     row: dict[str, Any] = {"passes": search.epoch, "steps": search.step, "of": passes}
     truth = search.supernet.num_parameters if folder is None else _table(folder)
-    row |= judged(search, truth, 6 if tiny else CELLS, 2 if tiny else POLICY_STEPS, 1 if tiny else SCORED_ON)
+    row |= judged(search, truth, LEAST if tiny else CELLS, 2 if tiny else POLICY_STEPS, 1 if tiny else SCORED_ON)
     return row | ({"unfinished": True} if search.epoch < passes else {})
 
 
@@ -94,22 +95,15 @@ def judged(search: Search, truth: Callable[[Architecture], float], cells: int, s
     for name, archs in drawn.items():
         archs = list(dict.fromkeys(archs))  # a policy that is sure draws the same cell
         scores = [search.task.rewards(net, archs, search.task.reward_batch(i)) for i in range(batches)]
-        by = {"shared": np.mean(scores, 0), "parameters": np.array([net.num_parameters(arch) for arch in archs])}
-        real = np.array([truth(arch) for arch in archs], float)
-        better = real >= np.median(real)
+        by = {"shared": list(map(fmean, zip(*scores, strict=True))), "parameters": list(map(net.num_parameters, archs))}
+        real = list(map(truth, archs))
         row |= {f"{name}_cells": len(archs), f"{name}_truth": fmean(real)}
-        for judge, judgements in by.items():
-            row[f"{name}_tau_{judge}"] = tau(judgements, real)
-            row[f"{name}_tau_{judge}_better_half"] = tau(judgements[better], real[better])
-            row[f"{name}_pick_{judge}"] = float(real[judgements.argmax()])
+        for judge, judgements in by.items() if len(archs) >= LEAST else ():
+            ranking = rank(judge, judgements, real)
+            row[f"{name}_tau_{judge}"] = str(ranking.kendall)
+            row[f"{name}_tau_{judge}_better_half"] = str(ranking.kendall_better_half)
+            row[f"{name}_pick_{judge}"] = ranking.pick
     return row
-
-
-def tau(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns Kendall's tau-b, 0 where one side has no order: scipy may not be installed here."""
-    x, y = (np.sign(np.subtract.outer(v, v)) for v in (a, b))
-    pairs = float(np.sqrt((x * x).sum() * (y * y).sum()))
-    return float((x * y).sum()) / pairs if pairs else 0.0
 
 
 def _search(data: ImageData, device: str, tiny: bool) -> Search:

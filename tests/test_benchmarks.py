@@ -9,10 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from scipy.stats import kendalltau
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -92,7 +90,7 @@ def test_the_gpu_script_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         by_name = {row["row"]: row for row in rows}
         assert by_name["agreement micro"]["worst_difference"] < 1e-9
         assert by_name["agreement macro"]["worst_difference"] < 1e-9
-        assert by_name["NAS-Bench-201's supernet"]["random_tau_parameters"] == 1.0
+        assert by_name["NAS-Bench-201's supernet"]["random_cells"] == 6
         capsys.readouterr()
         gpu.main()
         assert len(out.read_text().splitlines()) == len(rows)
@@ -108,7 +106,8 @@ def test_the_supernet_of_nasbench201_goes_on(tmp_path: Path) -> None:
     whole = supernet.ranked("cpu", True, lambda: 1.0, tmp_path / "one.pt")
     assert whole["passes"] == whole["of"]
     assert "unfinished" not in whole
-    assert whole["random_tau_parameters"] == whole["policy_tau_parameters"] == 1.0
+    assert whole["random_tau_parameters"].startswith("1.00")
+    assert whole["random_pick_parameters"] > whole["random_truth"]
     times = iter([1.0] * 4)
     first = supernet.ranked("cpu", True, lambda: next(times, -1.0), tmp_path / "two.pt")
     assert (first["passes"], first["steps"], first["unfinished"]) == (0, 3, True)
@@ -128,13 +127,6 @@ def test_the_table_of_nasbench201_is_read(data_dir: Path) -> None:
     truth = supernet._table(data_dir)
     cells = [nasbench201().architecture(dict.fromkeys(CELL, op)) for op in ("none", "nor_conv_3x3")]
     assert [truth(cell) for cell in cells] == pytest.approx([10.0, 93.76], abs=1.0)
-
-
-@pytest.mark.parametrize("values", [5, 100])
-def test_tau_is_that_of_scipy(values: int) -> None:
-    a, b = np.random.default_rng(0).integers(values, size=(2, 60))
-    assert supernet.tau(a, b) == pytest.approx(kendalltau(a, b).statistic, abs=1e-12)
-    assert supernet.tau(a, np.zeros(60)) == 0
 
 
 @pytest.mark.slow

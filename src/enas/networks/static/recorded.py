@@ -52,7 +52,7 @@ class Recording:
         if self.graph is not None:
             self.graph.replay()
         elif self.out is None:
-            self.out = self.function(self.inputs)
+            self.out = copied(self.function(self.inputs))
         else:
             overwrite(self.out, self.function(self.inputs))
         return self.out
