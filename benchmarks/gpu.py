@@ -124,7 +124,8 @@ class Batch(NamedTuple):
 
 
 def entropy(out: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(out.float(), y)
+    """Returns the mean cross-entropy, of half precision in single."""
+    return F.cross_entropy(out if out.dtype == torch.float64 else out.float(), y)
 
 
 class Classify:
@@ -188,7 +189,7 @@ class Bench:
             if self.task is not None and self.net.training:
                 return self.task.loss(self.net, arch, Batch(self.x, self.y))
             out = self.net(self.x, arch)
-            return out[0].softmax.cross_entropy(self.y) if self.text else F.cross_entropy(out.float(), self.y)
+            return out[0].softmax.cross_entropy(self.y) if self.text else entropy(out, self.y)
 
     def train(self, arch: Architecture | None = None) -> None:
         arch = arch or self.next()
@@ -336,8 +337,8 @@ def work(s: Settings, space: str) -> Row:
 
 def agreement(s: Settings, space: str) -> Row:
     """Recorded and plain steps side by side in double precision, on architectures that were not
-    seen when recording: the largest difference of a weight, as a share of the largest weight; and
-    how much memory 2,000 replays add."""
+    seen when recording: the largest difference of a weight, as a share of the largest weight, and
+    of a reward, alone and among others; and how much memory 2,000 replays add."""
     job = TOYS[space]
     small = replace(job, network=replace(job.network, dropout=0.0), architectures=8)
     a, b = (Bench(space, small, s.device, way, torch.float64) for way in (False, True))
@@ -346,11 +347,14 @@ def agreement(s: Settings, space: str) -> Row:
         b.train()
     worst = max(float((p - q).detach().abs().max()) for p, q in zip(a.net.parameters(), b.net.parameters(), strict=True))
     largest = max(float(p.detach().abs().max()) for p in a.net.parameters())
+    alone = [a.score(arch) for arch in a.archs]
+    together = [b.scores(b.archs) for _ in range(4)][-1]
+    rewards = max(abs(p - q) for p, q in zip(alone, together, strict=True))
     before = torch.cuda.memory_allocated() if s.device == "cuda" else 0
     for _ in range(4 if s.tiny else 2000):
         b.train()
     after = torch.cuda.memory_allocated() if s.device == "cuda" else 0
-    return {"worst_difference": worst / largest, "bytes_added": after - before}
+    return {"worst_difference": worst / largest, "worst_reward_difference": rewards, "bytes_added": after - before}
 
 
 def children_at_once(s: Settings) -> Row:
@@ -479,48 +483,67 @@ def recurrent_ways(s: Settings, precision: str = "tf32") -> Row:
     return found
 
 
+class FromScratch:
+    """A released micro cell that is trained from scratch, in channels_last, with its batch."""
+
+    def __init__(self, s: Settings, own: MicroSettings, size: int, dtype: torch.dtype = torch.float32, half: bool = True):
+        """half: products in bf16."""
+        torch.manual_seed(0)
+        own, settings = replace(own, computation="static"), OptimizerSettings()
+        child = MicroNetwork(conv_micro(), own, 3, 32, 10, only=named("enas_micro"), statistics="running")
+        self.model = child.to(s.device, dtype).train()
+        self.optimizer = make_optimizer(list(self.model.parameters()), settings)
+        x = torch.randn(size, 3, 32, 32, device=s.device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        self.batch = Batch(x, torch.randint(10, (size,), device=s.device))
+        task: Any = Classify()
+        self.recorder, self.task = ChildRecorder.of(self.model, task, self.optimizer, settings), task
+        self.half = partial(torch.autocast, s.device, torch.bfloat16, enabled=half)
+
+    def plain(self, model: Any = None) -> float:
+        """Makes a step, of a compiled model too."""
+        with self.half():
+            loss = self.task.loss(model or self.model, None, self.batch, 0.5)
+        loss.backward()
+        return update(self.optimizer, list(self.model.parameters()), 0.01, 0.0)
+
+    def recorded(self) -> float:
+        """Makes a step as `enas retrain` does."""
+        assert self.recorder is not None
+        with self.half():
+            self.recorder.gradient(self.batch, 0.5, 1.0)
+        return self.recorder.update(list(self.model.parameters()), 0.01)
+
+
+TOY_CHILD = MicroSettings(filters=2, cells=1, dropout=0.0)
+
+
 def retrain(s: Settings) -> Row:
-    """A released micro cell from scratch in bf16 and channels_last: a step as plain torch, compiled
-    with max-autotune, and recorded as `enas retrain` does; and the epoch of 352 batches that the
-    best makes."""
-    own = MicroSettings(filters=2, cells=1) if s.tiny else MicroSettings(filters=36, cells=5)
-    own, settings, n = replace(own, computation="static"), OptimizerSettings(), 4 if s.tiny else 128
-    x = torch.randn(n, 3, 32, 32, device=s.device).contiguous(memory_format=torch.channels_last)
-    batch = Batch(x, torch.randint(10, (n,), device=s.device))
-
-    def made() -> tuple[MicroNetwork, torch.optim.Optimizer]:
-        child = MicroNetwork(conv_micro(), own, 3, 32, 10, only=named("enas_micro"), statistics="running").to(s.device)
-        return child.train(), make_optimizer(list(child.parameters()), settings)
-
-    def steps(model: Any, optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
-        def run() -> float:
-            with torch.autocast(s.device, torch.bfloat16):
-                loss = entropy(model(batch.x), batch.y)
-            loss.backward()
-            return update(optimizer, list(model.parameters()), 0.01, 0.0)
-
-        return run
-
-    def recorded_steps(model: MicroNetwork, optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
-        recorder, parameters = ChildRecorder.of(model, Classify(), optimizer, settings), list(model.parameters())  # type: ignore[arg-type]
-        assert recorder is not None
-
-        def run() -> float:
-            with torch.autocast(s.device, torch.bfloat16):
-                float(recorder.gradient(batch, 0.5, 1.0))
-            return recorder.update(parameters, 0.01)
-
-        run()  # before it is recorded
-        return run
-
-    found: Row = {"plain_ms": 1e3 * s.median(steps(*made())), "recorded_ms": 1e3 * s.median(recorded_steps(*made()))}
+    """A training from scratch in bf16 and channels_last: a step as plain torch, compiled with
+    max-autotune, and recorded; and the epoch of 352 batches that the best makes."""
+    own, size = (TOY_CHILD, 4) if s.tiny else (MicroSettings(filters=36, cells=5), 128)
+    found: Row = {"plain_ms": 1e3 * s.median(FromScratch(s, own, size).plain)}
+    scratch = FromScratch(s, own, size)
+    scratch.recorded()  # the third one is recorded
+    found["recorded_ms"] = 1e3 * s.median(scratch.recorded)
     if s.device == "cuda":
-        child, optimizer = made()
-        began = time.perf_counter()
-        found["compiled_ms"] = 1e3 * s.median(steps(torch.compile(child, mode="max-autotune"), optimizer))
+        scratch, began = FromScratch(s, own, size), time.perf_counter()
+        compiled = torch.compile(scratch.model, mode="max-autotune")
+        found["compiled_ms"] = 1e3 * s.median(lambda: scratch.plain(compiled))
         found["compile_seconds"] = time.perf_counter() - began
     found["epoch_seconds"] = 352 * min(v for k, v in found.items() if k.endswith("_ms")) / 1e3
     return found
+
+
+def agreement_from_scratch(s: Settings) -> Row:
+    """Recorded and plain steps of a training from scratch side by side in double precision: the
+    largest difference of a weight or of a running statistic, as a share of the largest."""
+    a, b = (FromScratch(s, TOY_CHILD, 8, torch.float64, half=False) for _ in range(2))
+    for _ in range(8):
+        a.plain()
+        b.recorded()
+    pairs = list(zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True))
+    worst = max(float((p - q).abs().max()) for p, q in pairs)
+    return {"worst_difference": worst / max(float(p.abs().max()) for p, _ in pairs)}
 
 
 def short_search(s: Settings, precision: str) -> Row:
@@ -585,6 +608,7 @@ def rows() -> dict[str, Callable[[Settings], Row]]:
     found["kernels alone"] = kernels_alone
     found["augmentation"] = augmentation
     found["retrain"] = retrain
+    found["agreement from scratch"] = agreement_from_scratch
     found["short search fp32"] = partial(short_search, precision="fp32")
     found["short search bf16"] = partial(short_search, precision="bf16")
     found["macro tf32, plain"] = partial(step, space="macro", precision="tf32", recorded_steps=False)

@@ -484,6 +484,31 @@ def test_replays_on_a_gpu_equal_plain_steps() -> None:
     assert torch.cuda.memory_allocated() <= before + (1 << 20)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_training_from_scratch_on_a_gpu_is_the_plain_one() -> None:
+    """And so are the rewards of many, from one recording."""
+    ends = []
+    for way in ("plain", "static"):
+        task = Classified()
+        task.device = "cuda"
+        procedure = Retrain(RetrainSettings(epochs=4, optimizer=SGD), task, child(way).cuda())
+        list(procedure.run())
+        ends.append(procedure.state())
+    assert procedure.recorder is not None
+    assert procedure.recorder._works._kept
+    for key, value in ends[0].tensors.items():
+        torch.testing.assert_close(ends[1].tensors[key], value, rtol=0, atol=1e-10, msg=key)
+    net, x, y = network("nasbench201").cuda().eval(), torch.randn(4, 3, 8, 8).double().cuda(), torch.arange(4).cuda()
+    program = net.program()
+    assert program is not None
+    for seed in range(4):
+        archs = architectures("nasbench201", 5, seed)
+        with torch.no_grad():
+            plain = torch.stack([F.cross_entropy(net.computed(x, arch, 1.0), y) for arch in archs])
+        torch.testing.assert_close(program.each(archs, x, F.cross_entropy, y), plain, rtol=0, atol=1e-10)
+    assert program._each._kept
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_over_replays() -> None:
     """Of 2,000 steps the second half leaves the process as large as the first."""
