@@ -5,16 +5,18 @@ or later) and numpy, in at most ten minutes:
     PYTHONPATH=src python -m benchmarks.gpu --device cpu --tiny      # does it run?
 
 Every row is written to a file as soon as it is measured, the most valuable first; a row that is
-there is skipped, so a second call goes on. Rows begin only while there are minutes left.
+there is skipped, so a second call goes on. Rows begin only while there are minutes left. The last
+one, which needs CIFAR-10 and a table, may take several calls: the state of its search lies beside
+the file of rows.
 
-Synthetic data of the real shapes. A training step is that of drawn children in turn: forward,
-backward, update. A step of the controller is one architecture drawn, scored and learned from. fp32
-is exact single precision, tf32 lets products round, bf16 is autocast. Work is what torch's counter
-counts in a forward of the plain network, times three for a training step; traffic is what every
-kernel of a plain step reads and writes, taken one by one, so an upper bound. Both are given as
-shares of what this card reaches in a large product of the same precision, and in a large copy.
-Hours are for the whole search of the paper: its epochs, its steps of both phases; not counted are
-data, logs and checkpoints.
+Data of all others is synthetic, of the real shapes. A training step is that of drawn children in
+turn: forward, backward, update. A step of the controller is one architecture drawn, scored and
+learned from. fp32 is exact single precision, tf32 lets products round, bf16 is autocast. Work is
+what torch's counter counts in a forward of the plain network, times three for a training step;
+traffic is what every kernel of a plain step reads and writes, taken one by one, so an upper bound.
+Both are given as shares of what this card reaches in a large product of the same precision, and in
+a large copy. Hours are for the whole search of the paper: its epochs, its steps of both phases; not
+counted are data, logs and checkpoints.
 """
 
 from __future__ import annotations
@@ -40,16 +42,19 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import supernet
+from enas.data.augment import augmented, drawn
 from enas.networks import kernels
 from enas.networks.macro import MacroNetwork
 from enas.networks.micro import MicroNetwork
 from enas.networks.recurrence import recorded as recurrence
 from enas.networks.recurrent import RecurrentNetwork
 from enas.networks.settings import MacroSettings, MicroSettings, RecurrentSettings
+from enas.networks.static import parts
 from enas.networks.static.recorded import Recording
 from enas.networks.supernet import Supernet
 from enas.procedures.optimizer import make_optimizer, update
-from enas.procedures.recorded import Recorder
+from enas.procedures.recorded import ChildRecorder, Recorder
 from enas.procedures.settings import OptimizerSettings
 from enas.spaces.architecture import Architecture
 from enas.spaces.conv_macro import conv_macro
@@ -59,6 +64,7 @@ from enas.spaces.rnn_cell import rnn_cell
 from enas.strategies.reinforce import Reinforce
 from enas.strategies.settings import ReinforceSettings
 
+AGAIN = {"error", "skipped", "unfinished"}  # rows that say so are measured again
 PRECISIONS = ("fp32", "tf32", "bf16")
 Row = dict[str, Any]
 
@@ -117,6 +123,11 @@ class Batch(NamedTuple):
     y: Tensor
 
 
+def entropy(out: Tensor, y: Tensor) -> Tensor:
+    """Returns the mean cross-entropy, of half precision in single."""
+    return F.cross_entropy(out if out.dtype == torch.float64 else out.float(), y)
+
+
 class Classify:
     """What a step needs of a task: the loss of classification, on the batch at hand."""
 
@@ -125,8 +136,8 @@ class Classify:
     def loss(self, model: Any, arch: Any, batch: Any, progress: Any = 1.0, child: int = 0) -> Tensor:
         out = model(batch.x, arch, progress=progress)
         if not isinstance(out, tuple):
-            return F.cross_entropy(out.float(), batch.y)
-        main, aux = (F.cross_entropy(part.float(), batch.y) for part in out)
+            return entropy(out, batch.y)
+        main, aux = (entropy(part, batch.y) for part in out)
         return main + model.aux_weight * aux
 
 
@@ -178,7 +189,7 @@ class Bench:
             if self.task is not None and self.net.training:
                 return self.task.loss(self.net, arch, Batch(self.x, self.y))
             out = self.net(self.x, arch)
-            return out[0].softmax.cross_entropy(self.y) if self.text else F.cross_entropy(out.float(), self.y)
+            return out[0].softmax.cross_entropy(self.y) if self.text else entropy(out, self.y)
 
     def train(self, arch: Architecture | None = None) -> None:
         arch = arch or self.next()
@@ -193,6 +204,14 @@ class Bench:
 
     def update(self, arch: Architecture) -> None:
         update(self.optimizer, self.net.parameters_of(arch), 0.01, 0.25 if self.text else 0.0)
+
+    def scores(self, archs: list[Architecture]) -> list[float]:
+        """The rewards of many, which come back at once."""
+        self.net.eval()
+        assert self.recorder is not None
+        with self.autocast():
+            losses = self.recorder.program.each(archs, self.x, entropy, self.y)
+        return losses.neg().exp().tolist()
 
     @torch.no_grad()
     def score(self, arch: Architecture) -> float:
@@ -265,6 +284,7 @@ class Settings:
     tiny: bool
     seconds: float  # per figure, about
     deadline: float  # on the clock of time.perf_counter
+    out: Path = Path("gpu.jsonl")
 
     @property
     def jobs(self) -> dict[str, Job]:
@@ -299,6 +319,9 @@ def step(s: Settings, space: str, precision: str, recorded_steps: bool) -> Row:
     control = s.median(bench.control)
     hours = job.epochs * (job.train_steps * train + job.controller_steps * control) / 3600
     found = {"train_ms": 1e3 * train, "score_ms": 1e3 * score, "control_ms": 1e3 * control, "hours": hours}
+    if bench.recorder is not None:
+        ten = list(map(bench.net.space.sample, [random.Random(1)] * 10))
+        found["score_ms_each_of_ten"] = 1e2 * s.median(lambda: bench.scores(ten))
     if s.device == "cuda":
         found["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6
     return {**found, "goal_hours": job.goal_hours, "paper_hours_1080ti": job.paper_hours}
@@ -314,8 +337,8 @@ def work(s: Settings, space: str) -> Row:
 
 def agreement(s: Settings, space: str) -> Row:
     """Recorded and plain steps side by side in double precision, on architectures that were not
-    seen when recording: the largest difference of a weight, as a share of the largest weight; and
-    how much memory 2,000 replays add."""
+    seen when recording: the largest difference of a weight, as a share of the largest weight, and
+    of a reward, alone and among others; and how much memory 2,000 replays add."""
     job = TOYS[space]
     small = replace(job, network=replace(job.network, dropout=0.0), architectures=8)
     a, b = (Bench(space, small, s.device, way, torch.float64) for way in (False, True))
@@ -324,52 +347,117 @@ def agreement(s: Settings, space: str) -> Row:
         b.train()
     worst = max(float((p - q).detach().abs().max()) for p, q in zip(a.net.parameters(), b.net.parameters(), strict=True))
     largest = max(float(p.detach().abs().max()) for p in a.net.parameters())
+    alone = [a.score(arch) for arch in a.archs]
+    together = [b.scores(b.archs) for _ in range(4)][-1]
+    rewards = max(abs(p - q) for p, q in zip(alone, together, strict=True))
     before = torch.cuda.memory_allocated() if s.device == "cuda" else 0
     for _ in range(4 if s.tiny else 2000):
         b.train()
     after = torch.cuda.memory_allocated() if s.device == "cuda" else 0
-    return {"worst_difference": worst / largest, "bytes_added": after - before}
+    return {"worst_difference": worst / largest, "worst_reward_difference": rewards, "bytes_added": after - before}
 
 
 def children_at_once(s: Settings) -> Row:
-    """The gradient of M children of a micro step as M recordings, one after the other and on a
-    stream each. (As a batch dimension of one program they are not built.)"""
+    """The gradient of M children of a micro step: as M recordings, one after the other and on a
+    stream each; and in one recording, one after the other and as branches. (As a batch dimension of
+    one program they are not built.)"""
     bench = Bench("micro", s.jobs["micro"], s.device, True)
     bench.precision("tf32")
-    recorder = bench.recorder
-    assert recorder is not None
-    program = recorder._begin()
-    batch, numbers = (bench.x, bench.y), torch.tensor([0.0, 1.0], device=s.device)
+    assert bench.recorder is not None
+    program = bench.recorder.program
+    at = torch.tensor(0.0, device=s.device)
+    streams = [torch.cuda.Stream() for _ in range(4)] if s.device == "cuda" else []
 
-    def gradient(inputs: tuple[Tensor, Any]) -> Tensor:
-        codes, (x, y) = inputs
+    def gradient(codes: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = batch
         child = program.layout.shared.vector.index_select(0, program.index(codes)).requires_grad_()
-        loss = F.cross_entropy(program.computed(x, child, codes, numbers[0]), y)  # type: ignore[arg-type]
+        loss = F.cross_entropy(program.computed(x, child, codes, at), y)  # type: ignore[arg-type]
         return torch.autograd.grad(loss, child)[0]
 
+    def one(inputs: tuple[Tensor, tuple[Tensor, Tensor]]) -> Tensor:
+        return gradient(*inputs)
+
+    def in_turn(inputs: tuple[Tensor, tuple[Tensor, Tensor]]) -> list[Tensor]:
+        return [gradient(codes, inputs[1]) for codes in inputs[0]]
+
+    def apart(work: Callable[[int], Any], count: int) -> list[Any]:
+        """Each on a stream of its own, which begins with what was done before."""
+        here, results = torch.cuda.current_stream(), []
+        for i, stream in enumerate(streams[:count]):
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):
+                results.append(work(i))
+        for stream in streams[:count]:
+            here.wait_stream(stream)
+        return results
+
+    def branches(inputs: tuple[Tensor, tuple[Tensor, Tensor]]) -> list[Tensor]:
+        return apart(lambda i: gradient(inputs[0][i], inputs[1]), len(inputs[0]))
+
+    def made(function: Callable[[Any], Any], codes: Tensor) -> Recording:
+        recording = Recording(function, (codes, (bench.x, bench.y)))
+        if s.device == "cuda":
+            recording.record(torch.device("cuda", torch.cuda.current_device()))
+        return recording
+
     found: Row = {}
-    everyone = []
-    for arch in bench.archs[:4]:
-        inputs = (program.codes(arch).to(s.device), batch)
-        everyone.append(Recording(gradient, inputs))
-        if s.device == "cuda":
-            everyone[-1].record(torch.device("cuda", torch.cuda.current_device()))
+    codes = torch.stack([program.codes(bench.next()) for _ in range(4)]).to(s.device)
+    alone = [made(one, each) for each in codes]
+
+    def each_ms(run: Callable[[], Any], M: int) -> float:
+        return 1e3 * s.median(run) / M
+
     for M in (1, 2, 4):
-        some = everyone[:M]
-        found[f"in_turn_{M}_ms_each"] = 1e3 * s.median(lambda some=some: [r(r.inputs) for r in some]) / len(some)  # type: ignore[misc]
+        some = alone[:M]
+        found[f"in_turn_{M}_ms_each"] = each_ms(lambda some=some: [r(r.inputs) for r in some], M)  # type: ignore[misc]
         if s.device == "cuda":
-            streams = [torch.cuda.Stream() for _ in some]
-
-            def side_by_side(some: Any = some, streams: Any = streams) -> None:
-                for stream, recording in zip(streams, some, strict=True):
-                    stream.wait_stream(torch.cuda.current_stream())
-                    with torch.cuda.stream(stream):
-                        recording(recording.inputs)
-                for stream in streams:
-                    torch.cuda.current_stream().wait_stream(stream)
-
-            found[f"streams_{M}_ms_each"] = 1e3 * s.median(side_by_side) / len(some)
+            run = partial(apart, lambda i: alone[i](alone[i].inputs), M)
+            found[f"streams_{M}_ms_each"] = each_ms(run, M)
+    for M in (2, 4):
+        ways = {"one_recording": in_turn} | ({"branches": branches} if s.device == "cuda" else {})
+        for way, function in ways.items():
+            recording = made(function, codes[:M])
+            found[f"{way}_{M}_ms_each"] = each_ms(lambda r=recording: r(r.inputs), M)  # type: ignore[misc]
     return found
+
+
+def kernels_alone(s: Settings) -> Row:
+    """Forward and backward of each Triton kernel and of torch's form, recorded, at the size of the
+    first micro cells; of two edges one uses it."""
+    size, C, B = (6, 3, 2) if s.tiny else (32, 20, 128)
+    x = torch.randn(B, 2 * C, size, size, device=s.device).contiguous(memory_format=torch.channels_last)
+    five, ones = torch.randn(2, C, 1, 5, 5, device=s.device), torch.ones(2, C, device=s.device)
+    sizes, pools = (torch.tensor(some, device=s.device) for some in ([5, 0], [2, 0]))
+    works: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "depthwise": lambda x, w: parts.relu_depthwise(x, w, sizes),
+        "pool": lambda x, w: parts.pool(x, pools) + w.sum(),
+        "norm": lambda x, w: parts.norm(x, w, w, sizes),
+    }
+    found: Row = {}
+    for name, work in works.items():
+        for way in ("triton", "torch"):
+
+            def both(inputs: tuple[Tensor, Tensor], work: Any = work) -> Any:
+                x, w = (value.detach().requires_grad_() for value in inputs)
+                return torch.autograd.grad(work(x, w).sum(), (x, w))
+
+            with kernels.without(*([] if way == "triton" else ["triton"])):
+                recording = Recording(both, (x, five if name == "depthwise" else ones))
+                if s.device == "cuda":
+                    recording.record(torch.device("cuda", torch.cuda.current_device()))
+                found[f"{name}_{way}_ms"] = 1e3 * s.median(lambda r=recording: r(r.inputs))  # type: ignore[misc]
+    return found
+
+
+def augmentation(s: Settings) -> Row:
+    """Crops and flips of a batch, issued kernel by kernel and recorded."""
+    x = torch.randn(4 if s.tiny else 128, 3, 32, 32, device=s.device).contiguous(memory_format=torch.channels_last)
+    draws = drawn(x, torch.Generator(s.device).manual_seed(0), 4, True, 16)
+    recording = Recording(lambda inputs: augmented(*inputs, 4, True, 16), (x, draws))
+    if s.device == "cuda":
+        recording.record(torch.device("cuda", torch.cuda.current_device()))
+    plain = s.median(lambda: augmented(x, draws, 4, True, 16))
+    return {"plain_ms": 1e3 * plain, "recorded_ms": 1e3 * s.median(lambda: recording(recording.inputs))}
 
 
 def kernels_off(s: Settings) -> Row:
@@ -395,39 +483,67 @@ def recurrent_ways(s: Settings, precision: str = "tf32") -> Row:
     return found
 
 
+class FromScratch:
+    """A released micro cell that is trained from scratch, in channels_last, with its batch."""
+
+    def __init__(self, s: Settings, own: MicroSettings, size: int, dtype: torch.dtype = torch.float32, half: bool = True):
+        """half: products in bf16."""
+        torch.manual_seed(0)
+        own, settings = replace(own, computation="static"), OptimizerSettings()
+        child = MicroNetwork(conv_micro(), own, 3, 32, 10, only=named("enas_micro"), statistics="running")
+        self.model = child.to(s.device, dtype).train()
+        self.optimizer = make_optimizer(list(self.model.parameters()), settings)
+        x = torch.randn(size, 3, 32, 32, device=s.device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        self.batch = Batch(x, torch.randint(10, (size,), device=s.device))
+        task: Any = Classify()
+        self.recorder, self.task = ChildRecorder.of(self.model, task, self.optimizer, settings), task
+        self.half = partial(torch.autocast, s.device, torch.bfloat16, enabled=half)
+
+    def plain(self, model: Any = None) -> float:
+        """Makes a step, of a compiled model too."""
+        with self.half():
+            loss = self.task.loss(model or self.model, None, self.batch, 0.5)
+        loss.backward()
+        return update(self.optimizer, list(self.model.parameters()), 0.01, 0.0)
+
+    def recorded(self) -> float:
+        """Makes a step as `enas retrain` does."""
+        assert self.recorder is not None
+        with self.half():
+            self.recorder.gradient(self.batch, 0.5, 1.0)
+        return self.recorder.update(list(self.model.parameters()), 0.01)
+
+
+TOY_CHILD = MicroSettings(filters=2, cells=1, dropout=0.0)
+
+
 def retrain(s: Settings) -> Row:
-    """A released micro cell from scratch in bf16 and channels_last: a step as plain torch, compiled
-    with max-autotune, and recorded whole; and the epoch of 352 batches that the best makes."""
-    own = MicroSettings(filters=2, cells=1) if s.tiny else MicroSettings(filters=36, cells=5)
-    batch = 4 if s.tiny else 128
-    space = conv_micro()
-    child = MicroNetwork(space, own, 3, 32, 10, only=named("enas_micro"), statistics="running").to(s.device)
-    x = torch.randn(batch, 3, 32, 32, device=s.device).contiguous(memory_format=torch.channels_last)
-    y = torch.randint(10, (batch,), device=s.device)
-    optimizer = make_optimizer(list(child.parameters()), OptimizerSettings())
-    found: Row = {}
-
-    def steps(model: Any) -> Callable[..., Any]:
-        def run(_: Any = None) -> Tensor:
-            optimizer.zero_grad(set_to_none=False)
-            with torch.autocast(s.device, torch.bfloat16):
-                loss = F.cross_entropy(model(x).float(), y)
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
-
-        return run
-
-    found["plain_ms"] = 1e3 * s.median(steps(child))
+    """A training from scratch in bf16 and channels_last: a step as plain torch, compiled with
+    max-autotune, and recorded; and the epoch of 352 batches that the best makes."""
+    own, size = (TOY_CHILD, 4) if s.tiny else (MicroSettings(filters=36, cells=5), 128)
+    found: Row = {"plain_ms": 1e3 * s.median(FromScratch(s, own, size).plain)}
+    scratch = FromScratch(s, own, size)
+    scratch.recorded()  # the third one is recorded
+    found["recorded_ms"] = 1e3 * s.median(scratch.recorded)
     if s.device == "cuda":
-        recording = Recording(steps(child), (x,))
-        recording.record(torch.device("cuda", torch.cuda.current_device()))
-        found["recorded_ms"] = 1e3 * s.median(lambda: recording((x,)))
-        began = time.perf_counter()
-        found["compiled_ms"] = 1e3 * s.median(steps(torch.compile(child, mode="max-autotune")))
+        scratch, began = FromScratch(s, own, size), time.perf_counter()
+        compiled = torch.compile(scratch.model, mode="max-autotune")
+        found["compiled_ms"] = 1e3 * s.median(lambda: scratch.plain(compiled))
         found["compile_seconds"] = time.perf_counter() - began
     found["epoch_seconds"] = 352 * min(v for k, v in found.items() if k.endswith("_ms")) / 1e3
     return found
+
+
+def agreement_from_scratch(s: Settings) -> Row:
+    """Recorded and plain steps of a training from scratch side by side in double precision: the
+    largest difference of a weight or of a running statistic, as a share of the largest."""
+    a, b = (FromScratch(s, TOY_CHILD, 8, torch.float64, half=False) for _ in range(2))
+    for _ in range(8):
+        a.plain()
+        b.recorded()
+    pairs = list(zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True))
+    worst = max(float((p - q).abs().max()) for p, q in pairs)
+    return {"worst_difference": worst / max(float(p.abs().max()) for p, _ in pairs)}
 
 
 def short_search(s: Settings, precision: str) -> Row:
@@ -464,12 +580,15 @@ def released(s: Settings) -> Row:
             bench.train(bench.strategy.ask(1)[0])
         for _ in range(control):
             archs = bench.strategy.ask(10)
-            rewards = [bench.score(arch) for arch in archs]
-            with torch.enable_grad():
-                bench.strategy.tell(archs, rewards)
+            bench.strategy.tell(archs, bench.scores(archs))
         passes += 1
     taken = time.perf_counter() - began
     return {"passes": passes, "of": epochs, "seconds": taken, "minutes_of_all": taken / passes * epochs / 60}
+
+
+def ranked(s: Settings) -> Row:
+    """What shared weights are worth at full size, as far as the time goes (supernet.py)."""
+    return supernet.ranked(s.device, s.tiny, s.left, s.out.with_suffix(".supernet.pt"))
 
 
 def rows() -> dict[str, Callable[[Settings], Row]]:
@@ -486,7 +605,10 @@ def rows() -> dict[str, Callable[[Settings], Row]]:
     found["recurrent bf16"] = partial(step, space="recurrent", precision="bf16", recorded_steps=False)
     found["agreement macro"] = partial(agreement, space="macro")
     found["children at once"] = children_at_once
+    found["kernels alone"] = kernels_alone
+    found["augmentation"] = augmentation
     found["retrain"] = retrain
+    found["agreement from scratch"] = agreement_from_scratch
     found["short search fp32"] = partial(short_search, precision="fp32")
     found["short search bf16"] = partial(short_search, precision="bf16")
     found["macro tf32, plain"] = partial(step, space="macro", precision="tf32", recorded_steps=False)
@@ -494,6 +616,7 @@ def rows() -> dict[str, Callable[[Settings], Row]]:
     found["recurrent ways"] = recurrent_ways
     found |= {f"work {space}": partial(work, space=space) for space in JOBS}
     found["released micro search"] = released
+    found["NAS-Bench-201's supernet"] = ranked
     return found
 
 
@@ -527,11 +650,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.device == "cpu" and not args.tiny:
         parser.error("without a GPU this is for --tiny sizes")
-    settings = Settings(args.device, args.tiny, args.seconds, time.perf_counter() + 60 * args.minutes)
+    settings = Settings(args.device, args.tiny, args.seconds, time.perf_counter() + 60 * args.minutes, args.out)
     lines = args.out.read_text().splitlines() if args.out.exists() else []
     found: dict[str, Row] = {row.pop("row"): row for row in map(json.loads, lines)}
     for name, measure in rows().items():
-        if name in found and "error" not in found[name]:
+        if name in found and not found[name].keys() & AGAIN:
             continue
         if settings.left() < 10:
             print(f"{name}: not begun, the time is up", flush=True)

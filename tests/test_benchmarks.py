@@ -15,10 +15,13 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import gpu, limits, steps  # noqa: E402
+from benchmarks import gpu, limits, steps, supernet  # noqa: E402
 
 from enas.cli.main import main  # noqa: E402
 from enas.runs.presets import registry as presets  # noqa: E402
+from enas.spaces.nasbench201 import nasbench201  # noqa: E402
+
+CELL = [decision.name for decision in nasbench201().decisions]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,13 @@ def test_the_gpu_table_has_the_papers_sizes(job: str, preset: str) -> None:
     else:
         assert planned.steps == recipe.task.bptt
         assert planned.train_steps == (929_589 - 1) // planned.batch // planned.steps + 1
+
+
+def test_the_supernet_is_of_the_published_size() -> None:
+    recipe, search = presets.config_of("nasbench201", "paper"), supernet._search(supernet._noise(), "cpu", False)
+    assert search.settings.optimizer == recipe.search.optimizer
+    assert search.task.settings == recipe.task
+    assert search.supernet.settings == dataclasses.replace(recipe.network, computation="static")
 
 
 def test_traffic_counts_what_is_read_and_written() -> None:
@@ -78,14 +88,46 @@ def test_the_gpu_script_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         assert [row["row"] for row in rows] == list(gpu.rows())
         assert not [row for row in rows if "error" in row]
         by_name = {row["row"]: row for row in rows}
-        assert by_name["agreement micro"]["worst_difference"] < 1e-9
-        assert by_name["agreement macro"]["worst_difference"] < 1e-9
+        for what in ("micro", "macro", "from scratch"):
+            assert by_name[f"agreement {what}"]["worst_difference"] < 1e-9
+            assert by_name[f"agreement {what}"].get("worst_reward_difference", 0.0) < 1e-9
+        assert by_name["NAS-Bench-201's supernet"]["random_cells"] == 6
         capsys.readouterr()
         gpu.main()
         assert len(out.read_text().splitlines()) == len(rows)
         assert "micro training step, ms" in capsys.readouterr().out
     finally:
         torch.set_float32_matmul_precision(usual)
+
+
+@pytest.mark.slow
+def test_the_supernet_of_nasbench201_goes_on(tmp_path: Path) -> None:
+    """Stopped in the middle of a pass and called again, as in one go; what judges by the truth
+    agrees with it."""
+    whole = supernet.ranked("cpu", True, lambda: 1.0, tmp_path / "one.pt")
+    assert whole["passes"] == whole["of"]
+    assert "unfinished" not in whole
+    assert whole["random_tau_parameters"].startswith("1.00")
+    assert whole["random_pick_parameters"] > whole["random_truth"]
+    times = iter([1.0] * 4)
+    first = supernet.ranked("cpu", True, lambda: next(times, -1.0), tmp_path / "two.pt")
+    assert (first["passes"], first["steps"], first["unfinished"]) == (0, 3, True)
+    assert supernet.ranked("cpu", True, lambda: 1.0, tmp_path / "two.pt") == whole
+    assert supernet.ranked("cpu", True, lambda: 0.0, tmp_path / "two.pt") == {"skipped": "too little time"}
+
+
+def test_the_supernet_needs_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supernet, "ROOT", tmp_path / "alone")
+    monkeypatch.setenv("ENAS_DATA", str(tmp_path))
+    row = supernet.ranked("cpu", False, lambda: 600.0, tmp_path / "no.pt")
+    assert "ENAS_DATA" in row["skipped"]
+    assert row.keys() & gpu.AGAIN
+
+
+def test_the_table_of_nasbench201_is_read(data_dir: Path) -> None:
+    truth = supernet._table(data_dir)
+    cells = [nasbench201().architecture(dict.fromkeys(CELL, op)) for op in ("none", "nor_conv_3x3")]
+    assert [truth(cell) for cell in cells] == pytest.approx([10.0, 93.76], abs=1.0)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -146,6 +147,36 @@ def test_a_program_sees_weights_that_change() -> None:
         for arch in archs:
             torch.testing.assert_close(net(x, arch), net.computed(x, arch, 1.0), rtol=0, atol=1e-10)
         assert not torch.allclose(first, net(x, archs[0]))
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_each_of_many_is_scored_as_it_is_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit, in groups of which the last is smaller, with equal ones; in one call for a
+    group. The plain network agrees to 1e-10."""
+    monkeypatch.setattr("enas.networks.static.program.MOST_TOGETHER", 3)
+    net, x, y = network(name).eval(), images(name), torch.arange(4)
+    archs = architectures(name, 6)
+    archs = [*archs, archs[0]]
+    program = net.program()
+    assert program is not None
+    found = program.each(archs, x, F.cross_entropy, y)
+    with torch.no_grad():
+        alone = torch.stack([F.cross_entropy(program.scored(x, arch), y) for arch in archs])
+        plain = torch.stack([F.cross_entropy(net.computed(x, arch, 1.0), y) for arch in archs])
+    assert torch.equal(found, alone)
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-10)
+    assert len(program._each._kept) == 2
+    # what was made for some scores others, of other weights, with another score too
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1.1)
+    others = architectures(name, 3, seed=9)
+    largest = program.each(others, x, lambda logits, _: logits.amax(), y)
+    again = program.each(others, x, F.cross_entropy, y)
+    with torch.no_grad():
+        logits = [program.scored(x, arch) for arch in others]
+    assert torch.equal(again, torch.stack([F.cross_entropy(part, y) for part in logits]))
+    assert torch.equal(largest, torch.stack([part.amax() for part in logits]))
 
 
 # ------------------------------------------------------------------------------- who uses a program

@@ -1,5 +1,7 @@
 """Augmentation of whole batches of images (paper 3.2).
 
+What is random is drawn first, and what it does is a function of it: so a GPU can record the second.
+
 Shapes: B of a batch, C channels, H height, W width.
 """
 
@@ -20,32 +22,40 @@ def augment(x: Tensor, generator: torch.Generator, pad: int = 4, flip: bool = Tr
     the square's top left corner instead, which spares the top and the left.
 
     x: (B, C, H, W), not changed. Returns the same shape, in channels_last; x itself where nothing
-    is asked for. `generator` lives on x's device and draws (B,) each, only what is asked for:
-    crop's top, crop's left, flip, centre's row, centre's column. ValueError where pad or cutout is
-    negative.
+    is asked for. `generator` lives on x's device. ValueError where pad or cutout is negative.
     """
+    return augmented(x, drawn(x, generator, pad, flip, cutout), pad, flip, cutout)
+
+
+def drawn(x: Tensor, generator: torch.Generator, pad: int, flip: bool, cutout: int) -> Tensor:
+    """Returns what `augmented` needs of chance, (B, 0 to 5) int64 on x's device: only what is asked
+    for, of crop's top, crop's left, flip, centre's row, centre's column. Errors of `augment`."""
     if pad < 0 or cutout < 0:
         raise ValueError(f"pad and cutout are at least 0 pixels; got {pad} and {cutout}")
-    B, C, H, W = x.shape
-    device = x.device
+    B, _, H, W = x.shape
+    options = [2 * pad + 1] * 2 * (pad > 0) + [2] * flip + [H, W] * (cutout > 0)
+    columns = [torch.randint(n, (B, 1), generator=generator, device=x.device) for n in options]
+    return torch.cat(columns, 1) if columns else torch.empty(B, 0, dtype=torch.int64, device=x.device)
 
-    def draw(options: int) -> Tensor:  # (B, 1), uniform in 0..options - 1
-        return torch.randint(options, (B, 1), generator=generator, device=device)
 
+def augmented(x: Tensor, draws: Tensor, pad: int, flip: bool, cutout: int) -> Tensor:
+    """Returns what `augment` returns, for draws of `drawn`."""
     if not (pad or flip or cutout):
         return x
+    B, C, H, W = x.shape
+    device, draw = x.device, iter(draws.split(1, 1))  # (B, 1) each
     # One gather of pixels does it all: in the batch with zeros around it, flattened, every pixel of
     # the result has an address, and one that is cut has the address of the first zero.
     border = max(pad, 1 if cutout else 0)
     rows, cols = torch.arange(H, device=device), torch.arange(W, device=device)
-    top, left = (draw(2 * pad + 1) - pad, draw(2 * pad + 1) - pad) if pad else (0, 0)
+    top, left = (next(draw) - pad, next(draw) - pad) if pad else (0, 0)
     row = rows + (border + top)  # (B, H), or (H,) where all images agree
     # (B, W) or (W,)
-    col = (torch.where(draw(2) == 1, cols.flip(0), cols) if flip else cols) + (border + left)
+    col = (torch.where(next(draw) == 1, cols.flip(0), cols) if flip else cols) + (border + left)
     image = torch.arange(B, device=device).view(B, 1, 1) * (H + 2 * border)
     address = (image + row.unsqueeze(-1)) * (W + 2 * border) + col.unsqueeze(-2)  # (B, H, W)
     if cutout:
-        first_row, first_col = draw(H) - cutout // 2, draw(W) - cutout // 2
+        first_row, first_col = next(draw) - cutout // 2, next(draw) - cutout // 2
         cut_rows = (rows >= first_row) & (rows < first_row + cutout)  # (B, H)
         cut_cols = (cols >= first_col) & (cols < first_col + cutout)  # (B, W)
         address = torch.where(cut_rows.unsqueeze(-1) & cut_cols.unsqueeze(-2), 0, address)

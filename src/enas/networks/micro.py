@@ -167,7 +167,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return out
 
     # ------------------------------------------------------------------------------------- forward
-    def computed(self, x: Tensor, arch: Architecture, progress: float) -> Tensor | Outputs:
+    def computed(self, x: Tensor, arch: Architecture, progress: float | Tensor) -> Tensor | Outputs:
         """Returns logits (B, classes), in training with an auxiliary head `Outputs`. Drop-path
         grows with `progress`, the share of the training that is over."""
         wired = self.space.wire(arch)
@@ -212,13 +212,17 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         x = self.at(f"{prefix}.norm")(x) if self.settings.merge_norm else x
         return self.at(f"{prefix}.again")(x) if self.settings.extra_calibration and slot == "prev" else x
 
-    def _cell(self, index: int, cell: WiredCell, outputs: dict[int, Tensor], arch: Architecture, progress: float) -> Tensor:
+    def _cell(
+        self, index: int, cell: WiredCell, outputs: dict[int, Tensor], arch: Architecture, progress: float | Tensor
+    ) -> Tensor:
         read = Read({slot: self._calibrated(index, slot, outputs, arch) for slot in cell.inputs})
-        drop = self.settings.drop_path * (index + 1) / len(self.positions) * progress if self.training else 0.0
+        share = self.settings.drop_path * (index + 1) / len(self.positions) if self.training else 0.0
+        drop = share * progress if share else 0.0
+        drops = isinstance(drop, Tensor) or drop > 0  # a recorded step does not wait for the number
 
         def applied(edge: WiredEdge) -> Tensor:
             y = read.by(self.at(self.address(edge, index)), edge.input)
-            return drop_path(y, drop) if drop and edge.op != "identity" else y
+            return drop_path(y, drop) if drops and edge.op != "identity" else y
 
         for node in cell.nodes:
             read.values[node.name] = reduce(torch.add, map(applied, node.edges))
@@ -229,7 +233,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return self.at("aux_head.body")(F.conv2d(x, self._gathered("aux_head.reduce", self.aux_position, arch)))
 
 
-def drop_path(x: Tensor, p: float) -> Tensor:
+def drop_path(x: Tensor, p: float | Tensor) -> Tensor:
     """Sets each image of x (B, C, H, W) to zero with probability p, else divides by 1 - p."""
     keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype) >= p
     return x * keep / (1 - p)

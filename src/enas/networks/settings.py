@@ -23,8 +23,9 @@ class ImageNetworkSettings:
     """Stride of the stem; 1 or 2.
     2 halves the image before the first cell or layer: a quarter of the cost (not in the paper)."""
     computation: ImageComputation = "plain"
-    """How children with shared weights are computed; both ways give the same numbers.
-    static: one program for all children, which a GPU records once; not measured on one yet."""
+    """How training steps are computed; both ways give the same numbers.
+    static: one program for all children with shared weights, which a GPU records once; it records a
+    child from scratch as that is. Not measured on a GPU yet."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "network", filters=COUNT)

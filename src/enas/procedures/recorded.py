@@ -1,10 +1,11 @@
-"""Training steps of shared weights on a GPU, recorded once and replayed for every child.
+"""Training steps on a GPU, recorded once and replayed: of shared weights for every child, and of a
+child from scratch.
 
 A recorded step is two pieces of work: the gradient of one child, added up over the children of a
 step, and the update. Between them the losses are looked at, as always. Both run over vectors of all
-shared weights, in which only the weights that a child of this step used are changed. Parameters,
-their gradients and the optimiser's momentum are views of these vectors, so all else finds them
-where it always did. On a CPU the same work runs unrecorded.
+weights, in which only the weights that a child of this step used are changed. Parameters, their
+gradients and the optimiser's momentum are views of these vectors, so all else finds them where it
+always did. On a CPU the same work runs unrecorded.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from enas.networks.image_network import ImageNetwork
 from enas.networks.static.program import Program
 from enas.networks.static.recorded import Recordings
+from enas.networks.static.weights import Shared
 from enas.networks.supernet import Outputs, Supernet
 from enas.procedures.optimizer import forget_gradients, update
 from enas.procedures.settings import OptimizerSettings
@@ -25,74 +27,53 @@ from enas.spaces.architecture import Architecture
 from enas.tasks.task import Task
 
 
-class Recorder:
-    """The recorded steps of one search. `of` says whether there are any."""
+class Recorded:
+    """Recorded steps of a model: what its gradients and its update have in common."""
 
-    def __init__(self, net: ImageNetwork[Any], task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings):
-        self.net, self.task, self.optimizer, self.settings = net, task, optimizer, settings
-        self.program: Program | None = None
+    model: nn.Module
+    shared: Shared | None = None  # the weights, and vectors of their kind
 
-    @staticmethod
-    def of(net: Supernet, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings) -> Recorder | None:
-        """Returns None where steps run as the network and the task are written: unless the network
-        has a static program, which its settings ask for."""
-        # said by the class itself: another one's loss may be another
-        recordable = vars(type(task)).get("recordable", False)
-        if not isinstance(net, ImageNetwork) or not recordable:
-            return None
-        return Recorder(net, task, optimizer, settings) if net.program() is not None else None
+    def __init__(self, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings):
+        self.task, self.optimizer, self.settings = task, optimizer, settings
 
-    def _begin(self) -> Program:
-        """Returns the program, its vectors ready."""
-        program = self.net.program()
-        assert program is not None
-        if program is not self.program:
-            self.program, shared = program, program.layout.shared
+    def weights(self) -> Shared:
+        """Returns the weights as one vector; another one where they were moved."""
+        raise NotImplementedError
+
+    def work(self, inputs: Any) -> Tensor:
+        """Adds a gradient to the vector, notes what it is of, and returns the loss; recorded."""
+        raise NotImplementedError
+
+    def _begin(self) -> None:
+        """Makes the vectors ready."""
+        shared = self.weights()
+        if shared is not self.shared:
+            self.shared = shared
             self.gradients, self.moments = (torch.zeros_like(shared.vector) for _ in range(2))
             self.used = torch.zeros_like(shared.vector, dtype=torch.bool)
             self.gradient_of = {p: shared.view(self.gradients, p) for p in shared.parameters}
             self.moment_of = {p: shared.view(self.moments, p) for p in shared.parameters}
             self.held: list[nn.Parameter] = []  # parameters that have a gradient
             sums = [self.gradients, self.used]
-            self._children = Recordings(self._child, sums)
+            self._works = Recordings(self.work, [*sums, *self.model.buffers()])
             self._updates = Recordings(self._update, [*sums, self.moments, shared.vector])
         if self.held and self.held[0].grad is None:  # forgotten by whoever skipped the step
             self.gradients.zero_()
             self.used.zero_()
             self.held.clear()
-        return program
 
-    # ------------------------------------------------------------------------------- a child's part
-    def gradient(self, arch: Architecture, batch: Any, progress: float, share: float) -> Tensor:
-        """Adds a child's gradient, times `share`, to the weights that it uses; returns its loss."""
-        program, device = self._begin(), self.gradients.device
-        numbers = torch.tensor([progress, share], dtype=self.gradients.dtype)
-        self.net.train()
+    def _add(self, inputs: Any, progress: float, share: float, used: Sequence[nn.Parameter]) -> Tensor:
+        """Adds the gradient of `used`, times `share`; returns the loss."""
+        numbers = torch.tensor([progress, share], dtype=self.gradients.dtype).to(self.gradients.device)
+        self.model.train()
         with torch.enable_grad():
-            loss: Tensor = self._children((program.codes(arch).to(device), numbers.to(device), batch)).clone()
-        for parameter in self.net.parameters_of(arch):
+            loss: Tensor = self._works((numbers, *inputs)).clone()
+        for parameter in used:
             if parameter.grad is None:
                 parameter.grad = self.gradient_of[parameter]
                 self.held.append(parameter)
         return loss
 
-    def _child(self, inputs: tuple[Tensor, Tensor, Any]) -> Tensor:
-        assert self.program is not None
-        codes, numbers, batch = inputs
-        index = self.program.index(codes)
-        child = self.program.layout.shared.vector.index_select(0, index).requires_grad_()
-        model = Model(self.program, child, codes, self.net.aux_weight)
-        loss = self.task.loss(model, None, batch, numbers[0])  # type: ignore[arg-type]
-        with torch.autocast(child.device.type, enabled=False):  # a backward runs as its forward did
-            (gradient,) = torch.autograd.grad(loss * numbers[1], child)
-        self.gradients.index_add_(0, index, gradient)
-        self.used.index_fill_(0, index, True)
-        size = self.program.layout.shared.size
-        self.gradients[size:].zero_()  # what stands for no weight
-        self.used[size:].zero_()
-        return loss.detach()
-
-    # ----------------------------------------------------------------------------------- the update
     def update(self, used: Sequence[nn.Parameter], rate: float) -> float:
         """Does what `optimizer.update` does; recorded for SGD."""
         if self.settings.kind != "sgd":
@@ -115,8 +96,8 @@ class Recorder:
     @torch.no_grad()
     def _update(self, rate: Tensor) -> Tensor:
         """Makes one step of SGD; returns the gradient's norm, inf where no step is made."""
-        assert self.program is not None
-        s, weights, gradients = self.settings, self.program.layout.shared.vector, self.gradients
+        assert self.shared is not None
+        s, weights, gradients = self.settings, self.shared.vector, self.gradients
         norm = torch.linalg.vector_norm(gradients, dtype=torch.float64)
         finite = norm.isfinite()
         change = gradients
@@ -134,6 +115,103 @@ class Recorder:
         gradients.zero_()
         self.used.zero_()
         return torch.where(finite, norm, torch.inf)
+
+
+class Recorder(Recorded):
+    """The recorded steps of one search. `of` says whether there are any."""
+
+    def __init__(self, net: ImageNetwork[Any], task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings):
+        super().__init__(task, optimizer, settings)
+        self.model = self.net = net
+
+    @staticmethod
+    def of(net: Supernet, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings) -> Recorder | None:
+        """Returns None where steps run as the network and the task are written: unless the network
+        has a static program, which its settings ask for."""
+        if not isinstance(net, ImageNetwork) or not _recordable(task):
+            return None
+        return Recorder(net, task, optimizer, settings) if net.program() is not None else None
+
+    @property
+    def program(self) -> Program:
+        program = self.net.program()
+        assert program is not None
+        return program
+
+    def weights(self) -> Shared:
+        return self.program.layout.shared
+
+    def gradient(self, arch: Architecture, batch: Any, progress: float, share: float) -> Tensor:
+        """Adds a child's gradient, times `share`, to the weights that it uses; returns its loss."""
+        self._begin()
+        codes = self.program.codes(arch).to(self.gradients.device)
+        return self._add((codes, batch), progress, share, self.net.parameters_of(arch))
+
+    def work(self, inputs: tuple[Tensor, Tensor, Any]) -> Tensor:
+        (numbers, codes, batch), program = inputs, self.program
+        index = program.index(codes)
+        child = program.layout.shared.vector.index_select(0, index).requires_grad_()
+        model = Model(program, child, codes, self.net.aux_weight)
+        loss = self.task.loss(model, None, batch, numbers[0])  # type: ignore[arg-type]
+        with torch.autocast(child.device.type, enabled=False):  # a backward runs as its forward did
+            (gradient,) = torch.autograd.grad(loss * numbers[1], child)
+        self.gradients.index_add_(0, index, gradient)
+        self.used.index_fill_(0, index, True)
+        size = program.layout.shared.size
+        self.gradients[size:].zero_()  # what stands for no weight
+        self.used[size:].zero_()
+        return loss.detach()
+
+
+class ChildRecorder(Recorded):
+    """The recorded steps of one training from scratch, of a child as it is written. `of` says
+    whether there are any."""
+
+    def __init__(self, child: ImageNetwork[Any], task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings):
+        super().__init__(task, optimizer, settings)
+        self.model = child
+
+    @staticmethod
+    def of(
+        model: nn.Module, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings
+    ) -> ChildRecorder | None:
+        """Returns None where steps run as they are written: unless the child's settings ask for a
+        static computation."""
+        if not isinstance(model, ImageNetwork) or not _recordable(task):
+            return None
+        return ChildRecorder(model, task, optimizer, settings) if model.settings.computation == "static" else None
+
+    def weights(self) -> Shared:
+        if self.shared is not None and self.shared.whole:
+            return self.shared
+        shared = Shared(self.model)
+        shared.adopt(0)
+        return shared
+
+    def gradient(self, batch: Any, progress: float, share: float) -> Tensor:
+        """Adds the gradient of a batch, times `share`; returns its loss."""
+        self._begin()
+        assert self.shared is not None
+        return self._add((batch,), progress, share, self.shared.parameters)
+
+    def work(self, inputs: tuple[Tensor, Any]) -> Tensor:
+        numbers, batch = inputs
+        assert self.shared is not None
+        parameters, kind = self.shared.parameters, self.gradients.device.type
+        on, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+        # without a cache, which would give a recording the weights of another step
+        with torch.autocast(kind, dtype, enabled=on, cache_enabled=False):
+            loss = self.task.loss(self.model, None, batch, numbers[0])  # type: ignore[arg-type]
+        with torch.autocast(kind, enabled=False):
+            gradients = torch.autograd.grad(loss * numbers[1], parameters)
+        torch._foreach_add_([self.gradient_of[p] for p in parameters], gradients)
+        self.used.fill_(True)
+        return loss.detach()
+
+
+def _recordable(task: Task) -> bool:
+    """Returns whether a task says so itself: another class's loss may be another."""
+    return bool(vars(type(task)).get("recordable", False))
 
 
 class Model:

@@ -24,6 +24,7 @@ from enas.procedures.compute import Compute
 from enas.procedures.events import Diverged, Finished, RolledBack, TrainEpochEnd, TrainStep
 from enas.procedures.optimizer import AveragedWeights, GradientNorms, forget_gradients, learning_rate, make_optimizer
 from enas.procedures.ranks import Ranks
+from enas.procedures.recorded import ChildRecorder
 from enas.procedures.settings import RetrainSettings
 from enas.state import Record, State, load_optimizer, module_state, optimizer_tensors, seeded
 from enas.tasks.task import Task
@@ -42,6 +43,10 @@ class Retrain:
         self._parallel = self.ranks.parallel(model, find_unused=not isinstance(model, Supernet))
         self._named = dict(model.named_parameters())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
+        self.recorder: ChildRecorder | None = None
+        # it neither sends gradients nor scales losses
+        if self.ranks.size == 1 and settings.compute.precision != "fp16":
+            self.recorder = ChildRecorder.of(model, task, self.optimizer, settings.optimizer)
         self.epoch, self.step, self.loss_sum = 0, 0, 0.0
         self.validation: dict[str, float] | None = None
         self.average = AveragedWeights(self._named, settings.average_interval) if settings.average != "none" else None
@@ -87,7 +92,10 @@ class Retrain:
         if self.task.diverged(value):
             forget_gradients(parameters)
             return self._roll_back(f"the loss is {value:.4g}", gradient=False)
-        norm = self.compute.update(self.optimizer, parameters, rate, settings.grad_clip)
+        if self.recorder is not None:
+            norm = self.recorder.update(parameters, rate)
+        else:
+            norm = self.compute.update(self.optimizer, parameters, rate, settings.grad_clip)
         if math.isfinite(norm):
             self.norms.norms.append(norm)
             if self.average:
@@ -102,7 +110,8 @@ class Retrain:
         """Gives the weights the gradient of a batch, of which this rank computes its parts, one
         after the other; returns the loss of the whole."""
         N = self.ranks.size
-        parts = self.task.cut(self.task.train_batch(self.epoch, self.step), self._parts)
+        make = self.task.train_batch if self.recorder is None else self.task.raw_batch
+        parts = self.task.cut(make(self.epoch, self.step), self._parts)
         # where a batch has too few examples for all ranks, one takes part with a weight of 0
         mine = self.ranks.mine(parts) or [(len(parts) + self.ranks.rank, (0.0, parts[0][1]))]
         self._parallel.train()
@@ -112,9 +121,13 @@ class Retrain:
             last = len(losses) + 1 == len(mine)
             sends = nullcontext() if last else self.ranks.holding_back(self._parallel)
             with seeded(self.seed, "retrain", self.epoch, self.step, *key), sends:
-                with self.compute.casting():
-                    loss = self.task.loss(self._parallel, None, batch, progress, place)
-                self.compute.backward(loss * (share * N))  # of which the ranks take the mean
+                if self.recorder is not None:
+                    with self.compute.casting():
+                        loss = self.recorder.gradient(batch, progress, share)
+                else:
+                    with self.compute.casting():
+                        loss = self.task.loss(self._parallel, None, batch, progress, place)
+                    self.compute.backward(loss * (share * N))  # of which the ranks take the mean
             losses.append(loss.detach())
         mean = [float(loss) for loss in losses][: len(self.ranks.mine(parts))]
         mean = self.ranks.gathered(mean, len(parts))

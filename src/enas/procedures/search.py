@@ -179,7 +179,7 @@ class Search:
         if not self.pending:  # the policy stands still in this phase: draw many at once
             self.pending = self._who_draws().ask(M * min(steps - self.step, max(1, MOST_ASKED // M)))
         archs, self.pending = self.pending[:M], self.pending[M:]
-        batch = self.task.train_batch(self.epoch, self.step)
+        batch = self._train_batch(self.epoch, self.step)
         rate = learning_rate(self.settings.optimizer, self.epoch, self.step, steps, self.settings.epochs)
         rate *= self.task.rate_scale(self.epoch, self.step)
         losses = self._gradients(archs, batch, (self.seed, "shared", self.epoch, self.step))
@@ -233,6 +233,10 @@ class Search:
                 gradient=skipped.reasons["gradient"] > skipped.reasons["loss"],
             )
 
+    def _train_batch(self, epoch: int, step: int) -> object:
+        """Returns a batch for `_gradient`: a recorded step augments its own."""
+        return (self.task.train_batch if self.recorder is None else self.task.raw_batch)(epoch, step)
+
     def _gradients(self, archs: list[Architecture], batch: object, key: tuple[object, ...]) -> list[float]:
         """Adds this rank's share of the mean of the children's gradients (Eq. 1) to the shared
         weights; returns the losses of all children."""
@@ -270,7 +274,8 @@ class Search:
 
     def _rewards(self, archs: list[Architecture], batch: object) -> list[float]:
         """Returns the reward of each on one batch, of which each rank computes a share."""
-        distinct = list(dict.fromkeys(archs))
+        # a recording scores as many as there are: it is one for all steps
+        distinct = archs if self.recorder is not None else list(dict.fromkeys(archs))
         mine = [arch for _, arch in self.ranks.mine(distinct)]
         with self.compute.casting():
             rewards = self.task.rewards(self.supernet, mine, batch)
@@ -409,13 +414,13 @@ class Search:
         asked = RandomSearch(self.space, seed=self.seed).ask(warm + max(children, most))
         began = time.perf_counter()
         buffers, remembered = {name: b.clone() for name, b in self.supernet.named_buffers()}, self.task.state()
-        batch, reward_batch = self.task.train_batch(0, 0), self.task.reward_batch(0)
+        batch, reward_batch = self._train_batch(0, 0), self.task.reward_batch(0)
         train, reward = [], []
         for i, arch in enumerate(asked):
             start = time.perf_counter()
             if i >= warm + children and start - began >= seconds:
                 break
-            self.task.train_batch(0, i % self.task.train_steps)
+            self._train_batch(0, i % self.task.train_steps)
             float(self._gradient(arch, 0, 1, batch, (self.seed, "preview")))
             between = time.perf_counter()
             self.task.reward(self.supernet, arch, reward_batch)

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from enas.data.augment import augment
+from enas.data.augment import augmented, drawn
 from enas.data.image_stream import ImageFiles, Streamed
 from enas.data.images import ImageData
 from enas.data.parts import PARTS, Part
+from enas.networks.image_network import ImageNetwork
 from enas.networks.supernet import Outputs
 from enas.spaces.architecture import Architecture
 from enas.state import exact, seed_of
@@ -32,6 +33,14 @@ from enas.tasks.task import Model, Task, sizes
 class Batch(NamedTuple):
     x: Tensor
     y: Tensor
+
+
+class Raw(NamedTuple):
+    """A training batch before its augmentation, with what that needs of chance."""
+
+    x: Tensor
+    y: Tensor
+    draws: Tensor
 
 
 class Images(NamedTuple):
@@ -95,6 +104,15 @@ class ImageClassification(Task):
 
     def train_batch(self, epoch: int, step: int) -> Batch:
         """Returns batch `step` of pass `epoch`, augmented."""
+        return self._augmented(self._raw(epoch, step))
+
+    def raw_batch(self, epoch: int, step: int) -> Batch | Raw:
+        """Returns what `train_batch` augments, and `loss` too: a step that is recorded augments its
+        own batch."""
+        own = type(self).train_batch is not ImageClassification.train_batch  # a user's
+        return self.train_batch(epoch, step) if own else self._raw(epoch, step)
+
+    def _raw(self, epoch: int, step: int) -> Raw:
         index, (images, labels) = self._train_index(epoch, step), self._parts["train"]
         if isinstance(images, Streamed):
             x = images.ahead(epoch, step, self.train_steps, self._train_index)
@@ -102,16 +120,23 @@ class ImageClassification(Task):
             x = images[index]
         generator = torch.Generator(self.device).manual_seed(seed_of(self.seed, "augment", epoch, step))
         s = self.settings
-        x = augment(x, generator, pad=s.pad, flip=s.flip, cutout=s.cutout)
-        return Batch(x.contiguous(memory_format=torch.channels_last), labels[index])
+        return Raw(x, labels[index], drawn(x, generator, s.pad, s.flip, s.cutout))
+
+    def _augmented(self, raw: Raw) -> Batch:
+        s = self.settings
+        x = augmented(raw.x, raw.draws, s.pad, s.flip, s.cutout)
+        return Batch(x.contiguous(memory_format=torch.channels_last), raw.y)
 
     def _train_index(self, epoch: int, step: int) -> Tensor:
         size = self.settings.batch_size
         return self._permutation("train", epoch)[step * size : (step + 1) * size]
 
-    def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
+    def loss(
+        self, model: Model, arch: Architecture | None, batch: Batch | Raw, progress: float = 1.0, child: int = 0
+    ) -> Tensor:
         """Returns the mean cross-entropy in nats, by the weights of the classes, plus the auxiliary
         head's, weighted."""
+        batch = self._augmented(batch) if isinstance(batch, Raw) else batch
         out = model(batch.x, arch, progress=progress)
         smoothing = self.settings.label_smoothing
         if not isinstance(out, Outputs):
@@ -119,11 +144,11 @@ class ImageClassification(Task):
         main, aux = (F.cross_entropy(logits, batch.y, self._weights, label_smoothing=smoothing) for logits in out)
         return main + model.aux_weight * aux
 
-    def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
+    def cut(self, batch: Batch | Raw, k: int) -> list[tuple[float, Batch | Raw]]:
         """Returns some images at a time; a part weighs as much as its images do in the loss."""
         lengths = sizes(len(batch.y), k)
-        pieces = [Batch(x, y) for x, y in zip(batch.x.split(lengths), batch.y.split(lengths), strict=True)]
-        weights = [float(len(y) if self._weights is None else self._weights[y].sum()) for _, y in pieces]
+        pieces = [type(batch)(*parts) for parts in zip(*(part.split(lengths) for part in batch), strict=True)]
+        weights = [float(len(p.y) if self._weights is None else self._weights[p.y].sum()) for p in pieces]
         return [(weight / sum(weights), piece) for weight, piece in zip(weights, pieces, strict=True)]
 
     def diverged(self, loss: float) -> bool:
@@ -155,6 +180,8 @@ class ImageClassification(Task):
         if not archs or type(self).reward is not ImageClassification.reward:  # one of a user's own
             return super().rewards(model, archs, batch)
         model.eval()
+        if isinstance(model, ImageNetwork) and (program := model.program()) is not None:
+            return list(map(self._reward, program.each(archs, batch.x, self._scored, batch.y).tolist()))
         different = dict.fromkeys(archs)
         with model.remembering():
             scores = torch.stack([self._scored(model(batch.x, arch), batch.y) for arch in different])

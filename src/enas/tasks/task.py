@@ -90,6 +90,11 @@ class Task(Protocol):
         """Returns the figures of `evaluate`, from probabilities."""
 
     # ------------------------------------------------- what most tasks need not say anything about
+    def raw_batch(self, epoch: int, step: int) -> Batch:
+        """Returns what `train_batch` does, or a batch before its augmentation, which `loss` then
+        does itself: so a recorded step holds it."""
+        return self.train_batch(epoch, step)
+
     def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
         """Returns a training batch cut into at most `k` parts of two examples or more, each with
         its weight in the mean loss; the whole batch where `k` is 1."""

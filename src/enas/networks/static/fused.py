@@ -1,7 +1,7 @@
 """These kernels of a GPU stand where torch's leave gaps. Each gives the numbers of its plain form
 in `parts`.
 
-Both run E edges side by side and branch on what an edge chose, which they read on the device: an
+All run E edges side by side and branch on what an edge chose, which they read on the device: an
 edge that does not use them costs no reading. Imported where a GPU is used; a CPU runs them by
 Triton's interpreter (TRITON_INTERPRET=1), which is how they are tested there.
 
@@ -20,6 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 BLOCK_P = 64  # pixels of a tile
+MOST_SPANS = 128  # into which pixels are cut for the statistics of a batch norm
 
 
 # ------------------------------------------------------------------------ ReLU and depthwise k x k
@@ -156,6 +157,110 @@ def _pool_dx(kinds, grad, taken, dx, n, C, H, W, Ho, Wo, stride, E: tl.constexpr
     tl.store(dx + place, total.to(dx.dtype.element_ty), mask=inside)
 
 
+# ------------------------------------------------------------------------------------- batch norm
+@triton.jit
+def _norm_stats(x, used, stats, n, C, span, E: tl.constexpr, ACC: tl.constexpr,
+                BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
+    """stats (spans, 2, E C): mean and sum of squared deviations of a span of pixels, tile after
+    tile, each merged with those before it (Chan et al. 1979): no square of a large mean is
+    taken."""
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
+    channel = tl.program_id(1) * C + c
+    start = tl.program_id(0) * span
+    mean, squares = tl.zeros((BC,), ACC), tl.zeros((BC,), ACC)
+    if tl.load(used + tl.program_id(1)) > 0:
+        for first in range(start, tl.minimum(start + span, n), BP):
+            p = first + tl.arange(0, BP)
+            inside = (p < n)[:, None] & (c < C)[None, :]
+            value = tl.load(x + p.to(tl.int64)[:, None] * (E * C) + channel[None, :], mask=inside, other=0.0).to(ACC)
+            more = tl.minimum(BP, n - first)
+            here = tl.sum(value, 0) / more
+            apart = tl.where(inside, value - here[None, :], 0.0)
+            # of the pixels so far
+            change, share = here - mean, more / (first - start + more).to(ACC)
+            squares += tl.sum(apart * apart, 0) + change * change * (first - start) * share
+            mean += change * share
+    place = stats + tl.program_id(0) * 2 * E * C + channel
+    tl.store(place, mean, mask=c < C)
+    tl.store(place + E * C, squares, mask=c < C)
+
+
+@triton.jit
+def _norm_joined(stats, joined, n, C, span, spans, eps, E: tl.constexpr, ACC: tl.constexpr,
+                 SPANS: tl.constexpr, BC: tl.constexpr):  # fmt: skip
+    """joined (2, E C): the mean, and one over the deviation, of all spans together."""
+    c = tl.program_id(0) * BC + tl.arange(0, BC)
+    i = tl.arange(0, SPANS)
+    inside = (i < spans)[:, None] & (c < E * C)[None, :]
+    count = tl.where(i < spans, tl.minimum(span, n - i * span), 0).to(ACC)[:, None]
+    place = stats + i[:, None] * 2 * E * C + c[None, :]
+    means = tl.load(place, mask=inside, other=0.0)
+    mean = tl.sum(means * count, 0) / n
+    change = means - mean[None, :]
+    squares = tl.sum(tl.load(place + E * C, mask=inside, other=0.0) + tl.where(inside, change * change * count, 0.0), 0)
+    tl.store(joined + c, mean, mask=c < E * C)
+    tl.store(joined + E * C + c, 1.0 / tl.sqrt(squares / n + eps), mask=c < E * C)
+
+
+@triton.jit
+def _norm(x, used, joined, weight, bias, out, n, C, E: tl.constexpr, ACC: tl.constexpr,
+          BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
+    p, _, _, _, c, channel, inside = _tile(n, C, 1, 1, BP, BC)
+    place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
+    result = tl.zeros((BP, BC), ACC)
+    if tl.load(used + tl.program_id(1)) > 0:
+        scale = tl.load(joined + E * C + channel, mask=c < C, other=0.0)
+        scale = scale * tl.load(weight + channel, mask=c < C, other=0.0).to(ACC)
+        shift = tl.load(bias + channel, mask=c < C, other=0.0).to(ACC)
+        mean = tl.load(joined + channel, mask=c < C, other=0.0)
+        value = tl.load(x + place, mask=inside, other=0.0).to(ACC)
+        result = (value - mean[None, :]) * scale[None, :] + shift[None, :]
+    tl.store(out + place, result.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _norm_sums(x, used, joined, grad, sums, n, C, span, E: tl.constexpr, ACC: tl.constexpr,
+               BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
+    """sums (spans, 2, E C): of the gradient times the normalised input, and of the gradient."""
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
+    channel = tl.program_id(1) * C + c
+    start = tl.program_id(0) * span
+    dots, total = tl.zeros((BC,), ACC), tl.zeros((BC,), ACC)
+    if tl.load(used + tl.program_id(1)) > 0:
+        mean = tl.load(joined + channel, mask=c < C, other=0.0)
+        inverse = tl.load(joined + E * C + channel, mask=c < C, other=0.0)
+        for first in range(start, tl.minimum(start + span, n), BP):
+            p = first + tl.arange(0, BP)
+            inside = (p < n)[:, None] & (c < C)[None, :]
+            place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
+            g = tl.load(grad + place, mask=inside, other=0.0).to(ACC)
+            value = tl.load(x + place, mask=inside, other=0.0).to(ACC)
+            dots += tl.sum(g * (value - mean[None, :]) * inverse[None, :], 0)
+            total += tl.sum(g, 0)
+    place = sums + tl.program_id(0) * 2 * E * C + channel
+    tl.store(place, dots, mask=c < C)
+    tl.store(place + E * C, total, mask=c < C)
+
+
+@triton.jit
+def _norm_dx(x, used, joined, weight, grad, sums, dx, n, C, E: tl.constexpr, ACC: tl.constexpr,
+             BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
+    """sums (2, E C): those of `_norm_sums` over all spans."""
+    p, _, _, _, c, channel, inside = _tile(n, C, 1, 1, BP, BC)
+    place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
+    result = tl.zeros((BP, BC), ACC)
+    if tl.load(used + tl.program_id(1)) > 0:
+        mean = tl.load(joined + channel, mask=c < C, other=0.0)
+        inverse = tl.load(joined + E * C + channel, mask=c < C, other=0.0)
+        dots = tl.load(sums + channel, mask=c < C, other=0.0) / n
+        total = tl.load(sums + E * C + channel, mask=c < C, other=0.0) / n
+        scale = tl.load(weight + channel, mask=c < C, other=0.0).to(ACC) * inverse
+        g = tl.load(grad + place, mask=inside, other=0.0).to(ACC)
+        value = (tl.load(x + place, mask=inside, other=0.0).to(ACC) - mean[None, :]) * inverse[None, :]
+        result = (g - total[None, :] - value * dots[None, :]) * scale[None, :]
+    tl.store(dx + place, result.to(dx.dtype.element_ty), mask=inside)
+
+
 # ------------------------------------------------------------------------------------ for autograd
 def _setting(x: Tensor, edges: int, pixels: int) -> tuple[tuple[int, int, int], dict[str, Any]]:
     """Returns the grid for so many pixels, and what all kernels are compiled for."""
@@ -228,6 +333,46 @@ class _Pool(torch.autograd.Function):
         return dx, None, None
 
 
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, used: Tensor, eps: float) -> Tensor:
+        assert used.is_contiguous()
+        x, weight, bias = _last(x), weight.contiguous(), bias.contiguous()
+        E, C = weight.shape
+        n = x.numel() // (E * C)
+        grid, how = _setting(x, E, n)
+        # whole tiles, of which a program takes one after the other
+        span = triton.cdiv(grid[0], MOST_SPANS) * BLOCK_P
+        spans = triton.cdiv(n, span)
+        acc = torch.float64 if x.dtype == torch.float64 else torch.float32
+        stats, joined = x.new_empty(spans, 2, E * C, dtype=acc), x.new_empty(2, E * C, dtype=acc)
+        _norm_stats[(spans, *grid[1:])](x, used, stats, n, C, span, **how)
+        block = min(how["BC"], 16)
+        size = triton.next_power_of_2(spans)
+        _norm_joined[(triton.cdiv(E * C, block),)](
+            stats, joined, n, C, span, spans, eps, E=E, ACC=how["ACC"], SPANS=size, BC=block
+        )
+        out = torch.empty_like(x)
+        _norm[grid](x, used, joined, weight, bias, out, n, C, **how)
+        ctx.save_for_backward(x, used, joined, weight)
+        ctx.span, ctx.spans, ctx.like = span, spans, (weight.dtype, bias.dtype)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, used, joined, weight = ctx.saved_tensors
+        grad = _last(grad)
+        E, C = weight.shape
+        n = x.numel() // (E * C)
+        grid, how = _setting(x, E, n)
+        parts = joined.new_empty(ctx.spans, 2, E * C)
+        _norm_sums[(ctx.spans, *grid[1:])](x, used, joined, grad, parts, n, C, ctx.span, **how)
+        sums, dx = parts.sum(0), torch.empty_like(x)
+        _norm_dx[grid](x, used, joined, weight, grad, sums, dx, n, C, **how)
+        dots, total = (part.view(E, C).to(dtype) for part, dtype in zip(sums, ctx.like, strict=True))
+        return dx, dots, total, None, None
+
+
 def relu_depthwise(x: Tensor, weight: Tensor, sizes: Tensor, stride: int = 1) -> Tensor:
     """Returns what `parts.relu_depthwise` does."""
     out: Tensor = _Depthwise.apply(x, weight, sizes, stride)
@@ -237,4 +382,10 @@ def relu_depthwise(x: Tensor, weight: Tensor, sizes: Tensor, stride: int = 1) ->
 def pool(x: Tensor, pools: Tensor, stride: int = 1) -> Tensor:
     """Returns what `parts.pool` does."""
     out: Tensor = _Pool.apply(x, pools, stride)
+    return out
+
+
+def norm(x: Tensor, weight: Tensor, bias: Tensor, used: Tensor, eps: float) -> Tensor:
+    """Returns what `parts.norm` does."""
+    out: Tensor = _Norm.apply(x, weight, bias, used, eps)
     return out

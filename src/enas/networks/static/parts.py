@@ -133,9 +133,19 @@ def conv(x: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(x, weight.flatten(0, 1), None, 1, weight.shape[3] // 2, 1, len(weight))
 
 
-def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Normalises by the statistics of the batch; weight and bias (E, C)."""
+def norm(x: Tensor, weight: Tensor, bias: Tensor, used: Tensor | None = None) -> Tensor:
+    """Normalises by the statistics of the batch; weight and bias (E, C). `used` (E,) is 0 for an
+    edge that does not use it, whose weight and bias are zero, so the result is too; None: all
+    do."""
+    if (kernel := triton_of(x)) is not None:
+        out: Tensor = kernel.norm(x, weight, bias, _ones(len(weight), x.device) if used is None else used, EPS)
+        return out
     return F.batch_norm(x, None, None, weight.flatten(), bias.flatten(), True, 0.0, EPS)
+
+
+@cache
+def _ones(edges: int, device: torch.device) -> Tensor:
+    return torch.ones(edges, dtype=torch.int64, device=device)
 
 
 # ---------------------------------------------------------------------------- weights of each edge
@@ -166,8 +176,8 @@ class Norm:
         self.weight = layout.piece([width], slots(edges, lambda m: [(m.weight, None)]))
         self.bias = layout.piece([width], slots(edges, lambda m: [(m.bias, None)]))
 
-    def __call__(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        return norm(x, w[self.weight], w[self.bias])
+    def __call__(self, w: Sequence[Tensor], x: Tensor, used: Tensor | None = None) -> Tensor:
+        return norm(x, w[self.weight], w[self.bias], used)
 
 
 def halving_parts(even: nn.Parameter, odd: nn.Parameter | None, start: int = 0) -> list[Part]:
@@ -257,14 +267,14 @@ class Edges:
             ways.append((large, 2, None if reads_x is None else 1 - reads_x))
         parts: list[Tensor] = []
         if self.stages:
-            weight, y = w[self.stages[0][0]], torch.empty(0)
-            for i, (value, stride, of) in enumerate(ways):
-                first = relu_depthwise(value, weight, sizes if of is None else sizes * of, stride)
-                first = first if of is None else scaled(first, of)
-                y = first if i == 0 else y + first
+            firsts: list[Tensor] = []
+            for value, stride, of in ways:
+                first = relu_depthwise(value, w[self.stages[0][0]], sizes if of is None else sizes * of, stride)
+                firsts.append(first if of is None else scaled(first, of))
+            y = reduce(torch.add, firsts)
             for i, (number, product, normed) in enumerate(self.stages):
                 y = relu_depthwise(y, w[number], sizes) if i else y
-                y = normed(w, pointwise(y, w[product]))
+                y = normed(w, pointwise(y, w[product]), sizes)
             parts.append(y)
         if "conv" in self.kinds:
             assert x is not None

@@ -4,7 +4,7 @@ puts them together. A law holds every program equal to its network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,8 @@ from enas.networks.static.weights import Child, Layout
 from enas.networks.supernet import Outputs, Supernet
 from enas.spaces.architecture import Architecture
 from enas.spaces.decisions import OpChoice
+
+MOST_TOGETHER = 32  # architectures that one recording scores
 
 
 class Program:
@@ -39,7 +41,7 @@ class Program:
         self.net, self.layout = net, Layout(net)
         self.build()
         self.layout.finish()
-        self._scores = Recordings(self._scored)
+        self._scores, self._each = Recordings(self._scored), Recordings(self._scored_each)
         self._codes = lru_cache(maxsize=1024)(self._codes_of)
 
     # ------------------------------------------------------------------------------- for programs
@@ -82,6 +84,20 @@ class Program:
     def _scored(self, inputs: tuple[Tensor, Tensor]) -> Tensor | Outputs:
         x, codes = inputs
         return self.computed(x, self.layout.shared.vector.index_select(0, self.index(codes)), codes)
+
+    def each(self, archs: Sequence[Architecture], x: Tensor, score: Callable[[Any, Tensor], Tensor], y: Tensor) -> Tensor:
+        """Returns `score(output, y)`, a number (), of each architecture on one batch, (n,), without
+        gradient. On a GPU one recording scores as many as there are, equal ones too; more than
+        `MOST_TOGETHER` in groups."""
+        x, codes = x.contiguous(memory_format=torch.channels_last), torch.stack([self.codes(arch) for arch in archs])
+        with torch.no_grad():
+            groups = codes.to(x.device).split(MOST_TOGETHER)
+            scores = [self._each((x, y, group, score), (score, self.net.training)).clone() for group in groups]
+        return torch.cat(scores)
+
+    def _scored_each(self, inputs: tuple[Tensor, Tensor, Tensor, Callable[[Any, Tensor], Tensor]]) -> Tensor:
+        x, y, codes, score = inputs
+        return torch.stack([score(self._scored((x, one)), y) for one in codes])
 
     def __deepcopy__(self, memo: object) -> None:
         """A copy of a network makes its own program."""

@@ -26,6 +26,14 @@ def copied(inputs: Any) -> Any:
     return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, inputs)
 
 
+@torch.no_grad()
+def overwrite(old: Any, new: Any) -> None:
+    """Copies each tensor of a tree into that of another one."""
+    for before, after in zip(tree_flatten(old)[0], tree_flatten(new)[0], strict=True):
+        if isinstance(before, Tensor):
+            before.copy_(after)
+
+
 class Recording:
     """A function, the buffers that it reads, and what it returns. The result of a call is
     overwritten by the next one."""
@@ -43,8 +51,10 @@ class Recording:
             buffer.copy_(x, non_blocking=True)
         if self.graph is not None:
             self.graph.replay()
+        elif self.out is None:
+            self.out = copied(self.function(self.inputs))
         else:
-            self.out = self.function(self.inputs)
+            overwrite(self.out, self.function(self.inputs))
         return self.out
 
     def prepare(self, devices: Sequence[torch.device] = ()) -> None:
