@@ -680,6 +680,19 @@ def test_a_refusal_says_why(name: str, words: str) -> None:
         read_pickle(HOSTILE[name])["data"].numpy()
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_values_within_values_are_read(protocol: int) -> None:
+    """A list of one item is filled by another instruction than longer ones."""
+    value = {"a": [1], "b": [[2], [3, 4]], "c": (1, (2,), (3, 4, 5, 6)), "d": {"e": None}}
+    assert read_pickle(pickle.dumps(value, protocol)) == value
+
+
+def test_a_name_that_is_no_text_makes_no_sense() -> None:
+    for pair in (b"\x8c\x02os\x4b\x01", b"\x4b\x01\x8c\x02os"):
+        with one_line(ValueError, "its instructions make no sense"):
+            read_pickle(b"\x80\x04" + pair + b"\x93.")
+
+
 def test_the_hostile_pickles_are_hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python's own reader runs them: else the test above would prove nothing."""
     monkeypatch.chdir(tmp_path)

@@ -3,22 +3,24 @@ are read, and damage is named."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
 import shutil
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from enas.procedures.statistics import Interval, rank
-from enas.reading import sealed
+from enas.reading import check_folder, check_kind, sealed
 from enas.runs.compared import Changed, Compared, Disabled, Ledger, StudyResult, Verdict
-from enas.runs.files import Damaged, mended, read_json, read_lines, stamped, stamped_lines, write_atomically
-from enas.runs.records import Learned, ticks
+from enas.runs.files import Damaged, flat, mended, read_json, read_lines, stamped, stamped_lines, write_atomically
+from enas.runs.records import Config, Learned, Sampled, ticks
 from enas.runs.results import Best, Policy, PolicyAgainstUniform, Ranked, Result, Retrained, Training
 from enas.runs.values import File
 
@@ -198,3 +200,42 @@ def test_only_a_last_line_that_is_cut_short_is_mended(tmp_path: Path) -> None:
     log.write_text('{"a":1}\n[]\n')
     with pytest.raises(Damaged, match="line 2: "):
         read_lines(log)
+
+
+def test_nested_settings_have_dotted_names() -> None:
+    assert flat({"a": 1, "b": {"c": 2, "d": {"e": 3}}}, "x.") == {"x.a": 1, "x.b.c": 2, "x.b.d.e": 3}
+
+
+def test_a_line_of_a_log_has_its_values() -> None:
+    assert Sampled.from_json({"id": "a1", "phase": "shared", "loss": 0.5}) == Sampled("a1", "shared")
+
+
+@pytest.mark.parametrize("name", ["settings", "names"])
+def test_parts_of_a_config_are_mappings(name: str) -> None:
+    whole = read_json(BEFORE / "config.json")
+    Config.from_json(whole)
+    with pytest.raises(ValueError, match=f"'{name}' is of type .*; got 3"):
+        Config.from_json({**whole, name: 3})
+
+
+def test_a_file_of_a_run_is_no_folder(tmp_path: Path) -> None:
+    check_kind(tmp_path / "missing")
+    check_folder(tmp_path)
+    with pytest.raises(ValueError, match="is a folder: put the file itself there"):
+        check_kind(tmp_path)
+
+
+def test_what_another_process_removes_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stays").touch()
+    (tmp_path / "goes").touch()
+    listed = os.scandir
+
+    @contextlib.contextmanager
+    def late(folder: str) -> Iterator[list[os.DirEntry[str]]]:
+        with listed(folder) as entries:
+            found = list(entries)
+        (tmp_path / "goes").unlink()
+        yield found
+
+    monkeypatch.setattr(os, "scandir", late)
+    check_folder(tmp_path)
