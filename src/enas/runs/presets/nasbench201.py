@@ -50,16 +50,15 @@ def nasbench201_paper() -> NasBench201Config:
 
 
 def nasbench201_modern() -> NasBench201Config:
-    """What ranked best against the truth within ten core-minutes (docs/log, 2026-11-28): short
-    trainings at the published depth and a quarter of its filters teach a regression, which weighs
-    scores without training, the number of parameters and shared weights."""
+    """Ten core-minutes: short trainings teach a regression, which weighs scores without training,
+    the number of parameters and shared weights. They are of one cell per stage at the published
+    width, because deep and narrow ones rank backwards after so few steps (docs/log, 2026-11-29)."""
     quick = nasbench201_quick()
-    network = NasBench201NetworkSettings(filters=4, cells=5, stem_stride=2)
     return dataclasses.replace(
         quick,
         search=dataclasses.replace(quick.search, epochs=4, warmup_epochs=4),
-        derive=DeriveSettings(samples=40, draw="both", uniform=0, trainings=48, rounds=6, finalists=4, finalist_steps=75),
-        retrain=dataclasses.replace(quick.retrain, network=network, task=quick.task),
+        derive=DeriveSettings(samples=40, draw="both", uniform=0, trainings=30, rounds=5, finalists=4, finalist_steps=100),
+        retrain=dataclasses.replace(quick.retrain, task=quick.task),
     )
 
 
