@@ -253,7 +253,7 @@ def ranking(run: Path) -> None:
         columns[f"validation {metric.name}"] = f"validation_{metric.name}"
     table = Table(title=f"ranked by {by} (a ranking, not results)", title_justify="left")
     for column in ("rank", "architecture", *columns, "parameters"):
-        table.add_column(column, justify="left" if column == "architecture" else "right")
+        table.add_column(column, justify="left" if column == "architecture" else "right", overflow="fold")
     for entry in best["ranked"][:10]:
         said = entry["shared_weights"]
         scores = [f"{said[key]:.3f}" if key in said else "-" for key in columns.values()]

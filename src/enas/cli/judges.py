@@ -45,9 +45,9 @@ def judges(args: list[str]) -> int:
         )
     title = f"{found.cells} architectures of {found.table}: mean {found.mean:.2f}, best {found.best:.2f}"
     table = Table(title=title, title_justify="left")
-    table.add_column("judge", no_wrap=True)
-    for column in ("tau", "better half", "pick", "five best", "regret", "s before", "s each"):
-        table.add_column(column, justify="right")
+    table.add_column("judge", overflow="fold")  # where lines are short; figures stay whole
+    for column in ("tau", "better\nhalf", "pick", "five\nbest", "regret", "s\nbefore", "s\neach"):
+        table.add_column(column, justify="right", no_wrap=True)
     for one in found.judged:
         r = one.ranking
         figures = (r.kendall.value, r.kendall_better_half.value, r.pick, r.top_five, one.regret, one.before)

@@ -72,7 +72,7 @@ def table(swept: Sequence[Swept]) -> None:
     summary, names = summed_up(swept), list(swept[0].figures)
     table = Table(title=f"{len(swept)} seed{'s' * (len(swept) != 1)}", title_justify="left")
     for column in ("seed", *names):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for one in swept:
         table.add_row(str(one.seed), *(f"{one.figures[name]:.4g}" for name in names))
     table.add_section()
