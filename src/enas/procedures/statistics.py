@@ -67,8 +67,7 @@ def kendalls(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
         x, y = _above(a, rows), _above(b, rows)
         for total, matrix in ((both, x * y), (left, abs(x)), (right, abs(y))):
             total += (times[:, rows] * (times @ matrix.T)).sum(1)
-    result: np.ndarray = both / np.maximum(np.sqrt(left) * np.sqrt(right), 1)
-    return result
+    return _share(both, left, right)
 
 
 def spearmans(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -78,8 +77,15 @@ def spearmans(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
 
     x, y = (np.hstack([times @ _above(side, rows).T for rows in _blocks(len(a))]) for side in (a, b))
     both, left, right = ((times * product).sum(1) for product in (x * y, x * x, y * y))
-    result: np.ndarray = both / np.maximum(np.sqrt(left) * np.sqrt(right), 1)
-    return result
+    return _share(both, left, right)
+
+
+def _share(both: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Returns what two sides have in common, -1 to 1, which rounding must not leave; 0 of none."""
+    import numpy as np
+
+    share: np.ndarray = np.clip(both / np.maximum(np.sqrt(left) * np.sqrt(right), 1), -1, 1)
+    return share
 
 
 def kendall(a: np.ndarray, b: np.ndarray) -> float:
