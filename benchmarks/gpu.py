@@ -206,7 +206,7 @@ class Bench:
         update(self.optimizer, self.net.parameters_of(arch), 0.01, 0.25 if self.text else 0.0)
 
     def scores(self, archs: list[Architecture]) -> list[float]:
-        """The rewards of many, which come back at once."""
+        """Returns the rewards of many, which come back at once."""
         self.net.eval()
         assert self.recorder is not None
         with self.autocast():
@@ -311,7 +311,8 @@ def card(s: Settings) -> Row:
 
 
 def step(s: Settings, space: str, precision: str, recorded_steps: bool) -> Row:
-    """Training, scoring and controller steps of a space; hours of the paper's whole search."""
+    """Times training, scoring and controller steps of a space; hours of the paper's whole
+    search."""
     job = s.jobs[space]
     bench = Bench(space, job, s.device, recorded_steps)
     bench.precision(precision)
@@ -336,9 +337,9 @@ def work(s: Settings, space: str) -> Row:
 
 
 def agreement(s: Settings, space: str) -> Row:
-    """Recorded and plain steps side by side in double precision, on architectures that were not
-    seen when recording: the largest difference of a weight, as a share of the largest weight, and
-    of a reward, alone and among others; and how much memory 2,000 replays add."""
+    """Compares recorded and plain steps side by side in double precision, on architectures that
+    were not seen when recording: the largest difference of a weight, as a share of the largest
+    weight, and of a reward, alone and among others; and how much memory 2,000 replays add."""
     job = TOYS[space]
     small = replace(job, network=replace(job.network, dropout=0.0), architectures=8)
     a, b = (Bench(space, small, s.device, way, torch.float64) for way in (False, True))
@@ -358,9 +359,9 @@ def agreement(s: Settings, space: str) -> Row:
 
 
 def children_at_once(s: Settings) -> Row:
-    """The gradient of M children of a micro step: as M recordings, one after the other and on a
-    stream each; and in one recording, one after the other and as branches. (As a batch dimension of
-    one program they are not built.)"""
+    """Times the gradient of M children of a micro step: as M recordings, one after the other and on
+    a stream each; and in one recording, one after the other and as branches. (As a batch dimension
+    of one program they are not built.)"""
     bench = Bench("micro", s.jobs["micro"], s.device, True)
     bench.precision("tf32")
     assert bench.recorder is not None
@@ -381,7 +382,7 @@ def children_at_once(s: Settings) -> Row:
         return [gradient(codes, inputs[1]) for codes in inputs[0]]
 
     def apart(work: Callable[[int], Any], count: int) -> list[Any]:
-        """Each on a stream of its own, which begins with what was done before."""
+        """Runs each on a stream of its own, which begins with what was done before."""
         here, results = torch.cuda.current_stream(), []
         for i, stream in enumerate(streams[:count]):
             stream.wait_stream(here)
@@ -422,8 +423,8 @@ def children_at_once(s: Settings) -> Row:
 
 
 def kernels_alone(s: Settings) -> Row:
-    """Forward and backward of each Triton kernel and of torch's form, recorded, at the size of the
-    first micro cells; of two edges one uses it."""
+    """Times forward and backward of each Triton kernel and of torch's form, recorded, at the size
+    of the first micro cells; of two edges one uses it."""
     size, C, B = (6, 3, 2) if s.tiny else (32, 20, 128)
     x = torch.randn(B, 2 * C, size, size, device=s.device).contiguous(memory_format=torch.channels_last)
     five, ones = torch.randn(2, C, 1, 5, 5, device=s.device), torch.ones(2, C, device=s.device)
@@ -450,7 +451,7 @@ def kernels_alone(s: Settings) -> Row:
 
 
 def augmentation(s: Settings) -> Row:
-    """Crops and flips of a batch, issued kernel by kernel and recorded."""
+    """Times crops and flips of a batch, issued kernel by kernel and recorded."""
     x = torch.randn(4 if s.tiny else 128, 3, 32, 32, device=s.device).contiguous(memory_format=torch.channels_last)
     draws = drawn(x, torch.Generator(s.device).manual_seed(0), 4, True, 16)
     recording = Recording(lambda inputs: augmented(*inputs, 4, True, 16), (x, draws))
@@ -484,10 +485,10 @@ def recurrent_ways(s: Settings, precision: str = "tf32") -> Row:
 
 
 class FromScratch:
-    """A released micro cell that is trained from scratch, in channels_last, with its batch."""
+    """This is a released micro cell that trains from scratch, in channels_last, with its batch."""
 
     def __init__(self, s: Settings, own: MicroSettings, size: int, dtype: torch.dtype = torch.float32, half: bool = True):
-        """half: products in bf16."""
+        """Takes `half`: whether products are in bf16."""
         torch.manual_seed(0)
         own, settings = replace(own, computation="static"), OptimizerSettings()
         child = MicroNetwork(conv_micro(), own, 3, 32, 10, only=named("enas_micro"), statistics="running")
@@ -518,7 +519,7 @@ TOY_CHILD = MicroSettings(filters=2, cells=1, dropout=0.0)
 
 
 def retrain(s: Settings) -> Row:
-    """A training from scratch in bf16 and channels_last: a step as plain torch, compiled with
+    """Times a training from scratch in bf16 and channels_last: a step as plain torch, compiled with
     max-autotune, and recorded; and the epoch of 352 batches that the best makes."""
     own, size = (TOY_CHILD, 4) if s.tiny else (MicroSettings(filters=36, cells=5), 128)
     found: Row = {"plain_ms": 1e3 * s.median(FromScratch(s, own, size).plain)}
@@ -535,8 +536,9 @@ def retrain(s: Settings) -> Row:
 
 
 def agreement_from_scratch(s: Settings) -> Row:
-    """Recorded and plain steps of a training from scratch side by side in double precision: the
-    largest difference of a weight or of a running statistic, as a share of the largest."""
+    """Compares recorded and plain steps of a training from scratch side by side in double
+    precision: the largest difference of a weight or of a running statistic, as a share of the
+    largest."""
     a, b = (FromScratch(s, TOY_CHILD, 8, torch.float64, half=False) for _ in range(2))
     for _ in range(8):
         a.plain()
@@ -547,7 +549,7 @@ def agreement_from_scratch(s: Settings) -> Row:
 
 
 def short_search(s: Settings, precision: str) -> Row:
-    """The released micro supernet on ten classes that can be told apart, trained by random
+    """Trains the released micro supernet on ten classes that can be told apart, by random
     children: the mean accuracy of 40 others afterwards. bf16 should be within the deviation of
     fp32."""
     job = replace(TOYS["micro"], architectures=4)
@@ -566,9 +568,9 @@ def short_search(s: Settings, precision: str) -> Row:
 
 
 def released(s: Settings) -> Row:
-    """The released micro search, end to end on synthetic data of CIFAR-10's shape: 8 cells, 150
-    passes of 352 steps, 30 controller steps of ten architectures after each. Stops when the time is
-    up, and says how far it came."""
+    """Runs the released micro search, end to end on synthetic data of CIFAR-10's shape: 8 cells,
+    150 passes of 352 steps, 30 controller steps of ten architectures after each. Stops when the
+    time is up, and says how far it came."""
     own = MicroSettings(filters=20, cells=2, aux_weight=0.4)
     epochs, steps, control = (1, 2, 1) if s.tiny else (150, 352, 30)
     job = TOYS["micro"] if s.tiny else Job(own, 128, epochs, steps, control, 0, 0)
@@ -587,7 +589,8 @@ def released(s: Settings) -> Row:
 
 
 def ranked(s: Settings) -> Row:
-    """What shared weights are worth at full size, as far as the time goes (supernet.py)."""
+    """Measures what shared weights are worth at full size, as far as the time goes
+    (supernet.py)."""
     return supernet.ranked(s.device, s.tiny, s.left, s.out.with_suffix(".supernet.pt"))
 
 

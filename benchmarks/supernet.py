@@ -1,5 +1,5 @@
-"""What shared weights are worth at full size: the supernet of NAS-Bench-201 as published (16
-filters, 5 cells a stage, 32x32), against the benchmark's own table. A row of `benchmarks.gpu`.
+"""This says what shared weights are worth at full size: the supernet of NAS-Bench-201 as published
+(16 filters, 5 cells a stage, 32x32), against the benchmark's own table. A row of `benchmarks.gpu`.
 
 Random children train it for 100 passes over 25,000 images of CIFAR-10, by the recipe `paper`. That
 may take several leases of a GPU: the state of the search is in a file, and a later call goes on
@@ -57,7 +57,7 @@ TRAINED = OptimizerSettings(schedule="cosine", learning_rate=0.025, weight_decay
 
 def ranked(device: str, tiny: bool, left: Callable[[], float], file: Path) -> dict[str, Any]:
     """Returns the row; "skipped" says that there is no data, "unfinished" that passes are left.
-    left: seconds that this call may still take. file: of the state."""
+    Takes `left`, the seconds that this call may still take, and the `file` of the state."""
     folder = None if tiny else _folder()
     if not tiny and folder is None:
         return {"skipped": "no CIFAR-10 with NAS-Bench-201's table: set ENAS_DATA"}

@@ -75,7 +75,7 @@ class SearchFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneSearchFlags(SearchFlags):
+class OneSearchFlags(SearchFlags):  # what a sweep has not: its seeds have the same epochs
     budget: Maybe[str] = None
     """Search, and derive too, in about this processor time, such as 20m:
     at most a quarter of it trains shared weights, in fewer epochs where it must;

@@ -1,5 +1,5 @@
-"""Training steps on a GPU, recorded once and replayed: of shared weights for every child, and of a
-child from scratch.
+"""Training steps are recorded once on a GPU and replayed: those of shared weights for every child,
+and those of a child from scratch.
 
 A recorded step is two pieces of work: the gradient of one child, added up over the children of a
 step, and the update. Between them the losses are looked at, as always. Both run over vectors of all
@@ -28,7 +28,7 @@ from enas.tasks.task import Task
 
 
 class Recorded:
-    """Recorded steps of a model: what its gradients and its update have in common."""
+    """This is what recorded steps have in common, of whatever model: gradients and update."""
 
     model: nn.Module
     shared: Shared | None = None  # the weights, and vectors of their kind
@@ -118,7 +118,7 @@ class Recorded:
 
 
 class Recorder(Recorded):
-    """The recorded steps of one search. `of` says whether there are any."""
+    """A recorder holds the recorded steps of one search. `of` says whether there are any."""
 
     def __init__(self, net: ImageNetwork[Any], task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings):
         super().__init__(task, optimizer, settings)
@@ -164,8 +164,8 @@ class Recorder(Recorded):
 
 
 class ChildRecorder(Recorded):
-    """The recorded steps of one training from scratch, of a child as it is written. `of` says
-    whether there are any."""
+    """A recorder of a child holds the recorded steps of its training from scratch, as the child is
+    written. `of` says whether there are any."""
 
     def __init__(self, child: ImageNetwork[Any], task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings):
         super().__init__(task, optimizer, settings)

@@ -1,4 +1,4 @@
-"""Rank correlations with bootstrap intervals, and intervals of means and of their differences.
+"""These are rank correlations with bootstrap intervals, and intervals of means and differences.
 
 A ranker is a score of the same architectures as the truth; larger is better in both. No torch in
 here.
@@ -19,8 +19,8 @@ RESAMPLES = 400
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A rank correlation with its 95 % bootstrap interval (percentiles over resampled
-    architectures)."""
+    """A coefficient is a rank correlation with its 95 % bootstrap interval (percentiles over
+    resampled architectures)."""
 
     value: float
     low: float
@@ -32,7 +32,7 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well a ranker does against the truth, of n architectures."""
+    """A ranking says how well a ranker does against the truth, of n architectures."""
 
     ranker: str
     n: int
@@ -53,7 +53,7 @@ def _above(values: np.ndarray, rows: slice) -> np.ndarray:
 
 
 def _blocks(n: int) -> list[slice]:
-    """Some rows of an n by n matrix at a time, because n is that of a whole table at times."""
+    """Returns the rows of an n by n matrix, some at a time: n is that of a whole table at times."""
     return [slice(i, i + 512) for i in range(0, n, 512)]
 
 
@@ -139,7 +139,7 @@ def rank(ranker: str, scores: Sequence[float], truth: Sequence[float], seed: int
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval, +- `half_width`."""
+    """An interval is a mean with its 95 % interval, +- `half_width`."""
 
     mean: float
     half_width: float

@@ -1,4 +1,4 @@
-"""A run as its report sees it: what its folder holds, whatever stage it is at."""
+"""This is a run as its report sees it: what its folder holds, whatever stage it is at."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNKNOWN = METRICS["accuracy"]  # where a record names no metric
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds; None for what is not there yet."""
+    """A run is what its folder holds; None stands for what is not there yet."""
 
     path: Path
     config: Config
@@ -49,13 +49,14 @@ class Run:
 
     @property
     def title(self) -> str:
-        """`mine` of runs/mine, `digits-micro-quick/seed0` of a folder without a name."""
+        """Returns `mine` for runs/mine, and `digits-micro-quick/seed0` for a folder without a
+        name."""
         *_, parent, name = ("", "", *self.path.resolve().parts)
         return f"{parent}/{name}" if re.fullmatch(r"seed\d+", name) else name
 
 
 def read_run(path: Path) -> Run:
-    """ValueError where `path` is no search, or a file is damaged."""
+    """Reads a run folder; ValueError where `path` is no search, or a file is damaged."""
     config = Config.read(path)
     if config.command != "search":
         raise ValueError(f"a report is of a search; '{path}' is a {config.command}")

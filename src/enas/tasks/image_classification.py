@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """A training batch before its augmentation, with what that needs of chance."""
+    """A raw batch is one before its augmentation, with what that needs of chance."""
 
     x: Tensor
     y: Tensor

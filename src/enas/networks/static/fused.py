@@ -79,7 +79,8 @@ def _depthwise_dx(x, weight, sizes, grad, dx, n, C, H, W, Ho, Wo, stride, E: tl.
 @triton.jit
 def _depthwise_dw(x, sizes, grad, parts, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, K: tl.constexpr,
                   ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """parts (tiles, E C, K K): sums over the pixels of a tile, zero before."""
+    """Writes the sums over the pixels of a tile to parts (tiles, E C, K K), which is zero
+    before."""
     p, b, i, j, c, channel, inside = _tile(n, C, Ho, Wo, BP, BC)
     r = (tl.load(sizes + tl.program_id(1)) + 1) // 2 - 1
     for u in range(-r, r + 1):
@@ -102,7 +103,7 @@ def _depthwise_dw(x, sizes, grad, parts, n, C, H, W, Ho, Wo, stride, E: tl.const
 @triton.jit
 def _pool(x, kinds, out, taken, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC: tl.constexpr,
           BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """taken: which of the nine taps was the largest, for max pooling."""
+    """Writes to `taken` which of the nine taps was the largest, for max pooling."""
     p, b, i, j, _, channel, inside = _tile(n, C, Ho, Wo, BP, BC)
     place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
     kind = tl.load(kinds + tl.program_id(1))
@@ -161,9 +162,8 @@ def _pool_dx(kinds, grad, taken, dx, n, C, H, W, Ho, Wo, stride, E: tl.constexpr
 @triton.jit
 def _norm_stats(x, used, stats, n, C, span, E: tl.constexpr, ACC: tl.constexpr,
                 BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """stats (spans, 2, E C): mean and sum of squared deviations of a span of pixels, tile after
-    tile, each merged with those before it (Chan et al. 1979): no square of a large mean is
-    taken."""
+    """Writes mean and sum of squared deviations of a span of pixels to stats (spans, 2, E C). Each
+    tile is merged with those before it (Chan et al. 1979): no square of a large mean is taken."""
     c = tl.program_id(2) * BC + tl.arange(0, BC)
     channel = tl.program_id(1) * C + c
     start = tl.program_id(0) * span
@@ -188,7 +188,7 @@ def _norm_stats(x, used, stats, n, C, span, E: tl.constexpr, ACC: tl.constexpr,
 @triton.jit
 def _norm_joined(stats, joined, n, C, span, spans, eps, E: tl.constexpr, ACC: tl.constexpr,
                  SPANS: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """joined (2, E C): the mean, and one over the deviation, of all spans together."""
+    """Writes the mean of all spans together, and one over their deviation, to joined (2, E C)."""
     c = tl.program_id(0) * BC + tl.arange(0, BC)
     i = tl.arange(0, SPANS)
     inside = (i < spans)[:, None] & (c < E * C)[None, :]
@@ -221,7 +221,8 @@ def _norm(x, used, joined, weight, bias, out, n, C, E: tl.constexpr, ACC: tl.con
 @triton.jit
 def _norm_sums(x, used, joined, grad, sums, n, C, span, E: tl.constexpr, ACC: tl.constexpr,
                BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """sums (spans, 2, E C): of the gradient times the normalised input, and of the gradient."""
+    """Writes sums of the gradient times the normalised input, and of the gradient, to sums (spans,
+    2, E C)."""
     c = tl.program_id(2) * BC + tl.arange(0, BC)
     channel = tl.program_id(1) * C + c
     start = tl.program_id(0) * span
@@ -245,7 +246,7 @@ def _norm_sums(x, used, joined, grad, sums, n, C, span, E: tl.constexpr, ACC: tl
 @triton.jit
 def _norm_dx(x, used, joined, weight, grad, sums, dx, n, C, E: tl.constexpr, ACC: tl.constexpr,
              BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """sums (2, E C): those of `_norm_sums` over all spans."""
+    """Writes the gradient of the input; sums (2, E C) are those of `_norm_sums` over all spans."""
     p, _, _, _, c, channel, inside = _tile(n, C, 1, 1, BP, BC)
     place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
     result = tl.zeros((BP, BC), ACC)

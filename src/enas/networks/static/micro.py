@@ -146,7 +146,7 @@ def filled(count: int, inputs: Sequence[Tensor]) -> Values:
 
 
 class Calibration:
-    """The 1x1 that brings an input of a cell to its channels."""
+    """A calibration is the 1x1 that brings an input of a cell to its channels."""
 
     def __init__(self, layout: Layout, net: Any, index: int, slot: str, nodes: Sequence[str]):
         source = net._sources(index)[slot]

@@ -49,7 +49,7 @@ class NasBenchMacroProgram(Program):
 
 class Layer:
     def __init__(self, layout: Layout, modules: Mapping[str, nn.Module]):
-        """modules: what a child may use, by address."""
+        """Takes `modules`: what a child may use, by address."""
         residuals: dict[str, Any] = {a: m for a, m in modules.items() if isinstance(m, InvertedResidual)}
         others = {a: m for a, m in modules.items() if a not in residuals}
         self.identity, self.stride = bool(others), 1
@@ -84,7 +84,8 @@ class Layer:
         self.product_norm = Norm(layout, width, under(edges, "project.1"))
 
     def __call__(self, w: Sequence[Tensor], choice: Tensor, x: Tensor) -> Tensor:
-        """choice (1,): 1 for an inverted residual, 0 for what stands beside it."""
+        """Computes what `choice` (1,) says: 1 for an inverted residual, 0 for what stands beside
+        it."""
         other = x
         if self.shortcut is not None:
             number, normed = self.shortcut

@@ -77,14 +77,14 @@ def joined(x: Tensor) -> Tensor:
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
-    """weight (E, C, 1, k, k)."""
+    """Convolves each channel by itself; weight (E, C, 1, k, k)."""
     E, C, _, k, _ = weight.shape
     return F.conv2d(x, weight.flatten(0, 1), None, stride, k // 2, 1, E * C)
 
 
 def relu_depthwise(x: Tensor, weight: Tensor, sizes: Tensor, stride: int = 1) -> Tensor:
-    """A ReLU, then k x k per channel: weight (E, C, 1, k, k). `sizes` (E,) says which square of the
-    kernel an edge uses: 3 or 5; 0: none, and then the result is zero, as the weights are."""
+    """Makes a ReLU, then k x k per channel; weight (E, C, 1, k, k). `sizes` (E,) says which square
+    of the kernel an edge uses: 3 or 5; 0: none, and then the result is zero, as the weights are."""
     if (kernel := triton_of(x)) is not None:
         out: Tensor = kernel.relu_depthwise(x, weight, sizes, stride)
         return out
@@ -129,7 +129,7 @@ def pointwise(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def conv(x: Tensor, weight: Tensor) -> Tensor:
-    """weight (E, C_out, C_in, k, k)."""
+    """Convolves one value for all edges; weight (E, C_out, C_in, k, k)."""
     return F.conv2d(x, weight.flatten(0, 1), None, 1, weight.shape[3] // 2, 1, len(weight))
 
 
@@ -222,7 +222,7 @@ class Edges:
     """
 
     def __init__(self, layout: Layout, width: int, options: Sequence[Mapping[str, tuple[str, nn.Module]]]):
-        """options: for each edge the ops it may choose, by address: name and module."""
+        """Takes `options`: for each edge the ops it may choose, by address: name and module."""
 
         def of(kind: str) -> Options:
             return [{a: m for a, (op, m) in edge.items() if KIND[op] == kind} for edge in options]

@@ -39,7 +39,8 @@ class Recording:
     overwritten by the next one."""
 
     def __init__(self, function: Callable[[Any], Any], inputs: Any, changed: Sequence[Tensor] = ()):
-        """inputs: an example, a tree of tensors. changed: what else the function writes to."""
+        """Takes an example of the inputs, a tree of tensors, and what else the function writes
+        to."""
         self.function, self.inputs, self.changed = function, copied(inputs), changed
         self._buffers = [x for x in tree_flatten(self.inputs)[0] if isinstance(x, Tensor)]
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -88,7 +89,7 @@ class Recordings:
     precision."""
 
     def __init__(self, function: Callable[[Any], Any], changed: Sequence[Tensor] = ()):
-        """changed: what the function writes to besides its result."""
+        """Takes `changed`: what the function writes to besides its result."""
         self.function, self.changed = function, changed
         self._seen: Counter[Hashable] = Counter()
         self._refused: set[Hashable] = set()

@@ -163,7 +163,8 @@ def _centred(small: Sequence[int], large: Sequence[int]) -> tuple[slice, ...]:
 
 
 class Child(torch.autograd.Function):
-    """The vector of a child, with gradients to the parameters that it uses and to no other."""
+    """Gathers the vector of a child, with gradients to the parameters that it uses and to no
+    other."""
 
     @staticmethod
     def forward(ctx: Context, shared: Shared, index: Tensor, *used: nn.Parameter) -> Tensor:

@@ -18,7 +18,8 @@ MacroConfig = Config[ConvMacroSettings, MacroSettings, DataSettings, ImageClassi
 
 # ---------------------------------------------------------------------------------- cifar10-macro
 def cifar10_macro_paper() -> MacroConfig:
-    """Paper 2.3, 3.2, appendix B; where the text is silent, the released code's value."""
+    """This recipe is the paper's (2.3, 3.2, appendix B); where the text is silent, it has the
+    released code's value."""
     optimizer = OptimizerSettings()
     task = ImageClassificationSettings(batch_size=128, reward_batch=128)
     return Config(
@@ -40,9 +41,9 @@ def cifar10_macro_paper() -> MacroConfig:
 
 
 def cifar10_macro_released() -> MacroConfig:
-    """Scripts cifar10_macro_search.sh and cifar10_macro_final.sh of the released code, and the
-    values in its sources. The released final network has 24 layers; here it has the 12 of the
-    search."""
+    """This recipe is that of the released code: its scripts cifar10_macro_search.sh and
+    cifar10_macro_final.sh, and the values in its sources. The released final network has 24 layers;
+    here it has the 12 of the search."""
     task = ImageClassificationSettings(batch_size=128, reward_batch=128)
     return Config(
         space=ConvMacroSettings(form="released"),
@@ -79,8 +80,8 @@ def cifar10_macro_released() -> MacroConfig:
 
 
 def cifar10_macro_modern() -> MacroConfig:
-    """As `modern` of cifar10-micro: none of its departures is measured at this size yet
-    (docs/decisions.md)."""
+    """This recipe departs as `modern` of cifar10-micro does; nothing of it is measured at this size
+    yet (docs/decisions.md)."""
     like = cifar10_micro_modern()
     return Config(
         space=ConvMacroSettings(),
@@ -101,7 +102,7 @@ def cifar10_macro_modern() -> MacroConfig:
 
 
 def cifar10_macro_quick() -> MacroConfig:
-    """12 layers at small width, searched as `quick` of cifar10-micro."""
+    """This recipe has 12 layers at small width, and the search of `quick` of cifar10-micro."""
     like = cifar10_micro_quick()
     network = MacroSettings(filters=12, double_filters=True, stem_stride=2, dropout=0.0)
     return Config(
@@ -124,7 +125,7 @@ def cifar10_macro_quick() -> MacroConfig:
 
 # ----------------------------------------------------------------------------------- digits-macro
 def digits_macro_quick() -> MacroConfig:
-    """Six layers on the digits of `digits-micro`."""
+    """This recipe has six layers, and the digits of `digits-micro`."""
     like = digits_micro_quick()
     network = MacroSettings(filters=8, dropout=0.0)
     return Config(

@@ -20,7 +20,8 @@ HALVES = DataSettings(train=25_000, validation=25_000)
 
 
 def nasbench201_paper() -> NasBench201Config:
-    """As published with the benchmark: its training of a cell, and its ENAS search."""
+    """This recipe is as published with the benchmark: its training of a cell, and its ENAS
+    search."""
     network = NasBench201NetworkSettings()
     return Config(
         space=NasBench201Settings(),
@@ -50,9 +51,10 @@ def nasbench201_paper() -> NasBench201Config:
 
 
 def nasbench201_modern() -> NasBench201Config:
-    """What ranked best against the truth within ten core-minutes (docs/log, 2026-11-29): random
-    children all through, a shortlist by the number of parameters, and short trainings from scratch
-    by successive halving. Short trainings that teach a regression found worse cells."""
+    """This recipe ranked best against the truth within ten core-minutes (docs/log, 2026-11-29). Its
+    children are random all through; the number of parameters makes a shortlist, and short trainings
+    from scratch decide by successive halving. Trainings that teach a regression found worse
+    cells."""
     quick = nasbench201_quick()
     return dataclasses.replace(
         quick,
@@ -65,7 +67,8 @@ def nasbench201_modern() -> NasBench201Config:
 
 
 def nasbench201_quick() -> NasBench201Config:
-    """One cell per stage at 8 channels on images of half the size: ten minutes on two cores."""
+    """This recipe takes ten minutes on two cores: one cell per stage, 8 channels, images of half
+    the size."""
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=100, grad_clip=5.0
     )

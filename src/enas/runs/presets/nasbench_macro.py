@@ -19,7 +19,7 @@ NasBenchMacroConfig = Config[
 
 
 def nasbench_macro_paper() -> NasBenchMacroConfig:
-    """Training from scratch as in the benchmark's released code, on all 50,000 images.
+    """This recipe trains from scratch as the benchmark's released code does, on all 50,000 images.
 
     Two things differ: its momentum is not Nesterov's, and it keeps the best test accuracy of the 50
     epochs, where we read the test set once, at the end. Its authors have not released their search,
@@ -48,8 +48,8 @@ def nasbench_macro_paper() -> NasBenchMacroConfig:
 
 
 def nasbench_macro_quick() -> NasBenchMacroConfig:
-    """A quarter of the width on images of half the size, searched as `quick` of nasbench201:
-    minutes on two cores."""
+    """This recipe takes minutes on two cores: a quarter of the width, images of half the size, and
+    the search of `quick` of nasbench201."""
     like = nasbench201_quick()
     network = NasBenchMacroNetworkSettings(filters=8, head=320, stem_stride=2)
     return Config(

@@ -17,7 +17,8 @@ TextConfig = Config[RnnCellSettings, RecurrentSettings, TextSettings, LanguageMo
 
 # ---------------------------------------------------------------------------------------- ptb-rnn
 def ptb_rnn_paper() -> TextConfig:
-    """Paper 2.1, 3.1, appendix A; where the text is silent, a released code's value."""
+    """This recipe is the paper's (2.1, 3.1, appendix A); where the text is silent, it has a
+    released code's value."""
     optimizer = OptimizerSettings(
         learning_rate=20.0, min_learning_rate=0.0, schedule="decay", momentum=0.0, weight_decay=1e-7, grad_clip=0.25
     )
@@ -44,8 +45,8 @@ def ptb_rnn_paper() -> TextConfig:
 
 
 def ptb_rnn_released() -> TextConfig:
-    """The corrected release (google-research/enas_lm), not the first one, which its authors
-    withdrew."""
+    """This recipe is that of the corrected release (google-research/enas_lm), not of the first one,
+    which its authors withdrew."""
     optimizer = OptimizerSettings(
         learning_rate=20.0, min_learning_rate=0.0, schedule="constant", momentum=0.0, weight_decay=8e-7, grad_clip=0.1
     )
@@ -104,7 +105,8 @@ def ptb_rnn_released() -> TextConfig:
 
 
 def ptb_rnn_modern() -> TextConfig:
-    """Departures from `paper` that are thought to matter; none is measured at this size yet."""
+    """This recipe departs from `paper` where that is thought to matter; nothing of it is measured
+    at this size yet."""
     like = ptb_rnn_paper()
     return dataclasses.replace(
         like,
@@ -127,8 +129,8 @@ def ptb_rnn_modern() -> TextConfig:
 
 
 def ptb_rnn_quick() -> TextConfig:
-    """Eight nodes, 128 units: a search on two cores within half an hour. One network in the search
-    and from scratch, without batch norm (docs/log, 2026-11-27: what shared weights rank by)."""
+    """This recipe searches within half an hour on two cores: eight nodes, 128 units. The network is
+    the same in the search and from scratch, without batch norm (docs/log, 2026-11-27)."""
     optimizer = OptimizerSettings(
         learning_rate=20.0,
         min_learning_rate=0.0,
@@ -163,12 +165,13 @@ def ptb_rnn_quick() -> TextConfig:
 
 # --------------------------------------------------------------------------------------- text-rnn
 def text_rnn_quick() -> TextConfig:
-    """The help texts that come with Python, 58,000 words: small enough that search, trainings and
-    verdict take minutes.
+    """This recipe learns from the help texts that come with Python, 58,000 words: so few that
+    search, trainings and verdict take minutes.
 
-    One network in the search and from scratch, without batch norm: with it shared weights rank at
-    chance, and all cells are alike (docs/log, 2026-11-27). Short trainings from scratch teach what
-    is good, and have the last word: cells differ by far more in them than seeds do (2026-11-28).
+    The network is the same in the search and from scratch, without batch norm: with it shared
+    weights rank at chance, and all cells are alike (docs/log, 2026-11-27). Short trainings from
+    scratch teach what is good, and have the last word: cells differ by far more in them than seeds
+    do (2026-11-28).
     """
     like = ptb_rnn_quick()
     optimizer = dataclasses.replace(like.search.optimizer, learning_rate=2.0, momentum=0.9, warmup_steps=0)
