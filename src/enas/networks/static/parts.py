@@ -129,7 +129,7 @@ def pointwise(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def conv(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolves one value for all edges; weight (E, C_out, C_in, k, k)."""
+    """Convolves the channels of each edge by themselves; weight (E, C_out, C_in, k, k)."""
     return F.conv2d(x, weight.flatten(0, 1), None, 1, weight.shape[3] // 2, 1, len(weight))
 
 
