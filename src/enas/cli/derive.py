@@ -41,7 +41,9 @@ class DeriveFlags(JobsFlags):
     """Who draws the samples: the policy, random search, or half of them each;
     and of the finalists too."""
     shortlist: Maybe[int] = None
-    """Score only this many of the samples, those with the most parameters; 0: all."""
+    """Score only this many of the samples, those that judges pick; 0: all."""
+    shortlist_by: Maybe[tuple[Judge, ...]] = None
+    """Judges that pick them one after the other, such as parameters progressivity."""
     finalists: Maybe[int] = None
     """Train this many of the best from scratch for a short time, again and again half of them;
     0: none."""

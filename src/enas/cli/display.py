@@ -37,6 +37,7 @@ REFRESH = 0.2  # seconds between updates: a step of a small network takes less t
 
 
 STAGES = {
+    "shortlist": "pick a shortlist",
     "minibatch": "score on a minibatch",
     "uniform": "score random ones",
     "validation": "score on validation data",

@@ -12,7 +12,7 @@ trainings decide (`halving`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from itertools import chain
 from statistics import median
 from typing import Any
@@ -26,6 +26,7 @@ from enas.networks.supernet import Supernet
 from enas.procedures.events import Judged, Scored
 from enas.procedures.halving import Rewards, ShortTraining, finals
 from enas.procedures.settings import DeriveSettings
+from enas.procedures.taught import Judge
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace
 from enas.state import copied
@@ -41,17 +42,20 @@ def derive(
     uniform: Strategy,
     training: ShortTraining | None = None,
     rewards: Rewards | None = None,
+    judges: Mapping[str, Judge] | None = None,
 ) -> Iterator[Scored]:
     """Yields each score as it comes; `ranked` orders them.
 
     `strategy` draws what is ranked, `uniform` what it is compared with. `training` says how
-    finalists are trained, and is needed where there are any; `rewards`, where not here.
+    finalists are trained, and is needed where there are any; `rewards`, where not here. `judges`
+    are those that can pick a shortlist, by name; the number of parameters needs none.
     """
     first: list[Scored] = []
     drawers = {"policy": [strategy], "uniform": [uniform], "both": [strategy, uniform]}[settings.draw]
     asked = [drawer.ask(n) for drawer, n in zip(drawers, _shares(settings.samples, len(drawers)), strict=True)]
     sources = [set(archs) for archs in asked]
-    drawn = {"minibatch": _largest(supernet, list(dict.fromkeys(chain(*asked))), settings.shortlist)}
+    judges = {"parameters": supernet.num_parameters, **(judges or {})}
+    drawn = {"minibatch": (yield from _shortlisted(list(dict.fromkeys(chain(*asked))), settings, judges))}
     if settings.uniform:
         drawn["uniform"] = uniform.ask(settings.uniform)
     for stage, archs in drawn.items():
@@ -98,9 +102,21 @@ def _from_each(ranked: list[Architecture], sources: list[set[Architecture]], n: 
     return sorted(chosen, key=ranked.index)
 
 
-def _largest(supernet: Supernet, archs: list[Architecture], n: int) -> list[Architecture]:
-    """Returns the n with the most parameters; all for n = 0."""
-    return sorted(archs, key=lambda arch: -supernet.num_parameters(arch))[:n] if n else archs
+def _shortlisted(
+    archs: list[Architecture], settings: DeriveSettings, judges: Mapping[str, Judge]
+) -> Generator[Scored, None, list[Architecture]]:
+    """Returns the architectures on the shortlist, the best by its last judge first; all where none
+    is wanted. Yields what each judge says."""
+    n, names = len(archs), settings.shortlist_by
+    if not 0 < settings.shortlist < n:
+        return archs
+    for turn, name in enumerate(names, 1):
+        said: dict[Architecture, float] = {}
+        for i, arch in enumerate(archs):
+            said[arch] = judges[name](arch)
+            yield Scored(arch, "shortlist", {name: said[arch]}, i + 1, len(archs))
+        archs = sorted(archs, key=lambda arch: -said[arch])[: round(n * (settings.shortlist / n) ** (turn / len(names)))]
+    return archs
 
 
 def ranked(scores: list[Scored], keep: int, judged: Judged | None = None) -> list[Scored]:

@@ -63,9 +63,9 @@ class Diverged(RuntimeError):
 @dataclass(frozen=True)
 class Scored:
     """One architecture is scored, `done` of `total` in its stage: "minibatch" or "validation";
-    "uniform" for a random one on the minibatch; "alone" for a finalist after a round; "short" for a
-    training that teaches, "final" for one of the longer ones that decide
-    (`enas.procedures.taught`)."""
+    "uniform" for a random one on the minibatch; "shortlist" for what a judge says, which is no
+    reward; "alone" for a finalist after a round; "short" for a training that teaches, "final" for
+    one of the longer ones that decide (`enas.procedures.taught`)."""
 
     arch: Architecture
     stage: str

@@ -14,7 +14,7 @@ from enas.spaces.costs import CostTerm
 TrainOn = Literal["train", "train+validation"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 # of architectures, before they are trained
-Judge = Literal["parameters", "macs", "zico", "expressivity", "shared"]
+Judge = Literal["parameters", "macs", "zico", "expressivity", "progressivity", "shared"]
 LEAST_TRAININGS = 6  # that teach anything
 
 
@@ -160,8 +160,12 @@ class DeriveSettings:
     """Who draws the samples: the policy, random search (with weight sharing), or half of them each.
     With both, half of the finalists are from either, whatever the shared weights say of them."""
     shortlist: int = 0
-    """Score only the samples with the most parameters, this many; 0: all (not in the paper).
-    On NAS-Bench-201 that number, which costs nothing, ranks better than shared weights."""
+    """Score only this many of the samples, those that `shortlist_by` picks;
+    0: all (not in the paper)."""
+    shortlist_by: tuple[Judge, ...] = ("parameters",)
+    """Judges that pick the shortlist one after the other, each as small a share as the others.
+    Put one that is free first. On NAS-Bench-201 the number of parameters ranks better than shared
+    weights, and progressivity finds the best among the large ones."""
     finalists: int = 0
     """Train this many of the best from scratch for a short time, and the better half on; 0: none.
     This is successive halving (not in the paper)."""
@@ -181,15 +185,18 @@ class DeriveSettings:
     rounds: int = 6
     """Number of rounds that the trainings are divided among."""
     judges: tuple[Judge, ...] = ("parameters", "macs", "zico", "expressivity", "shared")
-    """What the trainings correct, each as much as it proves wrong: parameters, macs,
-    scores without training (zico, expressivity), and shared, the reward by shared weights."""
+    """What the trainings correct, each as much as it proves wrong: parameters, macs, scores without
+    training (zico, expressivity, progressivity), and shared, the reward by shared weights."""
 
     def __post_init__(self) -> None:
         counts = dict.fromkeys(("samples", "keep", "recalibration_steps", "finalist_steps", "rounds"), COUNT)
         others = dict.fromkeys(("uniform", "shortlist", "finalists", "trainings", "budget"), NOT_NEGATIVE)
         check_ranges(self, "derive", **counts, **others)
-        for judge in self.judges:
-            check_name("derive.judges", judge, get_args(Judge))
+        for name in ("judges", "shortlist_by"):
+            for judge in getattr(self, name):
+                check_name(f"derive.{name}", judge, get_args(Judge))
+        if self.shortlist and not self.shortlist_by:
+            raise ValueError("derive.shortlist_by names a judge at least: parameters costs nothing")
         if 0 < self.trainings < LEAST_TRAININGS:
             raise ValueError(f"derive.trainings is 0 or at least {LEAST_TRAININGS}; got {self.trainings}")
 
