@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from enas.networks.supernet import Supernet
+from enas.networks.image_network import ImageNetwork
 from enas.procedures.scores import LOST, SCORES, expressivity, progressivity, untrained_score, zico
 from enas.runs.planning import make_plan
 from enas.spaces.architecture import Architecture
@@ -59,17 +59,19 @@ class Product(nn.Module):
         return (self.weight * x + 100 * self.bias).sum()
 
 
-class Blocks(Supernet):
-    """Gives the maps that it is made of, one block after the other."""
+class Blocks(ImageNetwork[Any]):
+    """Gives the maps that it is made of, one block after the other, to images of 2 x 6 x 6."""
 
     def __init__(self, maps: Sequence[Tensor]):
         nn.Module.__init__(self)
-        self.maps, self._blocks, self._at = maps, None, {}
+        self.maps, self._blocks, self.channels, self.image_size = maps, None, 2, 6
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
+        assert x.shape == (32, 2, 6, 6)
+        assert x.std() == pytest.approx(1, abs=0.1)  # noise
         for maps in self.maps:
             self.block(maps)
-        return x.sum()
+        return x
 
 
 def waves(*sizes: float) -> Tensor:
@@ -101,15 +103,17 @@ def test_a_score_looks_at_half_of_a_batch_where_its_task_cuts() -> None:
 
 def test_progressivity_is_the_least_that_entropy_grows() -> None:
     """Channels of equal size have entropy log C; one that dwarfs the others has next to none."""
-    one, two, three = waves(1.0), waves(1.0, 1.0), waves(1.0, 1.0, 1.0)
-    x = [torch.zeros(1)]
-    tiny = waves(1.0, 1e-3)
-    assert asked(progressivity, Blocks([two, three]), x) == pytest.approx(math.log(3 / 2))
-    assert asked(progressivity, Blocks([tiny, two, three]), x) == pytest.approx(math.log(3 / 2), abs=1e-3)
-    assert asked(progressivity, Blocks([two, three, two]), x) == pytest.approx(-math.log(3 / 2))
-    assert asked(progressivity, Blocks([two, 0 * two, three]), x) == LOST
-    assert asked(progressivity, Blocks([one]), x) == asked(progressivity, Blocks([]), x) == LOST
-    assert asked(progressivity, Blocks([torch.ones(2, 3), two, torch.ones(2, 3), three]), x) > 0  # states are no maps
+    two, three, tiny = waves(1.0, 1.0), waves(1.0, 1.0, 1.0), waves(1.0, 1e-3)
+    torch.manual_seed(0)
+
+    def said(*maps: Tensor) -> float:
+        return asked(progressivity, Blocks(maps), [])
+
+    assert said(two, three) == pytest.approx(math.log(3 / 2))
+    assert said(tiny, two, three) == pytest.approx(math.log(3 / 2), abs=1e-3)
+    assert said(two, three, two) == pytest.approx(-math.log(3 / 2))
+    assert said(two, 0 * two, three) == said(two) == said() == LOST
+    assert asked(progressivity, Product(), []) == LOST  # no network of images
 
 
 @pytest.mark.parametrize("preset", ["digits-micro", "digits-macro", "text-rnn"])

@@ -22,6 +22,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from enas.networks.image_network import ImageNetwork
 from enas.networks.supernet import Supernet
 from enas.state import State, seeded
 from enas.tasks.task import Batch, Task
@@ -29,6 +30,7 @@ from enas.tasks.task import Batch, Task
 Score = Callable[[Supernet, Task], float]
 
 BATCHES = 2  # batches that gradients are compared over (Li et al. 2023: two)
+NOISE = 32  # images of noise that progressivity looks at
 PARTS = 2  # a score looks at one of so many parts of a training batch
 SMALL = 1e-12
 LOST = -10.0  # nats: below what a block of 20,000 channels can lose
@@ -82,13 +84,16 @@ def expressivity(child: Supernet, task: Task) -> float:
 
 def progressivity(child: Supernet, task: Task) -> float:
     """Returns by how much the entropy of `expressivity`, of what blocks give, grows at least from
-    one block to the next (AZ-NAS, section 3.2.2): whether depth adds something everywhere. The
-    score is `LOST` where a block gives maps that do not vary, and for all networks without two
-    blocks of maps, such as recurrent ones."""
+    one block to the next (AZ-NAS, section 3.2.2): whether depth adds something everywhere. It looks
+    at images of noise, as published: on real ones it ranks next to nothing (docs/log, 2026-11-29).
+    The score is `LOST` where a block gives maps that do not vary, and for what is no network of
+    images or has fewer than two blocks."""
+    if not isinstance(child, ImageNetwork):
+        return LOST
     child.train()
     with torch.no_grad(), child.blocks() as outputs:
-        task.loss(child, None, _few(task, 0))
-    entropies = [_entropy(maps) for maps in outputs if maps.ndim == 4]
+        child(torch.randn(NOISE, child.channels, child.image_size, child.image_size))
+    entropies = [_entropy(maps) for maps in outputs]
     if len(entropies) < 2 or min(entropies) <= 0:
         return LOST
     return min(after - before for before, after in pairwise(entropies))
