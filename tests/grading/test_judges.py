@@ -50,7 +50,7 @@ def heard(table: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("enas.runs.plan.load_data", few_images)
         found = judge(PRESET, table, wanted, out, heard.append)
-    assert len(json.loads((out / "judges.json").read_text())["judged"]) == 8
+    assert len(json.loads((out / "judges.json").read_text())["judged"]) == 9
     return [*heard, found]
 
 
@@ -60,14 +60,15 @@ def test_every_judge_is_held_against_the_table(heard: list[object]) -> None:
     assert isinstance(found, Judges)
     names = [one.judge for one in found.judged]
     assert names == [
-        *("parameters", "macs", "zico", "expressivity", "shared, 1 passes, accuracy", "shared, 1 passes, loss"),
+        *("parameters", "macs", "zico", "expressivity", "progressivity"),
+        *("shared, 1 passes, accuracy", "shared, 1 passes, loss"),
         *("short training, 1 steps", "correction by 8 of these"),  # 64 are more than there are
     ]
     first = found.judged[0]
     assert [first.ranking.kendall.value, first.regret] == [pytest.approx(1.0), pytest.approx(0.0)]
     assert first.ranking.pick == pytest.approx(found.best)
     assert all(one.regret >= 0 and one.each >= 0 for one in found.judged)
-    assert found.judged[4].before > found.judged[0].before == 0
+    assert found.judged[5].before > found.judged[0].before == 0
     assert [one for one in heard if isinstance(one, JudgeFigures)] == list(found.judged)
 
 

@@ -67,7 +67,7 @@ class Blocks(ImageNetwork[Any]):
         self.maps, self._blocks, self.channels, self.image_size = maps, None, 2, 6
 
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
-        assert x.shape == (32, 2, 6, 6)
+        assert x.shape == (64, 2, 6, 6)
         assert x.std() == pytest.approx(1, abs=0.1)  # noise
         for maps in self.maps:
             self.block(maps)

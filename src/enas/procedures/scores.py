@@ -30,7 +30,7 @@ from enas.tasks.task import Batch, Task
 Score = Callable[[Supernet, Task], float]
 
 BATCHES = 2  # batches that gradients are compared over (Li et al. 2023: two)
-NOISE = 32  # images of noise that progressivity looks at
+NOISE = 64  # images of noise that progressivity looks at
 PARTS = 2  # a score looks at one of so many parts of a training batch
 SMALL = 1e-12
 LOST = -10.0  # nats: below what a block of 20,000 channels can lose

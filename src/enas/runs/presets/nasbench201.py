@@ -51,10 +51,10 @@ def nasbench201_paper() -> NasBench201Config:
 
 
 def nasbench201_modern() -> NasBench201Config:
-    """This recipe ranked best against the truth within ten core-minutes (docs/log, 2026-11-29). It
-    spends next to nothing on shared weights. Of random cells those with the most parameters are
-    kept, of these the ones that progressivity prefers, and short trainings from scratch at full
-    depth decide by successive halving."""
+    """This recipe ranked best against the truth (docs/log, 2026-11-29). It spends next to nothing
+    on shared weights. Of random cells those with the most parameters are kept, and of these the
+    ones that progressivity prefers. Short trainings from scratch at full depth decide among the
+    last ones."""
     quick = nasbench201_quick()
     deep = dataclasses.replace(quick.network, cells=5)
     task = dataclasses.replace(quick.task, batch_size=64)
@@ -65,11 +65,11 @@ def nasbench201_modern() -> NasBench201Config:
         derive=DeriveSettings(
             samples=4000,
             draw="uniform",
-            shortlist=16,
+            shortlist=4,
             shortlist_by=("parameters", "progressivity"),
             score_on="minibatch",
             uniform=0,
-            finalists=16,
+            finalists=4,
             finalist_steps=75,
         ),
         retrain=dataclasses.replace(quick.retrain, network=deep, task=task),
