@@ -116,7 +116,8 @@ class Architecture:
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """Reads what `to_json` wrote; ValueError where the text is no JSON or no architecture."""
+        """Reads what `to_json` wrote. Raises a ValueError where the text is no JSON or no
+        architecture."""
         try:
             data = from_json(text)
         except json.JSONDecodeError as error:
