@@ -243,7 +243,7 @@ def split(n: int, shares: Sequence[float], seed: object, labels: Tensor | None =
     for indices in members.values():
         enough = len(indices) > len(wanted)
         sizes = [(max(1, round(share * len(indices))) if enough else round(share * len(indices))) for share in wanted]
-        while enough and sum(sizes) >= len(indices):  # after rounding up, the first part keeps one example
+        while enough and sum(sizes) >= len(indices):  # the first part keeps at least one
             sizes[sizes.index(max(sizes))] -= 1
         numbers = [part for part, size in enumerate(sizes, 1) for _ in range(size)]
         part_of |= dict(zip(indices, numbers, strict=False))

@@ -69,7 +69,7 @@ def read(path: Path) -> Any:
         return pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",")
     except ImportError:
         raise ValueError(f"'{path}' is read by pandas and pyarrow: pip install 'enas[tables]'") from None
-    except (ValueError, OSError) as error:  # the parsing errors of pandas and pyarrow are ValueErrors
+    except (ValueError, OSError) as error:  # parsing errors are ValueErrors
         raise ValueError(f"'{path}' cannot be read as a table: {' '.join(str(error).split())[:200]}") from None
 
 

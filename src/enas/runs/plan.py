@@ -371,7 +371,7 @@ def latencies_of(table: Values, plan: Plan) -> dict[str, float]:
 # ----------------------------------------------------------------------- a problem of one's own
 def problem_source(path: str) -> dict[str, str]:
     """Returns the path of a problem and the hash of the file that makes it."""
-    from enas.tasks.problem import problem_of  # this imports the user's module, so only where it is needed
+    from enas.tasks.problem import problem_of  # this imports the user's module
 
     return problem_of(path).source
 

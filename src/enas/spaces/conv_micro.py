@@ -21,7 +21,7 @@ from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
 from enas.spaces.space import SearchSpace, number_of, recorded, whole_numbers
 
-OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # order of the released code
+OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # in released order
 INPUTS = ("prev_prev", "prev")  # outputs of the two previous cells: released indices 0 and 1
 
 
@@ -35,8 +35,7 @@ class ConvMicroSettings:
     """Ops that an edge can choose from (paper 2.4: five)."""
     prior: Literal["none", "released"] = "none"
     """What the controller prefers before it learns: nothing, or separable convolutions.
-    With "released", a learnable bias starts at 10 for them (released code).
-    In the normal cell a fixed 0.25 is added as well (released code)."""
+    Released code: their learnable bias starts at 10, and the normal cell adds a fixed 0.25."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=SIZE)
