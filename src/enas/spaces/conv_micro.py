@@ -21,7 +21,7 @@ from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import InputChoice, OpChoice
 from enas.spaces.space import SearchSpace, number_of, recorded, whole_numbers
 
-OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # in released order
+OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")  # released order
 INPUTS = ("prev_prev", "prev")  # outputs of the two previous cells: released indices 0 and 1
 
 
