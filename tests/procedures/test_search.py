@@ -272,6 +272,39 @@ def test_finalists_are_halved_by_training_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in search.supernet.state_dict().items())
 
 
+def test_judges_pick_a_shortlist_one_after_the_other() -> None:
+    """Of 100 samples a first judge keeps 20 and a second 4: the square root of a 25th each. What
+    they say is told, and the last one's order is that in which they are scored."""
+    search = tiny().search()
+    archs = RandomSearch(search.supernet.space, seed=3).ask(100)
+    assert len(set(archs)) == 100
+    first = {arch: float(i * 37 % 101) for i, arch in enumerate(archs)}
+    second = {arch: float(i * 53 % 103) for i, arch in enumerate(archs)}
+    settings = DeriveSettings(samples=100, draw="uniform", score_on="minibatch", uniform=0, shortlist=4,
+                              shortlist_by=("macs", "zico"))  # fmt: skip
+    judges = {"macs": first.__getitem__, "zico": second.__getitem__}
+    drawer = RandomSearch(search.supernet.space, seed=3)
+
+    def scores(settings: DeriveSettings) -> list[Scored]:
+        drawer.load(RandomSearch(search.supernet.space, seed=3).state())
+        return list(derive(settings, search.task, search.supernet, search.strategy, drawer, judges=judges))
+
+    told = scores(settings)
+    kept = sorted(archs, key=lambda arch: -first[arch])[:20]
+    assert [s.metrics for s in told[:100]] == [{"macs": first[arch]} for arch in archs]
+    assert [(s.metrics, s.done, s.total) for s in told[100:120]] == [
+        ({"zico": second[arch]}, i, 20) for i, arch in enumerate(kept, 1)
+    ]
+    assert {s.stage for s in told[:120]} == {"shortlist"}
+    assert [s.arch for s in told[120:]] == sorted(kept, key=lambda arch: -second[arch])[:4]
+    assert {s.stage for s in told[120:]} == {"minibatch"}
+    assert {s.stage for s in scores(dataclasses.replace(settings, shortlist=100))} == {"minibatch"}  # nothing to pick
+    with pytest.raises(ValueError, match=r"shortlist_by names a judge at least"):
+        DeriveSettings(shortlist=3, shortlist_by=())
+    with pytest.raises(ValueError, match=r"derive\.shortlist_by"):
+        DeriveSettings(shortlist_by=("size",))  # type: ignore[arg-type]
+
+
 def test_finalists_of_both_sources() -> None:
     """Half of the policy's, half of the uniform ones, though the shared weights score the policy's
     above all others."""

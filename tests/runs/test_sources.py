@@ -292,7 +292,7 @@ OFF: dict[str, Any] = {
 # method that is off.
 FREE = re.compile(
     r"data\.(dataset|image_size|fit|corrupt|memory|workers|tokens)|task\.(eval_\w+|test_batch)|search\.(probes|max_skipped)|rollback\w*|average_interval"
-    r"|derive\.(keep|uniform|recalibration_steps|finalist_steps|rounds|judges)|network\.(computation|batch_norm_eps)"
+    r"|derive\.(keep|uniform|recalibration_steps|finalist_steps|rounds|judges|shortlist_by)|network\.(computation|batch_norm_eps)"
     r"|(search\.)?compute\.\w+"
 )
 UNUSED = {  # by schedule; and by space

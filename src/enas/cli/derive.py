@@ -41,7 +41,9 @@ class DeriveFlags(JobsFlags):
     """Who draws the samples: the policy, random search, or half of them each;
     and of the finalists too."""
     shortlist: Maybe[int] = None
-    """Number of samples to score, those with the most parameters; 0: all."""
+    """Number of samples to score, those that judges pick; 0: all."""
+    shortlist_by: Maybe[tuple[Judge, ...]] = None
+    """Judges that pick them one after the other, such as parameters progressivity."""
     finalists: Maybe[int] = None
     """Number of the best to train from scratch for a short time; 0: none.
     The better half goes on, again and again."""

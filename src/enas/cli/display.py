@@ -37,6 +37,7 @@ REFRESH = 0.2  # seconds between updates, since a small network's step takes les
 
 
 STAGES = {
+    "shortlist": "pick a shortlist",
     "minibatch": "score on a minibatch",
     "uniform": "score random ones",
     "validation": "score on validation data",

@@ -140,7 +140,7 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
         for i, node in enumerate(nodes):
             level = self.level[node.name]
             make = partial(self._layer, node, partial(value, level=level))
-            values[node.name, level] = self.once(x, nodes[: i + 1], make)
+            values[node.name, level] = self.block(self.once(x, nodes[: i + 1], make))
         out = F.relu(value(nodes[-1].name, len(self.cuts)))
         features = out.mean((2, 3)) if self.settings.average_pooling else out.flatten(1)
         if self.training and self.settings.dropout:

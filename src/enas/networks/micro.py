@@ -183,7 +183,8 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         outputs: dict[int, Tensor] = {STEM: self.after_stem(x, relu=True)}
         aux = None
         for index in self.live(arch, aux_now):
-            outputs[index] = self._cell(index, wired[self.positions[index].cell], outputs, arch, progress)
+            cell = wired[self.positions[index].cell]
+            outputs[index] = self.block(self._cell(index, cell, outputs, arch, progress))
             if aux_now and index == self.aux_position:
                 aux = self._aux(outputs[index], arch)
         pooled = outputs[len(self.positions) - 1].mean((2, 3))

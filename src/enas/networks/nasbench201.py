@@ -71,7 +71,7 @@ class NasBench201Network(ImageNetwork[NasBench201NetworkSettings]):
             for stage in range(STAGES):
                 x = self.at(f"reductions.{stage}")(x) if stage else x
                 for position in self._positions(stage):
-                    x = self._cell(position, cell, x)
+                    x = self.block(self._cell(position, cell, x))
         else:
             size = self.size(STAGES - 1)
             x = x.new_zeros(x.shape[0], self.width(STAGES - 1), size, size)

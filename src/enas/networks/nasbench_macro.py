@@ -69,6 +69,6 @@ class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
         x = self.after_stem(images, relu=True)
         for i, node in enumerate(nodes):  # chains with the same beginning share its outputs
             (edge,) = node.edges
-            x = self.once(images, nodes[: i + 1], partial(self.at(self.address(edge)), x))
+            x = self.block(self.once(images, nodes[: i + 1], partial(self.at(self.address(edge)), x)))
         logits: Tensor = self.at("classifier")(F.relu(self.at("head")(x)).mean((2, 3)))
         return logits

@@ -50,6 +50,7 @@ class Supernet(nn.Module):
         self.statistics: Statistics = statistics
         self._at: dict[str, nn.Module] = {}
         self._remembered: dict[tuple[int, object], Tensor] | None = None
+        self._blocks: list[Tensor] | None = None
         self._used: dict[tuple[Architecture, bool], tuple[list[str], list[nn.Parameter]]] = {}
 
     # ------------------------------------------------------------------------------- for backbones
@@ -116,7 +117,25 @@ class Supernet(nn.Module):
             self._remembered[place] = value
         return self._remembered[place]
 
+    def block(self, x: Tensor) -> Tensor:
+        """Returns `x` unchanged. It is the output of a block of the network: of a cell, or of a
+        layer of a whole network. A backbone calls this in the order of the blocks, so that `blocks`
+        collects the outputs."""
+        if self._blocks is not None:
+            self._blocks.append(x)
+        return x
+
     # ----------------------------------------------------------------------------------- for users
+    @contextmanager
+    def blocks(self) -> Iterator[list[Tensor]]:
+        """Collects the outputs of the network's blocks inside the `with` block, in their order. The
+        list stays empty for a backbone without blocks, such as a recurrent one."""
+        before, self._blocks = self._blocks, []
+        try:
+            yield self._blocks
+        finally:
+            self._blocks = before
+
     @contextmanager
     def remembering(self) -> Iterator[None]:
         """Lets architectures that are scored on one batch, without gradient, share what they

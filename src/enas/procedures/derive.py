@@ -12,7 +12,7 @@ time, and then those trainings decide (`halving`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from itertools import chain
 from statistics import median
 from typing import Any
@@ -26,6 +26,7 @@ from enas.networks.supernet import Supernet
 from enas.procedures.events import Judged, Scored
 from enas.procedures.halving import Rewards, ShortTraining, finals
 from enas.procedures.settings import DeriveSettings
+from enas.procedures.taught import Judge
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace
 from enas.state import copied
@@ -41,18 +42,21 @@ def derive(
     uniform: Strategy,
     training: ShortTraining | None = None,
     rewards: Rewards | None = None,
+    judges: Mapping[str, Judge] | None = None,
 ) -> Iterator[Scored]:
     """Yields each score as it comes. `ranked` orders them.
 
     `strategy` draws the architectures that are ranked, and `uniform` those that they are compared
     with. `training` says how finalists are trained, and is needed where there are any. `rewards`
-    trains them elsewhere.
+    trains them elsewhere. `judges` holds by name the judges that can pick a shortlist; the number
+    of parameters needs none.
     """
     first: list[Scored] = []
     drawers = {"policy": [strategy], "uniform": [uniform], "both": [strategy, uniform]}[settings.draw]
     asked = [drawer.ask(n) for drawer, n in zip(drawers, _shares(settings.samples, len(drawers)), strict=True)]
     sources = [set(archs) for archs in asked]
-    drawn = {"minibatch": _largest(supernet, list(dict.fromkeys(chain(*asked))), settings.shortlist)}
+    judges = {"parameters": supernet.num_parameters, **(judges or {})}
+    drawn = {"minibatch": (yield from _shortlisted(list(dict.fromkeys(chain(*asked))), settings, judges))}
     if settings.uniform:
         drawn["uniform"] = uniform.ask(settings.uniform)
     for stage, archs in drawn.items():
@@ -100,9 +104,21 @@ def _from_each(ranked: list[Architecture], sources: list[set[Architecture]], n: 
     return sorted(chosen, key=ranked.index)
 
 
-def _largest(supernet: Supernet, archs: list[Architecture], n: int) -> list[Architecture]:
-    """Returns the n architectures with the most parameters, or all for n = 0."""
-    return sorted(archs, key=lambda arch: -supernet.num_parameters(arch))[:n] if n else archs
+def _shortlisted(
+    archs: list[Architecture], settings: DeriveSettings, judges: Mapping[str, Judge]
+) -> Generator[Scored, None, list[Architecture]]:
+    """Returns the architectures on the shortlist, the best by its last judge first. Returns all
+    where no shortlist is wanted. Yields what each judge says."""
+    n, names = len(archs), settings.shortlist_by
+    if not 0 < settings.shortlist < n:
+        return archs
+    for turn, name in enumerate(names, 1):
+        said: dict[Architecture, float] = {}
+        for i, arch in enumerate(archs):
+            said[arch] = judges[name](arch)
+            yield Scored(arch, "shortlist", {name: said[arch]}, i + 1, len(archs))
+        archs = sorted(archs, key=lambda arch: -said[arch])[: round(n * (settings.shortlist / n) ** (turn / len(names)))]
+    return archs
 
 
 def ranked(scores: list[Scored], keep: int, judged: Judged | None = None) -> list[Scored]:

@@ -67,8 +67,9 @@ class Scored:
     stage.
 
     The stages are "minibatch" and "validation"; "uniform" for a random architecture on the
-    minibatch; "alone" for a finalist after a round; "short" for a training that teaches; and
-    "final" for one of the longer trainings that decide (`enas.procedures.taught`).
+    minibatch; "shortlist" for what a judge says, which is no reward; "alone" for a finalist after a
+    round; "short" for a training that teaches; and "final" for one of the longer trainings that
+    decide (`enas.procedures.taught`).
     """
 
     arch: Architecture

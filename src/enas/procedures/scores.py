@@ -7,7 +7,9 @@ larger is taken to be better. To add one, write it and put it into `SCORES`.
 was chosen because it needs gradients of a loss and nothing else, so that it is defined for every
 task, and because it is above parameters on several benchmarks (Li et al. 2023, arXiv 2301.11300).
 `expressivity` was chosen because of all that were tried here on NAS-Bench-201 it ranked best (tau
-0.72 of 62 cells; AZ-NAS, Lee & Ham 2024, arXiv 2403.19232, section 3.2.1).
+0.72 of 62 cells; AZ-NAS, Lee & Ham 2024, arXiv 2403.19232, section 3.2.1). `progressivity` (section
+3.2.2 there) ranks all cells worse, and yet finds the best ones: it is the only score that prefers
+those whose input reaches their output by a skip (docs/log, 2026-11-29).
 """
 
 from __future__ import annotations
@@ -15,18 +17,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from enas.networks.image_network import ImageNetwork
 from enas.networks.supernet import Supernet
 from enas.state import State, seeded
-from enas.tasks.task import Task
+from enas.tasks.task import Batch, Task
 
 Score = Callable[[Supernet, Task], float]
 
-BATCHES = 2  # minibatches that gradients are compared over (Li et al. 2023: two)
+BATCHES = 2  # batches that gradients are compared over (Li et al. 2023: two)
+NOISE = 32  # images of noise that progressivity looks at
+PARTS = 2  # a score looks at one of so many parts of a training batch
 SMALL = 1e-12
+LOST = -10.0  # nats: below what a block of 20,000 channels can lose
 
 
 def untrained_score(score: Score, child: Supernet, task: Task, seed: int) -> float:
@@ -47,13 +54,13 @@ def parameters(child: Supernet, task: Task) -> float:
 
 def zico(child: Supernet, task: Task) -> float:
     """Returns the sum over weights of the logarithm of mean / standard deviation of the absolute
-    gradient, over two minibatches (Li et al. 2023, eq. 13): how surely, and how much alike, they
+    gradient, over two batches (Li et al. 2023, eq. 13): how surely, and how much alike, they
     learn."""
     child.train()
     weights = [weight for weight in child.parameters() if weight.ndim > 1]
     found: list[list[Tensor]] = []
     for step in range(BATCHES):
-        loss = task.loss(child, None, task.train_batch(0, step % task.train_steps))
+        loss = task.loss(child, None, _few(task, step))
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         found.append([torch.zeros(1) if g is None else g.detach().abs().double() for g in gradients])
     total = 0.0
@@ -71,8 +78,34 @@ def expressivity(child: Supernet, task: Task) -> float:
     op gives maps, as in a recurrent cell."""
     child.train()
     with torch.no_grad(), _outputs(child) as outputs:
-        task.loss(child, None, task.train_batch(0, 0))
+        task.loss(child, None, _few(task, 0))
     return sum(map(_entropy, outputs)) / max(1, len(outputs))
+
+
+def progressivity(child: Supernet, task: Task) -> float:
+    """Returns by how much the entropy of `expressivity`, of what blocks give, grows at least from
+    one block to the next (AZ-NAS, section 3.2.2): whether depth adds something everywhere. It looks
+    at images of noise, as published: on real ones it ranks next to nothing (docs/log, 2026-11-29).
+    The score is `LOST` where a block gives maps that do not vary, and for what is no network of
+    images or has fewer than two blocks."""
+    if not isinstance(child, ImageNetwork):
+        return LOST
+    child.train()
+    with torch.no_grad(), child.blocks() as outputs:
+        child(torch.randn(NOISE, child.channels, child.image_size, child.image_size))
+    entropies = [_entropy(maps) for maps in outputs]
+    if len(entropies) < 2 or min(entropies) <= 0:
+        return LOST
+    return min(after - before for before, after in pairwise(entropies))
+
+
+def _few(task: Task, step: int) -> Batch:
+    """Returns half of a training batch; the whole of it where the task does not cut any."""
+    batch = task.train_batch(0, step % task.train_steps)
+    try:
+        return task.cut(batch, PARTS)[0][1]
+    except ValueError:
+        return batch
 
 
 def _entropy(maps: Tensor) -> float:
@@ -103,4 +136,9 @@ def _outputs(child: nn.Module) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-SCORES: dict[str, Score] = {"parameters": parameters, "zico": zico, "expressivity": expressivity}
+SCORES: dict[str, Score] = {
+    "parameters": parameters,
+    "zico": zico,
+    "expressivity": expressivity,
+    "progressivity": progressivity,
+}

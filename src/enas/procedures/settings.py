@@ -12,7 +12,7 @@ from enas.spaces.costs import CostTerm
 TrainOn = Literal["train", "train+validation"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 # what can be said of architectures before they are trained
-Judge = Literal["parameters", "macs", "zico", "expressivity", "shared"]
+Judge = Literal["parameters", "macs", "zico", "expressivity", "progressivity", "shared"]
 LEAST_TRAININGS = 6  # fewer trainings teach nothing
 
 
@@ -161,8 +161,11 @@ class DeriveSettings:
     """Who draws the samples: the policy, random search (with weight sharing), or half of them each.
     With both, half of the finalists are from either, whatever the shared weights say of them."""
     shortlist: int = 0
-    """Number of samples to score, those with the most parameters; 0: all (not in the paper).
-    On NAS-Bench-201 that number, which costs nothing, ranks better than shared weights."""
+    """Number of samples to score, those that `shortlist_by` picks; 0: all (not in the paper)."""
+    shortlist_by: tuple[Judge, ...] = ("parameters",)
+    """Judges that pick the shortlist one after the other; each keeps the same share of what it gets.
+    Put one that costs nothing first. On NAS-Bench-201 the number of parameters ranks better than
+    shared weights, and progressivity finds the best among the large ones."""
     finalists: int = 0
     """Number of the best to train from scratch for a short time; 0: none.
     The better half goes on, again and again: successive halving (not in the paper)."""
@@ -183,14 +186,18 @@ class DeriveSettings:
     """Number of rounds that the trainings are divided among."""
     judges: tuple[Judge, ...] = ("parameters", "macs", "zico", "expressivity", "shared")
     """The judges that the trainings correct, each as much as it proves wrong: parameters, macs,
-    scores without training (zico, expressivity), and shared, the reward by shared weights."""
+    scores without training (zico, expressivity, progressivity), and shared, the reward by shared
+    weights."""
 
     def __post_init__(self) -> None:
         counts = dict.fromkeys(("samples", "keep", "recalibration_steps", "finalist_steps", "rounds"), COUNT)
         others = dict.fromkeys(("uniform", "shortlist", "finalists", "trainings", "budget"), NOT_NEGATIVE)
         check_ranges(self, "derive", **counts, **others)
-        for judge in self.judges:
-            check_name("derive.judges", judge, get_args(Judge))
+        for name in ("judges", "shortlist_by"):
+            for judge in getattr(self, name):
+                check_name(f"derive.{name}", judge, get_args(Judge))
+        if self.shortlist and not self.shortlist_by:
+            raise ValueError("derive.shortlist_by names a judge at least: parameters costs nothing")
         if 0 < self.trainings < LEAST_TRAININGS:
             raise ValueError(f"derive.trainings is 0 or at least {LEAST_TRAININGS}; got {self.trainings}")
 

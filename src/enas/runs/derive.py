@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -13,10 +13,10 @@ from typing import Any
 from enas.procedures import derive as derive_procedure
 from enas.procedures.derive import shared_reward
 from enas.procedures.events import Done, Judged, Scored
-from enas.procedures.scores import Score, expressivity, untrained_score, zico
+from enas.procedures.scores import SCORES, Score, untrained_score
 from enas.procedures.search import Search
 from enas.procedures.settings import DeriveSettings
-from enas.procedures.taught import Taught
+from enas.procedures.taught import Judge, Taught
 from enas.runs.folder import RunFolder
 from enas.runs.jobs import Jobs, side_by_side
 from enas.runs.loop import Listener, silent
@@ -73,7 +73,14 @@ def _derive(folder: RunFolder, settings: Any, jobs: Jobs, listen: Listener, chan
         # A job trains a finalist from the beginning, which pays only where several run at a time.
         elsewhere = None if jobs in (None, 1) else partial(trainings.rewards, settings.finalist_steps)
         scoring = derive_procedure.derive(
-            settings, procedure.task, procedure.supernet, procedure.strategy, procedure.uniform, training, elsewhere
+            settings,
+            procedure.task,
+            procedure.supernet,
+            procedure.strategy,
+            procedure.uniform,
+            training,
+            elsewhere,
+            judges_of(plan, procedure, settings),
         )
         events = chain(scoring, taught_by(trainings, settings, procedure, scores)) if settings.teaches else scoring
         for event in events:
@@ -124,23 +131,9 @@ def taught_by(
 ) -> Iterator[Scored | Judged]:
     """Yields the scores of short trainings after a search, and in the end what the judges were
     worth. `scored` holds what shared weights said of architectures, which is not computed again."""
-    plan, task, supernet = trainings.plan, procedure.task, procedure.supernet
+    plan, task = trainings.plan, procedure.task
     known = {score.arch: score.metrics["reward"] for score in scored if score.stage == "minibatch"}
-
-    def shared(arch: Architecture) -> float:
-        return known[arch] if arch in known else shared_reward(settings, task, supernet, arch)
-
-    def untrained(score: Score, arch: Architecture) -> float:
-        child = plan.network(plan.settings.retrain.network, task, arch)
-        return untrained_score(score, child, task, plan.seed)
-
-    judges: dict[str, Callable[[Architecture], float]] = {
-        "parameters": lambda arch: math.log1p(supernet.num_parameters(arch)),
-        "macs": lambda arch: math.log1p(plan.cost(arch).macs),
-        "zico": partial(untrained, zico),
-        "expressivity": partial(untrained, expressivity),
-        "shared": shared,
-    }
+    judges = judges_of(plan, procedure, settings, known)
     follows = settings.draw != "uniform" and procedure.strategy.learns
     yield from Taught(
         settings,
@@ -154,6 +147,28 @@ def taught_by(
         trainings.spent,
         plan.seed,
     ).run()
+
+
+def judges_of(
+    plan: Plan, procedure: Search, settings: DeriveSettings, known: Mapping[Architecture, float] | None = None
+) -> dict[str, Judge]:
+    """Returns every judge of a derivation by its name. Of each, larger is better. `known` holds
+    rewards by shared weights, which are not computed again."""
+    task, supernet, rewards = procedure.task, procedure.supernet, known or {}
+
+    def shared(arch: Architecture) -> float:
+        return rewards[arch] if arch in rewards else shared_reward(settings, task, supernet, arch)
+
+    def untrained(score: Score, arch: Architecture) -> float:
+        child = plan.network(plan.settings.retrain.network, task, arch)
+        return untrained_score(score, child, task, plan.seed)
+
+    return {
+        **{name: partial(untrained, score) for name, score in SCORES.items()},
+        "parameters": lambda arch: math.log1p(supernet.num_parameters(arch)),
+        "macs": lambda arch: math.log1p(plan.cost(arch).macs),
+        "shared": shared,
+    }
 
 
 def pareto_of(plan: Plan, scores: Sequence[Scored], kind: str) -> Pareto:
