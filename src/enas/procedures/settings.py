@@ -164,8 +164,9 @@ class DeriveSettings:
     """Number of samples to score, those that `shortlist_by` picks; 0: all (not in the paper)."""
     shortlist_by: tuple[Judge, ...] = ("parameters",)
     """Judges that pick the shortlist one after the other, each by keeping the same share.
-    Put one that costs nothing first. On NAS-Bench-201 the number of parameters ranks better than
-    shared weights, and progressivity finds the best among the large ones."""
+    Put one that costs nothing first.
+    On NAS-Bench-201 the number of parameters ranks better than shared weights,
+    and progressivity finds the best among the large ones."""
     finalists: int = 0
     """Number of the best to train from scratch for a short time; 0: none.
     The better half goes on, again and again: successive halving (not in the paper)."""
