@@ -187,8 +187,8 @@ class DeriveSettings:
     """Number of rounds that the trainings are divided among."""
     judges: tuple[Judge, ...] = ("parameters", "macs", "zico", "expressivity", "shared")
     """The judges that the trainings correct, each as much as it proves wrong: parameters, macs,
-    scores without training (zico, expressivity, progressivity), and shared, the reward by shared
-    weights."""
+    scores without training (zico, expressivity, progressivity),
+    and shared, the reward by shared weights."""
 
     def __post_init__(self) -> None:
         counts = dict.fromkeys(("samples", "keep", "recalibration_steps", "finalist_steps", "rounds"), COUNT)
