@@ -1,8 +1,8 @@
-"""Efficient neural architecture search with shared weights (ENAS, Pham et al. 2018) that grades its
-own search.
+"""This package implements efficient neural architecture search with shared weights (ENAS, Pham et
+al. 2018), and grades its own search.
 
-The public names are loaded when they are first asked for, and torch with those that need it. `from
-enas import api` gives this module.
+Each public name is imported only when it is first asked for, and torch only by the names that need
+it. `from enas import api` gives this module.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""`python -m enas` and the `enas` command."""
+"""This module starts the command line: `python -m enas`, or the command `enas`."""
 
 import os
 import sys
 
 
 def main() -> int:
-    # Threads that wait should sleep: by default they spin, and where another program runs as well,
-    # a step of a small network then takes up to ten times as long (docs/log). Read when torch is
-    # loaded, so it is set before.
+    # Threads that wait should sleep. By default they spin, and while another program runs as well,
+    # a step of a small network then takes up to ten times as long (docs/log). torch reads this
+    # variable when it is loaded, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from enas.cli.main import main as run
 

@@ -1,9 +1,9 @@
-"""What a name stands for: something registered, here or by an installed package, or
-`package.module:thing` of a user's own.
+"""This module finds the thing that a name stands for. A name is registered, either here or by an
+installed package, or it is the `package.module:thing` of a user's own code.
 
 An installed package registers things by entry points of the groups `enas.spaces`, `enas.networks`,
-`enas.strategies`, `enas.ops`, `enas.datasets`, `enas.presets` and `enas.tasks`. Nothing of it is
-imported before a name of its own is asked for. No torch in here.
+`enas.strategies`, `enas.ops`, `enas.datasets`, `enas.presets` and `enas.tasks`. Nothing of a
+package is imported before one of its names is asked for. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NoSettings:
-    """The settings of something that has nothing to set."""
+    """`NoSettings` is the settings class of things that have nothing to set."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of a registry: where a thing is, as `package.module:thing`, and the dataclass of its
-    settings. The thing is imported when it is first made."""
+    """An `Entry` of a registry says where a thing is, as `package.module:thing`, and which
+    dataclass holds its settings. The thing is imported when `make` is first read."""
 
     where: str
     settings: type[DataclassInstance] = NoSettings
 
     @property
     def make(self) -> Any:
-        """The class or function itself."""
+        """Returns the class or function itself."""
         if self.where.startswith("enas."):
-            trust(self.where)  # it is registered here, whatever a file names
+            trust(self.where)  # our own code may be imported, also where a file names it
         return load(self.where)
 
 
@@ -54,10 +54,13 @@ E = TypeVar("E")
 
 
 class Registry(MutableMapping[str, E]):
-    """Names and what is registered under them: built in, or by an installed package.
+    """A `Registry` maps names to entries. The entries are built in, or an installed package adds
+    them.
 
-    `group` of entry points; `what` errors call an entry, "a strategy"; `made` makes the entry of
-    `package.module:thing`; `reserved`: more names that no package may take.
+    - `group`: the group of entry points that packages register under.
+    - `what`: what errors call an entry, such as "a strategy".
+    - `made`: a function that makes the entry of `package.module:thing`.
+    - `reserved`: more names that no package may take.
     """
 
     def __init__(
@@ -73,8 +76,9 @@ class Registry(MutableMapping[str, E]):
 
     @cached_property
     def _points(self) -> dict[str, EntryPoint]:
-        """What installed packages add; ValueError for a name that is taken."""
-        from importlib.metadata import entry_points  # takes longer than all else in here
+        """Returns the entry points of installed packages, by name. Raises a ValueError for a name
+        that is already taken."""
+        from importlib.metadata import entry_points  # slow to import, so only where it is needed
 
         found: dict[str, EntryPoint] = {}
         for point in entry_points(group=f"enas.{self.group}"):
@@ -124,8 +128,8 @@ def _package(point: EntryPoint) -> str:
 
 
 def load(where: str) -> Any:
-    """Returns the thing at `package.module:thing`; the current folder counts as a place of modules.
-    ValueError where there is no such module, or no such thing in it."""
+    """Returns the thing at `package.module:thing`. Modules are also looked for in the current
+    folder. Raises a ValueError where there is no such module, or no such thing in it."""
     _check_trusted(where)
     name, _, attribute = where.partition(":")
     if os.getcwd() not in sys.path:
@@ -144,8 +148,9 @@ def load(where: str) -> Any:
 
 
 def entry_of(what: str, name: str, registry: Registry[E]) -> E:
-    """Returns the entry of a registered name or of `package.module:thing`; `what`: "a strategy".
-    ValueError for any other name, and for a thing that cannot be called."""
+    """Returns the entry of a registered name or of `package.module:thing`. `what` says in errors
+    what the name is of, such as "a strategy". Raises a ValueError for any other name, and for a
+    thing that cannot be called."""
     if ":" in name:
         return registry.made(name)
     check_name(what, name, registry)
@@ -160,7 +165,7 @@ _asks: ContextVar[Callable[[str], bool]] = ContextVar("asks", default=lambda pat
 
 
 def dotted(data: object) -> frozenset[str]:
-    """Returns every `package.module:thing` in what JSON holds."""
+    """Returns every string of the form `package.module:thing` in a value that came from JSON."""
     found, left = set[str](), [data]
     while left:
         part = left.pop()
@@ -174,20 +179,21 @@ def dotted(data: object) -> frozenset[str]:
 
 
 def named_by_file(data: object) -> None:
-    """Takes note of the code that a file names: it is asked for before it is imported, because
-    whoever wrote the file would choose what runs here."""
+    """Takes note of the code that a file names. Such code is imported only after the user was
+    asked, because otherwise whoever wrote the file would choose what runs here."""
     _unasked.set(_unasked.get() | dotted(data))
 
 
 def trust(*paths: str) -> None:
-    """Lets these be imported, also where a file names them."""
+    """Lets the code at these paths be imported, even where a file names it."""
     _trusted.set(_trusted.get() | set(paths))
 
 
 @contextmanager
 def asking(ask: Callable[[str], bool], trusted: Iterable[str] = (), all_of_them: bool = False) -> Iterator[None]:
-    """Inside, `ask` says whether code that a file names may be imported. `trusted`: what the user
-    typed, whose code is asked for by that."""
+    """Lets `ask` decide, inside the `with` block, whether code that a file names may be imported.
+    `trusted` are words that the user typed: code that is named there may be imported without
+    asking."""
     typed = {word.rpartition("=")[2] for word in trusted}
     before = _unasked.get(), _trusted.get(), _asks.get()
     _asks.set(lambda path: all_of_them or path in typed or ask(path))
@@ -208,7 +214,8 @@ def _check_trusted(path: str) -> None:
 
 
 def callable_at(what: str, path: str) -> Callable[..., Any]:
-    """Returns the class or function at `package.module:thing`; ValueError for anything else."""
+    """Returns the class or function at `package.module:thing`. Raises a ValueError for anything
+    else."""
     thing = load(path)
     if not callable(thing):
         raise ValueError(f"{what} is a class or a function; '{path}' is {type(thing).__name__}")
@@ -216,9 +223,9 @@ def callable_at(what: str, path: str) -> Callable[..., Any]:
 
 
 def settings_type(thing: Callable[..., object]) -> type[DataclassInstance]:
-    """Returns the dataclass with which a class or function annotates its argument `settings`;
-    `NoSettings` where it has no such argument. ValueError where the annotation is no dataclass of
-    defaults."""
+    """Returns the dataclass with which a class or function annotates its argument `settings`, or
+    `NoSettings` where it has no such argument. Raises a ValueError where the annotation is no
+    dataclass."""
     function = thing.__init__ if inspect.isclass(thing) else thing
     if "settings" not in inspect.signature(function).parameters:
         return NoSettings

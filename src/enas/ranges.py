@@ -1,5 +1,5 @@
-"""Checks of values that a user gives: the range of a number, and a name out of several. No torch in
-here."""
+"""This module checks values that a user gives: that a number is in its range, and that a name is
+one of several. It does not import torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-Settings = Any  # a frozen dataclass of settings; which one, the entry of a registry says
+Settings = Any  # a frozen dataclass of settings; the entry of a registry says which one
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting may have, and the words for them in an error."""
+    """A `Range` says which numbers a setting may have, and holds the words for them in an error."""
 
     rule: str
     low: float
@@ -23,7 +23,7 @@ class Range:
     includes_high: bool = True
 
     def contains(self, value: float) -> bool:
-        """Returns whether a number is in the range; nan and infinity are in none."""
+        """Returns whether a number is in the range. nan and infinity are in no range."""
         if not math.isfinite(value):
             return False
         above = self.low <= value if self.includes_low else self.low < value
@@ -46,16 +46,17 @@ THREADS = Range("between 1 and 1024", 1, 1024)  # torch ends the process at 100,
 
 @lru_cache
 def literals(kind: type[object]) -> dict[str, tuple[object, ...]]:
-    """Returns the possible values of every attribute whose type is a Literal."""
+    """Returns the possible values of every attribute whose type is a Literal, by the attribute's
+    name."""
     return {name: get_args(hint) for name, hint in get_type_hints(kind).items() if get_origin(hint) is Literal}
 
 
 def check_ranges(settings: object, group: str, **ranges: Range) -> None:
-    """Raises a ValueError for the first attribute of `settings` outside its range, or outside the
-    names of its Literal. None is not checked for its range.
+    """Raises a ValueError for the first attribute of `settings` that is outside its range, or that
+    is none of the names of its Literal. An attribute that is None is not checked for its range.
 
-    `group`: how the flags of these settings begin, such as "search" of `--search.epochs`; "" for
-    flags without a group.
+    `group` is how the flags of these settings begin, such as "search" of `--search.epochs`. It is
+    "" for flags without a group.
     """
     prefix = f"{group}." if group else ""
     for name, value in vars(settings).items():
@@ -70,7 +71,7 @@ def check_ranges(settings: object, group: str, **ranges: Range) -> None:
 
 
 def short(value: object) -> str:
-    """Returns a value as an error shows it, however large it is."""
+    """Returns a value as an error shows it: at most 100 characters."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
 
@@ -83,8 +84,8 @@ def check_finite(*numbers: float) -> None:
 
 
 def check_name(what: str, name: object, names: Iterable[object]) -> None:
-    """Raises a ValueError that lists the possible names, where `name` is none of them; `what`: "an
-    op", "a preset"."""
+    """Raises a ValueError that lists the possible names where `name` is none of them. `what` says
+    in the error what the name is of, such as "an op" or "a preset"."""
     names = list(names)
     if name not in names:
         raise ValueError(f"{what} is one of {', '.join(map(str, names))}; got {name!r}")

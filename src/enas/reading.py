@@ -1,5 +1,5 @@
-"""Reads what may come from anywhere: bounded in size and in depth, and nothing leniently. No torch
-in here.
+"""This module reads files that may come from anywhere. It bounds their size and their depth, and
+accepts nothing that is malformed. It does not import torch.
 
 JSON is read without duplicate keys, without `NaN` and `Infinity` (unless figures may be such), and
 without numbers that no setting or figure can be. A file may have a seal: its last key, `sha256`, is
@@ -18,8 +18,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 256 * 1024**2  # of a file of JSON or text, unpacked
-MOST_DEPTH = 64  # of lists and mappings within each other
+MOST_BYTES = 256 * 1024**2  # largest size of a file of JSON or text, unpacked
+MOST_DEPTH = 64  # how deep lists and mappings may stand within each other
 LARGEST = 2**63  # whole numbers are smaller
 SEAL = "sha256"
 
@@ -55,8 +55,9 @@ _figures = json.JSONDecoder(object_pairs_hook=_mapping, parse_int=_whole_number,
 
 
 def from_json(data: bytes | str, *, finite: bool = True) -> Any:
-    """Returns what JSON holds; ValueError where it is none, deeper than 64, or holds a key twice or
-    a number that is out of bounds. `finite`: also where it holds NaN or Infinity."""
+    """Returns what JSON holds. With `finite=False`, numbers may be NaN or Infinity. Raises a
+    ValueError where the text is no JSON, is deeper than 64, holds a key twice, or holds a number
+    that is out of bounds."""
     text = data if isinstance(data, str) else data.decode("utf-8-sig")
     try:
         value = (_strict if finite else _figures).decode(text)
@@ -72,8 +73,8 @@ def from_json(data: bytes | str, *, finite: bool = True) -> Any:
 
 
 def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
-    """Returns the bytes of a file, unpacked where its name ends in .gz; ValueError where they are
-    more than `most`, or the packed file is damaged."""
+    """Returns the bytes of a file, unpacked where its name ends in .gz. Raises a ValueError where
+    they are more than `most`, or where the packed file is damaged."""
     too_long = ValueError(f"a file of this kind has at most {most:,} bytes; '{path}' has more")
     with open(path, "rb") as file:
         if path.suffix != ".gz":
@@ -100,15 +101,15 @@ def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
 
 # ------------------------------------------------------------------------------------------ seals
 def sealed(text: str) -> str:
-    """Returns the JSON of a mapping with a checksum of it as its last key."""
+    """Returns the JSON of a mapping with its own checksum added as the last key."""
     body = text.rstrip().removesuffix("}").rstrip()
     comma = "," if body != "{" else ""
     return f'{body}{comma}\n "{SEAL}": "{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'
 
 
 def unsealed(data: bytes, value: Any) -> tuple[Any, bool]:
-    """Returns what a file holds without its seal, and whether it has one; ValueError where the
-    checksum is another. `value`: what the JSON `data` holds."""
+    """Returns what a file holds without its seal, and whether it has a seal. `value` is what the
+    JSON `data` holds. Raises a ValueError where the checksum does not match."""
     if not isinstance(value, dict) or SEAL not in value:
         return value, False
     body = data.rpartition(f'\n "{SEAL}": '.encode())[0].removesuffix(b",")
@@ -122,15 +123,16 @@ def unsealed(data: bytes, value: Any) -> tuple[Any, bool]:
 
 # ------------------------------------------------------------------- links, pipes and devices
 def check_kind(path: Path) -> None:
-    """ValueError where `path` is there and is no plain file: a link, a folder, a pipe or a
-    device."""
+    """Raises a ValueError where `path` exists and is no plain file, but a link, a folder, a pipe or
+    a device."""
     with contextlib.suppress(FileNotFoundError):
         _check(path, os.lstat(path).st_mode, folders=False)
 
 
 def check_folder(folder: Path) -> None:
-    """ValueError where anything in a folder, however deep, is neither a plain file nor a plain
-    folder: what came from elsewhere could lead a reader or a writer out of it."""
+    """Raises a ValueError where anything in a folder, however deep, is neither a plain file nor a
+    plain folder. A link that came from elsewhere could lead a reader or a writer out of the
+    folder."""
     left = [os.fspath(folder)]
     while left:
         with os.scandir(left.pop()) as entries:

@@ -1,7 +1,8 @@
-"""What makes a run repeatable: seeds from keys, and the state that a procedure saves to go on
-later.
+"""This module makes runs repeatable: it makes random seeds from keys, and it describes the state
+that a procedure saves so that it can go on later.
 
-torch is imported only by what needs it, so that files of values can use the rest.
+torch is imported only inside the functions that need it, so that files without tensors can use the
+rest.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def seed_of(*key: object) -> int:
 
 @contextmanager
 def seeded(*key: object, device: torch.device | None = None) -> Iterator[None]:
-    """Inside, torch's random numbers (dropout, initialisation) depend only on `key`; outside,
-    nothing changes."""
+    """Makes torch's random numbers (dropout, initialisation) depend only on `key` inside the `with`
+    block, and changes nothing outside of it."""
     import torch
 
     cuda = [device] if device is not None and device.type == "cuda" else []
@@ -39,13 +40,15 @@ def seeded(*key: object, device: torch.device | None = None) -> Iterator[None]:
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """Returns a tensor as float64, on the CPU where it lies on a device without (MPS)."""
+    """Returns a tensor as float64. It is moved to the CPU first where its device has no float64
+    (MPS)."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything a procedure needs to go on: tensors, and values that JSON can hold."""
+    """A `State` holds everything that a procedure needs to go on: tensors, and values that JSON can
+    hold."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     values: Values = field(default_factory=dict)
@@ -58,21 +61,22 @@ class State:
 
     @staticmethod
     def nested(values: Values, **parts: State) -> State:
-        """Returns values with the states of parts in it, each by its name."""
+        """Returns one state that holds `values` and the states of parts, each part under its
+        name."""
         tensors = {f"{prefix}/{key}": t for prefix, part in parts.items() for key, t in part.tensors.items()}
         return State(tensors, {**values, **{prefix: part.values for prefix, part in parts.items()}})
 
 
 def module_state(module: nn.Module) -> State:
-    """Returns all tensors of a module."""
+    """Returns a state that holds all tensors of a module."""
     return State(module.state_dict())
 
 
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], prefix: str
 ) -> dict[str, Tensor]:
-    """Returns the optimiser's memory as `{prefix}{kind}/{name}`. Parameters that it never touched
-    have none."""
+    """Returns the optimiser's memory (momentum and the like) as tensors named
+    `{prefix}{kind}/{name}`. Parameters that it never updated have none."""
     from torch import Tensor
 
     return {
@@ -87,7 +91,7 @@ def optimizer_tensors(
 def load_optimizer(
     optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], prefix: str
 ) -> None:
-    """Puts back what `optimizer_tensors` gave."""
+    """Puts back into an optimiser the memory that `optimizer_tensors` returned."""
     import torch
 
     optimizer.state.clear()

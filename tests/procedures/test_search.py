@@ -298,7 +298,8 @@ def test_judges_pick_a_shortlist_one_after_the_other() -> None:
     assert {s.stage for s in told[:120]} == {"shortlist"}
     assert [s.arch for s in told[120:]] == sorted(kept, key=lambda arch: -second[arch])[:4]
     assert {s.stage for s in told[120:]} == {"minibatch"}
-    assert {s.stage for s in scores(dataclasses.replace(settings, shortlist=100))} == {"minibatch"}  # nothing to pick
+    all_of_them = dataclasses.replace(settings, shortlist=100)  # there is nothing to pick
+    assert {s.stage for s in scores(all_of_them)} == {"minibatch"}
     with pytest.raises(ValueError, match=r"shortlist_by names a judge at least"):
         DeriveSettings(shortlist=3, shortlist_by=())
     with pytest.raises(ValueError, match=r"derive\.shortlist_by"):

@@ -210,6 +210,6 @@ def test_all_means_rivals_too() -> None:
 def test_events_of_short_trainings_have_a_name_on_the_screen() -> None:
     from enas.cli.display import STAGES
 
-    stages = {"minibatch", "uniform", "validation", "alone", "short", "final"}
+    stages = {"shortlist", "minibatch", "uniform", "validation", "alone", "short", "final"}
     assert set(STAGES) == stages
     assert all(stage in Scored.__doc__ for stage in stages)  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""`enas check`."""
+"""This module holds the command `enas check`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class CheckFlags:
-    """Ask the laws of something of yours, and say in words what breaks: a problem, a space of
-    cells, an op, a strategy, a data set, a task or a preset. Exit status 1 where a law does not
-    hold.
+    """Ask the laws of something of yours, and say in words what breaks. It may be a problem, a
+    space of cells, an op, a strategy, a data set, a task or a preset. The exit status is 1 where a
+    law does not hold.
 
     enas check my_project:problem
     enas check my_ops:blur
@@ -25,13 +25,13 @@ class CheckFlags:
     """
 
     what: Positional[str]
-    """`package.module:thing`, or a registered name."""
+    """Name that is registered, or `package.module:thing`."""
     architectures: int = 16
-    """Number of architectures to build and run, at most."""
+    """Largest number of architectures to build and run."""
     seed: int = 0
     """Seed of the architectures, the weights and the batches."""
     max_time: str = "30s"
-    """No further architecture is looked at after this time."""
+    """Time after which no further architecture is looked at."""
     data: Maybe[Path] = None
     """Folder of the data set."""
 

@@ -1,4 +1,4 @@
-"""The registry of commands, and how their flags are read."""
+"""This module registers the commands, and reads their flags."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def peek(args: list[str], names: tuple[str, ...]) -> dict[str, str | None]:
-    """Returns the values of a few flags, before all are read, because they decide what the others
-    are."""
+    """Returns the values of a few flags before all are read, because they decide which other flags
+    there are."""
     values: dict[str, str | None] = dict.fromkeys(names)
     for i, word in enumerate(args):
         name, _, value = word.partition("=")
@@ -34,27 +34,29 @@ def peek(args: list[str], names: tuple[str, ...]) -> dict[str, str | None]:
 
 
 def asks_for_help(args: list[str]) -> bool:
+    """Returns whether a command line asks for help."""
     return not {"-h", "--help"}.isdisjoint(args)
 
 
 K = TypeVar("K")
-# a flag whose text says what holds without it
+# a flag whose own text says what happens without it
 Maybe = Annotated[K | None, arg(help_behavior_hint="")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobsFlags:
-    """How many jobs run side by side, or where."""
+    """These flags say how many jobs run side by side, or where."""
 
     jobs: Maybe[str] = None
-    """How many side by side (default: as many as the cores allow; on a GPU one);
-    or ray, or ray://HOST:10001: on a cluster."""
+    """Number of jobs side by side (default: as many as the cores allow; on a GPU one);
+    or ray, or ray://HOST:10001, for a cluster."""
     gpus_per_job: Maybe[float] = None
     """Share of a GPU per job on a cluster, such as 0.5 (default: 1, where the plan is for GPUs)."""
 
 
 def jobs_of(flags: JobsFlags) -> int | Cluster | None:
-    """Returns what --jobs and --gpus-per-job ask for; ValueError for what nothing can be."""
+    """Returns what `--jobs` and `--gpus-per-job` ask for. Raises a ValueError where nothing can do
+    that."""
     from enas.runs.ray_jobs import asked
 
     return asked(flags.jobs, flags.gpus_per_job)
@@ -64,6 +66,8 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {}
 
 
 def command(name: str, about: str) -> Callable[[Callable[[list[str]], int]], Callable[[list[str]], int]]:
+    """Registers a function as the command `name`. `about` is its line in the usage."""
+
     def register(function: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
         COMMANDS[name] = (about, function)
         return function
@@ -72,9 +76,9 @@ def command(name: str, about: str) -> Callable[[Callable[[list[str]], int]], Cal
 
 
 def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> Any:
-    """Returns the flags that `args` give; ValueError of one line for a bad one."""
+    """Returns the flags that `args` give. Raises a ValueError of one line for a bad flag."""
     errors = io.StringIO()
-    # an example a line: lines of a text are joined
+    # Lines of a text are joined, but each example needs a line of its own.
     about = re.sub(r"\n\s*(?=enas |torchrun )", "\n\n", inspect.getdoc(flags) or "")
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(optional)
@@ -95,8 +99,9 @@ def parse(flags: Any, args: Sequence[str], name: str, default: Any = None) -> An
 
 
 def _in_one_line(said: str) -> str:
-    """Returns what the parser says of bad arguments. It says it in a box, or where the terminal has
-    no such signs in lines under a title; after each rule comes something else."""
+    """Returns in one line what the parser says of bad arguments. The parser writes it in a box, or
+    where the terminal lacks such characters, in lines under a title. After each rule comes another
+    part."""
     lines = [line.strip("│ ") for line in said.splitlines()]
     lines = [line for line in lines if line and line[0] not in "╭╰"]
     blocks = [list(block) for rule, block in groupby(lines, lambda line: set(line) <= {"─", "-"}) if not rule]
@@ -113,8 +118,8 @@ def _in_one_line(said: str) -> str:
 
 
 def with_settings(flags: type[object], about: str | None, kind: type[object], group: str) -> Any:
-    """Returns the flags with their field `settings` of a type `kind`, each setting a flag of its
-    own below `--group`."""
+    """Returns the flags with a field `settings` of type `kind`, in which each setting is a flag of
+    its own below `--group`."""
     field = ("settings", Annotated[kind, arg(name=group)], dataclasses.field())
     made = dataclasses.make_dataclass(flags.__name__, [field], bases=(flags,), frozen=True)
     made.__doc__ = about
@@ -122,7 +127,7 @@ def with_settings(flags: type[object], about: str | None, kind: type[object], gr
 
 
 def optional(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-    """Shows a flag that may be left out by what it takes, `PATH`, rather than `{None}|PATH`."""
+    """Shows an optional flag by the value that it takes, `PATH`, rather than as `{None}|PATH`."""
     kinds = [kind for kind in get_args(info.type) if kind is not type(None)]
     if info.type_origin not in (Union, UnionType) or len(kinds) != 1 or kinds[0] not in (int, float, str, Path):
         return None
@@ -137,7 +142,7 @@ def optional(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Pri
 
 
 def limits_of(flags: Any, before: Limits) -> Limits:
-    """Returns limits with those that flags give, such as `--max-params 3M`, in place of others."""
+    """Returns the limits `before`, replaced by those that flags give, such as `--max-params 3M`."""
     from enas.spaces.costs import amount, duration
 
     given = {f.name: getattr(flags, f.name, None) for f in dataclasses.fields(before)}
@@ -148,16 +153,16 @@ def limits_of(flags: Any, before: Limits) -> Limits:
 
 
 def computed(settings: Any, flags: Any) -> Any:
-    """Returns settings with what `--precision`, `--accumulate` and `--checkpoint-activations` say
-    of their steps."""
+    """Returns settings with the precision, parts and checkpointing that `--precision`,
+    `--accumulate` and `--checkpoint-activations` ask for."""
     given = {name: getattr(flags, name) for name in ("precision", "accumulate", "checkpoint_activations")}
     changes = {name: value for name, value in given.items() if value not in (None, False)}
     return dataclasses.replace(settings, compute=dataclasses.replace(settings.compute, **changes))
 
 
 def seconds(text: str | None) -> float | None:
-    """Returns the seconds of a time such as 90, 90s, 20m or 1.5h, None for None; ValueError for
-    another form."""
+    """Returns the seconds of a time such as 90, 90s, 20m or 1.5h, or None for None. Raises a
+    ValueError for another form."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())

@@ -1,4 +1,4 @@
-"""`enas compare`."""
+"""This module holds the command `enas compare`."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class CompareFlags(Wanted, JobsFlags):
     max_time: Maybe[str] = None
     """Stop in good order after this time; the same command goes on."""
     only: Maybe[int] = None
-    """Do only this one of the trainings that are known from the start, by its place from 0;
-    the command without it finds that done."""
+    """Do only this one of the trainings that are known from the start, by its index from 0;
+    the command without this flag finds it done."""
     slurm: bool = False
     """Print the line that does these trainings as a job array of SLURM, and do nothing."""
 
 
 @command("compare", "train the derived architecture and random ones alike: the verdict")
 def compare(args: list[str]) -> int:
-    """What was the search worth? Is its architecture better than random ones, trained alike? Ends
-    with a verdict.
+    """Say what the search was worth: is its architecture better than random ones that are trained
+    alike? It ends with a verdict.
 
     enas compare runs/mine --cells 8 --seeds 4
     enas compare runs/mine --references resnet --sharing
@@ -83,7 +83,7 @@ def compare(args: list[str]) -> int:
 
 
 def summary(compared: Compared) -> Iterator[str]:
-    """Yields what came out, a line per part, the verdict last."""
+    """Yields the results, one line per part, with the verdict last."""
     for row in compared.rankings:
         yield (
             f"ranking {row.n} random architectures by {row.ranker}: Kendall's tau {row.kendall}, in the better half"

@@ -1,4 +1,4 @@
-"""`enas cost`."""
+"""This module holds the command `enas cost`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from enas.cli.commands import Maybe, command, parse
 
 @dataclass(frozen=True)
 class CostFlags:
-    """Says what an architecture costs before it is built: parameters, multiply-accumulates, memory
+    """Say what an architecture costs before it is built: parameters, multiply-accumulates, memory
     of activations and latency, in the network that is trained from scratch.
 
     enas cost runs/mine                       (all that it ranks)
@@ -32,9 +32,10 @@ class CostFlags:
     latency_table: Maybe[Path] = None
     """File that `enas latency` wrote; without it, latencies are those that a run knows."""
     samples: int = 200
-    """Number of random architectures to show beside; 0: none."""
+    """Number of random architectures to show beside it; 0: none."""
     measure: int = 0
-    """Also build the architectures and time so many forward passes; the fastest counts. 0: not."""
+    """Number of forward passes in which to build and time the architectures; 0: none.
+    The fastest pass counts."""
 
 
 @command("cost", "parameters, multiply-accumulates, memory and latency of architectures")

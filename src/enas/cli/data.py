@@ -1,4 +1,4 @@
-"""`enas data`."""
+"""This module holds the command `enas data`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from enas.cli.commands import command, parse
 
 @dataclass(frozen=True)
 class DataFlags:
-    """Data sets: which there are, how to get one, and what a folder of your own holds.
+    """List data sets, download one, or say what a folder of your own holds.
 
     enas data list
     enas data get cifar10 --data ~/data
@@ -21,12 +21,12 @@ class DataFlags:
     """
 
     action: Positional[Literal["list", "get", "look"]] = "list"
-    """list: all data sets; get: download one, checked;
-    look: what a folder holds, and how --data reads it."""
+    """list: all data sets; get: download one, and check it;
+    look: say what a folder holds, and how --data reads it."""
     what: Positional[str | None] = None
     """Name of the data set; for look, the folder or file."""
     data: Path = Path("data")
-    """Folder to put it in."""
+    """Folder to put the data set in."""
 
 
 @command("data", "list data sets, download one, look what a folder holds")

@@ -1,4 +1,4 @@
-"""`enas derive`."""
+"""This module holds the command `enas derive`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from enas.procedures.settings import Judge
 @dataclass(frozen=True)
 class DeriveFlags(JobsFlags):
     """Pick architectures of a finished search: sample the policy, score with the shared weights,
-    rank in best.json. Without a flag, the run's recipe says how.
+    and rank in best.json. Without a flag, the run's recipe says how.
 
     enas derive runs/mine
     enas derive runs/mine --score-on minibatch     (the paper's way)
@@ -34,29 +34,29 @@ class DeriveFlags(JobsFlags):
     uniform: Maybe[int] = None
     """Number of random architectures to score beside them: is the policy better than chance?"""
     score_on: Maybe[Literal["validation", "minibatch"]] = None
-    """Final score: on the full validation set, or on one minibatch (paper 2.2)."""
+    """Data of the final score: the full validation set, or one minibatch (paper 2.2)."""
     statistics: Maybe[Literal["batch", "recalibrated"]] = None
-    """Batch-norm statistics of a score: of the batch, or measured anew for each child."""
+    """Batch-norm statistics of a score: those of the batch, or measured anew for each child."""
     draw: Maybe[Literal["policy", "uniform", "both"]] = None
     """Who draws the samples: the policy, random search, or half of them each;
     and of the finalists too."""
     shortlist: Maybe[int] = None
-    """Score only this many of the samples, those that judges pick; 0: all."""
+    """Number of samples to score, those that judges pick; 0: all."""
     shortlist_by: Maybe[tuple[Judge, ...]] = None
     """Judges that pick them one after the other, such as parameters progressivity."""
     finalists: Maybe[int] = None
-    """Train this many of the best from scratch for a short time, again and again half of them;
-    0: none."""
+    """Number of the best to train from scratch for a short time; 0: none.
+    The better half goes on, again and again."""
     pareto: Maybe[Literal["none", "parameters", "macs", "memory", "latency"]] = None
-    """Also keep what no other architecture beats in reward and in this cost at once;
-    the report shows it."""
+    """Also keep the architectures that no other one beats in reward and in this cost at once;
+    the report shows them."""
     finalist_steps: Maybe[int] = None
-    """Training steps of each finalist in a round, and of each short training."""
+    """Number of training steps of each finalist in a round, and of each short training."""
     trainings: Maybe[int] = None
-    """Train this many from scratch for a short time, in rounds, and learn from them what is good;
+    """Number of short trainings from scratch, in rounds, that teach which architectures are good;
     0: none."""
     budget: Maybe[str] = None
-    """Train as many for a short time as fit into this processor time, such as 10m or 2h."""
+    """Processor time that short trainings may fill, such as 10m or 2h."""
     rounds: Maybe[int] = None
     """Number of rounds that these trainings are divided among."""
     judges: Maybe[tuple[Judge, ...]] = None

@@ -1,4 +1,4 @@
-"""What the command line shows while it works: progress bars and tables (rich)."""
+"""This module shows what the command line does while it works: progress bars and tables (rich)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from enas.state import Record
 from enas.tasks.metrics import metric_in
 
 NO_FIGURES = str.maketrans("", "", "0123456789.+-")
-REFRESH = 0.2  # seconds between updates: a step of a small network takes less than a redraw
+REFRESH = 0.2  # seconds between updates, since a small network's step takes less than a redraw
 
 
 STAGES = {
@@ -48,7 +48,7 @@ STAGES = {
 
 
 def span(seconds: float) -> str:
-    """1:05:00, 12:30 or 45 s."""
+    """Returns seconds as text, such as 1:05:00 h, 12:30 min or 45 s."""
     s = round(seconds)
     if s >= 3600:
         return f"{s // 3600}:{s % 3600 // 60:02}:{s % 60:02} h"
@@ -56,8 +56,8 @@ def span(seconds: float) -> str:
 
 
 class Display:
-    """A listener that draws. Use as a context; without a terminal it prints a line per epoch
-    instead of a bar."""
+    """A `Display` is a listener that draws. It is used as a context. Without a terminal it prints
+    one line per epoch in place of a bar."""
 
     def __init__(self, console: Console | None = None, says_next: bool = True):
         self.says_next = says_next
@@ -78,7 +78,7 @@ class Display:
         self.shown: dict[str, float] = {}
         self.printed = (time.monotonic(), -1)
         self.alarmed: set[str] = set()
-        self.stopped: str | None = None  # why, where a run ended before its end
+        self.stopped: str | None = None  # why a run stopped before its end, or None
 
     def __enter__(self) -> Display:
         if self.console.is_terminal:
@@ -90,7 +90,7 @@ class Display:
 
     @singledispatchmethod
     def __call__(self, event: object) -> None:
-        """Shows an event, by its class; one that has nothing to show is passed over."""
+        """Shows an event, by its class. An event with nothing to show is ignored."""
 
     @__call__.register
     def _(self, event: EpochEnd) -> None:
@@ -199,8 +199,8 @@ class Display:
 
     @property
     def status(self) -> int:
-        """Returns the exit status: 0, also where time was up as asked; that of a shell after a
-        signal."""
+        """Returns the exit status. It is 0, also where time was up as asked, and after a signal it
+        is that of a shell."""
         return {"interrupted": 130, "terminated": 143}.get(self.stopped or "", 0)
 
     def _say(self, text: str) -> None:
@@ -217,8 +217,8 @@ class Display:
         self.progress.update(self.task, description=what, completed=done, total=total, text=text)
 
     def _line(self, text: str, epoch: int) -> None:
-        """Prints, without a terminal, the first epoch and then one every ten seconds. With one,
-        only the bar moves."""
+        """Prints the first epoch, and then one line every ten seconds, where there is no terminal.
+        With a terminal, only the bar moves."""
         now = time.monotonic()
         if not self.console.is_terminal and (self.printed[1] < 0 or now - self.printed[0] > 10):
             self.console.print(text)
@@ -226,7 +226,7 @@ class Display:
 
 
 def connected(event: Connected) -> str:
-    """Returns what is said of a cluster that jobs go to."""
+    """Returns the line about a cluster that jobs go to."""
     gpus = f", {event.gpus} GPUs" if event.gpus else ""
     link = f"; dashboard: http://{event.dashboard}" if event.dashboard else ""
     machines = f"{event.machines} machine{'s' * (event.machines != 1)}"
@@ -237,7 +237,7 @@ SHOWN = (("loss", "shared_loss"), ("reward", "reward"), ("entropy", "entropy"))
 
 
 def ranking(run: Path) -> None:
-    """Prints the table of best.json."""
+    """Prints the table of best.json for a run."""
     best = read_json(Path(run) / "best.json")
     shared = best["ranked"][0]["shared_weights"]
     score, by = "minibatch_reward", "minibatch reward of shared weights"

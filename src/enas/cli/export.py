@@ -1,4 +1,4 @@
-"""`enas export`."""
+"""This module holds the command `enas export`."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class ExportFlags:
     """
 
     what: Positional[str]
-    """A run folder (what retrain chose), the folder of a training,
+    """A run folder (for what retrain chose), the folder of a training,
     an architecture file, or a name from `enas list`."""
     format: Literal["python", "onnx", "torch"] = "python"
     """python: a readable module and its weights; onnx; torch: a program of torch.export."""
     weights: Literal["trained", "none"] = "trained"
-    """none: the network alone, not trained."""
+    """Which weights to write; none: the network alone, not trained."""
     arch: Maybe[str] = None
     """Another architecture in the network of a run, without trained weights."""
     out: Maybe[Path] = None
     """File to write; without it, `exported` in the folder."""
     preset: Maybe[str] = None
-    """For an architecture file or name: whose network to build it into;
+    """Preset whose network an architecture file or name is built into;
     without it, the paper's."""
     recipe: Maybe[str] = None
-    """Which recipe of the preset."""
+    """Recipe of the preset."""
     data: Maybe[Path] = None
     """Folder of the data set, which says how images are normalised and which words there are.
-    A run knows its own, if that has not moved."""
+    A run knows its own folder, if that has not moved."""
 
 
 @command("export", "write a trained network as Python, ONNX or torch.export, to run without enas")

@@ -1,4 +1,5 @@
-"""`enas judges`: what ranks architectures, and at what cost."""
+"""This module holds the command `enas judges`, which says what ranks architectures, and at what
+cost."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from enas.grading.asked import JudgesWanted
 
 @dataclass(frozen=True, kw_only=True)
 class JudgesFlags(JudgesWanted):
-    """Hold everything that could judge an architecture against a table of the truth: parameters,
-    scores without training, shared weights, short trainings and what these teach.
+    """Compare everything that could judge an architecture with a table of the truth: parameters,
+    scores without training, shared weights, short trainings, and what these teach.
 
     enas judges scattered-micro --table scattered-micro     (a table that comes with enas)
     enas judges nasbench201 --table FILE --data data --cells 60

@@ -1,4 +1,4 @@
-"""`enas latency`."""
+"""This module holds the command `enas latency`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from enas.cli.commands import Maybe, command, parse
 
 @dataclass(frozen=True)
 class LatencyFlags:
-    """Measure on this machine what each part of a network takes, so that the latency of every
-    architecture is known as a sum. Says how far off such sums are.
+    """Measure on this machine how long each part of a network takes, so that the latency of every
+    architecture is known as a sum. Say how far off such sums are.
 
     enas latency digits-micro --out latency.json
     enas search digits-micro --latency-table latency.json --max-latency 3ms --out runs/fast
@@ -25,21 +25,21 @@ class LatencyFlags:
     out: Path
     """File to write."""
     batch: int = 1
-    """Number of examples, or of tokens side by side, of a forward pass."""
+    """Number of examples, or of tokens side by side, in a forward pass."""
     recipe: Maybe[str] = None
     """Recipe of the preset; without it, its default."""
     data: Maybe[Path] = None
     """Folder of the data set, where sizes have to be read off the data."""
     children: int = 40
-    """Number of random networks from which the times are made."""
+    """Number of random networks from which the times are computed."""
     held_out: int = 20
     """Number of further networks that say how far off the sums are."""
     rounds: int = 15
-    """Forward passes of each network; the fastest counts."""
+    """Number of forward passes of each network; the fastest counts."""
     device: Maybe[str] = None
-    """cpu or cuda; without it, as the plan says."""
+    """Device, cpu or cuda; without it, as the plan says."""
     threads: Maybe[int] = None
-    """CPU threads; without it, as the plan says."""
+    """Number of CPU threads; without it, as the plan says."""
 
 
 @command("latency", "measure a table of latencies on this machine")

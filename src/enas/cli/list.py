@@ -1,4 +1,4 @@
-"""`enas list`."""
+"""This module holds the command `enas list`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from enas.cli.commands import command, parse
 
 @dataclass(frozen=True)
 class ListFlags:
-    """Everything that is registered, here or by installed packages: presets, spaces, networks, ops,
-    strategies, tasks, data sets, named architectures."""
+    """List everything that is registered, here or by installed packages: presets, spaces, networks,
+    ops, strategies, tasks, data sets, named architectures."""
 
     json: bool = False
-    """As JSON."""
+    """Print the list as JSON."""
 
 
 @command("list", "everything that is registered, and the named architectures")

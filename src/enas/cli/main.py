@@ -1,9 +1,10 @@
-"""The command line: `enas COMMAND ...`.
+"""This module holds the command line: `enas COMMAND ...`.
 
-Each command is a file with a dataclass, its flags, and a function. Flags of settings come from the
-dataclasses of the settings. What a user or a machine can cause is shown as one line, with exit
-status 2; `ENAS_TRACEBACK=1` in the environment shows the whole traceback too. Warnings are a line
-each. Code that a file names is asked for before it is imported; `--trust` answers yes.
+Each command is a file with a dataclass, which holds its flags, and a function. Flags of settings
+come from the dataclasses of the settings. An error that a user or a machine can cause is shown as
+one line, with exit status 2. `ENAS_TRACEBACK=1` in the environment shows the whole traceback too.
+Each warning is one line. The user is asked before code that a file names is imported; `--trust`
+answers yes.
 """
 
 from __future__ import annotations
@@ -41,13 +42,14 @@ from enas.cli import list as list_command  # noqa: F401
 from enas.cli.commands import COMMANDS
 
 ORDER = (
-    # as one comes to need them
+    # in the order in which one needs them
     *("search", "resume", "derive", "retrain", "compare", "report", "show", "export", "sweep"),
     *("check", "presets", "data", "list", "cost", "latency", "oracle", "table", "judges", "reproduce"),
 )
 
 
 def usage() -> str:
+    """Returns the text that `enas --help` prints."""
     names = [*ORDER, *(name for name in COMMANDS if name not in ORDER)]
     rows = "\n".join(f"  {name:9} {COMMANDS[name][0]}" for name in names)
     return (
@@ -61,14 +63,14 @@ def usage() -> str:
     )
 
 
-# commands that hold on to memory
+# commands that keep freed memory
 TRAINING = ("search", "resume", "derive", "retrain", "compare", "sweep", "table", "judges")
-TOGETHER = ("search", "resume", "retrain")  # of several processes, which torchrun starts
+TOGETHER = ("search", "resume", "retrain")  # commands that torchrun may start as several processes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status: 2 after an error of one line, 130 after a second
-    Ctrl-C."""
+    """Runs a command and returns its exit status. It is 2 after an error of one line, and 130 after
+    a second Ctrl-C."""
     given = list(sys.argv[1:] if argv is None else argv)
     args = [arg for arg in given if arg != "--trust"]
     with _quiet(), _any_terminal(), plugins.asking(_asked, trusted=args, all_of_them=len(args) < len(given)):
@@ -77,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, ranks but the first print nothing except errors: the first speaks for all."""
+    """Lets all ranks but the first print nothing except errors inside the `with` block, since the
+    first speaks for all."""
     if not _rank():
         yield
         return
@@ -87,8 +90,8 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _any_terminal() -> Iterator[None]:
-    """Inside, a character that a terminal lacks is written as its number, because output must never
-    be what ends a run, and a warning is one line."""
+    """Writes a character that a terminal lacks as its number inside the `with` block, because
+    output must never end a run. Each warning becomes one line."""
     for stream in (sys.stdout, sys.stderr):
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="backslashreplace")
@@ -107,17 +110,18 @@ def _any_terminal() -> Iterator[None]:
 
 
 def _rank() -> int:
-    """Returns which of the processes that torchrun started this is."""
+    """Returns the number of this process among those that torchrun started."""
     return int(os.environ.get("RANK", "0")) if _ranks() > 1 else 0
 
 
 def _ranks() -> int:
-    """Returns how many there are, as `enas.procedures.ranks` does, which needs torch."""
+    """Returns how many processes torchrun started, as `enas.procedures.ranks` does, but without
+    torch."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def _asked(path: str) -> bool:
-    """Asks on a terminal whether code may be imported; elsewhere the answer is no."""
+    """Asks on a terminal whether code may be imported. Without a terminal the answer is no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     question = f"enas: a file that you did not make here names code, '{path}'. Import and run it? [y/N] "
@@ -171,7 +175,8 @@ def _run(args: list[str]) -> int:
 
 
 def _notes(error: BaseException) -> list[str]:
-    """Returns what was added to an error on its way: what was saved, and how to go on."""
+    """Returns the notes that were added to an error on its way: what was saved, and how to go
+    on."""
     return list(getattr(error, "__notes__", ()))
 
 

@@ -1,4 +1,5 @@
-"""`enas oracle`: strategies and searches held against a table of the truth."""
+"""This module holds the command `enas oracle`, which compares strategies and searches with a table
+of the truth."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OracleFlags(Asked):
-    """Hold strategies and searches against the truth: a table that has the accuracy of every
+    """Compare strategies and searches with the truth: a table that has the accuracy of every
     architecture.
 
     enas oracle nasbench201 --table FILE      (each strategy by itself, over many seeds)
@@ -35,16 +36,18 @@ class OracleFlags(Asked):
     """A space, `nasbench201` or `nasbench_macro`; the run folder of a search in it;
     or the preset of a table that `enas table` built of a whole space."""
     table: Path
-    """File of accuracies in percent, .gz or not. nasbench201: CSV with a column `arch`;
-    nasbench_macro: the published JSON; or what `enas table build` wrote.
-    scattered-micro: the table of that preset which comes with enas."""
+    """File of accuracies in percent, which may be a .gz.
+    nasbench201: a CSV with a column `arch`; nasbench_macro: the published JSON.
+    It may also be a table that `enas table build` wrote.
+    scattered-micro: the table of that preset, which comes with enas."""
     table_only: bool = False
-    """Only play strategies against the table; naming the space does that anyway."""
+    """Only play strategies against the table; this is the default for a space."""
     max_params: Maybe[str] = None
-    """Most parameters of what strategies ask for, such as 300k, in the benchmark's own network:
+    """Largest number of parameters of what strategies ask for, such as 300k.
+    They count in the benchmark's own network:
     `enas cost nasbench201 --recipe paper` says what architectures have."""
     max_macs: Maybe[str] = None
-    """Most multiply-accumulates of what strategies ask for, per image, such as 60M."""
+    """Largest number of multiply-accumulates of what strategies ask for, per image, such as 60M."""
     max_memory: Maybe[str] = None
     """Most bytes of activations that a training step of it keeps, by an estimate, such as 2G."""
     out: Maybe[Path] = None
@@ -78,7 +81,8 @@ def oracle(args: list[str]) -> int:
 
 @contextmanager
 def bar(total: int | None) -> Iterator[Callable[[str], None]]:
-    """Yields `advance(text)`, to be called after each of `total` parts; None: nobody knows."""
+    """Yields `advance(text)`, which is called after each of `total` parts. `total` is None where it
+    is not known."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -94,7 +98,7 @@ def bar(total: int | None) -> Iterator[Callable[[str], None]]:
 
 
 def _show_contest(contest: Contest) -> None:
-    """Prints what each strategy reached."""
+    """Prints the results of each strategy."""
     columns, best = f"{contest.score} of the best by {contest.reward}", f"the best of all has {contest.best:.2f} %"
     print(f"{columns} so far, mean of {contest.seeds} seeds; {best}")
     marks = next(iter(contest.strategies.values())).score

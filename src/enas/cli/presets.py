@@ -1,4 +1,4 @@
-"""`enas presets`."""
+"""This module holds the command `enas presets`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PresetsFlags:
-    """What can be searched, and with which settings.
+    """Show what can be searched, and with which settings.
 
     enas presets list
     enas presets show cifar10-micro paper
@@ -28,7 +28,7 @@ class PresetsFlags:
     preset: Positional[str | None] = None
     """Name of the preset."""
     recipes: Positional[tuple[str, ...]] = ()
-    """One recipe to show, two to compare."""
+    """Recipes: one to show, two to compare."""
 
 
 @command("presets", "list, show or compare the recipes")
@@ -61,7 +61,7 @@ def presets_command(args: list[str]) -> int:
 
 
 def _policy(preset: str, settings: Settings) -> str:
-    """What the weights of the controller's reward lead to, in a sentence or two."""
+    """Returns in a sentence or two what the weights of the controller's reward lead to."""
     from enas.runs.presets.registry import preset as preset_of
     from enas.spaces.decisions import SubsetChoice
     from enas.spaces.registry import make_space

@@ -1,4 +1,4 @@
-"""`enas report`."""
+"""This module holds the command `enas report`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`enas reproduce`."""
+"""This module holds the command `enas reproduce`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from enas.cli.commands import Maybe, command, parse
 
 @dataclass(frozen=True)
 class ReproduceFlags:
-    """Show the paper's experiments beside ours: a row for each of Tables 1 and 2 and of section
-    3.3, what came out here with its size and recipe, and the command that runs it at full size.
+    """Show the paper's experiments beside ours. There is a row for each of Tables 1 and 2 and of
+    section 3.3, with our result, its size and recipe, and the command that runs it at full size.
     Nothing is trained: run folders are read.
 
     enas reproduce                                 (what is below runs/)
@@ -24,7 +24,7 @@ class ReproduceFlags:
     runs: Positional[tuple[Path, ...]] = ()
     """Run folders, or folders of them, to read beside runs/."""
     out: Maybe[Path] = None
-    """File to write the table to, too; the ending says which form."""
+    """File to write the table to as well; the ending names the form."""
 
 
 @command("reproduce", "the paper's tables beside what run folders hold")

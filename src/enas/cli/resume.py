@@ -1,4 +1,4 @@
-"""`enas resume`."""
+"""This module holds the command `enas resume`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from enas.cli.commands import Maybe, command, parse, seconds
 
 @dataclass(frozen=True)
 class ResumeFlags:
-    """Continue a stopped search or training exactly where its last checkpoint is.
+    """Continue a stopped search or training exactly from its last checkpoint.
 
     enas resume runs/mine --max-time 1h
     """
 
     run: Positional[Path]
-    """Run folder."""
+    """Run folder to continue."""
     max_time: Maybe[str] = None
     """Stop in good order after this time, such as 20m."""
 

@@ -1,4 +1,4 @@
-"""`enas retrain`."""
+"""This module holds the command `enas retrain`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from enas.procedures.settings import Precision
 @dataclass(frozen=True)
 class RetrainFlags(JobsFlags):
     what: Positional[str]
-    """A run folder (its best architectures), an architecture file,
+    """A run folder (for its best architectures), an architecture file,
     a name from `enas list`, or text in a published form, such as '|nor_conv_3x3~0|+...'."""
     settings: Annotated[Any, arg(name="retrain")]
     arch: Maybe[str] = None
@@ -36,10 +36,10 @@ class RetrainFlags(JobsFlags):
     parameters: Maybe[int] = None
     """Largest number of parameters of that model."""
     top: int = 1
-    """Train the k best of a run, and choose among them by validation accuracy."""
+    """Number of best architectures of a run to train; validation accuracy chooses among them."""
     jobs: Maybe[str] = field(default=None, kw_only=True)
-    """Train these side by side, so many at a time, or ray, or ray://HOST:10001 for a cluster;
-    without it, one after the other."""
+    """Number of trainings side by side, or ray, or ray://HOST:10001 for a cluster;
+    without it, they run one after the other."""
     seed: int = 0
     """Seed of this training: its first weights, the order of its batches, its dropout."""
     epochs: Maybe[int] = None
@@ -48,14 +48,14 @@ class RetrainFlags(JobsFlags):
     """Short for --retrain.task.cutout: side of the square that CutOut blanks, in pixels.
     16 is usual."""
     highest_filters: Maybe[int] = None
-    """Scale all widths to this many filters in the highest layer (the paper's wider: 512)."""
+    """Number of filters in the highest layer, to which all widths are scaled (the paper's: 512)."""
     preset: Maybe[str] = None
-    """For an architecture file or name: whose data and recipe to train by;
+    """Preset by whose data and recipe an architecture file or name is trained;
     without it, the paper's data."""
     recipe: Maybe[str] = None
-    """Which recipe of the preset."""
+    """Recipe of the preset."""
     data: Maybe[Path] = None
-    """Folder of the data set. A run knows its own, if that has not moved."""
+    """Folder of the data set. A run knows its own folder, if that has not moved."""
     out: Maybe[Path] = None
     """Folder of the training; without it, one inside the run, or in runs/."""
     precision: Maybe[Precision] = None
@@ -65,9 +65,9 @@ class RetrainFlags(JobsFlags):
     checkpoint_activations: bool = False
     """Short for --retrain.compute.checkpoint-activations."""
     device: Maybe[str] = None
-    """cpu, cuda, cuda:1, mps or auto; auto is a GPU where there is one."""
+    """Device: cpu, cuda, cuda:1, mps or auto; auto is a GPU where there is one."""
     threads: Maybe[int] = None
-    """CPU threads."""
+    """Number of CPU threads."""
     max_time: Maybe[str] = None
     """Stop in good order after this time, such as 20m. The same command continues."""
 
@@ -76,10 +76,11 @@ class RetrainFlags(JobsFlags):
 def retrain(args: list[str]) -> int:
     """Train an architecture from scratch.
 
-    enas retrain runs/mine enas retrain runs/mine --top 3                 (the best of three, chosen
-    on validation images) enas retrain enas_micro --preset cifar10-micro --recipe released --data
-    ~/data --cutout 16 enas retrain runs/mine --arch resnet           (to compare with: of as many
-    parameters, by the same recipe) enas retrain --arch lstm --preset ptb-rnn --data ~/data
+    enas retrain runs/mine
+    enas retrain runs/mine --top 3                 (the best of three, chosen on validation images)
+    enas retrain enas_micro --preset cifar10-micro --recipe released --data ~/data --cutout 16
+    enas retrain runs/mine --arch resnet           (to compare: as many parameters, same recipe)
+    enas retrain --arch lstm --preset ptb-rnn --data ~/data
     """
     from enas.cli.display import Display, trainings
     from enas.runs.architectures import is_run

@@ -1,4 +1,4 @@
-"""`enas search`."""
+"""This module holds the command `enas search`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class SearchFlags:
     `enas presets list` shows the presets: digits-micro needs no data, cifar10-micro a folder."""
     settings: Annotated[Any, arg(name="")]
     recipe: Maybe[str] = None
-    """Which settings: paper, released, modern or quick.
+    """Recipe of the settings: paper, released, modern or quick.
     `enas presets show PRESET RECIPE` prints them."""
     strategy: Maybe[str] = None
-    """Who chooses architectures: reinforce (the LSTM controller), evolution or random.
+    """Strategy that chooses architectures: reinforce (the LSTM controller), evolution or random.
     Or `package.module:thing`, a class of your own.
     Its settings are the flags that begin with --strategy."""
     space: Maybe[str] = None
-    """Search another space: conv_micro, ..., or `package.module:thing`, a function of your own.
+    """Another space to search: conv_micro, ..., or `package.module:thing`, a function of your own.
     Its settings are the flags that begin with --space."""
     task: Maybe[str] = None
     """Another task: `package.module:thing`, a class of your own."""
@@ -47,13 +47,13 @@ class SearchFlags:
     epochs: Maybe[int] = None
     """Short for --search.epochs."""
     max_params: Maybe[str] = None
-    """Most parameters of the network trained from scratch, such as 3M.
-    What is asked, derived and compared with obeys this and the limits below."""
+    """Largest number of parameters of the network trained from scratch, such as 3M.
+    All architectures that are asked, derived and compared obey this and the limits below."""
     max_macs: Maybe[str] = None
-    """Most multiply-accumulates per image or token, such as 600M."""
+    """Largest number of multiply-accumulates per image or token, such as 600M."""
     max_memory: Maybe[str] = None
-    """Most bytes of activations that a training step from scratch keeps, such as 2G:
-    an estimate without weights and optimiser, whose error docs/commands.md says."""
+    """Most bytes of activations that a training step from scratch keeps, such as 2G.
+    It is an estimate without weights and optimiser; docs/commands.md says its error."""
     max_latency: Maybe[str] = None
     """Longest forward pass, such as 8ms, as --latency-table predicts it."""
     latency_table: Maybe[Path] = None
@@ -67,19 +67,19 @@ class SearchFlags:
     checkpoint_activations: bool = False
     """Short for --search.compute.checkpoint-activations, and the same of --retrain."""
     device: Maybe[str] = None
-    """cpu, cuda, cuda:1, mps, or auto: a GPU where there is one.
+    """Device: cpu, cuda, cuda:1, mps, or auto: a GPU where there is one.
     Without it, CUDA where there is one; mps was not tried."""
     threads: Maybe[int] = None
-    """CPU threads; without it, as many as the preset says, or all cores.
-    A run records them: sums depend on them."""
+    """Number of CPU threads; without it, as many as the preset says, or all cores.
+    A run records it, because sums depend on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneSearchFlags(SearchFlags):  # what a sweep has not: its seeds have the same epochs
+class OneSearchFlags(SearchFlags):  # a sweep has no budget, since its seeds have the same epochs
     budget: Maybe[str] = None
-    """Search, and derive too, in about this processor time, such as 20m:
-    at most a quarter of it trains shared weights, in fewer epochs where it must;
-    what is left trains architectures for a short time, and teaches what is good."""
+    """Processor time for the search and the derivation together, about, such as 20m.
+    At most a quarter of it trains shared weights, in fewer epochs where necessary.
+    The rest trains architectures for a short time, which teaches what is good."""
 
 
 @command("search", "search a space: shared weights and controller in turn")
@@ -139,7 +139,7 @@ def searched(args: list[str], kind: type[SearchFlags], about: str | None, name: 
 
 
 def _limited(plan: Plan, flags: Any) -> Plan:
-    """Returns the plan with the limits that flags give, in place of its own."""
+    """Returns the plan with the limits that flags give in place of its own."""
     plan = dataclasses.replace(plan, limits=limits_of(flags, plan.limits))
     if flags.latency_table is not None:
         from enas.runs.cost import with_latencies

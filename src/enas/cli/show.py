@@ -1,4 +1,4 @@
-"""`enas show`."""
+"""This module holds the command `enas show`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from enas.cli.commands import Maybe, command, parse
 
 @dataclass(frozen=True)
 class ShowFlags:
-    """Look at an architecture: a drawing in the terminal, or a file.
+    """Draw an architecture in the terminal, or to a file.
 
     enas show enas_micro
     enas show enas_micro --sizes                    (and how many parameters the network has)
@@ -22,14 +22,14 @@ class ShowFlags:
     """
 
     what: Positional[str]
-    """A run folder (its best), an architecture file, a name from `enas list`,
+    """A run folder (for its best), an architecture file, a name from `enas list`,
     or text in a published form, such as '|nor_conv_3x3~0|+...'."""
     sizes: bool = False
     """Also print the number of parameters of the network, by recipe."""
     form: Annotated[Maybe[str], arg(name="as")] = None
-    """Print it in a form of others: nasbench201, nasbench_macro, fixed_arc, genotype; or json."""
+    """Print it in another form: nasbench201, nasbench_macro, fixed_arc, genotype; or json."""
     out: Maybe[Path] = None
-    """File to write; the ending says which form."""
+    """File to write; the ending names the form."""
 
 
 @command("show", "draw an architecture, in the terminal or as a file")

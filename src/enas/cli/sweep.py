@@ -1,4 +1,4 @@
-"""`enas sweep`."""
+"""This module holds the command `enas sweep`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SweepFlags(JobsFlags, SearchFlags):
     seeds: str = "0-9"
     """Seeds, such as 0-9 or 0,3,10-12; each has a run folder of its own."""
     until: Literal["search", "derive", "retrain"] = "retrain"
-    """How far each seed goes: the search alone, what is derived from it, or its training."""
+    """Last step of each seed: the search, the derivation, or the training from scratch."""
     slurm: bool = False
     """Print the line that does it as a job array of SLURM, and do nothing."""
 
@@ -28,7 +28,7 @@ class SweepFlags(JobsFlags, SearchFlags):
 @command("sweep", "the same search over many seeds: mean and standard deviation")
 def sweep(args: list[str]) -> int:
     """Search with many seeds, derive and train from scratch, and say mean and standard deviation.
-    The same command goes on where it was stopped. All flags of `enas search` go here too.
+    The same command goes on where it was stopped. It takes all flags of `enas search` too.
 
     enas sweep digits-micro --seeds 0-9
     enas sweep digits-micro --seeds 0-4 --strategy evolution --until derive --out runs/evolution
@@ -63,7 +63,7 @@ def sweep(args: list[str]) -> int:
 
 
 def table(swept: Sequence[Swept]) -> None:
-    """Prints the figures of every seed, and what they come to."""
+    """Prints the figures of every seed, and their summary."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,5 @@
-"""`enas table`: tables of one's own, of what architectures reach from scratch."""
+"""This module holds the command `enas table`, which makes tables of what architectures reach from
+scratch."""
 
 from __future__ import annotations
 
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TableFlags(TableWanted, JobsFlags):
-    """Tables of one's own: what architectures of a preset reach from scratch, by its recipe. `enas
-    oracle` reads them.
+    """Build or show a table of your own: what architectures of a preset reach from scratch, by its
+    recipe. `enas oracle` reads such tables.
 
     enas table build digits-micro --cells 100 --out tables/digits.json.gz   (random architectures,
-    or all of a small space; the same command goes on where it was stopped)
+    or
+    all of a small space; the same command goes on where it was stopped)
     enas table show scattered-micro          (a table that comes with enas)
     enas table show tables/digits.json.gz    (signal, noise, best, and how it was made)
     """
@@ -34,13 +36,13 @@ class TableFlags(TableWanted, JobsFlags):
     """build: a preset (`enas presets`).
     show: the file of a table, or the name of a table that comes with enas (scattered-micro)."""
     recipe: Maybe[str] = None
-    """Which recipe of the preset."""
+    """Recipe of the preset."""
     out: Maybe[Path] = None
     """build: file of the table, .json or .json.gz; a folder beside it keeps what is done."""
     data: Maybe[Path] = None
     """Folder of the data set."""
     device: Maybe[str] = None
-    """cpu, cuda or cuda:1."""
+    """Device: cpu, cuda or cuda:1."""
     max_time: Maybe[str] = None
     """Stop in good order after this time; the same command goes on."""
 
@@ -70,8 +72,8 @@ def table(args: list[str]) -> int:
 
 
 class Trainings:
-    """Shows how far trainings have come and how long the rest takes: a bar, or without a terminal a
-    line per minute."""
+    """A `Trainings` object shows how far trainings have come and how long the rest takes: by a bar,
+    or without a terminal by one line per minute."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -121,7 +123,7 @@ class Trainings:
 
 
 def lines(built: Built) -> Iterator[str]:
-    """Yields what a table holds, a line per matter."""
+    """Yields what a table holds, one line per topic."""
     from enas.grading.table import summary
 
     found, metric = summary(built), built.figure

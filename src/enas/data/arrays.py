@@ -1,11 +1,12 @@
-"""Images and labels as arrays: a `.npz`, or a folder of `.npz` or `.npy` files.
+"""This module reads labelled images from arrays: a `.npz`, or a folder of `.npz` or `.npy` files.
 
     data = load("arrays", "mine.npz")     # images and labels; or x_train, y_train, x_test, y_test
     data = load("arrays", "mine")         # images.npy and labels.npy; or train.npz, test.npz
 
 Nothing in a file is run: arrays of Python objects are refused.
 
-Shapes: N images, H height, W width, C channels, S side of the square that comes out.
+In shapes, N is the number of images, H their height, W their width, C their channels, and S the
+side of the square that they are turned into.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ FORMS = "images and labels, or x_train, y_train, x_test, y_test"
 
 
 def role_of(name: str) -> tuple[Part | None, Role] | None:
-    """Returns the part, where it is named, and the role of an array: `x_train`, `train_images`,
-    `labels`. None for another name."""
+    """Returns the part, or None where the name says none, and the role of an array by its name,
+    such as `x_train`, `train_images` or `labels`. Returns None for any other name."""
     words = name.lower().split("_")
     parts = [part for word in words if (part := part_named(word))]
     roles = [role for word in words for role, names in ROLES.items() if word in names]
@@ -46,7 +47,7 @@ def role_of(name: str) -> tuple[Part | None, Role] | None:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Returns the files of arrays at a path, which is one or a folder of some."""
+    """Returns the files of arrays at a path, which is one file or a folder of files."""
     if path.is_file():
         return [path] if path.suffix.lower() == ".npz" else []
     return sorted(p for p in path.iterdir() if p.suffix.lower() in (".npz", ".npy") and not p.name.startswith("."))
@@ -61,11 +62,12 @@ def load_arrays(
     memory: float | None = None,
     workers: int = 0,
 ) -> ImageData:
-    """Returns the labelled images of a `.npz`, or of a folder of such files or of `.npy`.
+    """Returns the labelled images of a `.npz`, or of a folder of such files or of `.npy` files.
 
-    Images are (N, H, W), (N, H, W, C) or (N, C, H, W), bytes, 16 bits or fractions of 1; labels are
-    (N,), numbers or words. The other arguments are as in `DataSettings`. ValueError where arrays
-    are missing, damaged, of other shapes, or do not go together.
+    Images have the shape (N, H, W), (N, H, W, C) or (N, C, H, W). They are bytes, numbers of 16
+    bits, or fractions between 0 and 1. Labels have the shape (N,) and are numbers or words. The
+    other arguments are as in `DataSettings`. Raises a ValueError where arrays are missing or
+    damaged, have other shapes, or do not go together.
     """
     found = _named(Path(folder))
     pools: dict[Part, tuple[np.ndarray, np.ndarray]] = {}
@@ -96,7 +98,7 @@ def load_arrays(
 
 
 def _named(path: Path) -> dict[tuple[Part | None, Role], tuple[str, np.ndarray]]:
-    """Returns the arrays whose names say part and role, and their names."""
+    """Returns the arrays by the part and the role that their names say, each with its name."""
     found: dict[tuple[Part | None, Role], tuple[str, np.ndarray]] = {}
     for file in files_of(path):
         whole = part_named(file.stem)
@@ -135,7 +137,7 @@ def _read(file: Path) -> dict[str, np.ndarray]:
 
 
 def _images(values: np.ndarray, name: str, where: str | Path) -> np.ndarray:
-    """Returns (N, H, W, C)."""
+    """Returns images of any of the three shapes as (N, H, W, C)."""
     if values.ndim == 3:
         values = values[..., None]
     if values.ndim != 4 or not values.size:
@@ -144,7 +146,8 @@ def _images(values: np.ndarray, name: str, where: str | Path) -> np.ndarray:
             f" shape {values.shape}"
         )
     _, first, middle, last = values.shape
-    # Channels are where the other two sides are equal; or else where the numbers are fewer.
+    # The channels are the axis beside two equal sides. Where that does not tell, they are the axis
+    # with the smaller number.
     channels_last = first == middle if (first == middle) != (middle == last) else last <= first
     values = values if channels_last else values.transpose(0, 2, 3, 1)
     if values.shape[3] > MOST_CHANNELS:

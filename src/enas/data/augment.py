@@ -1,8 +1,9 @@
-"""Augmentation of whole batches of images (paper 3.2).
+"""This module augments whole batches of images (paper 3.2).
 
-What is random is drawn first, and what it does is a function of it: so a GPU can record the second.
+The random numbers are drawn first, and the new images are a function of them. So a GPU can record
+the second part.
 
-Shapes: B of a batch, C channels, H height, W width.
+In shapes, B is the number of images of a batch, C their channels, H their height and W their width.
 """
 
 from __future__ import annotations
@@ -13,23 +14,27 @@ from torch import Tensor
 
 
 def augment(x: Tensor, generator: torch.Generator, pad: int = 4, flip: bool = True, cutout: int = 0) -> Tensor:
-    """Returns random crops, flips and CutOut of a normalised batch (paper 3.2), each image its own.
+    """Returns random crops, flips and CutOut of a normalised batch (paper 3.2). Each image gets its
+    own.
 
-    An image is padded by `pad` zeros on each side (the mean colour) and cropped back at a uniform
-    place; flipped left to right with probability 1/2; and a square of `cutout` x `cutout` pixels is
-    set to zero, its centre uniform in the image, clipped at the border (DeVries & Taylor 2017; with
-    an even side, the centre is the pixel below and right of the middle). ENAS's released code draws
-    the square's top left corner instead, which spares the top and the left.
+    An image is padded by `pad` zeros on each side (zero is the mean colour) and cropped back at a
+    uniformly random place. It is flipped left to right with probability 1/2. A square of `cutout` x
+    `cutout` pixels is set to zero; its centre is uniform in the image, and it is clipped at the
+    border (DeVries & Taylor 2017; with an even side, the centre is the pixel below and right of the
+    middle). ENAS's released code draws the square's top left corner instead, which spares the top
+    and the left.
 
-    x: (B, C, H, W), not changed. Returns the same shape, in channels_last; x itself where nothing
-    is asked for. `generator` lives on x's device. ValueError where pad or cutout is negative.
+    `x` (B, C, H, W) is not changed. The result has the same shape, in channels_last; it is `x`
+    itself where nothing is asked for. `generator` lives on x's device. Raises a ValueError where
+    `pad` or `cutout` is negative.
     """
     return augmented(x, drawn(x, generator, pad, flip, cutout), pad, flip, cutout)
 
 
 def drawn(x: Tensor, generator: torch.Generator, pad: int, flip: bool, cutout: int) -> Tensor:
-    """Returns what `augmented` needs of chance, (B, 0 to 5) int64 on x's device: only what is asked
-    for, of crop's top, crop's left, flip, centre's row, centre's column. Errors of `augment`."""
+    """Returns the random numbers that `augmented` needs, (B, 0 to 5) int64 on x's device. Its
+    columns are the crop's top, the crop's left, the flip, the centre's row and the centre's column,
+    but only those that are asked for. Raises the errors of `augment`."""
     if pad < 0 or cutout < 0:
         raise ValueError(f"pad and cutout are at least 0 pixels; got {pad} and {cutout}")
     B, _, H, W = x.shape
@@ -39,13 +44,14 @@ def drawn(x: Tensor, generator: torch.Generator, pad: int, flip: bool, cutout: i
 
 
 def augmented(x: Tensor, draws: Tensor, pad: int, flip: bool, cutout: int) -> Tensor:
-    """Returns what `augment` returns, for draws of `drawn`."""
+    """Returns what `augment` returns, for random numbers that `drawn` returned."""
     if not (pad or flip or cutout):
         return x
     B, C, H, W = x.shape
     device, draw = x.device, iter(draws.split(1, 1))  # (B, 1) each
-    # One gather of pixels does it all: in the batch with zeros around it, flattened, every pixel of
-    # the result has an address, and one that is cut has the address of the first zero.
+    # One gather of pixels does it all. It reads from the batch with zeros around each image,
+    # flattened. Every pixel of the result has an address there, and a pixel that is cut out has
+    # the address of the first zero.
     border = max(pad, 1 if cutout else 0)
     rows, cols = torch.arange(H, device=device), torch.arange(W, device=device)
     top, left = (next(draw) - pad, next(draw) - pad) if pad else (0, 0)

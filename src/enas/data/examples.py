@@ -1,7 +1,9 @@
-"""Examples in the forms in which people have them, read by their number; and how they are split.
+"""This module reads examples by their number, in the forms in which people have them, and splits
+them into parts.
 
-A tuple of tensors or arrays, any torch `Dataset` or `DataLoader`, a Hugging Face `Dataset`, a list,
-or anything that can be iterated over again and again. `stream` makes batches of them.
+The forms are a tuple of tensors or arrays, any torch `Dataset` or `DataLoader`, a Hugging Face
+`Dataset`, a list, and anything that can be iterated over again and again. `stream` makes batches of
+them.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ FORMS = (
 
 
 class Examples:
-    """Examples that are read by their number. `ordered`: only in their order, from the first on.
-    `name`: how errors call them."""
+    """An `Examples` object gives a user's examples by their number. Where `ordered` is true, they
+    can only be read in their order, from the first on. `name` is what errors call them."""
 
     ordered = False
     name = "train"
@@ -38,10 +40,10 @@ class Examples:
     def __init__(self, given: Any, target: str | None = None):
         self.given, self.target = given, target
         self.collate: Callable[[list[Any]], Any] = default_collate
-        self.batch_size: int | None = None  # this and the next two: what a DataLoader says
+        self.batch_size: int | None = None  # this and the next two are those of a DataLoader
         self.workers = 0
-        self.context: Any = None  # how it starts workers
-        self.about: tuple[str, ...] = ()  # what a run says of these examples
+        self.context: Any = None  # how the DataLoader starts workers
+        self.about: tuple[str, ...] = ()  # lines that a run prints about these examples
 
     def __len__(self) -> int:
         return self.length
@@ -51,17 +53,18 @@ class Examples:
 
     @property
     def labels(self) -> Tensor | None:
-        """Returns the class of each example, (n,) of int64; None where it is not known before the
+        """Returns the class of each example, (n,) int64, or None where it is not known before the
         examples are read, or is no class."""
         return None
 
 
 class Arrays(Examples):
-    """Tensors of one length in memory: a tuple, the last of which is the target, or a mapping."""
+    """An `Arrays` object holds tensors of one length in memory: a tuple whose last tensor is the
+    target, or a mapping."""
 
     def __init__(self, name: str, given: tuple[Any, ...] | Mapping[str, Any], target: str | None = None):
         named = dict(given) if isinstance(given, Mapping) else dict(enumerate(given))
-        # of arrays that cannot be written to, such as files
+        # torch warns of arrays that cannot be written to, such as files
         with warnings.catch_warnings(action="ignore"):
             self.parts: dict[Any, Tensor] = {key: torch.as_tensor(part) for key, part in named.items()}
         lengths = [len(part) for part in self.parts.values()]
@@ -71,7 +74,7 @@ class Arrays(Examples):
         self.length = lengths[0]
 
     def __getitem__(self, index: Any) -> Any:
-        """Returns an example; for a tensor of numbers a batch."""
+        """Returns one example, or for a tensor of numbers a batch."""
         if isinstance(self.given, Mapping):
             return {key: part[index] for key, part in self.parts.items()}
         return tuple(part[index] for part in self.parts.values())
@@ -83,7 +86,8 @@ class Arrays(Examples):
 
 
 class Rows(Examples):
-    """Anything with a length and items: a torch `Dataset`, a Hugging Face one, a list."""
+    """A `Rows` object holds anything with a length and items: a torch `Dataset`, a Hugging Face
+    one, or a list."""
 
     def __init__(self, given: Any, target: str | None = None):
         super().__init__(given, target)
@@ -97,8 +101,8 @@ class Rows(Examples):
 
 
 class Passes(Examples):
-    """Anything that can be iterated over anew. A pass reads it in its order; the first one counts,
-    where it has no length."""
+    """A `Passes` object holds anything that can be iterated over again. Each pass reads it in its
+    own order. Where it has no length, the first pass counts the examples."""
 
     ordered = True
 
@@ -120,15 +124,16 @@ class Passes(Examples):
 
     @cached_property
     def _targets(self) -> list[Any]:
-        """Returns the target of each example, or None where it is not one number; by a pass."""
+        """Returns the target of each example, or None where it is not one whole number. This reads
+        all examples."""
         with blamed("counting the examples"), reading("count"):
             return [_number(example, self.target) for example in self.given]
 
 
 def examples_of(name: str, given: Any, target: str | None = None) -> Examples:
-    """Returns the examples of what a user gives as `name`, such as "train"; ValueError that lists
-    the forms for anything else, and for fewer than two examples. `target`: the key of the target,
-    where examples are mappings."""
+    """Returns the examples that a user gives as `name`, such as "train". `target` is the key of the
+    target where examples are mappings. Raises a ValueError that lists the forms for anything else,
+    and one for fewer than two examples."""
     examples = _form(name, given, target)
     examples.name = name
     if not examples.ordered and len(examples) < 2:
@@ -148,7 +153,7 @@ def _form(name: str, given: Any, target: str | None) -> Examples:
         return Arrays(name, given, target)
     if not isinstance(given, Mapping | str | bytes):
         numbered = hasattr(given, "__len__") and hasattr(given, "__getitem__")
-        # which inherits a __getitem__ that it has not
+        # An IterableDataset inherits a __getitem__ that does not work.
         if numbered and not isinstance(given, IterableDataset):
             return Rows(given, target)
         if hasattr(given, "__iter__"):
@@ -158,7 +163,7 @@ def _form(name: str, given: Any, target: str | None) -> Examples:
 
 def _from_loader(name: str, loader: DataLoader[Any], target: str | None) -> Examples:
     """Returns the loader's examples with its `collate_fn`, batch size and workers. Its sampler is
-    not used: a batch has to be a function of the seed."""
+    not used, since a batch has to be a function of the seed."""
     batch_size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
     if loader.batch_size is None and loader.batch_sampler is None:
         raise ValueError(f"{name} is a DataLoader of batches: give it a batch_size, and examples to put together")
@@ -176,8 +181,8 @@ def _from_loader(name: str, loader: DataLoader[Any], target: str | None) -> Exam
 
 # ------------------------------------------------------------------------------- classes and splits
 def as_labels(values: Any) -> Tensor | None:
-    """Returns (n,) classes as int64; None where `values` are none: not whole numbers, not one per
-    example, or below 0."""
+    """Returns classes (n,) as int64, or None where `values` are no classes: where they are not
+    whole numbers, not one per example, or below 0."""
     if values is None:
         return None
     try:
@@ -190,7 +195,8 @@ def as_labels(values: Any) -> Tensor | None:
 
 def labels_of(rows: Any, target: str | None = None) -> Tensor | None:
     """Returns the class of each row where it is known without reading the rows: from `targets` as
-    torchvision has it, from a column, or from a list of examples in memory."""
+    torchvision has it, from a column, or from a list of examples in memory. Returns None
+    otherwise."""
     if isinstance(rows, Subset):
         labels = labels_of(rows.dataset, target)
         return None if labels is None else labels[torch.as_tensor(list(rows.indices))]
@@ -206,7 +212,7 @@ def labels_of(rows: Any, target: str | None = None) -> Tensor | None:
 
 
 def _number(example: Any, target: str | None) -> int | None:
-    """Returns the target of an example where it is one whole number."""
+    """Returns the target of an example where it is one whole number, else None."""
     if isinstance(example, tuple | list) and example:
         value = example[-1]
     else:
@@ -217,11 +223,12 @@ def _number(example: Any, target: str | None) -> int | None:
 
 
 def split(n: int, shares: Sequence[float], seed: object, labels: Tensor | None = None) -> list[list[int]]:
-    """Returns the numbers 0 to n - 1, shuffled, in parts: what is left, and then these shares.
+    """Returns the numbers 0 to n - 1, shuffled, in several parts: the first part is what is left
+    over, and the others hold these `shares`.
 
-    With `labels`, (n,), each class is split by these shares (stratified): every class of at least
-    as many examples as there are parts is in all of them. Smaller classes are split as if they were
-    one.
+    With `labels`, (n,), each class is split by these shares (stratified). Every class with at least
+    as many examples as there are parts is in all of them. Smaller classes are split together as if
+    they were one.
     """
     generator = torch.Generator().manual_seed(seed_of("split", seed))
     order = torch.randperm(n, generator=generator).tolist()
@@ -236,7 +243,7 @@ def split(n: int, shares: Sequence[float], seed: object, labels: Tensor | None =
     for indices in members.values():
         enough = len(indices) > len(wanted)
         sizes = [(max(1, round(share * len(indices))) if enough else round(share * len(indices))) for share in wanted]
-        while enough and sum(sizes) >= len(indices):  # rounded up: what trains keeps one
+        while enough and sum(sizes) >= len(indices):  # the first part keeps at least one
             sizes[sizes.index(max(sizes))] -= 1
         numbers = [part for part, size in enumerate(sizes, 1) for _ in range(size)]
         part_of |= dict(zip(indices, numbers, strict=False))
@@ -250,8 +257,9 @@ def split(n: int, shares: Sequence[float], seed: object, labels: Tensor | None =
 # -------------------------------------------------------------------------------- random numbers
 @contextmanager
 def reading(*key: object) -> Iterator[None]:
-    """Inside, the random numbers of torch (on the CPU), NumPy and Python depend only on `key`, and
-    torch computes in one thread, as in a worker; outside, nothing changes."""
+    """Makes the random numbers of torch (on the CPU), NumPy and Python depend only on `key` inside
+    the `with` block. torch computes in one thread there, as in a worker. Outside of the block
+    nothing changes."""
     python, numpy, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
@@ -265,7 +273,7 @@ def reading(*key: object) -> Iterator[None]:
 
 
 def seed(*key: object) -> None:
-    """Sets the random numbers of torch (on the CPU), NumPy and Python to those of `key`."""
+    """Seeds the random numbers of torch (on the CPU), NumPy and Python with `key`."""
     number = seed_of(*key)
     torch.default_generator.manual_seed(number)
     np.random.seed(number % 2**32)

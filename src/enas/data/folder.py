@@ -1,5 +1,5 @@
-"""This file tells what a folder or a file holds, and which registered data set reads it. No torch
-in here.
+"""This module tells what a folder or a file holds, and which registered data set reads it. It does
+not import torch.
 
     found = recognised("flowers")         # Found("images", "images")
 """
@@ -24,17 +24,17 @@ OFFICIAL = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Found:
-    """A path holds this."""
+    """A `Found` value says what a path holds."""
 
     dataset: str
-    """The registered data set that reads it; "" for a table."""
+    """The registered data set that reads it, or "" for a table."""
     holds: Holds
 
 
 def recognised(path: str | Path, kind: Literal["images", "text"]) -> Found:
-    """Returns what a path holds, by the names of its files; where several things, what is of the
-    kind that is wanted. ValueError, with the forms that are read, where it holds none of them, or
-    only what is of another kind."""
+    """Returns what a path holds, by the names of its files. Where it holds several things, returns
+    one of the `kind` that is wanted. Raises a ValueError that lists the forms that are read where
+    the path holds none of them, or only something of another kind."""
     path = Path(path)
     if not path.exists():
         raise ValueError(f"there is no folder or file '{path}'")
@@ -54,8 +54,9 @@ def recognised(path: str | Path, kind: Literal["images", "text"]) -> Found:
 
 
 def look(path: str | Path) -> str:
-    """Returns, in one line, what a path holds, how it is read, and which files are damaged. Reads
-    all of it. ValueError as `recognised`, and where it cannot be read."""
+    """Returns one line that says what a path holds, how it is read, and which files are damaged.
+    This reads all of it. Raises a ValueError as `recognised` does, and where the path cannot be
+    read."""
     from enas.data.registry import DATASETS, load
 
     path = Path(path)
@@ -75,7 +76,7 @@ def look(path: str | Path) -> str:
 
 
 def everything(path: Path) -> Iterator[Found]:
-    """Yields all that is recognised, as published data first."""
+    """Yields all that is recognised at a path, published data first."""
     for dataset, holds, is_here in READERS:
         if is_here(path):
             yield Found(dataset, holds)

@@ -1,11 +1,12 @@
-"""Hugging Face data sets that lie on this machine: of `save_to_disk`, or of parquet or arrow files.
-An extra: `pip install 'enas[hub]'`. Nothing is downloaded, and nothing written.
+"""This module reads Hugging Face data sets that lie on this machine: folders written by
+`save_to_disk`, or parquet or arrow files. It needs an extra: `pip install 'enas[hub]'`. Nothing is
+downloaded, and nothing is written.
 
     data = load("hub_images", "saved")    # a column of images and one of labels
     data = load("hub_text", "saved")      # a column of texts
 
-A folder of `save_to_disk` is read by `datasets`; other files by pyarrow, with the features that
-their head may have.
+A folder of `save_to_disk` is read by `datasets`. Other files are read by pyarrow, with the features
+that may stand at their beginning.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ TEXTS = ("text", "content", "sentence", "document")
 
 @dataclass(frozen=True)
 class Saved:
-    """The tables of each part, and what the columns hold."""
+    """A `Saved` data set holds the table of each part, and finds its columns."""
 
     tables: Mapping[Part, Any]
-    """pyarrow tables."""
+    """The pyarrow table of each part."""
     class_names: Mapping[str, Sequence[str]]
-    """By column, where labels are numbers with names."""
+    """The class names of each column whose labels are numbers with names."""
 
     @property
     def image(self) -> str | None:
-        """Returns the column of images: bytes, or Hugging Face's bytes and path."""
+        """Returns the name of the column of images, which holds bytes, or Hugging Face's bytes and
+        path. Returns None where there is none."""
         import pyarrow as pa
 
         for field in self.tables["train"].schema:
@@ -49,23 +51,24 @@ class Saved:
 
     @property
     def text(self) -> str | None:
-        """Returns the column of texts."""
+        """Returns the name of the column of texts, or None."""
         return next((name for name in TEXTS if name in self.tables["train"].column_names), None)
 
     @property
     def label(self) -> str | None:
-        """Returns the column of labels: the one with class names, or one of a usual name."""
+        """Returns the name of the column of labels, or None: the column that has class names, or
+        one with a usual name."""
         columns = self.tables["train"].column_names
         return next((name for name in (*self.class_names, *LABELS) if name in columns), None)
 
 
 def is_saved(folder: Path) -> bool:
-    """Returns whether a folder is one of `save_to_disk`."""
+    """Returns whether a folder was written by `save_to_disk`."""
     return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def files_of(path: Path) -> list[Path]:
-    """Returns the parquet and arrow files at a path, or in a folder `data` of it."""
+    """Returns the parquet and arrow files at a path, or in a folder `data` in it."""
     if path.is_file():
         return [path] if path.suffix in (".parquet", ".arrow") else []
     found = sorted(p for p in path.iterdir() if p.suffix in (".parquet", ".arrow"))
@@ -73,14 +76,14 @@ def files_of(path: Path) -> list[Path]:
 
 
 def kind_of(path: Path) -> Literal["images", "text"] | None:
-    """Returns what a saved data set holds; None for a table. ValueError where it is damaged, or
-    what reads it is not installed."""
+    """Returns whether a saved data set holds images or text, or None for a table. Raises a
+    ValueError where it is damaged, or the package that reads it is not installed."""
     saved = read(path)
     return "images" if saved.image else "text" if saved.text else None
 
 
 def read(path: Path) -> Saved:
-    """Returns what is saved at a path. ValueError as `kind_of`."""
+    """Returns the data set that is saved at a path. Raises a ValueError as `kind_of` does."""
     try:
         tables, names = _of_disk(path) if is_saved(path) else _of_files(path)
     except ModuleNotFoundError as error:
@@ -117,7 +120,7 @@ def _of_files(path: Path) -> tuple[dict[Part, Any], dict[str, Sequence[str]]]:
                     table = pa.ipc.open_stream(source).read_all()
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"'{file}' is no whole {file.suffix} file: {' '.join(str(error).split())[:200]}") from None
-        head = file.stem.replace("_", "-").split("-")[0]  # train-00000-of-00001
+        head = file.stem.replace("_", "-").split("-")[0]  # such as train-00000-of-00001
         tables.setdefault(part_named(head) or "train", []).append(table)
         if b"huggingface" in (table.schema.metadata or {}):
             import datasets
@@ -141,7 +144,8 @@ def load_hub_images(
     workers: int = 0,
 ) -> ImageData:
     """Returns the images and labels of a saved data set. The arguments are as in `DataSettings`.
-    ValueError where there is no column of images or of labels, and as in an image folder."""
+    Raises a ValueError where there is no column of images or of labels, and as for a folder of
+    images."""
     saved = read(Path(folder))
     image, label = saved.image, saved.label
     if image is None or label is None:
@@ -187,7 +191,7 @@ def load_hub_text(
     tokens: Tokens = "words",
 ) -> TextData:
     """Returns the texts of a saved data set, row after row. The arguments are as in `TextSettings`.
-    ValueError where there is no column of texts, and as in a folder of texts."""
+    Raises a ValueError where there is no column of texts, and as for a folder of texts."""
     saved = read(Path(folder))
     if (text := saved.text) is None:
         columns = ", ".join(saved.tables["train"].column_names)

@@ -1,12 +1,13 @@
-"""Image folders: a folder per class, and perhaps a folder per part around them.
+"""This module reads folders of images: a folder per class, and perhaps a folder per part around
+them.
 
     data = load("images", "flowers")              # flowers/rose/1.jpg, flowers/tulip/2.png
     data = load("images", "flowers", image_size=64, fit="crop", corrupt="skip")
 
-Files whose names begin with a dot or an underscore are passed over. Where the decoded images are
-too many for the memory, they stay on disk (image_stream.py).
+Files whose names begin with a dot or an underscore are skipped. Where the decoded images are too
+many for the memory, they stay on disk (image_stream.py).
 
-Shapes: N images, C channels, S side.
+In shapes, N is the number of images, C their channels and S their side.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from enas.data.parts import PARTS, Part
 from enas.data.pictures import Fit, Frame, Kind, Source, Unreadable, decoded, frame_of, is_image, kind_of, quiet, said
 
 Corrupt = Literal["refuse", "skip"]
-Layout = Mapping[Part, Mapping[str, list[str]]]  # the files of each class of each part
+Layout = Mapping[Part, Mapping[str, list[str]]]  # for each part, the files of each class
 NAMES: Mapping[Part, tuple[str, ...]] = {
     "train": ("train", "training"),
     "validation": ("valid", "val", "validation", "dev"),
     "test": ("test", "testing"),
 }
-THREADS = 8  # that decode side by side: Pillow lets go of Python's lock
+THREADS = 8  # threads that decode side by side: Pillow releases Python's lock
 IN_FLIGHT = 4_000_000  # bytes of decoded images that wait to be taken
 
 
@@ -44,9 +45,9 @@ def part_named(name: str) -> Part | None:
 
 
 def layout_of(folder: Path) -> Layout | None:
-    """Returns the image files of a folder by part and class; without folders of parts all are
-    training images. None where there are none. A folder in which there is one folder only stands
-    for that one."""
+    """Returns the image files of a folder by part and class, or None where there are none. Without
+    folders of parts, all are training images. A folder that holds only one folder stands for that
+    one."""
     subfolders = _subfolders(folder)
     named = {part: sub for sub in subfolders if (part := part_named(sub.name))}
     if "train" in named:
@@ -84,9 +85,9 @@ def load_images(
     memory: float | None = None,
     workers: int = 0,
 ) -> ImageData:
-    """Returns the images of a folder with a folder per class. The arguments are as in
-    `DataSettings`. ValueError where there are no such folders or a single class, where a file is
-    damaged and not to be skipped, and where numbers do not fit."""
+    """Returns the images of a folder that has a folder per class. The arguments are as in
+    `DataSettings`. Raises a ValueError where there are no such folders or a single class, where a
+    file is damaged and not to be skipped, and where numbers do not fit."""
     layout = layout_of(Path(folder))
     if layout is None:
         raise ValueError(f"images are in a folder per class, such as '{Path(folder) / 'cat' / '1.png'}'; there are none")
@@ -110,10 +111,10 @@ def read_pictures(
     corrupt: Corrupt,
     most: float,
 ) -> tuple[dict[Part, ImagePart], str]:
-    """Returns the decoded images of each part, of (source, label), and what they are in words.
-    Where they take more than `most` bytes and are files, they are read to the end, to know which
-    are whole, and stay where they are. ValueError for a single class, and for damaged files that
-    are not to be skipped."""
+    """Returns the decoded images of each part, and a description of them in words. `items` holds a
+    source and a label for each image. Where the images are files and take more than `most` bytes,
+    each file is read to the end, to know which are whole, and the images stay on disk. Raises a
+    ValueError for a single class, and for damaged files that are not to be skipped."""
     sources = [source for part in items.values() for source, _ in part]
     if len({label for _, label in items["train"]}) < 2:
         raise ValueError(f"there are at least two classes to tell apart; '{where}' has one, of {len(sources):,} images")
@@ -153,7 +154,8 @@ def read_pictures(
 
 
 def _kinds(sources: Sequence[Source]) -> tuple[dict[Source, Kind], dict[Source, str]]:
-    """Returns what the beginnings of images say, and why others cannot be read."""
+    """Returns what the beginnings of the readable images say, and for each of the others why it
+    cannot be read."""
     kinds: dict[Source, Kind] = {}
     wrong: dict[Source, str] = {}
     for source in sources:
@@ -167,8 +169,8 @@ def _kinds(sources: Sequence[Source]) -> tuple[dict[Source, Kind], dict[Source, 
 def _read(
     sources: list[Source], frame: Frame, wrong: dict[Source, str], keep: bool
 ) -> tuple[Tensor, Tensor, dict[Source, int]]:
-    """Returns the images (N, C, S, S) of those that are whole, where they are kept, their sums
-    (N, C, 2), and the row of each. Adds the others to `wrong`."""
+    """Returns the images that are whole, (N, C, S, S), or none where they are not kept, then their
+    sums (N, C, 2), and the row of each. Adds the others to `wrong`."""
     shape = (frame.channels, frame.size, frame.size)
     images = torch.empty(len(sources) if keep else 0, *shape, dtype=torch.uint8)
     sums = torch.empty(len(sources), frame.channels, 2, dtype=torch.int64)
@@ -199,11 +201,11 @@ def _decoded(sources: Sequence[Source], frame: Frame) -> Iterator[np.ndarray | U
 
 
 def _opaque(sums: Tensor, frame: Frame) -> bool:
-    """Returns whether the last channel is 255 throughout."""
+    """Returns whether the last channel is 255 everywhere."""
     return bool((sums[:, -1, 0] == 255 * frame.size**2).all())
 
 
 def _named(wrong: Mapping[Source, str], most: int = 3) -> str:
-    """Returns the names of the first files that are damaged, and why."""
+    """Returns the names of the first damaged files, and why each cannot be read."""
     texts = [f"'{source}' ({why})" for source, why in list(wrong.items())[:most]]
     return ", ".join(texts) + (", ..." if len(wrong) > most else "")

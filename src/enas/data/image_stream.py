@@ -1,10 +1,10 @@
-"""Images that do not lie on the device as float32: batches are made of bytes in memory, or of
-files, by worker processes if asked.
+"""This module makes batches of images that do not lie on the device as float32. It makes them from
+bytes in memory or from files, in worker processes if asked.
 
-What a batch holds is a function of the indices that are asked for. So it does not depend on the
-number of workers, and equals, bit for bit, the batch that is indexed from images in memory.
+The content of a batch is a function of the indices that are asked for. So it does not depend on the
+number of workers, and it equals, bit for bit, the batch that is indexed from images in memory.
 
-Shapes: N images, B of a batch, C channels, S side.
+In shapes, N is the number of images, B that of a batch, C of channels, and S the side of an image.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from enas.data.blame import says_dead
 from enas.data.pictures import Frame, Unreadable, decoded, quiet
 
 GIGABYTE = 10**9
-Indices = Callable[[int, int], Tensor]  # of an epoch and a step
+Indices = Callable[[int, int], Tensor]  # returns the indices of the batch of an epoch and a step
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Images on disk, decoded when they are indexed; in the place of a tensor (N, C, S, S)."""
+    """An `ImageFiles` object stands in the place of a tensor (N, C, S, S) for images on disk. They
+    are decoded when they are indexed."""
 
     files: Sequence[str]
     frame: Frame
     sums: Tensor
-    """(N, C, 2) int64: the sum and the sum of squares of each image's channels."""
+    """The sum and the sum of squares of each image's channels, (N, C, 2) int64."""
 
     dtype = torch.uint8
     ndim = 4
@@ -51,7 +52,8 @@ class ImageFiles:
         return self.shape.numel()
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
-        """Returns (B, C, S, S) uint8; ValueError where a file has gone or changed."""
+        """Returns images (B, C, S, S) uint8. Raises a ValueError where a file has gone or
+        changed."""
         files = self.files[index] if isinstance(index, slice) else [self.files[i] for i in index.tolist()]
         out = torch.empty(len(files), *self.shape[1:], dtype=torch.uint8)
         with quiet():
@@ -63,14 +65,14 @@ class ImageFiles:
         return out
 
     def some(self, index: Tensor | slice) -> ImageFiles:
-        """Returns the files of some of the images, without reading them."""
+        """Returns some of the images as an `ImageFiles` object, without reading them."""
         rows = torch.arange(len(self))[index]
         return ImageFiles([self.files[i] for i in rows.tolist()], self.frame, self.sums[rows])
 
 
 @dataclass(frozen=True, eq=False)
 class Together:
-    """Images of several places, one after the other."""
+    """A `Together` object joins images of several places, one place after the other."""
 
     places: Sequence[Tensor | ImageFiles]
 
@@ -96,7 +98,8 @@ def normalise(images: Tensor, out: Tensor, mean: Tensor, std: Tensor) -> None:
 
 
 class Streamed:
-    """Normalised images, in the place of a tensor (N, C, S, S) float32: batch by batch."""
+    """A `Streamed` object stands in the place of a tensor (N, C, S, S) float32 of normalised
+    images, and makes it batch by batch."""
 
     def __init__(
         self,
@@ -116,17 +119,17 @@ class Streamed:
         return len(self.images)
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
-        """Returns (B, C, S, S) float32 in channels_last."""
+        """Returns normalised images (B, C, S, S) float32 in channels_last."""
         return self._normalised(self.images[index.cpu() if isinstance(index, Tensor) else index])
 
     def each(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yields the batch of each of the indices (B,), in order; workers read ahead."""
+        """Yields one batch for each index tensor (B,), in order. Workers read ahead."""
         for images in self._loader(indices):
             yield self._normalised(images)
 
     def ahead(self, epoch: int, step: int, steps: int, indices: Indices) -> Tensor:
-        """Returns the batch of `indices(epoch, step)`. Workers go on from there by themselves, and
-        begin anew where another batch than the next one is asked for."""
+        """Returns the batch of `indices(epoch, step)`. Workers go on reading from there. They begin
+        again where the next call asks for another batch than the one that follows."""
         if self._last[0] != (epoch, step):
             if self._next != (epoch, step):
                 self._running = self._loader(_Onwards(epoch, step, steps, indices))
@@ -135,17 +138,19 @@ class Streamed:
         return self._normalised(self._last[1])
 
     def _loader(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
-        # A DataLoader draws a seed: of a generator of its own, so that the run's numbers stay.
+        # A DataLoader draws a seed. It gets a generator of its own, so that it does not change the
+        # random numbers of the run.
         loader: Any = DataLoader(
             self.images,  # type: ignore[arg-type]  # it is indexed by whole batches
             batch_size=None,
             sampler=indices,
             num_workers=self.workers,
             generator=torch.Generator(),
-            # Within a training side by side, Python would start each anew, which takes seconds.
+            # Where several processes train together, Python would start each worker as a new
+            # interpreter, which takes seconds.
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
         )
-        # torch's way to start workers, with the threads of this process beside
+        # Python warns of a fork beside other threads. It is how torch starts workers.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
             return _plainly(iter(loader))
@@ -158,7 +163,7 @@ class Streamed:
 
 
 def _plainly(batches: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Yields batches; an error of a worker comes without the worker's traceback."""
+    """Yields batches. An error of a worker is raised without the worker's traceback."""
     try:
         yield from batches
     except ValueError as error:
@@ -174,7 +179,7 @@ def _plainly(batches: Iterator[Tensor]) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class _Onwards:
-    """Indices of all batches from one on, without end."""
+    """An `_Onwards` object yields the indices of all batches from one on, without end."""
 
     epoch: int
     step: int
@@ -189,17 +194,17 @@ class _Onwards:
 
 
 def limit(memory: float | None, device: torch.device | str = "cpu") -> float:
-    """Returns the bytes that images may take on a device: `memory` gigabytes, or half of what is
-    free."""
+    """Returns how many bytes images may take on a device: `memory` gigabytes, or where it is None,
+    half of the free memory."""
     return memory * GIGABYTE if memory is not None else free_memory(torch.device(device)) / 2
 
 
 def free_memory(device: torch.device) -> int:
-    """Returns the bytes that are free on a GPU, or in this machine's memory."""
+    """Returns how many bytes are free on a GPU, or in this machine's memory."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
         with open("/proc/meminfo") as file:
             return next(1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # not Linux: what the machine has
+    except (OSError, StopIteration):  # not Linux: all memory of the machine
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

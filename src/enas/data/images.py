@@ -1,14 +1,15 @@
-"""Labelled images in memory and their normalisation (paper 3.2).
+"""This module holds labelled images in memory and normalises them (paper 3.2).
 
     data = load("cifar10", "data")                 # ImageData: uint8, as read
     images = data.normalised("train", "cpu")       # all of a part, float32, on the device
     x = augment(images[index], generator, pad=4)   # a batch, no Python work per image
 
-A part lies on the device as float32 in channels_last, so a batch is one gather. That is four bytes
-per value (553 MB for 45,000 CIFAR-10 images); with uint8, a batch took nearly twice as long. Where
-that does not fit, batches are made of bytes or of files (image_stream.py).
+A part lies on the device as float32 in channels_last, so a batch is one gather. That takes four
+bytes per value (553 MB for 45,000 CIFAR-10 images). With uint8, making a batch took nearly twice as
+long. Where float32 does not fit, batches are made from bytes or from files (image_stream.py).
 
-Shapes: N images of a part, B of a batch, C channels, H height, W width (square: H = W).
+In shapes, N is the number of images of a part, B that of a batch, C of channels, H the height and W
+the width (images are square: H = W).
 """
 
 from __future__ import annotations
@@ -24,39 +25,40 @@ from torch import Tensor
 from enas.data.image_stream import ImageFiles, Streamed, Together, limit, normalise
 from enas.data.parts import PARTS, Part
 
-SHARE = 0.15  # of images that come without a validation or a test part, kept for each
+SHARE = 0.15  # share of the images that a missing validation or test part takes
 CHUNK = 5000  # images converted at a time, so that the copies in between stay small
 
 
 @dataclass(frozen=True, eq=False)
 class ImagePart:
-    """Some labelled images, as they were read."""
+    """An `ImagePart` holds labelled images as they were read."""
 
     images: Tensor | ImageFiles
-    """(N, C, H, W) uint8; files are decoded when they are indexed."""
+    """Images (N, C, H, W) uint8. Files are decoded when they are indexed."""
     labels: Tensor
-    """(N,) int64, from 0."""
+    """Labels (N,) int64, from 0."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: Tensor | slice) -> ImagePart:
-        """Returns some of them: `part[:100]`."""
+        """Returns some of the labelled images, such as `part[:100]`."""
         images = self.images.some(index) if isinstance(self.images, ImageFiles) else self.images[index]
         return ImagePart(images, self.labels[index])
 
     def to(self, device: torch.device | str) -> ImagePart:
-        """Returns the part with its tensors on a device; files stay where they are."""
+        """Returns the part with its tensors on a device. Files stay where they are."""
         images = self.images if isinstance(self.images, ImageFiles) else self.images.to(device)
         return ImagePart(images, self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set in its three parts; anything that fills one in can be searched on.
+    """An `ImageData` is a data set in its three parts. Whatever fills one in can be searched on.
 
-    ValueError where parts do not fit together: types, shapes, labels without a class, or a training
-    channel of a single value, which no standard deviation can divide.
+    Raises a ValueError where parts do not fit together: for wrong types or shapes, for labels
+    without a class, and for a channel that has a single value in training, which no standard
+    deviation can divide.
     """
 
     name: str
@@ -65,11 +67,11 @@ class ImageData:
     test: ImagePart
     class_names: tuple[str, ...]
     about: str = ""
-    """One line that says what was found and how it was read, of data that varies."""
+    """One line that says what was found and how it was read, for data that varies."""
     memory: float | None = None
-    """Gigabytes that the images may take on the device; None: half of what is free."""
+    """Gigabytes that the images may take on the device; None: half of the free memory."""
     workers: int = 0
-    """Processes that make batches of images that take more."""
+    """Number of processes that make batches where the images take more than that."""
 
     def __post_init__(self) -> None:
         shape = self.train.images.shape[1:]
@@ -106,30 +108,34 @@ class ImageData:
 
     @property
     def num_classes(self) -> int:
+        """Returns the number of classes."""
         return len(self.class_names)
 
     @property
     def channels(self) -> int:
+        """Returns the number of channels of an image."""
         return self.train.images.shape[1]
 
     @property
     def image_size(self) -> int:
-        """Height and width in pixels."""
+        """Returns the height and width of an image in pixels."""
         return self.train.images.shape[2]
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Mean of each channel over the training part, between 0 and 1."""
+        """Returns the mean of each channel over the training part, between 0 and 1."""
         return self._moments[0]
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation of each channel over the training part, on the scale of `mean`."""
+        """Returns the standard deviation of each channel over the training part, on the scale of
+        `mean`."""
         return self._moments[1]
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and std by counts of values: whole numbers to the end, equal on every device."""
+        """Returns mean and standard deviation. They are computed from counts of values in whole
+        numbers, so they are equal on every device."""
         images = self.train.images
         count = images.numel() // self.channels
         mean, std = [], []
@@ -144,21 +150,21 @@ class ImageData:
         return replace(self, train=train, validation=validation, test=test)
 
     def streams(self, device: torch.device | str = "cpu") -> bool:
-        """Returns whether the images, normalised, take more of the device than they may."""
+        """Returns whether the normalised images take more of the device's memory than they may."""
         images = [getattr(self, part).images for part in PARTS]
         on_disk = any(isinstance(some, ImageFiles) for some in images)
         return on_disk or 4 * sum(some.numel() for some in images) > limit(self.memory, device)
 
     def streamed(self, *parts: Part, device: torch.device | str = "cpu") -> Streamed:
-        """Returns the same as `normalised`, of one or several parts, made batch by batch."""
+        """Returns the same images as `normalised`, of one or several parts, made batch by batch."""
         images = [getattr(self, part).images for part in parts]
         whole = images[0] if len(images) == 1 else Together(images)
         return Streamed(whole, self.mean, self.std, device, self.workers)
 
     def normalised(self, part: Part, device: torch.device | str = "cpu") -> Tensor:
-        """Returns all images of a part as (x / 255 - mean) / std by the training part's mean and
-        standard deviation (paper 3.2): (N, C, H, W) float32 on `device` in channels_last, and so is
-        what is indexed from it."""
+        """Returns all images of a part as (x / 255 - mean) / std, with the mean and standard
+        deviation of the training part (paper 3.2). The result is (N, C, H, W) float32 on `device`,
+        in channels_last, and so is each batch that is indexed from it."""
         images: Tensor = getattr(self, part).images[:]
         N, C, H, W = images.shape
         mean, std = (torch.tensor(values, dtype=torch.float32, device=device) for values in (self.mean, self.std))
@@ -188,15 +194,18 @@ def parted(
     memory: float | None = None,
     workers: int = 0,
 ) -> ImageData:
-    """Returns images in three parts. A part that is not among `pools` is taken from the training
-    images, the same for ever: 15 % of them, or `validation` images, stratified. `train`: the number
-    of the remaining ones to use, balanced. ValueError where numbers do not fit, or a class is left
-    without an image to train on."""
+    """Returns images in three parts.
+
+    A part that is not among `pools` is taken from the training images, and is the same every time:
+    15 % of them, or `validation` images, stratified. `train` is the number of the remaining images
+    to use, balanced over the classes. Raises a ValueError where numbers do not fit, or a class is
+    left without an image to train on.
+    """
     pool = pools["train"]
     total = len(pool)
     if validation is not None and "validation" in pools:
         raise ValueError(f"'{name}' has validation images of its own; leave out data.validation; got {validation:,}")
-    # first: it is the same whatever validates
+    # The test part comes first, so that it is the same whatever the validation part is.
     wanted: dict[Part, int] = {"test": round(SHARE * total)}
     wanted |= {"validation": round(SHARE * total) if validation is None else validation}
     sizes = {part: n for part, n in wanted.items() if part not in pools}
@@ -232,16 +241,17 @@ def _counts(labels: Tensor, class_names: tuple[str, ...]) -> list[int]:
 
 
 def stratified_order(labels: Tensor, seed: int) -> Tensor:
-    """Returns a random order (N,) int64 of labels (N,) whose every beginning, and so every stretch,
-    has each class in its share of the whole, to within an image or two. The same for one seed for
-    ever, as `balanced_order`."""
+    """Returns a random order (N,) int64 of the labels (N,). In every beginning of it, and so in
+    every stretch, each class has its share of the whole, to within an image or two. One seed gives
+    the same order under every version, as in `balanced_order`."""
     order = np.random.RandomState(seed).permutation(len(labels))
     turn, of = _turns(labels.cpu().numpy()[order])
     return torch.from_numpy(order[np.argsort((2 * turn + 1) / (2 * of), kind="stable")])
 
 
 def _turns(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns, of each image, its number within its class, and how many there are of that class."""
+    """Returns for each image its number within its class, and the number of images of that
+    class."""
     by_class = np.argsort(classes, kind="stable")
     sizes = np.bincount(classes)
     turn = np.empty(len(classes), dtype=np.int64)
@@ -250,10 +260,10 @@ def _turns(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def balanced_order(labels: Tensor, seed: int) -> Tensor:
-    """Returns a random order (N,) int64 of labels (N,) whose every beginning is balanced: the
-    classes take turns, until one has no image left. It is the same for one seed under every
-    version: RandomState's numbers are frozen (NumPy's NEP 19), which those of newer generators and
-    of torch are not."""
+    """Returns a random order (N,) int64 of the labels (N,) in which every beginning is balanced:
+    the classes take turns until one has no image left. One seed gives the same order under every
+    version, because RandomState's numbers are frozen (NumPy's NEP 19). Those of newer generators
+    and of torch are not."""
     order = np.random.RandomState(seed).permutation(len(labels))
     shuffled = labels.cpu().numpy()[order]
     turn, _ = _turns(shuffled)

@@ -1,4 +1,5 @@
-"""The parts of a data set: to train on, to choose on, and to read once, at the end."""
+"""This module names the parts of a data set: one to train on, one to choose on, and one to read
+only once, at the end."""
 
 from __future__ import annotations
 

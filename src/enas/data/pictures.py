@@ -1,7 +1,8 @@
-"""One image file, or one image of an array, as bytes of the size and the channels that are asked
-for. No torch in here.
+"""This module turns one image file, or one image of an array, into bytes of the size and the
+channels that are asked for. It does not import torch.
 
-Shapes: H height, W width, C channels, S side of the square that comes out.
+In shapes, H is the height, W the width, C the number of channels, and S the side of the square that
+comes out.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 Fit = Literal["resize", "crop"]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 MOST_CHANNELS = 12
-LARGEST = 32  # pixels of a side, where no size is asked for: what the presets were made for
+LARGEST = 32  # largest side in pixels where no size is asked for; the presets were made for it
 CHANNELS = {"1": 1, "L": 1, "I": 1, "F": 1, "LA": 2, "La": 2, "PA": 4, "RGBA": 4, "RGBa": 4, "RGBX": 4}
 ALPHA = ("LA", "La", "PA", "RGBA", "RGBa", "P")
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """An image file that is packed in another one."""
+    """A `Packed` is an image file that is packed in another file."""
 
     name: str
     content: bytes
@@ -42,12 +43,12 @@ class Packed:
         return self.name
 
 
-Source = str | Packed  # the path of a file, or what is in one
+Source = str | Packed  # the path of a file, or the content of one
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The beginning of an image file says this of it; sizes are in pixels."""
+    """A `Kind` is what the beginning of an image file says of it. Sizes are in pixels."""
 
     width: int
     height: int
@@ -58,7 +59,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Frame:
-    """What images are turned into: (channels, size, size) bytes."""
+    """A `Frame` says what images are turned into: (channels, size, size) bytes."""
 
     size: int
     channels: int
@@ -66,11 +67,11 @@ class Frame:
 
 
 class Unreadable(ValueError):
-    """A file that is no whole image; the text says why."""
+    """This error says why a file is no whole image."""
 
 
 def kind_of(source: Source) -> Kind:
-    """Returns what the beginning of a file says; `Unreadable` where that is no image."""
+    """Returns what the beginning of a file says. Raises `Unreadable` where it is no image."""
     with _errors(source):
         if _is_array(source):
             array = open_memmap(source, mode="r")
@@ -90,7 +91,7 @@ def kind_of(source: Source) -> Kind:
 
 
 def decoded(source: Source, frame: Frame) -> np.ndarray:
-    """Returns an image as (C, S, S) uint8; `Unreadable` where it is damaged."""
+    """Returns an image as (C, S, S) uint8. Raises `Unreadable` where it is damaged."""
     with _errors(source):
         if _is_array(source):
             array = np.array(open_memmap(source, mode="r"))
@@ -102,7 +103,8 @@ def decoded(source: Source, frame: Frame) -> np.ndarray:
 
 def fitted(pixels: np.ndarray, frame: Frame) -> np.ndarray:
     """Returns pixels (H, W, C) or (H, W), uint8, as (C, S, S): the whole image resized to the
-    square, or the largest square in its middle. ValueError where the channels do not fit."""
+    square, or the largest square in its middle. Raises a ValueError where the channels do not
+    fit."""
     pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
     pixels = _with_channels(pixels, frame.channels)
     height, width = pixels.shape[:2]
@@ -114,14 +116,16 @@ def fitted(pixels: np.ndarray, frame: Frame) -> np.ndarray:
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side) if frame.fit == "crop" else (0, 0, width, height)
-    # Band by band: Pillow would weigh colours by the fourth channel, which need not be opacity.
+    # Each band is resized by itself. Otherwise Pillow would weigh colours by the fourth channel,
+    # which need not be opacity.
     bands = (Image.fromarray(np.ascontiguousarray(pixels[:, :, c])) for c in range(pixels.shape[2]))
     return np.stack([np.asarray(band.resize((size, size), Image.Resampling.BILINEAR, box)) for band in bands])
 
 
 def as_bytes(values: np.ndarray) -> np.ndarray:
-    """Returns numbers as bytes of the same shape: bytes as they are, 16 bits over 257, fractions of
-    1 times 255. ValueError for numbers of another range."""
+    """Returns numbers as bytes of the same shape. Bytes stay as they are, numbers of 16 bits are
+    divided by 257, and fractions of 1 are multiplied by 255. Raises a ValueError for numbers of
+    another range."""
     if values.dtype == np.uint8:
         return values
     if values.dtype == np.bool_:
@@ -139,10 +143,13 @@ def as_bytes(values: np.ndarray) -> np.ndarray:
 
 
 def frame_of(kinds: Collection[Kind], image_size: int | None, fit: Fit) -> Frame:
-    """Returns what images of these kinds are turned into. Without a size: that of the images where
-    they are all square, alike and no larger than 32 pixels; else their median side, as a multiple
-    of 8, at most 32. Grey beside colour becomes colour; where some have opacity, all lose it.
-    ValueError where the numbers of channels do not go together."""
+    """Returns the frame that images of these kinds are turned into.
+
+    Where no size is given, it is that of the images if all are alike, square and at most 32 pixels.
+    Otherwise it is their median side, as a multiple of 8, at most 32. Grey images beside coloured
+    ones become coloured. Where only some images have opacity, all lose it. Raises a ValueError
+    where the numbers of channels do not go together.
+    """
     sides = [side for kind in kinds for side in (kind.width, kind.height)]
     size = image_size or (
         sides[0]
@@ -159,7 +166,7 @@ def frame_of(kinds: Collection[Kind], image_size: int | None, fit: Fit) -> Frame
 
 
 def said(kinds: Collection[Kind], frame: Frame) -> str:
-    """Returns sizes in words: `20 to 70 pixels, resized to 32`."""
+    """Returns the sizes in words, such as `20 to 70 pixels, resized to 32`."""
     sides = sorted({side for kind in kinds for side in (kind.width, kind.height)})
     shapes = {(kind.width, kind.height) for kind in kinds}
     sizes = f"{sides[0]} to {sides[-1]} pixels"
@@ -187,7 +194,7 @@ def _opened(source: Source) -> Image.Image:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    """Returns (H, W) or (H, W, C) uint8, upright, in the channels that `kind_of` says."""
+    """Returns (H, W) or (H, W, C) uint8, upright, with the channels that `kind_of` says."""
     from PIL import ImageOps
 
     if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
@@ -200,7 +207,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
     mode = image.mode
     if mode.startswith(("I", "F")):
         values = np.array(image)
-        # 16 bits in 32: however dark this one is
+        # Some images hold 16 bits in numbers of 32. They count as 16 bits however dark they are.
         if mode.startswith("I") and values.dtype != np.uint16:
             if values.min() < 0 or values.max() > 65535:
                 raise ValueError("it has more than 16 bits")
@@ -228,7 +235,7 @@ def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 class _errors:
-    """Turns what a reader raises into an `Unreadable` of one line."""
+    """An `_errors` block turns whatever a reader raises into an `Unreadable` of one line."""
 
     def __init__(self, source: Source):
         self.source = source
@@ -240,7 +247,7 @@ class _errors:
         if error is None or isinstance(error, Unreadable):
             return
         expected: tuple[type[BaseException], ...] = (OSError, ValueError, SyntaxError, EOFError, LookupError, struct.error)
-        # of damaged heads of .npy and .tif
+        # Damaged beginnings of .npy and .tif files raise these.
         expected += (TypeError, OverflowError, TokenError, MemoryError)
         if isinstance(error, expected) or type(error).__name__ == "DecompressionBombError":
             said = " ".join(str(error).split())
@@ -251,7 +258,8 @@ class _errors:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Leaves unsaid what Pillow warns of: odd heads of images that read well."""
+    """Silences Pillow's warnings inside the `with` block. They tell of odd beginnings of images
+    that can be read."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
         yield

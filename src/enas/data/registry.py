@@ -1,13 +1,13 @@
-"""Data sets, by name: each is a function that gives an `ImageData` or a `TextData`, and an entry
-here.
+"""This module registers data sets by name. Each is a function that returns an `ImageData` or a
+`TextData`, and an entry here.
 
     data = load("digits")
     data = load("cifar10", "data", validation=25_000)
     data = load("ptb", "data")
 
 Data of your own needs no entry: fill an `ImageData` or a `TextData` with your tensors. A function
-that does so is a data set by its path, `package.module:function`. It is given the settings above
-that it takes, and splits the data itself.
+that does so is a data set by its path, `package.module:function`. It is given those of the settings
+above that it takes, and splits the data itself.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from enas.plugins import load as load_thing
 
 @dataclass(frozen=True)
 class DatasetEntry(Entry):
-    """`make` loads it: it takes the folder first, where it needs one; then settings by name, among
-    them the number `train` (None: all)."""
+    """A `DatasetEntry` registers a data set. `make` loads it: it takes the folder first, where it
+    needs one, and then settings by name, among them the number `train` (None: all)."""
 
     about: str = ""
     needs_folder: bool = False
     how_to_get: str = ""
     kind: Literal["images", "text"] = "images"
     dimensions: Mapping[str, int] = field(default_factory=dict)
-    """What a backbone has to know of it, where that is fixed (`Task.dimensions`)."""
+    """Sizes that a backbone has to know, where they are fixed (`Task.dimensions`)."""
     source: str = ""
-    """For embedded data that varies between machines: the function that gives its `sha256`.
+    """The function that gives the `sha256` of embedded data that varies between machines.
     Runs record it."""
 
 
@@ -133,10 +133,11 @@ DATASETS = Registry("datasets", "a data set", _made, _BUILT_IN)
 def load(name: str, folder: str | Path | None = None, **settings: Any) -> Any:
     """Returns a registered data set, an `ImageData` or a `TextData`.
 
-    `folder`: where the files are, for data that needs some. `settings` are those of its loader: for
-    images `train` and `validation`, the numbers of images; for texts `train`, the number of tokens,
-    and more for some. ValueError for an unknown name or setting, a folder that is missing or not
-    asked for, files that are missing or damaged, and numbers that do not fit.
+    `folder` is where the files are, for data that needs some. `settings` are those of its loader:
+    for images `train` and `validation`, the numbers of images; for texts `train`, the number of
+    tokens; and more for some data sets. Raises a ValueError for an unknown name or setting, for a
+    folder that is missing or not asked for, for files that are missing or damaged, and for numbers
+    that do not fit.
     """
     entry = _entry(name)
     known = [key for key in inspect.signature(entry.make).parameters if key != "folder"]
@@ -154,8 +155,8 @@ def load(name: str, folder: str | Path | None = None, **settings: Any) -> Any:
 
 
 def settings_for(data: DataSettings | TextSettings) -> dict[str, Any]:
-    """Returns the settings to give to the loader of `data.dataset`: those that it knows, and those
-    that it does not know and somebody changed, which it refuses."""
+    """Returns the settings to give to the loader of `data.dataset`: those that it knows, and also
+    those that it does not know but that somebody changed, so that it refuses them."""
     fields = [f for f in dataclasses.fields(data) if f.name not in ("dataset", "memory", "workers")]
     values = {f.name: getattr(data, f.name) for f in fields}
     known = inspect.signature(_entry(data.dataset).make).parameters
@@ -172,8 +173,9 @@ def check_folder(name: str, folder: str | Path | None) -> None:
 
 
 def get(name: str, folder: str | Path) -> Path:
-    """Downloads a data set into `folder` and returns the file. ValueError where there is nothing to
-    download or the checksum is wrong, OSError where the network or the disk fails."""
+    """Downloads a data set into `folder` and returns the file. Raises a ValueError where there is
+    nothing to download or the checksum is wrong, and an OSError where the network or the disk
+    fails."""
     entry = _entry(name)
     from enas.data import download
 
@@ -184,8 +186,8 @@ def get(name: str, folder: str | Path) -> Path:
 
 
 def source_of(name: str) -> dict[str, str]:
-    """Returns what identifies a data set that varies from machine to machine; nothing for all
-    others."""
+    """Returns the values that identify a data set which varies from machine to machine. Returns an
+    empty dict for all others."""
     entry = _entry(name)
     source: dict[str, str] = load_thing(entry.source)() if entry.source else {}
     return source

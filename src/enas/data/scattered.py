@@ -1,9 +1,10 @@
-"""Scattered digits: one of scikit-learn's handwritten digits at a random place of a canvas, beside
-pieces cut out of other ones. To name the digit a network has to find it, and cells differ in how
-well they do: on the digits by themselves they hardly do (docs/log, 2026-11-28).
+"""This module makes the scattered digits: one of scikit-learn's handwritten digits at a random
+place of a canvas, beside pieces cut out of other digits. To name the digit, a network has to find
+it, and cells differ in how well they do that. On the digits by themselves they hardly differ
+(docs/log, 2026-11-28).
 
-Generated in memory from a fixed seed, in whole numbers: the same bytes on every machine. The digits
-of the three parts are different ones, and so are those that pieces are cut from.
+The images are generated in memory from a fixed seed, in whole numbers, so they are the same bytes
+on every machine. The three parts use different digits, both for the digit and for the pieces.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from enas.data.digits import read_scans
 from enas.data.images import ImageData, ImagePart, balanced_order
 
 SIDE = 8  # pixels of a digit
-SOURCES = {"train": 900, "validation": 300, "test": 597}  # digits that a part is made of
-MOST = 20_000  # canvases of a part; the digits repeat, at other places and beside other pieces
+SOURCES = {"train": 900, "validation": 300, "test": 597}  # number of digits that a part uses
+MOST = 20_000  # most canvases of a part; digits repeat at other places and beside other pieces
 
 
 def load_scattered(
@@ -29,10 +30,11 @@ def load_scattered(
 ) -> ImageData:
     """Returns canvases, (1, canvas, canvas), balanced over the ten classes of their digit.
 
-    `train`, `validation`, `test`: numbers of canvases; None: the most, 20,000. Fewer are the first
-    ones of more. `canvas`, `piece`: side of a canvas and of a piece, in pixels. `distractors`:
-    pieces per canvas. Where they overlap the brighter pixel shows; the digit, with its 8x8 pixels,
-    lies on top. ValueError where a number does not fit.
+    `train`, `validation` and `test` are numbers of canvases; None stands for the most, 20,000. A
+    smaller number gives the first canvases of a larger one. `canvas` and `piece` are the side of a
+    canvas and of a piece, in pixels. `distractors` is the number of pieces per canvas. Where pieces
+    overlap, the brighter pixel shows. The digit, with its 8x8 pixels, lies on top. Raises a
+    ValueError where a number does not fit.
     """
     sizes = {"train": MOST if train is None else train, "validation": validation, "test": test}
     for name, size in sizes.items():
@@ -44,7 +46,7 @@ def load_scattered(
             f" {canvas}, {piece} and {distractors}"
         )
     scans, digits = read_scans()
-    # 0 to 16 over the range of a byte
+    # Shades 0 to 16 are spread over the range of a byte.
     shades = (scans.astype(np.int64) * 255 // 16).astype(np.uint8)
     order = balanced_order(torch.from_numpy(digits), seed=0).numpy()
     ends = np.cumsum(list(SOURCES.values()))

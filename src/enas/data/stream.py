@@ -1,9 +1,9 @@
-"""Batches of examples, which other processes read ahead.
+"""This module makes batches of examples, which other processes may read ahead.
 
-A batch is a function of what is asked for and of nothing else: `Reader` sets the random numbers of
+A batch is a function of what is asked for and of nothing else: `Reader` seeds the random numbers of
 torch, NumPy and Python before it reads, in whatever process it does. So the number of workers
-changes no figure, and a run that stopped within a pass goes on bit for bit: `Stream` begins again
-at the batch that is asked for.
+changes no figure. A run that stopped within a pass goes on bit for bit, because `Stream` begins
+again at the batch that is asked for.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from enas.data.examples import Arrays, Examples, reading, seed
 from enas.state import seed_of
 
 Batch = Any  # a tuple of inputs and the target last, or a mapping
-Key = tuple[object, ...]  # what the random numbers of a batch depend on
-Request = tuple[Key, Sequence[int]]  # and the places of its examples, counted within a part
-NOTICED = 5.0  # seconds in which a process that has closed its connections is seen to have ended
+Key = tuple[object, ...]  # the random numbers of a batch depend on this key
+Request = tuple[Key, Sequence[int]]  # with the positions of the examples within the part
+NOTICED = 5.0  # seconds to wait for a process that has closed its connections to end
 
 
 @dataclass
 class Cursor:
-    """Where a pass over ordered examples stands."""
+    """A `Cursor` says where a pass over ordered examples stands."""
 
     turn: object
     place: int
@@ -45,17 +45,18 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Failed:
-    """What a worker sends instead of a batch: an error in one line, and its traceback."""
+    """A worker sends a `Failed` value instead of a batch. It holds an error in one line, and its
+    traceback."""
 
     line: str
     trace: str
 
 
 class Reader:
-    """Reads the batches of a part, here or in a worker.
+    """A `Reader` reads the batches of a part, in this process or in a worker.
 
-    `sources`: the part, as examples and which of them. Where examples are mappings and the key of
-    the target is known, batches are `(mapping, target)`.
+    `sources` describes the part: examples, and which of them belong to it. Where examples are
+    mappings and the key of the target is known, batches are `(mapping, target)`.
     """
 
     def __init__(self, sources: Sequence[tuple[Examples, Sequence[int]]], seed: int):
@@ -64,17 +65,18 @@ class Reader:
         self.length = sum(len(indices) for _, indices in self.sources)
         self.ordered = any(examples.ordered for examples, _ in self.sources)
         self.cursors: dict[int, Cursor] = {}
-        # in workers: rows of process, source and example, to say where one died
+        # One row for each worker with its process, source and example, to say where it died.
         self.at: Tensor | None = None
 
     def __getitem__(self, request: Request) -> Batch | Failed:
-        """Returns a batch; for the workers' `DataLoader` an error is one more value."""
+        """Returns a batch. For the workers' `DataLoader` an error is returned as a value too."""
         try:
             return self.read(request)
         except Blamed as error:
             return Failed(str(error), "".join(traceback.format_exception(error)))
 
     def read(self, request: Request) -> Batch:
+        """Returns the batch of a request. Raises `Blamed` where an example cannot be read."""
         key, places = request
         examples, indices = self.sources[0]
         if isinstance(examples, Arrays) and len(self.sources) == 1:
@@ -134,8 +136,7 @@ class Reader:
             self.at[worker.id] = torch.tensor([os.getpid(), source, index])
 
     def doing(self, processes: Sequence[int]) -> str:
-        """Returns what the first of some workers was reading when it noted that for the last
-        time."""
+        """Returns what the first of some workers was reading when it last noted it."""
         assert self.at is not None
         for process, source, index in self.at.tolist():
             if process in processes:
@@ -144,9 +145,11 @@ class Reader:
 
 
 class Stream:
-    """The batches of `order(0)`, `order(1)`, ... `workers` processes read ahead of what is asked
-    for, in order; with 0 each batch is read when it is asked for. What has to be read in its order
-    is read by one process at most. `end`: the number of batches; None: no end.
+    """A `Stream` gives the batches of `order(0)`, `order(1)`, and so on.
+
+    With `workers`, that many processes read ahead of what is asked for, in order. With 0, each
+    batch is read when it is asked for. Examples that can only be read in order are read by at most
+    one process. `end` is the number of batches, or None where there is no end.
     """
 
     def __init__(self, reader: Reader, order: Callable[[int], Request], workers: int = 0, end: int | None = None):
@@ -158,7 +161,8 @@ class Stream:
         self._next = 0
 
     def __getitem__(self, number: int) -> Batch:
-        """Returns batch `number`. ValueError, one line, for an example that cannot be read."""
+        """Returns the batch of this number. Raises a ValueError of one line for an example that
+        cannot be read."""
         if not self.workers:
             return self.reader.read(self.order(number))
         if self._batches is None or number != self._next:
@@ -209,7 +213,7 @@ class Stream:
             self._batches = iter(loader)
 
     def _ended(self) -> list[int]:
-        """Returns the workers that have ended, as soon as there are some."""
+        """Returns the process ids of the workers that have ended, as soon as there are some."""
         workers = getattr(self._batches, "_workers", ())
         until = time.monotonic() + NOTICED
         while all(worker.is_alive() for worker in workers) and time.monotonic() < until:
@@ -217,7 +221,7 @@ class Stream:
         return [worker.pid for worker in workers if not worker.is_alive()]
 
     def _died(self, ended: Sequence[int]) -> Blamed:
-        """Returns the error of workers that ended, with the example that one was reading."""
+        """Returns the error for workers that ended, with the example that one was reading."""
         self.close()
         doing = self.reader.doing(ended)
         return Blamed(
@@ -228,7 +232,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Requests:
-    """What the workers are asked for, from `first` on."""
+    """A `Requests` object yields what the workers are asked for, from `first` on."""
 
     order: Callable[[int], Request]
     first: int
@@ -240,9 +244,9 @@ class Requests:
 
 
 class Shuffled:
-    """The order of passes over `n` examples in batches of `size`, `steps` of them a pass: shuffled
-    anew for each, or as they come where they are `ordered`. Batch `number` counts over all passes.
-    """
+    """A `Shuffled` object gives the order of passes over `n` examples in batches of `size`, with
+    `steps` batches in a pass. Each pass is shuffled anew, or keeps the order of the examples where
+    they are `ordered`. The `number` of a batch counts over all passes."""
 
     def __init__(self, name: str, n: int, size: int, steps: int, seed: int, ordered: bool = False):
         self.name, self.n, self.size, self.steps, self.seed, self.ordered = name, n, size, steps, seed, ordered
@@ -258,7 +262,8 @@ class Shuffled:
 
 
 class InOrder:
-    """The order of one pass over a whole part; no batch is a single example."""
+    """An `InOrder` object gives the order of one pass over a whole part. No batch is a single
+    example."""
 
     def __init__(self, name: str, n: int, size: int):
         ends = list(range(size, n - 1, size))
@@ -275,8 +280,9 @@ def _few(indices: Sequence[int], places: Sequence[int]) -> str:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Keeps torch from taking over SIGCHLD: a worker that dies would raise in the midst of a step.
-    Who waits for its batch notices too."""
+    """Keeps torch from taking over SIGCHLD inside the `with` block. Otherwise a worker that dies
+    would raise an error in the middle of a step. Whoever waits for a batch of that worker notices
+    its death anyway."""
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -292,6 +298,7 @@ def _same(batch: Any) -> Any:
 
 
 def _worker(number: int) -> None:
-    """Lets the parent decide when a worker ends, whatever was pressed or caught there."""
+    """Prepares a worker so that only the parent decides when it ends, whatever key was pressed or
+    signal was caught."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,9 +1,9 @@
-"""Tables, CSV or parquet, as tensors for a problem of your own (`enas.Problem`). An extra:
-`pip install 'enas[tables]'`.
+"""This module reads tables, CSV or parquet, as tensors for a problem of your own (`enas.Problem`).
+It needs an extra: `pip install 'enas[tables]'`.
 
     x, y, names = load_table("wine.csv", target="quality")
 
-Shapes: n rows, F columns of x.
+In shapes, n is the number of rows, and F the number of columns of x.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-MOST_VALUES = 100  # different words of a column, and different whole numbers of a target of classes
+MOST_VALUES = 100  # most different words of a column, and whole numbers of a target of classes
 
 
 def load_table(
@@ -24,12 +24,14 @@ def load_table(
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """Returns the inputs (n, F) float32, the target (n,), and the names of the inputs' columns.
 
-    Numbers are standardised: less their mean, over their standard deviation, both of the rows
-    `train` (indices; None: of all rows). A missing number becomes the mean. A column of words
-    becomes one of 0 and 1 for each word, also standardised; a column of one value is left out. The
-    target is int64 from 0, in the order of its values, where it holds words or at most 100 whole
-    numbers; otherwise float32, as it is. ValueError where the file or the column is missing, or a
-    column cannot be used.
+    Numbers are standardised: their mean is subtracted, and they are divided by their standard
+    deviation. Both are computed over the rows `train` (indices; None: over all rows). A missing
+    number becomes the mean. A column of words becomes one column of 0 and 1 for each word, also
+    standardised. A column with a single value is left out.
+
+    The target is int64 from 0, in the order of its values, where it holds words or at most 100
+    different whole numbers. Otherwise it is float32, as it is. Raises a ValueError where the file
+    or the column is missing, or a column cannot be used.
     """
     frame = read(Path(path))
     if target not in frame.columns:
@@ -55,8 +57,8 @@ def load_table(
 
 
 def read(path: Path) -> Any:
-    """Returns the pandas frame of a file. ValueError where it is missing, damaged or of another
-    form, or pandas is not installed."""
+    """Returns the pandas frame of a file. Raises a ValueError where the file is missing, damaged or
+    of another form, or where pandas is not installed."""
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         raise ValueError(f"a table is a file {', '.join(SUFFIXES)}; got '{path}'")
     try:
@@ -67,7 +69,7 @@ def read(path: Path) -> Any:
         return pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",")
     except ImportError:
         raise ValueError(f"'{path}' is read by pandas and pyarrow: pip install 'enas[tables]'") from None
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's errors of form are among them
+    except (ValueError, OSError) as error:  # parsing errors are ValueErrors
         raise ValueError(f"'{path}' cannot be read as a table: {' '.join(str(error).split())[:200]}") from None
 
 
@@ -83,7 +85,7 @@ def _target(column: Any, path: str | Path) -> Tensor:
 
 
 def _numbers(name: str, column: Any) -> list[tuple[str, Tensor]]:
-    """Returns names and values (n,) float64 of the columns that one column becomes."""
+    """Returns the name and the values (n,) float64 of each column that one column becomes."""
     import pandas as pd
 
     if pd.api.types.is_numeric_dtype(column):  # bool too

@@ -1,15 +1,16 @@
-"""Text as a sequence of words: Penn Treebank and WikiText-2 as published, a folder of one's own,
-and the English text that every Python carries (paper 3.1).
+"""This module reads text as a sequence of words: Penn Treebank and WikiText-2 as published, a
+folder of one's own, and the English text that comes with every Python (paper 3.1).
 
     data = load("ptb", "data")            # TextData: three tensors of word numbers, and the words
     data = load("text", "mine", max_vocabulary=5000)
 
-A line is a sentence; `<eos>` follows it. Words are numbered by frequency in the training part, the
-commonest first. In Penn Treebank and WikiText-2 each word counts, and another number of tokens or
-words than published is an error: perplexities of different texts cannot be compared. In a text of
-one's own, rare words are `<unk>`; it can also be read by characters.
+A line is a sentence, and `<eos>` follows it. Words are numbered by frequency in the training part,
+the most frequent first. In Penn Treebank and WikiText-2 each word counts, and it is an error if the
+number of tokens or words is not the published one, because perplexities of different texts cannot
+be compared. In a text of one's own, rare words are `<unk>`. Such a text can also be read by
+characters.
 
-Shapes: n tokens of a part, V words of the vocabulary.
+In shapes, n is the number of tokens of a part, and V the number of words of the vocabulary.
 """
 
 from __future__ import annotations
@@ -36,28 +37,28 @@ from enas.data.parts import PARTS, Part
 EOS, UNK = "<eos>", "<unk>"
 OFFICIAL = ("train", "valid", "test")  # names of the files
 OWN = (("train.txt", "ptb.train.txt"), ("valid.txt", "ptb.valid.txt", "val.txt"), ("test.txt", "ptb.test.txt"))
-SENTENCE = 50  # words: a line of more is no sentence
-CUTS = (0.8, 0.9)  # of a text without parts: where validation and test begin
+SENTENCE = 50  # a line with more words than this is no sentence
+CUTS = (0.8, 0.9)  # shares of a text without parts at which validation and test begin
 Lines = list[list[str]]  # the words of each line
 Tokens = Literal["words", "characters"]
 
 
 @dataclass(frozen=True, eq=False)
 class TextData:
-    """A text in its three parts; anything that fills one in can be searched on, characters or bytes
-    too.
+    """A `TextData` is a text in its three parts. Whatever fills one in can be searched on, be it of
+    words, characters or bytes.
 
-    ValueError where a part is not a vector of at least two numbers between 0 and V - 1.
+    Raises a ValueError where a part is not a vector of at least two numbers between 0 and V - 1.
     """
 
     name: str
     train: Tensor
-    """(n,) int64, places in `vocabulary`."""
+    """Tokens (n,) int64, as indices into `vocabulary`."""
     validation: Tensor
     test: Tensor
     vocabulary: tuple[str, ...]
     about: str = ""
-    """One line that says what was found and how it was read, of a text that varies."""
+    """One line that says what was found and how it was read, for a text that varies."""
 
     def __post_init__(self) -> None:
         for name in PARTS:
@@ -76,7 +77,7 @@ class TextData:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of tokens of each part."""
+        """Returns the number of tokens of each part."""
         return {name: len(getattr(self, name)) for name in PARTS}
 
 
@@ -88,9 +89,10 @@ WIKITEXT2_COUNTS = (2_088_628, 217_646, 245_569, 33_278)  # (Merity et al. 2017)
 def load_ptb(folder: str | Path, train: int | None = None) -> TextData:
     """Returns the Penn Treebank in Mikolov's preprocessing (paper 3.1).
 
-    folder: holds `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`, with or without `ptb.`, or a
-    folder `ptb` or `simple-examples/data` (Mikolov's archive, unpacked) with them. train: the first
-    tokens only. ValueError where files are missing, damaged or of another text.
+    `folder` holds `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`, with or without `ptb.`, or a
+    folder `ptb` or `simple-examples/data` (Mikolov's archive, unpacked) with these files. `train`
+    keeps only so many first tokens of the training part. Raises a ValueError where files are
+    missing, damaged or of another text.
     """
     names = [(f"ptb.{part}.txt", f"{part}.txt") for part in OFFICIAL]
     files = _find(Path(folder), ("", "ptb", "simple-examples/data"), names, "Penn Treebank", "ptb")
@@ -100,9 +102,10 @@ def load_ptb(folder: str | Path, train: int | None = None) -> TextData:
 def load_wikitext2(folder: str | Path, train: int | None = None) -> TextData:
     """Returns WikiText-2 at word level (Merity et al. 2017), where empty lines count as sentences.
 
-    folder: holds `wiki.train.tokens`, `wiki.valid.tokens` and `wiki.test.tokens`, or a folder
-    `wikitext-2` with them, or the published `wikitext-2-v1.zip`. train: the first tokens only.
-    ValueError where files are missing, damaged or of another text.
+    `folder` holds `wiki.train.tokens`, `wiki.valid.tokens` and `wiki.test.tokens`, or a folder
+    `wikitext-2` with these files, or the published `wikitext-2-v1.zip`. `train` keeps only so many
+    first tokens of the training part. Raises a ValueError where files are missing, damaged or of
+    another text.
     """
     names = [f"wiki.{part}.tokens" for part in OFFICIAL]
     archive = Path(folder) / "wikitext-2-v1.zip"
@@ -124,12 +127,13 @@ def load_text(
     min_count: int = 2,
     tokens: Tokens = "words",
 ) -> TextData:
-    """Returns a text of one's own, UTF-8: a sentence per line, words apart by spaces. Lines end
-    with `\\n`, `\\r\\n` or `\\r`; among words, empty ones are passed over.
+    """Returns a text of one's own, in UTF-8, with a sentence per line and spaces between words.
+    Lines end with `\\n`, `\\r\\n` or `\\r`. Empty lines are skipped where words are read.
 
-    folder: holds `train.txt`, `valid.txt` and `test.txt` (or `ptb.train.txt` and so on); or other
-    `.txt` files, or is one, whose last two tenths validate and test. The other arguments are as in
-    `TextSettings`. ValueError where files are missing, empty or not text.
+    `folder` holds `train.txt`, `valid.txt` and `test.txt` (or `ptb.train.txt` and so on). It may
+    also hold other `.txt` files, or be one: then the last two tenths of the text validate and test.
+    The other arguments are as in `TextSettings`. Raises a ValueError where files are missing, empty
+    or not text.
     """
     path = Path(folder)
     texts = [path] if path.is_file() else sorted(path.glob("*.txt"))
@@ -152,8 +156,8 @@ def own_text(
     min_count: int,
     tokens: Tokens,
 ) -> TextData:
-    """Returns the words or characters of texts by part. Parts that are missing are cut off the end
-    of the training text, a tenth each. `where`: the files, for errors."""
+    """Returns the words or characters of texts that are given by part. Parts that are missing are
+    cut off the end of the training text, a tenth each. `where` holds the files, for errors."""
     lines = {part: _own_lines(text, tokens) for part, text in texts.items()}
     about += f", by {tokens}"
     alone = len(lines["train"]) == 1 and (len(texts) == 1 or len(lines["train"][0]) > SENTENCE)
@@ -182,8 +186,8 @@ def _own_lines(text: str, tokens: Tokens) -> Lines:
 
 
 def _cut(lines: Lines, shares: Sequence[float]) -> list[Lines]:
-    """Returns a text in pieces that end after these shares of its tokens, at the end of a line; or
-    within one, where there are too few lines."""
+    """Returns a text in pieces that end after these shares of its tokens. A piece ends at the end
+    of a line, or within a line where there are too few lines."""
     ends = list(accumulate(len(line) + 1 for line in lines))
     at = [sum(end < share * ends[-1] for end in ends) + 1 for share in shares] if ends else []
     pieces = [lines[a:b] for a, b in pairwise([0, *at, len(lines)])]
@@ -195,12 +199,12 @@ def _cut(lines: Lines, shares: Sequence[float]) -> list[Lines]:
 
 
 def load_topics(train: int | None = None, max_vocabulary: int = 2000, min_count: int = 2) -> TextData:
-    """Returns the help texts about Python, `pydoc_data.topics`, about 58,000 words to train on.
-    They differ between versions of Python, so runs record `topics_source()`.
+    """Returns the help texts about Python, `pydoc_data.topics`, with about 58,000 words to train
+    on. They differ between versions of Python, so runs record `topics_source()`.
 
     Whole topics are kept apart for validation and test (about a tenth each). Of equal paragraphs
-    only the first stays, so that nothing trained on is tested on. Tokens are words in lower case,
-    numbers, and single marks. The arguments are as in `TextSettings`.
+    only the first stays, so that nothing that is trained on is tested on. Tokens are words in lower
+    case, numbers, and single punctuation marks. The arguments are as in `TextSettings`.
     """
     parts = _topic_parts(_topics())
     files = [Path(f"pydoc_data.topics ({name})") for name in PARTS]
@@ -208,14 +212,15 @@ def load_topics(train: int | None = None, max_vocabulary: int = 2000, min_count:
 
 
 def topics_source() -> dict[str, str]:
-    """Returns which text `load_topics` reads: Python's version and the topics' SHA-256."""
+    """Returns which text `load_topics` reads: Python's version and the SHA-256 of the topics."""
     text = "\0".join(part for item in sorted(_topics().items()) for part in item)
     return {"python": platform.python_version(), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 # ---------------------------------------------------------------------------------------- reading
 def _find(folder: Path, places: Sequence[str], names: Sequence[Sequence[str]], what: str, get: str | None) -> list[Path]:
-    """Returns the three files in the first of `places` with any, by the first name there."""
+    """Returns the three files in the first of `places` that has any of them. Each file goes by the
+    first of its names that is there."""
     for place in places:
         here = folder / place
         files = [next((here / name for name in choice if (here / name).is_file()), None) for choice in names]
@@ -241,7 +246,8 @@ def _decode(data: bytes, file: Path) -> str:
 
 
 def _read_zip(archive: Path, names: Sequence[str], most: int = 64 << 20) -> list[str]:
-    """Reads files of an archive, at most `most` bytes each, with nothing on disk."""
+    """Returns the texts of files in an archive, at most `most` bytes each, without writing to
+    disk."""
     texts = []
     try:
         with zipfile.ZipFile(archive) as packed:
@@ -259,7 +265,7 @@ def _read_zip(archive: Path, names: Sequence[str], most: int = 64 << 20) -> list
 
 
 def _sentences(text: str, empty: bool = False) -> Lines:
-    """Returns the words of each line; with `empty` also of empty lines."""
+    """Returns the words of each line. With `empty`, empty lines count too."""
     lines = text.removesuffix("\n").split("\n")
     words = [line.split() for line in lines]
     return words if empty else [line for line in words if line]
@@ -267,14 +273,16 @@ def _sentences(text: str, empty: bool = False) -> Lines:
 
 # ----------------------------------------------------------------------------------- vocabularies
 def _ranked(lines: Lines) -> list[tuple[str, int]]:
-    """Returns words and counts with `<eos>`: the commonest first, equal ones by alphabet."""
+    """Returns the words and `<eos>` with their counts, the most frequent first, and equally
+    frequent ones by alphabet."""
     counts = Counter(word for line in lines for word in line)
     counts[EOS] += len(lines)
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _numbers(lines: Lines, vocabulary: Iterable[str], outside: Callable[[int, str], int]) -> Tensor:
-    """Returns (n,) int64. `outside(line, word)` stands for a word that is not in the vocabulary."""
+    """Returns the tokens of all lines as numbers (n,) int64. `outside(line, word)` returns the
+    number of a word that is not in the vocabulary."""
     place = {word: number for number, word in enumerate(vocabulary)}
     numbers: list[int] = []
     for at, line in enumerate(lines):
@@ -300,7 +308,8 @@ def _first(tokens: Tensor, train: int | None, name: str) -> Tensor:
 def _as_published(
     name: str, title: str, parts: Sequence[Lines], files: Sequence[Path], counts: tuple[int, ...], train: int | None
 ) -> TextData:
-    """Every word of the training part counts, and all numbers are the published ones."""
+    """Returns a published text, in which every word of the training part counts. Raises a
+    ValueError where its numbers of tokens and words are not the published ones."""
     _check_not_empty(parts, files)
     vocabulary = tuple(word for word, _ in _ranked(parts[0]))
     own_counts = (*(sum(map(len, lines)) + len(lines) for lines in parts), len(vocabulary))
@@ -327,7 +336,8 @@ def _as_published(
 def _by_frequency(
     name: str, parts: Sequence[Lines], files: Sequence[Path], train: int | None, max_vocabulary: int, min_count: int
 ) -> TextData:
-    """Keeps the commonest words of the training part; all others, of every part, are `<unk>`."""
+    """Returns a text that keeps the most frequent words of the training part. All other words, in
+    every part, are `<unk>`."""
     _check_not_empty(parts, files)
     if max_vocabulary < 2 or min_count < 1:
         raise ValueError(
@@ -356,7 +366,8 @@ def _topics() -> Mapping[str, str]:
 
 
 def _topic_parts(topics: Mapping[str, str]) -> list[Lines]:
-    """Returns lines of each part, topics dealt in the order of their names' hashes."""
+    """Returns the lines of each part. Topics are dealt to the parts in the order of their names'
+    hashes."""
     seen: set[tuple[str, ...]] = set()
     lines: dict[str, Lines] = {}
     for topic in sorted(topics):
@@ -382,11 +393,12 @@ def _topic_parts(topics: Mapping[str, str]) -> list[Lines]:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Returns paragraphs without the rulers of headings and tables."""
+    """Returns the paragraphs of a text, without the rules of headings and tables."""
     kept = (line for line in text.split("\n") if not re.fullmatch(r"[\s*=~+|-]*([*=~-])\1{2}[\s*=~+|-]*", line))
     return re.split(r"\n\s*\n", "\n".join(kept))
 
 
 def _words(text: str) -> list[str]:
-    """Returns words without the marks around code, stressed words and cells of tables."""
+    """Returns the words of a text, without the marks around code, around stressed words and around
+    cells of tables."""
     return re.findall(r"[^\W\d]+|\d+|[^\w\s*|\"]", text.lower())

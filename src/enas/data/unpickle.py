@@ -1,14 +1,14 @@
-"""Reads a pickle as data, never as a program.
+"""This module reads a pickle as data, never as a program.
 
 A pickle is a program for a small machine, and Python's own machine can be told to call anything
-that can be imported. The files of CIFAR-10's python form are pickles, so this is a machine that
-knows only what such files need: texts, numbers, lists, dicts, tuples, and numpy arrays of bytes. It
-imports nothing and calls nothing: numpy's names are known, and the parts of an array are put
-together here. Anything else in a file is refused.
+that can be imported. The files of CIFAR-10's python form are pickles. So this module has a machine
+that knows only what such files need: texts, numbers, lists, dicts, tuples, and numpy arrays of
+bytes. It imports nothing and calls nothing. It knows numpy's names, and puts together the parts of
+an array itself. Anything else in a file is refused.
 
-It also takes no more time and memory than the file is long: places in the memo are a dict, keys of
-dicts are texts (hashing nested tuples can take for ever), and arrays are built only when they are
-asked for.
+It also takes time and memory only in proportion to the length of the file: the memo is a dict, keys
+of dicts are texts (hashing nested tuples can take for ever), and arrays are built only when they
+are asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 @dataclass
 class Name:
-    """Something that the file would have imported, known by its name only."""
+    """A `Name` stands for something that the file would have imported. Only its name is known."""
 
     name: str
 
@@ -45,12 +45,13 @@ class Dtype:
 
 @dataclass
 class Array:
-    """The parts of an array as in the file; `numpy()` checks them and puts them together."""
+    """An `Array` holds the parts of an array as in the file. `numpy()` checks them and puts them
+    together."""
 
     state: object = None
 
     def numpy(self) -> np.ndarray:
-        """Returns the array; ValueError where its type or its size is wrong."""
+        """Returns the array. Raises a ValueError where its type or its size is wrong."""
         match self.state:
             case (int(), tuple() as shape, Dtype() as dtype, int() as fortran, data):
                 pass
@@ -64,12 +65,12 @@ class Array:
 
 
 def read_pickle(data: bytes) -> object:
-    """Returns what a pickle of protocol 2 to 4 holds. Python 2's strings and bytes come as texts of
-    the characters 0 to 255, arrays as `Array`. ValueError where it ends early, is no pickle, or
-    asks for anything but data."""
+    """Returns what a pickle of protocol 2 to 4 holds. Python 2's strings and bytes are returned as
+    texts of the characters 0 to 255, and arrays as `Array`. Raises a ValueError where the pickle
+    ends early, is no pickle, or asks for anything but data."""
     try:
         return _run(data)
-    except (IndexError, KeyError, TypeError, OverflowError):  # an empty stack, no such memo
+    except (IndexError, KeyError, TypeError, OverflowError):  # such as an empty stack
         raise ValueError("its instructions make no sense") from None
 
 
@@ -84,7 +85,7 @@ def _run(data: bytes) -> object:
         del stack[start:]
         return items
 
-    # ValueError at a cut end, unknown instructions
+    # genops raises a ValueError for a file that ends early and for an unknown instruction
     for instruction, argument, _ in pickletools.genops(data):
         arg: Any = argument
         match instruction.name:
@@ -158,7 +159,7 @@ def _name(name: str) -> Name:
 
 
 def _made(function: object, args: object) -> object:
-    """Returns what a call would have made: an empty array, a type, or a text."""
+    """Returns what a call in the file would have made: an empty array, a type, or a text."""
     if function is RECONSTRUCT and isinstance(args, tuple) and args and args[0] is NDARRAY:
         return Array()
     if function is DTYPE and isinstance(args, tuple) and args and isinstance(args[0], str):
@@ -175,7 +176,7 @@ def _append(target: object, items: list[object]) -> None:
 
 
 def _set(target: object, items: list[object]) -> None:
-    """Sets keys and values that come in turn."""
+    """Sets keys and values, which alternate in `items`."""
     if not isinstance(target, dict) or len(items) % 2 or not all(isinstance(key, str) for key in items[::2]):
         raise TypeError
     target.update(zip(items[::2], items[1::2], strict=True))

@@ -1,5 +1,5 @@
-"""What `enas compare`, `enas oracle` and `enas table` are asked for, also in Python. No torch in
-here."""
+"""This module holds what `enas compare`, `enas oracle`, `enas table` and `enas judges` are asked
+for, from the command line or from Python. It does not import torch."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ Column = Annotated[str | None, arg(help_behavior_hint="")]
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """The parts of a comparison; a verdict needs at least 2 seeds and 2 random architectures."""
+    """These settings say which parts a comparison has. A verdict needs at least 2 seeds and 2
+    random architectures."""
 
     cells: int = 16
-    """Number of random architectures to train; with 16 or more, rankings tell something."""
+    """Number of random architectures to train; with 16 or more, rankings mean something."""
     seeds: int = 4
     """Number of trainings of the derived architecture."""
     cell_seeds: int = 1
     """Number of trainings of each random architecture."""
     references: tuple[str, ...] = ()
-    """Hand-designed models to train too, as large: lstm, rhn; resnet, densenet_bc."""
+    """Hand-designed models of the same size to train too: lstm, rhn; resnet, densenet_bc."""
     sharing: bool = False
-    """Search again with random children (random search with weight sharing), train its best."""
+    """Search again with random children (random search with weight sharing), and train its best."""
     rivals: bool = False
     """Train three rivals too, each found in as much processor time,
-    and name the strongest in the verdict;
-    they are the best of random architectures after short trainings,
+    and name the strongest in the verdict.
+    They are the best of random architectures after short trainings,
     the one with the most parameters,
-    and what short trainings find without shared weights."""
+    and the one that short trainings find without shared weights."""
     disabled: int = 0
     """Test an ensemble of this many architectures of a controller that never learns (3.3: 250)."""
     local: int = 0
@@ -41,7 +42,7 @@ class Wanted:
     single: int = 0
     """Train this many of the networks that differ in a single answer (beyond the paper)."""
     all: bool = False
-    """All of --rivals --sharing --disabled 250 --local 8 --single 16;
+    """Stands for --rivals --sharing --disabled 250 --local 8 --single 16;
     numbers that are given stay."""
 
     def __post_init__(self) -> None:
@@ -50,7 +51,8 @@ class Wanted:
         check_ranges(self, "", **{n: Range(f"0 or at least {low}", low) for n, low in lowest.items() if getattr(self, n)})
 
     def completed(self, learns: bool, has_studies: bool) -> Wanted:
-        """Returns what `all` stands for: every experiment that makes sense for a run."""
+        """Returns the settings that `all` stands for: every experiment that makes sense for a
+        run."""
         if not self.all:
             return self
         local, single = self.local or 8 * has_studies, self.single or 16
@@ -61,20 +63,22 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """How strategies and searches are held against a table."""
+    """These settings say how strategies and searches are compared with a table."""
 
     queries: int = 300
     """Number of architectures that a strategy may ask for."""
     seeds: int = 100
     """Number of seeds of each strategy."""
     reward: Column = None
-    """Column that is told as the reward (nasbench201: cifar10_valid_ep12, a short training,
-    validated; nasbench_macro: test_acc_1, the first of its three runs, tested)."""
+    """Column that is told as the reward.
+    nasbench201: cifar10_valid_ep12, a short training, on validation images.
+    nasbench_macro: test_acc_1, the first of its three runs, on test images."""
     score: Column = None
-    """Column that counts (nasbench201: cifar10_test_ep200, the full training, tested;
-    nasbench_macro: mean_acc, the mean of its three runs, tested)."""
+    """Column that counts.
+    nasbench201: cifar10_test_ep200, the full training, on test images.
+    nasbench_macro: mean_acc, the mean of its three runs, on test images."""
     cells: int = 200
-    """For a run: number of random architectures that its shared weights score."""
+    """Number of random architectures that a run's shared weights score."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", queries=at_least(1), seeds=at_least(2), cells=at_least(6))
@@ -82,20 +86,21 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class TableWanted:
-    """How many architectures a table has, and how often each is trained."""
+    """These settings say how many architectures a table has, and how often each is trained."""
 
     cells: int = 100
-    """Number of random architectures; all of a space that has no more."""
+    """Number of random architectures; a space with no more has all of its own."""
     seeds: int = 1
-    """Number of trainings of each."""
+    """Number of trainings of each architecture."""
     best: int = 0
     """Number of the best that get `more_seeds` trainings, by their test figures so far."""
     repeats: int = 10
-    """Number of the first drawn that get `more_seeds` too: on them the noise is measured."""
+    """Number of architectures, the first drawn, that get `more_seeds` too.
+    The noise is measured on them."""
     more_seeds: int = 3
-    """Number of trainings of those."""
+    """Number of trainings of these architectures."""
     seed: int = 0
-    """Seed of the draw, and of the trainings with their own."""
+    """Seed of the draw, and, with their own seeds, of the trainings."""
 
     def __post_init__(self) -> None:
         counts = {"cells": at_least(1), "seeds": at_least(1), "best": at_least(0), "repeats": at_least(0)}
@@ -104,20 +109,20 @@ class TableWanted:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgesWanted:
-    """Which judges are held against a table, and of how many architectures."""
+    """These settings say which judges are compared with a table, and on how many architectures."""
 
     cells: int = 100
     """Number of random architectures of the table that every judge is asked for."""
     passes: tuple[int, ...] = (10, 40)
-    """Passes over the training data after which shared weights are asked."""
+    """Numbers of passes over the training data after which shared weights are asked."""
     batches: int = 4
-    """Validation minibatches that shared weights are asked on."""
+    """Number of validation minibatches that shared weights are asked on."""
     steps: tuple[int, ...] = (160,)
-    """Steps of short trainings."""
+    """Numbers of steps of short trainings."""
     teachers: tuple[int, ...] = (16, 32, 64)
     """Numbers of short trainings that teach a regression."""
     recipe: Annotated[str | None, arg(help_behavior_hint="")] = None
-    """The preset's recipe (default: its own)."""
+    """Recipe of the preset (default: its own)."""
     data: Annotated[str | None, arg(help_behavior_hint="")] = None
     """Folder of the data set."""
     seed: int = 0

@@ -1,6 +1,6 @@
-"""A plan that is checked: every law is asked of it, and what it finds is kept in words.
+"""This module checks a plan: it asks every law of the plan, and keeps in words what it finds.
 
-Nothing is trained beyond a few steps. Architectures are taken so that every option of every
+Nothing is trained for more than a few steps. Architectures are chosen so that every option of every
 decision occurs, as far as number and time allow.
 """
 
@@ -31,28 +31,29 @@ from enas.tasks.own import OwnData
 from enas.tasks.problem import Problem
 from enas.tasks.task import Task
 
-TRAINED = 10  # steps of training, at most
-TARGETS = 3  # times that targets are drawn anew
+TRAINED = 10  # number of training steps, at most
+TARGETS = 3  # how often targets are drawn anew
 Draw = Callable[[SearchSpace, Architecture], object]
 
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of a law: it holds where it was tried and there is no finding."""
+    """A `Result` is the outcome of a law. The law holds where it was tried and there is no
+    finding."""
 
     law: str
     finding: str | None = None
     about: str = ""
     tried: bool = True
-    """False where others failed before, or where it takes more architectures than ran."""
+    """False where other laws failed before, or where the law needs more architectures than ran."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """How much is looked at."""
+    """An `Asked` value says how much is looked at."""
 
     architectures: int = 16
-    """Number of architectures to build and run, at most."""
+    """Largest number of architectures to build and run."""
     seed: int = 0
     """Seed of the architectures, the weights and the batches."""
     seconds: float = 30.0
@@ -61,7 +62,7 @@ class Asked:
 
 @dataclass
 class Case:
-    """A plan with its parts, and what was found so far."""
+    """A `Case` is a plan with its parts, and what was found so far."""
 
     plan: Plan
     asked: Asked
@@ -76,7 +77,7 @@ class Case:
     looked_at: list[Architecture] = field(default_factory=list)
     reached: set[str] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
-    """Laws that were asked."""
+    """The laws that were asked."""
 
     @classmethod
     def of(cls, plan: Plan, asked: Asked, draw: Draw) -> Case:
@@ -89,14 +90,14 @@ class Case:
 
     # --------------------------------------------------------------------------- how it is run
     def loss(self, model: Any, arch: Architecture | None) -> Tensor:
-        """Returns the loss of the first batch, with one stream of random numbers."""
+        """Returns the loss of the first batch, computed with the same random numbers each time."""
         model.train()
         self.task.forget(0)
         with seeded(self.asked.seed, "check"):
             return self.task.loss(model, arch, self.batch)
 
     def trained(self, model: Any, arch: Architecture | None) -> list[Tensor]:
-        """Returns all that comes out of the model in training, and the loss."""
+        """Returns all tensors that come out of the model in training, and the loss."""
         seen: list[Tensor] = []
         hook = model.register_forward_hook(lambda module, inputs, output: seen.extend(tensors(output)))
         try:
@@ -106,7 +107,8 @@ class Case:
         return [x.detach().clone() for x in (*seen, loss)]
 
     def scored(self, model: Any, arch: Architecture | None) -> list[Tensor]:
-        """Returns all that comes out of the model where its reward is taken, and the reward."""
+        """Returns all tensors that come out of the model where its reward is computed, and the
+        reward."""
         seen: list[Tensor] = []
         hook = model.register_forward_hook(lambda module, inputs, output: seen.extend(tensors(output)))
         try:
@@ -153,12 +155,12 @@ class Case:
             yield Result(law, self.said(law), about, law in self.tried)
 
     def one(self, law: str, holds: Callable[[], None], about: str = "") -> Result:
-        """Returns the result of a law that is asked once."""
+        """Returns the result of a law that is asked only once."""
         self.note(law, None, holds)
         return Result(law, self.said(law), about)
 
     def note(self, law: str, arch: Architecture | None, holds: Callable[[], None]) -> bool:
-        """Asks a law, and keeps what it finds; returns whether it holds."""
+        """Asks a law, and keeps what it finds. Returns whether the law holds."""
         self.tried.add(law)
         finding = finding_of(holds)
         if finding is not None:
@@ -166,7 +168,7 @@ class Case:
         return finding is None
 
     def look_at(self, arch: Architecture, seen: laws.Watched) -> None:
-        """Asks all laws of one architecture; the later ones where it runs at all."""
+        """Asks all laws of one architecture. The later ones are asked only where it runs at all."""
         self.looked_at.append(arch)
         own = self.plan.names.space == "own"
         self.note("architectures are values", arch, lambda: laws.survives_json(self.space, arch, find=not own))
@@ -184,7 +186,7 @@ class Case:
         self.net.load_state_dict(before)
 
     def runs(self, arch: Architecture, seen: laws.Watched) -> None:
-        """Trains and scores without an error."""
+        """Raises `Broken` where the architecture does not train and score without an error."""
         try:
             loss = self.loss(self.net, arch)
             require(loss.ndim == 0, f"a loss is one number; that of {called(arch)} has shape {tuple(loss.shape)}")
@@ -219,7 +221,8 @@ class Case:
         return laws.gradients_stay_within(self.net, arch, self.loss)
 
     def one_seed(self) -> None:
-        """Weights, batches and a loss come out the same when they are made again."""
+        """Raises `Broken` where weights or batches differ when they are made again with the same
+        seed."""
         again = self.plan.network(self.plan.settings.network, self.task)
         kept, other = self.net.state_dict(), again.state_dict()
         require(kept.keys() == other.keys(), "the network that is made again holds other weights")
@@ -239,7 +242,8 @@ class Case:
             )
 
     def trains(self, archs: list[Architecture]) -> None:
-        """A few steps of the plan's optimiser."""
+        """Makes a few steps of the plan's optimiser. Raises `Broken` where a loss or a gradient is
+        not finite."""
         settings = self.plan.settings.search.optimizer
         if not archs:
             return
@@ -255,7 +259,8 @@ class Case:
             require(math.isfinite(norm), f"after {step} steps the gradient of {called(arch)} is {norm}")
 
     def rewards(self, archs: list[Architecture]) -> None:
-        """Asks what rewards tell, on these weights and others, with true and random targets."""
+        """Asks the laws of rewards, on these weights and on others, with true and with random
+        targets."""
         batch, batches = self.reward_batch, []
         for i in range(TARGETS):
             if (drawn := _with_random_targets(batch, self.asked.seed + i)) is not None:
@@ -280,7 +285,8 @@ class Case:
         return {arch for arch, _ in self.findings.get("each architecture builds and runs", [])}
 
     def said(self, law: str) -> str | None:
-        """Returns the first finding of a law, and which architectures it is of; None without."""
+        """Returns the first finding of a law, with the architectures that it concerns, or None
+        where there is none."""
         found = self.findings.get(law, [])
         archs = [arch for arch, _ in found if arch is not None]
         if len(archs) < 2 and found:
@@ -313,7 +319,8 @@ LAWS = (
 
 
 def _raw_reward(task: Task, net: Any, arch: Architecture, batch: Any) -> float:
-    """Returns the reward as it is; a task itself takes the worst one for one that is not finite."""
+    """Returns the reward as the user's function computes it. A task would replace a reward that is
+    not finite by the worst one."""
     problem = getattr(task, "problem", None)
     if not isinstance(problem, Problem):
         return task.reward(net, arch, batch)
@@ -323,8 +330,8 @@ def _raw_reward(task: Task, net: Any, arch: Architecture, batch: Any) -> float:
 
 
 def _with_random_targets(batch: Any, seed: int) -> Any:
-    """Returns a batch whose targets are drawn from its own; None where it is not known which they
-    are, or where they are all the same."""
+    """Returns a batch whose targets are drawn at random from its own. Returns None where the
+    targets are not known, or are all the same."""
     if not isinstance(batch, tuple) or len(batch) < 2 or not isinstance(batch[-1], Tensor) or batch[-1].ndim == 0:
         return None
     target = batch[-1]
@@ -336,7 +343,8 @@ def _with_random_targets(batch: Any, seed: int) -> Any:
 
 
 def apart(data: object) -> None:
-    """Training, validation and test part share no example: none is one object, or one memory."""
+    """Raises `Broken` where training, validation and test part share an example: the same object,
+    or the same memory."""
     keys: dict[Part, set[object]] = {}
     for part in PARTS:
         if isinstance(data, OwnData):
@@ -355,8 +363,8 @@ def apart(data: object) -> None:
 
 
 def _keys(examples: Any, indices: Iterable[int]) -> Iterator[object]:
-    """Yields what tells whether an example is another one: where it lies in memory, or which object
-    of which data set it is."""
+    """Yields a key for each example that tells it from all others: its place in memory, or its data
+    set and index."""
     while isinstance(examples, Subset):
         taken = list(examples.indices)
         indices, examples = [int(taken[index]) for index in indices], examples.dataset
@@ -375,13 +383,13 @@ def _keys(examples: Any, indices: Iterable[int]) -> Iterator[object]:
 
 
 def finding_of(holds: Callable[[], None]) -> str | None:
-    """Returns what breaks a law, in words; None where it holds. An error of the user's own code is
-    a finding too."""
+    """Returns in words what breaks a law, or None where it holds. An error in the user's own code
+    is a finding too."""
     try:
         holds()
     except Broken as finding:
         return str(finding)
-    except Exception as error:  # any: it is code that is checked
+    except Exception as error:  # the checked code may raise anything
         return first_line(error)
     return None
 

@@ -1,8 +1,10 @@
-"""`enas check`: the laws, asked of what a user brings, and what breaks in words.
+"""This module is `enas check`: it asks the laws of code that a user brings, and says in words what
+breaks.
 
-What a dotted path leads to decides what is checked: a problem, a space of cells, an op, a data set,
-a task or a preset becomes the plan of a small search, on which every law runs; a strategy is asked
-the laws of strategies. Registered names are checked alike. The laws of a plan are asked in `case`.
+The thing that a dotted path leads to decides what is checked. A problem, a space of cells, an op, a
+data set, a task or a preset becomes the plan of a small search, and every law is asked of that
+plan. A strategy is asked the laws of strategies. Registered names are checked in the same way. The
+laws of a plan are asked in `case`.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ from enas.tasks.problem import Problem
 from enas.tasks.registry import TASKS
 from enas.tasks.task import Task
 
-IMAGES, TEXT = "digits-micro", "text-rnn"  # presets around a space, an op or a task that is checked
+IMAGES, TEXT = "digits-micro", "text-rnn"  # the presets into which a space, op or task is put
 
 
 def check(what: str, asked: Asked, data: Path | None, draw: Draw) -> Iterator[Result]:
-    """Yields the results for a name or a dotted path. ValueError where it leads to nothing that can
-    be checked. `draw` draws an architecture, and returns anything."""
+    """Yields the results for a name or a dotted path. `draw` draws an architecture, and returns
+    anything. Raises a ValueError where the path leads to nothing that can be checked."""
     kind, thing = kind_of(what)
     if kind == "strategy":
         yield from _strategy(what, thing, asked)
@@ -56,7 +58,7 @@ def check(what: str, asked: Asked, data: Path | None, draw: Draw) -> Iterator[Re
 
 # ------------------------------------------------------------------------------- what it leads to
 NAMES: Mapping[str, Mapping[str, Any]] = {
-    "space": SPACES,  # before presets, of which some are called as their space and need a folder
+    "space": SPACES,  # before presets: some have the name of their space, and need a folder
     "preset": PRESETS,
     "strategy": STRATEGIES,
     "task": TASKS,
@@ -65,7 +67,8 @@ NAMES: Mapping[str, Mapping[str, Any]] = {
 
 
 def kind_of(what: str) -> tuple[str, Any]:
-    """Returns what a name or path stands for, "space" or "op", and the thing itself."""
+    """Returns what a name or a path stands for, such as "space" or "op", and the thing itself.
+    Raises a ValueError for anything that cannot be checked."""
     if ":" not in what:
         for kind, names in NAMES.items():
             if what in names and what != "own":
@@ -114,7 +117,8 @@ def _fits_text(thing: Any) -> bool:
 
 
 def plan_of(kind: str, what: str, data: Path | None, seed: int) -> Plan:
-    """Returns the plan of a small search with what is checked in it, on the CPU."""
+    """Returns the plan of a small search that contains the thing to check, on the CPU. Raises a
+    ValueError for data where none is needed."""
     if kind == "problem":
         return problem_plan(what, seed, "cpu").on(data)
     if kind == "preset":
@@ -146,7 +150,8 @@ def plan_of(kind: str, what: str, data: Path | None, seed: int) -> Plan:
 
 
 def _small(plan: Plan) -> Plan:
-    """Returns the plan with a network and batches small enough to look at many architectures."""
+    """Returns the plan with a network and batches that are small enough to look at many
+    architectures."""
     network = entry_of("a network", plan.names.network, BACKBONES).small
     if isinstance(plan.settings.space, ConvMicroSettings | RnnCellSettings):
         plan = plan.with_settings(space=dataclasses.replace(plan.settings.space, num_nodes=1))
@@ -198,7 +203,7 @@ def _op(what: str) -> Iterator[Result]:
     from enas.networks.ops import LAYER_OPS, batch_norm, make_op
 
     if ":" not in what and what not in OPS:
-        return  # a registered one is in the networks that are checked
+        return  # a registered op is in the networks that are checked
     if _fits_text(load(what)):
         yield Result("it keeps the shape", finding_of(lambda: _activation_keeps_its_shape(what)))
         return

@@ -1,10 +1,10 @@
-"""`compare`: what a search was worth. Everything is trained from scratch by one recipe and gathered
-in compare.json.
+"""This module is `compare`: it says what a search was worth. Everything is trained from scratch by
+one recipe, and gathered in compare.json.
 
 The parts come in this order, and `max_seconds` ends them wherever they are: the derived
 architecture and random ones (the verdict), hand-designed models, random search with weight sharing,
-the disabled controller, the local-optimum studies. Nothing is done twice; what was left out is
-named.
+rivals, the disabled controller, and the local-optimum studies. Nothing is done twice. The parts
+that were left out are named.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from enas.runs.retrain import Job, retrain
 from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture, Reference
 
-# the name in compare.json of what random search with weight sharing finds
+# the name in compare.json of the architecture that random search with weight sharing finds
 SHARING = "uniform sharing"
 AGAIN = "the same command"
 
 
 @dataclass
 class Comparison:
-    """The parts of a comparison, as far as it has come."""
+    """A `Comparison` holds the parts of a comparison, as far as it has come."""
 
     trainings: Trainings
     wanted: Wanted
@@ -65,16 +65,17 @@ class Comparison:
 
     # ----------------------------------------------------------------------------------- the parts
     def of_the_verdict(self) -> tuple[list[Job], dict[Architecture, list[Job]]]:
-        """Returns the trainings of the derived architecture, and those of random ones."""
+        """Returns the trainings of the derived architecture, and those of each random one."""
         wanted, best, plan = self.wanted, self.trainings.best.architecture, self.trainings.plan
-        # by the network of the search, whatever is trained here
+        # limits are those of the search's network, whatever network is trained here
         space = self.trainings.run.plan.limited_space
         archs, self.acceptance = drawn_for(space, wanted.cells, plan.seed, without=best)
         of_best = [self.trainings.job(best, seed) for seed in range(wanted.seeds)]
         return of_best, {arch: [self.trainings.job(arch, seed) for seed in range(wanted.cell_seeds)] for arch in archs}
 
     def train_derived_and_random(self) -> None:
-        """Diverged, and no verdict, where a training of the derived architecture diverged."""
+        """Trains the derived architecture and random ones. Raises `Diverged` where a training of
+        the derived architecture diverged, since there is no verdict then."""
         best, plan = self.trainings.best.architecture, self.trainings.plan
         of_best, of_random = self.of_the_verdict()
         every = [*of_best, *(jobs[k] for k in range(self.wanted.cell_seeds) for jobs in of_random.values())]
@@ -87,7 +88,7 @@ class Comparison:
         self.derived = tuple(scores[job] for job in of_best)
         by_arch = {arch: tuple(scores[job] for job in jobs) for arch, jobs in of_random.items()}
         self.uniform = {arch: test for arch, test in by_arch.items() if all(map(math.isfinite, test))}
-        self.verdict()  # a ValueError for too few of either side comes before more is trained
+        self.verdict()  # raises a ValueError for too few figures before more is trained
         means = [mean(test) for test in self.uniform.values()]
         self.rankings = ranked_from_scratch(self.trainings.run, list(self.uniform), means, plan.metric)
 
@@ -106,11 +107,11 @@ class Comparison:
 
     def change(self, study: Study, number: int) -> None:
         result = study_result(self.trainings, study, number, self.derived)
-        self.studies.pop(study.name, None)  # it goes to the end
+        self.studies.pop(study.name, None)  # so that it goes to the end
         self.studies[study.name] = result
 
     def parts(self, references: list[Reference]) -> list[tuple[str, Callable[[], None]]]:
-        """Returns what is asked for beside the verdict, by name and in order."""
+        """Returns the parts that are asked for beside the verdict, by name and in order."""
         wanted = self.wanted
         studies = studies_of(self.trainings.plan.space.name, wanted.local, wanted.single)
         return [
@@ -123,8 +124,8 @@ class Comparison:
 
     # ---------------------------------------------------------------------------------- the record
     def take_over(self, earlier: Compared) -> None:
-        """Keeps what an earlier comparison of the same architecture by the same recipe found; of
-        the disabled controller, which does not depend on them, any."""
+        """Keeps what an earlier comparison of the same architecture by the same recipe found.
+        Results of the disabled controller depend on neither, so they are always kept."""
         self.disabled = earlier.disabled
         same = earlier.derived_id == self.trainings.best.architecture.id
         if same and earlier.recipe == to_dict(self.trainings.plan.settings.retrain):
@@ -132,6 +133,7 @@ class Comparison:
             self.studies |= {study.name: study for study in earlier.studies}
 
     def verdict(self) -> Verdict:
+        """Returns the verdict on the figures so far. Raises a ValueError for too few of them."""
         lost = [name for name, test in self.references.items() if not all(map(math.isfinite, test))]
         references = {name: test for name, test in self.references.items() if name not in lost}
         diverged, metric = self.wanted.cells - len(self.uniform), self.trainings.plan.metric
@@ -141,13 +143,14 @@ class Comparison:
         )  # fmt: skip
 
     def write(self, count_work: bool = False) -> Verdict:
-        """Writes compare.json. `count_work`: multiply-accumulates too, which takes a while."""
+        """Writes compare.json and returns the verdict. With `count_work` it counts
+        multiply-accumulates too, which takes a while."""
         trainings, answer = self.trainings, self.verdict()
         run, plan, results = trainings.run, trainings.plan, trainings.finished()
         models = [job.model for job in results]
         work = (of_search(run), of_trainings(plan, models)) if count_work else (0.0, 0.0)
         judged = trainings.best.judged
-        derivation = judged.seconds / plan.threads if judged else 0.0  # of processor time
+        derivation = judged.seconds / plan.threads if judged else 0.0  # from processor time
         rolled_back = trainings.finished(of_every_recipe=True).items()
         Compared(
             verdict=answer,
@@ -178,7 +181,7 @@ def compare_opened(
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> Verdict | None:
-    """Does what `compare` does, of a run that is open."""
+    """Does what `compare` does, for a run that is already open."""
     with run.folder:
         run.folder.lock("compare")
         return _compare_locked(run, wanted, settings, jobs, max_seconds, listen)
@@ -187,8 +190,8 @@ def compare_opened(
 def _asked(
     run: OpenedRun, wanted: Wanted, settings: Any, jobs: Jobs, max_seconds: float | None, listen: Listener
 ) -> tuple[Comparison, list[Reference]]:
-    """Returns the comparison at its beginning, and the hand-designed models of it; ValueError for
-    what a run cannot be asked."""
+    """Returns the comparison at its beginning, and the hand-designed models in it. Raises a
+    ValueError for parts that this run cannot have."""
     best, plan = Best.read(run.path), run.plan
     wanted = wanted.completed(plan.learns, plan.space.name in STUDIES)
     if settings is not None:
@@ -228,8 +231,9 @@ def _compare_locked(
 
 
 def trainings_of(run: OpenedRun, wanted: Wanted, settings: Any = None, listen: Listener = silent) -> list[Job]:
-    """Returns the trainings that a comparison is known to need before it begins, in an order that
-    is always the same: of the derived architecture, random ones, and hand-designed models."""
+    """Returns the trainings that a comparison is known to need before it begins: those of the
+    derived architecture, of random ones, and of hand-designed models. The order is always the
+    same."""
     comparison, references = _asked(run, wanted, settings, None, None, listen)
     of_best, of_random = comparison.of_the_verdict()
     of_references = [comparison.trainings.job(model, seed) for model in references for seed in range(wanted.seeds)]
@@ -244,14 +248,14 @@ def train_only(
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> None:
-    """Does one of `trainings_of`, by its place from 0, in its own folder; the comparison finds it
-    done. ValueError for a place that there is not."""
+    """Does one of `trainings_of`, by its index from 0, in its own folder. The comparison then finds
+    it done. Raises a ValueError for an index that does not exist."""
     trainings = trainings_of(run, wanted, settings, listen)
     if not 0 <= number < len(trainings):
         raise ValueError(f"--only is the place of a training, from 0 to {len(trainings) - 1}; got {number}")
     job, plan = trainings[number], run.plan if settings is None else run.plan.with_settings(retrain=settings)
     if Result.of(job.folder) is None:
-        with contextlib.suppress(Diverged):  # an outcome, which its folder records
+        with contextlib.suppress(Diverged):  # this is an outcome too, which its folder records
             retrain(plan, job.model, job.folder, seed=job.seed, stop=after(max_seconds), listen=listen)
 
 
@@ -265,12 +269,15 @@ def compare(
     listen: Listener = silent,
     **wanted: Any,
 ) -> Verdict | None:
-    """Says what a search was worth: trains the derived architecture over `seeds` and `cells` random
-    ones over `cell_seeds` from scratch, by one recipe, and what else is asked for (`Wanted` lists
-    it). Writes `compare.json`. `settings`: another recipe than the run's own for all of them.
-    `jobs`: how many side by side, or where, as --jobs; `workers` is its earlier name.
+    """Says what a search was worth, and writes `compare.json`. It trains from scratch, by one
+    recipe, the derived architecture over `seeds`, `cells` random ones over `cell_seeds`, and
+    whatever else is asked for (`Wanted` lists it).
 
-    Returns None where it was stopped before the verdict: call it again, nothing is done twice.
-    ValueError where less is asked for than a verdict needs."""
+    `settings` is another recipe than the run's own, for all of them. `jobs` says how many trainings
+    run side by side, or where, as `--jobs` does; `workers` is its earlier name.
+
+    Returns the verdict, or None where it was stopped before the verdict. Called again, it goes on,
+    and nothing is done twice. Raises a ValueError where less is asked for than a verdict needs.
+    """
     asked = Wanted(**{**wanted, "references": tuple(wanted.get("references", ()))})
     return compare_opened(OpenedRun.at(run), asked, settings, jobs or workers, max_seconds, listen)

@@ -1,9 +1,10 @@
-"""Findings: the figures that a run folder holds for the paper's experiments, each with the settings
-it was made by.
+"""This module collects findings: the figures that a run folder holds for the paper's experiments,
+each with the settings that it was made by.
 
-They are trainings from scratch of the architecture that ranks first, of the one that validation
-chose among several, and of hand-designed models; and of a comparison the random architectures, the
-disabled controller and the studies of local optima. No torch in here.
+There are trainings from scratch of the architecture that ranks first, of the one that validation
+chose among several, and of hand-designed models. From a comparison there are the random
+architectures, the disabled controller and the studies of local optima. This module does not import
+torch.
 """
 
 from __future__ import annotations
@@ -21,31 +22,32 @@ from enas.runs.results import Best, Result, Retrained
 from enas.tasks.metrics import METRICS, Metric
 
 Settings = Mapping[str, Any]  # by dotted names, as JSON holds them
-# the paper's data sets, and what our files are judged by
+# the paper's data sets, and the metric of each in our files
 PAPER = {"ptb": "perplexity", "cifar10": "accuracy"}
-# of the paper's presets
+# the space of each of the paper's presets
 SPACES = {"ptb-rnn": "rnn_cell", "cifar10-macro": "conv_macro", "cifar10-micro": "conv_micro"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A figure as the paper gives it: error in percent, perplexity, for "local" the increase."""
+    """A `Finding` is a figure on the scale of the paper: error in percent, perplexity, and for
+    "local" the increase."""
 
     run: Path
     file: Path
-    kind: str  # as Experiment's
-    space: str  # of the search; none for a reference
+    kind: str  # as in `Experiment`
+    space: str  # space of the search; "" for a reference
     of: str
     preset: str
     recipe: str
     settings: Settings
-    own: Settings  # the run's, which the figure's may differ from
-    # of the search and of the training: what is equal in them and all settings is the same
+    own: Settings  # settings of the run, from which those of the figure may differ
+    # seeds of the search and of the training; findings with equal seeds and settings are the same
     seeds: tuple[int | str, ...]
     value: float = math.nan
     spread: float | None = None
-    n: int = 1  # 0: a training that diverged
-    # the best of the random architectures; the largest increase of a study
+    n: int = 1  # number of figures; 0 for a training that diverged
+    # figure of the best of the random architectures, or the largest increase of a study
     extreme: float | None = None
     parameters: tuple[int, ...] = ()
     budget: int | None = None  # most parameters of a reference
@@ -61,20 +63,20 @@ class Finding:
 
 
 def finite(value: float) -> float:
-    """Returns the figure; ValueError where it is not finite."""
+    """Returns the figure. Raises a ValueError where it is not finite."""
     if not math.isfinite(value):
         raise ValueError(f"a figure is a finite number; got {value!r}")
     return value
 
 
 def error(value: float, metric: Metric) -> float:
-    """Returns the error in percent for an accuracy in percent, a perplexity unchanged."""
+    """Returns the error in percent for an accuracy in percent, and a perplexity unchanged."""
     return 100 - finite(value) if metric.larger_is_better else finite(value)
 
 
 def findings(run: Path) -> tuple[list[Finding], list[str]]:
-    """Returns what a search or a training holds for the table, and in words what it holds that no
-    row is about. Damaged where a file is not what it should be."""
+    """Returns the findings of a search or a training, and in words the content that belongs to no
+    row of the table. Raises `Damaged` where a file is not as it should be."""
     config = Config.read(run)
     with blaming(run / Config.FILE):
         preset, data = config.preset, config.settings["data.dataset"]
@@ -95,7 +97,7 @@ def _seed(config: Config, run: Path) -> int | str:
 
 
 def _training(folder: Path, run: Path, own: Settings) -> Finding | None:
-    """Returns a training from scratch, None while it has no result."""
+    """Returns the finding of a training from scratch, or None while it has no result."""
     config, result = Config.read(folder), Result.of(folder)
     if result is None:
         return None
@@ -112,7 +114,7 @@ def _training(folder: Path, run: Path, own: Settings) -> Finding | None:
         return replace(like, file=folder / "timing.jsonl", n=0)
     with blaming(like.file):
         figure = result.figures[f"test_{metric.name}"]
-        if figure == math.inf:  # a perplexity that overflowed
+        if figure == math.inf:  # the perplexity overflowed
             return replace(like, n=0)
         return replace(like, value=error(metric.shown(figure), metric), parameters=(result.parameters,))
 
@@ -154,8 +156,8 @@ def _of_search(run: Path, config: Config) -> tuple[list[Finding], list[str]]:
 
 
 def _chosen(run: Path, first: str) -> tuple[str, str]:
-    """Returns the folder of the training that validation chose among several, where it is not of
-    the architecture that ranks first, and a note that says so."""
+    """Returns the folder of the training that validation chose among several, and a note that says
+    so. Both are "" where the chosen architecture ranks first anyway."""
     record = Retrained.find(run)
     if record is None or record.chosen == first:
         return "", ""

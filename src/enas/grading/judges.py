@@ -1,5 +1,5 @@
-"""Judges of architectures held against a table of the truth: how they rank, what their pick is
-worth, and what they cost.
+"""This module compares judges of architectures with a table of the truth: how they rank, what their
+pick is worth, and what they cost.
 
     parameters, macs            free
     zico, expressivity          scores of untrained networks (`enas.procedures.scores`)
@@ -8,8 +8,8 @@ worth, and what they cost.
     short training, S steps     the reward after S steps from scratch
     correction by K trainings   the regression that K short trainings teach, of the others
 
-All are asked for the same architectures, a random sample of the table, but the correction, which
-is held against those that did not teach it. Seconds are processor time.
+All judges are asked for the same architectures, a random sample of the table. Only the correction
+is compared on those of them that did not teach it. Seconds are processor time.
 """
 
 from __future__ import annotations
@@ -48,31 +48,31 @@ from enas.tasks.task import Task
 
 @dataclass(frozen=True)
 class JudgeFigures(Value):
-    """A judge, held against the table."""
+    """A `JudgeFigures` value says how well one judge did, compared with the table."""
 
     judge: str
     ranking: Ranking
-    regret: float  # of its pick: the best of the sample minus it, in points of the table
+    regret: float  # truth of the best of the sample minus that of its pick, in the table's points
     before: float  # seconds before it can be asked
     each: float  # seconds per architecture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judges(File):
-    """All judges of one problem."""
+    """A `Judges` value is the content of judges.json: all judges on one problem."""
 
     FILE: ClassVar[str] = "judges.json"
     table: str
     preset: str
     cells: int
-    best: float  # of the sample
+    best: float  # best truth of the sample
     mean: float
     judged: tuple[JudgeFigures, ...]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Architectures with their truth; larger is better."""
+    """A `Sample` holds architectures with their true figures. Larger is better."""
 
     name: str
     archs: tuple[Architecture, ...]
@@ -80,8 +80,8 @@ class Sample:
 
     @classmethod
     def of(cls, what: str, file: Path, wanted: JudgesWanted) -> tuple[Sample, Plan]:
-        """Returns a random sample of a table, and the plan of its preset; ValueError where the
-        table is of another space than `what`, a preset."""
+        """Returns a random sample of a table, and the plan of its preset. Raises a ValueError where
+        the table is of another space than the preset `what`."""
         file = located(file)
         if is_built(file):
             built = Built.read(file)
@@ -105,7 +105,7 @@ class Sample:
 
 
 class Court:
-    """Asks the judges, one after the other; every answer is kept."""
+    """A `Court` asks the judges one after the other, and keeps every answer."""
 
     def __init__(self, sample: Sample, plan: Plan, wanted: JudgesWanted, listen: Callable[[str], object]):
         self.sample, self.plan, self.wanted, self.listen = sample, plan, wanted, listen
@@ -197,8 +197,8 @@ class Court:
 
 
 def judge(what: str, file: Path, wanted: JudgesWanted, out: Path, listen: Callable[[object], object]) -> Judges:
-    """Asks all judges and writes `out`/judges.json after each. `listen` gets the figures of each,
-    and texts of progress."""
+    """Asks all judges, and writes `out`/judges.json after each. `listen` gets the figures of each
+    judge, and texts about progress."""
     sample, plan = Sample.of(what, file, wanted)
     court, judged = Court(sample, plan, wanted, listen), list[JudgeFigures]()
     out.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,12 @@
-"""The laws that hold for every space, network, task and strategy (design, section 6).
+"""This module holds the laws that are true for every space, network, task and strategy (design,
+section 6).
 
-The tests ask them of everything that is registered, `enas check` of what a user brings. A law is a
-function that returns nothing of note where it holds. Where it does not, it raises `Broken`, whose
-text says in plain words what breaks.
+The tests ask the laws of everything that is registered, and `enas check` asks them of code that a
+user brings. A law is a function that returns nothing of interest where it holds. Where it does not
+hold, it raises `Broken`, whose text says in plain words what breaks.
 
-A law that runs a network takes `run(model, arch)`: it returns all tensors that come out, computed
-on one batch with one stream of random numbers. `arch` is None for a child model.
+A law that runs a network takes `run(model, arch)`. That function returns all tensors that come out,
+computed on one batch with the same random numbers each time. `arch` is None for a child model.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SHOWN = 5  # choices of an architecture that a text names
 
 
 class Broken(Exception):
-    """A law does not hold; the text says where."""
+    """This error says that a law does not hold, and where."""
 
 
 def require(holds: object, text: str) -> None:
@@ -45,7 +46,7 @@ def require(holds: object, text: str) -> None:
 
 
 def called(arch: Architecture) -> str:
-    """Returns an architecture in a few words: its choices, or else its id."""
+    """Returns an architecture in a few words: its choices, or its id where there are many."""
     if len(arch.choices) > SHOWN:
         return f"architecture {arch.id}"
     answers = (
@@ -56,7 +57,7 @@ def called(arch: Architecture) -> str:
 
 # ------------------------------------------------------------------------------------------ spaces
 def has_a_choice(space: SearchSpace) -> None:
-    """A space holds at least two architectures, all of different names."""
+    """A space holds at least two architectures."""
     first = next(iter(space.enumerate()), None)
     require(first is not None, f"the limit of space '{space.name}' forbids every architecture")
     if space.limit is None:
@@ -73,7 +74,8 @@ def counts_itself(space: SearchSpace) -> None:
 
 
 def survives_json(space: SearchSpace, arch: Architecture, find: bool = True) -> None:
-    """An architecture comes back from JSON as it was; `find`: and finds its space by itself."""
+    """An architecture comes back from JSON as it was. With `find`, it also finds its space by
+    itself."""
     again = Architecture.from_json(arch.to_json())
     require(again == arch and again.id == arch.id, f"{called(arch)} comes back from JSON as another one")
     require(space.check(again) == arch, f"{called(arch)} does not keep to the rules of its space")
@@ -87,14 +89,15 @@ def survives_json(space: SearchSpace, arch: Architecture, find: bool = True) -> 
 
 
 def covering(space: SearchSpace, rng: random.Random, least: int = 8) -> list[Architecture]:
-    """Returns architectures in which every option of every decision is taken by one, and then at
-    least `least` where there are so many. An option of a subset is also left out by one."""
+    """Returns architectures that together take every option of every decision, and more, so that
+    there are at least `least` where the space has so many. An option of a subset is also left out
+    by one of them."""
     wanted = [(d, option, True) for d in space.decisions for option in d.options]
     wanted += [(d, o, False) for d in space.decisions if isinstance(d, SubsetChoice) and d.k is None for o in d.options]
     found: dict[Architecture, None] = {}
     for decision, option, taken in wanted:
         if not any(_takes(arch, decision, option) is taken for arch in found):
-            for _ in range(20):  # a limit may forbid what comes to mind first
+            for _ in range(20):  # a limit may forbid the first ones
                 arch = _with_option(space, decision, option, taken, rng)
                 if arch is not None:
                     found[arch] = None
@@ -107,14 +110,15 @@ def covering(space: SearchSpace, rng: random.Random, least: int = 8) -> list[Arc
 
 
 def _takes(arch: Architecture, decision: Decision, option: str) -> bool | None:
-    """Returns whether the decision takes the option; None where it is not asked."""
+    """Returns whether the decision takes the option, or None where it is not asked."""
     return decision.contains(arch.choices[decision.name], option) if decision.name in arch.choices else None
 
 
 def _with_option(
     space: SearchSpace, decision: Decision, option: str, taken: bool, rng: random.Random
 ) -> Architecture | None:
-    """Returns a random architecture with an option taken, or not, if one is found."""
+    """Returns a random architecture with an option taken, or not taken, or None where none is
+    found."""
     forced: dict[str, set[str]] = {decision.name: {option}}
     asked = decision
     while asked.when is not None:
@@ -141,14 +145,14 @@ def _with_option(
 
 # ---------------------------------------------------------------------------------------- networks
 def same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    """Returns whether tensors are equal, number by number; nan equals nan."""
+    """Returns whether tensors are equal, number by number. nan counts as equal to nan."""
     return len(a) == len(b) and all(
         x.shape == y.shape and torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(a, b, strict=True)
     )
 
 
 def child_of(net: Model, arch: Architecture) -> Model:
-    """Returns the child of an architecture, callable as tasks call one."""
+    """Returns the child of an architecture, in a form that tasks can call."""
     child = net.child(arch)
     return Child(child) if isinstance(net, OwnNetwork) else child
 
@@ -156,8 +160,8 @@ def child_of(net: Model, arch: Architecture) -> Model:
 def child_computes_what_the_supernet_does(
     net: Model, arch: Architecture, run: Run, what: str = "computes", child: Model = None
 ) -> None:
-    """A child gives the very numbers of the supernet, and moves the same running statistics.
-    `child`: one that was made before."""
+    """A child gives exactly the numbers of the supernet, and updates the same running statistics.
+    `child` may be one that was made before."""
     child = child_of(net, arch) if child is None else child
     whole, alone = run(net, arch), run(child, None)
     require(
@@ -174,7 +178,7 @@ def child_computes_what_the_supernet_does(
 
 
 def evaluation_is_repeatable(net: Model, arch: Architecture, score: Run) -> None:
-    """Evaluation gives the same numbers twice, and leaves weights and buffers alone."""
+    """Evaluation gives the same numbers twice, and changes no weights or buffers."""
     before = {name: value.clone() for name, value in net.state_dict().items()}
     first, second = score(net, arch), score(net, arch)
     require(
@@ -190,7 +194,8 @@ def evaluation_is_repeatable(net: Model, arch: Architecture, score: Run) -> None
 
 
 def gradients_stay_within(net: Model, arch: Architecture, loss: Callable[[Model, Architecture], Tensor]) -> set[str]:
-    """No weight outside of an architecture gets a gradient. Returns the names of those that do."""
+    """No weight outside of an architecture gets a gradient. Returns the names of the weights that
+    get one."""
     net.zero_grad(set_to_none=True)
     loss(net, arch).backward()
     own = {id(parameter) for parameter in net.parameters_of(arch)}
@@ -221,7 +226,7 @@ def exactly_its_weights_get_a_gradient(
 
 
 def name_of(net: Model, name: str) -> str:
-    """Returns the name of a weight as the user's own network has it."""
+    """Returns the name that a weight has in the user's own network."""
     return name.removeprefix("network.") if isinstance(net, OwnNetwork) else name
 
 
@@ -233,8 +238,8 @@ def every_weight_is_reached(net: Model, reached: set[str]) -> None:
 
 
 def other_weights_play_no_part(net: Model, arch: Architecture, run: Run) -> None:
-    """What an architecture computes does not depend on the weights that it does not use. Needs a
-    `run` in which random numbers and statistics come back."""
+    """The results of an architecture do not depend on the weights that it does not use. This needs
+    a `run` that resets random numbers and statistics."""
     own = {id(parameter) for parameter in net.parameters_of(arch)}
     others = [(p, p.detach().clone()) for p in net.parameters() if id(p) not in own]
     before = run(net, arch)
@@ -248,17 +253,19 @@ def other_weights_play_no_part(net: Model, arch: Architecture, run: Run) -> None
 
 
 class Watched:
-    """What the parts of choices in a user's own network do while they run."""
+    """A `Watched` object records what the parts of choices in a user's own network do while they
+    run."""
 
     def __init__(self) -> None:
-        # by choice, part and shape of input
+        # shapes of outputs by choice, part and shapes of inputs
         self.shapes: dict[str, dict[str, dict[object, object]]] = {}
         self.changing: dict[str, nn.Module] = {}  # parts that change their input in place, by name
 
 
 @contextmanager
 def watching(net: Model) -> Iterator[Watched]:
-    """Watches the parts of all choices of a user's own network; of other networks nothing."""
+    """Watches the parts of all choices of a user's own network inside the `with` block. In other
+    networks, it watches nothing."""
     seen, hooks = Watched(), []
     for choice, name in net.choices.names.items() if isinstance(net, OwnNetwork) else ():
         for key in choice.keys:
@@ -288,7 +295,7 @@ def _watch(part: nn.Module, key: str, choice: str, place: dict[object, object], 
 
 
 def parts_keep_their_shape(seen: Watched) -> None:
-    """All parts of a choice give the same shapes for the same input."""
+    """All parts of a choice return the same shapes for the same input."""
     for choice, parts in seen.shapes.items():
         keys = list(parts)
         for i, a in enumerate(keys):
@@ -302,8 +309,8 @@ def parts_keep_their_shape(seen: Watched) -> None:
 
 
 def inputs_stay_as_they_are(net: Model, arch: Architecture, run: Run, seen: Watched) -> None:
-    """Where a part changes its input in place, nothing else sees it: a part that gets a copy of its
-    input leads to the same numbers, and to no other error."""
+    """Where a part changes its input in place, nothing else sees the change. A part that gets a
+    copy of its input leads to the same numbers, and to no other error."""
     plain = _outcome(net, arch, run, []) if seen.changing else None
     culprits = [label for label, part in seen.changing.items() if not _alike(plain, _outcome(net, arch, run, [part]))]
     if not culprits and not _alike(plain, _outcome(net, arch, run, list(seen.changing.values()))):
@@ -316,7 +323,8 @@ def inputs_stay_as_they_are(net: Model, arch: Architecture, run: Run, seen: Watc
 
 
 def _outcome(net: Model, arch: Architecture, run: Run, copied: list[nn.Module]) -> Sequence[Tensor] | None:
-    """Returns what comes out where some parts get copies of their inputs; None for an error."""
+    """Returns the tensors that come out where some parts get copies of their inputs, or None for an
+    error."""
     hooks = [part.register_forward_pre_hook(_cloned) for part in copied]
     try:
         return run(net, arch)
@@ -370,11 +378,12 @@ def rewards_depend_on_targets(true: Sequence[float], shuffled: Sequence[Sequence
 
 
 # -------------------------------------------------------------------------------------- strategies
-MakeStrategy = Callable[[int], Strategy]  # of a seed
+MakeStrategy = Callable[[int], Strategy]  # makes a strategy from a seed
 
 
 def asks_what_there_is(make: MakeStrategy, space: SearchSpace, others: Sequence[Architecture]) -> None:
-    """`ask` gives as many as it should, of the space; `tell` takes any and returns figures."""
+    """`ask` returns as many architectures as it should, all of the space. `tell` takes any
+    architectures, and returns figures."""
     strategy = make(0)
     for n in (3, 1):
         archs = strategy.ask(n)
@@ -413,7 +422,7 @@ def goes_on_after_load(make: MakeStrategy, told: int = 2) -> None:
     except TypeError as error:
         raise Broken(f"state() has values that JSON can hold: {error}") from None
     kept = State({key: tensor.clone() for key, tensor in kept.tensors.items()}, values)
-    teach(second, 3, seed=1)  # a past of its own, which loading has to wipe out
+    teach(second, 3, seed=1)  # loading has to replace this other past
     second.load(kept)
     require(
         teach(first, 2) == teach(second, 2),
@@ -422,7 +431,8 @@ def goes_on_after_load(make: MakeStrategy, told: int = 2) -> None:
 
 
 def teach(strategy: Strategy, steps: int, seed: int = 0) -> list[Any]:
-    """Asks and tells, with rewards that depend on the architecture; returns all that was seen."""
+    """Asks and tells, with rewards that depend on the architecture. Returns everything that the
+    strategy returned."""
     seen: list[Any] = []
     for step in range(steps):
         archs = strategy.ask(5)
@@ -431,8 +441,8 @@ def teach(strategy: Strategy, steps: int, seed: int = 0) -> list[Any]:
 
 
 def learns_as_it_says(make: MakeStrategy) -> None:
-    """What a strategy is told changes its state where it says that it learns, and nothing of what
-    it asks for where it says that it does not."""
+    """A strategy that says that it learns changes its state by what it is told. One that says that
+    it does not learn asks for the same architectures, whatever it is told."""
     told, untold = make(3), make(3)
     for step in range(20):
         archs = told.ask(8)

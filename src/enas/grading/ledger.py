@@ -1,6 +1,6 @@
-"""What a search and its trainings cost, by the clocks in their folders, and the ratio of the
-paper's title: the cost of training every child to the end, over that of the search and of its
-derivation. No torch in here."""
+"""This module computes what a search and its trainings cost, by the clocks in their folders. It
+also computes the ratio in the paper's title: the cost of training every child to the end, divided
+by the cost of the search and its derivation. It does not import torch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from enas.runs.records import sampled, ticks
 
 
 def seconds_at_work(folder: Path) -> float:
-    """Returns how long a search or a training ran: from each begin or resume to the last tick
-    before the next one; 0 where nothing is recorded."""
+    """Returns how long a search or a training ran, in seconds: from each begin or resume to the
+    last tick before the next one. Returns 0 where nothing is recorded."""
     with blaming(folder / "timing.jsonl"):
         works = (tick.at - before.at for before, tick in pairwise(ticks(folder)) if tick.event not in ("begin", "resume"))
         return sum(max(0.0, work.total_seconds()) for work in works)  # a clock may be set back
@@ -28,8 +28,9 @@ def ledger(
     training_macs: float = 0.0,
     derivation_seconds: float = 0.0,
 ) -> Ledger | None:
-    """Returns what was paid; None where a clock is missing. Clocks have whole seconds, and one is
-    the least. `derivation_seconds`: those of its short trainings, one after the other."""
+    """Returns the costs, or None where a clock is missing. Clocks have whole seconds, and each
+    counts at least one. `derivation_seconds` are those of the derivation's short trainings, one
+    after the other."""
     folders = list(dict.fromkeys(trainings))
     if next(ticks(run), None) is None or not folders:
         return None

@@ -1,5 +1,5 @@
-"""Is the derived architecture a local optimum? Trains changed architectures (studies.py) from
-scratch, and says how much worse they are."""
+"""This module asks whether the derived architecture is a local optimum. It trains changed
+architectures (studies.py) from scratch, and says how much worse they are."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def studies_of(space: str, local: int, single: int) -> list[tuple[Study, int]]:
 
 
 def study_result(trainings: Trainings, study: Study, number: int, derived: Sequence[float]) -> StudyResult:
-    """Trains `number` changed architectures, or as many as there are: a single one over as many
-    seeds as the derived one, whose test figures are `derived`. What is changed obeys the limits of
-    the search. OutOfTime where it was stopped."""
+    """Trains `number` changed architectures, or as many as there are, and returns how much worse
+    they are. A study with a single changed architecture trains it over as many seeds as the derived
+    one, whose test figures are `derived`. Changed architectures obey the limits of the search.
+    Raises `OutOfTime` where it was stopped."""
     plan, space = trainings.plan, trainings.run.plan.limited_space
     rng, there_are = random.Random(seed_of(plan.seed, "study", study.name)), None
     if study.name == SINGLE:
@@ -44,7 +45,7 @@ def study_result(trainings: Trainings, study: Study, number: int, derived: Seque
     else:
         changes = drawn(study, space, trainings.best.architecture, number, rng)
     seeds = range(len(derived) if len(changes) == 1 else 1)
-    if study.equal_parameters:  # each by a recipe of its own
+    if study.equal_parameters:  # each network has a recipe of its own
         plans = [_as_large(trainings, arch) for _, arch in changes]
         by_change = [
             trainings.train([trainings.job(arch, seed, other) for seed in seeds], other)
@@ -61,7 +62,8 @@ def study_result(trainings: Trainings, study: Study, number: int, derived: Seque
 
 
 def _as_large(trainings: Trainings, arch: Architecture) -> Plan:
-    """Returns the plan with the width that makes this network as large as the derived one."""
+    """Returns the plan with the width that gives this network as many parameters as the derived
+    one."""
     plan = trainings.plan
     parameters = trainings.results[trainings.job(trainings.best.architecture, 0)].parameters
     retrain, on_meta = plan.settings.retrain, dataclasses.replace(plan, device="meta")
@@ -83,8 +85,11 @@ def worse_by(
     base: Sequence[float], changed: Sequence[Sequence[float]], metric: Metric
 ) -> tuple[Interval | None, float | None]:
     """Returns how much worse changed networks are than the unchanged one, in points of the metric:
-    the mean with Welch's interval, of seeds against networks (of seeds, where there is one
-    network), and the largest; None for what there are too few figures for."""
+    the mean with Welch's interval, and the largest.
+
+    The interval compares seeds of the unchanged network with changed networks, or with seeds, where
+    there is only one changed network. A value for which there are too few figures is None.
+    """
     if not changed:
         return None, None
     values = changed[0] if len(changed) == 1 else [mean(scores) for scores in changed]

@@ -1,4 +1,5 @@
-"""A derived run, opened once for all that grades it, and the trainings from scratch beside it."""
+"""This module opens a derived run once for everything that grades it, and does the trainings from
+scratch beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from enas.spaces.architecture import Architecture, Reference
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """The folder of a search, and the plan that it was made by."""
+    """An `OpenedRun` is the folder of a search, with the plan that it was made by."""
 
     folder: RunFolder
     plan: Plan
@@ -41,27 +42,30 @@ class OpenedRun:
 
 
 class OutOfTime(Exception):
-    """A part of a comparison was stopped; the text says why."""
+    """This exception stops a part of a comparison. Its text says why."""
 
 
 class Trainings:
-    """Trains models from scratch in the folder of a run, side by side, and keeps results.
+    """A `Trainings` object trains models from scratch in the folder of a run, side by side, and
+    keeps their results.
 
-    `best`: what the run derived; `plan`: the recipe, where no other one is named."""
+    `best` is what the run derived. `plan` holds the recipe, where no other one is named.
+    """
 
     def __init__(self, run: OpenedRun, best: Best, plan: Plan, jobs: Jobs, max_seconds: float | None, listen: Listener):
         self.run, self.best, self.plan, self.listen = run, best, plan, listen
         self.jobs = jobs or side_by_side(plan)
         self.ends = None if max_seconds is None else time.monotonic() + max_seconds
         self.why: str | None = None
-        """Why nothing more is begun."""
+        """The reason why nothing more is begun, or None."""
         self.results: dict[Job, Result] = {}
 
     def seconds_left(self) -> float | None:
+        """Returns the seconds that are left, or None where there is no end."""
         return None if self.ends is None else max(0.0, self.ends - time.monotonic())
 
     def stop(self, why: str | None) -> None:
-        """Raises OutOfTime where the comparison has to stop now, or had to before."""
+        """Raises `OutOfTime` where the comparison has to stop now, or had to before."""
         self.why = self.why or why
         if self.why:
             raise OutOfTime(self.why)
@@ -70,8 +74,8 @@ class Trainings:
         return Job(model, retrain_folder(self.run.path, model, seed, plan or self.plan, self.run.plan), seed)
 
     def train(self, jobs: Sequence[Job], plan: Plan | None = None) -> list[float]:
-        """Returns test figures as shown, NaN where one diverged. OutOfTime where one was
-        stopped."""
+        """Returns test figures as they are shown, with NaN for a training that diverged. Raises
+        `OutOfTime` where one was stopped."""
         plan = plan or self.plan
         for job in jobs:
             if job not in self.results and (result := Result.of(job.folder)) is not None:
@@ -86,10 +90,12 @@ class Trainings:
         return [self.results[job].shown(plan.metric) for job in jobs]
 
     def over_seeds(self, model: Architecture | Reference, seeds: int) -> tuple[float, ...]:
+        """Returns the test figures of a model over seeds, as `train` does."""
         return tuple(self.train([self.job(model, seed) for seed in range(seeds)]))
 
     def finished(self, of_every_recipe: bool = False) -> dict[Job, Result]:
-        """Returns the trainings that did not diverge."""
+        """Returns the results of the trainings that did not diverge, by default only those by the
+        plan's recipe."""
         results = {job: result for job, result in self.results.items() if result.diverged is None}
         return {
             job: result

@@ -1,23 +1,24 @@
-"""Strategies and searches against the truth: a table that has the accuracy of every architecture of
-a space (NAS-Bench-201, NAS-Bench-Macro; `enas.spaces.registry` says how each is read), or of a
-sample of one (`enas.grading.table`).
+"""This module compares strategies and searches with the truth: a table that has the accuracy of
+every architecture of a space (NAS-Bench-201, NAS-Bench-Macro; `enas.spaces.registry` says how each
+is read), or of a sample of a space (`enas.grading.table`).
 
-A strategy by itself is asked and told from the table: no weights, nothing to train, only what it
-learns from. Its *regret* after q queries is the score of the best architecture of the table, minus
-the score of the best of its q queries by reward. Rewards and scores are two columns: where the
-benchmark has both, the accuracy of a short training on validation images, and of the full one on
-test images. The regret in rewards, to the best reward of the table, is beside it: it is the
-strategy's own, where the other is in part luck.
+A strategy by itself is asked and told from the table. There are no weights and nothing to train,
+only the strategy learns. Its *regret* after q queries is the score of the best architecture of the
+table, minus the score of the best of its q queries by reward. Rewards and scores are two columns.
+Where the benchmark has both, they are the accuracy of a short training on validation images, and
+that of the full training on test images. The regret in rewards, measured to the best reward of the
+table, stands beside it. That one is the strategy's own doing, while the first is in part luck.
 
-With limits on costs, all strategies are asked within them, and the best is the best within them.
-Costs are those of the network that the benchmark trained.
+With limits on costs, all strategies are asked within the limits, and the best is the best within
+them. Costs are those of the network that the benchmark trained.
 
-A strategy asks for any architecture of a space, so it can be played only where the table has them
-all. In a sample, evolution would find no neighbours and a policy no answers to most of what it asks
-for. A search is held against a sample by how its shared weights rank the rows, and by trainings of
-its derived architecture that `enas compare` made by the table's recipe.
+A strategy may ask for any architecture of a space, so it can be played only where the table has
+them all. In a sample, evolution would find no neighbours, and a policy would get no answer to most
+of what it asks for. A search is compared with a sample in two ways: by how its shared weights rank
+the rows, and by the trainings of its derived architecture that `enas compare` made by the table's
+recipe.
 
-Shapes: S seeds, Q queries.
+In shapes, S is the number of seeds and Q the number of queries.
 """
 
 from __future__ import annotations
@@ -64,14 +65,15 @@ MARKS = (10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000)  # numbers of queries
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of what is known of each architecture, accuracies in percent."""
+    """A `Table` holds columns of what is known of each architecture. Accuracies are in percent."""
 
     name: str
     archs: tuple[Architecture, ...]
     columns: Mapping[str, tuple[float, ...]]
 
     def column(self, name: str) -> dict[Architecture, float]:
-        """Returns architecture to value; ValueError where there is no such column."""
+        """Returns the values of a column by architecture. Raises a ValueError where there is no
+        such column."""
         check_name(f"a column of '{self.name}'", name, self.columns)
         return dict(zip(self.archs, self.columns[name], strict=True))
 
@@ -79,11 +81,13 @@ class Table:
 def read_table(
     path: Path, space: SearchSpace, parse: Callable[[str], Architecture], form: Literal["csv", "json"] = "csv"
 ) -> Table:
-    """Reads a file, .gz or not. `csv`: a column `arch` in the space's published form, and columns
-    of numbers. `json`: an object with an entry for each published form, itself an object of
-    numbers; a list of three is three columns, `name_1` to `name_3`.
+    """Reads the file of a table, which may be packed as .gz. A `csv` has a column `arch` in the
+    space's published form, and columns of numbers. A `json` is an object with an entry for each
+    published form, which is itself an object of numbers. A list of three numbers becomes three
+    columns, `name_1` to `name_3`.
 
-    ValueError where the file is missing or something else, or lacks an architecture."""
+    Raises a ValueError where the file is missing or is something else, or lacks an architecture.
+    """
     if not path.is_file():
         raise ValueError(f"--table is a file of the benchmark's accuracies; there is none at '{path}'")
     try:
@@ -109,7 +113,7 @@ def read_table(
 
 
 def _csv_rows(rows: list[dict[str, Any]], path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Returns (published form, values by column) of each architecture."""
+    """Returns the published form and the values by column of each architecture."""
     if not rows or "arch" not in rows[0]:
         raise ValueError(f"a table has a column 'arch' and one of numbers at least; '{path}' has not")
     return [(row["arch"], {name: row[name] for name in rows[0] if name not in ("arch", "index")}) for row in rows]
@@ -129,26 +133,28 @@ def _json_rows(entries: Any, path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 @dataclass(frozen=True)
 class Truth:
-    """A table with its space; `reward` and `score` are the columns that are told and that count."""
+    """A `Truth` is a table with its space. `reward` is the column that strategies are told, and
+    `score` the column that counts."""
 
     table: Table
     space: SearchSpace
-    preset: str  # whose strategy is played
+    preset: str  # preset whose strategy is played
     recipe: str
     reward: str
     score: str
     note: str  # what a reader of its figures has to know
-    run: OpenedRun | None  # the search that is held against it
-    built: Built | None = None  # where it is no published table
+    run: OpenedRun | None  # the search that is compared with it
+    built: Built | None = None  # the table, where it is no published one
     limits: Limits = NO_LIMITS
     feasible: frozenset[Architecture] | None = None
-    """Returns the architectures within the limits; None: all are."""
+    """The architectures within the limits, or None where all are."""
 
     @classmethod
     def read(cls, what: str, file: Path, asked: Asked, table_only: bool = False, limits: Limits = NO_LIMITS) -> Truth:
-        """Reads the table for `what`, a space or the folder of a search in it; for a table that
-        `enas table build` made, also its preset. `limits` are those of strategies; a search has its
-        own. ValueError where there is no table of the space, or a column is missing."""
+        """Reads the table for `what`: a space, or the folder of a search in it, or for a table that
+        `enas table build` made, its preset. `limits` are those of strategies, since a search has
+        its own. Raises a ValueError where there is no table of the space, or a column is
+        missing."""
         file = located(file)
         if is_built(file):
             if limits.kinds:
@@ -197,7 +203,7 @@ class Truth:
         return cls(table, space, built.preset, built.recipe, reward, score, note, run, built)._checked()
 
     def within(self, limits: Limits) -> Truth:
-        """Returns the truth within limits: those given, or those of the run."""
+        """Returns the truth within limits: those that are given, or those of the run."""
         if self.run and limits.kinds:
             raise ValueError(f"a run has its own limits: leave them out, or name the space {self.space.name}")
         if self.run:
@@ -212,14 +218,15 @@ class Truth:
         return dataclasses.replace(self, space=space, limits=plan.limits, feasible=feasible)
 
     def known(self, column: str) -> dict[Architecture, float]:
-        """Returns a column of the table, of what is within the limits."""
+        """Returns a column of the table, for the architectures within the limits."""
         values = self.table.column(column)
         return (
             values if self.feasible is None else {arch: values[arch] for arch in self.table.archs if arch in self.feasible}
         )
 
     def _checked(self) -> Truth:
-        """Returns itself; a ValueError for a wrong name comes before minutes are spent."""
+        """Returns itself. Raises a ValueError for a wrong name of a column before minutes are
+        spent."""
         for name in (self.reward, self.score):
             values = self.table.column(name).values()
             accuracies = self.built is None or name.endswith("_accuracy")
@@ -237,30 +244,30 @@ class Truth:
 
 @dataclass(frozen=True)
 class Played:
-    """One seed of one strategy is done."""
+    """A `Played` value is the result of one strategy with one seed."""
 
     strategy: str
     seed: int
     seeds: int
     scores: list[float]
     rewards: list[float]
-    """The best so far, after each query."""
+    """The best reward so far, after each query."""
 
 
 @dataclass(frozen=True)
 class Reached(Value):
-    """What one strategy reached, over seeds, in percent."""
+    """A `Reached` value says how well one strategy did over seeds, in percent."""
 
     score: Mapping[str, Interval]  # by number of queries
     regret: Interval  # after all queries
     above_uniform: Interval | None  # after all queries; None for random search itself
-    # after all queries; None in files of earlier versions
+    # regret in rewards after all queries; None in files of earlier versions
     regret_in_rewards: Interval | None = None
 
 
 @dataclass(frozen=True)
 class Contest(File):
-    """All strategies against one table."""
+    """A `Contest` holds the results of all strategies on one table."""
 
     FILE: ClassVar[str] = "oracle.json"
     table: str
@@ -273,8 +280,8 @@ class Contest(File):
     note: str
     strategies: Mapping[str, Reached]
     verdict: tuple[str, ...]
-    limits: str = ""  # in words
-    architectures: int = 0  # within them
+    limits: str = ""  # limits in words
+    architectures: int = 0  # number of architectures within them
 
 
 def play(
@@ -286,8 +293,9 @@ def play(
     seeds: int,
     at_a_time: int,
 ) -> Iterator[Played]:
-    """Asks and tells a strategy until the queries are spent, for each seed; rewards are told as
-    shares (percent / 100). An architecture that is asked for again counts again."""
+    """Asks and tells a strategy until the queries are spent, for each seed, and yields the results.
+    Rewards are told as shares (percent / 100). An architecture that is asked for again counts
+    again."""
     for seed in range(seeds):
         strategy = make(seed=seed)
         best = -math.inf
@@ -305,8 +313,8 @@ def play(
 
 
 def play_all(truth: Truth, asked: Asked, listen: Callable[[str], object]) -> tuple[Contest, dict[str, np.ndarray]]:
-    """Plays every registered strategy; `listen` is called with a text after each seed. Returns what
-    came out, and the regret of each strategy, (S, Q)."""
+    """Plays every registered strategy. `listen` is called with a text after each seed. Returns the
+    results, and the regret of each strategy, (S, Q)."""
     torch.set_num_threads(1)  # a controller's tensors are small
     recipe = config_of(truth.preset, truth.recipe)
     reward, score = truth.known(truth.reward), truth.known(truth.score)
@@ -348,14 +356,15 @@ def _in_words(gap: Interval) -> str:
 def held_against(
     truth: Truth, asked: Asked, out: Path, listen: Callable[[str], object]
 ) -> tuple[Contest | Grade, dict[str, np.ndarray]]:
-    """Plays all strategies, or grades the run that `truth` is of; writes `out`/oracle.json."""
+    """Plays all strategies, or grades the run of `truth`, and writes `out`/oracle.json. Returns the
+    results, and the regret of each strategy, (S, Q)."""
     result: Contest | Grade
     regrets: dict[str, np.ndarray] = {}
     if truth.run is None:
         result, regrets = play_all(truth, asked, listen)
     else:
         column, built = truth.known(truth.score), truth.built
-        # the figure that trainings end with
+        # whether the score is the figure that trainings end with
         counts = built is not None and truth.score == f"test_{built.metric}"
         known = {"best": built.best, "own": trained_alike(truth.run, built)} if built and counts else {}
         metric = built.figure if built else METRICS["accuracy"]
@@ -369,7 +378,7 @@ def held_against(
 
 def trained_alike(run: OpenedRun, built: Built) -> tuple[float, ...]:
     """Returns the test figures of the trainings of the derived architecture that `enas compare`
-    made by the recipe and on the data of the table; none where it made none."""
+    made by the recipe and on the data of the table. It is empty where there are none."""
     best, compared = Best.find(run.path), Compared.find(run.path)
     if best is None or compared is None or compared.derived_id != best.architecture.id:
         return ()
@@ -378,6 +387,6 @@ def trained_alike(run: OpenedRun, built: Built) -> tuple[float, ...]:
         table: Record = dict(built.settings)
         recipes = [as_recorded(own.retrain, recorded) for recorded in (compared.recipe, table["retrain"])]
         alike = recipes[0] == recipes[1] and own.data == as_recorded(own.data, table["data"])
-    except ValueError:  # of another network or data set
+    except ValueError:  # the settings are of another network or data set
         alike = False
     return compared.derived if alike else ()

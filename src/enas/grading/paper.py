@@ -1,10 +1,10 @@
-"""What the paper reports (Pham et al. 2018, arXiv 1802.03268v2): every row of Tables 1 and 2, and
-every experiment of section 3.3, with the command that runs it here. What came out here is
-read from run folders (reproduce.py).
+"""This module holds what the paper reports (Pham et al. 2018, arXiv 1802.03268v2): every row of
+Tables 1 and 2, and every experiment of section 3.3, with the command that runs it here. Our own
+figures are read from run folders (reproduce.py).
 
 Figures of the tables were checked against the prose where it repeats them: 55.8, 56.0 and 62.4
-(3.1); 2.56, 4.23, 4.47, 3.87, 3.65, 3.54, 3.41, 2.89 and 2.65 (3.2). None of a row that could not
-be read with certainty is given. No torch in here.
+(3.1); 2.56, 4.23, 4.47, 3.87, 3.65, 3.54, 3.41, 2.89 and 2.65 (3.2). A figure that could not be
+read with certainty is left out. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ Kind = Literal["others", "reference", "derived", "uniform", "disabled", "ensembl
 
 @dataclass(frozen=True)
 class Experiment:
-    """A row: what the paper says, and which figures of a run folder stand beside it."""
+    """An `Experiment` is a row: what the paper says, and which figures of a run folder belong
+    beside it."""
 
     name: str
     source: str  # where the paper says so
     data: str  # data set
-    # test perplexity (ptb) or test error in percent (cifar10); of kind "local", its increase
+    # test perplexity (ptb) or test error in percent (cifar10); for kind "local", its increase
     figure: float | None
     parameters: float | None = None  # millions
     most: bool = False  # the figure is the largest of several
-    kind: Kind = "others"  # others: a method of others that this package does not implement
-    space: str = ""  # of the search; none for a reference
+    kind: Kind = "others"  # "others" is a method that this package does not implement
+    space: str = ""  # space of the search; "" for a reference
     of: str = ""  # the reference model, or the study of kind "local"
     # settings that this row has beside the recipe `paper`
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -37,7 +38,8 @@ class Experiment:
 
     @property
     def text(self) -> str:
-        """The figure as text: `55.8`, `3.54 %`, `up to +8`; `-` where the paper gives none."""
+        """Returns the figure as text, such as `55.8`, `3.54 %` or `up to +8`, or `-` where the
+        paper gives none."""
         if self.figure is None:
             return "-"
         number = f"{self.figure:+g}" if self.kind == "local" else f"{self.figure:.{1 if self.data == 'ptb' else 2}f}"

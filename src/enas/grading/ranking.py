@@ -1,6 +1,6 @@
-"""How well the shared weights of a search rank: against a table of the truth (`enas oracle RUN
---table FILE`), and against trainings from scratch (`enas compare RUN`). Beside them stand rankers
-that cost nothing: parameters, multiply-adds, depth."""
+"""This module says how well the shared weights of a search rank, compared with a table of the truth
+(`enas oracle RUN --table FILE`) or with trainings from scratch (`enas compare RUN`). Beside them
+stand rankers that cost nothing: parameters, multiply-adds, depth."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from enas.tasks.task import Task
 
 @dataclass(frozen=True)
 class Place(Value):
-    """Where a derived architecture stands among those of a table."""
+    """A `Place` says where a derived architecture stands among those of a table."""
 
     id: str
     score: float
@@ -40,12 +40,12 @@ class Place(Value):
     space: Json
     choices: Json
     provenance: Json = field(default_factory=dict)
-    seeds: int = 0  # trainings of its own that the score is the mean of; 0: the table has it
+    seeds: int = 0  # number of own trainings whose mean is the score; 0 if it is the table's
 
 
 @dataclass(frozen=True)
 class Grade(File):
-    """A search held against a table of the truth, in figures as they are shown."""
+    """A `Grade` compares a search with a table of the truth, in figures as they are shown."""
 
     FILE: ClassVar[str] = "oracle.json"
     run: str
@@ -72,13 +72,15 @@ def grade(
     own: Sequence[float] = (),
     listen: Callable[[str], object] = silent,
 ) -> Grade:
-    """Holds a search against the truth (architecture to its figure of `metric`, as it is shown):
-    where its derived architecture stands, and how its shared weights rank `cells` random ones on
-    `batches` minibatches. Where the truth is of a sample of the space, all of this is within it.
+    """Compares a search with the truth, which is a mapping from architecture to its figure of
+    `metric`, as it is shown. Returns where the derived architecture stands, and how the shared
+    weights rank `cells` random ones on `batches` minibatches. Where the truth is a sample of the
+    space, all of this is within the sample.
 
-    `best`: the figure of the best, where the best of the truth is in part luck. `own`: figures of
-    trainings of the derived architecture, which count where the truth lacks it. `listen` gets a
-    text after each architecture. ValueError for a run of another space."""
+    `best` is the figure of the best, where the best of the truth is in part luck. `own` are figures
+    of trainings of the derived architecture, which count where the truth lacks it. `listen` gets a
+    text after each architecture. Raises a ValueError for a run of another space.
+    """
     space = run.plan.space
     if not truth or next(iter(truth)).space != space.spec:
         raise ValueError(f"the table is of another space than '{run.path}', which searches {space.name}")
@@ -107,7 +109,8 @@ def grade(
 
 
 def _rankings(scores: Mapping[str, Sequence[float]], figures: Sequence[float], metric: Metric) -> tuple[Ranking, ...]:
-    """Returns how each scores rank architectures of these figures, as they are shown."""
+    """Returns for each list of scores how it ranks architectures with these figures, as they are
+    shown."""
     rankings = [rank(name, values, [-metric.cost(figure) for figure in figures]) for name, values in scores.items()]
     return tuple(  # back to figures as they are shown
         dataclasses.replace(ranking, pick=abs(ranking.pick), top_five=abs(ranking.top_five)) for ranking in rankings
@@ -123,8 +126,8 @@ def rewarding(task: Task, kind: str) -> Any:
 
 
 def _place(arch: Architecture, truth: Mapping[Architecture, float], metric: Metric, own: Sequence[float]) -> Place | None:
-    """Returns None for an architecture that the truth lacks and that has no trainings of its
-    own."""
+    """Returns the place of an architecture, or None where the truth lacks it and it has no
+    trainings of its own."""
     if arch not in truth and not own:
         return None
     score, seeds = (truth[arch], 0) if arch in truth else (sum(own) / len(own), len(own))
@@ -137,7 +140,8 @@ def _place(arch: Architecture, truth: Mapping[Architecture, float], metric: Metr
 
 @torch.no_grad()
 def free_scores(net: Supernet, archs: Sequence[Architecture], task: Task) -> dict[str, list[float]]:
-    """Returns what is known of architectures without training any; larger is taken to be better."""
+    """Returns scores that are known of architectures without training any. Larger is taken to be
+    better."""
     batch, counts = task.reward_batch(0), []
     for arch in archs:
         with FlopCounterMode(display=False) as counter:
@@ -152,7 +156,8 @@ def free_scores(net: Supernet, archs: Sequence[Architecture], task: Task) -> dic
 
 
 def _op_counts(space: SearchSpace, archs: Sequence[Architecture]) -> dict[str, list[float]]:
-    """Returns how many edges of the network have each op, of the ops that some architecture has."""
+    """Returns how many edges of each network have each op, for the ops that some architecture
+    has."""
     counts = []
     for arch in archs:
         nodes = [node for cell in space.wire(arch).values() for node in cell.nodes]
@@ -162,7 +167,7 @@ def _op_counts(space: SearchSpace, archs: Sequence[Architecture]) -> dict[str, l
 
 
 def depth(space: SearchSpace, arch: Architecture) -> int:
-    """Returns the edges on the longest way through each cell, added up over cells."""
+    """Returns the number of edges on the longest way through each cell, added up over cells."""
     total = 0
     for cell in space.wire(arch).values():
         far = dict.fromkeys(cell.inputs, 0)
@@ -175,9 +180,9 @@ def depth(space: SearchSpace, arch: Architecture) -> int:
 def ranked_from_scratch(
     run: OpenedRun, archs: Sequence[Architecture], figures: Sequence[float], metric: Metric
 ) -> tuple[Ranking, ...]:
-    """Returns how a search's shared weights, and what costs nothing, rank architectures that were
-    trained from scratch to `figures` of `metric`, as they are shown. Scores are of the whole
-    validation part. Empty below 6 architectures."""
+    """Returns how a search's shared weights, and the scores that cost nothing, rank architectures
+    that were trained from scratch to `figures` of `metric`, as they are shown. The scores are
+    computed on the whole validation part. The result is empty for fewer than 6 architectures."""
     if len(archs) < 6:
         return ()
     search = run.search()

@@ -1,8 +1,9 @@
-"""The paper's experiments beside ours (`enas reproduce`).
+"""This module puts the paper's experiments beside ours (`enas reproduce`).
 
-A row for each experiment of paper.py. Every figure of ours is a finding in a run folder
-(findings.py): there is none without one. Figures of equal settings stand together; each line names
-its settings of size that are below the recipe `paper`. No torch in here.
+There is a row for each experiment of paper.py. Every figure of ours is a finding in a run folder
+(findings.py); there is no figure without one. Figures with equal settings stand together. Each line
+names its settings of size that are below those of the recipe `paper`. This module does not import
+torch.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from enas.grading.paper import EXPERIMENTS, Experiment
 from enas.runs.files import Damaged, flat
 from enas.runs.records import Config
 
-# Settings of size, by their last names; a larger value is a fuller one, except for the stem's
-# stride.
+# Settings of size, by the last part of their names. A larger value is closer to the paper's size,
+# except for the stem's stride.
 SIZES = (
     "epochs", "train", "filters", "double_filters", "cells", "hidden", "layers", "num_nodes", "num_layers", "stem_stride",
 )  # fmt: skip
-# of networks of ours: a reference has a budget
+# settings of width of our networks; the width of a reference follows from its budget
 WIDTHS = ("filters", "double_filters", "cells", "hidden", "layers")
-LEAST = 0.95  # of the paper's parameters, in a network that is as large as the paper's
+LEAST = 0.95  # least share of the paper's parameters in a network that counts as large
 SHORT = {"data.train": "training data", "space.num_nodes": "nodes", "space.num_layers": "layers"}
 OF_SEARCH = ("space.", "data.", "network.", "task.", "search.")
 READ_BY = {  # settings that a figure of a kind depends on
@@ -44,7 +45,8 @@ NO_MATTER = ("retrain.task.reward", "network.computation", "retrain.network.comp
 
 @dataclass(frozen=True)
 class Below:
-    """A setting of size below the recipe `paper`, with both values in words."""
+    """A `Below` is a setting of size that is below that of the recipe `paper`, with both values in
+    words."""
 
     name: str
     ours: str
@@ -57,35 +59,38 @@ class Below:
 
 @dataclass(frozen=True)
 class Ours:
-    """Figures of equal settings, together."""
+    """An `Ours` value holds figures with equal settings together."""
 
     value: float | None  # None: every training diverged
     spread: float | None
     over: str  # what the standard deviation is over, and how many
-    extreme: float | None  # the best of the random architectures; the largest increase of a study
+    extreme: float | None  # best of the random architectures, or largest increase of a study
     parameters: tuple[int, ...]
     preset: str
     recipe: str
     smaller: tuple[Below, ...]  # settings of size below the paper's
-    # all that differ from the recipe `paper`: ours, the paper's
+    # all settings that differ from the recipe `paper`: our value and the paper's
     differs: Mapping[str, tuple[Any, Any]]
     files: tuple[Path, ...]
     apart: tuple[str, ...] = ()  # settings that tell it from lines of the same sizes
 
     @property
     def full(self) -> bool:
-        """True where neither settings of size nor parameters are below the paper's."""
+        """Returns whether neither settings of size nor parameters are below the paper's."""
         return not self.smaller
 
 
 @dataclass(frozen=True)
 class Row:
+    """A `Row` is an experiment of the paper, with our figures for it."""
+
     section: str
     experiment: Experiment
     ours: tuple[Ours, ...] = ()  # the fullest first
 
     @property
     def status(self) -> str:
+        """Returns in words whether the experiment was run here."""
         if self.ours:
             return "run"
         return "others' method, not in this package" if self.experiment.kind == "others" else "not run"
@@ -93,7 +98,8 @@ class Row:
 
 @dataclass
 class Survey:
-    """The whole table; folders that could not be read, and why; what no row is about."""
+    """A `Survey` is the whole table. It also lists the folders that could not be read, and why, and
+    the content that belongs to no row."""
 
     rows: list[Row] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -102,7 +108,8 @@ class Survey:
 
 
 def paper_settings() -> dict[str, Settings]:
-    """Returns the recipe `paper` of the paper's presets, as flat as a `Config` holds it."""
+    """Returns the settings of the recipe `paper` for the paper's presets, by dotted names as in a
+    `Config`."""
     from enas.runs.presets.registry import config_of, preset
     from enas.runs.settings import to_dict
 
@@ -111,11 +118,12 @@ def paper_settings() -> dict[str, Settings]:
 
 
 def survey(folders: Sequence[Path], papers: Mapping[str, Settings], scan: Path | None = None) -> Survey:
-    """Returns every row, with what the runs in `folders` (each a run, or a folder of them) and
-    those below `scan` hold.
+    """Returns every row, with the figures of the runs in `folders` (each a run, or a folder of
+    runs) and of those below `scan`.
 
-    `papers`: settings of the recipe `paper` by preset. ValueError where one of `folders` is
-    neither, or is a run that is damaged; a damaged run that was come upon is skipped and named.
+    `papers` holds the settings of the recipe `paper` by preset. Raises a ValueError where one of
+    `folders` is neither a run nor holds one, and where it is a run that is damaged. A damaged run
+    that was found below a folder is skipped and named.
     """
     table, by_run = Survey(), dict[Path, list[Finding]]()
     for folder in (*folders, *([scan] if scan else [])):
@@ -145,7 +153,8 @@ def survey(folders: Sequence[Path], papers: Mapping[str, Settings], scan: Path |
 
 
 def _runs_below(folder: Path) -> Iterator[Path]:
-    """Yields folders with a config.json, outermost only: what is inside a run belongs to it."""
+    """Yields the folders with a config.json below a folder. It does not look inside a run, whose
+    content belongs to it."""
     for path, folders, names in os.walk(folder):
         folders.sort()
         if Config.FILE in names:
@@ -158,13 +167,13 @@ Group = tuple[str, str, int | None, str, frozenset[tuple[str, str]]]
 
 
 def _group(finding: Finding) -> Group:
-    """Returns what is equal in the findings of one line."""
+    """Returns the key that is equal for all findings of one line."""
     read_by = frozenset((name, repr(v)) for name, v in finding.settings.items() if name.startswith(READ_BY[finding.kind]))
     return finding.preset, finding.recipe, finding.budget, finding.note if finding.kind == "derived" else "", read_by
 
 
 def _ours(experiment: Experiment, everything: Iterable[Finding], papers: Mapping[str, Settings]) -> list[Ours]:
-    """Returns the lines of an experiment: one for each set of equal settings."""
+    """Returns the lines of an experiment, one for each set of equal settings."""
     groups: dict[Group, list[Finding]] = {}
     for finding in everything:
         if _is_of(finding, experiment, papers[finding.preset]):
@@ -174,12 +183,14 @@ def _ours(experiment: Experiment, everything: Iterable[Finding], papers: Mapping
 
 
 def _once(group: Sequence[Finding]) -> list[Finding]:
-    """Drops what the same seeds repeated, which is no second sample: the larger one counts."""
+    """Returns the findings without those that repeat the same seeds, since these are no second
+    sample. The larger one counts."""
     return list({finding.seeds: finding for finding in sorted(group, key=lambda finding: finding.n)}.values())
 
 
 def _told_apart(line: Ours, lines: Sequence[Ours]) -> Ours:
-    """Returns the line with the settings in which it is unlike those that would read the same."""
+    """Returns the line with the settings in which it differs from lines that would otherwise read
+    the same."""
     alike = [o for o in lines if (o.preset, o.recipe, o.smaller) == (line.preset, line.recipe, line.smaller)]
     names = dict.fromkeys(name for other in alike for name in other.differs)
     mixed = [name for name in names if len({str(other.differs.get(name)) for other in alike}) > 1]
@@ -199,7 +210,8 @@ def _is_of(finding: Finding, experiment: Experiment, paper: Settings) -> bool:
 
 
 def _wider(finding: Finding, paper: Settings) -> bool:
-    """Returns whether only its filters differ from the run's, and are more, or exceed `paper`'s."""
+    """Returns whether only its filters differ from the run's, and are more, or whether they are
+    more than those of `paper`."""
 
     def highest(settings: Settings) -> int:
         width = int(settings.get("retrain.network.filters", 0))
@@ -228,11 +240,11 @@ def _together(group: Sequence[Finding], experiment: Experiment, paper: Settings)
 
 
 def _statistics(group: Sequence[Finding]) -> tuple[float, float | None, str]:
-    """Returns mean, standard deviation, and what it is over: of several searches, over their means,
-    since one more search is one more sample."""
+    """Returns mean, standard deviation, and what this is over. For several searches it is over
+    their means, since one more search is one more sample."""
     first, values, n = group[0], [finding.value for finding in group], sum(finding.n for finding in group)
     searches = list(dict.fromkeys(finding.run for finding in group))
-    # all together: over architectures, whichever search they were drawn beside
+    # random architectures count together, whichever search they were drawn for
     if first.kind == "uniform":
         value = sum(finding.n * finding.value for finding in group) / n
         squares = sum(
@@ -253,7 +265,7 @@ def _statistics(group: Sequence[Finding]) -> tuple[float, float | None, str]:
 def _against(
     finding: Finding, experiment: Experiment, paper: Settings
 ) -> tuple[tuple[Below, ...], dict[str, tuple[Any, Any]]]:
-    """Returns the settings of size that are below the recipe `paper`, those of the search last; and
+    """Returns the settings of size that are below the recipe `paper`, those of the search last, and
     all settings that differ from it."""
     below: list[Below] = []
     differs: dict[str, tuple[Any, Any]] = {}
@@ -285,6 +297,7 @@ def _count(value: Any) -> str:
 
 
 def millions(parameters: Sequence[int]) -> str:
-    """Returns `24.0 M`, `0.0166 to 0.0684 M`; nothing for none."""
+    """Returns numbers of parameters in millions, such as `24.0 M` or `0.0166 to 0.0684 M`, or ""
+    for none."""
     ends = dict.fromkeys(f"{p / 1e6:#.3g}" for p in (*parameters[:1], *parameters[-1:]))
     return f"{' to '.join(ends)} M" if ends else ""

@@ -1,9 +1,10 @@
-"""Rivals of the derived architecture: each is found in the processor time of the search and its
-derivation by what a sceptic would do, and is trained by the same recipe over the same seeds.
+"""This module finds rivals of the derived architecture. Each is found in the processor time of the
+search and its derivation, by a method that a sceptic would use, and is trained by the same recipe
+over the same seeds.
 
     best of k random   as many random architectures as there is time for are trained shortly, and
                        the best for longer: the derivation without anything that learns
-    most parameters    the largest of a thousand random architectures: costs nothing
+    most parameters    the largest of a thousand random architectures, which costs nothing
     without sharing    the derivation by short trainings, with the time of the search added to them,
                        and shared weights left out
 
@@ -28,8 +29,8 @@ from enas.runs.short import ShortTrainings
 from enas.spaces.architecture import Architecture
 from enas.state import seed_of
 
-COUNTED = 1000  # random architectures whose parameters are counted
-FINALISTS = 4  # where the derivation had none
+COUNTED = 1000  # number of random architectures whose parameters are counted
+FINALISTS = 4  # number of finalists where the derivation had none
 
 Rival = Callable[[Trainings], Architecture]
 
@@ -66,11 +67,12 @@ def best_of_random(trainings: Trainings) -> Architecture:
 
 
 def without_sharing(trainings: Trainings) -> Architecture:
-    """Returns what the derivation finds where all the time is spent on short trainings."""
+    """Returns the architecture that the derivation finds where all the time is spent on short
+    trainings."""
     settings, seconds = _settings(trainings), equal_seconds(trainings)
     judges = tuple(judge for judge in settings.judges if judge != "shared")
     settings = dataclasses.replace(settings, judges=judges, trainings=0, budget=seconds)
-    procedure = trainings.run.plan.search()  # at its beginning: nothing of the search is known
+    procedure = trainings.run.plan.search()  # at its beginning, before anything was learned
     folder, events = _folder(trainings, "without-sharing"), list[Scored | Judged]()
     with ShortTrainings(trainings.run.plan, folder, procedure.task, trainings.jobs, trainings.listen) as train:
         for event in taught_by(train, settings, procedure, []):
@@ -88,13 +90,14 @@ RIVALS: dict[str, Rival] = {
 
 
 def _heard(trainings: Trainings, event: object) -> None:
-    """Passes an event on; OutOfTime where time is up. What is trained stays in the journal."""
+    """Passes an event on. Raises `OutOfTime` where time is up. Finished trainings stay in the
+    journal."""
     trainings.listen(event)
     in_time(trainings)
 
 
 def in_time(trainings: Trainings) -> None:
-    """Raises OutOfTime where a comparison has no time left, or was stopped."""
+    """Raises `OutOfTime` where a comparison has no time left, or was stopped."""
     trainings.stop("time is up" if trainings.seconds_left() == 0 else None)
 
 

@@ -1,5 +1,6 @@
-"""Searches to compare with: as long as the run's own, but with random children, or with a
-controller that never learns. Each has a folder inside the run and goes on where it was stopped."""
+"""This module runs searches to compare with. They are as long as the run's own, but have random
+children, or a controller that never learns. Each has a folder inside the run and goes on where it
+was stopped."""
 
 from __future__ import annotations
 
@@ -33,16 +34,19 @@ SAVE_SECONDS = 30.0
 
 
 def with_random_children(plan: Plan) -> Plan:
+    """Returns the plan with random search in place of its strategy."""
     return plan.with_strategy("random")
 
 
 def with_a_controller_at_rest(plan: Plan) -> Plan:
+    """Returns the plan with a controller that never learns."""
     search = dataclasses.replace(plan.settings.search, controller_steps=0, warmup_epochs=0)
     return plan.with_settings(search=search).with_strategy("reinforce")
 
 
 def random_search(trainings: Trainings) -> Architecture:
-    """Returns what a search as long with random children derives by the same settings."""
+    """Returns the architecture that a search of the same length with random children derives by the
+    same settings."""
     folder, plan = trainings.run.path / "uniform-sharing", with_random_children(trainings.run.plan)
     _finish(trainings, plan, folder)
     settings = from_dict(plan.settings.derive, {**trainings.best.settings, "uniform": 0})
@@ -54,8 +58,8 @@ def random_search(trainings: Trainings) -> Architecture:
 
 
 def disabled_controller(trainings: Trainings, configurations: int) -> Disabled:
-    """Scores the shared weights of a search as long whose controller never learns (paper 3.3), on
-    the test part: `configurations` of its architectures, and their ensemble."""
+    """Scores the shared weights of a search of the same length whose controller never learns (paper
+    3.3), on the test part: `configurations` of its architectures, and their ensemble."""
     folder = trainings.run.path / "disabled-controller"
     _finish(trainings, with_a_controller_at_rest(trainings.run.plan), folder)
     search = OpenedRun.at(folder).search()
@@ -81,7 +85,7 @@ def disabled_controller(trainings: Trainings, configurations: int) -> Disabled:
 
 def _load(ensemble: Ensemble, file: Path) -> None:
     tensors = load_file(file)
-    if len(tensors["single"]) <= len(ensemble.archs):  # those of a larger ensemble are of no use
+    if len(tensors["single"]) <= len(ensemble.archs):  # sums of a larger ensemble are of no use
         ensemble.load(State({"sum": tensors["sum"]}, {"single": tensors["single"].tolist()}))
 
 
@@ -92,13 +96,14 @@ def _save(ensemble: Ensemble, file: Path) -> None:
 
 
 def _finish(trainings: Trainings, plan: Plan, folder: Path) -> None:
-    """Searches by `plan` to the end, or goes on with it. OutOfTime where it was stopped."""
+    """Searches by `plan` to the end, or continues to it. Raises `OutOfTime` where it was
+    stopped."""
     if _finished(plan, folder):
         return
     trainings.stop(None)
 
     def listen(event: object) -> None:
-        # the comparison is neither done nor stopped with it
+        # the comparison itself is neither done nor stopped when the search is
         if not isinstance(event, Done | Stopped):
             trainings.listen(event)
 

@@ -1,9 +1,9 @@
-"""Changes to an architecture that ask whether it is a local optimum: the paper's own (3.1, 3.2),
-and every single one.
+"""This module changes an architecture, to ask whether it is a local optimum. It has the paper's own
+changes (3.1, 3.2), and every single change.
 
-A study draws changed architectures. Which studies a space has is the registry below;
-`single_changes` needs no entry, it is made of a space's decisions. Two architectures that build the
-same network count as one. No torch in here.
+A study draws changed architectures. The registry below says which studies a space has.
+`single_changes` needs no entry, because it is made from a space's decisions. Two architectures that
+build the same network count as one. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from enas.spaces.space import SearchSpace
 
 Change = Callable[[SearchSpace, Architecture, random.Random], Architecture | None]
 SINGLE = "single_changes"
-TRIES = 200  # draws before a study is taken to have no more different networks
+TRIES = 200  # number of draws after which a study counts as having no more different networks
 
 
 @dataclass(frozen=True)
 class Study:
-    """`change` draws one changed architecture, None where there is nothing to change."""
+    """A `Study` has a `change` that draws one changed architecture, or None where there is nothing
+    to change."""
 
     name: str
     about: str
     paper: str  # what the paper found
     change: Change
     equal_parameters: bool = False
-    """The changed network is made as large as the unchanged one, by its width."""
+    """Whether the changed network gets as many parameters as the unchanged one, by its width."""
 
 
 # ----------------------------------------------------------------------------------- every change
 def single_changes(space: SearchSpace, arch: Architecture) -> Iterator[tuple[str, Architecture]]:
-    """Yields every other network that differs in one answer (in one member of a subset), and the
+    """Yields every other network that differs in one answer (in one member of a subset), with the
     change in words. A change that makes another decision active is left out."""
     same = space.wire(arch)
     for decision in space.decisions:
@@ -49,8 +50,8 @@ def single_changes(space: SearchSpace, arch: Architecture) -> Iterator[tuple[str
 
 
 def _in_order(decision: Decision, answer: Answer) -> list[Answer]:
-    """Returns the answers one change away, in the order in which a decision lists its answers: a
-    draw among them stays what it was in earlier versions."""
+    """Returns the answers that are one change away, in the order in which a decision lists its
+    answers. So a draw among them is the same as in earlier versions."""
     if not isinstance(decision, SubsetChoice):
         return decision.neighbours(answer)
     return sorted(decision.neighbours(answer), key=lambda subset: [option in subset for option in decision.options])
@@ -59,7 +60,7 @@ def _in_order(decision: Decision, answer: Answer) -> list[Answer]:
 def _with(space: SearchSpace, arch: Architecture, changes: dict[str, Answer]) -> Architecture | None:
     try:
         return space.architecture({**arch.choices, **changes})
-    except ValueError:  # another decision is active, or none any more; or the limit forbids it
+    except ValueError:  # the change alters which decisions are active, or the limit forbids it
         return None
 
 
@@ -72,7 +73,7 @@ def _said(name: str, before: Answer, after: Answer) -> str:
 
 # ---------------------------------------------------------------------------- the paper's changes
 def _some(names: list[str], rng: random.Random) -> list[str]:
-    """Returns each with probability one half, at least one."""
+    """Returns each name with probability one half, but at least one."""
     return [name for name in names if rng.random() < 0.5] or [rng.choice(names)]
 
 
@@ -81,7 +82,8 @@ def _ops(space: SearchSpace, arch: Architecture) -> dict[str, OpChoice]:
 
 
 def _switched(to: Callable[[str, random.Random], str | None]) -> Change:
-    """Switches ops of some nodes to what `to` says, of those that it says something of."""
+    """Returns a change that switches the ops of some nodes to the op that `to` returns, among those
+    for which it returns one."""
 
     def change(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
         able = {
@@ -105,7 +107,7 @@ def _relu_and_tanh(op: str, rng: random.Random) -> str | None:
 
 
 def _connections(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
-    """Reads three inputs, or as many as there are, from elsewhere."""
+    """Lets three inputs, or as many as there are, read from other nodes."""
     able = [d for d in space.decisions if isinstance(d, InputChoice) and d.name in arch.choices and len(d.options) > 1]
     if not able:
         return None
@@ -114,7 +116,7 @@ def _connections(space: SearchSpace, arch: Architecture, rng: random.Random) -> 
 
 
 def _plain(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture | None:
-    """Makes every separable convolution a plain one of its kernel."""
+    """Turns every separable convolution into a plain one with the same kernel."""
     to = {name: str(arch.choices[name]).removeprefix("sep_") for name in _ops(space, arch)}
     to = {name: op for name, op in to.items() if op != arch.choices[name]}
     return _with(space, arch, dict(to)) if to else None

@@ -1,12 +1,13 @@
-"""A table of one's own: architectures of a preset's space, trained from scratch by its recipe.
+"""This module makes a table of one's own: architectures of a preset's space, trained from scratch
+by its recipe.
 
-`build` draws them (or takes a whole small space), trains them in local processes and goes on where
-it was stopped; `Built` is the file, with everything that it was made by. `enas oracle` reads it
-like a published table.
+`build` draws the architectures (or takes a whole small space), trains them in local processes, and
+goes on where it was stopped. `Built` is the file, with everything that it was made by. `enas
+oracle` reads it like a published table.
 
-Signal is the standard deviation between architectures, of figures without noise; noise is the one
-between seeds of one architecture: variance components of a one-way layout. Where signal is below
-noise, no search can show that it works.
+Signal is the standard deviation between architectures, of figures without noise. Noise is the
+standard deviation between seeds of one architecture. They are the variance components of a one-way
+layout. Where signal is below noise, no search can show that it works.
 """
 
 from __future__ import annotations
@@ -47,14 +48,15 @@ from enas.tasks.metrics import METRICS, Metric
 
 MARK = '{"form": "enas table"'  # how the file of a table of one's own begins
 AGAIN = "the same command"
-COMMITTED = Path(__file__).parent / "tables"  # those that come with enas, by the names of presets
-Figures = tuple[float | None, ...]  # one per seed, as they are shown; None where it diverged
+COMMITTED = Path(__file__).parent / "tables"  # tables that come with enas, by names of presets
+Figures = tuple[float | None, ...]  # one figure per seed, as it is shown; None where it diverged
 
 
 # ------------------------------------------------------------------------------------- the file
 @dataclass(frozen=True)
 class Row(Value):
-    """An architecture: its answers, in the order of its space's decisions, and figures by seed."""
+    """A `Row` is an architecture, with its answers in the order of its space's decisions, and its
+    figures by seed."""
 
     answers: tuple[object, ...]
     parameters: int
@@ -63,21 +65,21 @@ class Row(Value):
 
     @property
     def seeds(self) -> int:
-        """The number of trainings that did not diverge."""
+        """Returns the number of trainings that did not diverge."""
         return sum(figure is not None for figure in self.test)
 
 
 @dataclass(frozen=True)
 class Built(Value):
-    """A table with its provenance."""
+    """A `Built` is a table with its provenance."""
 
     BESIDE: ClassVar[frozenset[str]] = frozenset(("form",))
     preset: str
     recipe: str
     names: Json
     space: Json
-    size: int  # of the space
-    drawn: str  # "all" of the space, or "random"
+    size: int  # number of architectures of the space
+    drawn: str  # "all" architectures of the space, or "random" ones
     wanted: Json  # numbers of architectures and seeds, and the seed of the draw
     metric: str
     settings: Json
@@ -88,7 +90,8 @@ class Built(Value):
 
     @classmethod
     def read(cls, path: Path) -> Built:
-        """ValueError where there is no such table, Damaged where it is not what it should be."""
+        """Reads a table. Raises a ValueError where there is no such table, and `Damaged` where it
+        is not as it should be."""
         if not is_built(path):
             raise ValueError(f"a table is a file that `enas table build` wrote; there is none at '{path}'")
         with blaming(path):
@@ -99,8 +102,8 @@ class Built(Value):
             return cls.from_json(data)
 
     def write(self, path: Path) -> Path:
-        """Writes a line per architecture, compressed where the name ends in .gz: the same bytes for
-        the same table."""
+        """Writes one line per architecture, compressed where the name ends in .gz. The same table
+        gives the same bytes."""
         data = {"form": "enas table", "version": 1, **self.to_json()}
         rows = data.pop("rows")
         assert isinstance(rows, list)
@@ -112,6 +115,7 @@ class Built(Value):
 
     @property
     def figure(self) -> Metric:
+        """Returns the metric of its figures."""
         return METRICS[self.metric]
 
     @property
@@ -126,7 +130,8 @@ class Built(Value):
 
     def figures(self, part: str = "test") -> tuple[float, ...]:
         """Returns the mean figure of each row over its seeds, as it is shown. A training that
-        diverged is left out; where all of a row did, it has the worst figure of the table."""
+        diverged is left out. A row of which all trainings diverged gets the worst figure of the
+        table."""
         means = [_mean(getattr(row, part)) for row in self.rows]
         known = [mean for mean in means if mean is not None]
         worst = max(known, key=self.figure.cost, default=math.nan)
@@ -134,22 +139,22 @@ class Built(Value):
 
     @property
     def best(self) -> float:
-        """Returns the best test figure, among the rows with the most seeds: the best of many single
-        trainings is in part luck."""
+        """Returns the best test figure among the rows with the most seeds, because the best of many
+        single trainings is in part luck."""
         most = max(row.seeds for row in self.rows)
         figures = [figure for figure, row in zip(self.figures(), self.rows, strict=True) if row.seeds == most]
         return min(figures, key=self.figure.cost)
 
 
 def located(file: Path) -> Path:
-    """Returns the file itself, or where it is the name of a table that comes with enas and no file
-    here, that one's."""
+    """Returns the file itself, or a table that comes with enas, where the name is that of such a
+    table and there is no such file here."""
     ours = COMMITTED / f"{file}.json.gz"
     return ours if not file.exists() and len(file.parts) == 1 and ours.exists() else file
 
 
 def is_built(path: Path) -> bool:
-    """Returns whether a file is a table that `build` made, and no published one."""
+    """Returns whether a file is a table that `build` made, and not a published one."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             return bool(file.read(len(MARK)) == MARK.encode())
@@ -168,7 +173,8 @@ def answers_of(space: SearchSpace, arch: Architecture) -> tuple[object, ...]:
 
 
 def answered(space: SearchSpace, answers: Sequence[object]) -> Architecture:
-    """Returns the architecture that gives these answers; ValueError where they do not fit."""
+    """Returns the architecture that gives these answers. Raises a ValueError where they do not
+    fit."""
     left, choices = list(answers), dict[str, Any]()
     for decision in space.decisions:
         if space.active(decision, choices):
@@ -183,7 +189,8 @@ def answered(space: SearchSpace, answers: Sequence[object]) -> Architecture:
 
 # ---------------------------------------------------------------------------------------- building
 def drawn(space: SearchSpace, wanted: TableWanted) -> tuple[str, list[Architecture]]:
-    """Returns the architectures to train: all of a space that has no more, or random ones."""
+    """Returns which architectures are trained: "all" of a space that has no more than wanted, or
+    "random" ones."""
     if space.limit is None and space.size() <= wanted.cells:
         return "all", list(space.enumerate())
     rng, archs = random.Random(seed_of(wanted.seed, "table")), dict[Architecture, None]()
@@ -193,8 +200,8 @@ def drawn(space: SearchSpace, wanted: TableWanted) -> tuple[str, list[Architectu
 
 
 class Trainings:
-    """The trainings of a table in the work folder beside it: a line of `trainings.jsonl` for each
-    that is done, and the run folders of those at work."""
+    """A `Trainings` object holds the trainings of a table in the work folder beside it: a line of
+    `trainings.jsonl` for each that is done, and the run folders of those that are running."""
 
     def __init__(self, folder: RunFolder, plan: Plan, jobs: Jobs, listen: Listener, stop: Callable[[], str | None]):
         self.folder, self.plan, self.jobs, self.listen, self.stop = folder, plan, jobs, listen, stop
@@ -205,7 +212,8 @@ class Trainings:
         self.done: dict[tuple[str, int], Record] = {(line["id"], line["seed"]): line for line in read_lines(self.file)}
 
     def train(self, archs: Sequence[Architecture], seeds: int) -> str | None:
-        """Trains what is missing, one seed of all after the other; why it was stopped, or None."""
+        """Trains what is missing, one seed of all architectures after the other. Returns the reason
+        why it was stopped, or None."""
         missing = [
             Job(arch, self.folder.path / f"{arch.id}-seed{seed}", seed)
             for seed in range(seeds)
@@ -227,6 +235,7 @@ class Trainings:
         shutil.rmtree(job.folder, ignore_errors=True)
 
     def row(self, space: SearchSpace, arch: Architecture) -> Row:
+        """Returns the row of an architecture, from its trainings so far."""
         lines = [self.done[arch.id, seed] for seed in range(len(self.done)) if (arch.id, seed) in self.done]
         figure = self.plan.metric
 
@@ -246,11 +255,12 @@ def build(
     listen: Listener = silent,
     stop: Callable[[], str | None] = never,
 ) -> Built | None:
-    """Trains the architectures of a table from scratch, as `jobs` asks, and writes it to `out`.
-    `listen` is called with what `retrain_many` tells of.
+    """Trains the architectures of a table from scratch, as `jobs` asks, and writes the table to
+    `out`. `listen` is called with the events of `retrain_many`.
 
-    Returns None where it was stopped: called again, it goes on. ValueError where the work folder,
-    `out` and ".work", is of another table, or another process works in it.
+    Returns the table, or None where it was stopped. Called again, it goes on. Raises a ValueError
+    where the work folder, `out` and ".work", belongs to another table, or another process works in
+    it.
     """
     space, metric = plan.space, plan.metric
     kind, archs = drawn(space, wanted)
@@ -288,7 +298,7 @@ def build(
 
 
 def trained_by(plan: Plan) -> list[object]:
-    """Returns what a training from scratch depends on: not its search."""
+    """Returns everything that a training from scratch depends on, which leaves out its search."""
     names, settings = plan.names, plan.settings
     return [plan.seed, names.space, names.network, names.task, settings.space, settings.data, settings.retrain]
 
@@ -296,7 +306,8 @@ def trained_by(plan: Plan) -> list[object]:
 # ------------------------------------------------------------------------------- signal and noise
 @dataclass(frozen=True)
 class Components:
-    """Standard deviations, in points of the metric: between architectures, and between seeds."""
+    """A `Components` value holds standard deviations, in points of the metric: between
+    architectures, and between seeds."""
 
     architectures: int
     signal: float
@@ -304,12 +315,13 @@ class Components:
 
     @property
     def ratio(self) -> float:
+        """Returns signal divided by noise."""
         return self.signal / self.noise if self.noise else math.inf
 
 
 def components(figures: Sequence[Figures], measured: Sequence[Figures]) -> Components:
-    """Returns the variance components of rows of figures, one per seed. The noise is that of
-    `measured`, those of its rows that have two seeds at least, NaN where none has."""
+    """Returns the variance components of rows of figures, with one figure per seed. The noise is
+    that of those rows of `measured` that have at least two seeds. It is NaN where none has."""
     known = [[f for f in row if f is not None] for row in figures]
     known = [row for row in known if row]
     repeated = [[f for f in row if f is not None] for row in measured]
@@ -324,7 +336,7 @@ def components(figures: Sequence[Figures], measured: Sequence[Figures]) -> Compo
 
 @dataclass(frozen=True)
 class Summary:
-    """What `enas table show` says of a table."""
+    """A `Summary` is what `enas table show` says of a table."""
 
     every: Components
     better_half: Components
@@ -334,14 +346,16 @@ class Summary:
     worst: float
     parameters: Coefficient  # Kendall's tau; larger figures are better
     best_of: Mapping[int, float]  # expected figure of the best of k random rows
-    diverged: int  # trainings
+    diverged: int  # number of trainings that diverged
 
 
 def summary(table: Built) -> Summary:
-    """Returns what there is to say; ValueError for fewer than six rows.
+    """Returns the summary of a table. Raises a ValueError for fewer than six rows.
 
-    Noise is measured on the rows that have more seeds by the draw, not because they were best: the
-    first figure of those is in part luck. Without such rows, on the later seeds of the best."""
+    Noise is measured on the rows that got more seeds by the draw, and not because they were best,
+    since the first figure of the best rows is in part luck. Without such rows, it is measured on
+    the later seeds of the best.
+    """
     rows, metric = table.rows, table.figure
     if len(rows) < 6:
         raise ValueError(f"a table is summed up from 6 architectures on; this one has {len(rows)}")

@@ -1,9 +1,9 @@
-"""Is the derived architecture better than random ones that are trained by the same recipe? (paper
-3.3, guided random search)
+"""This module says whether the derived architecture is better than random ones that are trained by
+the same recipe (paper 3.3, guided random search).
 
-Here are the draw of the random architectures and the statistics. The score of an architecture is
-the mean over its training seeds. Welch's interval compares the mean of the derived architecture,
-which varies over seeds, with the mean of the random ones, which vary over architectures.
+It draws the random architectures and computes the statistics. The score of an architecture is the
+mean over its training seeds. Welch's interval compares the mean of the derived architecture, which
+varies over seeds, with the mean of the random ones, which vary over architectures.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from enas.tasks.metrics import METRICS, Metric
 
 
 def uniform_architectures(space: SearchSpace, n: int, seed: int, without: Architecture | None = None) -> list[Architecture]:
-    """Returns n different random architectures by `seed`, never `without`; or a ValueError."""
+    """Returns n different random architectures by `seed`, never `without`. Raises a ValueError
+    where there are too few."""
     return drawn_for(space, n, seed, without)[0]
 
 
 def drawn_for(
     space: SearchSpace, n: int, seed: int, without: Architecture | None = None
 ) -> tuple[list[Architecture], float]:
-    """Returns what `uniform_architectures` does, and the share of the architectures drawn for it
-    that the limit of the space allows: 1 without a limit."""
+    """Returns what `uniform_architectures` returns, and which share of the architectures drawn the
+    limit of the space allows. The share is 1 without a limit."""
     size = replace(space, limit=None).size()
     if size < n + (without is not None):
         raise ValueError(f"space '{space.name}' has {size} architectures; cannot draw {n} different ones")
@@ -62,14 +63,17 @@ def verdict(
     acceptance: float = 1.0,
 ) -> Verdict:
     """Returns the verdict on test figures as they are shown (accuracies in percent, perplexities):
-    those of the derived architecture, of each random one and of each reference, all of them one per
+    those of the derived architecture, of each random one and of each reference, with one figure per
     seed.
 
-    `diverged`: the number of random architectures without a figure; `diverged_references`: the
-    names of references without one; `rivals`: those of the references that were found at equal
-    cost, the strongest of which is named; `limits`: what all architectures obey, in words, and
-    `acceptance`: the share of random ones that do. ValueError with fewer than two on either side:
-    there is no interval then.
+    - `diverged`: the number of random architectures without a figure.
+    - `diverged_references`: the names of references without a figure.
+    - `rivals`: the names of those references that were found at equal cost. The verdict names the
+      strongest.
+    - `limits`: what all architectures obey, in words.
+    - `acceptance`: the share of random architectures that obey the limits.
+
+    Raises a ValueError with fewer than two figures on either side, since there is no interval then.
     """
     if len(derived) < 2 or len(uniform) < 2:
         raise ValueError(

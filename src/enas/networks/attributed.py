@@ -1,4 +1,5 @@
-"""Multiply-accumulates and memory of a forward pass, by the address of the weights that do them."""
+"""This module counts the multiply-accumulates and the memory of a forward pass, by the address of
+the weights that take part."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ from torch.utils.flop_counter import flop_registry
 
 from enas.networks import kernels
 
-BYTES = 4  # of a float32
-INDEX_BYTES = 8  # of what a max pool remembers for each of its outputs
-REST = ""  # where is put what no address does
+BYTES = 4  # bytes of a float32
+INDEX_BYTES = 8  # bytes of the index that a max pool remembers for each of its outputs
+REST = ""  # the address that takes everything that belongs to no other address
 
 
 @contextmanager
 def _addressed(modules: Mapping[str, nn.Module]) -> Iterator[list[str]]:
-    """Gives a list whose last entry is the address of the module that is running."""
+    """Yields a list whose last entry is the address of the module that is running."""
     running: list[str] = []
     handles = []
     for address, module in modules.items():
@@ -35,11 +36,12 @@ def _addressed(modules: Mapping[str, nn.Module]) -> Iterator[list[str]]:
 
 
 class Attributed(TorchDispatchMode):
-    """Counts multiply-accumulates and bytes that layers read, by the address of their weights.
+    """An `Attributed` block counts multiply-accumulates and the bytes that layers read, by the
+    address of their weights.
 
     A weight that is put together from several (by `cat`, a view, a slice) belongs to all of them,
-    in proportion to their numbers of elements. What has no weights belongs to the address whose
-    module is running.
+    in proportion to their numbers of elements. An operation without weights belongs to the address
+    whose module is running.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module]):
@@ -56,7 +58,7 @@ class Attributed(TorchDispatchMode):
     def __enter__(self) -> Any:
         self._addressed = _addressed(self.modules)
         self._running = self._addressed.__enter__()
-        self._without = kernels.without("pool")  # as convolutions they would count
+        self._without = kernels.without("pool")  # as convolutions, pools would count
         self._without.__enter__()
         return super().__enter__()
 

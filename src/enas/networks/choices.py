@@ -1,4 +1,5 @@
-"""Choices inside a network of a user's own: `OneOf`, `SomeOf` and `Repeat` (design, section 3).
+"""This module holds the choices that a user puts into a network of their own: `OneOf`, `SomeOf` and
+`Repeat` (design, section 3).
 
     network = nn.Sequential(
         OneOf("stem", {"conv3": nn.Conv2d(3, 16, 3), "conv5": nn.Conv2d(3, 16, 5)}),
@@ -6,13 +7,14 @@
         SomeOf("merge", {"pool": nn.AvgPool2d(2), "conv": lambda: nn.Conv2d(16, 16, 2, 2)}),
     )
 
-They stand anywhere in an `nn.Module`, also in each other. `space_from` reads the search space off
-the network; `enas.networks.own.OwnNetwork` runs it. A choice itself runs nowhere: each architecture
-runs a view of the network in which the parts that it takes stand in place of the choices.
+Choices may stand anywhere in an `nn.Module`, also inside each other. `space_from` reads the search
+space off the network, and `enas.networks.own.OwnNetwork` runs it. A choice itself never runs. Each
+architecture runs a view of the network, in which the parts that it takes stand in place of the
+choices.
 
-The name of a decision is given, or else the place of the choice in the network. A choice inside an
-option of another is asked only where that option is taken. If it can be reached through several
-options, it is asked where any of them is taken.
+The name of a decision is the name that the user gave, or else the place of the choice in the
+network. A choice inside an option of another is asked only where that option is taken. If it can be
+reached through several options, it is asked where any of them is taken.
 """
 
 from __future__ import annotations
@@ -32,12 +34,13 @@ from enas.spaces.own import ModuleTree
 from enas.spaces.space import SearchSpace
 
 Part = nn.Module | Callable[[], nn.Module]  # a module, or a function that makes it when needed
-PLAIN = fx.GraphModule(nn.Module(), fx.Graph())  # as what stands for `SomeOf` in a child
+PLAIN = fx.GraphModule(nn.Module(), fx.Graph())  # of the type that replaces `SomeOf` in a child
 Combine = Literal["sum", "mean", "concat"] | Callable[[list[Tensor]], Tensor]
 
 
 class Choice(nn.Module):
-    """Base class: a place in a network where parts are chosen. ValueError for parts of no use."""
+    """A `Choice` is a place in a network where parts are chosen. This is the base class. Raises a
+    ValueError for parts that cannot be used."""
 
     def __init__(self, name: str | None, parts: Mapping[str, Part]):
         super().__init__()
@@ -59,11 +62,11 @@ class Choice(nn.Module):
 
     @property
     def label(self) -> str:
-        """What error messages call it."""
+        """Returns what error messages call this choice."""
         return f"{type(self).__name__} '{self.name}'" if self.name else type(self).__name__
 
     def part(self, key: str) -> nn.Module:
-        """Returns a part; it is made now where a function makes it."""
+        """Returns the part of this key. A part that is given as a function is made now."""
         if key in self._makers:
             made = self._makers[key]()
             if not isinstance(made, nn.Module):
@@ -83,32 +86,33 @@ class Choice(nn.Module):
     kind: ClassVar[Literal["OneOf", "SomeOf", "Repeat"]] = "OneOf"
 
     def decision(self, name: str, when: When | None) -> Decision:
-        """Returns the question that it puts to a strategy."""
+        """Returns the question that this choice puts to a strategy."""
         return OpChoice(self.keys, when=when, name=name)
 
     def taken(self, answer: Answer) -> tuple[str, ...]:
-        """Returns the keys of the parts that run."""
+        """Returns the keys of the parts that run for an answer."""
         return (answer,) if isinstance(answer, str) else answer
 
     def answers_with(self, key: str) -> tuple[str, ...]:
-        """Returns the options with which a part runs."""
+        """Returns the answers for which the part of this key runs."""
         return (key,)
 
 
 class OneOf(Choice):
-    """Exactly one of the options stands in its place. `OneOf("name", {...})` or `OneOf({...})`."""
+    """A `OneOf` takes exactly one of its options, which stands in its place. It is written
+    `OneOf("name", {...})` or `OneOf({...})`."""
 
     def __init__(self, name: str | Mapping[str, Part] | None, options: Mapping[str, Part] | None = None):
         super().__init__(*_named(name, options))
 
 
 class SomeOf(Choice):
-    """Some of the options: exactly `k`, or any number from `least` on. All run on the same inputs,
-    given by position.
+    """A `SomeOf` takes some of its options: exactly `k`, or any number from `least` on. All of them
+    run on the same inputs, which are given by position.
 
-    `combine` makes one output of theirs, in the order of the options: their sum or mean, `concat`
-    along dimension 1, or any function or module that takes the list. The sum and the mean of none
-    are zeros like the first input.
+    `combine` makes one output from theirs, in the order of the options. It is their sum or mean,
+    `concat` along dimension 1, or any function or module that takes the list. The sum and the mean
+    of no option are zeros like the first input.
     """
 
     kind = "SomeOf"
@@ -127,7 +131,7 @@ class SomeOf(Choice):
         if not 0 <= least <= len(self.keys):
             raise ValueError(f"{self.label} has {len(self.keys)} options; got least={least}")
         function = isinstance(combine, nn.Module) or (callable(combine) and hasattr(combine, "__name__"))
-        # a partial has no name: no code can call it
+        # The generated code calls a function by its name, and a partial has none.
         if combine not in ("sum", "mean", "concat") and not function:
             raise ValueError(f"{self.label} combines by sum, mean, concat, a function or a module; got {combine!r}")
         if combine == "concat" and k is None and least == 0:
@@ -145,10 +149,11 @@ class SomeOf(Choice):
 
 
 class Repeat(Choice):
-    """The first n of the blocks, one after the other; n is chosen and at least `least`.
+    """A `Repeat` runs the first n of its blocks, one after the other. The number n is chosen, and
+    is at least `least`.
 
-    An `nn.Sequential` of them stands in its place: call it, or go through its blocks where they
-    need more than one input.
+    An `nn.Sequential` of these blocks stands in its place. A network calls it, or goes through its
+    blocks where they need more than one input.
     """
 
     kind = "Repeat"
@@ -162,7 +167,7 @@ class Repeat(Choice):
 
     @property
     def counts(self) -> range:
-        """Numbers of blocks that it may run."""
+        """Returns the numbers of blocks that it may run."""
         return range(self.least, len(self.keys) + 1)
 
     def decision(self, name: str, when: When | None) -> Decision:
@@ -179,7 +184,7 @@ class Repeat(Choice):
 def _named(
     name: str | Mapping[str, Part] | None, parts: Mapping[str, Part] | None
 ) -> tuple[str | None, Mapping[str, Part]]:
-    """Returns name and parts, where the name may have been left out."""
+    """Returns the name and the parts, where the name may have been left out."""
     if name is None or isinstance(name, str):
         return name, parts or {}
     return None, name
@@ -198,26 +203,29 @@ def joined(combine: str, outputs: list[Tensor], inputs: Sequence[Tensor]) -> Ten
 # ------------------------------------------------------------------------------ reading the space
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """What a network says of its choices."""
+    """A `Choices` value holds what was read off a network about its choices."""
 
     space: SearchSpace
-    names: dict[Choice, str]  # of their decisions
+    names: dict[Choice, str]  # names of their decisions
     holders: set[nn.Module]  # modules with a choice somewhere below them
 
 
 def space_from(module: nn.Module, name: str = "own") -> SearchSpace:
-    """Returns the search space of a network; ValueError for no choice, or two of one name."""
+    """Returns the search space of a network. Raises a ValueError where it holds no choice, or two
+    of one name."""
     return read(module, name).space
 
 
 def read(module: nn.Module, name: str = "own") -> Choices:
-    """Returns the space of a network and where its choices stand. Makes all parts not yet made."""
-    paths: dict[Choice, str] = {}  # the first place of each, in order of registration
+    """Returns the space of a network and the places of its choices. All parts that do not exist yet
+    are made."""
+    paths: dict[Choice, str] = {}  # first place of each choice, in order of registration
     inside: dict[Choice, dict[Choice | None, set[str]]] = {}  # by parent: answers that lead here
     holders: set[nn.Module] = set()
 
     def visit(module: nn.Module, path: str, parent: Choice | None, answers: tuple[str, ...], seen: set[nn.Module]) -> bool:
-        """Goes through what runs where `parent` has one of `answers`; are there choices in it?"""
+        """Goes through the modules that run where `parent` has one of `answers`. Returns whether
+        there are choices among them."""
         if isinstance(module, Choice):
             inside.setdefault(module, {}).setdefault(parent, set()).update(answers)
             if module not in paths:
@@ -249,8 +257,8 @@ def read(module: nn.Module, name: str = "own") -> Choices:
 
 
 def _tree(module: nn.Module, names: dict[Choice, str], holders: set[nn.Module]) -> ModuleTree:
-    """Returns the modules down to those without a choice; what stands in several places is whole in
-    the first."""
+    """Returns the tree of modules down to those without a choice. A module that stands in several
+    places is shown whole only in the first."""
     shown: set[nn.Module] = set()
 
     def of(name: str, module: nn.Module) -> ModuleTree:
@@ -273,7 +281,8 @@ def _joined(path: str, key: str) -> str:
 
 
 def _decision(choice: Choice, names: dict[Choice, str], inside: dict[Choice | None, set[str]]) -> Decision:
-    """Returns the decision of a choice, asked where any parent takes a part that it stands in."""
+    """Returns the decision of a choice. It is asked where any parent takes a part that the choice
+    stands in."""
     when: When | None = None
     for parent, answers in reversed(inside.items()):
         if parent is None:
@@ -284,7 +293,7 @@ def _decision(choice: Choice, names: dict[Choice, str], inside: dict[Choice | No
 
 
 def _parents_first(inside: dict[Choice, dict[Choice | None, set[str]]]) -> list[Choice]:
-    """Returns choices in order of registration, but none before one that it stands in."""
+    """Returns the choices in order of registration, but none before a choice that it stands in."""
     placed: dict[Choice | None, None] = {None: None}
     left = list(inside)
     while left:

@@ -1,21 +1,24 @@
-"""Architectures are priced before they are built: parameters, MACs, memory and latency.
+"""This module prices architectures before they are built: parameters, multiply-accumulates (MACs),
+memory and latency.
 
-Weights lie at addresses, and what one address costs does not depend on the others. So the cost of
-an architecture is a sum over the addresses that it uses. It is known once an address was seen in
-some forward pass, or one at the same place with a module alike. Those passes run on torch's meta
-device, which computes shapes alone; each checks that costs do not depend on the architecture.
+Weights lie at addresses, and the cost of one address does not depend on the others. So the cost of
+an architecture is a sum over the addresses that it uses. The cost of an address is known once some
+forward pass used it, or used one at the same kind of place with the same kind of module. Those
+passes run on torch's meta device, which computes shapes alone. Each pass checks that costs do not
+depend on the architecture.
 
-- parameters: numbers that are trained, without an auxiliary head;
-- multiply-accumulates: of convolutions and products, as torch's own counter has them, of one image
-  or of one token, the classifier or softmax included;
-- memory: the activations that one training step keeps for its backward pass, in bytes of float32.
-  This is an estimate: what every convolution, product, batch norm and pool reads, and the indices
-  of max pools. Autograd keeps less where two of them read the same tensor, and more elsewhere: 0.87
-  to 1.33 times as much in image networks (log, 2026-11-28). Of recurrent cells it is what products
-  read, at one token, some half of what is kept;
-- latency: seconds of a forward pass, by a table that was measured (`enas.procedures.latency`).
+- Parameters are the numbers that are trained, without an auxiliary head.
+- Multiply-accumulates are those of convolutions and products, as torch's own counter counts them,
+  for one image or one token. The classifier or softmax is included.
+- Memory is the activations that one training step keeps for its backward pass, in bytes of float32.
+  This is an estimate: it counts what every convolution, product, batch norm and pool reads, and the
+  indices of max pools. Autograd keeps less where two of them read the same tensor, and more
+  elsewhere: 0.87 to 1.33 times as much in image networks (log, 2026-11-28). For recurrent cells it
+  counts what products read, at one token, which is about half of what is kept.
+- Latency is the seconds of a forward pass, by a table that was measured
+  (`enas.procedures.latency`).
 
-Shapes: C kinds of cost, in the order of `KINDS`.
+In shapes, C is the number of kinds of cost, in the order of `KINDS`.
 """
 
 from __future__ import annotations
@@ -38,32 +41,34 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Costs
 from enas.spaces.decisions import Decision
 
-TRIED = 200  # random architectures without an unseen address, after which all are taken to be seen
+TRIED = 200  # after this many random architectures with nothing new, all addresses count as seen
 EVERYTHING_ELSE = "everything but choices"
 Alike = tuple[str, str, tuple[tuple[int, ...], ...]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A term of a latency: addresses that are alike, or an option of a network of one's own."""
+    """A `Part` is a term of a latency: addresses that are alike, or an option of a network of one's
+    own."""
 
     key: str
     example: str
-    """Where it occurs."""
+    """A place where it occurs."""
     macs: float = 0.0
 
 
 class Bill:
-    """The costs of all architectures of a backbone, by address.
+    """A `Bill` knows the costs of all architectures of a backbone, by address.
 
-    `network` is a supernet on the meta device, `example` the inputs of one call, and `batch` the
-    number of examples of a training step, for memory.
+    `network` is a supernet on the meta device, `example` holds the inputs of one call, and `batch`
+    is the number of examples of a training step, for memory.
     """
 
     def __init__(self, network: Supernet, example: tuple[Tensor, ...], batch: int = 1):
         self.network, self.example, self.batch = network.eval(), example, batch
         self.seen: dict[Alike, np.ndarray] = {}  # MACs and memory of one example
-        self.seconds: Mapping[str, float] | None = None  # by `key`; None: no latencies are known
+        # seconds of each part, by `key`, or None where no latencies are known
+        self.seconds: Mapping[str, float] | None = None
         self._alike: dict[str, Alike] = {}
         self._prices: dict[str, np.ndarray] = {}
 
@@ -72,8 +77,8 @@ class Bill:
         return list(dict.fromkeys(self.network.addresses(arch, aux=False)))
 
     def alike(self, address: str) -> Alike:
-        """Returns what an address has in common with all that cost the same: the beginning of its
-        name, its module in words, and the shapes of its weights."""
+        """Returns what an address has in common with all addresses that cost the same: the
+        beginning of its name, its module as text, and the shapes of its weights."""
         if address not in self._alike:
             module = self.network.at(address) if address != REST else nn.Module()
             shapes = tuple(tuple(parameter.shape) for parameter in module.parameters())
@@ -93,7 +98,8 @@ class Bill:
         return Costs(int(parameters), int(macs), int(memory), float(seconds) if known else None)
 
     def price(self, address: str) -> np.ndarray:
-        """Returns what one address costs, (C,); KeyError where none alike was seen."""
+        """Returns the costs of one address, (C,). Raises a KeyError where no address like it was
+        seen."""
         if address not in self._prices:
             alike = self.alike(address)
             parameters = sum(math.prod(shape) for shape in alike[2])
@@ -108,12 +114,12 @@ class Bill:
         self._prices.clear()
 
     def parts(self, arch: Architecture) -> list[Part]:
-        """Returns what the latency of `arch` is a sum of."""
+        """Returns the parts whose latencies add up to that of `arch`."""
         self.of(arch)  # from now on every address of it has a price
         return [self._part(address) for address in (REST, *self.used(arch))]
 
     def every_part(self) -> list[Part]:
-        """Returns the parts of all architectures, an address of each."""
+        """Returns the parts of all architectures, each with one of its addresses."""
         self.see_all()
         known = (address for address in (REST, *self.network._at) if self.alike(address) in self.seen)
         return list({self.alike(address): self._part(address) for address in known}.values())
@@ -144,16 +150,17 @@ class Bill:
 
 
 class OwnBill:
-    """The costs of a network of a user's own, each architecture counted by itself and remembered.
+    """An `OwnBill` knows the costs of a network of a user's own. Each architecture is counted by
+    itself, and remembered.
 
-    A parameter that several paths use counts once. The network runs as it is, in evaluation mode:
-    `call` runs a model on some inputs; `examples` of them are in these, over which
+    A parameter that several paths use counts once. The network runs as it is, in evaluation mode.
+    `call` runs a model on some inputs. These inputs hold `examples` examples, over which
     multiply-accumulates are divided. Latencies are sums over the options that are taken.
     """
 
     def __init__(self, network: OwnNetwork, call: Callable[[Callable[..., Any]], object], batch: int, examples: int = 1):
         self.network, self.call, self.batch, self.examples = network.eval(), call, batch, examples
-        # by `key` of a part; None: no latencies are known
+        # seconds of each part, by `key`, or None where no latencies are known
         self.seconds: Mapping[str, float] | None = None
         self._known: dict[Architecture, Costs] = {}
 
@@ -175,7 +182,7 @@ class OwnBill:
         self._known.clear()
 
     def parts(self, arch: Architecture) -> list[Part]:
-        """Returns what the latency of `arch` is a sum of."""
+        """Returns the parts whose latencies add up to that of `arch`."""
         return [part for decision, option, part in self._options() if decision is None
                 or (decision.name in arch.choices and decision.contains(arch.choices[decision.name], option))]  # fmt: skip
 
@@ -192,7 +199,7 @@ class OwnBill:
 
 
 def looked_up(seconds: Mapping[str, float], part: Part) -> float:
-    """Returns the latency of a part; ValueError where a table lacks it."""
+    """Returns the latency of a part, in seconds. Raises a ValueError where the table has none."""
     if part.key not in seconds:
         raise ValueError(f"the table of latencies has nothing like '{part.example}': measure it anew, `enas latency`")
     return seconds[part.key]
@@ -204,13 +211,13 @@ def key(alike: Alike) -> str:
 
 
 def answered(out: Any) -> Any:
-    """Returns the logits of what a backbone returns, computed."""
+    """Returns the logits of a backbone's output. A tied softmax computes them now."""
     return out[0].logits_TBV if isinstance(out, tuple) and hasattr(out[0], "logits_TBV") else out
 
 
 def example_of(dimensions: Mapping[str, int], device: str = "meta", batch: int = 1) -> tuple[Tensor, ...]:
     """Returns the inputs of one call of a backbone for data of these dimensions: a batch of images,
-    or one token of as many streams."""
+    or one token for each of `batch` streams."""
     if "vocabulary" in dimensions:
         return (torch.zeros(1, batch, dtype=torch.long, device=device),)
     size = dimensions["image_size"]
@@ -218,5 +225,6 @@ def example_of(dimensions: Mapping[str, int], device: str = "meta", batch: int =
 
 
 def countable(settings: Any) -> Any:
-    """Returns settings of the same network, computed so that every product can be counted."""
+    """Returns settings of the same network with the plain computation, in which every product can
+    be counted."""
     return replace(settings, computation="plain") if hasattr(settings, "computation") else settings

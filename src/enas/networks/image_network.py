@@ -1,6 +1,7 @@
-"""What the backbones for images share: settings of stem and width, the constructor, the stem.
+"""This module holds what the backbones for images share: the settings of stem and width, the
+constructor, and the stem.
 
-Shapes: x (B, channels, S, S) float32; an output of level l is (B, `width(l)`, `size(l)`,
+Images x are (B, channels, S, S) float32. An output of level l is (B, `width(l)`, `size(l)`,
 `size(l)`).
 """
 
@@ -26,14 +27,15 @@ S = TypeVar("S", bound=ImageNetworkSettings)
 
 
 class ImageNetwork(Supernet, Generic[S]):
-    """Supernet of a space of image networks, or with `only` the child model of one architecture.
+    """An `ImageNetwork` is the supernet of a space of image networks, or with `only` the child
+    model of one architecture.
 
-    A backbone works out its structure in `prepare` and provides its modules, the stem aside, in
-    `build`.
+    A backbone works out its structure in `prepare`. It provides its modules in `build`, all but the
+    stem.
     """
 
     program_type: ClassVar[type[Program] | None] = None
-    level: Mapping[str, int] = {}  # output to the number of reductions before it
+    level: Mapping[str, int] = {}  # number of reductions before each output, by its name
 
     def __init__(
         self,
@@ -59,22 +61,24 @@ class ImageNetwork(Supernet, Generic[S]):
         self._program: Program | None = None
 
     def prepare(self) -> None:
+        """Works out the structure of the network from the space and the settings."""
         raise NotImplementedError
 
     def build(self) -> None:
+        """Provides the modules of the network at their addresses, all but the stem."""
         raise NotImplementedError
 
     def rescale(self) -> None:
-        """Changes initial weights for which He's rule, layer by layer, is wrong."""
+        """Changes those initial weights for which He's rule, applied layer by layer, is wrong."""
 
     # ------------------------------------------------------------------------------------- forward
     def computed(self, x: Tensor, arch: Architecture, progress: float) -> Tensor | Outputs:
-        """Returns what `forward` returns, module by module."""
+        """Returns what `forward` returns, computed module by module."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor | Outputs:
-        """Returns logits (B, classes), in training with an auxiliary head `Outputs`. progress: the
-        share of the training that is over."""
+        """Returns logits (B, classes), or `Outputs` in training with an auxiliary head. `progress`
+        is the share of the training that is over."""
         arch = self.architecture(arch)
         program = self.program()
         if program is None:
@@ -82,9 +86,9 @@ class ImageNetwork(Supernet, Generic[S]):
         return program(x, arch, progress) if torch.is_grad_enabled() else program.scored(x, arch)
 
     def program(self) -> Program | None:
-        """Returns the static program of this supernet, made once; None for a child, and where the
-        settings do not ask for it. It makes the parameters views of one vector. ValueError where
-        there is no such program."""
+        """Returns the static program of this supernet, which is made once. Returns None for a
+        child, and where the settings do not ask for a program. Making it turns the parameters into
+        views of one vector. Raises a ValueError where there is no such program."""
         if self.only is not None or self.settings.computation != "static":
             return None
         if self._program is not None and self._program.layout.shared.whole:
@@ -98,7 +102,8 @@ class ImageNetwork(Supernet, Generic[S]):
         return self._program
 
     def check_image_size(self, halvings: int, what: str) -> None:
-        """Raises a ValueError where images cannot be halved so often by `what`."""
+        """Raises a ValueError where images are too small for so many halvings. `what` says in the
+        error what halves them."""
         stride = self.settings.stem_stride
         if self.image_size < stride * 2**halvings:
             raise ValueError(
@@ -115,6 +120,7 @@ class ImageNetwork(Supernet, Generic[S]):
 
     @property
     def stem_width(self) -> int:
+        """Returns the number of channels of the stem's output."""
         return self.width(0)
 
     def size(self, level: int) -> int:
@@ -128,7 +134,8 @@ class ImageNetwork(Supernet, Generic[S]):
         }
 
     def compute_again(self) -> None:
-        """From now on the ops keep their inputs only, and are computed again in a backward."""
+        """Makes the ops keep only their inputs from now on, and compute the rest again in a
+        backward pass."""
         for module in self._at.values():
             if isinstance(module, AfterRelu):
                 module.body = kernels.again(module.body)  # type: ignore[method-assign, assignment]

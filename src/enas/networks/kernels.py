@@ -1,18 +1,20 @@
-"""What makes convolutional cells fast on a CPU: the same numbers, up to the order of a sum.
+"""This module makes convolutional cells fast on a CPU. It computes the same numbers as torch, up to
+the order of a sum.
 
 All of it works on tensors in channels_last, where (B, C, H, W) lies in memory as a matrix of B H W
-rows and C columns. Other devices, layouts and small tensors use torch's own kernels. docs/log
+rows and C columns. Other devices, other layouts and small tensors use torch's own kernels. docs/log
 has the measurements. Each piece can be turned off to compare: `with kernels.without("batch_norm"):
 ...`.
 
-    batch_norm     torch's inner loop runs over channels, poorly where they are no multiple of the
-                   vector's width: rows are joined until they are; then one multiply-add
-    depthwise      the weight gradient of kernels wider than 3 is slow: 5x5 is two of 5x3
+    batch_norm     torch's inner loop runs over channels, and is slow where their number is no
+                   multiple of the vector's width: rows are joined until it is one; then one
+                   multiply-add does the rest
+    depthwise      the weight gradient of kernels wider than 3 is slow: 5x5 is done as two of 5x3
     pool           average pooling is a depthwise convolution by ones; max pooling without
                    gradient is two running maxima
     layout         gradients of a concat and of strided picks come back in channels_last, so that
                    later kernels need not copy them
-    relu           what several edges of a node read after a ReLU gets it once
+    relu           the ReLU of a value that several edges of a node read is computed once
     triton         on a GPU: the kernels of static programs that branch on what an edge chose
     memory         freed blocks stay with the process (glibc gives large ones back to the system)
 """
@@ -36,17 +38,18 @@ from torch.utils.checkpoint import checkpoint
 from enas.ranges import check_name
 
 SWITCHES = ("batch_norm", "depthwise", "pool", "layout", "relu", "triton")
-LEAST = 1 << 16  # elements below which Python's own time would count
-LANES = 8  # floats a vector of most CPUs holds; a multiple is never worse
+LEAST = 1 << 16  # for fewer elements, Python's own time would outweigh the gain
+LANES = 8  # floats that a vector of most CPUs holds; a multiple is never worse
 _off: ContextVar[frozenset[str]] = ContextVar("pieces that are turned off", default=frozenset())
 _again: ContextVar[bool] = ContextVar("a forward is computed a second time", default=False)
 _aten = torch.ops.aten
-Context = Any  # torch's, of an autograd function: it takes any attribute
+Context = Any  # the context of an autograd function of torch, which takes any attribute
 
 
 @contextmanager
 def without(*names: str) -> Iterator[None]:
-    """Turns the named pieces off inside, for this thread only. ValueError for an unknown name."""
+    """Turns the named pieces off inside the `with` block, for this thread only. Raises a ValueError
+    for an unknown name."""
     for name in names:
         check_name("a piece", name, SWITCHES)
     token = _off.set(_off.get() | set(names))
@@ -66,8 +69,8 @@ def _second_time() -> Iterator[None]:
 
 
 def again(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Returns a forward that keeps its input only, and in the backward computes the rest again
-    (Chen et al. 2016). Running statistics move the first time only."""
+    """Returns a forward that keeps only its input, and computes the rest again in the backward
+    (Chen et al. 2016). Running statistics are updated only the first time."""
 
     def kept_little(x: Tensor) -> Tensor:
         if not (torch.is_grad_enabled() and x.requires_grad):
@@ -80,6 +83,7 @@ def again(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 def on(name: str) -> bool:
+    """Returns whether a piece is turned on."""
     return name not in _off.get()
 
 
@@ -99,13 +103,14 @@ def _matrix(x: Tensor, columns: int) -> Tensor:
 
 
 def _as_images(matrix: Tensor) -> Tensor:
-    """Returns (rows, columns) as (rows, columns, 1, 1), as torch's batch norm takes it."""
+    """Returns (rows, columns) as (rows, columns, 1, 1), the form that torch's batch norm takes."""
     return matrix[:, :, None, None]
 
 
 # ------------------------------------------------------------------------------------- batch norm
 def joined(rows: int, channels: int) -> int:
-    """Returns how many rows to join so that channels fill whole vectors; 1 if impossible."""
+    """Returns how many rows to join so that channels fill whole vectors, or 1 where that is
+    impossible."""
     times = 1
     while channels * times % LANES and rows % (2 * times) == 0:
         times *= 2
@@ -113,7 +118,8 @@ def joined(rows: int, channels: int) -> int:
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d`, faster on a CPU where it takes the batch's statistics."""
+    """A `BatchNorm` is an `nn.BatchNorm2d` that is faster on a CPU where it uses the batch's
+    statistics."""
 
     def forward(self, x: Tensor) -> Tensor:
         batch = self.training or self.running_mean is None
@@ -138,7 +144,8 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Also returns the statistics, mean and biased variance (C,), without gradient."""
+    """This function also returns the statistics, mean and biased variance (C,), without
+    gradient."""
 
     @staticmethod
     def forward(ctx: Context, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,7 +154,7 @@ class _BatchNorm(torch.autograd.Function):
         times = joined(rows, C)
         columns = _matrix(x, C * times)
         means, variances = _aten.batch_norm_update_stats(_as_images(columns), None, None, 0.0)
-        if times > 1:  # the statistics of a whole from those of its equal parts
+        if times > 1:  # the statistics of the whole come from those of its equal parts
             means, variances = means.view(times, C), variances.view(times, C)
             mean = means.mean(0)
             var = variances.mean(0) + (means - mean).square_().mean(0)
@@ -188,7 +195,8 @@ class _BatchNorm(torch.autograd.Function):
 
 # -------------------------------------------------------------------------- depthwise convolution
 class Depthwise(nn.Conv2d):
-    """k x k for each channel by itself, without bias; padded so that stride 1 keeps the size."""
+    """A `Depthwise` convolution is k x k for each channel by itself, without bias, padded so that
+    stride 1 keeps the size."""
 
     def __init__(self, channels: int, kernel: int, stride: int):
         super().__init__(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
@@ -201,8 +209,10 @@ class Depthwise(nn.Conv2d):
 
 
 class _Depthwise5(torch.autograd.Function):
-    """5x5, stride 1. The weight gradient comes in two parts, taps -2, -1, 0 and taps 1, 2 of a row,
-    by kernels of width 3 on rows parted by two zeros: a shift by a pixel is one in memory."""
+    """This is a depthwise 5x5 convolution of stride 1. Its weight gradient is computed in two
+    parts, for the taps -2, -1, 0 and for the taps 1, 2 of a row. Both parts use kernels of width 3,
+    on rows that are separated by two zeros, so that a shift by one pixel is a shift by one in
+    memory."""
 
     @staticmethod
     def forward(ctx: Context, x: Tensor, weight: Tensor) -> Tensor:
@@ -217,7 +227,8 @@ class _Depthwise5(torch.autograd.Function):
         dx = _conv_backward(grad, x, weight, 2, [True, False])[0]
 
         def parted(value: Tensor, lead: int) -> Tensor:
-            """Returns (B H (W + 2) + 2, C), two zeros after each row, `lead` pixels in."""
+            """Returns a vector of B H (W + 2) + 2 pixels with C channels each: two zeros after each
+            row, and the first row `lead` pixels from the start."""
             flat = value.new_zeros((B * H * (W + 2) + 2) * C)
             inner = flat[lead * C : lead * C + B * H * (W + 2) * C].view(B, H, W + 2, C)
             inner[:, :, :W].copy_(value.permute(0, 2, 3, 1))
@@ -228,7 +239,8 @@ class _Depthwise5(torch.autograd.Function):
 
         wide, incoming = parted(x, 1), images(parted(grad, 0), 0)
         narrow = weight.new_empty(C, 1, 5, 3).contiguous(memory_format=torch.channels_last)
-        # From 0 on pixel w is x[w - 1]: taps -2, -1, 0. From 2 on it is x[w + 1]: taps 1, 2, (0).
+        # Read from 0, pixel w is x[w - 1], which gives the taps -2, -1, 0. Read from 2, it is
+        # x[w + 1], which gives the taps 1, 2 and one that is not used.
         left = _conv_backward(incoming, images(wide, 0), narrow, (2, 1), [False, True])[1]
         right = _conv_backward(incoming, images(wide, 2), narrow, (2, 1), [False, True])[1]
         return dx, torch.cat([left, right[..., 1:]], 3)
@@ -246,7 +258,7 @@ def _conv_backward(
 
 # ---------------------------------------------------------------------------------------- pooling
 class AvgPool(nn.AvgPool2d):
-    """3x3, padding 1 that does not count as pixels."""
+    """An `AvgPool` averages 3x3 pixels. Its padding of 1 does not count as pixels."""
 
     def __init__(self, stride: int):
         super().__init__(3, stride, 1, count_include_pad=False)
@@ -262,7 +274,8 @@ class AvgPool(nn.AvgPool2d):
 
 @lru_cache(maxsize=64)
 def _shares(channels: int, height: int, width: int, stride: int, dtype: torch.dtype) -> Tensor:
-    """Returns one over the number of pixels under the window, (1, C, H', W') in channels_last."""
+    """Returns one divided by the number of pixels under the window, (1, C, H', W') in
+    channels_last."""
     with torch.no_grad():
         ones = torch.ones(1, 1, height, width, dtype=dtype)
         counts = F.conv2d(ones, torch.ones(1, 1, 3, 3, dtype=dtype), None, stride, 1)
@@ -271,12 +284,13 @@ def _shares(channels: int, height: int, width: int, stride: int, dtype: torch.dt
 
 
 def halved(x: Tensor) -> Tensor:
-    """Returns means of 2x2 pixels, (B, C, ceil(H/2), ceil(W/2)); fewer at the border."""
+    """Returns the means of 2x2 pixels, (B, C, ceil(H/2), ceil(W/2)). At the border a mean is over
+    fewer."""
     return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
 
 
 class MaxPool(nn.MaxPool2d):
-    """3x3, padding 1."""
+    """A `MaxPool` takes the maximum of 3x3 pixels, with padding 1."""
 
     def __init__(self, stride: int):
         super().__init__(3, stride, 1)
@@ -299,7 +313,7 @@ def _running_max(x: Tensor, dim: int) -> Tensor:
 
 # ----------------------------------------------------------------------------------------- layout
 def concatenated(parts: Sequence[Tensor], relu: bool = False) -> Tensor:
-    """Returns parts (B, C, H, W) side by side in channels, with `relu` after a ReLU."""
+    """Returns the parts (B, C, H, W) concatenated along channels, and with `relu` after a ReLU."""
     if len(parts) == 1:
         return F.relu(parts[0]) if relu else parts[0]
     if on("layout"):
@@ -332,8 +346,8 @@ class _Concat(torch.autograd.Function):
 
 
 def diagonals(x: Tensor, both: bool) -> tuple[Tensor, ...]:
-    """Returns the pixels of even row and column, with `both` also those of odd row and column, each
-    (B, C, ceil(H/2), ceil(W/2)). At odd sizes zeros stand for missing ones."""
+    """Returns the pixels of even row and column, and with `both` also those of odd row and column.
+    Each is (B, C, ceil(H/2), ceil(W/2)). At odd sizes, zeros stand for the missing pixels."""
     if on("layout"):
         out: tuple[Tensor, ...] = _Diagonals.apply(x, both)
         return out
@@ -374,7 +388,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 def keep_memory() -> bool:
-    """Lets freed memory stay with this process. Returns whether the C library could be told so.
+    """Lets freed memory stay with this process, and returns whether the C library could be told so.
     Does nothing where the user has set MALLOC_ or GLIBC_TUNABLES."""
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False

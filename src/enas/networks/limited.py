@@ -1,7 +1,8 @@
-"""Hard limits on the costs of a network: its space, with the cheapest test that is exact.
+"""This module sets hard limits on the costs of a network: it returns the network's space with the
+cheapest test that is exact.
 
-What the tests need to know are prices: of an op, of a loose end, of a merge. They are read off the
-bill of the network (`enas.networks.cost`), which has costs by address.
+The tests need to know prices: of an op, of a loose end, of a merge. The prices are read off the
+bill of the network (`enas.networks.cost`), which has the costs by address.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ from enas.spaces.limits.tree import TreeLimit
 from enas.spaces.limits.witness import WitnessLimit
 from enas.spaces.space import SearchSpace
 
-CHECKED = 64  # random architectures on which is checked that costs add up
-COUNTED = 256  # architectures of a network of a user's own of which each is counted
+CHECKED = 64  # number of random architectures on which it is checked that costs add up
+COUNTED = 256  # in a space of a user's own with at most so many architectures, each is counted
 
 
 def limited(space: SearchSpace, limits: Limits, bill: Bill | OwnBill) -> SearchSpace:
     """Returns the space with these limits on costs, by the cheapest test that is exact.
 
-    ValueError where nothing is within the limits, or a latency is limited and none is known.
+    Raises a ValueError where no architecture is within the limits, or where a latency is limited
+    and none is known.
     """
     if not limits.kinds:
         return space
@@ -67,12 +69,13 @@ def _limit(space: SearchSpace, limits: Limits, bill: Bill | OwnBill) -> Limit:
 
 
 def _first(space: SearchSpace) -> Architecture:
-    """Returns the architecture of first answers."""
+    """Returns the architecture that gives the first answer everywhere."""
     return _completed(space, {})
 
 
 def _completed(space: SearchSpace, choices: Mapping[str, Answer]) -> Architecture:
-    """Returns the architecture that follows `choices`, first answers in place of others."""
+    """Returns the architecture that follows `choices`, and gives the first answer to all other
+    decisions."""
     whole: dict[str, Answer] = {}
     for decision in space.decisions:
         if space.active(decision, whole):
@@ -81,7 +84,8 @@ def _completed(space: SearchSpace, choices: Mapping[str, Answer]) -> Architectur
 
 
 def _by_cost(space: SearchSpace, costs: Callable[[Architecture], Costs], limits: Limits) -> dict[str, tuple[str, ...]]:
-    """Returns the options of each decision, the cheapest first, in shares of the limits."""
+    """Returns the options of each decision, the cheapest first. Costs are added up as shares of the
+    limits."""
     order = {}
     for decision in space.decisions:
         needed = _asking(space, decision)
@@ -98,7 +102,7 @@ def _by_cost(space: SearchSpace, costs: Callable[[Architecture], Costs], limits:
 
 
 def _asking(space: SearchSpace, decision: Decision) -> dict[str, Answer]:
-    """Returns answers because of which `decision` is asked."""
+    """Returns answers that cause `decision` to be asked."""
     if decision.when is None:
         return {}
     name, (option, *_) = next(decision.when.ways)
@@ -108,8 +112,9 @@ def _asking(space: SearchSpace, decision: Decision) -> dict[str, Answer]:
 
 
 def _own_limit(space: SearchSpace, limits: Limits, bill: OwnBill, places: list[int]) -> Limit:
-    """Returns a limit for a network of a user's own: a table of a small space; a tree where costs
-    add up, which is checked on random architectures; or else one architecture at a time."""
+    """Returns a limit for a network of a user's own. It is a table for a small space, and a tree
+    where costs add up, which is checked on random architectures. Otherwise it looks at one
+    architecture at a time."""
     if space.size() <= COUNTED:
         return TableLimit(space, limits, bill.of)
     single = all(d.when is None or d.when.otherwise is None for d in space.decisions)
@@ -123,8 +128,9 @@ def _own_limit(space: SearchSpace, limits: Limits, bill: OwnBill, places: list[i
 
 
 def _own_prices(space: SearchSpace, bill: OwnBill, places: list[int]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Returns the costs of everything but choices, and those of each option without what is asked
-    because of it: differences of architectures."""
+    """Returns the costs of everything but choices, and the costs of each option without those of
+    decisions that are asked because of it. They are computed as differences between
+    architectures."""
 
     def cost(choices: Mapping[str, Answer]) -> np.ndarray:
         return np.array(bill.of(_completed(space, choices)).values())[places]
@@ -135,7 +141,7 @@ def _own_prices(space: SearchSpace, bill: OwnBill, places: list[int]) -> tuple[n
         for option in decision.options:
             if isinstance(decision, SubsetChoice):
                 others = [other for other in decision.options if other != option][: max(1, decision.bounds[0])]
-                # exactly k: one option in the place of another
+                # With exactly k members, one option takes the place of another.
                 if len(others) + 1 > decision.bounds[1]:
                     others = others[:-1]
                 without = decision.check(others) if len(others) >= decision.bounds[0] else ()
@@ -151,7 +157,8 @@ def _own_prices(space: SearchSpace, bill: OwnBill, places: list[int]) -> tuple[n
 
 
 def _below(space: SearchSpace, decision: Decision, option: str, own: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns what the first answers to all that is asked because of an option cost."""
+    """Returns the cost of the first answers to all decisions that are asked because of an
+    option."""
     total = np.zeros(1)
     for other in space.decisions:
         if other.when is not None and any(n == decision.name and option in answers for n, answers in other.when.ways):
@@ -163,7 +170,7 @@ def _below(space: SearchSpace, decision: Decision, option: str, own: Mapping[str
 
 
 def _summed(space: SearchSpace, arch: Architecture, base: np.ndarray, own: list[np.ndarray]) -> np.ndarray:
-    """Returns the cost of an architecture as a sum of those of its options, (C,)."""
+    """Returns the cost of an architecture as the sum of the costs of its options, (C,)."""
     taken = [
         own[i][k]
         for i, decision in enumerate(space.decisions)
@@ -176,7 +183,7 @@ def _summed(space: SearchSpace, arch: Architecture, base: np.ndarray, own: list[
 
 
 def _cell_prices(network: MicroNetwork, bill: Bill, places: list[int]) -> CellPrices:
-    """Returns the prices of all cells, by which of their inputs they read."""
+    """Returns the prices of all cells, for each combination of inputs that they read."""
     cells, merge_norm = network.space.cells, network.settings.merge_norm
     inputs, nodes = cells[0].inputs, [node.name for node in cells[0].nodes]
     ops = next(edge.op.options for cell in cells for edge in cell.nodes[0].edges if isinstance(edge.op, Decision))

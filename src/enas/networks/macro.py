@@ -1,15 +1,16 @@
-"""The network that the layers of the macro space make (paper 2.3, Fig. 3, appendix B).
+"""This module holds the network that the layers of the macro space make (paper 2.3, Fig. 3,
+appendix B).
 
     stem 3x3 -> layers 1 .. L, reductions after L/3 and 2L/3 -> ReLU, average, dropout, linear
 
-Shapes: x (B, channels, S, S); a layer gives (B, C, s, s) without a ReLU: each reader takes its own.
-At a reduction, every earlier output that a later layer still reads is halved by a factorized
-reduction of its own. Filters double there if the settings say so.
+Images x are (B, channels, S, S). A layer returns (B, C, s, s) without a ReLU, and whatever reads it
+applies one. At a reduction, every earlier output that a later layer still reads is halved by a
+factorized reduction of its own. Filters double there if the settings say so.
 
 Chosen outputs are merged by one 1x1 convolution over their concatenation, then batch norm and ReLU.
-Its weight is put together from one matrix per (layer, source), so that any subset finds shared
-weights. Where the form of the space is `released` they are merged after the op, whose output is one
-more source. Layers that the last one does not depend on are not run.
+Its weight is put together from one matrix per (layer, source), so that every subset uses shared
+weights. Where the form of the space is `released`, the outputs are merged after the op, and the
+op's output is one more source. Layers that the last one does not depend on are not run.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ OP = "op"  # the source that stands for a layer's own op, where skips are merged
 
 
 def cuts(layers: int, reductions: int) -> tuple[int, ...]:
-    """Returns after how many layers each reduction stands; fewer in networks too short for them."""
+    """Returns after how many layers each reduction stands. Networks that are too short have fewer
+    reductions."""
     places = {0: (), 1: (layers // 2,), 2: (layers // 3, 2 * layers // 3)}[reductions]
     return tuple(sorted({place for place in places if place > 0}))
 
 
 class MacroNetwork(ImageNetwork[MacroSettings]):
-    """The level of an output is the number of reductions before the place where it is made."""
+    """A `MacroNetwork` is the network of the macro space. The level of an output is the number of
+    reductions before the place where it is made."""
 
     program_type = MacroProgram
 
@@ -104,7 +107,7 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
         return [*out, "classifier"]
 
     def _sources(self, node: WiredNode) -> tuple[str, ...]:
-        """Returns what is merged in a layer with chosen outputs."""
+        """Returns the sources that are merged in a layer with chosen outputs."""
         return node.skips if node.merged else (*node.skips, OP)
 
     def _halvings(self, deepest: dict[str, int]) -> Iterator[tuple[str, int]]:
@@ -112,9 +115,9 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
         return ((name, cut) for name, level in deepest.items() for cut in range(self.level[name], level))
 
     def rescale(self) -> None:
-        """Applies He's rule to the whole 1x1 of each merge of a child, whose fan-in is that of all
-        sources together. A batch norm would undo the scale; without one, first losses are up to 38
-        (docs/log, 2026-11-27)."""
+        """Applies He's rule to the whole merging 1x1 convolution of each layer of a child: its
+        fan-in is that of all sources together. A batch norm would undo the scale; without a batch
+        norm, first losses are up to 38 (docs/log, 2026-11-27)."""
         if self.only is None or not self.settings.merge or self.settings.merge_norm:
             return
         for node in self.only_cell(self.only).nodes:
@@ -124,9 +127,9 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
 
     # ------------------------------------------------------------------------------------- forward
     def computed(self, x: Tensor, arch: Architecture, progress: float) -> Tensor:
-        """Returns logits (B, classes). Nothing depends on `progress`."""
+        """Returns logits (B, classes). They do not depend on `progress`."""
         nodes = self.only_cell(arch).nodes
-        # (output, level) to its value; halved versions are made when first read.
+        # Values by output and level. A halved version is made when it is first read.
         values: dict[tuple[str, int], Tensor] = {(self.first, 0): self.after_stem(x)}
 
         def value(name: str, level: int) -> Tensor:
@@ -149,14 +152,14 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
         op = self.at(self.address(edge))
         if node.merged:
             merged = self._merged(node, [value(name) for name in node.skips])
-            # A merge ends with a ReLU, so that of the op would change nothing.
+            # A merge ends with a ReLU, so the ReLU of the op would change nothing.
             return op.body(merged) if self.settings.merge and isinstance(op, AfterRelu) else op(merged)
         y = op(value(edge.input))
         return self._merged(node, [*(value(name) for name in node.skips), y]) if node.skips else y
 
     def _merged(self, node: WiredNode, inputs: list[Tensor]) -> Tensor:
-        """Returns the 1x1 over the concatenation of `inputs`, (B, C, s, s). Before an op it ends
-        with a ReLU (appendix B); after one it begins with a ReLU."""
+        """Returns the 1x1 convolution of the concatenated `inputs`, (B, C, s, s). Before an op it
+        ends with a ReLU (appendix B), and after an op it begins with one."""
         if not self.settings.merge:
             return torch.stack(inputs).sum(0)
         before = node.merged
@@ -168,7 +171,7 @@ class MacroNetwork(ImageNetwork[MacroSettings]):
 
 
 class _Matrix(nn.Module):
-    """The weights that one source has in a layer's merging 1x1."""
+    """A `_Matrix` holds the weights that one source has in a layer's merging 1x1 convolution."""
 
     def __init__(self, channels_in: int, channels_out: int):
         super().__init__()

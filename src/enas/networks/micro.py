@@ -1,16 +1,19 @@
-"""The network that micro cells are put into (paper 2.4, Fig. 4): stem, blocks of cells, classifier.
+"""This module holds the network that micro cells are put into (paper 2.4, Fig. 4): stem, blocks of
+cells, classifier.
 
     stem 3x3 -> [N normal cells, reduction cell] x 2 -> N normal cells (-> reduction cell)
     -> ReLU, average, linear
 
-Shapes: x (B, channels, S, S). A cell with C filters gives its loose ends, concatenated: (B, loose
-ends x C, s, s). A reduction cell doubles the filters and halves the size; its edges that read a
-cell input have stride 2 (the paper says all ops; nodes inside could not be halved again).
+Images x are (B, channels, S, S). A cell with C filters returns its loose ends, concatenated: (B,
+loose ends x C, s, s). A reduction cell doubles the filters and halves the size. Those of its edges
+that read a cell input have stride 2 (the paper says all ops, but nodes inside could not be halved
+again).
 
-Each cell that reads another cell has a 1x1 convolution that brings it to C channels
-("calibration"): one weight matrix per loose end, run as one convolution over their concatenation,
-after a ReLU and before a batch norm. Where the input is twice as large it is a factorized
-reduction. Classifier and auxiliary head are readers too. Cells that no output needs are not run.
+A cell that reads another cell first brings it to C channels by a 1x1 convolution ("calibration").
+It has one weight matrix per loose end, and runs as one convolution over their concatenation, after
+a ReLU and before a batch norm. Where the input is twice as large, a factorized reduction takes its
+place. The classifier and the auxiliary head read cells in the same way. Cells that no output needs
+are not run.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ STEM = -1  # the position that the first two cells read
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the stack: its cell, the channels and the size (pixels per side) of its output."""
+    """A `Position` is a place in the stack, with its cell and the channels and the size (pixels per
+    side) of its output."""
 
     index: int
     cell: str
@@ -61,7 +65,7 @@ def stack(settings: MicroSettings, image_size: int) -> tuple[Position, ...]:
 
 
 class MicroNetwork(ImageNetwork[MicroSettings]):
-    """A stack of normal and reduction cells."""
+    """A `MicroNetwork` is a stack of normal and reduction cells."""
 
     program_type = MicroProgram
 
@@ -74,7 +78,8 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         self.aux_position = min(reductions[:2][-1] + 1, len(self.positions) - 1)
 
     def rescale(self) -> None:
-        """The classifier reads all loose ends at once: its fan-in is theirs together."""
+        """Divides the classifier's weights, because it reads all loose ends at once and its fan-in
+        is that of all of them together."""
         for address, module in self._at.items():
             if address.startswith("classifier.") and isinstance(module, nn.Linear):
                 module.weight.div_(len(self.space.cells[0].nodes) ** 0.5)
@@ -85,7 +90,8 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return self.settings.filters * self.settings.stem_multiplier
 
     def _sources(self, index: int) -> dict[str, int]:
-        """Returns for each cell input the position it comes from; the stem is the first."""
+        """Returns for each cell input the position that it comes from. The stem is the first
+        position."""
         return {"prev_prev": max(index - 2, STEM), "prev": max(index - 1, STEM)}
 
     def _channels(self, position: int) -> int:
@@ -100,7 +106,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return self._size(source) != entry
 
     def _ends(self, position: int, arch: Architecture) -> tuple[str, ...]:
-        """Returns the loose ends that leave the cell at `position`."""
+        """Returns the names of the loose ends that leave the cell at `position`."""
         return ("stem",) if position == STEM else self.space.wire(arch)[self.positions[position].cell].outputs
 
     def build(self) -> None:
@@ -139,7 +145,8 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         return 2 if position.cell == "reduce" and edge.input in ("prev", "prev_prev") else 1
 
     def live(self, arch: Architecture, aux: bool) -> list[int]:
-        """Returns the positions that the classifier (with `aux`: and its head) needs, in order."""
+        """Returns the positions that the classifier needs, in order. With `aux`, also those that
+        the auxiliary head needs."""
         wired = self.space.wire(arch)
         live = {len(self.positions) - 1} | ({self.aux_position} if aux else set())
         for position in reversed(self.positions):
@@ -168,11 +175,11 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
 
     # ------------------------------------------------------------------------------------- forward
     def computed(self, x: Tensor, arch: Architecture, progress: float | Tensor) -> Tensor | Outputs:
-        """Returns logits (B, classes), in training with an auxiliary head `Outputs`. Drop-path
+        """Returns logits (B, classes), or `Outputs` in training with an auxiliary head. Drop-path
         grows with `progress`, the share of the training that is over."""
         wired = self.space.wire(arch)
         aux_now = self.training and self.aux_weight > 0
-        # Every reader of a cell takes a ReLU of it first, so it is applied once, to the output.
+        # Everything that reads a cell applies a ReLU first, so it is applied once, to the output.
         outputs: dict[int, Tensor] = {STEM: self.after_stem(x, relu=True)}
         aux = None
         for index in self.live(arch, aux_now):
@@ -219,7 +226,7 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
         read = Read({slot: self._calibrated(index, slot, outputs, arch) for slot in cell.inputs})
         share = self.settings.drop_path * (index + 1) / len(self.positions) if self.training else 0.0
         drop = share * progress if share else 0.0
-        drops = isinstance(drop, Tensor) or drop > 0  # a recorded step does not wait for the number
+        drops = isinstance(drop, Tensor) or drop > 0  # a recorded step does not wait for its value
 
         def applied(edge: WiredEdge) -> Tensor:
             y = read.by(self.at(self.address(edge, index)), edge.input)
@@ -235,13 +242,15 @@ class MicroNetwork(ImageNetwork[MicroSettings]):
 
 
 def drop_path(x: Tensor, p: float | Tensor) -> Tensor:
-    """Sets each image of x (B, C, H, W) to zero with probability p, else divides by 1 - p."""
+    """Sets each image of x (B, C, H, W) to zero with probability p, and divides the others by 1 -
+    p."""
     keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype) >= p
     return x * keep / (1 - p)
 
 
 class _Calibration(nn.Module):
-    """A loose end's weights in a reader's 1x1; `odd`: half of a factorized reduction."""
+    """A `_Calibration` holds the weights that one loose end has in a reader's 1x1 convolution. In a
+    factorized reduction, `odd` holds those for the odd pixels."""
 
     def __init__(self, channels_in: int, channels_out: int, halves: bool):
         super().__init__()
@@ -258,7 +267,7 @@ def _he(rows: int, columns: int) -> Tensor:
 
 
 def _aux_body(size: int, classes: int, norm: Norm) -> nn.Module:
-    """Returns the auxiliary head after its 1x1, as released."""
+    """Returns the auxiliary head after its 1x1 convolution, as in the released code."""
     pooled = (size - min(5, size)) // 3 + 1
     return nn.Sequential(
         norm(128),

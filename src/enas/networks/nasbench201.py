@@ -1,11 +1,12 @@
-"""The network that cells of NAS-Bench-201 are put into (Dong & Yang 2020, section 2.1).
+"""This module holds the network that cells of NAS-Bench-201 are put into (Dong & Yang 2020, section
+2.1).
 
     stem 3x3 -> N cells at C channels -> residual block, half the size -> N cells at 2C
     -> residual block -> N cells at 4C -> batch norm, ReLU, average, linear
 
-Shapes: x (B, channels, S, S); a cell keeps shape; a residual block maps (B, C, s, s) to (B, 2C,
-s/2, s/2). Published: C = 16, N = 5. Weights begin as everywhere in this package (He), not by
-torch's own rule as in the publication.
+Images x are (B, channels, S, S). A cell keeps the shape. A residual block maps (B, C, s, s) to (B,
+2C, s/2, s/2). The publication has C = 16 and N = 5. Weights are initialised as everywhere in this
+package (He), and not by torch's default as in the publication.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from enas.spaces.cells import WiredCell, possible_edges
 
 
 class NasBench201Network(ImageNetwork[NasBench201NetworkSettings]):
-    """A level is a stage: it begins, but for the first, with a residual block."""
+    """A `NasBench201Network` has three stages of one cell. A level is a stage, and every stage but
+    the first begins with a residual block."""
 
     program_type = NasBench201Program
 
@@ -54,7 +56,7 @@ class NasBench201Network(ImageNetwork[NasBench201NetworkSettings]):
 
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
         cell = self.only_cell(arch)
-        if not cell.outputs:  # zeros reach the head, whatever comes before
+        if not cell.outputs:  # zeros reach the head, so nothing before it is used
             return ["norm", "classifier"]
         edges = [edge for node in cell.nodes for edge in node.edges]
         out = ["stem", *(f"reductions.{stage}" for stage in range(1, STAGES))]
@@ -62,7 +64,7 @@ class NasBench201Network(ImageNetwork[NasBench201NetworkSettings]):
         return [*out, "norm", "classifier"]
 
     def computed(self, x: Tensor, arch: Architecture, progress: float) -> Tensor:
-        """Returns logits (B, classes). Nothing depends on `progress`."""
+        """Returns logits (B, classes). They do not depend on `progress`."""
         cell = self.only_cell(arch)
         if cell.outputs:
             x = self.after_stem(x)
@@ -85,7 +87,8 @@ class NasBench201Network(ImageNetwork[NasBench201NetworkSettings]):
 
 
 class _Residual(nn.Module):
-    """(ReLU, 3x3, batch norm) twice, the first of stride 2, beside a 2x2 average and a 1x1."""
+    """A `_Residual` block adds two branches: (ReLU, 3x3, batch norm) twice, the first of stride 2;
+    and an average of 2x2 pixels with a 1x1 convolution."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: Norm):
         super().__init__()

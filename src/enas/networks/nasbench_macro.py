@@ -1,12 +1,13 @@
-"""The network that chains of NAS-Bench-Macro make (Su et al. 2021; where the text is silent, the
-released code).
+"""This module holds the network that chains of NAS-Bench-Macro make (Su et al. 2021, or its
+released code where the text says nothing).
 
     stem 3x3, batch norm, ReLU -> layers in three stages -> 1x1, batch norm, ReLU, average, linear
 
-Shapes: x (B, channels, S, S). The first layer of a stage halves the size and doubles the width,
-whichever op it is: an identity there is a 1x1 and batch norm. All others keep shape. Published: 32
-channels at the stem, stages of 2, 3 and 3 layers, 1,280 channels before the classifier. Weights
-begin as everywhere in this package (He), not by torch's own rule as in the publication.
+Images x are (B, channels, S, S). The first layer of a stage halves the size and doubles the width,
+whichever op it has: an identity there is a 1x1 convolution and batch norm. All other layers keep
+the shape. The publication has 32 channels at the stem, stages of 2, 3 and 3 layers, and 1,280
+channels before the classifier. Weights are initialised as everywhere in this package (He), and not
+by torch's default as in the publication.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from enas.spaces.cells import possible_edges
 
 
 def stages(layers: int) -> tuple[int, ...]:
-    """Returns the number of layers of each stage: 2, 3, 3 of 8 as published, fewer than three
-    stages where there are fewer layers."""
+    """Returns the number of layers of each stage. 8 layers are split into 2, 3 and 3, as published.
+    With fewer than three layers there are fewer stages."""
     return tuple(n for n in ((layers + i) // STAGES for i in range(STAGES)) if n)
 
 
 class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
-    """The level of an output is the number of stages that have begun where it is made."""
+    """A `NasBenchMacroNetwork` is a chain of layers in three stages. The level of an output is the
+    number of stages that have begun where it is made."""
 
     program_type = NasBenchMacroProgram
 
@@ -62,10 +64,10 @@ class NasBenchMacroNetwork(ImageNetwork[NasBenchMacroNetworkSettings]):
         return ["stem", *layers, "head", "classifier"]
 
     def computed(self, x: Tensor, arch: Architecture, progress: float) -> Tensor:
-        """Returns logits (B, classes). Nothing depends on `progress`."""
+        """Returns logits (B, classes). They do not depend on `progress`."""
         nodes, images = self.only_cell(arch).nodes, x
         x = self.after_stem(images, relu=True)
-        for i, node in enumerate(nodes):  # chains that begin alike are computed alike
+        for i, node in enumerate(nodes):  # chains with the same beginning share its outputs
             (edge,) = node.edges
             x = self.block(self.once(images, nodes[: i + 1], partial(self.at(self.address(edge)), x)))
         logits: Tensor = self.at("classifier")(F.relu(self.at("head")(x)).mean((2, 3)))

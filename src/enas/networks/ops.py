@@ -1,15 +1,15 @@
-"""The ops that an edge of a convolutional cell can choose from, and their registry (paper 2.4,
-appendix B).
+"""This module holds the ops that an edge of a convolutional cell can choose from, and their
+registry (paper 2.4, appendix B).
 
-Shapes: every op maps (B, C, H, W) to (B, C, H / stride, W / stride). Convolutions run in the order
-ReLU, convolution, batch norm, and a separable convolution is applied twice (appendix B). Pooling
-and identity hold no weights at stride 1. Everything works in channels_last, which makes depthwise
-convolution and pooling fast on a CPU. The layers of NAS-Bench-Macro may change the channel count,
-and their convolutions come before the ReLU.
+Every op of a cell maps (B, C, H, W) to (B, C, H / stride, W / stride). Convolutions run in the
+order ReLU, convolution, batch norm, and a separable convolution is applied twice (appendix B).
+Pooling and identity hold no weights at stride 1. Everything works in channels_last, which makes
+depthwise convolution and pooling fast on a CPU. The layers of NAS-Bench-Macro may change the number
+of channels, and their convolutions come before the ReLU.
 
 To add an op, write a function `(channels, stride, norm) -> nn.Module` and put it into `OPS` (edges
-of cells) or `LAYER_OPS` (layers of whole networks): spaces name it, laws test it. One of your own
-is named by its path, `my_ops:blur`.
+of cells) or `LAYER_OPS` (layers of whole networks). Then spaces can name it, and the laws test it.
+An op of your own is named by its path, `my_ops:blur`.
 """
 
 from __future__ import annotations
@@ -35,31 +35,34 @@ T = TypeVar("T")
 
 def batch_norm(channels: int, statistics: Statistics = "running") -> nn.BatchNorm2d:
     """Returns a batch norm that scores with running statistics, or always with those of the batch.
-    A supernet uses the batch's: running ones would mix all children."""
+    A supernet uses those of the batch, because running ones would mix all children."""
     return kernels.BatchNorm(channels, track_running_stats=statistics == "running")
 
 
 class AfterRelu(nn.Sequential):
-    """An op that begins with a ReLU, which edges can share: `op.body(relu(x))` is `op(x)`."""
+    """An `AfterRelu` is an op that begins with a ReLU. Edges can share that ReLU:
+    `op.body(relu(x))` equals `op(x)`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(F.relu(x))
 
     def body(self, x: Tensor) -> Tensor:
+        """Returns the op without its first ReLU, applied to x."""
         for layer in islice(self, 1, None):
             x = layer(x)
         return x
 
 
 class Read:
-    """The named values of a cell, and a ReLU of each that some op begins with, made once."""
+    """A `Read` object holds the named values of a cell. Where an op begins with a ReLU, the ReLU of
+    a value is computed once and kept."""
 
     def __init__(self, values: dict[str, Tensor]):
         self.values = values
         self.relus: dict[str, Tensor] = {}
 
     def by(self, op: nn.Module, name: str) -> Tensor:
-        """Returns the op applied to the value."""
+        """Returns the op applied to the value of this name."""
         if not isinstance(op, AfterRelu) or not kernels.on("relu"):
             out: Tensor = op(self.values[name])
             return out
@@ -69,7 +72,8 @@ class Read:
 
 
 class SeparableConv(AfterRelu):
-    """(ReLU, depthwise, 1x1, batch norm), twice in cells (appendix B), strided once."""
+    """A `SeparableConv` is (ReLU, depthwise, 1x1, batch norm), `times` times over: twice in cells
+    (appendix B). Only the first has the stride."""
 
     def __init__(self, channels: int, stride: int, norm: Norm, kernel: int, times: int = 2):
         layers: list[nn.Module] = []
@@ -84,9 +88,13 @@ class SeparableConv(AfterRelu):
 
 
 class FactorizedReduction(nn.Module):
-    """Halves the size: two 1x1 convolutions of stride 2, one a pixel further down and right, side
-    by side; then batch norm. As released they read half of the pixels. Input (B, C_in, H, W),
-    output (B, C_out, ceil(H/2), ceil(W/2)). A ReLU, where one is wanted, comes before."""
+    """A `FactorizedReduction` halves the size by two 1x1 convolutions of stride 2, of which the
+    second reads one pixel further down and right. Their outputs are concatenated and go through a
+    batch norm. As in the released code, they read half of the pixels.
+
+    The input is (B, C_in, H, W) and the output (B, C_out, ceil(H/2), ceil(W/2)). Where a ReLU is
+    wanted, it comes before.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, norm: Norm):
         super().__init__()
@@ -99,19 +107,20 @@ class FactorizedReduction(nn.Module):
 
 
 def factorized(x: Tensor, even: Tensor, odd: Tensor) -> Tensor:
-    """Returns the two stride-2 products of a factorized reduction, concatenated. At odd sizes zeros
-    stand for the missing pixels of odd row and column.
+    """Returns the two stride-2 products of a factorized reduction, concatenated. At odd sizes,
+    zeros stand for the missing pixels of odd row and column.
 
-    Pixels are picked before the product, not by its stride: on x86 a 1x1 convolution of stride 2 in
-    channels_last with fewer than 8 input channels writes past its memory (torch 2.13, oneDNN;
-    docs/log).
+    The pixels are picked before the product, and not by its stride. On x86 a 1x1 convolution of
+    stride 2 in channels_last with fewer than 8 input channels writes past its memory (torch 2.13,
+    oneDNN; docs/log).
     """
     picked = kernels.diagonals(x, both=odd.shape[0] > 0)
     return kernels.concatenated([F.conv2d(part, weight) for part, weight in zip(picked, (even, odd), strict=False)])
 
 
 class Conv(AfterRelu):
-    """ReLU, k x k, batch norm (appendix B); to as many channels where `channels_out` is None."""
+    """A `Conv` is a ReLU, a k x k convolution and a batch norm (appendix B). It keeps the number of
+    channels where `channels_out` is None."""
 
     def __init__(self, channels: int, stride: int, norm: Norm, kernel: int, channels_out: int | None = None):
         channels_out = channels_out or channels
@@ -120,6 +129,7 @@ class Conv(AfterRelu):
 
 
 def identity(channels: int, stride: int, norm: Norm) -> nn.Module:
+    """Returns an identity, which at stride 2 is a ReLU and a factorized reduction."""
     if stride == 1:
         return nn.Identity()
     return AfterRelu(nn.ReLU(), FactorizedReduction(channels, channels, norm))
@@ -143,7 +153,7 @@ OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 }
 
 
-# What a layer of a network chooses from (paper 2.3), with separable convolutions applied once.
+# The ops of a layer of a network (paper 2.3), where separable convolutions are applied once.
 LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
     "conv_3x3": partial(Conv, kernel=3),
     "conv_5x5": partial(Conv, kernel=5),
@@ -155,16 +165,16 @@ LAYER_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 
 
 def pointwise(channels_in: int, channels_out: int, norm: Norm) -> nn.Module:
-    """Returns a 1x1 and batch norm."""
+    """Returns a 1x1 convolution and a batch norm."""
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), norm(channels_out))
 
 
 def make_stem(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Module:
-    """Returns a 3x3 and batch norm: what an image meets first."""
+    """Returns a 3x3 convolution and a batch norm, which every image goes through first."""
     return nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), norm(channels))
 
 
-# What an edge of NAS-Bench-201 chooses from besides `none` (Dong & Yang 2020, 2.2).
+# The ops of an edge of NAS-Bench-201, besides `none` (Dong & Yang 2020, 2.2).
 NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
     "skip_connect": identity,
     "nor_conv_1x1": partial(Conv, kernel=1),
@@ -174,9 +184,12 @@ NB201_OPS: dict[str, Callable[[int, int, Norm], nn.Module]] = {
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to `expansion` times the channels, ReLU, depthwise k x k, ReLU, 1x1, with batch norm
-    after each convolution; added to its input where shape stays (Sandler et al. 2018, with ReLU as
-    in NAS-Bench-Macro). (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+    """An `InvertedResidual` is a 1x1 convolution to `expansion` times the channels, ReLU, depthwise
+    k x k, ReLU and a 1x1 convolution, with batch norm after each convolution. Where the shape stays
+    the same, the input is added (Sandler et al. 2018, with ReLU as in NAS-Bench-Macro).
+
+    It maps (B, C_in, H, W) to (B, C_out, H / stride, W / stride).
+    """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm, expansion: int, kernel: int):
         super().__init__()
@@ -192,8 +205,8 @@ class InvertedResidual(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """1x1 and batch norm. At stride 2 it picks pixels before the product (see `factorized`). Shapes
-    as of `InvertedResidual`."""
+    """A `Shortcut` is a 1x1 convolution and a batch norm. At stride 2 it picks pixels before the
+    product (see `factorized`). Its shapes are those of `InvertedResidual`."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, norm: Norm):
         super().__init__()
@@ -208,12 +221,13 @@ class Shortcut(nn.Module):
 
 
 def identity_or_shortcut(channels_in: int, channels_out: int, stride: int, norm: Norm) -> nn.Module:
+    """Returns an identity where the shape stays the same, else a `Shortcut`."""
     if stride == 1 and channels_in == channels_out:
         return nn.Identity()
     return Shortcut(channels_in, channels_out, stride, norm)
 
 
-# What a layer of NAS-Bench-Macro chooses from (Su et al. 2021).
+# The ops of a layer of NAS-Bench-Macro (Su et al. 2021).
 NBMACRO_OPS: dict[str, Callable[[int, int, int, Norm], nn.Module]] = {
     "identity": identity_or_shortcut,
     "mb3_k3": partial(InvertedResidual, expansion=3, kernel=3),
@@ -222,8 +236,8 @@ NBMACRO_OPS: dict[str, Callable[[int, int, int, Norm], nn.Module]] = {
 
 
 def registered(name: str, ops: Mapping[str, T], what: str = "an op") -> T:
-    """Returns what makes the op of this name: one of `ops`, one of an installed package, or
-    `package.module:thing`. ValueError where there is none."""
+    """Returns the function that makes the op of this name: one of `ops`, one of an installed
+    package, or `package.module:thing`. Raises a ValueError where there is none."""
     if name in ops:
         return ops[name]
     if ":" not in name:
@@ -235,8 +249,8 @@ def registered(name: str, ops: Mapping[str, T], what: str = "an op") -> T:
 def make_op(
     name: str, channels: int, stride: int, norm: Norm, ops: Mapping[str, Callable[[int, int, Norm], nn.Module]] = OPS
 ) -> nn.Module:
-    """Returns an op for (B, channels, H, W) by its name; ValueError for an unknown name, and for a
-    function of a user's own that makes no module."""
+    """Returns an op for (B, channels, H, W) by its name. Raises a ValueError for an unknown name,
+    and for a function of a user's own that makes no module."""
     make = registered(name, ops)
     if name in ops:
         return make(channels, stride, norm)

@@ -1,14 +1,17 @@
-"""A network of a user's own as a supernet: any `nn.Module` that holds choices (design, section 3).
+"""This module turns a network of a user's own into a supernet: any `nn.Module` that holds choices
+(design, section 3).
 
-`OwnNetwork(network)` is called as `supernet(*inputs, arch)` and offers what procedures ask of a
+`OwnNetwork(network)` is called as `supernet(*inputs, arch)`, and offers what procedures ask of a
 supernet. For each architecture it makes a *view*: the tree of modules in which every choice is
-replaced by what it takes. Modules without a choice below them are in the view themselves; another
-module stands for each of the others, which shares everything but its submodules. So parameters,
-buffers, hooks and all attributes are those of the network, and it knows of no architecture.
+replaced by the parts that it takes. A module without a choice below it is in the view itself. Each
+of the others is replaced by another module that shares everything with it but the submodules. So
+parameters, buffers, hooks and all attributes are those of the network, and the network knows of no
+architecture.
 
-`child` returns a deep copy of a view: a plain network of torch's and the user's types alone.
+`child` returns a deep copy of a view: a plain network that consists only of types of torch and of
+the user.
 
-Left out: networks whose state goes from batch to batch as an argument (language models).
+Networks whose state goes from batch to batch as an argument (language models) are left out.
 """
 
 from __future__ import annotations
@@ -33,11 +36,12 @@ MOST_VIEWED = 128  # architectures whose views a network remembers
 
 
 class OwnNetwork(nn.Module):
-    """Runs any architecture of a network that holds choices.
+    """An `OwnNetwork` runs any architecture of a network that holds choices.
 
-    `network` takes anything and returns anything; its submodules are not exchanged from now on.
-    `name` is that of the search space. `factory` makes the network anew, for children with fresh
-    weights. A network whose `forward` takes `progress` is told the share of the training so far.
+    `network` takes anything and returns anything. Its submodules must not be exchanged from now on.
+    `name` is the name of the search space. `factory` makes the network anew, for children with
+    fresh weights. A network whose `forward` takes `progress` is told the share of the training that
+    is over.
     """
 
     aux_weight: float = 0.0  # weight of the auxiliary loss, where the network returns `Outputs`
@@ -53,13 +57,15 @@ class OwnNetwork(nn.Module):
         self._mode: bool | None = None  # what `train` was last called with
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        """Returns what the child of an architecture returns; the last argument says which."""
+        """Returns what the child of an architecture returns. The last argument is the
+        architecture."""
         if not inputs or not isinstance(inputs[-1], Architecture):
             raise ValueError("a supernet is called with an architecture: supernet(x, arch)")
         return self.view(inputs[-1])(inputs[:-1], keywords)
 
     def view(self, arch: Architecture) -> View:
-        """Returns the view of an architecture, cached; ValueError where it is of another space."""
+        """Returns the view of an architecture, which is cached. Raises a ValueError where the
+        architecture is of another space."""
         if arch not in self._views:
             if len(self._views) >= MOST_VIEWED:
                 self._views.clear()
@@ -67,11 +73,12 @@ class OwnNetwork(nn.Module):
         return self._views[arch]
 
     def child(self, arch: Architecture, statistics: Statistics | None = None, fresh: bool = False) -> nn.Module:
-        """Returns the network of one architecture alone, a plain module, with copies of these
-        weights; with `fresh` ones where the network can be made anew.
+        """Returns the network of one architecture alone, a plain module. It has copies of these
+        weights, or with `fresh` new weights, which needs a function that makes the network. Raises
+        a ValueError without one.
 
-        `statistics` is for procedures that ask every supernet alike: parts keep the batch-norm
-        statistics that they were made with.
+        `statistics` is there because procedures call every supernet alike. It changes nothing:
+        parts keep the batch-norm statistics that they were made with.
         """
         if not fresh:
             return View.of(self.network, self.choices, self.space.check(arch), plain=True).copied()
@@ -87,7 +94,7 @@ class OwnNetwork(nn.Module):
 
     # ------------------------------------------------------------------------------ for procedures
     def architecture(self, arch: Architecture | None) -> Architecture:
-        """Returns `arch`; ValueError for None."""
+        """Returns `arch`. Raises a ValueError for None."""
         if arch is None:
             raise ValueError("a supernet is called with an architecture: supernet(x, arch)")
         return arch
@@ -97,29 +104,30 @@ class OwnNetwork(nn.Module):
         return list(self.view(self.architecture(arch)).module.parameters())
 
     def used(self, arch: Architecture | None = None) -> list[str]:
-        """Returns the names of a child's parameters here; two children share what both have."""
+        """Returns the names of a child's parameters in this network. Two children share the
+        parameters that both have."""
         names = {parameter: name for name, parameter in self.named_parameters()}
         return [names[parameter] for parameter in self.parameters_of(arch)]
 
     def num_parameters(self, arch: Architecture | None = None, aux: bool = True) -> int:
-        """Returns the number of parameters of a child; those of an auxiliary head always count."""
+        """Returns the number of parameters of a child. Those of an auxiliary head always count."""
         return sum(parameter.numel() for parameter in self.parameters_of(arch))
 
     def slice(self, arch: Architecture) -> dict[str, Tensor]:
-        """Returns the weights of a child as its `state_dict` has them."""
+        """Returns the weights of a child by the names that they have in its `state_dict`."""
         return dict(self.view(arch).module.state_dict())
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
-        """Changes nothing: what several architectures compute alike is not known here."""
+        """Changes nothing, since it is not known here what several architectures compute alike."""
         yield
 
     def marks(self) -> dict[str, str]:
-        """Returns the notes for a drawing: none."""
+        """Returns no notes for a drawing."""
         return {}
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, but free where nothing changes."""
+        """Does what `nn.Module.train` does, but costs nothing where nothing changes."""
         if not self._mode == self.network.training == mode:
             self._mode = mode
             super().train(mode)
@@ -130,8 +138,9 @@ class OwnNetwork(nn.Module):
 
 
 class Child(nn.Module):
-    """A plain network that tasks can call like the child of any supernet: `model(x, None)`. Without
-    None or an architecture as the last argument it is called as it is."""
+    """A `Child` wraps a plain network so that tasks can call it like the child of any supernet:
+    `model(x, None)`. Without None or an architecture as the last argument, the network is called as
+    it is."""
 
     aux_weight: float = 0.0
 
@@ -140,11 +149,11 @@ class Child(nn.Module):
         self.network, self._timed = network, _timed(network)
 
     def num_parameters(self, aux: bool = True) -> int:
-        """Returns the number of parameters; those of an auxiliary head always count."""
+        """Returns the number of parameters. Those of an auxiliary head always count."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def marks(self) -> dict[str, str]:
-        """Returns the notes for a drawing: none."""
+        """Returns no notes for a drawing."""
         return {}
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
@@ -162,10 +171,11 @@ def _timed(network: nn.Module) -> bool:
 # ------------------------------------------------------------------------------------------ views
 @dataclass(frozen=True, eq=False)
 class View:
-    """A network in which what one architecture takes stands in place of the choices."""
+    """A `View` is a network in which the parts that one architecture takes stand in place of the
+    choices."""
 
     module: nn.Module
-    # what stands for choices and modules above them; inner first
+    # the modules that stand for choices and for modules above them, the inner ones first
     stands: dict[nn.Module, nn.Module]
 
     @classmethod
@@ -177,9 +187,9 @@ class View:
         plain: bool = False,
         like: nn.Module | None = None,
     ) -> View:
-        """Makes the view. `plain`: of types of torch and of the user alone. `like`: the network
-        that was read, where `network` is another one of the same modules; ValueError where it is
-        not."""
+        """Makes the view of an architecture. With `plain`, it has only types of torch and of the
+        user. `like` is the network that the choices were read from, where `network` is another one
+        with the same modules. Raises a ValueError where the modules are not the same."""
         stands: dict[nn.Module, nn.Module] = {}
 
         def of(module: nn.Module, like: nn.Module) -> nn.Module:
@@ -212,14 +222,14 @@ class View:
         return self.module(*inputs, **keywords)
 
     def copied(self) -> nn.Module:
-        """Returns a deep copy. What refers to the network itself, such as a hook that is a method
-        of one of its modules, refers to the copy in it."""
+        """Returns a deep copy. Whatever refers to the network itself, such as a hook that is a
+        method of one of its modules, refers to the copy in it."""
         memo: dict[int, Any] = {}
         holders = [(module, stand) for module, stand in self.stands.items() if not isinstance(module, Choice)]
         for module, stand in holders:
             memo[id(module)] = memo[id(stand)] = object.__new__(type(module))
             for value in vars(module).values():
-                # left by a forward; torch copies no graph
+                # A forward may leave such a tensor, and torch cannot copy its graph.
                 if isinstance(value, Tensor) and not value.is_leaf:
                     memo[id(value)] = value.detach().clone()
         for module, stand in self.stands.items():
@@ -233,8 +243,9 @@ class View:
 
 
 def _stand_in(module: nn.Module) -> nn.Module:
-    """Returns a module with a table of submodules of its own, empty, that shares all else with
-    `module`: the very dict of attributes, so that neither sees the other change too late."""
+    """Returns a module that shares everything with `module` but has its own, empty table of
+    submodules. It shares the very dict of attributes, so that each sees at once what the other
+    changes."""
     if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
         raise ValueError("a compiled module holds a choice: compile the parts of choices, or the child")
     stand: nn.Module = object.__new__(_class_of(type(module)))  # type: ignore[arg-type]
@@ -245,7 +256,7 @@ def _stand_in(module: nn.Module) -> nn.Module:
 
 @functools.cache
 def _class_of(cls: type[nn.Module]) -> type[nn.Module]:
-    """Returns the class of what stands for a holder of class `cls`."""
+    """Returns the class of the modules that stand for holders of class `cls`."""
 
     def submodules(self: nn.Module) -> dict[str, nn.Module | None]:
         stands: dict[str, nn.Module | None] = object.__getattribute__(self, "_stands")
@@ -261,7 +272,7 @@ def _class_of(cls: type[nn.Module]) -> type[nn.Module]:
 
 
 def _placed(choice: Choice, parts: dict[str, nn.Module], plain: bool) -> nn.Module:
-    """Returns what stands in the place of a choice that takes `parts`."""
+    """Returns the module that stands in the place of a choice that takes `parts`."""
     if choice._forward_hooks or choice._forward_pre_hooks or choice._backward_hooks or choice._backward_pre_hooks:
         raise ValueError(f"{choice.label} does not run, so its hooks do not: register them on its parts")
     if isinstance(choice, SomeOf):
@@ -276,7 +287,8 @@ def _placed(choice: Choice, parts: dict[str, nn.Module], plain: bool) -> nn.Modu
 
 
 class _Merged(nn.Module):
-    """Several parts on the same inputs, and one output of theirs."""
+    """A `_Merged` module runs several parts on the same inputs, and makes one output from
+    theirs."""
 
     def __init__(self, parts: dict[str, nn.Module], combine: Combine):
         super().__init__()
@@ -291,7 +303,7 @@ class _Merged(nn.Module):
 
 
 def _graph(parts: dict[str, nn.Module], combine: Combine) -> fx.GraphModule:
-    """Returns what `_Merged` does as a module of torch's own, whose code can be pickled."""
+    """Returns a module of torch's own that does what `_Merged` does. Its code can be pickled."""
     graph, root = fx.Graph(), nn.Module()
     root._modules.update(parts)
     inputs = tuple(graph.placeholder(name, default_value=default) for name, default in _inputs(parts))
@@ -309,8 +321,8 @@ def _graph(parts: dict[str, nn.Module], combine: Combine) -> fx.GraphModule:
 
 
 def _inputs(parts: dict[str, nn.Module]) -> list[tuple[str, Any]]:
-    """Returns name and default of the positional inputs that all parts take: those of the part with
-    the fewest. One where no part says."""
+    """Returns the name and the default of each positional input that all parts take: those of the
+    part with the fewest. Returns one input where no part says which it takes."""
     found: list[list[tuple[str, Any]]] = []
     for part in parts.values():
         parameters = inspect.signature(part.forward).parameters.values()

@@ -1,14 +1,15 @@
-"""The language model that recurrent cells are put into (paper 2.1, 3.1, appendix A).
+"""This module holds the language model that recurrent cells are put into (paper 2.1, 3.1, appendix
+A).
 
     words -> embedding -> one or more layers of the cell -> softmax, tied to the embedding
 
 All layers run the same cell, each with weights of its own. The softmax is tied as in Inan et al.
-2017. Dropout is variational: one mask per window (Gal & Ghahramani 2016); all nodes share that of
-the states.
+2017. Dropout is variational, with one mask per window (Gal & Ghahramani 2016). All nodes share the
+mask of the states.
 
-Shapes: T steps, B streams, V words, H hidden units (also of an embedding); x (T, B) int64; logits
-(T, B, V); outputs and dropped (T, B, H), of the last layer, before and after its dropout; a state
-(B, H) per layer.
+In shapes, T is the number of steps, B of streams, V of words and H of hidden units (also of an
+embedding). x is (T, B) int64 and logits are (T, B, V). `outputs` and `dropped` (T, B, H) are those
+of the last layer, before and after its dropout. There is a state (B, H) per layer.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ COMPUTATIONS: dict[str, Callable[[Window], Result]] = {
 
 
 class RecurrentNetwork(Supernet):
-    """Supernet of the recurrent space, or with `only` the child model of one cell."""
+    """A `RecurrentNetwork` is the supernet of the recurrent space, or with `only` the child model
+    of one cell."""
 
     def __init__(
         self,
@@ -94,7 +96,7 @@ class RecurrentNetwork(Supernet):
         return RecurrentNetwork(self.space, self.settings, self.vocabulary, only, statistics)
 
     def initial_state(self, batch: int) -> States:
-        """Returns zeros, a tensor per layer."""
+        """Returns a state of zeros, one tensor (B, H) per layer."""
         words = self.at("words").weight
         return tuple(words.new_zeros(batch, self.settings.hidden) for _ in range(self.settings.layers))
 
@@ -102,11 +104,13 @@ class RecurrentNetwork(Supernet):
     def forward(
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
     ) -> tuple[LanguageModelOutputs, States]:
-        """Runs a window. A state of None is zero; nothing depends on `progress`."""
+        """Runs a window, and returns its outputs and the state after it. A state of None stands for
+        zeros. Nothing depends on `progress`. Raises a ValueError where `computation` does not know
+        an activation."""
         s, wired = self.settings, self.only_cell(self.architecture(arch))
         program = Program.of(wired, s.highway)
         fastest = "recorded" if x_TB.is_cuda else "fused"
-        # autograd's backward
+        # A hand-written backward knows only these activations; `plain` uses autograd's.
         fastest = fastest if ACTIVATIONS.keys() >= set(program.ops) else "plain"
         name = fastest if s.computation == "auto" else s.computation
         if fastest == "plain" and name != "plain":
@@ -139,7 +143,7 @@ class RecurrentNetwork(Supernet):
         return LanguageModelOutputs(TiedSoftmax(dropped, words, bias), x, dropped), tuple(after)
 
     def _mask(self, share: float, *shape: int) -> Tensor:
-        """Returns zeros with probability `share`, and else 1 / (1 - share)."""
+        """Returns a mask that is 0 with probability `share`, and else 1 / (1 - share)."""
         words: Tensor = self.at("words").weight
         return words.new_empty(shape).bernoulli_(1 - share).div_(1 - share)
 
@@ -150,8 +154,8 @@ class RecurrentNetwork(Supernet):
 def hidden_for(
     parameters: int, space: SearchSpace, arch: Architecture, settings: RecurrentSettings, vocabulary: int
 ) -> int:
-    """Returns the most hidden units with which a child has at most `parameters` parameters (paper
-    3.1: 24 M). ValueError where even one unit has more."""
+    """Returns the largest number of hidden units with which a child has at most `parameters`
+    parameters (paper 3.1: 24 M). Raises a ValueError where even one unit has more."""
 
     def size(hidden: int) -> int:
         with torch.device("meta"):
@@ -161,13 +165,15 @@ def hidden_for(
 
 
 class StepNorm(nn.Module):
-    """The batch norm of a cell's output: its parameters and, from scratch, its running statistics,
-    which move once per window, by the mean over its steps."""
+    """A `StepNorm` is the batch norm of a cell's output. It holds its parameters, and in training
+    from scratch its running statistics. These are updated once per window, by the mean over its
+    steps."""
 
     num_batches_tracked: Tensor
 
     def __init__(self, hidden: int, running: bool, eps: float, momentum: float | None = 0.1):
-        """momentum: as of torch's batch norms; None: a plain average over windows."""
+        """Makes the norm. `momentum` is as in torch's batch norms; None means a plain average over
+        windows."""
         super().__init__()
         self.eps = eps
         self.weight, self.bias = nn.Parameter(torch.ones(hidden)), nn.Parameter(torch.zeros(hidden))
@@ -179,21 +185,21 @@ class StepNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long) if running else None)
 
     def reset_running_stats(self) -> None:
-        """Forgets all windows."""
+        """Sets the running statistics back to their start."""
         if self.running_mean is not None and self.running_var is not None:
             self.running_mean.zero_()
             self.running_var.fill_(1)
             self.num_batches_tracked.zero_()
 
     def norm(self) -> Norm:
-        """Returns what a computation needs."""
+        """Returns the values that a computation needs."""
         if self.running and not self.training:
             return Norm(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
         return Norm(self.weight, self.bias, eps=self.eps)
 
     @torch.no_grad()
     def seen(self, statistics: tuple[Tensor, Tensor] | None) -> None:
-        """Takes the statistics that a computation returned."""
+        """Updates the running statistics with those that a computation returned."""
         if statistics is None or self.running_mean is None or self.running_var is None or not self.training:
             return
         self.num_batches_tracked += 1
@@ -203,7 +209,8 @@ class StepNorm(nn.Module):
 
 
 class _Matrix(nn.Module):
-    """Weights that one node has for one input, gates first; or the embeddings."""
+    """A `_Matrix` holds the weights that one node has for one input, gates first. It also holds the
+    embeddings."""
 
     def __init__(self, rows: int, columns: int):
         super().__init__()
@@ -211,7 +218,8 @@ class _Matrix(nn.Module):
 
 
 class _FirstNode(_Matrix):
-    """The first node reads the previous state by `weight`, and the word by `from_x`."""
+    """A `_FirstNode` holds the weights of the first node, which reads the previous state by
+    `weight`, and the word by `from_x`."""
 
     def __init__(self, hidden: int, columns: int):
         super().__init__(hidden, columns)

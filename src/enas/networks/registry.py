@@ -1,4 +1,4 @@
-"""The registered backbones: the networks that spaces put their cells into."""
+"""This module registers the backbones: the networks that spaces put their cells into."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from enas.ranges import Settings
 
 @dataclass(frozen=True)
 class BackboneEntry(Entry):
+    """A `BackboneEntry` registers a backbone."""
+
     small: Settings = None
-    """The settings of a network small enough for tests."""
+    """Settings of a network that is small enough for tests."""
 
 
 def _backbone(where: str, small: Settings) -> BackboneEntry:

@@ -1,11 +1,12 @@
-"""The end of a language model: a softmax over all words, tied to the embeddings (Inan et al. 2017).
+"""This module holds the end of a language model: a softmax over all words, tied to the embeddings
+(Inan et al. 2017).
 
 The logits of a window are by far its largest tensor (35 x 64 x 10,000 are 90 MB). So a model
-returns what they are made from, and on a CPU loss and gradients are computed some rows at a time,
-in memory that stays in the cache.
+returns what the logits are made from. On a CPU, loss and gradients are computed some rows at a
+time, in memory that stays in the cache.
 
-Shapes: N tokens, H hidden units, V words; hidden (N, H), words (V, H), bias (V,), targets (N,)
-int64.
+In shapes, N is the number of tokens, H of hidden units and V of words. hidden is (N, H), words (V,
+H), bias (V,), and targets (N,) int64.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from torch import Tensor
 
 from enas.networks.kernels import Context
 
-ROWS = 128  # rows of logits at a time
+ROWS = 128  # number of rows of logits that are computed at a time
 
 
 @dataclass(frozen=True)
 class TiedSoftmax:
-    """Logits that are not computed yet."""
+    """A `TiedSoftmax` holds logits that are not computed yet."""
 
     hidden_TBH: Tensor
     words: Tensor
@@ -32,10 +33,11 @@ class TiedSoftmax:
 
     @property
     def logits_TBV(self) -> Tensor:
+        """Returns the logits of all words, (T, B, V)."""
         return F.linear(self.hidden_TBH, self.words, self.bias)
 
     def cross_entropy(self, y_TB: Tensor) -> Tensor:
-        """Returns the mean over all tokens, in nats."""
+        """Returns the mean loss over all tokens, in nats."""
         hidden, y = self.hidden_TBH.flatten(0, 1), y_TB.flatten()
         if hidden.is_cuda:
             return F.cross_entropy(F.linear(hidden, self.words, self.bias), y)
@@ -44,7 +46,7 @@ class TiedSoftmax:
 
     @torch.no_grad()
     def losses(self, y_TB: Tensor, ignored: int = -100) -> Tensor:
-        """Returns the loss of each token (T B,) in nats; 0 where the target is `ignored`."""
+        """Returns the loss of each token (T B,) in nats, and 0 where the target is `ignored`."""
         hidden, y = self.hidden_TBH.flatten(0, 1), y_TB.flatten()
         out = [
             F.cross_entropy(F.linear(rows, self.words, self.bias).float(), targets, reduction="none", ignore_index=ignored)
@@ -54,17 +56,21 @@ class TiedSoftmax:
 
 
 class LanguageModelOutputs(NamedTuple):
+    """A `LanguageModelOutputs` value is what a language model returns for a window."""
+
     softmax: TiedSoftmax
-    outputs_TBH: Tensor  # of the last layer
-    dropped_TBH: Tensor  # after its dropout
+    outputs_TBH: Tensor  # outputs of the last layer
+    dropped_TBH: Tensor  # the same after dropout
 
     @property
     def logits_TBV(self) -> Tensor:
+        """Returns the logits of all words, (T, B, V)."""
         return self.softmax.logits_TBV
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Makes gradients in the forward, while a few rows of probabilities are at hand."""
+    """This function computes the gradients in its forward, while a few rows of probabilities are in
+    the cache."""
 
     @staticmethod
     def forward(ctx: Context, hidden: Tensor, words: Tensor, bias: Tensor | None, y: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""Shared weights by address: the base of every backbone, supernet and child alike (paper 2.2;
-design 3).
+"""This module shares weights by address. It holds the base class of every backbone, for supernet
+and child alike (paper 2.2; design 3).
 
-A supernet holds the weights of all children of a space, a child model those of one architecture.
-Both are the same class and run the same forward. Weights are modules registered under an *address*
-(`cells.3.n4.0.prev.sep_conv_3x3`), which is also their key in `state_dict`. So
+A supernet holds the weights of all children of a space, and a child model those of one
+architecture. Both are the same class and run the same forward. Weights are modules registered under
+an *address* (`cells.3.n4.0.prev.sep_conv_3x3`), which is also their key in `state_dict`. So
 `child.load_state_dict(supernet.slice(arch))` is a filter, and two children share exactly the
-addresses that both use. The architecture is an argument of the forward, never state of a module.
+addresses that both use. The architecture is an argument of the forward, and never state of a
+module.
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.cells import WiredCell, WiredEdge
 from enas.spaces.space import SearchSpace
 
-MOST_USED = 128  # architectures whose addresses are remembered: those of the step at hand
+MOST_USED = 128  # number of architectures whose addresses are remembered
 MOST_REMEMBERED = 1 << 26  # elements that `remembering` keeps for one batch: 256 MB
 
 
 class Outputs(NamedTuple):
-    """What a classifier returns while it trains with an auxiliary head."""
+    """An `Outputs` value is what a classifier returns while it trains with an auxiliary head."""
 
     logits: Tensor  # (B, classes)
-    aux: Tensor  # (B, classes), of the auxiliary head
+    aux: Tensor  # (B, classes), logits of the auxiliary head
 
 
 class Supernet(nn.Module):
-    """Base class. A backbone calls `provide` for every address it could need. With `only` set, only
-    the addresses that this architecture uses are made, and the result is a child model."""
+    """A `Supernet` is the base class of all backbones. A backbone calls `provide` for every address
+    that it could need. With `only` set, only the addresses that this architecture uses are made,
+    and the result is a child model."""
 
     aux_weight: float = 0.0  # weight of the auxiliary head's loss; 0: there is none
 
@@ -53,7 +55,8 @@ class Supernet(nn.Module):
 
     # ------------------------------------------------------------------------------- for backbones
     def addresses(self, arch: Architecture, aux: bool) -> list[str]:
-        """Returns every address `arch` uses, in order; `aux`: with the auxiliary head."""
+        """Returns every address that `arch` uses, in order. With `aux`, those of the auxiliary head
+        too."""
         raise NotImplementedError
 
     def address(self, edge: WiredEdge, position: int = 0) -> str:
@@ -64,13 +67,14 @@ class Supernet(nn.Module):
         return self.space.address(edge, position)
 
     def only_cell(self, arch: Architecture) -> WiredCell:
-        """Returns what `arch` makes of the cell, in a space of one cell; the space caches it."""
+        """Returns the wired cell of `arch`, in a space of one cell. The space caches it."""
         (cell,) = self.space.wire(arch).values()
         return cell
 
     @cached_property
     def _needed(self) -> set[str] | None:
-        """The addresses that a child model uses; None: all."""
+        """Returns the addresses that a child model uses, or None for a supernet, which needs
+        all."""
         return None if self.only is None else set(self.addresses(self.only, aux=self.aux_weight > 0))
 
     def provide(self, address: str, make: Callable[[], nn.Module]) -> None:
@@ -88,7 +92,8 @@ class Supernet(nn.Module):
         self._at[address] = module
 
     def at(self, address: str) -> Any:
-        """Returns the module at an address; ValueError where this child model does not hold it."""
+        """Returns the module at an address. Raises a ValueError where this child model does not
+        hold it."""
         try:
             return self._at[address]
         except KeyError:
@@ -98,8 +103,8 @@ class Supernet(nn.Module):
             ) from None
 
     def once(self, x: Tensor, key: object, make: Callable[[], Tensor]) -> Tensor:
-        """Returns `make()`, or while `remembering` what it gave before for this very `x` and `key`.
-        The key says all that the value depends on besides `x` and the weights."""
+        """Returns `make()`. While `remembering`, returns what it made before for this very `x` and
+        `key`. The key holds all that the value depends on besides `x` and the weights."""
         if self._remembered is None or self.training or torch.is_grad_enabled():
             return make()
         place = (id(x), key)
@@ -113,8 +118,9 @@ class Supernet(nn.Module):
         return self._remembered[place]
 
     def block(self, x: Tensor) -> Tensor:
-        """Returns `x`, which a block of the network gives: a cell, or a layer of a whole network. A
-        backbone calls it in the order of the blocks, so that `blocks` collects them."""
+        """Returns `x` unchanged. It is the output of a block of the network: of a cell, or of a
+        layer of a whole network. A backbone calls this in the order of the blocks, so that `blocks`
+        collects the outputs."""
         if self._blocks is not None:
             self._blocks.append(x)
         return x
@@ -122,8 +128,8 @@ class Supernet(nn.Module):
     # ----------------------------------------------------------------------------------- for users
     @contextmanager
     def blocks(self) -> Iterator[list[Tensor]]:
-        """Collects what the blocks of the network give in the forwards inside, in their order. The
-        list stays empty for a backbone that has none, such as a recurrent one."""
+        """Collects the outputs of the network's blocks inside the `with` block, in their order. The
+        list stays empty for a backbone without blocks, such as a recurrent one."""
         before, self._blocks = self._blocks, []
         try:
             yield self._blocks
@@ -133,7 +139,8 @@ class Supernet(nn.Module):
     @contextmanager
     def remembering(self) -> Iterator[None]:
         """Lets architectures that are scored on one batch, without gradient, share what they
-        compute alike: the same numbers, made once. The weights must not change inside."""
+        compute alike. The numbers are the same, but are computed once. The weights must not change
+        inside the `with` block."""
         before, self._remembered = self._remembered, {}
         try:
             yield
@@ -141,7 +148,8 @@ class Supernet(nn.Module):
             self._remembered = before
 
     def architecture(self, arch: Architecture | None) -> Architecture:
-        """Returns `arch`, or for a child without one its own."""
+        """Returns `arch`. For a child that is called with None, returns its own architecture.
+        Raises a ValueError for a supernet that is called with None."""
         arch = arch if arch is not None else self.only
         if arch is None:
             raise ValueError("a supernet is called with an architecture: supernet(x, arch)")
@@ -166,17 +174,18 @@ class Supernet(nn.Module):
         return self._used[key]
 
     def train(self, mode: bool = True) -> Self:
-        """Like `nn.Module.train`, but free where nothing changes: modules are many."""
+        """Does what `nn.Module.train` does, but costs nothing where nothing changes, since there
+        are many modules."""
         return self if mode == self.training else super().train(mode)
 
     def slice(self, arch: Architecture) -> dict[str, Tensor]:
-        """Returns the part of `state_dict()` that `arch` uses: what its child model loads."""
+        """Returns the part of `state_dict()` that `arch` uses, which its child model loads."""
         parts = {address: self.at(address).state_dict() for address in self.used(arch)}
         return {f"{address}.{name}": value for address, part in parts.items() for name, value in part.items()}
 
     def child(self, arch: Architecture, statistics: Statistics | None = None) -> Supernet:
         """Returns a child model of `arch` with copies of these weights. With `statistics` "running"
-        it has running statistics, fresh ones where this model keeps none."""
+        it has running statistics, which start fresh where this model keeps none."""
         child = self.rebuilt(arch, statistics or self.statistics)
         missing = child.load_state_dict(self.slice(arch), strict=False)
         lacking = [key for key in missing.missing_keys if not key.endswith(("running_mean", "running_var", "tracked"))]
@@ -185,22 +194,24 @@ class Supernet(nn.Module):
         return child.to(reference.device).train(self.training)
 
     def marks(self) -> dict[str, str]:
-        """Returns notes for a drawing, by node, such as the size of maps."""
+        """Returns notes for a drawing, by node, such as the size of its output."""
         return {}
 
     def rebuilt(self, only: Architecture | None, statistics: Statistics) -> Supernet:
-        """Returns the same backbone with fresh weights, for `only`."""
+        """Returns the same backbone with fresh weights, as the child of `only`, or as a supernet
+        for None."""
         raise NotImplementedError
 
     def num_parameters(self, arch: Architecture | None = None, aux: bool = True) -> int:
-        """Returns the number of parameters of a child; `aux`: with the auxiliary head."""
+        """Returns the number of parameters of a child. With `aux`, those of the auxiliary head
+        count too."""
         arch = self.architecture(arch)
         addresses = dict.fromkeys(self.addresses(arch, aux=aux and self.aux_weight > 0))
         return sum(p.numel() for address in addresses for p in self.at(address).parameters())
 
 
 class Bias(nn.Module):
-    """The bias of a linear layer whose weight lies at addresses of its own."""
+    """A `Bias` holds the bias of a linear layer whose weight lies at addresses of its own."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -209,16 +220,17 @@ class Bias(nn.Module):
 
 @torch.no_grad()
 def he_normal(weight: Tensor) -> None:
-    """Draws a weight with variance 2 / fan-in (He et al. 2015). Skips the meta device, where models
-    are only counted: torch would load its compiler for it."""
+    """Draws a weight with variance 2 / fan-in (He et al. 2015). It skips the meta device, where
+    models are only counted, because torch would load its compiler for it."""
     if weight.numel() and not weight.is_meta:
         nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
 @torch.no_grad()
 def he_initialise(model: nn.Module) -> None:
-    """He initialisation (paper 3.2): convolutions and linear layers normal with variance 2 /
-    fan-in, biases zero, batch norms one and zero."""
+    """Initialises a model by He's rule (paper 3.2). Weights of convolutions and linear layers are
+    normal with variance 2 / fan-in, and biases are zero. Batch norms keep weights of one and biases
+    of zero."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             he_normal(module.weight)

@@ -1,4 +1,4 @@
-"""The one search for the largest width that a number of parameters allows."""
+"""This module searches for the largest width that a number of parameters allows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 def widest(size: Callable[[int], int], parameters: int, what: str) -> int:
     """Returns the largest width with `size(width) <= parameters`, for a size that grows with the
-    width. ValueError, about `what`, where even a width of 1 is too large."""
+    width. Raises a ValueError, in which `what` names the model, where even a width of 1 is too
+    large."""
     if size(1) > parameters:
         raise ValueError(f"{what} has at least {size(1):,} parameters; got {parameters:,}")
     low, high = 1, 2

@@ -1,8 +1,9 @@
-"""Alarms: what goes wrong in a search with shared weights, said while it goes wrong.
+"""This module raises alarms: it says what goes wrong in a search with shared weights while it goes
+wrong.
 
 After each epoch in which the strategy learned, a few of its architectures and a few random ones are
-scored on the same shared weights and validation minibatches (`probed`). The alarms come from that
-and from the epoch's own figures. docs/decisions.md says where their thresholds are from.
+scored on the same shared weights and validation minibatches (`probed`). The alarms come from these
+scores and from the epoch's own figures. docs/decisions.md says where their thresholds come from.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from enas.spaces.decisions import SubsetChoice
 from enas.spaces.space import SearchSpace
 from enas.state import Values
 
-# 99 % quantile of gradient norms over their median; above it training is mostly noise
+# largest ratio of the 99 % quantile of gradient norms to their median; above it training is mostly
+# noise
 SPREAD = 100.0
 ENTROPY = 0.1  # share of the largest entropy; below it a policy asks for nearly one architecture
-ONE_OP = 0.8  # share of a cell's edges on one op
+ONE_OP = 0.8  # largest share of a cell's edges that may have the same op
 AGREEMENT = 0.2  # Kendall's tau between two minibatches; below it shared weights hardly rank
 
 
 def largest_entropy(space: SearchSpace) -> float:
-    """Returns the nats of a policy that asks every decision, all answers equally likely."""
+    """Returns the entropy, in nats, of a policy that asks every decision and finds all answers
+    equally likely."""
     return sum(
         math.log(2) * len(d.options) if isinstance(d, SubsetChoice) else math.log(len(d.options)) for d in space.decisions
     )
@@ -35,9 +38,9 @@ def largest_entropy(space: SearchSpace) -> float:
 def probed(policy: Sequence[float], uniform: Sequence[float], again: Sequence[float]) -> dict[str, float]:
     """Returns the figures of a probe.
 
-    `policy` and `uniform`: rewards of the policy's and of random architectures, each pair on one
-    minibatch. `again`: those of the same random ones, all on another minibatch. The 95 % interval
-    of `policy_minus_uniform` is +- `policy_minus_uniform_half_width`.
+    `policy` and `uniform` are the rewards of the policy's and of random architectures, each pair on
+    one minibatch. `again` are the rewards of the same random architectures, all on one other
+    minibatch. The 95 % interval of `policy_minus_uniform` is +- `policy_minus_uniform_half_width`.
     """
     gap = interval([a - b for a, b in zip(policy, uniform, strict=True)])
     return {
@@ -48,8 +51,8 @@ def probed(policy: Sequence[float], uniform: Sequence[float], again: Sequence[fl
 
 
 def alarms(metrics: Values, space: SearchSpace, entropy_before: float | None = None) -> list[str]:
-    """Returns a sentence for each thing that an epoch's metrics say is wrong. `entropy_before`:
-    that of the epoch before, None where the policy rested then."""
+    """Returns a sentence for each thing that is wrong by an epoch's metrics. `entropy_before` is
+    the entropy of the epoch before, or None where the policy rested then."""
     sentences = []
     if "skipped_steps" in metrics:
         reasons = {"loss": "a loss far off", "gradient": "a gradient that is not finite"}
@@ -78,7 +81,7 @@ def alarms(metrics: Values, space: SearchSpace, entropy_before: float | None = N
             f"the policy stands still: its entropy is {entropy_before!r} nats as in the epoch before, to the last digit; a"
             " rate of learning that is far too high or too low does this (--strategy.learning-rate)"
         )
-    # a single decision may well settle, the edges of a cell should not
+    # A single decision may well settle on one op, but the edges of a cell should not.
     cells = {cell.name for cell in space.cells}
     by_cell: dict[str, Counter[str]] = {}
     for name, share in metrics.get("ops", {}).items():

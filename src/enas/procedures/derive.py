@@ -1,13 +1,13 @@
-"""Derive: pick architectures after the search (paper 2.2).
+"""This module derives: it picks architectures after the search (paper 2.2).
 
 Samples of the trained policy are scored with the shared weights on one validation minibatch. The
 paper takes the best of these. By default the best `keep` are then scored on the full validation
 set, because a minibatch of 128 tells little about differences of a few points.
 
-Beside them random architectures are scored on the same shared weights and minibatch: does the
-policy know more than chance? A score of shared weights ranks; it is not what a network reaches when
-it is trained from scratch. So the best can be trained from scratch for a short time, and those
-trainings decide (`halving`).
+Random architectures are scored as well, on the same shared weights and minibatch, to see whether
+the policy knows more than chance. A score by shared weights only ranks. It is not the figure that a
+network reaches when it is trained from scratch. So the best can be trained from scratch for a short
+time, and then those trainings decide (`halving`).
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ def derive(
     rewards: Rewards | None = None,
     judges: Mapping[str, Judge] | None = None,
 ) -> Iterator[Scored]:
-    """Yields each score as it comes; `ranked` orders them.
+    """Yields each score as it comes. `ranked` orders them.
 
-    `strategy` draws what is ranked, `uniform` what it is compared with. `training` says how
-    finalists are trained, and is needed where there are any; `rewards`, where not here. `judges`
-    are those that can pick a shortlist, by name; the number of parameters needs none.
+    `strategy` draws the architectures that are ranked, and `uniform` those that they are compared
+    with. `training` says how finalists are trained, and is needed where there are any. `rewards`
+    trains them elsewhere. `judges` holds by name the judges that can pick a shortlist; the number
+    of parameters needs none.
     """
     first: list[Scored] = []
     drawers = {"policy": [strategy], "uniform": [uniform], "both": [strategy, uniform]}[settings.draw]
@@ -88,13 +89,14 @@ def shared_reward(settings: DeriveSettings, task: Task, supernet: Supernet, arch
 
 
 def _shares(n: int, parts: int) -> list[int]:
-    """Returns n in equal parts; the first ones are larger by one where n cannot be divided."""
+    """Returns n in parts that are as equal as possible. The first parts are larger by one where n
+    cannot be divided."""
     return [n // parts + (i < n % parts) for i in range(parts)]
 
 
 def _from_each(ranked: list[Architecture], sources: list[set[Architecture]], n: int) -> list[Architecture]:
     """Returns the first n of `ranked`, equally many from each source, in the order of `ranked`.
-    Where a source has too few, those of the others take their places."""
+    Where a source has too few, architectures of the others take their places."""
     chosen: list[Architecture] = []
     for source, share in zip(sources, _shares(n, len(sources)), strict=True):
         chosen += [arch for arch in ranked if arch in source and arch not in chosen][:share]
@@ -105,8 +107,8 @@ def _from_each(ranked: list[Architecture], sources: list[set[Architecture]], n: 
 def _shortlisted(
     archs: list[Architecture], settings: DeriveSettings, judges: Mapping[str, Judge]
 ) -> Generator[Scored, None, list[Architecture]]:
-    """Returns the architectures on the shortlist, the best by its last judge first; all where none
-    is wanted. Yields what each judge says."""
+    """Returns the architectures on the shortlist, the best by its last judge first. Returns all
+    where no shortlist is wanted. Yields what each judge says."""
     n, names = len(archs), settings.shortlist_by
     if not 0 < settings.shortlist < n:
         return archs
@@ -120,10 +122,11 @@ def _shortlisted(
 
 
 def ranked(scores: list[Scored], keep: int, judged: Judged | None = None) -> list[Scored]:
-    """Returns the best `keep` by the reward of the last stage, best first. Finalists that were
-    trained longer come first. `judged`: what short trainings taught, if there were any."""
+    """Returns the best `keep` scores by the reward of the last stage, best first. Finalists that
+    were trained longer come first. `judged` holds what short trainings taught, if there were
+    any."""
     if judged is not None:
-        # the last of each
+        # the last score of each architecture
         of_training = {s.arch: s for s in scores if s.stage in ("short", "final")}
         return [of_training[arch] for arch in judged.ranked[:keep]]
     trained = {s.arch: s for s in scores if s.stage == "alone"}  # the last score of each
@@ -140,10 +143,11 @@ def _best_first(scores: list[Scored]) -> list[Scored]:
 
 def learned(scores: list[Scored], settings: DeriveSettings) -> dict[str, float] | None:
     """Returns the median rewards of the policy's and of random architectures on one minibatch, and
-    how likely the policy's is the better one of a pair (0.5: it knows no more than chance).
+    the probability that the policy's is the better one of a pair (at 0.5 it knows no more than
+    chance).
 
-    None where no random ones were scored, and where the samples were not the policy's only, or were
-    picked by size.
+    Returns None where no random ones were scored, and where the samples were not the policy's only,
+    or were picked by size.
     """
     if settings.draw != "policy" or settings.shortlist:
         return None
@@ -155,8 +159,9 @@ def learned(scores: list[Scored], settings: DeriveSettings) -> dict[str, float] 
 
 
 def preferred(strategy: Strategy, space: SearchSpace, draws: int) -> dict[str, dict[str, float]]:
-    """Returns, by decision and option, the share of `draws` architectures of the strategy that take
-    the option, of those where the decision is asked. Leaves the strategy as it is."""
+    """Returns for each decision and option the share of the strategy's architectures that take the
+    option, among those where the decision is asked. It draws `draws` architectures, and leaves the
+    strategy as it is."""
     before = copied(strategy.state())
     archs = strategy.ask(draws)
     strategy.load(before)
@@ -172,7 +177,8 @@ def preferred(strategy: Strategy, space: SearchSpace, draws: int) -> dict[str, d
 def _scorer(
     settings: DeriveSettings, task: Task, supernet: Supernet, arch: Architecture
 ) -> tuple[nn.Module, Architecture | None]:
-    """Returns what scores `arch`: the supernet, or its child with its own batch-norm statistics."""
+    """Returns the model that scores `arch` and the architecture to call it with: the supernet, or a
+    child with its own batch-norm statistics and None."""
     if settings.statistics == "batch":
         return supernet, arch
     return recalibrated(task, supernet, arch, settings.recalibration_steps), None

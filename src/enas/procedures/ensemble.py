@@ -1,6 +1,6 @@
-"""The disabled controller (paper 3.3): shared weights, trained on architectures of a controller
-that never learns, are scored one architecture at a time, and as an ensemble whose probabilities are
-averaged."""
+"""This module implements the disabled controller (paper 3.3). Shared weights are trained on
+architectures of a controller that never learns. Then they are scored one architecture at a time,
+and as an ensemble whose probabilities are averaged."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from enas.tasks.task import Task
 
 
 class Ensemble:
-    """Scores architectures with shared weights on a part of the data; `state` is what is done."""
+    """An `Ensemble` scores architectures with shared weights on a part of the data. `state` holds
+    what is done so far."""
 
     def __init__(self, task: Task, net: Supernet, archs: Sequence[Architecture], part: Part = "test"):
-        """ValueError for fewer than two architectures: they have no standard deviation."""
+        """Takes the architectures. Raises a ValueError for fewer than two, which have no standard
+        deviation."""
         if len(archs) < 2:
             raise ValueError(f"an ensemble has at least 2 architectures; got {len(archs)}")
         self.task, self.net, self.archs, self.part = task, net, list(archs), part
-        self.single: list[float] = []  # the task's metric of each
+        self.single: list[float] = []  # the task's metric of each architecture
         self.sum: torch.Tensor | None = None
 
     def run(self) -> Iterator[Member]:
@@ -45,7 +47,7 @@ class Ensemble:
 
     def result(self, metric: Metric) -> Record:
         """Returns the mean and standard deviation of single architectures, and the ensemble's
-        figure, as they are shown."""
+        figure, on the scale on which they are shown."""
         assert self.sum is not None
         whole = self.task.judged(self.sum / len(self.single), self.part)
         single = [metric.shown(value) for value in self.single]

@@ -1,4 +1,5 @@
-"""Every event that a procedure yields or a run reports, and `Diverged`, which ends one."""
+"""This module holds every event that a procedure yields or a run reports, and `Diverged`, the error
+that ends a procedure."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ from enas.state import Record
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a search. `phase` is "shared" or "controller"; `values` are losses or rewards,
-    one per child. `skipped` says why the step did not change the shared weights: a "loss" that is
-    far off, or a "gradient" that is not finite; in fp16 also a "scale" that was too high."""
+    """A `Step` is one step of a search. `phase` is "shared" or "controller". `values` are losses or
+    rewards, one per child. `skipped` says why the step did not change the shared weights: a "loss"
+    that is far off, or a "gradient" that is not finite, or in fp16 a "scale" that was too high."""
 
     phase: str
     epoch: int
     step: int
-    steps: int  # in this phase of this epoch
+    steps: int  # number of steps in this phase of this epoch
     archs: list[Architecture]
     values: list[float]
     metrics: dict[str, float]
@@ -31,23 +32,23 @@ class Step:
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """Both phases of an epoch are done. `metrics` are means over it; every figure is of shared
-    weights."""
+    """An `EpochEnd` says that both phases of an epoch are done. `metrics` are means over the epoch,
+    and every figure is one of shared weights."""
 
     epoch: int
     metrics: Record
 
 
 class Diverged(RuntimeError):
-    """Training diverged: the task calls its loss far off, or a gradient is not finite. The text
-    says where, and what to try. The step was not made; what a run folder holds is from before it.
-    """
+    """This error says that training diverged: the task calls its loss far off, or a gradient is not
+    finite. The text says where, and what to try. The step was not made, so a run folder holds the
+    weights from before it."""
 
     @classmethod
     def at(cls, what: str, epoch: int, step: int, group: str, optimizer: OptimizerSettings, gradient: bool) -> Diverged:
         """Returns the error for `what` happened at a step (epoch and step from 0) of the procedure
-        whose flags begin with `group`. `gradient`: the gradient was not finite, while the loss was.
-        """
+        whose flags begin with `group`. `gradient` says that the gradient was not finite, while the
+        loss was."""
         clip = optimizer.grad_clip / 2 if optimizer.grad_clip else 5
         lower = f"--{group}.optimizer.learning-rate {optimizer.learning_rate / 4:g}"
         shorter = f"--{group}.optimizer.grad-clip {clip:g}"
@@ -62,10 +63,14 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Scored:
-    """One architecture is scored, `done` of `total` in its stage: "minibatch" or "validation";
-    "uniform" for a random one on the minibatch; "shortlist" for what a judge says, which is no
-    reward; "alone" for a finalist after a round; "short" for a training that teaches, "final" for
-    one of the longer ones that decide (`enas.procedures.taught`)."""
+    """A `Scored` event says that one architecture was scored, the `done`-th of `total` in its
+    stage.
+
+    The stages are "minibatch" and "validation"; "uniform" for a random architecture on the
+    minibatch; "shortlist" for what a judge says, which is no reward; "alone" for a finalist after a
+    round; "short" for a training that teaches; and "final" for one of the longer trainings that
+    decide (`enas.procedures.taught`).
+    """
 
     arch: Architecture
     stage: str
@@ -76,9 +81,13 @@ class Scored:
 
 @dataclass(frozen=True)
 class Judged:
-    """How well each judge ranked what short trainings reached: Kendall's tau, by its name.
-    "prediction" is what the regression said of `predicted` of the `trainings` before each was made.
-    `seconds`: processor time of all. `ranked`: what was trained, the best first."""
+    """A `Judged` event says how well each judge ranked the rewards of short trainings, as Kendall's
+    tau by the judge's name.
+
+    "prediction" is the regression: it predicted `predicted` of the `trainings` before each was
+    made. `seconds` is the processor time of all trainings. `ranked` holds the architectures that
+    were trained, the best first.
+    """
 
     taus: dict[str, Coefficient]
     trainings: int
@@ -89,7 +98,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class TrainStep:
-    """One step of a training from scratch; `epoch` and `step` count from 0."""
+    """A `TrainStep` is one step of a training from scratch. `epoch` and `step` count from 0."""
 
     epoch: int
     step: int
@@ -99,7 +108,8 @@ class TrainStep:
 
 @dataclass(frozen=True)
 class TrainEpochEnd:
-    """An epoch of a training from scratch is done, and scored where a validation part is left."""
+    """A `TrainEpochEnd` says that an epoch of a training from scratch is done. It was scored where
+    a validation part is left."""
 
     epoch: int
     metrics: Record
@@ -107,10 +117,11 @@ class TrainEpochEnd:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """Training diverged at a step, which was not made, and goes on from the start of the epoch.
+    """A `RolledBack` event says that training diverged at a step. The step was not made, and
+    training goes on from the start of the epoch.
 
-    `epoch` and `step` are those of the step, from 0. The rate is multiplied by `factor` from now
-    on, and this may happen `left` times more.
+    `epoch` and `step` are those of the step, from 0. The learning rate is multiplied by `factor`
+    from now on, and this may happen `left` more times.
     """
 
     why: str
@@ -122,16 +133,17 @@ class RolledBack:
 
 @dataclass(frozen=True)
 class Finished:
-    """A training from scratch is finished. `metrics`: the task's metric and loss on the test part,
-    and on the validation part where there is one; and the number of `rollbacks`, where there were
-    any."""
+    """A `Finished` event says that a training from scratch is finished. `metrics` holds the task's
+    metric and loss on the test part, and on the validation part where there is one. It also holds
+    the number of `rollbacks`, where there were any."""
 
     metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Member:
-    """One architecture of the ensemble is scored, `done` of `total`."""
+    """A `Member` event says that one architecture of the ensemble was scored, the `done`-th of
+    `total`."""
 
     done: int
     total: int
@@ -139,19 +151,20 @@ class Member:
 
 @dataclass(frozen=True)
 class Begun:
-    """A run begins or continues in `folder`; `cost` is what the rest of a search will take."""
+    """A `Begun` event says that a run begins or continues in `folder`. `cost` is what the rest of a
+    search will take."""
 
     folder: Path
     cost: Cost | None = None
-    resumed_at: int | None = None  # epochs that were done then
-    data: str = ""  # its name and sizes
-    ranks: str = ""  # who does what, where several processes work together
+    resumed_at: int | None = None  # number of epochs that were done before
+    data: str = ""  # name and sizes of the data
+    ranks: str = ""  # which process does what, where several work together
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """A run was stopped in good order; `again` is the command that continues it, if not `enas
-    resume`."""
+    """A `Stopped` event says that a run was stopped in good order. `again` is the command that
+    continues it, if it is not `enas resume`."""
 
     folder: Path
     why: str
@@ -160,8 +173,8 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Trained:
-    """How far trainings side by side are: epochs of all together, and trainings finished. `what`
-    they are: "trainings", or the "searches" of a sweep."""
+    """A `Trained` event says how far trainings side by side are: epochs of all together, and
+    trainings finished. `what` names them: "trainings", or the "searches" of a sweep."""
 
     epochs: int
     of_epochs: int
@@ -172,8 +185,8 @@ class Trained:
 
 @dataclass(frozen=True)
 class Connected:
-    """Jobs go to a cluster of so many machines, cores and GPUs; `dashboard` is its link, "" where
-    it has none."""
+    """A `Connected` event says that jobs go to a cluster with so many machines, cores and GPUs.
+    `dashboard` is the link to its dashboard, or "" where it has none."""
 
     machines: int
     cpus: int
@@ -183,7 +196,7 @@ class Connected:
 
 @dataclass(frozen=True)
 class Done:
-    """A command is done; `folder` holds what it made."""
+    """A `Done` event says that a command is done. `folder` holds what it made."""
 
     folder: Path
     result: object = None

@@ -1,5 +1,5 @@
-"""Successive halving: finalists are trained from scratch for a short time, and the better half of
-them goes on, again and again."""
+"""This module implements successive halving: finalists are trained from scratch for a short time,
+and the better half of them goes on, again and again."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from enas.tasks.task import Task
 
 @dataclass(frozen=True)
 class ShortTraining:
-    """How finalists are trained; `build` makes the child of an architecture with fresh weights."""
+    """A `ShortTraining` says how finalists are trained. `build` makes the child of an architecture
+    with fresh weights."""
 
     build: Callable[[Architecture], Supernet]
     task: Task
     optimizer: OptimizerSettings
     seed: int = 0
     batches: int = 8
-    """Number of validation minibatches that score each."""
+    """Number of validation minibatches that score each finalist."""
 
 
-# rewards of architectures in order, each after so many rounds of training
+# returns the rewards of architectures, in order, after so many rounds of training
 Rewards = Callable[[Sequence[Architecture], int], Iterable[float]]
 
 
 def finals(
     steps: int, training: ShortTraining, archs: list[Architecture], rewards: Rewards | None = None
 ) -> Iterator[Scored]:
-    """Yields the scores of every round: it trains those that are left for `steps` more, and the
-    better half goes on to the next. `rewards`: where they are trained elsewhere."""
+    """Yields the scores of every round. A round trains all that are left for `steps` more steps,
+    and the better half goes on to the next. `rewards` trains them elsewhere."""
     rewards = rewards or _Kept(steps, training).rewards
     left, round_ = archs, 0
     while left:
@@ -53,14 +54,15 @@ def finals(
 
 
 def trained(training: ShortTraining, arch: Architecture, steps: int, rounds: int = 1) -> float:
-    """Returns the reward of an architecture after rounds of `steps` of training from scratch, the
-    mean over validation minibatches; the worst there is where it diverged."""
+    """Returns the reward of an architecture after rounds of `steps` training steps from scratch, as
+    a mean over validation minibatches. Where it diverged, returns the worst reward there is."""
     kept = _Kept(steps, training)
     return [reward for round_ in range(rounds) for reward in kept.rewards([arch], round_ + 1)][-1]
 
 
 class _Kept:
-    """Networks in the middle of their training, each of which goes on round by round."""
+    """A `_Kept` object holds networks in the middle of their training. Each goes on round by
+    round."""
 
     def __init__(self, steps: int, training: ShortTraining):
         self.steps, self.training = steps, training
@@ -77,7 +79,7 @@ class _Kept:
             self.networks[arch] = model, make_optimizer(list(model.parameters()), training.optimizer)
         model, optimizer = self.networks[arch]
         remembered = task.state()
-        task.load(State())  # what the task remembers of earlier batches is of another network
+        task.load(State())  # the task may remember earlier batches of another network
         model.train()
         diverged = False
         for step in range(steps):

@@ -1,12 +1,15 @@
-"""Latencies of all architectures of a network, from the measured ones of a few.
+"""This module predicts the latencies of all architectures of a network from the measured ones of a
+few.
 
-Random children run side by side, one forward pass of each in turn, so that what disturbs the
-machine disturbs all alike. The fastest pass of each counts: other processes make passes slower and
-never faster. With one thread on a CPU it is processor time, which on an idle machine is that of the
-clock, and on a busy one does not count what waits. It is taken as a sum over the parts of the child
-(`enas.networks.cost`). The times of parts are the least-squares solution without negative ones, in
-relative errors, drawn a little to a first guess: a time per part and one per multiply-accumulate.
-Other children, that were left out, say how good that is.
+Random children run side by side, one forward pass of each in turn, so that whatever disturbs the
+machine disturbs all alike. The fastest pass of each counts, because other processes make passes
+slower and never faster. With one thread on a CPU the time is processor time. On an idle machine
+that is the time of the clock, and on a busy one it leaves out waiting.
+
+The time of a child is taken to be a sum over its parts (`enas.networks.cost`). The times of parts
+are the non-negative least-squares solution in relative errors. It is drawn a little towards a first
+guess: one time per part plus one time per multiply-accumulate. Further children, which were left
+out, say how good the prediction is.
 """
 
 from __future__ import annotations
@@ -27,21 +30,21 @@ from enas.networks.cost import Bill, OwnBill
 from enas.ranges import COUNT, at_least, check_ranges
 from enas.spaces.architecture import Architecture
 
-DRAWN = 0.1  # weight of the first guess of a time beside one measured child
+DRAWN = 0.1  # weight of a part's first guess, where a measured child has weight 1
 
 
 @dataclass(frozen=True)
 class LatencySettings:
-    """What is measured."""
+    """These settings say what is measured."""
 
     batch: int = 1
-    """Number of examples, or of tokens side by side, of a forward pass."""
+    """Number of examples, or of tokens side by side, in a forward pass."""
     children: int = 40
-    """Number of random children from which the times are made."""
+    """Number of random children from which the times are computed."""
     held_out: int = 20
-    """Number of further ones that say how far off the sums are."""
+    """Number of further children that say how far off the sums are."""
     rounds: int = 15
-    """Forward passes of each child; the fastest counts."""
+    """Number of forward passes of each child; the fastest counts."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "", batch=COUNT, children=at_least(5), held_out=at_least(5), rounds=COUNT)
@@ -49,21 +52,22 @@ class LatencySettings:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Seconds of parts by their keys, and how far off their sums are on other children."""
+    """A `Latencies` value holds the seconds of parts by their keys, and how far off their sums are
+    on other children."""
 
     seconds: dict[str, float]
     examples: dict[str, str]
-    """Where each occurs."""
+    """A place where each part occurs."""
     kendall: float
     """Kendall's tau between predicted and measured latencies of the children held out."""
     relative_error: float
-    """Their median relative error."""
+    """The median relative error on these children."""
     largest_error: float
-    """The largest one."""
+    """The largest relative error on these children."""
 
 
 def clock_of(device: str, threads: int) -> Callable[[], float]:
-    """Returns the clock that passes on a device are timed by, in seconds."""
+    """Returns the clock, in seconds, by which passes on a device are timed."""
 
     def after_all() -> float:
         torch.cuda.synchronize()
@@ -75,7 +79,8 @@ def clock_of(device: str, threads: int) -> Callable[[], float]:
 
 
 def timed(passes: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float]) -> list[float]:
-    """Returns the seconds of the fastest of `rounds` runs of each function, run in turn."""
+    """Returns the seconds of the fastest of `rounds` runs of each function. The functions run in
+    turn."""
     fastest = [math.inf] * len(passes)
     with torch.inference_mode():
         for done in range(rounds + 2):  # the first two warm up
@@ -113,13 +118,14 @@ def measure(
 
 
 def solve(counts: np.ndarray, seconds: np.ndarray, macs: np.ndarray) -> np.ndarray:
-    """Returns the time of each part (F,), none negative: of `counts` (n, F) of them in n children
-    that took `seconds` (n,), and of the multiply-accumulates of each (F,)."""
+    """Returns the time of each part (F,) in seconds, none negative. `counts` (n, F) says how often
+    each part occurs in n children, which took `seconds` (n,). `macs` (F,) holds the
+    multiply-accumulates of each part."""
     simple = np.stack([counts.sum(1), counts @ macs], 1)
     scale = np.maximum(simple.max(0), 1e-30)
     first, _ = nnls(simple / scale / seconds[:, None], np.ones(len(seconds)))
     guess = np.maximum((first / scale) @ np.stack([np.ones_like(macs), macs]), 1e-12)
-    drawn = DRAWN * np.eye(len(macs))  # in shares of the guess
+    drawn = DRAWN * np.eye(len(macs))  # unknowns are shares of the guess
     shares, _ = nnls(
         np.concatenate([counts * guess / seconds[:, None], drawn]),
         np.concatenate([np.ones(len(seconds)), DRAWN * np.ones(len(macs))]),

@@ -1,4 +1,5 @@
-"""The optimiser: its settings, schedules, the update of shared weights, and averaged weights."""
+"""This module holds the optimiser, its schedules, the update of shared weights, and averaged
+weights."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from enas.state import State, exact
 
 
 def learning_rate(settings: OptimizerSettings, epoch: int, step: int, steps: int, epochs: int) -> float:
-    """Returns the rate at batch `step` of `steps` in epoch `epoch` of `epochs`, all from 0."""
+    """Returns the learning rate at batch `step` of `steps` in epoch `epoch` of `epochs`. Step and
+    epoch count from 0."""
     low, high = settings.min_learning_rate, settings.learning_rate
     time = float(epoch) if settings.per_epoch else epoch + step / steps
     if settings.schedule == "constant":
@@ -35,8 +37,8 @@ def learning_rate(settings: OptimizerSettings, epoch: int, step: int, steps: int
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Returns the optimiser; fused: one call for all tensors, with the same numbers every time on
-    one machine."""
+    """Returns the optimiser. It is fused: it makes one call for all tensors, with the same numbers
+    every time on one machine."""
     if settings.kind == "adamw":
         return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     return torch.optim.SGD(
@@ -50,9 +52,10 @@ def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettin
 
 
 def gradient_norm(gradients: list[Tensor]) -> float:
-    """Returns the Euclidean norm of all gradients together; inf where one of them is not finite.
+    """Returns the Euclidean norm of all gradients together, or inf where one of them is not finite.
 
-    It is finite where all are, although their squares need not be: that of 1e20 overflows float32.
+    The norm is finite wherever all gradients are, although their squares need not be: the square of
+    1e20 overflows float32.
     """
     norm = float(torch.linalg.vector_norm(exact(torch.stack(torch._foreach_norm(gradients)))))
     if math.isfinite(norm):
@@ -68,8 +71,8 @@ def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate:
     """Makes one step on the parameters that the children of this step used, and clears their
     gradients.
 
-    Every other parameter stays untouched: no decay, no momentum. Returns the gradient's norm before
-    clipping; where that is not finite, no step is made.
+    Every other parameter stays untouched, without decay or momentum. Returns the gradient's norm
+    before clipping. Where that is not finite, no step is made.
     """
     gradients = [parameter.grad for parameter in used if parameter.grad is not None]
     norm = gradient_norm(gradients)
@@ -77,16 +80,17 @@ def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate:
         forget_gradients(used)
         return norm
     if 0 < clip < norm:
-        # as torch's clip_grad_norm_, which multiplies always
+        # the numbers of torch's clip_grad_norm_
         torch._foreach_mul_(gradients, clip / (norm + 1e-6))
     (group,) = optimizer.param_groups
     if group.get("momentum"):
-        # torch's fused step does not mix first-time parameters with others; 0 x momentum + g = g
+        # torch's fused step cannot mix parameters with and without momentum. Zeros do not change
+        # the result: 0 x momentum + g = g.
         for parameter in used:
             if parameter.grad is not None and "momentum_buffer" not in optimizer.state[parameter]:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
     everything = group["params"]
-    # the optimiser keeps momentum by parameter, so a part can be stepped
+    # The optimiser keeps momentum by parameter, so it can step only some of them.
     group["lr"], group["params"] = rate, list(used)
     optimizer.step()
     group["params"] = everything
@@ -95,20 +99,22 @@ def update(optimizer: torch.optim.Optimizer, used: Sequence[nn.Parameter], rate:
 
 
 def forget_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Clears the gradients of parameters."""
     for parameter in parameters:
         parameter.grad = None
 
 
 class GradientNorms:
-    """The norms of an epoch's gradients before clipping, and what metrics.jsonl says of them."""
+    """A `GradientNorms` object holds the norms of an epoch's gradients before clipping, and
+    summarises them for metrics.jsonl."""
 
     def __init__(self, clip: float):
         self.clip = clip  # the largest norm that is not clipped; 0: none is
         self.norms: list[float] = []
 
     def summary(self) -> dict[str, float]:
-        """Returns the median, the 99 % quantile, the largest and the share that was clipped;
-        nothing where no step was made."""
+        """Returns the median, the 99 % quantile, the largest norm and the share that was clipped,
+        or an empty dict where no step was made."""
         if not self.norms:
             return {}
         ordered = sorted(self.norms)
@@ -124,19 +130,19 @@ class GradientNorms:
 
 # -------------------------------------------------------------------------------------- averaging
 class AveragedWeights:
-    """The mean of the weights over the steps since a trigger: NT-ASGD, averaged SGD with the
-    non-monotone trigger of Merity et al. 2018.
+    """An `AveragedWeights` object holds the mean of the weights over the steps since a trigger:
+    NT-ASGD, averaged SGD with the non-monotone trigger of Merity et al. 2018.
 
-    Training goes on with the weights as they are; `applied` puts the mean in their place. `named`:
-    the weights by name. `interval`: n; averaging begins at the evaluation whose loss is above the
-    least of those more than n evaluations ago.
+    Training goes on with the weights as they are. `applied` puts the mean in their place. `named`
+    holds the weights by name. `interval` is n: averaging begins at the first evaluation whose loss
+    is above the smallest loss of more than n evaluations ago.
     """
 
     def __init__(self, named: Mapping[str, nn.Parameter], interval: int):
         self.named, self.interval = named, interval
         self.losses: list[float] = []
         self.steps = 0
-        self.means: dict[str, Tensor] = {}  # none before the trigger
+        self.means: dict[str, Tensor] = {}  # empty before the trigger
 
     def evaluated(self, loss: float) -> None:
         """Takes in the loss of an evaluation."""
@@ -154,7 +160,7 @@ class AveragedWeights:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the weights are their means, if averaging has begun."""
+        """Replaces the weights by their means inside the `with` block, if averaging has begun."""
         kept = {name: self.named[name].detach().clone() for name in self.means}
         with torch.no_grad():
             for name, mean in self.means.items():

@@ -1,4 +1,4 @@
-"""What the rest of a search will cost."""
+"""This module estimates what the rest of a search will cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from enas.strategies.strategy import Strategy
 
 
 def seconds_of_a_tell(strategy: Strategy, archs: list[Architecture]) -> float:
-    """Returns the seconds of one ask and tell; the strategy is put back as it was."""
+    """Returns the seconds of one `ask` and `tell`. The strategy is put back as it was."""
     before = copied(strategy.state())
     seconds = []
     for _ in range(3):
@@ -26,7 +26,7 @@ def seconds_of_a_tell(strategy: Strategy, archs: list[Architecture]) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """The steps that are left, and the seconds that each takes."""
+    """A `Cost` holds the number of steps that are left, and the seconds that each takes."""
 
     shared_steps: int
     controller_steps: int
@@ -35,4 +35,5 @@ class Cost:
 
     @property
     def seconds(self) -> float:
+        """Returns the seconds that all steps together will take."""
         return self.shared_steps * self.shared_seconds + self.controller_steps * self.controller_seconds

@@ -1,13 +1,15 @@
-"""Ranks: the processes that do one search or one training together, on one machine or many
-(torch.distributed).
+"""This module holds ranks: the processes that do one search or one training together, on one
+machine or many (torch.distributed).
 
-Each rank holds all weights and the whole policy, and draws the same architectures. What differs is
-who computes what: of a step's M children rank r of N trains r, r + N, ..., all on the same
-minibatch, and likewise it scores its share of the architectures. What is sent of a step: the losses
-or rewards, a few numbers; and the gradients of those weights that some child of the step used.
+Each rank holds all weights and the whole policy, and draws the same architectures. Ranks differ in
+what they compute. Of the M children of a step, rank r of N trains r, r + N, ..., all on the same
+minibatch, and it scores its share of the architectures in the same way. Two things are sent in a
+step: the losses or rewards, which are a few numbers, and the gradients of the weights that some
+child of the step used.
 
-One process alone is `Ranks()`, which sends nothing. Left out: weights that are divided among ranks,
-and gradients that are sent while the backward is still at work (docs/scale.md says why).
+One process alone is `Ranks()`, which sends nothing. Two things are left out: weights that are
+divided among ranks, and gradients that are sent while the backward is still running (docs/scale.md
+says why).
 """
 
 from __future__ import annotations
@@ -29,16 +31,17 @@ from enas.state import State
 
 T = TypeVar("T")
 BUCKET = 25 << 20  # bytes of gradients that are sent at a time, as DistributedDataParallel does
-PATIENCE = timedelta(minutes=30)  # with a rank that is silent; one that has died is noticed at once
+PATIENCE = timedelta(minutes=30)  # wait for a silent rank; a dead one is noticed at once
 
 
 class RankError(ConnectionError):
-    """Another rank ended or cannot be reached, or ranks differ where they must not."""
+    """This error says that another rank ended or cannot be reached, or that ranks differ where they
+    must not."""
 
 
 class Ranks:
-    """Rank `rank` of `size`. Methods with "all ranks" in their text must be called by all of them,
-    in the same order."""
+    """A `Ranks` object is rank `rank` of `size`. Methods with "all ranks" in their text must be
+    called by all ranks, in the same order."""
 
     def __init__(self, rank: int = 0, size: int = 1):
         self.rank, self.size = rank, size
@@ -50,17 +53,17 @@ class Ranks:
         return self.rank == 0
 
     def mine(self, items: Sequence[T]) -> list[tuple[int, T]]:
-        """Returns this rank's share of `items`, each with its place among all."""
+        """Returns this rank's share of `items`, each with its index among all."""
         return list(enumerate(items))[self.rank :: self.size]
 
     def most(self, n: int) -> int:
-        """Returns how many of `n` items the busiest rank has."""
+        """Returns the number of items, out of `n`, that the busiest rank has."""
         return -(-n // self.size)
 
     # ------------------------------------------------------------------------ what is communicated
     def gathered(self, values: Sequence[float], total: int) -> list[float]:
-        """Returns the values of all `total` items, of which `values` are those of `mine`, on all
-        ranks; each number exactly."""
+        """Returns on all ranks the values of all `total` items, each number exactly. `values` are
+        those of this rank's items, as in `mine`."""
         if self.size == 1:
             return list(values)
         everything = torch.zeros(total, dtype=torch.float64)
@@ -70,12 +73,12 @@ class Ranks:
         return list(map(float, everything))
 
     def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Gives all ranks the sum of their gradients of `parameters`, which must be the same ones
-        in the same order. A parameter that has none on any rank still has none."""
+        """Gives all ranks the sum of their gradients of `parameters`. These must be the same ones
+        in the same order. A parameter that has no gradient on any rank still has none."""
         if self.size == 1:
             return
         with torch.no_grad(), _reachable():
-            # Bucket after bucket: the next one is put together while the last one is on its way.
+            # Buckets are sent one after the other. The next one is made while one is on its way.
             on_their_way = [self._send(bucket) for bucket in _buckets(parameters)]
             for bucket, flat, has, works in on_their_way:
                 for work in works:
@@ -96,10 +99,13 @@ class Ranks:
 
     @contextmanager
     def one_of_buffers(self, buffers: Sequence[Tensor]) -> Iterator[None]:
-        """Makes buffers that forwards inside change the same again on all ranks: a float becomes
-        what it was plus the mean change of those ranks that changed it, a count the sum of changes.
-        So running statistics move by the mean of what the ranks saw. Supernets of registered spaces
-        have none."""
+        """Makes buffers the same again on all ranks after the `with` block, where forwards inside
+        it changed them.
+
+        A float becomes its old value plus the mean change of the ranks that changed it, and a count
+        becomes its old value plus the sum of changes. So running statistics move by the mean of
+        what the ranks saw. Supernets of registered spaces have no such buffers.
+        """
         buffers = [b for b in buffers if b.dtype != torch.bool] if self.size > 1 else []
         before = [buffer.clone() for buffer in buffers]
         yield
@@ -114,8 +120,8 @@ class Ranks:
                 buffer.copy_(was + change.to(buffer.device, buffer.dtype))
 
     def agreed(self, why: str | None, due: bool = False) -> tuple[str | None, bool]:
-        """Returns why all ranks stop now, where one has a reason; and whether all save, which the
-        first rank says."""
+        """Returns on all ranks the reason why all of them stop now, if one of them has a reason,
+        and whether all save, which the first rank decides."""
         if self.size == 1:
             return why, due
         votes = torch.tensor([why is not None, due and self.first], dtype=torch.uint8)
@@ -126,7 +132,7 @@ class Ranks:
         return why, bool(votes[1])
 
     def told(self, make: Callable[[], T]) -> T:
-        """Returns on all ranks what `make` returns on the first one, which alone calls it."""
+        """Returns on all ranks what `make` returns on the first rank, which alone calls it."""
         if self.size == 1:
             return make()
         values: list[Any] = [make() if self.first else None]
@@ -136,8 +142,8 @@ class Ranks:
         return value
 
     def whole(self, state: State) -> State:
-        """Returns the tensors of all ranks together, on all ranks; of one that several have, and of
-        values, the first rank's."""
+        """Returns the tensors of all ranks together, on all ranks. Where several ranks have the
+        same tensor, the first rank's is taken, and so are all values."""
         if self.size == 1:
             return state
         merged: dict[str, Tensor] = {}
@@ -146,8 +152,8 @@ class Ranks:
         return State(dict(sorted(merged.items())), state.values)
 
     def check(self, what: str, state: State | Mapping[str, object]) -> None:
-        """Raises a RankError on all ranks where they do not all have the same state, tensors bit by
-        bit; it names the first part that differs."""
+        """Raises a RankError on all ranks where they do not all have the same state. Tensors are
+        compared bit by bit. The error names the first part that differs."""
         if self.size == 1:
             return
         state = state if isinstance(state, State) else State({}, state)
@@ -171,8 +177,8 @@ class Ranks:
                 )
 
     def parallel(self, model: nn.Module, find_unused: bool) -> nn.Module:
-        """Returns the model whose backward averages gradients over ranks; `find_unused`: also where
-        a forward leaves parameters out."""
+        """Returns a model whose backward averages gradients over all ranks. `find_unused` also
+        allows forwards that leave parameters out."""
         if self.size == 1:
             return model
         with _reachable():
@@ -180,11 +186,12 @@ class Ranks:
 
     @staticmethod
     def holding_back(model: nn.Module) -> AbstractContextManager[None]:
-        """Inside, backwards of what `parallel` gave add up on this rank, and nothing is sent."""
+        """Adds up backwards of a model from `parallel` on this rank inside the `with` block,
+        without sending anything."""
         return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
     def _each(self, value: T) -> list[T]:
-        """Returns the values of all ranks, in their order."""
+        """Returns the values of all ranks, in their order, on all ranks."""
         values: list[Any] = [None] * self.size
         with _reachable():
             dist.all_gather_object(values, value)
@@ -192,7 +199,7 @@ class Ranks:
 
 
 class _Parallel(DistributedDataParallel):
-    """Looks like the model inside for tasks, which ask for its attributes."""
+    """A `_Parallel` model passes on the attributes of the model inside it, which tasks ask for."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -202,7 +209,7 @@ class _Parallel(DistributedDataParallel):
 
 
 def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    """Yields the parameters in order, as many at a time as fill a bucket, all of one type."""
+    """Yields the parameters in order, in lists that each fill a bucket and have one type."""
     bucket: list[nn.Parameter] = []
     size = 0
     for parameter in parameters:
@@ -226,7 +233,7 @@ def _text(value: object) -> bytes:
 
 @contextmanager
 def _reachable() -> Iterator[None]:
-    """Turns torch's error of a connection that broke into one line."""
+    """Turns torch's error about a broken connection into one line."""
     try:
         yield
     except RuntimeError as error:
@@ -238,16 +245,16 @@ def _reachable() -> Iterator[None]:
 
 # ------------------------------------------------------------------------------------- who is here
 def processes() -> int:
-    """Returns how many processes torchrun started for this command; 1 without it."""
+    """Returns how many processes torchrun started for this command, or 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """Gives this process as one of the ranks that torchrun started, or as the only one.
+    """Yields this process as one of the ranks that torchrun started, or as the only one.
 
-    Tensors on a GPU go over NCCL, all else over gloo. A group that is there already is used, and
-    left as it is. RankError where another rank cannot be reached.
+    Tensors on a GPU go over NCCL, and all else over gloo. A group that already exists is used, and
+    left as it is. Raises a RankError where another rank cannot be reached.
     """
     if processes() == 1:
         yield Ranks()

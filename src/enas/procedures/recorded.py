@@ -1,11 +1,11 @@
-"""Training steps are recorded once on a GPU and replayed: those of shared weights for every child,
-and those of a child from scratch.
+"""This module records training steps once on a GPU and replays them: the steps of shared weights
+for every child, and the steps of a child from scratch.
 
-A recorded step is two pieces of work: the gradient of one child, added up over the children of a
-step, and the update. Between them the losses are looked at, as always. Both run over vectors of all
-weights, in which only the weights that a child of this step used are changed. Parameters, their
-gradients and the optimiser's momentum are views of these vectors, so all else finds them where it
-always did. On a CPU the same work runs unrecorded.
+A recorded step is two pieces of work: the gradient of one child, which is added up over the
+children of a step, and the update. The losses are checked between the two, as in any other step.
+Both pieces run over vectors of all weights, in which only the weights that a child of this step
+used are changed. Parameters, their gradients and the optimiser's momentum are views of these
+vectors, so all other code finds them in their usual places. On a CPU the same work runs unrecorded.
 """
 
 from __future__ import annotations
@@ -28,24 +28,26 @@ from enas.tasks.task import Task
 
 
 class Recorded:
-    """This is what recorded steps have in common, of whatever model: gradients and update."""
+    """A `Recorded` object holds what recorded steps of any model have in common: gradients and
+    update."""
 
     model: nn.Module
-    shared: Shared | None = None  # the weights, and vectors of their kind
+    shared: Shared | None = None  # the weights as one vector
 
     def __init__(self, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings):
         self.task, self.optimizer, self.settings = task, optimizer, settings
 
     def weights(self) -> Shared:
-        """Returns the weights as one vector; another one where they were moved."""
+        """Returns the weights as one vector. It is another vector where the weights were moved."""
         raise NotImplementedError
 
     def work(self, inputs: Any) -> Tensor:
-        """Adds a gradient to the vector, notes what it is of, and returns the loss; recorded."""
+        """Adds a gradient to the vector, notes which weights it belongs to, and returns the loss.
+        This work is recorded."""
         raise NotImplementedError
 
     def _begin(self) -> None:
-        """Makes the vectors ready."""
+        """Prepares the vectors."""
         shared = self.weights()
         if shared is not self.shared:
             self.shared = shared
@@ -57,13 +59,13 @@ class Recorded:
             sums = [self.gradients, self.used]
             self._works = Recordings(self.work, [*sums, *self.model.buffers()])
             self._updates = Recordings(self._update, [*sums, self.moments, shared.vector])
-        if self.held and self.held[0].grad is None:  # forgotten by whoever skipped the step
+        if self.held and self.held[0].grad is None:  # a skipped step has cleared the gradients
             self.gradients.zero_()
             self.used.zero_()
             self.held.clear()
 
     def _add(self, inputs: Any, progress: float, share: float, used: Sequence[nn.Parameter]) -> Tensor:
-        """Adds the gradient of `used`, times `share`; returns the loss."""
+        """Adds the gradient of `used`, times `share`, and returns the loss."""
         numbers = torch.tensor([progress, share], dtype=self.gradients.dtype).to(self.gradients.device)
         self.model.train()
         with torch.enable_grad():
@@ -75,7 +77,7 @@ class Recorded:
         return loss
 
     def update(self, used: Sequence[nn.Parameter], rate: float) -> float:
-        """Does what `optimizer.update` does; recorded for SGD."""
+        """Does what `optimizer.update` does. For SGD this is recorded."""
         if self.settings.kind != "sgd":
             return update(self.optimizer, used, rate, self.settings.grad_clip)
         self._begin()
@@ -95,7 +97,8 @@ class Recorded:
 
     @torch.no_grad()
     def _update(self, rate: Tensor) -> Tensor:
-        """Makes one step of SGD; returns the gradient's norm, inf where no step is made."""
+        """Makes one step of SGD. Returns the gradient's norm, which is inf where no step is
+        made."""
         assert self.shared is not None
         s, weights, gradients = self.settings, self.shared.vector, self.gradients
         norm = torch.linalg.vector_norm(gradients, dtype=torch.float64)
@@ -118,7 +121,7 @@ class Recorded:
 
 
 class Recorder(Recorded):
-    """A recorder holds the recorded steps of one search. `of` says whether there are any."""
+    """A `Recorder` holds the recorded steps of one search."""
 
     def __init__(self, net: ImageNetwork[Any], task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings):
         super().__init__(task, optimizer, settings)
@@ -126,14 +129,16 @@ class Recorder(Recorded):
 
     @staticmethod
     def of(net: Supernet, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings) -> Recorder | None:
-        """Returns None where steps run as the network and the task are written: unless the network
-        has a static program, which its settings ask for."""
+        """Returns the recorder of a search, or None where steps run as the network and the task are
+        written. A recorder needs a network with a static program, which the network's settings ask
+        for."""
         if not isinstance(net, ImageNetwork) or not _recordable(task):
             return None
         return Recorder(net, task, optimizer, settings) if net.program() is not None else None
 
     @property
     def program(self) -> Program:
+        """Returns the static program of the network."""
         program = self.net.program()
         assert program is not None
         return program
@@ -142,7 +147,8 @@ class Recorder(Recorded):
         return self.program.layout.shared
 
     def gradient(self, arch: Architecture, batch: Any, progress: float, share: float) -> Tensor:
-        """Adds a child's gradient, times `share`, to the weights that it uses; returns its loss."""
+        """Adds a child's gradient, times `share`, to the weights that it uses. Returns the child's
+        loss."""
         self._begin()
         codes = self.program.codes(arch).to(self.gradients.device)
         return self._add((codes, batch), progress, share, self.net.parameters_of(arch))
@@ -158,14 +164,14 @@ class Recorder(Recorded):
         self.gradients.index_add_(0, index, gradient)
         self.used.index_fill_(0, index, True)
         size = program.layout.shared.size
-        self.gradients[size:].zero_()  # what stands for no weight
+        self.gradients[size:].zero_()  # these elements stand for no weight
         self.used[size:].zero_()
         return loss.detach()
 
 
 class ChildRecorder(Recorded):
-    """A recorder of a child holds the recorded steps of its training from scratch, as the child is
-    written. `of` says whether there are any."""
+    """A `ChildRecorder` holds the recorded steps of a child's training from scratch. It records the
+    child as it is written."""
 
     def __init__(self, child: ImageNetwork[Any], task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings):
         super().__init__(task, optimizer, settings)
@@ -175,8 +181,8 @@ class ChildRecorder(Recorded):
     def of(
         model: nn.Module, task: Task, optimizer: torch.optim.Optimizer, settings: OptimizerSettings
     ) -> ChildRecorder | None:
-        """Returns None where steps run as they are written: unless the child's settings ask for a
-        static computation."""
+        """Returns the recorder of a child, or None where steps run as they are written. A recorder
+        needs a child whose settings ask for a static computation."""
         if not isinstance(model, ImageNetwork) or not _recordable(task):
             return None
         return ChildRecorder(model, task, optimizer, settings) if model.settings.computation == "static" else None
@@ -189,7 +195,7 @@ class ChildRecorder(Recorded):
         return shared
 
     def gradient(self, batch: Any, progress: float, share: float) -> Tensor:
-        """Adds the gradient of a batch, times `share`; returns its loss."""
+        """Adds the gradient of a batch, times `share`. Returns the loss."""
         self._begin()
         assert self.shared is not None
         return self._add((batch,), progress, share, self.shared.parameters)
@@ -210,12 +216,13 @@ class ChildRecorder(Recorded):
 
 
 def _recordable(task: Task) -> bool:
-    """Returns whether a task says so itself: another class's loss may be another."""
+    """Returns whether a task's own class says that it can be recorded. It is not inherited, since a
+    subclass may have another loss."""
     return bool(vars(type(task)).get("recordable", False))
 
 
 class Model:
-    """A model is one child, whose weights and codes are data. A task gets it in place of the
+    """A `Model` is one child whose weights and codes are data. A task gets it in place of the
     network."""
 
     def __init__(self, program: Program, child: Tensor, codes: Tensor, aux_weight: float):

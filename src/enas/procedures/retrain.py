@@ -1,12 +1,13 @@
-"""Retrain: one architecture from scratch, to the figure that counts (paper 3.2).
+"""This module retrains: it trains one architecture from scratch, to the figure that counts (paper
+3.2).
 
 The network keeps running statistics of its own. The validation part is scored after every epoch,
-where one was kept back; the test set once, at the end. A training that diverges goes back to the
-start of its epoch and on at a lower rate, at most `rollbacks` times.
+where one was kept back, and the test set once, at the end. A training that diverges goes back to
+the start of its epoch and continues at a lower rate, at most `rollbacks` times.
 
-Several ranks share out each batch, and average their gradients (DistributedDataParallel). Batch,
-rate and update are the recipe's. But batch norm takes the statistics of the share of a rank, and
-the running statistics that score are those of the first rank.
+Several ranks share each batch, and average their gradients (DistributedDataParallel). Batch, rate
+and update are those of the recipe. But batch norm takes the statistics of a rank's share, and the
+running statistics that score are those of the first rank.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ from enas.tasks.task import Task
 
 
 class Retrain:
-    """Trains `model`: a child with running statistics, or any module that the task can call like
-    one. As in a search, `state` is complete at every event."""
+    """A `Retrain` object trains `model`: a child with running statistics, or any module that the
+    task can call like one. As in a search, `state` is complete at every event."""
 
     def __init__(self, settings: RetrainSettings, task: Task, model: nn.Module, seed: int = 0, ranks: Ranks | None = None):
         assert not isinstance(model, Supernet) or (model.only is not None and model.statistics == "running")
         self.settings, self.seed = settings, seed
         self.task, self.model, self.ranks = task, model, ranks or Ranks()
         self.compute = Compute(settings.compute, model)
-        # a child of a registered space holds only what each of its steps uses
+        # Every step of a child of a registered space uses all its parameters.
         self._parallel = self.ranks.parallel(model, find_unused=not isinstance(model, Supernet))
         self._named = dict(model.named_parameters())
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.recorder: ChildRecorder | None = None
-        # it neither sends gradients nor scales losses
+        # A recorder neither sends gradients nor scales losses.
         if self.ranks.size == 1 and settings.compute.precision != "fp16":
             self.recorder = ChildRecorder.of(model, task, self.optimizer, settings.optimizer)
         self.epoch, self.step, self.loss_sum = 0, 0, 0.0
@@ -54,6 +55,8 @@ class Retrain:
         self._start = self._snapshot()
 
     def run(self) -> Iterator[TrainStep | RolledBack | TrainEpochEnd | Finished]:
+        """Trains from where the state is to the end, and yields an event after each step and epoch.
+        Raises `Diverged` where training diverged more than `rollbacks` times."""
         while self.epoch < self.settings.epochs:
             while self.step < self.task.train_steps:
                 yield self._step()
@@ -100,19 +103,19 @@ class Retrain:
             self.norms.norms.append(norm)
             if self.average:
                 self.average.stepped()
-        elif not self.compute.may_overflow:  # a step that is only left out does no harm
+        elif not self.compute.may_overflow:  # an overflow of fp16 only leaves the step out
             return self._roll_back("the gradient is not finite", gradient=True)
         self.step += 1
         self.loss_sum += value
         return TrainStep(self.epoch, self.step, steps, value)
 
     def _gradient(self, progress: float) -> float:
-        """Gives the weights the gradient of a batch, of which this rank computes its parts, one
-        after the other; returns the loss of the whole."""
+        """Gives the weights the gradient of a batch, and returns the loss of the whole batch. This
+        rank computes its parts of the batch one after the other."""
         N = self.ranks.size
         make = self.task.train_batch if self.recorder is None else self.task.raw_batch
         parts = self.task.cut(make(self.epoch, self.step), self._parts)
-        # where a batch has too few examples for all ranks, one takes part with a weight of 0
+        # Where a batch has too few examples for all ranks, a rank takes part with a weight of 0.
         mine = self.ranks.mine(parts) or [(len(parts) + self.ranks.rank, (0.0, parts[0][1]))]
         self._parallel.train()
         losses: list[Tensor] = []
@@ -127,7 +130,7 @@ class Retrain:
                 else:
                     with self.compute.casting():
                         loss = self.task.loss(self._parallel, None, batch, progress, place)
-                    self.compute.backward(loss * (share * N))  # of which the ranks take the mean
+                    self.compute.backward(loss * (share * N))  # the ranks take the mean of this
             losses.append(loss.detach())
         mean = [float(loss) for loss in losses][: len(self.ranks.mine(parts))]
         mean = self.ranks.gathered(mean, len(parts))
@@ -135,7 +138,8 @@ class Retrain:
 
     @property
     def _parts(self) -> int:
-        """Returns into how many parts a batch is cut; to the task each is a child of its own."""
+        """Returns the number of parts that a batch is cut into. To the task, each is a child of its
+        own."""
         return self.ranks.size * self.settings.compute.accumulate
 
     # ---------------------------------------------------------------------------------- going back
@@ -145,7 +149,7 @@ class Retrain:
         return State({key: tensor.detach().clone() for key, tensor in state.tensors.items()}, state.values)
 
     def _roll_back(self, why: str, gradient: bool) -> RolledBack:
-        """Goes back to the start of the epoch, with a lower rate from now on; raises `Diverged`
+        """Goes back to the start of the epoch, with a lower rate from now on. Raises `Diverged`
         where that was done too often."""
         epoch, step, limit = self.epoch, self.step, self.settings.rollbacks
         if self.rolled_back >= limit:
@@ -158,7 +162,8 @@ class Retrain:
 
     # --------------------------------------------------------------------------------------- state
     def state(self) -> State:
-        """Returns the state and, within an epoch, the one to go back to."""
+        """Returns the state. Within an epoch it also holds the state at the start of the epoch, to
+        go back to."""
         now = self._state()
         values = {**now.values, "rolled_back": self.rolled_back, "parts": self._parts}
         state = State(now.tensors, values)
@@ -173,7 +178,7 @@ class Retrain:
         self._load(state, remembers=parts == self._parts)
         if parts != self._parts and any(key.startswith("task/") for key in state.tensors):
             warnings.warn("batches were cut into other parts: hidden states are zero until the next pass", stacklevel=2)
-        # earlier checkpoints do not know of going back
+        # earlier checkpoints do not have these values
         self.rolled_back = state.values.get("rolled_back", 0)
         self._start = state.under("start") if "start" in state.values else self._snapshot()
 
@@ -196,7 +201,7 @@ class Retrain:
         self.compute.load(values.get("compute", {}))
         self.model.load_state_dict(dict(state.under("weights").tensors))
         load_optimizer(self.optimizer, self._named, state.under("optimizer").tensors, "")
-        # checkpoints of before tasks remembered anything have none
+        # earlier checkpoints hold no state of the task
         if "task" in values and remembers:
             self.task.load(state.under("task"))
         mine = dict(self.ranks.mine(range(self._parts)))

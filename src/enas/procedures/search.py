@@ -1,4 +1,4 @@
-"""The search: two phases that alternate (paper 2.2).
+"""This module holds the search: two phases that alternate (paper 2.2).
 
     phase 1, shared weights: a pass over the training data; each step trains M children, drawn from
              the strategy, on the same minibatch (Eq. 1)
@@ -6,11 +6,11 @@
              validation minibatch and tells the strategy
 
 `run` yields an event after every step, and at every event `state` is complete: a search that is
-stopped there and loaded again continues bit for bit. It knows no concrete space, network, task or
-strategy, and writes no files.
+stopped there and loaded again continues bit for bit. The search knows no concrete space, network,
+task or strategy, and writes no files.
 
-Several ranks share out the children and the rewards of a step (`enas.procedures.ranks`); one
-process alone is the same code. All of them yield the same events and have the same `state`.
+Several ranks share the children and the rewards of a step (`enas.procedures.ranks`). One process
+alone runs the same code. All ranks yield the same events and have the same `state`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ALWAYS_MAY_SKIP = 3  # steps of an epoch that may be skipped however few steps i
 
 
 class Means:
-    """The mean of each figure over an epoch, by its name."""
+    """A `Means` object holds the mean of each figure over an epoch, by its name."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
@@ -66,7 +66,7 @@ class Means:
         return {"sums": self.sums, "counts": self.counts}
 
     def load(self, values: Values) -> None:
-        """Puts back what `state` gave. Earlier checkpoints hold the counts among the sums, as
+        """Puts back what `state` returned. Earlier checkpoints hold the counts among the sums, as
         "n:NAME"."""
         counts = {name[2:]: n for name, n in values["sums"].items() if name.startswith("n:")}
         self.counts = dict(values.get("counts", counts))
@@ -74,20 +74,23 @@ class Means:
 
 
 class Skipped:
-    """The training steps of an epoch that were skipped, and the architectures concerned."""
+    """A `Skipped` object holds the training steps of an epoch that were skipped, and the
+    architectures concerned."""
 
     def __init__(self) -> None:
         self.reasons: Counter[str] = Counter()  # "loss" or "gradient"
-        self.ops: Counter[str] = Counter()  # of the architectures concerned
-        self.architectures: set[str] = set()  # their ids
-        self.scale = 0  # steps of fp16 whose scale was too high, which says nothing of the training
+        self.ops: Counter[str] = Counter()  # ops of the architectures concerned
+        self.architectures: set[str] = set()  # ids of these architectures
+        self.scale = 0  # steps of fp16 whose scale was too high, which is no fault of the training
 
     @property
     def steps(self) -> int:
+        """Returns the number of skipped steps."""
         return self.reasons.total()
 
     def metrics(self) -> Record:
-        """Returns what `metrics.jsonl` says of them; nothing where no step was skipped."""
+        """Returns the entries of `metrics.jsonl` about skipped steps, or an empty dict where no
+        step was skipped."""
         scale: Record = {"scale_lowered": self.scale} if self.scale else {}
         if not self.steps:
             return scale
@@ -116,6 +119,8 @@ def _shares(counts: Counter[str]) -> dict[str, float]:
 
 
 class Search:
+    """A `Search` trains shared weights and a strategy in two phases that alternate."""
+
     def __init__(
         self,
         settings: SearchSettings,
@@ -127,8 +132,9 @@ class Search:
         costs: Callable[[Architecture], Costs] | None = None,
         ranks: Ranks | None = None,
     ):
-        """space: what random architectures are drawn from, where it has a limit that the supernet's
-        does not have. costs: needed for terms of costs in the reward. ranks: None: one process."""
+        """Prepares a search. `space` is the space that random architectures are drawn from, where
+        it has a limit that the supernet's does not have. `costs` is needed for terms of costs in
+        the reward. `ranks` is None for one process."""
         self.settings, self.seed = settings, seed
         self.ranks = ranks or Ranks()
         self.space = space or supernet.space
@@ -139,23 +145,24 @@ class Search:
         self.optimizer = make_optimizer(list(self._named.values()), settings.optimizer)
         self.compute = Compute(settings.compute, supernet)
         self.recorder: Recorder | None = None
-        # it neither sends gradients nor scales losses
+        # A recorder neither sends gradients nor scales losses.
         if self.ranks.size == 1 and settings.compute.precision != "fp16":
             self.recorder = Recorder.of(supernet, task, self.optimizer, settings.optimizer)
         device = next(supernet.parameters()).device
         if self.recorder is not None and device.type == "cuda" and isinstance(strategy, Reinforce):
             strategy.on(device)
         self.epoch, self.phase, self.step = 0, "shared", 0
-        self.controller_step = 0  # over the whole search: which validation minibatch is next
+        self.controller_step = 0  # counts over the whole search, for the next validation minibatch
         self.pending: list[Architecture] = []
-        self.entropy: float | None = None  # of the policy, in the epoch before
+        self.entropy: float | None = None  # entropy of the policy in the epoch before
         self.means = Means()
         self.ops: Counter[str] = Counter()
         self.norms, self.skipped = GradientNorms(settings.optimizer.grad_clip), Skipped()
 
     # ------------------------------------------------------------------------------------ the loop
     def run(self) -> Iterator[Step | EpochEnd]:
-        """Goes on from where the state is, to the end."""
+        """Searches from where the state is to the end, and yields an event after each step and
+        epoch. Raises `Diverged` where too many steps were skipped."""
         while self.epoch < self.settings.epochs:
             if self.phase == "shared":
                 while self.step < self.task.train_steps:
@@ -166,8 +173,8 @@ class Search:
             yield self._epoch_end()
 
     def controller_steps(self, epoch: int) -> int:
-        """Returns the steps of phase 2 in an epoch: none while warming up, none where the strategy
-        does not learn."""
+        """Returns the number of steps of phase 2 in an epoch. It is 0 while warming up, and where
+        the strategy does not learn."""
         return self.settings.controller_steps if self.strategy.learns and epoch >= self.settings.warmup_epochs else 0
 
     def _who_draws(self) -> Strategy:
@@ -176,7 +183,7 @@ class Search:
 
     def _shared_step(self) -> Step:
         M, steps = self.settings.children, self.task.train_steps
-        if not self.pending:  # the policy stands still in this phase: draw many at once
+        if not self.pending:  # the policy does not change in this phase, so many are drawn at once
             self.pending = self._who_draws().ask(M * min(steps - self.step, max(1, MOST_ASKED // M)))
         archs, self.pending = self.pending[:M], self.pending[M:]
         batch = self._train_batch(self.epoch, self.step)
@@ -211,8 +218,8 @@ class Search:
     def _skip(
         self, why: Literal["loss", "gradient"], failing: list[int], archs: list[Architecture], losses: list[float]
     ) -> None:
-        """Notes a step that changes no weights; raises `Diverged` where there are too many.
-        `failing`: which children."""
+        """Notes a step that changes no weights. `failing` holds the indices of the children
+        concerned. Raises `Diverged` where there are too many such steps."""
         skipped, steps = self.skipped, self.task.train_steps
         skipped.reasons[why] += 1
         for child in failing:
@@ -234,19 +241,20 @@ class Search:
             )
 
     def _train_batch(self, epoch: int, step: int) -> object:
-        """Returns a batch for `_gradient`: a recorded step augments its own."""
+        """Returns a batch for `_gradient`. A recorded step augments its own batch."""
         return (self.task.train_batch if self.recorder is None else self.task.raw_batch)(epoch, step)
 
     def _gradients(self, archs: list[Architecture], batch: object, key: tuple[object, ...]) -> list[float]:
         """Adds this rank's share of the mean of the children's gradients (Eq. 1) to the shared
-        weights; returns the losses of all children."""
+        weights. Returns the losses of all children."""
         mine = self.ranks.mine(archs)
         with self.ranks.one_of_buffers(self._buffers):
             losses = [self._gradient(arch, child, len(archs), batch, key) for child, arch in mine]
         return self.ranks.gathered(list(map(float, losses)), len(archs))
 
     def _gradient(self, arch: Architecture, child: int, M: int, batch: object, key: tuple[object, ...]) -> Tensor:
-        """Adds an M-th of a child's gradient to the weights it uses; returns its loss."""
+        """Adds a child's gradient, divided by M, to the weights that it uses. Returns the child's
+        loss."""
         self.supernet.train()
         progress, total = self.epoch / self.settings.epochs, torch.zeros(())
         for part, (share, piece) in enumerate(parts := self.task.cut(batch, self._parts)):
@@ -264,7 +272,8 @@ class Search:
 
     @property
     def _parts(self) -> int:
-        """Returns into how many parts a batch is cut; to the task each is a child of its own."""
+        """Returns the number of parts that a batch is cut into. To the task, each is a child of its
+        own."""
         return self.settings.compute.accumulate
 
     def _forget(self, child: int) -> None:
@@ -273,8 +282,9 @@ class Search:
             self.task.forget(child * self._parts + part)
 
     def _rewards(self, archs: list[Architecture], batch: object) -> list[float]:
-        """Returns the reward of each on one batch, of which each rank computes a share."""
-        # a recording scores as many as there are: it is one for all steps
+        """Returns the reward of each architecture on one batch. Each rank computes a share of
+        them."""
+        # A recording scores a fixed number of architectures, so equal ones are scored again.
         distinct = archs if self.recorder is not None else list(dict.fromkeys(archs))
         mine = [arch for _, arch in self.ranks.mine(distinct)]
         with self.compute.casting():
@@ -320,7 +330,7 @@ class Search:
 
     def _probed(self) -> dict[str, float]:
         """Returns figures of the strategy's architectures beside random ones, pair by pair on the
-        next validation minibatches. Leaves the strategy and the weights as they are."""
+        next validation minibatches. The strategy and the weights are left as they are."""
         n = self.settings.probes
         if not n or not self.controller_steps(self.epoch):
             return {}
@@ -337,8 +347,8 @@ class Search:
         return probed(policy, uniform, again)
 
     def _op_names(self, arch: Architecture) -> Iterator[str]:
-        """Yields what the histogram counts: `cell.op` for each op, `cell.skip` for each skip that
-        is taken."""
+        """Yields the names that the histogram counts: `cell.op` for each op, and `cell.skip` for
+        each skip that is taken."""
         for decision in self.supernet.space.decisions:
             answer = arch.choices.get(decision.name)
             cell = decision.name.split(".")[0]
@@ -349,8 +359,8 @@ class Search:
 
     # --------------------------------------------------------------------------------------- state
     def state(self) -> State:
-        """Returns the whole state at an event. Children that are drawn but not yet trained are kept
-        as their answers."""
+        """Returns the whole state at an event. Children that were drawn but not trained yet are
+        kept as their answers."""
         names = [decision.name for decision in self.supernet.space.decisions]
         values = {
             "epoch": self.epoch,
@@ -370,8 +380,8 @@ class Search:
         return State({**learned.tensors, **task.tensors}, {**values, **learned.values, **task.values})
 
     def _learned(self) -> State:
-        """Returns the part of the state that all ranks hold alike: all but what the task remembers
-        of the children that a rank trains."""
+        """Returns the part of the state that is the same on all ranks: all but what the task
+        remembers of the children that a rank trains."""
         return State.nested(
             {},
             weights=module_state(self.supernet),
@@ -385,7 +395,7 @@ class Search:
         self.epoch, self.phase, self.step = values["epoch"], values["phase"], values["step"]
         self.controller_step, self.ops = values["controller_step"], Counter(values["ops"])
         self.means.load(values)
-        # earlier checkpoints have neither
+        # earlier checkpoints do not have these values
         self.norms.norms = list(values.get("gradient_norms", ()))
         self.skipped.load(values.get("skipped", Skipped().state()))
         self.entropy = values.get("entropy")
@@ -399,7 +409,7 @@ class Search:
         self.strategy.load(state.under("strategy"))
         self.uniform.load(state.under("uniform"))
         self.compute.load(values.get("compute", {}))
-        if "task" in values:  # checkpoints of before tasks remembered anything have none
+        if "task" in values:  # earlier checkpoints hold no state of the task
             self.task.load(state.under("task"))
         mine = dict(self.ranks.mine(range(self.settings.children)))
         for child in range(self.settings.children):
@@ -408,9 +418,9 @@ class Search:
 
     # ------------------------------------------------------------------------------------- preview
     def preview(self, children: int = 8, warm: int = 2, seconds: float = 3.0, most: int = 48) -> Cost:
-        """Measures on random children what the rest of the search will take: on `children` of them
-        after `warm`, and on up to `most` while `seconds` are not over, because they differ. Changes
-        nothing."""
+        """Measures on random children what the rest of the search will take, and changes nothing.
+        It measures `children` of them after `warm` others, and more, up to `most`, until `seconds`
+        are over, because children differ."""
         asked = RandomSearch(self.space, seed=self.seed).ask(warm + max(children, most))
         began = time.perf_counter()
         buffers, remembered = {name: b.clone() for name, b in self.supernet.named_buffers()}, self.task.state()

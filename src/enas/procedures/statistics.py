@@ -1,7 +1,8 @@
-"""These are rank correlations with bootstrap intervals, and intervals of means and differences.
+"""This module computes rank correlations with bootstrap intervals, and intervals of means and
+differences.
 
-A ranker is a score of the same architectures as the truth; larger is better in both. No torch in
-here.
+A ranker is a list of scores for the same architectures as the truth. Larger is better in both. This
+module does not import torch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ RESAMPLES = 400
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A coefficient is a rank correlation with its 95 % bootstrap interval (percentiles over
+    """A `Coefficient` is a rank correlation with its 95 % bootstrap interval (percentiles over
     resampled architectures)."""
 
     value: float
@@ -32,34 +33,35 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class Ranking:
-    """A ranking says how well a ranker does against the truth, of n architectures."""
+    """A `Ranking` says how well a ranker ranks n architectures, compared with the truth."""
 
     ranker: str
     n: int
     kendall: Coefficient
     spearman: Coefficient
-    kendall_better_half: Coefficient  # among those whose truth is at the median or above
-    pick: float  # truth of its first
-    top_five: float  # mean truth of its first five
+    kendall_better_half: Coefficient  # only of those whose truth is at the median or above
+    pick: float  # truth of the ranker's first
+    top_five: float  # mean truth of the ranker's first five
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def _above(values: np.ndarray, rows: slice) -> np.ndarray:
-    """Returns +1 where one of `rows` is larger than another (of all), -1 where smaller, else 0."""
+    """Returns +1 where the value of one of `rows` is larger than another of all values, -1 where it
+    is smaller, and else 0."""
     some = values[rows, None]
     return (some > values).astype(float) - (some < values)
 
 
 def _blocks(n: int) -> list[slice]:
-    """Returns the rows of an n by n matrix, some at a time: n is that of a whole table at times."""
+    """Returns the rows of an n by n matrix in blocks, since n may be the size of a whole table."""
     return [slice(i, i + 512) for i in range(0, n, 512)]
 
 
 def kendalls(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Returns Kendall's tau-b, which counts ties, of each sample (S,); 0 where one side has no
-    order at all. times (S, n): how often a sample has each of the n pairs."""
+    """Returns Kendall's tau-b, which counts ties, for each sample (S,). It is 0 where one side has
+    no order at all. `times` (S, n) says how often a sample has each of the n pairs."""
     import numpy as np
 
     both, left, right = np.zeros((3, len(times)))
@@ -71,8 +73,9 @@ def kendalls(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def spearmans(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Returns Spearman's coefficient as `kendalls` does its own. A rank is how many are below less
-    how many are above, which ties share."""
+    """Returns Spearman's coefficient for each sample (S,), with arguments as in `kendalls`. The
+    rank of a value is the number of values below it minus the number above it, so ties share a
+    rank."""
     import numpy as np
 
     x, y = (np.hstack([times @ _above(side, rows).T for rows in _blocks(len(a))]) for side in (a, b))
@@ -81,7 +84,8 @@ def spearmans(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _share(both: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Returns what two sides have in common, -1 to 1, which rounding must not leave; 0 of none."""
+    """Returns how much two sides have in common, from -1 to 1, and 0 where one side has no order.
+    Rounding must not leave this range."""
     import numpy as np
 
     share: np.ndarray = np.clip(both / np.maximum(np.sqrt(left) * np.sqrt(right), 1), -1, 1)
@@ -89,7 +93,7 @@ def _share(both: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def kendall(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns Kendall's tau-b; 0 where one side has no order at all."""
+    """Returns Kendall's tau-b, or 0 where one side has no order at all."""
     import numpy as np
 
     return float(kendalls(a, b, np.ones((1, len(a))))[0])
@@ -102,8 +106,8 @@ def coefficient(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Coefficient:
-    """Returns `kind` (`kendalls` or `spearmans`) of all pairs with its interval; ValueError for
-    fewer than three pairs."""
+    """Returns `kind` (`kendalls` or `spearmans`) of all pairs, with its interval. Raises a
+    ValueError for fewer than three pairs."""
     import numpy as np
 
     if len(a) != len(b) or len(a) < 3:
@@ -117,8 +121,8 @@ def coefficient(
 
 
 def rank(ranker: str, scores: Sequence[float], truth: Sequence[float], seed: int = 0) -> Ranking:
-    """Returns how well `scores` rank the `truth`; ValueError for fewer than six architectures,
-    because the better half has three then."""
+    """Returns how well `scores` rank the `truth`. Raises a ValueError for fewer than six
+    architectures, because the better half has three of six."""
     import numpy as np
 
     a, b = np.asarray(scores, float), np.asarray(truth, float)
@@ -139,13 +143,14 @@ def rank(ranker: str, scores: Sequence[float], truth: Sequence[float], seed: int
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval is a mean with its 95 % interval, +- `half_width`."""
+    """An `Interval` is a mean with its 95 % interval, +- `half_width`."""
 
     mean: float
     half_width: float
 
     @property
     def excludes_zero(self) -> bool:
+        """Returns whether 0 is outside of the interval."""
         return abs(self.mean) > self.half_width
 
     def __str__(self) -> str:
@@ -153,7 +158,8 @@ class Interval:
 
 
 def interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """Returns the mean with its interval by Student's t; ValueError for fewer than two values."""
+    """Returns the mean of values with its interval by Student's t. Raises a ValueError for fewer
+    than two values."""
     import numpy as np
     from scipy.stats import t  # slow to import, and rarely needed
 
@@ -165,8 +171,8 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
 
 
 def difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Interval:
-    """Returns mean(a) - mean(b) with Welch's interval; ValueError for fewer than two values of
-    either."""
+    """Returns mean(a) - mean(b) with Welch's interval. Raises a ValueError for fewer than two
+    values of either."""
     import numpy as np
     from scipy.stats import t  # slow to import, and rarely needed
 

@@ -1,4 +1,5 @@
-"""The charts of a run's report: SVG that holds everything itself, as wide as a phone."""
+"""This module draws the charts of a run's report: SVG that holds everything itself, and is as wide
+as a phone."""
 
 from __future__ import annotations
 
@@ -31,13 +32,14 @@ SHARED = Markup('<span class="shared">shared weights</span>')  # a mark beside s
 
 
 def marked(title: str) -> Markup:
-    """Returns a title with the mark of figures of shared weights."""
+    """Returns a title with the mark for figures of shared weights."""
     return fill("{title} {mark}", title=title, mark=SHARED)
 
 
 @contextmanager
 def charting() -> Iterator[None]:
-    """Inside, a user's settings do not count, text stays text, equal figures are equal SVG."""
+    """Makes charts independent of a user's settings inside the `with` block. Text stays text, and
+    equal figures give equal SVG."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "enas", "text.parse_math": False})
@@ -48,7 +50,8 @@ def charting() -> Iterator[None]:
 
 
 def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, float] = (4.4, 2.7)) -> tuple[Figure, Axes]:
-    """Returns axes over epochs, the warm-up shaded; narrow, so that a phone shows the labels."""
+    """Returns axes over epochs, with the warm-up shaded. They are narrow, so that a phone shows the
+    labels."""
     fig = Figure(figsize=size, layout="constrained")
     axes = fig.add_subplot(xlabel="epoch", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=epochs > 0))
@@ -63,7 +66,7 @@ def _axes(ylabel: str, epochs: float = 0, warm_up: int = 0, size: tuple[float, f
 
 
 def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> Markup:
-    """Returns the HTML of a figure. `name` keeps the ids of several figures apart."""
+    """Returns the HTML of a figure. `name` makes the ids of several figures different."""
     file = io.StringIO()
     fig.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     attributes, _, body = file.getvalue().partition("<svg")[2].partition(">")
@@ -71,7 +74,7 @@ def _figure(name: str, fig: Figure, title: str, about: str, alt: str) -> Markup:
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', body))
     body = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
     body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
-    # a tenth of a point is enough
+    # a precision of a tenth of a point is enough
     body = re.sub(r' d="[^"]*"', lambda m: re.sub(r"(\.\d)\d+", r"\1", m[0]), body)
     [box] = re.findall(r'viewBox="[^"]*"', attributes)
     return fill(
@@ -89,14 +92,14 @@ Line = tuple[Sequence[tuple[float, float]], str, str]  # points, colour, label
 
 
 def series(records: Sequence[Values], key: str, scale: float = 1.0) -> list[tuple[float, float]]:
-    """Returns (epoch, value) where there is one."""
+    """Returns (epoch, value) for each record that has the value."""
     return [(float(record["epoch"]), scale * float(record[key])) for record in records if key in record]
 
 
 def line_chart(
     name: str, title: str, about: str, ylabel: str, lines: Sequence[Line], warm_up: int = 0, logarithmic: bool = False
 ) -> Markup:
-    """Charts numbers over epochs, the last line on top."""
+    """Returns a chart of numbers over epochs, with the last line on top."""
     fig, axes = _axes(ylabel, max((x for points, *_ in lines for x, _ in points), default=1), warm_up)
     says = [f"{title.striptags() if isinstance(title, Markup) else title} over the epochs, {ylabel}"]
     for points, colour, label in lines:
@@ -115,7 +118,8 @@ def line_chart(
 
 
 def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> Markup:
-    """Charts the shares of a cell's ops in the colours of drawings, a second of a kind lighter."""
+    """Returns a chart of the shares of a cell's ops, in the colours of drawings. A second op of a
+    kind is lighter."""
     found = {op for record in metrics for where, _, op in (key.partition(".") for key in record["ops"]) if where == cell}
     kind = {op: boxes.op_kind(op) for op in found - {"skip"}}
     ops, colours = sorted(kind, key=lambda op: (kind[op], op)), []
@@ -141,8 +145,8 @@ def op_chart(name: str, metrics: Sequence[Values], cell: str, warm_up: int) -> M
 def strip_plot(
     derived: Sequence[float], cells: Sequence[Sequence[float]], references: Mapping[str, Sequence[float]], metric: Metric
 ) -> Markup:
-    """Charts test figures: a dot per seed of the derived architecture or of a reference, and a dot
-    per random architecture, its mean over seeds."""
+    """Returns a chart of test figures. There is a dot for each seed of the derived architecture or
+    of a reference, and a dot for each random architecture, at its mean over seeds."""
     rows = [
         (f"derived,\n{len(derived)} seeds", derived, BLUE),
         (f"random,\n{len(cells)} drawn", list(map(mean, cells)), GREY),
@@ -155,7 +159,8 @@ def strip_plot(
 
 
 def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], metric: Metric) -> Markup:
-    """Charts test figures of the derived architecture, per seed, and of changed ones."""
+    """Returns a chart of the test figures of the derived architecture, one per seed, and of changed
+    ones."""
     rows = [("unchanged", base, BLUE), *((textwrap.fill(name, 22), values, GREY) for name, values in studies.items())]
     about = (
         "A dot is a seed of the derived architecture, or a changed one; all trained from scratch, alike. Bars are means."
@@ -168,10 +173,11 @@ def study_plot(base: Sequence[float], studies: Mapping[str, Sequence[float]], me
 def _strips(
     rows: Sequence[tuple[str, Sequence[float], str]], metric: Metric, size: tuple[float, float]
 ) -> tuple[Figure, str]:
-    """Returns rows of dots (label, figures, colour), bars at their means, and them in words."""
+    """Returns rows of dots (label, figures, colour) with bars at their means, and the figures in
+    words."""
     fig, axes = _axes("", size=size)
     for y, (_, values, colour) in enumerate(rows):
-        # neighbours at different heights, as they may be equal
+        # neighbours stand at different heights, since they may be equal
         for i, x in enumerate(sorted(values)):
             axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=5.5, markeredgecolor="white")
         axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
@@ -185,7 +191,8 @@ def _strips(
 
 
 def pareto_chart(pareto: Pareto, reward: str) -> Markup:
-    """Charts reward against cost: a dot per architecture that was scored, and the front."""
+    """Returns a chart of reward against cost: a dot for each architecture that was scored, and the
+    front."""
     factor, unit = COST_UNITS[pareto.kind]
     fig, axes = _axes(reward)
     axes.set_xlabel(unit)
@@ -193,7 +200,7 @@ def pareto_chart(pareto: Pareto, reward: str) -> Markup:
     axes.plot(costs * factor, rewards, "o", color=FAINT, markersize=3.5, label="scored")
     xs, ys = [point.cost * factor for point in pareto.points], [point.reward for point in pareto.points]
     axes.plot(xs, ys, "o", color=BLUE, markersize=5, label="none is better and as cheap")
-    right = [*xs, max(costs) * factor]  # the front goes on: what costs more is no better
+    right = [*xs, max(costs) * factor]  # beyond the last point, nothing better costs more
     axes.plot(right, [*ys, ys[-1]], color=BLUE, drawstyle="steps-post", linewidth=1.2, zorder=1)
     fig.legend(loc="outside upper left", ncols=2)
     says = "; ".join(
@@ -205,7 +212,8 @@ def pareto_chart(pareto: Pareto, reward: str) -> Markup:
 
 
 def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> Path:
-    """Writes the regret of strategies, (S, Q): the mean over seeds with its 95 % interval."""
+    """Writes a chart of the regret of strategies, (S, Q), and returns its path. It shows the mean
+    over seeds with its 95 % interval."""
     colours = dict(zip(regrets, (BLUE, BROWN, GREY), strict=False))
     with charting():
         fig = Figure(figsize=(6.2, 3.8), layout="constrained")

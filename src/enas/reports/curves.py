@@ -1,5 +1,5 @@
-"""These sections of a report show what went on epoch by epoch: the search, and trainings from
-scratch."""
+"""This module makes the sections of a report that show what went on epoch by epoch: the search, and
+trainings from scratch."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from enas.tasks.metrics import metric_in
 
 
 def search(run: Run) -> Markup:
+    """Returns the section about the search."""
     metrics, warm_up = run.metrics, run.number("search.warmup_epochs")
     html = Markup("<h2>The search, epoch by epoch</h2>\n")
     if not metrics:
@@ -48,7 +49,8 @@ def search(run: Run) -> Markup:
 
 
 def _gradients(metrics: Sequence[Values], warm_up: int) -> Markup:
-    """Charts the norms of the shared weights' gradients, and says how many steps were skipped."""
+    """Returns a chart of the norms of the shared weights' gradients, which also says how many steps
+    were skipped. Returns nothing where there are none."""
     looks = (("largest", FAINT, "largest"), ("p99", BROWN, "99 %"), ("median", BLUE, "median"))
     lines: list[Line] = [(series(metrics, f"gradient_norm_{key}"), colour, label) for key, colour, label in looks]
     if not any(points for points, *_ in lines):
@@ -62,7 +64,8 @@ def _gradients(metrics: Sequence[Values], warm_up: int) -> Markup:
 
 
 def _learning(metrics: Sequence[Values], warm_up: int) -> Markup:
-    """Charts the policy's samples against random ones; nothing where there was no probe."""
+    """Returns a chart of the policy's samples against random ones, or nothing where there was no
+    probe."""
     gap, half = "policy_minus_uniform", "policy_minus_uniform_half_width"
     probed = [{**m, "low": m[gap] - m[half], "high": m[gap] + m[half]} for m in metrics if gap in m]
     if not probed:
@@ -76,15 +79,16 @@ def _learning(metrics: Sequence[Values], warm_up: int) -> Markup:
 
 
 def trainings(run: Run) -> Markup:
+    """Returns the section about trainings from scratch, or nothing where there are none."""
     first = run.best.ranked[0].id if run.best else "none"
     names = ("config.json", "metrics.jsonl")
     folders = sorted({file.parent for name in names for file in run.path.glob(f"retrain/*/{name}")})
     for folder in folders:
-        Config.read(folder)  # one that is missing is not passed over
+        Config.read(folder)  # raises an error where config.json is missing
     losses: list[Line] = []
     figures: list[Line] = []
     metric = UNKNOWN
-    # the derived architecture's on top
+    # the lines of the derived architecture are on top
     for folder in sorted(folders, key=lambda folder: folder.name.startswith(first)):
         records, colour = epochs(folder), BLUE if folder.name.startswith(first) else FAINT
         with blaming(folder / "metrics.jsonl"):

@@ -1,4 +1,4 @@
-"""Derives with drawings of the best architecture beside best.json."""
+"""This module derives architectures, and draws the best one beside best.json."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from enas.spaces.registry import space_of
 
 
 def derive(run: str | Path, *, settings: Any = None, listen: Callable[[Any], None] | None = None, **changes: Any) -> Path:
-    """Ranks architectures of a search by its shared weights. Writes best.json, best.svg,
-    best.png; returns the first. `changes`: settings of `DeriveSettings` in place of the run's
-    own."""
-    from enas.runs.derive import derive as derive_run  # torch with it: only where it is needed
+    """Ranks architectures of a search by its shared weights, and returns the path of best.json.
+    Writes best.json, best.svg and best.png. `changes` are settings of `DeriveSettings` in place of
+    the run's own."""
+    from enas.runs.derive import derive as derive_run  # imports torch, so only where it is needed
     from enas.runs.loop import silent
 
-    # `jobs` among them
+    # `changes` may hold `jobs` too
     path = derive_run(run, settings=settings, listen=listen or silent, **changes)
     best = Best.read(path.parent)
     for ending in (".svg", ".png"):

@@ -1,4 +1,5 @@
-"""Sections of a run's report: the experiments of paper 3.3 beside the verdict."""
+"""This module makes the sections of a run's report about the experiments of paper 3.3, beside the
+verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from enas.tasks.metrics import Metric
 
 
 def disabled(compared: Compared) -> Markup:
-    """Returns the section about the disabled controller; nothing where it was not run."""
+    """Returns the section about the disabled controller, or nothing where it was not run."""
     if (found := compared.disabled) is None:
         return Markup("")
     return fill(
@@ -29,7 +30,7 @@ on the test part (paper 3.3: 8.92 % error, the ensemble 5.49 %).</p>
 
 
 def local(compared: Compared) -> Markup:
-    """Returns the section about the local-optimum studies; nothing where none was run."""
+    """Returns the section about the local-optimum studies, or nothing where none was run."""
     studies = [study for study in compared.studies if study.changed or study.diverged]
     if not studies:
         return Markup("")

@@ -1,7 +1,7 @@
-"""How pages are written: a value enters HTML through `fill` alone, which escapes it. A page needs
-nothing else: no script, no network.
+"""This module writes pages. A value enters HTML only through `fill`, which escapes it. A page needs
+nothing else: no script and no network.
 
-What is HTML already is `Markup`; every `str` is text, wherever it came from.
+A value that is HTML already is `Markup`. Every `str` is text, wherever it came from.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; bas
 
 
 def fill(template: str, **values: object) -> Markup:
-    """Returns a template, which is HTML, with values in its `{places}`. Text is escaped; `Markup`
-    stays as it is."""
+    """Returns a template, which is HTML, with values in its `{places}`. Text is escaped, and
+    `Markup` stays as it is."""
     return Markup(template).format(**values)
 
 
 def each(template: str, values: Iterable[object]) -> Markup:
-    """Returns a template with one place, `{}`, once per value."""
+    """Returns a template with one place, `{}`, filled once per value."""
     return Markup("").join(Markup(template).format(value) for value in values)
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
-    """Returns a table; the first cell of a row names it."""
+    """Returns a table, in which the first cell of a row names the row."""
     html = each('<th scope="col">{}</th>', names)
     for first, *rest in rows:
         html += fill('</tr>\n<tr><th scope="row">{first}</th>', first=first) + each("<td>{}</td>", rest)
@@ -69,7 +69,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
 
 
 def document(title: str, body: Markup, style: str = "") -> str:
-    """Returns a whole page; `style` is more CSS."""
+    """Returns a whole page. `style` is more CSS."""
     return fill(
         """<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

@@ -1,4 +1,5 @@
-"""The section of a report on short trainings: what they reached, and which judge was right."""
+"""This module makes the section of a report about short trainings: their rewards, and which judge
+was right."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ JUDGES = {
     "shared": "shared weights",
     "prediction": "the regression, before each training was made",
 }
-TRUSTED = 0.3  # Kendall's tau below which shared weights tell little, in its lower bound's absence
+TRUSTED = 0.3  # Kendall's tau below which a judge tells only a little
 
 
 def by_trainings(best: Best, judged: Judgement) -> Markup:
@@ -43,7 +44,7 @@ These figures rank, they are not results.</p>\n{ranking}<h2>Which judge was righ
 
 
 def _says(judged: Judgement, name: str) -> str:
-    """Returns what a reader may make of a judge."""
+    """Returns in words how far a reader may trust a judge."""
     tau = judged.taus[name]
     if tau.low > 0:
         return "ranks better than chance" if tau.value >= TRUSTED else "tells a little"

@@ -1,11 +1,13 @@
-"""The report of a run: RUN/report.html, one page to read in thirty seconds or in ten minutes.
+"""This module writes the report of a run: RUN/report.html, one page that can be read in thirty
+seconds or in ten minutes.
 
-It holds everything itself (no script, no network) and is written at whatever stage the run is: what
-is missing is named, with the command that gets it. What counts comes first: the verdict, and the
-accuracy of the architecture trained from scratch. Every figure of shared weights says that it is
-one. Equal run folders give equal pages.
+The page holds everything itself (no script, no network) and is written at whatever stage the run
+is. Where something is missing, the page names it, with the command that makes it. The most
+important things come first: the verdict, and the accuracy of the architecture trained from scratch.
+Every figure of shared weights says that it is one. Equal run folders give equal pages.
 
-Left out: single children (architectures.jsonl), and how often skips are taken, which are no op.
+Two things are left out: single children (architectures.jsonl), and how often skips are taken, since
+skips are no ops.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def _score(row: Values, key: str) -> str:
 
 
 def _clock(path: Path) -> str:
-    """Returns when the search began, and how long it was at work."""
+    """Returns when the search began, and how long it ran."""
     began, s = next(ticks(path), None), round(seconds_at_work(path))
     span = f"{s // 3600}:{s % 3600 // 60:02} h" if s >= 3600 else f"{s // 60}:{s % 60:02} min" if s >= 60 else f"{s} s"
     with blaming(path / "timing.jsonl"):
@@ -70,6 +72,7 @@ def _clock(path: Path) -> str:
 
 
 def head(run: Run) -> Markup:
+    """Returns the section with the title and the state of the run."""
     c, done, planned = run.config, len(run.metrics), run.number("search.epochs")
     threads = f"{c.threads} thread{'s' * (c.threads != 1)}"
     parts = (f"{value} {name}" if name == "cores" else value for name, value in flat(c.machine).items())
@@ -89,6 +92,7 @@ def head(run: Run) -> Markup:
 
 
 def verdict(run: Run) -> Markup:
+    """Returns the section about the verdict."""
     html, compared = Markup("<h2>Verdict</h2>\n"), run.compared
     if compared is None:
         return html + run.note("No verdict yet. What tells whether the search beats drawing at random", "compare")
@@ -113,7 +117,7 @@ def _sentence(text: str) -> str:
 
 
 def ranking(run: Run) -> Markup:
-    """Returns how shared weights rank, and what else was compared."""
+    """Returns the section about how shared weights rank, and about the other comparisons."""
     if run.compared is None:
         return Markup("")
     compared, rows = run.compared, run.compared.rankings
@@ -145,6 +149,7 @@ against their test figures trained from scratch. 1: the same order; 0: chance; i
 
 
 def retrained(run: Run) -> Markup:
+    """Returns the section about the architecture trained from scratch."""
     html, record = Markup("<h2>Trained from scratch</h2>\n"), run.retrained
     if record is None:
         return html + run.note("The derived architecture is not trained from scratch yet", "retrain")
@@ -172,6 +177,7 @@ def retrained(run: Run) -> Markup:
 
 
 def derived(run: Run) -> Markup:
+    """Returns the section about the derived architecture."""
     html, best = Markup("<h2>The derived architecture</h2>\n"), run.best
     if best is None:
         return html + run.note("No architecture is derived yet", "derive")
@@ -217,6 +223,7 @@ trained from scratch</figcaption>\n<div class="drawing">{cells}</div></figure>
 
 
 def sure(run: Run) -> Markup:
+    """Returns the section about what was chosen and how sure that is."""
     if run.best is None:
         return Markup("")
     learns = run.setting("strategy") != "random"
@@ -253,11 +260,11 @@ def _drawn(point: ParetoPoint) -> str:
 
 
 def repeat(run: Run) -> Markup:
-    """Returns everything that is needed to run this again."""
+    """Returns the section with everything that is needed to run this again."""
     again = shlex.quote(f"{run.path}-again")
 
     def changed(settings: Values) -> str:
-        """Returns flags for what differs from the run's own recipe."""
+        """Returns flags for the settings that differ from the run's own recipe."""
         recipe = {name: value for name, value in settings.items() if name.startswith("retrain.")}
         return "".join(_flag(n.replace("_", "-"), value) for n, value in recipe.items() if value != run.setting(n))
 
@@ -292,7 +299,8 @@ SECTIONS = (
 
 
 def page(run: Run) -> str:
-    """Returns the whole page. Damaged where a file of the run does not hold what it should."""
+    """Returns the whole page. Raises `Damaged` where a file of the run does not hold what it
+    should."""
     html = Markup("")
     for part, file in SECTIONS:
         with blaming(run.path / file), charting():
@@ -301,7 +309,7 @@ def page(run: Run) -> str:
 
 
 def write_report(run: str | Path) -> Path:
-    """Writes `run`/report.html, all of it or nothing; returns its path."""
+    """Writes `run`/report.html, whole or not at all, and returns its path."""
     path = Path(run) / "report.html"
     write_atomically(path, page(read_run(Path(run))))
     return path

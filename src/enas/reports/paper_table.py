@@ -1,4 +1,5 @@
-"""The table of `enas reproduce`: terminal, Markdown, JSON, HTML. No torch in here."""
+"""This module writes the table of `enas reproduce` for the terminal and as Markdown, JSON or HTML.
+It does not import torch."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from enas.reports.html import document, each, fill
 from enas.runs.files import write_atomically
 
 COLUMNS = ("experiment", "paper", "ours", "size and recipe of ours", "full size?", "command at full size")
-APART = 3  # settings that set a line apart, in words
+APART = 3  # most settings that are named to tell a line from others
 LEGEND = (
     "Perplexities and errors (in percent) on the test part: lower is better. Ours: mean +- standard deviation and over"
     " what. Full size: no setting of size (passes, widths, depth, data) is below the recipe `paper`, and the network has at"
@@ -29,7 +30,7 @@ LEGEND = (
 
 
 def figure(ours: Ours, experiment: Experiment) -> str:
-    """Returns `50.04 % +- 0.19 (n = 2 seeds)`."""
+    """Returns a figure of ours as text, such as `50.04 % +- 0.19 (n = 2 seeds)`."""
     local = experiment.kind == "local"
     unit, sign = " %" if experiment.data == "cifar10" else "", "+" if local else ""
     if ours.value is None:
@@ -43,7 +44,8 @@ def figure(ours: Ours, experiment: Experiment) -> str:
 
 
 def about(ours: Ours) -> str:
-    """Returns parameters, preset and recipe, and in what they are below or beside the paper's."""
+    """Returns parameters, preset and recipe, and the settings in which they are below the paper's
+    or differ from them."""
     sizes = [", ".join(str(part) for part in ours.smaller if part.of_search == of_search) for of_search in (False, True)]
     others = len(ours.differs) - sum(part.name != "parameters" for part in ours.smaller)
     parts = [f"{millions(ours.parameters)}, {ours.preset} {ours.recipe}".removeprefix(", ")]
@@ -55,16 +57,19 @@ def about(ours: Ours) -> str:
 
 
 def paper(experiment: Experiment) -> str:
+    """Returns the paper's figure and number of parameters as text."""
     return experiment.text + (f", {experiment.parameters:g} M" if experiment.parameters else "")
 
 
 def command(experiment: Experiment) -> str:
+    """Returns the command of an experiment as text."""
     after = f"after that of '{experiment.after}': " if experiment.after else ""
     return after + experiment.command
 
 
 def lines(row: Row) -> Iterator[tuple[str, str, str]]:
-    """Yields per set of equal settings ours, its size and recipe, and whether it is full."""
+    """Yields three texts for each set of equal settings: our figure, its size and recipe, and
+    whether it is of full size."""
     for ours in row.ours:
         yield figure(ours, row.experiment), about(ours), "yes" if ours.full else "no"
     if not row.ours:
@@ -72,14 +77,14 @@ def lines(row: Row) -> Iterator[tuple[str, str, str]]:
 
 
 def remarks(survey: Survey) -> list[str]:
-    """Returns what was looked through, and what is not in the table."""
+    """Returns in words which folders were looked through, and what is not in the table."""
     read = f"read {survey.runs} run folder{'s' * (survey.runs != 1)}"
     return [read, *(f"skipped {text}" for text in survey.skipped)] + [f"in no row: {text}" for text in survey.unused]
 
 
 # --------------------------------------------------------------------------------------- terminal
 def terminal(survey: Survey) -> str:
-    """Returns a table per section with numbered commands, and the lines below."""
+    """Returns one table per section with numbered commands, and the lines below them."""
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(highlight=False, width=100)
@@ -108,6 +113,8 @@ def _table(title: str) -> Table:
 
 # ------------------------------------------------------------------------------------------ files
 def markdown(survey: Survey) -> str:
+    """Returns the table as Markdown."""
+
     def cell(text: str) -> str:
         return text.replace("|", "\\|")
 
@@ -126,6 +133,8 @@ def markdown(survey: Survey) -> str:
 
 
 def as_json(survey: Survey) -> str:
+    """Returns the table as JSON."""
+
     def ours_of(ours: Ours) -> dict[str, object]:
         return {
             "mean": ours.value, "spread": ours.spread, "over": ours.over, "extreme": ours.extreme, "full_size": ours.full,
@@ -150,7 +159,7 @@ def as_json(survey: Survey) -> str:
 
 
 def html(survey: Survey) -> str:
-    """Returns one page that needs nothing else: no script, no network."""
+    """Returns one page that needs nothing else: no script and no network."""
     body, section = Markup(""), ""
     for row in survey.rows:
         if row.section != section:
@@ -184,7 +193,7 @@ def html(survey: Survey) -> str:
 
 
 def _run(experiment: Experiment) -> Markup:
-    """Returns the command of an experiment, set as code."""
+    """Returns the command of an experiment, formatted as code."""
     if not experiment.command:
         return Markup("")
     return escape(command(experiment)).replace(escape(experiment.command), each("<code>{}</code>", [experiment.command]))
@@ -194,6 +203,6 @@ FORMS = {".md": markdown, ".json": as_json, ".html": html}
 
 
 def write(survey: Survey, path: Path) -> Path:
-    """Writes the table in the form that the ending of `path` says."""
+    """Writes the table in the form that the ending of `path` names, and returns the path."""
     write_atomically(path, FORMS[path.suffix](survey))
     return path

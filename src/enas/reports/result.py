@@ -1,4 +1,5 @@
-"""A run as a value in Python: what `enas.search` returns. Its methods are the commands."""
+"""This module holds a run as a value in Python, which `enas.search` returns. Its methods are the
+commands."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a search. It can stand wherever a path can."""
+    """A `Run` is the folder of a search. It can be used wherever a path can."""
 
     path: Path
 
@@ -30,41 +31,44 @@ class Run:
 
     @property
     def best(self) -> Architecture:
-        """Returns the architecture that ranks first; ValueError before `derive`."""
+        """Returns the architecture that ranks first. Raises a ValueError before `derive`."""
         return best_of(self.path)[0]
 
     def derive(self, **settings: Any) -> Run:
-        """Ranks architectures by the shared weights; `settings` of `DeriveSettings`."""
+        """Ranks architectures by the shared weights, and returns this run. `settings` are those of
+        `DeriveSettings`."""
         derive(self.path, **settings)
         return self
 
     def retrain(self, **arguments: Any) -> Run:
-        """Trains the best from scratch, as `enas.retrain_best`."""
+        """Trains the best architecture from scratch, as `enas.retrain_best` does, and returns this
+        run."""
         from enas.runs.retrain import retrain_best
 
         retrain_best(self.path, **arguments)
         return self
 
     def compare(self, **arguments: Any) -> Verdict | None:
-        """Trains random architectures too; returns the verdict, as `enas.compare`."""
+        """Trains random architectures too, as `enas.compare` does, and returns the verdict."""
         from enas.grading.compare import compare
 
         return compare(self.path, **arguments)
 
     def report(self) -> Path:
-        """Writes and returns the page of this run."""
+        """Writes the report of this run, and returns its path."""
         return write_report(self.path)
 
     def export(self, format: Literal["python", "onnx", "torch"] = "python", **arguments: Any) -> tuple[Path, ...]:
-        """Writes what `retrain` chose as files that run without enas, and returns them; `arguments`
-        of `enas.export`."""
+        """Writes the network that `retrain` chose as files that run without enas, and returns them.
+        `arguments` are those of `enas.export`."""
         from enas.runs.export import export
 
         return export(self.path, format, **arguments).files
 
     def child(self) -> nn.Module:
         """Returns the network of the best architecture with the weights of its training from
-        scratch: a plain module. ValueError before `retrain`, or without a network of your own."""
+        scratch, as a plain module. Raises a ValueError before `retrain`, and where the network is
+        not your own."""
         from enas.runs.own import trained_child
 
         return trained_child(self.path)
@@ -73,8 +77,8 @@ class Run:
 def search(
     what: str | Problem, recipe: str | None = None, *, listen: Callable[[object], None] | None = None, **arguments: Any
 ) -> Run:
-    """Searches and returns the run. `what`: a preset, `module:function` of a problem, or the
-    problem that such a function made. `arguments` as of `enas.runs.search.search`."""
+    """Searches and returns the run. `what` is a preset, the `module:function` of a problem, or the
+    problem that such a function made. `arguments` are those of `enas.runs.search.search`."""
     from enas.runs.loop import silent
     from enas.runs.own import search_problem
     from enas.runs.presets.registry import is_preset

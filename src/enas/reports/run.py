@@ -1,4 +1,4 @@
-"""This is a run as its report sees it: what its folder holds, whatever stage it is at."""
+"""This module reads a run for its report: what its folder holds, whatever stage it is at."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from enas.runs.results import Best, Retrained
 from enas.state import Values
 from enas.tasks.metrics import METRICS
 
-REWARDS = {"accuracy": "accuracy", "loss": "exp(−cross-entropy)"}  # by setting task.reward
-UNKNOWN = METRICS["accuracy"]  # where a record names no metric
+REWARDS = {"accuracy": "accuracy", "loss": "exp(−cross-entropy)"}  # by the setting task.reward
+UNKNOWN = METRICS["accuracy"]  # used where a record names no metric
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run is what its folder holds; None stands for what is not there yet."""
+    """A `Run` is the content of a run folder. None stands for what is not there yet."""
 
     path: Path
     config: Config
@@ -32,16 +32,19 @@ class Run:
     compared: Compared | None
 
     def setting(self, name: str) -> object:
+        """Returns a setting by its dotted name, or None."""
         return self.config.settings.get(name)
 
     def number(self, name: str) -> int:
+        """Returns a setting that is a whole number, by its dotted name."""
         return int(str(self.config.settings[name]))
 
     def ranks_first(self, id: str) -> bool:
+        """Returns whether the architecture with this id ranks first."""
         return self.best is None or self.best.ranked[0].id == id
 
     def note(self, what: str, verb: str) -> Markup:
-        """Returns what is missing, and the commands that lead to it."""
+        """Returns a note that says what is missing, with the commands that make it."""
         verbs = [verb] if self.best or verb in ("resume", "derive") else ["derive", verb]
         path = shlex.quote(str(self.path))
         commands = Markup(", then ").join(fill("<code>enas {verb} {path}</code>", verb=v, path=path) for v in verbs)
@@ -56,7 +59,7 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Reads a run folder; ValueError where `path` is no search, or a file is damaged."""
+    """Reads a run folder. Raises a ValueError where `path` is no search, or a file is damaged."""
     config = Config.read(path)
     if config.command != "search":
         raise ValueError(f"a report is of a search; '{path}' is a {config.command}")

@@ -1,9 +1,9 @@
-"""The section "what was chosen, how sure" of a report: for each decision the answer of the derived
-architecture, and what the records of the run say for it.
+"""This module makes the section "what was chosen, how sure" of a report: for each decision, the
+answer of the derived architecture and the evidence for it in the records of the run.
 
-How often the policy gives this answer at the end of the search, and random draws beside it; how
-many of the other ranked architectures give it; and where random architectures were trained from
-scratch, the difference that the answer makes among them.
+The evidence is how often the policy gives this answer at the end of the search, with random draws
+beside it, and how many of the other ranked architectures give it. Where random architectures were
+trained from scratch, it is also the difference that the answer makes among them.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Shares = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Row:
-    """What there is for one answer; None where nothing is known."""
+    """A `Row` holds the evidence for one answer. None stands for what is not known."""
 
     name: str
     answer: str
     policy: float | None
     chance: float | None
     agree: int
-    others: int  # ranked architectures beside the first that are asked this
+    others: int  # number of other ranked architectures that are asked this
     effect: Interval | None
 
     @property
     def kind(self) -> str:
-        """The name of the decision with `*` in the place of its numbers."""
+        """Returns the name of the decision with `*` in place of its numbers."""
         return re.sub(r"\d+", "*", self.name)
 
 
@@ -70,8 +70,8 @@ def rows_of(best: Best, compared: Compared | None) -> list[Row]:
 
 
 def _share(decision: Decision, answer: Answer, shares: Shares) -> float | None:
-    """Returns the share of draws that give this answer; of a subset, the mean over its options of
-    the share that takes, or leaves out, the option as the answer does."""
+    """Returns the share of draws that give this answer. For a subset, it is the mean over its
+    options of the share of draws that take, or leave out, the option as the answer does."""
     if decision.name not in shares:
         return None
     of = shares[decision.name]
@@ -81,8 +81,8 @@ def _share(decision: Decision, answer: Answer, shares: Shares) -> float | None:
 
 
 def _effect(name: str, answer: Answer, trained: Sequence[tuple[Architecture, float]]) -> Interval | None:
-    """Returns the mean test figure of those that give this answer minus that of the others which
-    are asked; None for fewer than two of either."""
+    """Returns the mean test figure of the architectures that give this answer, minus that of the
+    others that are asked. Returns None for fewer than two of either."""
     given, not_given = (
         [figure for arch, figure in trained if name in arch.choices and (arch.choices[name] == answer) == same]
         for same in (True, False)
@@ -92,7 +92,7 @@ def _effect(name: str, answer: Answer, trained: Sequence[tuple[Architecture, flo
 
 # ------------------------------------------------------------------------------------------- HTML
 def section(best: Best, compared: Compared | None, missing: Markup) -> Markup:
-    """Returns the section; `missing`: what it says where the policy is not on record."""
+    """Returns the section. `missing` is what it says where the policy is not on record."""
     rows = rows_of(best, compared)
     html = Markup("<h2>What was chosen, how sure</h2>\n")
     if best.policy is None:
@@ -144,7 +144,7 @@ def _bold(text: str) -> Markup:
 
 
 def _kinds(rows: Sequence[Row], policy: bool) -> Markup:
-    """Returns a table of means over decisions whose names differ in numbers only."""
+    """Returns a table of means over decisions whose names differ only in numbers."""
     kinds: dict[str, list[Row]] = {}
     for row in rows:
         kinds.setdefault(row.kind, []).append(row)

@@ -1,4 +1,5 @@
-"""Architectures by what names them: a run, a file, a published name or form. No torch in here."""
+"""This module finds architectures by what names them: a run, a file, a published name or a
+published form. It does not import torch."""
 
 from __future__ import annotations
 
@@ -19,14 +20,14 @@ def best_of(run: str | Path) -> list[Architecture]:
 
 
 def is_run(what: str | Path | None) -> bool:
-    """Returns whether `what` is a folder. Text that is too long for a path is none."""
+    """Returns whether `what` is a folder. A text that is too long for a path is no folder."""
     return what is not None and os.path.isdir(what)
 
 
 def architecture_of(what: str | Path) -> Architecture:
-    """Returns the best of a run, what a JSON file holds, a published architecture by its name, or
-    what a text writes in a published form (`enas.spaces.forms`); ValueError where `what` is none of
-    them."""
+    """Returns the architecture that `what` names: the best of a run, the content of a JSON file, a
+    published architecture by its name, or a text in a published form (`enas.spaces.forms`). Raises
+    a ValueError where `what` is none of these."""
     text, path = str(what), Path(what)
     if text in NAMED:
         return named(text)
@@ -40,7 +41,7 @@ def architecture_of(what: str | Path) -> Architecture:
             raise ValueError(f"an architecture is read from a text file; '{path}' is not text") from None
         if (arch := forms.read(text)) is not None:
             return arch
-        return Architecture.from_json(text)  # says what is wrong with it
+        return Architecture.from_json(text)  # raises an error that says what is wrong
     if (arch := forms.read(text)) is not None:
         return arch
     text = text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,5 +1,5 @@
-"""What earlier versions wrote into the config.json of a run, as this version writes it. No torch in
-here."""
+"""This module upgrades the config.json of a run that an earlier version wrote to the form of this
+version. It does not import torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enas.runs.files import flat
 from enas.state import Record, Values
 
 IMAGES, TEXT = "image_classification", "language_model"
-# What was put together under the name of a preset, when a run recorded nothing else.
+# The space, network and task of each preset, for runs that recorded only the preset's name.
 PARTS = {
     **{f"{data}-micro": ("conv_micro", "micro", IMAGES) for data in ("digits", "cifar10")},
     **{f"{data}-macro": ("conv_macro", "macro", IMAGES) for data in ("digits", "cifar10")},
@@ -15,16 +15,17 @@ PARTS = {
     "nasbench_macro": ("nasbench_macro", "nasbench_macro", IMAGES),
     **{f"{data}-rnn": ("rnn_cell", "recurrent", TEXT) for data in ("text", "ptb")},
 }
-# What the code did before a setting existed, where the setting's default is something else.
+# The value of a setting that describes the code from before the setting existed, where its default
+# is another value.
 DEFAULTS = {"batch_norm_eps": 1e-5}
 
 
 def upgraded(config: Values) -> Values:
     """Returns a config.json with the names of its parts, and with the strategy's own settings as
-    `settings.strategy`.
+    `settings.strategy`. Raises a ValueError where no earlier version had its preset.
 
-    Earlier versions wrote the strategy's name there, and settings of REINFORCE, whatever the
-    strategy, beside it.
+    Earlier versions wrote the strategy's name there, and beside it settings of REINFORCE, whatever
+    the strategy was.
     """
     if "names" in config:
         return config
@@ -37,7 +38,7 @@ def upgraded(config: Values) -> Values:
 
 
 def flat_settings(config: Values) -> Record:
-    """Returns the settings of a config.json by their dotted names, and the strategy's name as
+    """Returns the settings of a config.json by their dotted names, with the strategy's name as
     `strategy`."""
     if "names" in config:
         return {**flat(config["settings"]), "strategy": config["names"]["strategy"]}

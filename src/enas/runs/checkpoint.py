@@ -1,10 +1,10 @@
-"""The file of a checkpoint: a safetensors file with a seal, and what it says of the logs beside it.
-No torch in here.
+"""This module reads and seals the file of a checkpoint: a safetensors file with a checksum, which
+also describes the logs beside it. It does not import torch.
 
-Its header holds, as JSON: `state`, the values of the state that are no tensors; `logs` and
-`digests`, the length in bytes and the SHA-256 of each log when it was written; `sha256`, the
-checksum of the whole file with zeros in the place of this checksum. Earlier versions wrote neither
-checksum: such a file is read as it is.
+Its header holds three things as JSON. `state` holds the values of the state that are no tensors.
+`logs` and `digests` hold the length in bytes and the SHA-256 of each log when the checkpoint was
+written. `sha256` is the checksum of the whole file with zeros in the place of this checksum.
+Earlier versions wrote neither checksum, and such a file is read as it is.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from enas.runs.files import Damaged, blaming
 from enas.state import Record
 
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
-MOST_HEADER = 100_000_000  # bytes; that of safetensors
+MOST_HEADER = 100_000_000  # bytes; the limit of safetensors
 NO_SUM = "0" * 64
 KEYS = {"state", "logs", "digests", SEAL}
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a checkpoint holds beside its tensors."""
+    """A `Header` is everything that a checkpoint holds beside its tensors."""
 
     values: Record
     lengths: dict[str, int]
-    """Of each log, in bytes."""
+    """Length of each log, in bytes."""
     digests: dict[str, str] = field(default_factory=dict)
 
 
 def sealed(packed: bytes) -> bytes:
-    """Returns a safetensors file with its checksum; `packed` has `NO_SUM` in its place."""
+    """Returns a safetensors file with its checksum. `packed` has `NO_SUM` in the checksum's
+    place."""
     empty = f'"{SEAL}":"{NO_SUM}"'.encode()
     start = packed.index(empty)
     digest = hashlib.sha256(packed).hexdigest()
@@ -47,8 +48,8 @@ def sealed(packed: bytes) -> bytes:
 
 
 def read_header(path: Path) -> Header:
-    """Returns the header of a checkpoint, and reads all of the file to compare its checksum.
-    ValueError where it is missing, Damaged where it is damaged."""
+    """Returns the header of a checkpoint. Reads the whole file to compare its checksum. Raises a
+    ValueError where the file is missing, and `Damaged` where it is damaged."""
     with blaming(path):
         check_kind(path)
         with open(path, "rb") as file:
@@ -75,8 +76,8 @@ def read_header(path: Path) -> Header:
 
 
 def whole_ones(folder: Path) -> Iterator[tuple[Path, Header]]:
-    """Yields the checkpoints of a folder that are whole, the last one first. Damaged where there
-    are some, and none is whole."""
+    """Yields the checkpoints of a folder that are whole, the last one first. Raises `Damaged` where
+    there are some, and none is whole."""
     damage: Damaged | None = None
     newest_is_whole = found = False
     for path in (folder / CHECKPOINT, folder / PREVIOUS):
@@ -96,13 +97,13 @@ def whole_ones(folder: Path) -> Iterator[tuple[Path, Header]]:
 
 
 def say_used(path: Path, why: object) -> None:
-    """Says that a run goes on from the checkpoint before the last one."""
+    """Warns that a run goes on from the checkpoint before the last one."""
     warnings.warn(f"{why}; the checkpoint before it, '{path}', is used", stacklevel=3)
 
 
 def check_log(path: Path, header: Header) -> None:
-    """Damaged where a log is not what it was when the checkpoint was written, up to its length of
-    then."""
+    """Raises `Damaged` where a log, up to its length when the checkpoint was written, is not the
+    same as then."""
     name = path.stem
     length, left = header.lengths.get(name, 0), header.lengths.get(name, 0)
     with blaming(path):
@@ -122,7 +123,7 @@ def check_log(path: Path, header: Header) -> None:
 
 
 def check_logs(folder: Path, *names: str) -> None:
-    """Damaged where one of these logs is not what the last checkpoint says."""
+    """Raises `Damaged` where one of these logs is not as the last checkpoint says."""
     for _, header in whole_ones(folder):
         for name in names:
             check_log(folder / f"{name}.jsonl", header)

@@ -1,5 +1,5 @@
-"""compare.json says what a search was worth: these frozen values are its verdict, its ledger and
-its studies. They need no torch."""
+"""This module holds compare.json, which says what a search was worth: the frozen values of its
+verdict, its ledger and its studies. It does not import torch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Scores = tuple[float, ...]  # test figures as they are shown, one per seed
 
 @dataclass(frozen=True)
 class Rival(Value):
-    """The strongest rival of a derived architecture: the derived one minus it, with its 95 %
-    interval."""
+    """A `Rival` is the strongest rival of a derived architecture. `difference` is the derived
+    architecture minus the rival, with its 95 % interval."""
 
     name: str
     difference: float
@@ -29,9 +29,12 @@ class Rival(Value):
 
 @dataclass(frozen=True)
 class Verdict(Value):
-    """Figures as they are shown: accuracies in percent, perplexities. `difference` is the derived
-    architecture minus the mean of the random ones, with a 95 % interval of +- `half_width`;
-    `metric` says which sign is better."""
+    """A `Verdict` compares the derived architecture with random ones, in figures as they are shown:
+    accuracies in percent, perplexities.
+
+    `difference` is the derived architecture minus the mean of the random ones, with a 95 % interval
+    of +- `half_width`. `metric` says which sign is better.
+    """
 
     derived: float
     derived_spread: float  # standard deviation over seeds
@@ -39,23 +42,23 @@ class Verdict(Value):
     uniform: float
     uniform_spread: float  # standard deviation over random architectures
     uniform_best: float
-    cells: int  # random architectures
-    rank: int  # of the derived one among all, 1 is best
+    cells: int  # number of random architectures
+    rank: int  # rank of the derived one among all, 1 is best
     difference: float
     half_width: float
     metric: str = "accuracy"
     diverged: int = 0  # random architectures whose training diverged; they are in no other figure
     references: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Mean and standard deviation over the same seeds, of hand-designed models as large."""
+    """Mean and standard deviation over the same seeds, of hand-designed models of the same size."""
     diverged_references: tuple[str, ...] = ()
-    rival: Rival | None = None  # the strongest, where any was trained
+    rival: Rival | None = None  # the strongest rival, where any was trained
     limits: str = ""
     """The limits that all architectures obey, in words."""
     acceptance: float = 1.0
-    """Share of the random architectures drawn that do; others were drawn anew."""
+    """Share of the random architectures drawn that obey the limits; the others were drawn anew."""
 
     def to_json(self) -> dict[str, object]:
-        # of searches that have none
+        # searches without limits or rivals leave these keys out
         left_out: tuple[str, ...] = () if self.limits else ("limits", "acceptance")
         left_out += () if self.rival else ("rival",)
         return {name: value for name, value in super().to_json().items() if name not in left_out}
@@ -68,13 +71,14 @@ class Verdict(Value):
 
     @property
     def better(self) -> bool | None:
-        """True or False where the interval excludes zero, None where it does not."""
+        """Returns True or False where the interval excludes zero, and None where it does not."""
         if abs(self.difference) <= self.half_width:
             return None
         return (self.difference > 0) == METRICS[self.metric].larger_is_better
 
     @property
     def sentence(self) -> str:
+        """Returns the verdict in one sentence."""
         gap = self._by(self.difference, self.half_width)
         if self.better is None:
             side = "above" if self.difference >= 0 else "below"
@@ -89,7 +93,8 @@ class Verdict(Value):
 
     @property
     def _against_rival(self) -> str:
-        """Returns how it does against the strongest rival, for the end of the sentence."""
+        """Returns how the derived architecture compares with the strongest rival, for the end of
+        the sentence."""
         if self.rival is None:
             return ""
         ahead = (self.rival.difference > 0) == METRICS[self.metric].larger_is_better
@@ -99,7 +104,7 @@ class Verdict(Value):
 
     @property
     def figures(self) -> str:
-        """The figures behind the sentence."""
+        """Returns the figures behind the sentence."""
         metric, diverged = METRICS[self.metric], self.diverged
 
         def text(mean: float, deviation: float) -> str:
@@ -124,18 +129,20 @@ class Verdict(Value):
 
 @dataclass(frozen=True)
 class Ledger(Value):
-    """Seconds on the clock, of processes of the run's number of threads each."""
+    """A `Ledger` holds the costs of a search and of trainings, in seconds on the clock. Each is of
+    processes with the run's number of threads."""
 
     search_seconds: float
-    trainings: int  # from scratch, to the end
-    training_seconds: float  # all of them, one after the other
-    children: int  # different architectures that the search trained or scored
-    # training each child, at the mean cost of a training, per cost of search and derivation
+    trainings: int  # number of trainings from scratch, to the end
+    training_seconds: float  # sum over all trainings
+    children: int  # number of different architectures that the search trained or scored
+    # cost of training each child, at the mean cost of a training, divided by the cost of search and
+    # derivation
     times_cheaper: float
-    # multiply-accumulates, which do not depend on the machine; 0: not counted
+    # multiply-accumulates, which do not depend on the machine; 0 where they were not counted
     search_macs: float = 0.0
     training_macs: float = 0.0
-    # the short trainings that taught the derivation; 0 where there were none
+    # seconds of the short trainings that taught the derivation; 0 where there were none
     derivation_seconds: float = 0.0
 
     def to_json(self) -> dict[str, object]:
@@ -148,7 +155,7 @@ class Ledger(Value):
         search, trainings = f"{self.search_seconds:.0f} s", f"{self.training_seconds:.0f} s"
         if self.search_macs and self.training_macs:
             by_work = self.children * self.training_macs / self.trainings / self.search_macs
-            # those of a derivation are not counted
+            # the multiply-accumulates of a derivation are not counted
             cheaper += "" if self.derivation_seconds else f" ({by_work:,.0f} times by multiply-accumulates)"
             search += f" ({_large(self.search_macs)} multiply-accumulates)"
             trainings += f" ({_large(self.training_macs)})"
@@ -160,7 +167,7 @@ class Ledger(Value):
 
 
 def _large(number: float) -> str:
-    """Returns 1.23e+12 as 1.23 T."""
+    """Returns a large number in short, such as 1.23 T for 1.23e+12."""
     for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
         if number >= size:
             return f"{number / size:.3g} {unit}"
@@ -169,7 +176,8 @@ def _large(number: float) -> str:
 
 @dataclass(frozen=True)
 class Disabled(Value):
-    """The disabled controller (paper 3.3), on the test part, in figures as they are shown."""
+    """A `Disabled` value holds the figures of the disabled controller (paper 3.3) on the test part,
+    as they are shown."""
 
     metric: str
     mean: float
@@ -180,7 +188,7 @@ class Disabled(Value):
 
 @dataclass(frozen=True)
 class Changed(Value):
-    """A changed architecture of a study."""
+    """A `Changed` value is a changed architecture of a study."""
 
     id: str
     change: str  # in words
@@ -189,13 +197,14 @@ class Changed(Value):
 
 @dataclass(frozen=True)
 class StudyResult(Value):
-    """Architectures that differ a little from the derived one; positive differences are worse."""
+    """A `StudyResult` holds architectures that differ a little from the derived one. Positive
+    differences are worse."""
 
     name: str
     about: str = ""
     paper: str = ""  # what the paper found
-    there_are: int | None = None  # changed architectures, where all can be listed
-    base: Scores = ()  # of the derived architecture
+    there_are: int | None = None  # number of changed architectures, where all can be listed
+    base: Scores = ()  # scores of the derived architecture
     changed: tuple[Changed, ...] = ()
     difference: Interval | None = None
     largest: float | None = None
@@ -204,14 +213,14 @@ class StudyResult(Value):
 
 @dataclass(frozen=True)
 class Compared(File):
-    """compare.json says what a search was worth."""
+    """A `Compared` value is the content of compare.json, which says what a search was worth."""
 
     FILE: ClassVar[str] = "compare.json"
     BESIDE: ClassVar[frozenset[str]] = frozenset(("version", "skip_rate"))
     verdict: Verdict
     derived_id: str
     derived: Scores
-    uniform: Mapping[str, Scores]  # of the random architectures, by id
+    uniform: Mapping[str, Scores]  # scores of the random architectures, by id
     references: Mapping[str, Scores] = field(default_factory=dict)
     recipe: Json = field(default_factory=dict)
     cell_seeds: int = 1
@@ -221,12 +230,13 @@ class Compared(File):
     rankings: tuple[Ranking, ...] = ()
     disabled: Disabled | None = None
     studies: tuple[StudyResult, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)  # parts that are not in here, and why
-    rolled_back: Mapping[str, int] = field(default_factory=dict)  # trainings, and how often
-    parameters: Mapping[str, int] = field(default_factory=dict)  # of what was trained
+    left_out: Mapping[str, str] = field(default_factory=dict)  # missing parts, and why
+    rolled_back: Mapping[str, int] = field(default_factory=dict)  # how often each training was
+    parameters: Mapping[str, int] = field(default_factory=dict)  # number of each trained network
 
     @property
     def metric(self) -> Metric:
+        """Returns the metric of all its figures."""
         return METRICS[self.verdict.metric]
 
     @classmethod

@@ -1,4 +1,5 @@
-"""What architectures of a run or of a preset cost, and tables of latencies."""
+"""This module computes what architectures of a run or of a preset cost, and measures tables of
+latencies."""
 
 from __future__ import annotations
 
@@ -28,14 +29,14 @@ from enas.spaces.costs import KINDS, Costs
 from enas.state import Record
 from enas.tasks.problem import own_network
 
-SHARES = (1, 10, 20, 50, 80, 99)  # percentiles of random architectures that are shown
+SHARES = (1, 10, 20, 50, 80, 99)  # the percentiles of random architectures to show
 
 
 def plan_for(
     what: str | Path, recipe: str | None = None, latencies: str | Path | None = None, data: str | Path | None = None
 ) -> Plan:
-    """Returns the plan of a run folder, a preset, or `module:function` of a problem. `latencies`: a
-    file that `enas latency` wrote."""
+    """Returns the plan of a run folder, of a preset, or of a problem by its `module:function`.
+    `latencies` is a file that `enas latency` wrote."""
     if Path(what).is_dir():
         plan = Plan.recorded(RunFolder.open(Path(what)))
     elif ":" in str(what):
@@ -47,8 +48,8 @@ def plan_for(
 
 
 def with_latencies(plan: Plan, file: str | Path) -> Plan:
-    """Returns the plan with a table of latencies; ValueError where the file is none, or one of
-    another network."""
+    """Returns the plan with a table of latencies. Raises a ValueError where the file is no such
+    table, or is one of another network."""
     table = read_json(Path(file))
     if not isinstance(table, dict) or "entries" not in table:
         raise ValueError(f"a table of latencies is a file that `enas latency` wrote; got '{file}'")
@@ -68,18 +69,19 @@ def cost(what: str | Path, arch: Architecture, recipe: str | None = None) -> Cos
 
 @dataclass(frozen=True)
 class Priced:
-    """Costs of architectures by what they are called, and percentiles of random ones."""
+    """A `Priced` value holds the costs of named architectures, and percentiles of random ones."""
 
     costs: dict[str, Costs]
     shares: dict[int, tuple[float, ...]]
-    """By percent: what so many random architectures cost at most, of each kind by itself."""
+    """Percentiles of the costs of random architectures, by percent, for each kind by itself."""
     measured: dict[str, float]
     """Seconds of a forward pass, where they were measured."""
 
 
 def priced(plan: Plan, archs: Mapping[str, Architecture], samples: int = 200, rounds: int = 0) -> Priced:
-    """Returns what architectures cost, beside random ones of the whole space. `rounds`: forward
-    passes in which latencies are measured, by the batch and threads of the plan's table."""
+    """Returns what architectures cost, beside random ones of the whole space. With `rounds`,
+    latencies are measured in that many forward passes, with the batch and threads of the plan's
+    table."""
     measured = {}
     if rounds:
         table = plan.latencies or {"batch": 1, "threads": plan.threads}
@@ -94,8 +96,8 @@ def priced(plan: Plan, archs: Mapping[str, Architecture], samples: int = 200, ro
 
 
 def architectures_of(what: str) -> tuple[str | None, dict[str, Architecture]]:
-    """Returns the run or preset that `what` goes with, and architectures by name: those that a run
-    ranks, or the one that a file or a published name says."""
+    """Returns the run or preset that `what` belongs to, and architectures by name: those that a run
+    ranks, or the one that a file or a published name gives."""
     if Path(what).is_dir():
         best = Best.find(Path(what))
         return what, {f"{entry.rank}. {entry.id}": entry.architecture for entry in best.ranked} if best else {}
@@ -112,8 +114,8 @@ def architectures_of(what: str) -> tuple[str | None, dict[str, Architecture]]:
 
 
 def latency_table(plan: Plan, settings: LatencySettings, out: Path) -> Record:
-    """Measures the latencies of a plan's network on this machine, by its number of threads; writes
-    and returns the table."""
+    """Measures the latencies of a plan's network on this machine, with the plan's number of
+    threads. Writes the table and returns it."""
     prepare(plan.device, plan.threads)
     clock = clock_of(plan.device, plan.threads)
     found = measure(settings, plan.bill, forward_passes(plan, settings.batch), clock, plan.seed)
@@ -140,8 +142,8 @@ def latency_table(plan: Plan, settings: LatencySettings, out: Path) -> Record:
 
 
 def forward_passes(plan: Plan, batch: int) -> Callable[[Architecture], Callable[[], object]]:
-    """Returns a function that makes the child of an architecture, as it is trained from scratch,
-    and returns a forward pass of it on `batch` examples, on the plan's device."""
+    """Returns a function that makes the child of an architecture as it is trained from scratch.
+    That function returns a forward pass of the child on `batch` examples, on the plan's device."""
     bill, network = plan.bill, plan.settings.retrain.network
     if isinstance(bill, OwnBill):
         task: Any = plan.task(plan.load_data(), plan.settings.retrain.task)

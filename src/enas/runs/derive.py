@@ -1,4 +1,4 @@
-"""Derives architectures of a run, and writes `best.json`."""
+"""This module derives architectures of a run, and writes `best.json`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from enas.spaces.costs import pareto
 from enas.state import Record
 from enas.strategies.random_search import RandomSearch
 
-FREE = frozenset(("parameters", "macs"))  # judges that can be asked of every architecture
-DRAWS = 300  # architectures by which `Policy` tells what a strategy prefers: +- 6 points at most
+FREE = frozenset(("parameters", "macs"))  # judges that cost too little to count
+DRAWS = 300  # draws that show what a strategy prefers, to +- 6 points at most
 
 
 def derive(
@@ -44,9 +44,12 @@ def derive(
     **changes: Any,
 ) -> Path:
     """Ranks architectures of a search by its shared weights, and by short trainings where there are
-    any; writes and returns `best.json`. `changes`: settings of `DeriveSettings` by name, in place
-    of the run's own. `jobs`: how many short trainings side by side, or where, as --jobs;
-    `workers` is its earlier name."""
+    any. Writes `best.json` and returns its path.
+
+    `changes` are settings of `DeriveSettings` by name, in place of the run's own. `jobs` says how
+    many short trainings run side by side, or where, as `--jobs` does. `workers` is its earlier
+    name. Raises a ValueError where the run is no search.
+    """
     with RunFolder.open(Path(run)) as folder:
         folder.lock("derive")
         return _derive(folder, settings, jobs or workers, listen, changes)
@@ -61,13 +64,13 @@ def _derive(folder: RunFolder, settings: Any, jobs: Jobs, listen: Listener, chan
     procedure = plan.search()
     folder.put(folder.read_checkpoint(), procedure)
     training = short_training(plan, procedure.task)
-    policy, space = None, procedure.space  # random ones within the limits too
+    policy, space = None, procedure.space  # random architectures keep to its limits too
     if procedure.strategy.learns:
         drawers = (procedure.strategy, RandomSearch(space, seed=plan.seed))
         policy = Policy(DRAWS, *(derive_procedure.preferred(drawer, space, DRAWS) for drawer in drawers))
     scores, judged = list[Scored](), None
     with ShortTrainings(plan, path, procedure.task, jobs or side_by_side(plan), listen) as trainings:
-        # a job trains a finalist from the beginning, which pays where there are many at a time
+        # A job trains a finalist from the beginning, which pays only where several run at a time.
         elsewhere = None if jobs in (None, 1) else partial(trainings.rewards, settings.finalist_steps)
         scoring = derive_procedure.derive(
             settings,
@@ -126,8 +129,8 @@ def _derive(folder: RunFolder, settings: Any, jobs: Jobs, listen: Listener, chan
 def taught_by(
     trainings: ShortTrainings, settings: DeriveSettings, procedure: Search, scored: Sequence[Scored]
 ) -> Iterator[Scored | Judged]:
-    """Yields what short trainings teach after a search; `scored`: what shared weights said of
-    architectures, which is not asked again."""
+    """Yields the scores of short trainings after a search, and in the end what the judges were
+    worth. `scored` holds what shared weights said of architectures, which is not computed again."""
     plan, task = trainings.plan, procedure.task
     known = {score.arch: score.metrics["reward"] for score in scored if score.stage == "minibatch"}
     judges = judges_of(plan, procedure, settings, known)
@@ -149,8 +152,8 @@ def taught_by(
 def judges_of(
     plan: Plan, procedure: Search, settings: DeriveSettings, known: Mapping[Architecture, float] | None = None
 ) -> dict[str, Judge]:
-    """Returns every judge of a derivation by its name; of each, larger is better. `known`: rewards
-    by shared weights that are not asked for again."""
+    """Returns every judge of a derivation by its name. Of each, larger is better. `known` holds
+    rewards by shared weights, which are not computed again."""
     task, supernet, rewards = procedure.task, procedure.supernet, known or {}
 
     def shared(arch: Architecture) -> float:
@@ -169,7 +172,8 @@ def judges_of(
 
 
 def pareto_of(plan: Plan, scores: Sequence[Scored], kind: str) -> Pareto:
-    """Returns what no other architecture beats, of all that were scored on the minibatch."""
+    """Returns the architectures that no other one beats, among all that were scored on the
+    minibatch. Raises a ValueError for latency without a table of latencies."""
     rewards = {s.arch: s.metrics["reward"] for s in scores if s.stage in ("minibatch", "uniform")}
     archs, costs = list(rewards), [plan.cost(arch).of(kind) for arch in rewards]
     if any(map(math.isnan, costs)):

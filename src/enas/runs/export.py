@@ -1,10 +1,10 @@
-"""Export: what a training from scratch came to, as files that run without `enas`.
+"""This module exports the result of a training from scratch as files that run without `enas`.
 
     PATH.py and PATH.safetensors   format python: a readable module and its weights
     PATH.onnx                      format onnx
     PATH.pt2                       format torch, a program of `torch.export`
 
-What is written has been run: its outputs agree with those of the trained network.
+Every file that is written has been run: its outputs agree with those of the trained network.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ from enas.spaces.architecture import Architecture, Reference, model_from_dict
 Format = Literal["python", "onnx", "torch"]
 Weights = Literal["trained", "none"]
 ENDINGS: Mapping[Format, str] = {"python": ".py", "onnx": ".onnx", "torch": ".pt2"}
-TOLERANCE = 1e-5  # of the largest output, or of 1
+TOLERANCE = 1e-5  # as a share of the largest output, or of 1
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The files that were written, and how they were checked, in words."""
+    """An `Exported` value names the files that were written, and says in words how they were
+    checked."""
 
     files: tuple[Path, ...]
     checked: str
@@ -57,7 +58,8 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Source:
-    """What is exported: a plan, an architecture, and the training that has its weights."""
+    """A `_Source` says what is exported: a plan, an architecture, and the training that has its
+    weights."""
 
     plan: Plan
     arch: Architecture
@@ -76,12 +78,14 @@ def export(
     recipe: str | None = None,
     data: str | Path | None = None,
 ) -> Exported:
-    """Exports what a run's `retrain` chose, a training by its folder, or an architecture.
+    """Exports the training that a run's `retrain` chose, a training by its folder, or an
+    architecture.
 
-    `arch`: another architecture in the network of a run, without weights. `out`: the file; without
-    it `exported` in the folder, or `SPACE_ID` here. `preset` and `recipe`: whose network an
-    architecture alone is built into, as in `enas retrain`. ValueError where something is missing,
-    or where the file's outputs are not those of the network.
+    `arch` is another architecture to put into the network of a run, without weights. `out` is the
+    file; without it, the file is `exported` in the folder, or `SPACE_ID` in the current folder.
+    `preset` and `recipe` give the network that an architecture alone is built into, as in `enas
+    retrain`. Raises a ValueError where something is missing, or where the file's outputs are not
+    those of the network.
     """
     check_name("--format", format, get_args(Format))
     check_name("--weights", weights, get_args(Weights))
@@ -146,7 +150,8 @@ def _trained(folder: RunFolder) -> Architecture:
 
 # ------------------------------------------------------------------------- the network and its data
 def _prepared(plan: Plan, source: _Source, weights: Weights) -> tuple[nn.Module, About, Any]:
-    """Returns the child, what its file carries, and inputs for it where they are not made up."""
+    """Returns the child, the description that its file carries, and inputs for it where they cannot
+    be made up."""
     alone = source.run is None and source.training is None
     dimensions: Mapping[str, int] = {}
     reads: Images | Text | None = None
@@ -166,7 +171,7 @@ def _prepared(plan: Plan, source: _Source, weights: Weights) -> tuple[nn.Module,
         else:
             task: Any = plan.task(data, plan.settings.retrain.task, plan.settings.retrain.train_on)
             dimensions, inputs = task.dimensions, _inputs(task.reward_batch(0))
-    # all of a task that a network asks for
+    # a network asks a task for nothing but its dimensions
     sized: Any = SimpleNamespace(dimensions=dict(dimensions))
     child: nn.Module = plan.network(plan.settings.retrain.network, sized, source.arch)
     result = None
@@ -177,7 +182,7 @@ def _prepared(plan: Plan, source: _Source, weights: Weights) -> tuple[nn.Module,
         state = source.training.read_checkpoint()
         tensors = {**state.under("weights").tensors}
         if "average" in state.values:
-            tensors |= state.under("average").tensors  # what was judged
+            tensors |= state.under("average").tensors  # the weights that were scored
         child.load_state_dict(tensors)
     about = About(
         f"Architecture {source.arch.id} of space {plan.space.name}, exported by enas {versions()['enas']}.",
@@ -217,7 +222,7 @@ def _provenance(plan: Plan, source: _Source, weights: Weights, result: Result | 
 
 
 def _inputs(batch: Any) -> tuple[Any, ...]:
-    """Returns what a network of a user's own is called with for a batch, of two examples."""
+    """Returns the inputs of a user's own network from a batch, for two examples."""
     inputs = (batch,) if isinstance(batch, Mapping) else tuple(batch[:-1])
     size = len(next(leaf for leaf in _pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)))
 
@@ -284,7 +289,8 @@ def _names(what: str, values: Any) -> list[str]:
 
 
 def _difference(found: Any, wanted: Any, who: str) -> float:
-    """Returns the largest difference of outputs; ValueError where it is above the tolerance."""
+    """Returns the largest difference between outputs. Raises a ValueError where it is above the
+    tolerance."""
     pairs = zip(_pytree.tree_leaves(found), _pytree.tree_leaves(wanted), strict=True)
     worst = 0.0
     for a, b in pairs:

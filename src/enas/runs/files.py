@@ -1,4 +1,5 @@
-"""How files of a run are read and written, whole or not at all. No torch in here."""
+"""This module reads and writes the files of a run, whole or not at all. It does not import
+torch."""
 
 from __future__ import annotations
 
@@ -15,17 +16,18 @@ from enas.plugins import named_by_file
 from enas.reading import check_kind, from_json, read_whole, sealed, unsealed
 from enas.state import Record, Values
 
-MOST_LINE = 16 * 1024**2  # bytes of a line of a log
+MOST_LINE = 16 * 1024**2  # most bytes of a line of a log
 FAULT = "ENAS_FAULT"
 
 
 class Damaged(ValueError):
-    """A file does not hold what it should: one line that names it."""
+    """This error says in one line which file does not hold what it should."""
 
 
 @contextmanager
 def blaming(path: Path) -> Iterator[None]:
-    """Blames this file for what goes wrong inside, unless another one has been blamed."""
+    """Turns an error inside the `with` block into a `Damaged` error that blames this file, unless
+    another file was blamed already."""
     try:
         yield
     except Damaged:
@@ -36,12 +38,12 @@ def blaming(path: Path) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------------------- writing
-_moments = 0  # of writes that a fault can hit
+_moments = 0  # number of moments so far at which a test can end this process
 
 
 def _moment() -> None:
     """Ends this process as `kill -9` would, where the environment variable ENAS_FAULT is N and this
-    is the Nth moment of its writes: so tests reach every one of them."""
+    is the Nth moment of its writes. So tests can end a process at every one of them."""
     global _moments
     if (fault := os.environ.get(FAULT)) is not None:
         _moments += 1
@@ -52,8 +54,9 @@ def _moment() -> None:
 def write_atomically(path: Path, data: bytes | str, keep: Path | None = None) -> None:
     """Writes all of `data` or nothing: an OSError (a full disk) leaves the file that was there.
 
-    `keep`: a name under which the file that was there stays. It has that name from before the
-    new one is whole."""
+    `keep` is a name under which the old file stays. It has that name already before the new one is
+    whole.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     content = data.encode(errors="surrogateescape") if isinstance(data, str) else data
     _moment()
@@ -78,14 +81,14 @@ def write_atomically(path: Path, data: bytes | str, keep: Path | None = None) ->
 
 
 def _new(path: Path) -> Any:
-    """Opens a file of this name that was not there: what was is removed, and not followed."""
+    """Opens a new file of this name. Whatever was there is removed, and not followed."""
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666), "wb")
 
 
 def _link(path: Path, other: Path) -> None:
-    """Gives a file a second name, which may be that of another file until then. Where the disk
-    knows no second names, it is copied."""
+    """Gives a file a second name, which another file may have had until then. Where the disk does
+    not support second names, the file is copied."""
     temporary = other.with_name(f".{other.name}.{os.getpid()}.part")
     temporary.unlink(missing_ok=True)
     try:
@@ -110,30 +113,32 @@ def _sync(folder: Path) -> None:
 
 
 def open_to_append(path: Path) -> Any:
-    """Opens a log to append to; Damaged where it is a link, a pipe or a device."""
+    """Opens a log to append to. Raises `Damaged` where it is a link, a pipe or a device."""
     with blaming(path):
         check_kind(path)
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666), "ab")
 
 
 def write_json(path: Path, data: object) -> None:
+    """Writes a value as JSON, whole or not at all."""
     write_atomically(path, json.dumps(data, indent=1) + "\n")
 
 
 def write_sealed(path: Path, data: Values) -> None:
-    """Writes a mapping with a checksum of it (`enas.reading`)."""
+    """Writes a mapping with its checksum (`enas.reading`)."""
     write_atomically(path, sealed(json.dumps(data, indent=1)))
 
 
 # ---------------------------------------------------------------------------------------- reading
 def read_json(path: Path, *, finite: bool = True) -> Any:
-    """Returns what a file holds. ValueError where it is missing, Damaged if it is not JSON, or has
-    another checksum than it says."""
+    """Returns what a JSON file holds. Raises a ValueError where it is missing, and `Damaged` where
+    it is not JSON, or has another checksum than it says."""
     return read_sealed(path, finite=finite)[0]
 
 
 def read_sealed(path: Path, *, finite: bool = True) -> tuple[Any, bool]:
-    """Returns the same, and whether the file has a checksum; earlier versions wrote none."""
+    """Returns what `read_json` returns, and whether the file has a checksum. Earlier versions wrote
+    none."""
     if not path.is_file():
         raise ValueError(f"no file '{path}'")
     with blaming(path):
@@ -144,8 +149,8 @@ def read_sealed(path: Path, *, finite: bool = True) -> tuple[Any, bool]:
 
 
 def lines(path: Path) -> Iterator[bytes]:
-    """Yields the whole lines of a log, none where it is missing; a last line that a crash cut short
-    is left out. Damaged where a line is too long to be one."""
+    """Yields the whole lines of a log, and none where it is missing. A last line that a crash cut
+    short is left out. Raises `Damaged` where a line is too long."""
     if not path.exists():
         return
     with blaming(path):
@@ -159,7 +164,7 @@ def lines(path: Path) -> Iterator[bytes]:
 
 
 def record_of(line: bytes) -> Record:
-    """Returns what a line of a log holds; ValueError where it is no JSON object."""
+    """Returns what a line of a log holds. Raises a ValueError where it is no JSON object."""
     record = from_json(line, finite=False)
     if not isinstance(record, dict):
         raise ValueError("each of its lines should hold a mapping")
@@ -167,7 +172,8 @@ def record_of(line: bytes) -> Record:
 
 
 def each_line(path: Path) -> Iterator[Record]:
-    """Yields the records of a log, one by one; Damaged where a line is not a JSON object."""
+    """Yields the records of a log one by one. Raises `Damaged` where a line is not a JSON
+    object."""
     for number, line in enumerate(lines(path), 1):
         with blaming(path):
             try:
@@ -177,18 +183,18 @@ def each_line(path: Path) -> Iterator[Record]:
 
 
 def read_lines(path: Path) -> list[Record]:
-    """Returns the records of a log, as `each_line`."""
+    """Returns all records of a log. Raises `Damaged` as `each_line` does."""
     return list(each_line(path))
 
 
 def stamped(line: str) -> str:
-    """Returns the line of a log, a JSON object, with a checksum of it as its last key."""
+    """Returns the line of a log, a JSON object, with its checksum added as the last key."""
     return f'{line[:-1]},"crc":"{zlib.crc32(line.encode()):08x}"}}'
 
 
 def stamped_lines(path: Path) -> Iterator[Record]:
-    """Yields the records of a log whose lines may be `stamped`; Damaged where one is not as it was
-    written."""
+    """Yields the records of a log whose lines may be `stamped`. Raises `Damaged` where a line is
+    not as it was written."""
     for number, line in enumerate(lines(path), 1):
         with blaming(path):
             record = record_of(line)
@@ -201,7 +207,7 @@ def stamped_lines(path: Path) -> Iterator[Record]:
 
 
 def mended(path: Path) -> bool:
-    """Cuts off the last line of a log, where a crash cut it short; returns whether it did."""
+    """Cuts off the last line of a log where a crash cut it short. Returns whether it did."""
     if not path.exists():
         return False
     size, whole = path.stat().st_size, sum(map(len, lines(path)))

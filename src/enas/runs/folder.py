@@ -1,4 +1,4 @@
-"""The run folder: the files of a run, which survive a crash at any instant.
+"""This module keeps the run folder: the files of a run, which survive a crash at any instant.
 
     config.json             every setting, versions, seed
     metrics.jsonl           a line per epoch, no clock time: equal runs leave equal files
@@ -10,9 +10,9 @@
     tensorboard/            the same curves as metrics.jsonl
 
 Whole files are written to a temporary name, synced and renamed. Logs are appended to, and a
-checkpoint records their lengths and checksums. `restore` cuts off what a dead process wrote after
-it, so that the same lines are written again. Nothing in a run folder may be a link, a pipe or a
-device.
+checkpoint records their lengths and checksums. `restore` cuts off the lines that a dead process
+wrote after the checkpoint, so that the same lines are written again. Nothing in a run folder may be
+a link, a pipe or a device.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ from enas.runs.records import Config
 from enas.spaces.architecture import Architecture
 from enas.state import Record, State, Values
 
-LOGS = ("metrics", "architectures")  # cut back with a checkpoint
+LOGS = ("metrics", "architectures")  # these logs are cut back with a checkpoint
 CLOCK = "timing"
 
 
 class Loads(Protocol):
-    """What a state can be put into: a search, a training."""
+    """A `Loads` object can take a state: a search, or a training."""
 
     def load(self, state: State) -> None: ...
 
 
 class Log:
-    """A file of lines that is open, its length and checksum."""
+    """A `Log` is an open file of lines, with its length and checksum."""
 
     def __init__(self, path: Path):
         self.file: BinaryIO = open_to_append(path)
@@ -79,15 +79,15 @@ class Log:
         self._count(line)
 
     def flushed(self) -> tuple[int, str]:
-        """Writes it to disk, and returns its length and checksum."""
+        """Writes the file to disk, and returns its length and checksum."""
         self.file.flush()
         os.fsync(self.file.fileno())
         return self.length, self._sum.hexdigest()
 
 
 class RunFolder:
-    """The folder of one search or one training. Make one with `create` or `open`; close it, or use
-    it as a context."""
+    """A `RunFolder` is the folder of one search or one training. It is made with `create` or
+    `open`, and is closed, or used as a context."""
 
     def __init__(self, path: Path, config: Record, is_sealed: bool = True):
         self.path, self.config, self.is_sealed = path, config, is_sealed
@@ -97,7 +97,8 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: Values) -> RunFolder:
-        """Returns a new folder; ValueError where it holds a run already, or the rest of one."""
+        """Returns a new folder. Raises a ValueError where it holds a run already, or what is left
+        of one."""
         check_new(path)
         path.mkdir(parents=True, exist_ok=True)
         check_folder(path)
@@ -107,8 +108,9 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Returns the folder of an existing run; ValueError where there is none, where something in
-        it is a link, a pipe or a device, or its config.json is not what enas wrote."""
+        """Returns the folder of an existing run. Raises a ValueError where there is none, where
+        something in it is a link, a pipe or a device, or where its config.json is not as enas wrote
+        it."""
         file = path / Config.FILE
         if not os.path.isfile(file):
             raise ValueError(Config.MISSING.format(folder=path))
@@ -126,7 +128,7 @@ class RunFolder:
 
     def close(self) -> None:
         for log in self._logs.values():
-            with contextlib.suppress(OSError):  # a full disk was reported when it was met
+            with contextlib.suppress(OSError):  # a full disk was reported before
                 log.file.close()
         self._logs.clear()
         for lock in self._locks:
@@ -134,9 +136,10 @@ class RunFolder:
         self._locks.clear()
 
     def lock(self, what: str = "") -> None:
-        """Keeps other processes from writing to the run until this one ends or closes it;
-        ValueError while another one does, on this machine or on another that shares the storage
-        (`enas.runs.lease`). `what`: only keeps them from what has this name, such as "derive"."""
+        """Keeps other processes from writing to the run until this one ends or closes it. With
+        `what`, it only keeps them from doing what has this name, such as "derive". Raises a
+        ValueError where another process writes already, on this machine or on another that shares
+        the storage (`enas.runs.lease`)."""
         self._locks.append(held(self.path, what))
 
     # ------------------------------------------------------------------------------------- logging
@@ -150,6 +153,8 @@ class RunFolder:
         self._logs[log].write((stamped(line) if log == CLOCK else line).encode() + b"\n")
 
     def append_architecture(self, arch: Architecture, record: Values) -> None:
+        """Appends a line to architectures.jsonl. It holds the choices of the architecture the first
+        time."""
         record = {**record, "id": arch.id}
         if arch.id not in self._seen:
             self._seen.add(arch.id)
@@ -157,11 +162,12 @@ class RunFolder:
         self.append("architectures", record)
 
     def clock(self, event: str, **values: object) -> None:
+        """Appends an event with the time to timing.jsonl."""
         self.append("timing", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **values})
 
     @contextlib.contextmanager
     def tensorboard(self, epoch: int) -> Iterator[Any]:
-        """Gives a SummaryWriter on the folder `tensorboard`; it hides what a dead process wrote
+        """Yields a SummaryWriter on the folder `tensorboard`. It hides what a dead process wrote
         from `epoch` on."""
         from torch.utils.tensorboard import SummaryWriter
 
@@ -177,35 +183,38 @@ class RunFolder:
         self.keep(self.packed(state))
 
     def packed(self, state: State) -> bytes:
-        """Writes the logs to disk, and returns the bytes of a checkpoint of now, for `keep`."""
+        """Writes the logs to disk, and returns the bytes of a checkpoint of this moment, for
+        `keep`."""
         self._check_held()
         marks = {}
         for name in (*LOGS, CLOCK):
             if name not in self._logs and (self.path / f"{name}.jsonl").exists():
                 self._logs[name] = Log(self.path / f"{name}.jsonl")
             marks[name] = self._logs[name].flushed() if name in self._logs else (0, hashlib.sha256().hexdigest())
-        # Dense copies in a plain layout: the file format knows no strides.
+        # The file format knows no strides, so tensors are copied to a plain layout.
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.tensors.items()}
         lengths, digests = ({name: mark[i] for name, mark in marks.items()} for i in range(2))
         header = {"state": json.dumps(dict(state.values)), "logs": json.dumps(lengths), "digests": json.dumps(digests)}
         return sealed(save(tensors, {**header, SEAL: NO_SUM}))
 
     def keep(self, packed: bytes) -> None:
-        """Makes these bytes the checkpoint, whole or not at all; the last one stays beside it."""
+        """Makes these bytes the checkpoint, whole or not at all. The one before stays beside it."""
         self._check_held()
         write_atomically(self.path / CHECKPOINT, packed, keep=self.path / PREVIOUS)
 
     def _check_held(self, if_late: bool = False) -> None:
-        """ValueError where another process has taken the folder over: this one must not write."""
+        """Raises a ValueError where another process has taken over the folder, so that this one
+        must not write."""
         for lock in self._locks:
             lock.check(if_late)
 
     def has_checkpoint(self) -> bool:
+        """Returns whether there is a checkpoint, whole or not."""
         return (self.path / CHECKPOINT).exists() or (self.path / PREVIOUS).exists()
 
     def read_checkpoint(self) -> State:
-        """Returns the last state, and leaves the logs as they are; ValueError where it is missing
-        or damaged, or is from before the first step."""
+        """Returns the last state, and leaves the logs as they are. Raises a ValueError where it is
+        missing or damaged, or is from before the first step."""
         for path, header in whole_ones(self.path):
             if header.values.get("epoch") == header.values.get("step") == 0 and header.values.get("phase") != "controller":
                 break
@@ -213,8 +222,9 @@ class RunFolder:
         raise ValueError(f"'{self.path}' has no checkpoint yet: run `enas resume {shlex.quote(str(self.path))}` first")
 
     def restore(self) -> State | None:
-        """Returns the last state and cuts the logs to their lengths of then. Before the first
-        checkpoint: None, and empty logs. Damaged where a log is not what the checkpoint says."""
+        """Returns the last state, and cuts the logs to their lengths of that time. Before the first
+        checkpoint, returns None and empties the logs. Raises `Damaged` where a log is not as the
+        checkpoint says."""
         assert not self._logs
         if mended(self.path / f"{CLOCK}.jsonl"):
             warnings.warn(f"the last line of '{self.path / CLOCK}.jsonl' was cut short, and is left out", stacklevel=2)
@@ -233,7 +243,7 @@ class RunFolder:
             except Damaged as error:
                 warnings.warn(f"{error}; the times that a report shows are wrong from here on", stacklevel=2)
             state = self._state(path, header)
-            if path.name == PREVIOUS:  # the damaged one must not become the previous one
+            if path.name == PREVIOUS:  # else the damaged one would become the previous one
                 os.replace(path, self.path / CHECKPOINT)
             break
         if damage is not None and state is None:
@@ -248,8 +258,9 @@ class RunFolder:
         return state
 
     def _began_without_checkpoint(self) -> None:
-        """Damaged where a run has logs, and a checkpoint must have been there: the first one is
-        written before the first line. Earlier versions wrote it after half a minute."""
+        """Raises `Damaged` where a run has logs but no checkpoint, because the first checkpoint is
+        written before the first line. Earlier versions wrote it after half a minute, so their runs
+        only get a warning."""
         if not any((path := self.path / f"{name}.jsonl").exists() and path.stat().st_size for name in LOGS):
             return
         if self.is_sealed:
@@ -267,15 +278,15 @@ class RunFolder:
         self.restore()
 
     def put(self, state: State, into: Loads) -> None:
-        """Loads a state that was read from this folder; Damaged where it does not fit what
-        config.json says."""
+        """Loads a state that was read from this folder. Raises `Damaged` where it does not fit
+        config.json."""
         with blaming(self.path / CHECKPOINT):
             for name in ("epoch", "step"):
                 if type(value := state.values[name]) is not int or value < 0:
                     raise ValueError(f"'{name}' is a whole number from 0 on; got {value!r}")
             try:
                 into.load(state)
-            except RuntimeError as error:  # of torch: tensors of other sizes
+            except RuntimeError as error:  # torch raises this for tensors of other sizes
                 why = str(error).splitlines()[-1].strip()
                 raise ValueError(f"it is of another network than config.json says ({why})") from None
 
@@ -290,13 +301,13 @@ class RunFolder:
 
 
 class Follower(RunFolder):
-    """The folder of a run as all ranks but the first have it: nothing is written to it."""
+    """A `Follower` is the folder of a run for all ranks but the first. Nothing is written to it."""
 
     def lock(self, what: str = "") -> None:
-        """Does nothing: the first rank has the lock."""
+        """Does nothing, since the first rank has the lock."""
 
     def append(self, log: str, record: Values) -> None:
-        """Does nothing, as all below."""
+        """Does nothing, as all methods below."""
 
     def append_architecture(self, arch: Architecture, record: Values) -> None: ...
 
@@ -313,14 +324,14 @@ class Follower(RunFolder):
 
 
 class _Silent:
-    """In the place of a SummaryWriter."""
+    """A `_Silent` object takes the place of a SummaryWriter, and writes nothing."""
 
     def add_scalar(self, *values: object) -> None: ...
 
 
 def check_new(path: Path) -> None:
-    """ValueError where no new run can be made at `path`: it holds one, or the rest of one, or
-    cannot be a folder."""
+    """Raises a ValueError where no new run can be made at `path`, because it holds a run, or what
+    is left of one, or cannot be a folder."""
     if (path / "config.json").exists():
         raise ValueError(
             f"a new run needs a folder without one; '{path}' holds a run: continue it with `enas resume"

@@ -1,4 +1,5 @@
-"""Many jobs side by side; they stop in good order, and what is done is not done again.
+"""This module runs many jobs side by side. They stop in good order, and a job that is done is not
+done again.
 
 An engine keeps one contract:
 
@@ -7,8 +8,9 @@ An engine keeps one contract:
     result    of its future: what it returned, or its error; None where it was stopped
     stop      what is queued does not begin; what is at work saves and ends
 
-Processes of this machine keep it (`Processes`), and Ray does (`enas.runs.ray_jobs`). A job runs in
-a process with the plan's number of threads, so that it gives the same figures wherever it runs.
+Processes of this machine keep this contract (`Processes`), and Ray does (`enas.runs.ray_jobs`). A
+job runs in a process with the plan's number of threads, so that it gives the same figures wherever
+it runs.
 """
 
 from __future__ import annotations
@@ -25,13 +27,14 @@ from enas.runs.plan import Plan
 from enas.runs.process import begin_worker, cores, signals
 from enas.runs.ray_jobs import Cluster, RayJobs, asked
 
-# as --jobs: how many side by side, or where; None: as many as fit
+# as `--jobs`: how many run side by side, or where; None for as many as fit
 Jobs = int | str | Cluster | None
 R = TypeVar("R")
 
 
 class Engine(Protocol):
-    """An engine runs jobs. It is a context: whatever ends that at once ends the jobs at once."""
+    """An `Engine` runs jobs. It is a context: an error that ends the context ends the jobs at
+    once."""
 
     def __enter__(self) -> Self: ...
 
@@ -43,8 +46,8 @@ class Engine(Protocol):
 
 
 def engine_of(plan: Plan, jobs: Jobs = None, listen: Listener = silent) -> Engine:
-    """Returns the engine that `jobs` asks for, with what a job of the plan needs; ValueError for
-    what is none."""
+    """Returns the engine that `jobs` asks for, with the resources that a job of the plan needs.
+    Raises a ValueError where `jobs` asks for none."""
     match asked(jobs):
         case Cluster() as cluster:
             return RayJobs(cluster, plan.threads, plan.device.startswith("cuda"), listen)
@@ -53,13 +56,13 @@ def engine_of(plan: Plan, jobs: Jobs = None, listen: Listener = silent) -> Engin
 
 
 def side_by_side(plan: Plan) -> int:
-    """Returns how many trainings a machine does at a time: its memory says on a GPU, else its
-    cores."""
+    """Returns how many trainings a machine does at a time. On a GPU it is one, because of its
+    memory, and otherwise the cores decide."""
     return 1 if plan.device.startswith(("cuda", "mps")) else max(1, cores() // plan.threads)
 
 
 class Processes:
-    """The engine of this machine: so many processes side by side."""
+    """A `Processes` engine runs so many processes side by side on this machine."""
 
     def __init__(self, number: int):
         self.number = number
@@ -67,7 +70,7 @@ class Processes:
 
     def __enter__(self) -> Self:
         context = multiprocessing.get_context("spawn")
-        # workers read its end when it is closed: no lock that one could keep
+        # Workers notice when the pipe is closed. Unlike a lock, no worker can keep it.
         self.halted, self.halt = context.Pipe(duplex=False)
         self.before = set(multiprocessing.active_children())
         self.pool = ProcessPoolExecutor(self.number, context, initializer=_worker, initargs=(self.halted,))
@@ -102,12 +105,13 @@ def run_all(
     stop: Callable[[], str | None],
     finished: Callable[[int, R], None],
 ) -> tuple[list[R | None], str | None]:
-    """Does `work` on each tuple of arguments, as jobs. `told` is called with the results so far
-    again and again, `finished` once with the place of each job that is done.
+    """Does `work` on each tuple of arguments, as jobs. `told` is called again and again with the
+    results so far, and `finished` once for each job that is done, with its index and its result.
 
-    Returns the results in order, None for those that were stopped, and why they were. The first
-    error is raised, when the other jobs have ended in good order. A job that a signal stopped on
-    its machine begins again, and goes on from its checkpoint."""
+    Returns the results in order, with None for those that were stopped, and the reason why they
+    were. The first error is raised once the other jobs have ended in good order. A job that a
+    signal stopped on its machine begins again, and goes on from its checkpoint.
+    """
     results: list[R | None] = [None] * len(each)
     why: str | None = None
     error: BaseException | None = None
@@ -145,7 +149,7 @@ def run_all(
     return results, why
 
 
-_halted: Any = None  # in a worker: a pipe that is at its end when it should stop in good order
+_halted: Any = None  # in a worker, a pipe that is closed when it should stop in good order
 
 
 def _worker(halted: Any) -> None:
@@ -156,6 +160,6 @@ def _worker(halted: Any) -> None:
 
 
 def told_to_stop() -> str | None:
-    """Returns why the job of this process should stop, as its engine says; None where it should
-    not. Ray sends a signal instead, which every run heeds."""
+    """Returns the reason why the job of this process should stop, as its engine says, or None where
+    it should not. Ray sends a signal instead, which every run obeys."""
     return "stopped" if _halted is not None and _halted.poll() else None

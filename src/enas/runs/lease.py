@@ -1,18 +1,20 @@
-"""One process writes to a run folder, on this machine or on another that shares the storage.
+"""This module makes sure that only one process writes to a run folder, on this machine or on
+another that shares the storage.
 
-Two things say so together. `flock` holds between the processes of a machine, and is free as soon as
-its holder is dead. Network file systems do not always carry it to other machines. So the owner
-also keeps a lease, a small file with its machine and process, that it renews all the time.
+Two things work together. `flock` holds between the processes of a machine, and is free as soon as
+its holder is dead. But network file systems do not always carry it to other machines. So the owner
+also keeps a lease: a small file with its machine and process, which it renews all the time.
 
     no lease              the folder is free: a new file is a lease, and only one process makes it
     a lease of here       its owner is dead where flock is free, and it is taken over at once
     a lease of elsewhere  it is watched: one that is renewed has a live owner, and one that is not
                           renewed for `LEASE` seconds is taken over
 
-Nothing compares clocks. The watcher measures by its own monotonic clock, so that clocks that jump
-or differ between machines change nothing; the time in the file is for people. Take-over is a
-rename, of which one taker alone succeeds. An owner that was not heard of, because its machine
-slept, finds out before it writes on: `Held.check`. No torch in here.
+Clocks are never compared. A process that watches a lease measures by its own monotonic clock, so
+clocks that jump or differ between machines change nothing. The time in the file is for people. A
+lease is taken over by a rename, at which only one process succeeds. An owner that was silent,
+because its machine slept, finds out before it writes on: `Held.check`. This module does not import
+torch.
 """
 
 from __future__ import annotations
@@ -36,11 +38,12 @@ from enas.state import Record
 LEASE = 60.0  # seconds without a renewal after which an owner counts as dead
 RENEWED = 15.0  # seconds between renewals
 POLL = 1.0  # seconds between looks at the lease of another machine
-_held: weakref.WeakSet[BinaryIO] = weakref.WeakSet()  # files of locks
+_held: weakref.WeakSet[BinaryIO] = weakref.WeakSet()  # open files of locks
 
 
 def _let_go() -> None:
-    """Closes a child process's copies of locks: workers that outlive their run must not keep it."""
+    """Closes a child process's copies of locks, since workers that outlive their run must not keep
+    them."""
     for lock in list(_held):
         lock.close()
 
@@ -49,19 +52,20 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 class Taken(ValueError):
-    """Another process writes to the folder."""
+    """This error says that another process writes to the folder."""
 
 
 def here() -> str:
-    """Returns what tells this machine from all others until it is started again. Containers of one
-    machine have it in common, as they have its flock."""
+    """Returns a text that tells this machine from all others until it is started again. Containers
+    of one machine have the same text, as they share its flock."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{socket.gethostname()}-{uuid.getnode():x}"
 
 
 class Held:
-    """A held folder is kept from others by an open lock and a lease, until it is closed."""
+    """A `Held` folder is kept from other processes by an open lock and a lease, until it is
+    closed."""
 
     def __init__(self, lock: BinaryIO, path: Path, what: str, mine: Record):
         self.lock, self.path, self.what, self.mine = lock, path, what, mine
@@ -71,7 +75,7 @@ class Held:
         self.thread.start()
 
     def _renew(self) -> None:
-        """Renews the lease until it is closed or lost. A storage that fails is tried again."""
+        """Renews the lease until it is closed or lost. Where the storage fails, it tries again."""
         while not self.ended.wait(RENEWED):
             with contextlib.suppress(OSError), open(self.path, "rb+") as file:
                 if not _same(_parsed(file.read()), self.mine):
@@ -82,8 +86,8 @@ class Held:
                 self.renewed = _awake_or_not()
 
     def check(self, if_late: bool = False) -> None:
-        """Taken where another process took the folder over, as it did not hear of this one.
-        `if_late`: looks only where that could be, which takes no time."""
+        """Raises `Taken` where another process took over the folder, because it had not heard of
+        this one. `if_late` looks only where that is possible, and otherwise takes no time."""
         if if_late and _awake_or_not() - self.renewed < LEASE:
             return
         if not _same(lease := _read(self.path), self.mine):
@@ -95,16 +99,16 @@ class Held:
     def close(self) -> None:
         self.ended.set()
         self.thread.join()
-        with contextlib.suppress(OSError):  # it runs out by itself
+        with contextlib.suppress(OSError):  # the lease runs out by itself
             if _same(_read(self.path), self.mine):
                 self.path.unlink()
         self.lock.close()
 
 
 def held(folder: Path, what: str = "") -> Held:
-    """Returns what keeps other processes from the folder, or only from what has the name `what`.
-    Taken while another one has it. A lease of another machine is watched, `LEASE` seconds at most.
-    """
+    """Returns a `Held` that keeps other processes from the folder, or only from doing what has the
+    name `what`. A lease of another machine is watched for at most `LEASE` seconds. Raises `Taken`
+    while another process holds the folder."""
     name = f"-{what}" if what else ""
     path, lock = folder / f".lease{name}", _opened(folder / f".lock{name}")
     doing = f"doing `enas {what}` of" if what else "writing to"
@@ -123,14 +127,14 @@ def held(folder: Path, what: str = "") -> Held:
             if lease is None or (lease.get("machine") == mine["machine"] and not is_locked):
                 if not is_locked:
                     raise Taken(others)
-                continue  # another one was faster
+                continue  # another process was faster
             first = lease if first is None else first
             waited = time.monotonic() - began
             if lease != first:
                 raise Taken(f"{others}: {_who(lease)}")
             if is_locked and (lease.get("machine") == mine["machine"] or waited >= LEASE):
                 _removed(path, lease)
-            elif waited >= 3 * LEASE:  # servers of files keep the locks of the dead for a while
+            elif waited >= 3 * LEASE:  # file servers keep the locks of dead processes for a while
                 raise Taken(f"{others}: {_who(lease)}")
             else:
                 if waited < POLL:
@@ -146,7 +150,8 @@ def held(folder: Path, what: str = "") -> Held:
 
 
 def _awake_or_not() -> float:
-    """Returns seconds that go on while the machine sleeps, where the system knows them."""
+    """Returns seconds that go on counting while the machine sleeps, where the system has such a
+    clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -164,7 +169,8 @@ def _locked(lock: BinaryIO) -> bool:
 
 
 def _made(path: Path, lease: Record) -> bool:
-    """Makes a lease where there is none; of many processes one succeeds."""
+    """Makes a lease where there is none, and returns whether it did. Of many processes one
+    succeeds."""
     try:
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
@@ -180,8 +186,8 @@ def _made(path: Path, lease: Record) -> bool:
 
 
 def _removed(path: Path, dead: Record) -> None:
-    """Removes a dead owner's lease; of many processes one does. Where a live one has come between,
-    it is put back: its owner checks before it writes."""
+    """Removes a dead owner's lease. Of many processes one does. If a live lease was written in the
+    meantime, it is put back, and its owner checks it before it writes."""
     own = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
         os.rename(path, own)
@@ -194,12 +200,14 @@ def _removed(path: Path, dead: Record) -> None:
 
 
 def _bytes(lease: Record) -> bytes:
-    """Returns a lease as JSON, always of the same length: it is written over."""
+    """Returns a lease as JSON. Its length is always the same, because it is overwritten in
+    place."""
     return json.dumps(lease).encode().ljust(512)
 
 
 def _parsed(data: bytes) -> Record | None:
-    """Returns what a lease says; an empty one where it was cut short, as by a full disk."""
+    """Returns the content of a lease. It is empty where the file was cut short, as by a full
+    disk."""
     try:
         record = json.loads(data)
     except ValueError:
@@ -208,7 +216,7 @@ def _parsed(data: bytes) -> Record | None:
 
 
 def _read(path: Path) -> Record | None:
-    """Returns what a lease says; None where there is none."""
+    """Returns the content of a lease, or None where there is none."""
     try:
         with os.fdopen(
             os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)), "rb"
@@ -219,7 +227,7 @@ def _read(path: Path) -> Record | None:
 
 
 def _same(lease: Record | None, other: Record) -> bool:
-    """Returns whether two are of one owner."""
+    """Returns whether two leases have the same owner."""
     return lease is not None and lease.get("token") == other.get("token")
 
 

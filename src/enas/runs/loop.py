@@ -1,8 +1,8 @@
-"""The loop of every run: it drives a procedure and keeps its folder.
+"""This module holds the loop of every run: it drives a procedure and keeps its folder.
 
 Every event is recorded and passed to a listener, such as the progress bar of the command line. A
-checkpoint is written every half minute, at the end, and when time is up or a signal comes. The step
-at hand is always finished first. Several ranks agree on all of this after every step.
+checkpoint is written every half minute, at the end, and when time is up or a signal comes. The
+current step is always finished first. Several ranks agree on all of this after every step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Listener = Callable[[object], None]
 
 
 def silent(event: object) -> None:
-    """A listener that shows nothing."""
+    """Takes an event, as a listener does, and shows nothing."""
 
 
 def drive(
@@ -34,11 +34,11 @@ def drive(
     listen: Listener,
     stop: Callable[[], str | None],
 ) -> str | None:
-    """Runs `procedure` to its end and returns None, or until `stop` or a signal gives a reason,
-    which it returns.
+    """Runs `procedure` to its end and returns None, or until `stop` or a signal gives a reason, and
+    returns that reason.
 
-    A new checkpoint replaces the last one only after one more step was made, so that a training
-    that diverges goes back to before.
+    A new checkpoint replaces the last one only after one more step was made. So a training that
+    diverges can go back to a state from before.
     """
     last, packed, ranks = time.monotonic(), b"", procedure.ranks
     try:
@@ -70,7 +70,7 @@ def drive(
 
 @contextmanager
 def _saying_how_to_go_on(folder: RunFolder) -> Iterator[None]:
-    """Adds to an error that ends a run, and to a second Ctrl-C, what was saved."""
+    """Adds a note on what was saved to an error that ends a run, and to a second Ctrl-C."""
     try:
         yield
     except (OSError, MemoryError, RuntimeError, KeyboardInterrupt) as error:
@@ -81,7 +81,7 @@ def _saying_how_to_go_on(folder: RunFolder) -> Iterator[None]:
 
 
 def _sound(state: State) -> State:
-    """Returns `state`; raises `Diverged` where it holds values that are not finite, because those
+    """Returns `state`. Raises `Diverged` where it holds values that are not finite, because those
     must not replace a good checkpoint."""
     for key, tensor in state.tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -92,12 +92,13 @@ def _sound(state: State) -> State:
 
 
 def never() -> str | None:
-    """A stop that never comes."""
+    """Returns None, as a `stop` that never comes."""
     return None
 
 
 def after(seconds: float | None, stop: Callable[[], str | None] = never) -> Callable[[], str | None]:
-    """Returns a stop for `seconds` from now, or for when `stop` comes; None: only then."""
+    """Returns a `stop` that comes `seconds` from now, or when `stop` comes. With None, it comes
+    only with `stop`."""
     if seconds is None:
         return stop
     end = time.monotonic() + seconds

@@ -1,8 +1,9 @@
-"""Marks of the user's own runs. No torch in here.
+"""This module marks the user's own runs. It does not import torch.
 
-A run may name code, `package.module:thing`, which is imported wherever the run goes on. Whoever
-wrote the folder would choose what runs here. So `config.json` of such a run has a mark, which only
-this user's key can make: without it, the code is asked for first (`enas.plugins`).
+A run may name code, `package.module:thing`, which is imported wherever the run goes on. So whoever
+wrote the folder would choose what runs here. That is why the `config.json` of such a run has a
+mark, which only this user's key can make. Without it, the user is asked before the code is imported
+(`enas.plugins`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from enas.state import Values
 
 
 def _key(make: bool) -> bytes | None:
-    """Returns the user's key, made where it is missing; None where there is none, or no place for
-    one: runs are asked for then."""
+    """Returns the user's key, and with `make` makes it where it is missing. Returns None where
+    there is no key, or no place for one. Then the user is asked about every run."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
     file = Path(home) / "enas" / "key"
     try:
@@ -44,7 +45,7 @@ def marked(config: Values) -> dict[str, object]:
 
 
 def trust_own(config: Values) -> None:
-    """Lets the code be imported that a config.json names, where it has this user's mark."""
+    """Lets the code that a config.json names be imported, where the file has this user's mark."""
     names = dotted({name: value for name, value in config.items() if name != "mark"})
     key, said = _key(make=False) if names else None, str(config.get("mark"))
     if key is not None and hmac.compare_digest(_mark(key, names).encode(), said.encode()):

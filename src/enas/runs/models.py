@@ -1,4 +1,5 @@
-"""Hand-designed models, and what is known of an architecture before any training."""
+"""This module holds hand-designed models, and computes what is known of an architecture before any
+training."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ from enas.spaces.architecture import Architecture, Reference
 
 
 def reference_for(plan: Plan, name: str, run: str | Path | None = None, parameters: int | None = None) -> Reference:
-    """Returns a hand-designed model to compare with, of at most `parameters`; without them, as many
-    as the run's best architecture has, or the published model had. ValueError for a name that is
-    unknown or of another task."""
+    """Returns a hand-designed model to compare with, of at most `parameters` parameters. Without
+    these, it has as many as the run's best architecture, or as the published model. Raises a
+    ValueError for a name that is unknown or belongs to another task."""
     entry = reference_entry(name, plan.names.task)
     if parameters is None and run is not None:
         parameters = Best.read(Path(run)).ranked[0].parameters
@@ -33,8 +34,9 @@ def reference_for(plan: Plan, name: str, run: str | Path | None = None, paramete
 
 
 def sizes(arch: Architecture) -> dict[str, int]:
-    """Returns the parameters of the network that is trained from scratch, by recipe, on the
-    paper's data; for a recurrent cell also the hidden units of 24 M. Allocates nothing."""
+    """Returns by recipe the number of parameters of the network that is trained from scratch, on
+    the paper's data. For a recurrent cell, it also returns the number of hidden units at 24 M
+    parameters. Nothing is allocated."""
     plan = preset_plan(presets.preset_for(arch.space["name"]), device="cpu")
     out = {}
     for recipe in presets.preset(plan.preset).recipes:
@@ -54,7 +56,8 @@ def sizes(arch: Architecture) -> dict[str, int]:
 
 
 def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
-    """Returns notes for a drawing: sizes of maps and filters of the run, or of `paper`."""
+    """Returns notes for a drawing: sizes of outputs and filters, in the network of the run or of
+    the recipe `paper`."""
     if is_run(what) and (derived := Best.find(Path(what))) is not None:
         return dict(derived.marks)
     name = presets.preset_for(arch.space["name"])

@@ -1,4 +1,4 @@
-"""Runs of problems of a user's own, from Python."""
+"""This module runs problems of a user's own, from Python."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ def search_problem(
     strategy: str | None = None,
     listen: Listener = silent,
 ) -> Path:
-    """Searches in a problem's network and returns the run folder. `settings`: those of
-    `problem_plan`, changed as you like; or only the changes, `{"search.controller_steps": 5}`.
-    ValueError for a problem that no function made, and for a setting that does not exist.
+    """Searches in a problem's network and returns the run folder.
+
+    `settings` are those of `problem_plan`, changed as you like, or only the changes, such as
+    `{"search.controller_steps": 5}`. Raises a ValueError for a problem that no function made, and
+    for a setting that does not exist.
     """
     path = what if isinstance(what, str) else what.path
     if not path:
@@ -49,7 +51,8 @@ def search_problem(
 
 
 def changed(settings: Settings, changes: Mapping[str, object]) -> Settings:
-    """Returns the settings with others by their dotted names; ValueError for an unknown one."""
+    """Returns the settings with some values replaced, by their dotted names. Raises a ValueError
+    for an unknown name."""
     for name, value in changes.items():
         nested: Any = value
         for part in reversed(name.split(".")):
@@ -60,7 +63,8 @@ def changed(settings: Settings, changes: Mapping[str, object]) -> Settings:
 
 def trained_child(run: Path) -> nn.Module:
     """Returns the network that `retrained.json` chose, a plain module with its trained weights.
-    ValueError where none is trained, or where the run is not of a problem of the user's own."""
+    Raises a ValueError where none is trained, or where the run does not belong to a problem of the
+    user's own."""
     plan = Plan.recorded(RunFolder.open(run))
     if not plan.problem:
         raise ValueError(f"'{run}' is not a search in a network of your own")

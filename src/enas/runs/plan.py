@@ -1,4 +1,5 @@
-"""From settings to working parts: the plan of a run, and what it is put together from."""
+"""This module turns settings into working parts: it holds the plan of a run, and puts its parts
+together."""
 
 from __future__ import annotations
 
@@ -57,10 +58,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that config.json records of a run: the names of its parts, and their settings."""
+    """A `Plan` holds everything that config.json records of a run: the names of its parts, and
+    their settings."""
 
     preset: str
-    """Where the names and settings came from, for people; nothing is looked up by it."""
+    """Name of the preset that names and settings came from. It is for people only."""
     recipe: str
     names: Names
     settings: Settings
@@ -69,11 +71,11 @@ class Plan:
     device: str = "cpu"
     threads: int = 1
     source: dict[str, str] | None = None
-    """What identified embedded data when the run was made (data.source_of); None: a new run."""
+    """What identified embedded data when the run was made (data.source_of). None: a new run."""
     limits: Limits = dataclasses.field(default_factory=Limits)
-    """The most that architectures may cost that are asked, derived and compared with."""
+    """The most that architectures may cost, be they asked, derived or compared with."""
     latencies: Record | None = None
-    """The table of latencies (`enas.procedures.latency`), whole; None: none is known."""
+    """The whole table of latencies (`enas.procedures.latency`), or None where none is known."""
 
     def __post_init__(self) -> None:
         if not THREADS.contains(self.threads):
@@ -81,23 +83,23 @@ class Plan:
 
     @classmethod
     def of(cls, config: Values, file: Path = Path("config.json")) -> Plan:
-        """Returns the plan that a config.json holds; ValueError where a part or a setting of it is
-        unknown. `file`: what is blamed then."""
+        """Returns the plan that a config.json holds. `file` is the file that errors blame. Raises a
+        ValueError where a part or a setting of it is unknown."""
         with blaming(file):
             Recorded.from_json(config)
             config = upgraded(config)
             names = Names(**config["names"])
             fields = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
             limits = Limits(**config.get("limits", {}))
-        settings = names.settings()  # a module of the user's that is not here is no damage
+        settings = names.settings()  # a missing module of the user's does not count as damage
         with blaming(file):
             settings = as_recorded(settings, config["settings"])
             return cls(**{**fields, "names": names, "settings": settings, "limits": limits})
 
     @classmethod
     def recorded(cls, folder: RunFolder) -> Plan:
-        """Returns the plan of a run folder, for this machine: on its CPU, which a warning says,
-        where the device of the run is not here."""
+        """Returns the plan of a run folder for this machine. Where the run's device is not here,
+        the plan is on the CPU, and a warning says so."""
         plan = cls.of(folder.config, folder.path / Recorded.FILE)
         if plan.device == "cpu" or (why := unusable(plan.device)) is None:
             return plan
@@ -109,7 +111,7 @@ class Plan:
         return dataclasses.replace(plan, device="cpu")
 
     def to_dict(self, command: str, **more: object) -> Record:
-        """Returns what config.json holds, and `more`."""
+        """Returns the content of config.json, with the entries `more`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
         source = problem_source(self.problem) if self.problem else source_of(self.settings.data.dataset)
         fields |= {"names": to_dict(self.names), "source": self.source or source, "limits": to_dict(self.limits)}
@@ -123,16 +125,16 @@ class Plan:
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
 
     def with_strategy(self, name: str) -> Plan:
-        """Returns the plan with a strategy by its name, at its default settings where these are of
-        another kind."""
+        """Returns the plan with a strategy by its name. The strategy has its default settings where
+        those of the plan are of another kind."""
         kind, plan = entry_of("a strategy", name, STRATEGIES).settings, self
         if not isinstance(self.settings.strategy, kind):
             plan = self.with_settings(strategy=kind())
         return dataclasses.replace(plan, names=dataclasses.replace(self.names, strategy=name))
 
     def with_task(self, name: str) -> Plan:
-        """Returns the plan with a task by its name, at its default settings where these are of
-        another kind."""
+        """Returns the plan with a task by its name. The task has its default settings where those
+        of the plan are of another kind."""
         entry, plan = entry_of("a task", name, TASKS), self
         if not isinstance(self.settings.task, entry.settings):
             retrain = dataclasses.replace(self.settings.retrain, task=entry.settings())
@@ -142,8 +144,8 @@ class Plan:
         return dataclasses.replace(plan, names=dataclasses.replace(plan.names, task=name))
 
     def with_space_named(self, name: str) -> Plan:
-        """Returns the plan with a space by its name and the network that it goes into, each at its
-        default settings where these are of another kind."""
+        """Returns the plan with a space by its name, and with the network that the space goes into.
+        Each has its default settings where those of the plan are of another kind."""
         kind, plan = entry_of("a space", name, SPACES).settings, self
         if not isinstance(self.settings.space, kind):
             plan = plan.with_settings(space=kind())
@@ -155,8 +157,8 @@ class Plan:
         return dataclasses.replace(plan, names=dataclasses.replace(plan.names, space=name, network=backbone))
 
     def with_space(self, spec: Values) -> Plan:
-        """Returns the plan for an architecture's own space, such as one of more layers; ValueError
-        where the plan's is of another kind."""
+        """Returns the plan for an architecture's own space, such as one with more layers. Raises a
+        ValueError where the plan's space is of another kind."""
         if spec["name"] != self.names.space:
             raise ValueError(
                 f"preset '{self.preset}' trains architectures of space '{self.names.space}'; got one of '{spec['name']}'"
@@ -164,8 +166,8 @@ class Plan:
         return self.with_settings(space=settings_of(spec))
 
     def on(self, data: str | Path | None = None, device: str | None = None, threads: int | None = None) -> Plan:
-        """Returns the plan for this machine: another folder of the data, device or number of
-        threads. None keeps the plan's own. ValueError where one of them cannot be used."""
+        """Returns the plan for this machine, with another folder of the data, device or number of
+        threads. None keeps the plan's own. Raises a ValueError where one of them cannot be used."""
         if threads is not None and not THREADS.contains(threads):
             raise ValueError(f"--threads is {THREADS.rule}; got {threads}")
         device = self.device if device is None else device_named(device)
@@ -181,9 +183,12 @@ class Plan:
         return dataclasses.replace(plan, data=folder, device=device, threads=threads or self.threads)
 
     def _reading(self, folder: str | Path) -> Plan:
-        """Returns the plan with the data set that reads what a folder holds, where the preset's own
-        does not, and nobody named another. Numbers of images that are the preset's, for its own
-        data, become those of the folder's. ValueError where nothing reads it."""
+        """Returns the plan with the data set that reads a folder, where the preset's own cannot
+        read it and nobody named another.
+
+        Numbers of images that are the preset's, for its own data, are reset to those of the folder.
+        Raises a ValueError where nothing reads it.
+        """
         data, own = self.settings.data, presets.config_of(self.preset, self.recipe).data
         if data.dataset != own.dataset:
             return self
@@ -201,16 +206,16 @@ class Plan:
 
     @cached_property
     def limited_space(self) -> SearchSpace:
-        """Returns the search space with the limits on costs; ValueError where nothing is within
-        them."""
+        """Returns the search space with the limits on costs. Raises a ValueError where no
+        architecture is within them."""
         if not self.limits.kinds:
             return self.space
         return limited(self.space, self.limits, self.bill)
 
     @cached_property
     def bill(self) -> cost.Bill | cost.OwnBill:
-        """Returns what architectures cost: those of the network that is trained from scratch, and
-        memory at its batch size."""
+        """Returns the bill that prices architectures. It is of the network that is trained from
+        scratch, with memory at its batch size."""
         settings = self.settings.retrain
         if self.problem:
             task: Any = self.task(self.load_data(), settings.task)
@@ -231,13 +236,14 @@ class Plan:
         return bill
 
     def cost(self, arch: Architecture) -> Costs:
-        """Returns what an architecture costs in the network that is trained from scratch;
+        """Returns what an architecture costs in the network that is trained from scratch. Raises a
         ValueError where it is of another space."""
         return self.bill.of(self.space.check(arch))
 
     @property
     def problem(self) -> str:
-        """Returns `module:function` of a problem of the user's own; "" where there is none."""
+        """Returns the `module:function` of a problem of the user's own, or "" where there is
+        none."""
         return str(getattr(self.settings.space, "problem", ""))
 
     @property
@@ -246,8 +252,8 @@ class Plan:
         return self.problem or str(self.settings.data.dataset)
 
     def load_data(self) -> Data:
-        """The data; ValueError where it is missing or damaged, or another than the run was made
-        with."""
+        """Returns the data. Raises a ValueError where it is missing or damaged, or is not the data
+        that the run was made with."""
         d = self.settings.data
         if self.problem:
             if self.source and self.source != problem_source(self.problem):
@@ -264,6 +270,7 @@ class Plan:
         return data
 
     def task(self, data: Data, settings: DataclassInstance, train_on: str = "train") -> Task:
+        """Returns the task on this data."""
         entry = entry_of("a task", self.names.task, TASKS)
         made: Task = entry.make(data, settings, seed=self.seed, device=self.device, train_on=train_on)
         return made
@@ -278,13 +285,14 @@ class Plan:
 
     @property
     def learns(self) -> bool:
-        """Returns whether the strategy learns from rewards; random search does not."""
+        """Returns whether the strategy learns from rewards. Random search does not."""
         return bool(entry_of("a strategy", self.names.strategy, STRATEGIES).make.learns)
 
     def network(
         self, settings: DataclassInstance, task: Task, only: Architecture | None = None, seed: int | None = None
     ) -> Supernet:
-        """Returns a supernet, or a child with running statistics; the seed draws its weights."""
+        """Returns a supernet, or with `only` a child with running statistics. The seed draws its
+        weights. Raises a ValueError where the network does not fit the task."""
         entry = entry_of("a network", self.names.network, BACKBONES)
         statistics = "batch" if only is None else "running"
         known = inspect.signature(entry.make).parameters
@@ -298,9 +306,9 @@ class Plan:
         return network.to(self.device)
 
     def model(self, settings: DataclassInstance, task: Task, what: Architecture | Reference, seed: int) -> nn.Module:
-        """Returns what trains from scratch: the child model of an architecture, or a reference by
-        the same settings. ValueError for a reference that does not exist, or is for another task.
-        """
+        """Returns the model that is trained from scratch: the child model of an architecture, or a
+        reference by the same settings. Raises a ValueError for a reference that does not exist, or
+        is for another task."""
         if isinstance(what, Architecture):
             return self.network(settings, task, what, seed)
         entry = reference_entry(what.name, self.names.task)
@@ -308,8 +316,8 @@ class Plan:
             return entry.make(task.dimensions, settings, what.parameters).to(self.device)
 
     def strategy(self, space: SearchSpace | None = None) -> Strategy:
-        """Returns the strategy at its beginning, of the limited space; ValueError where a class of
-        a user's own lacks a part of the contract."""
+        """Returns the strategy at its beginning, by default for the limited space. Raises a
+        ValueError where a class of a user's own lacks a part of the contract."""
         settings = self.settings.strategy
         arguments = [] if isinstance(settings, NoSettings) else [settings]
         strategy: Strategy = entry_of("a strategy", self.names.strategy, STRATEGIES).make(
@@ -322,8 +330,8 @@ class Plan:
         return strategy
 
     def shared(self, ranks: Ranks) -> Plan:
-        """Returns the plan with the first rank's number of threads, on which sums depend; RankError
-        where ranks have other settings."""
+        """Returns the plan with the first rank's number of threads, on which sums depend. Raises a
+        RankError where ranks have other settings."""
         ranks.check("settings", {"seed": self.seed, "names": to_dict(self.names), "settings": to_dict(self.settings)})
         return dataclasses.replace(self, threads=ranks.told(lambda: self.threads))
 
@@ -334,23 +342,23 @@ class Plan:
         supernet = self.network(self.settings.network, task)
         space = self.limited_space
         costs = self.cost if self.settings.search.cost_terms else None
-        # one that cannot be is said before minutes are spent
+        # A term that cannot be computed raises an error now, before minutes are spent.
         for term in self.settings.search.cost_terms:
             CostTerm.parse(term).applied(1.0, self.cost(space.sample(random.Random(0))))
         return Search(self.settings.search, task, supernet, self.strategy(space), self.seed, space, costs, ranks)
 
 
 def reference_entry(name: str, task: str) -> ReferenceEntry:
-    """Returns a registered reference model; ValueError where it does not exist, or is for another
-    task."""
+    """Returns a registered reference model. Raises a ValueError where it does not exist, or is for
+    another task."""
     fitting = [key for key, entry in REFERENCES.items() if entry.task == task]
     check_name(f"a reference model for {task.replace('_', ' ')}", name, fitting)
     return REFERENCES[name]
 
 
 def latencies_of(table: Values, plan: Plan) -> dict[str, float]:
-    """Returns the seconds of each kind of address; ValueError where the table is of another
-    network."""
+    """Returns the seconds of each part by its key. Raises a ValueError where the table is of
+    another network."""
     network = to_dict(plan.settings.retrain.network)
     for name, here in (("space", plan.problem or plan.names.space), ("network", network)):
         if table[name] != here:
@@ -362,12 +370,14 @@ def latencies_of(table: Values, plan: Plan) -> dict[str, float]:
 
 # ----------------------------------------------------------------------- a problem of one's own
 def problem_source(path: str) -> dict[str, str]:
-    from enas.tasks.problem import problem_of  # the user's module with it: only where it is needed
+    """Returns the path of a problem and the hash of the file that makes it."""
+    from enas.tasks.problem import problem_of  # this imports the user's module
 
     return problem_of(path).source
 
 
 def own_data(path: str, settings: DataclassInstance) -> OwnData:
+    """Returns the data of a problem of the user's own."""
     from enas.tasks.own import OwnData
     from enas.tasks.problem import problem_of
 

@@ -1,4 +1,5 @@
-"""Makes the plans of runs: of a preset by its recipe, and of a problem of one's own."""
+"""This module makes the plans of runs: for a preset by its recipe, and for a problem of one's
+own."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ def preset_plan(
 ) -> Plan:
     """Returns the plan of a preset, before anything is checked on this machine.
 
-    None picks: the preset's default recipe, the recipe's settings and strategy, a GPU where there
-    is one. The number of threads is the preset's. Where it has none: all cores, or one beside a
-    GPU, because what is left for them is small.
+    None picks a default: the preset's default recipe, the recipe's settings and strategy, and a GPU
+    where there is one. The number of threads is the preset's. Where it has none, it is all cores,
+    or one beside a GPU, because little work is left for the CPU then.
     """
     entry = presets.preset(preset)
     recipe = recipe or entry.default
@@ -50,18 +51,19 @@ def make_plan(
     threads: int | None = None,
     strategy: str | None = None,
 ) -> Plan:
-    """Returns the plan of a preset, ready for this machine; None as in `preset_plan`. ValueError
-    where the data's folder is missing, or the device cannot be used."""
+    """Returns the plan of a preset, ready for this machine. None picks a default as in
+    `preset_plan`. Raises a ValueError where the data's folder is missing, or the device cannot be
+    used."""
     return preset_plan(preset, recipe, settings, seed, device, strategy).on(data, device, threads)
 
 
 def problem_plan(path: str, seed: int = 0, device: str | None = None, strategy: str | None = None) -> Plan:
-    """Returns the plan of a problem, `module:function`, by settings that suit a small network.
+    """Returns the plan of a problem, `module:function`, with settings that suit a small network.
 
-    AdamW at 1e-3 on one cosine, batches of 64, and as many passes as make about 2,000 training
-    steps, 4 to 100; half of them warm up. 15 % of `train` each are kept back for validation and
-    test where the problem has none. ValueError where it is no problem, or its network holds no
-    choice.
+    They are AdamW at 1e-3 on one cosine, batches of 64, and as many passes as make about 2,000
+    training steps, 4 to 100. Half of the passes warm up. 15 % of `train` each are kept back for
+    validation and test where the problem has none. Raises a ValueError where it is no problem, or
+    its network holds no choice.
     """
     from enas.tasks.problem import BATCH_SIZE, problem_of
 
@@ -95,5 +97,5 @@ def problem_plan(path: str, seed: int = 0, device: str | None = None, strategy: 
     )
     device = device_named(device)
     plan = Plan(path, "own", Names("own", "own", "own"), settings, seed, None, device, 1)
-    plan.space  # noqa: B018 (a network without a choice is said at once)
+    plan.space  # noqa: B018 (a network without a choice raises an error at once)
     return plan.with_strategy(strategy or "reinforce")

@@ -1,4 +1,5 @@
-"""The process that a run lives in: its threads, cores, signals, versions and machine."""
+"""This module handles the process that a run lives in: its threads, cores, signals, versions and
+machine."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ def machine(device: str) -> Record:
 
 
 def warn_of_differences(recorded: Values, device: str) -> None:
-    """Warns in one line where a run goes on elsewhere than it began: sums depend on the versions,
-    the device and the processor, so that its figures may differ in their last digits."""
+    """Warns in one line where a run goes on elsewhere than it began. Sums depend on the versions,
+    the device and the processor, so its figures may differ in their last digits."""
     here = {**versions(), "processor": machine(device).get("cpu"), "device": device, "ranks": processes()}
     machine_there = recorded.get("machine", {})
     there = {**recorded.get("versions", {}), "processor": machine_there.get("cpu")}
@@ -56,8 +57,8 @@ def warn_of_differences(recorded: Values, device: str) -> None:
 
 
 def begin_worker() -> None:
-    """Makes this process one that its parent stops, and no signal: it ends at once when its parent
-    ends, however that does, which harms no run folder and frees its locks."""
+    """Makes this process a worker that its parent stops, and no signal. It ends at once when its
+    parent ends, however that happens. That harms no run folder and frees its locks."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -71,23 +72,23 @@ def begin_worker() -> None:
 
 
 def prepare(device: str, threads: int, precision: str = "tf32") -> None:
-    """Sets the number of CPU threads before a procedure. On a GPU, products of float32 round to 19
-    bits (tf32), as torch's convolutions do by default, unless `precision` is fp32."""
+    """Sets the number of CPU threads before a procedure. On a GPU, products of float32 are rounded
+    to 19 bits (tf32), as in torch's convolutions by default, unless `precision` is fp32."""
     torch.set_num_threads(threads)
     if device.startswith("cuda"):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
 
 
 def cores() -> int:
-    """Returns the number of CPU cores that this process may use: its share, where torchrun started
-    several on this machine."""
+    """Returns the number of CPU cores that this process may use. Where torchrun started several
+    processes on this machine, it is this one's share."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def device_named(device: str | None) -> str:
-    """Returns the device that a flag names. `auto` is a GPU of CUDA, one of Apple's (MPS), or the
-    CPU; without a name Apple's is left out, because no search was tried on one."""
+    """Returns the device that a flag names. `auto` is a CUDA GPU, one of Apple's (MPS), or the CPU.
+    Without a name Apple's is left out, because no search was tried on one."""
     if device not in (None, "auto"):
         return str(device)
     if torch.cuda.is_available():
@@ -96,8 +97,8 @@ def device_named(device: str | None) -> str:
 
 
 def unusable(device: str) -> str | None:
-    """Returns why a device cannot be used here; None where it can. Of several ranks on GPUs, each
-    takes one of its own."""
+    """Returns the reason why a device cannot be used here, or None where it can. Of several ranks
+    on GPUs, each takes one of its own."""
     try:
         if processes() > 1 and device.startswith("cuda"):
             if device != "cuda":
@@ -109,11 +110,12 @@ def unusable(device: str) -> str | None:
     return None
 
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM sends the last one where asked to
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM sends SIGUSR1 if asked to
 
 
 class _Signals:
-    """Remembers Ctrl-C, SIGTERM and SIGUSR1 until a step is done. A second one does not wait."""
+    """A `_Signals` object remembers Ctrl-C, SIGTERM and SIGUSR1 until a step is done. A second
+    signal does not wait."""
 
     def __init__(self) -> None:
         self.why: str | None = None
@@ -126,6 +128,7 @@ class _Signals:
 
 @contextmanager
 def signals() -> Iterator[_Signals]:
+    """Yields an object that remembers a signal to stop inside the `with` block."""
     caught = _Signals()
     if threading.current_thread() is not threading.main_thread():
         yield caught

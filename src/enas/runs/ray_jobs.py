@@ -1,13 +1,14 @@
-"""Jobs on Ray, which queues them, finds a machine for each, and starts those anew whose process or
-machine was lost: they go on from their last checkpoint.
+"""This module runs jobs on Ray. Ray queues them and finds a machine for each. A job whose process
+or machine was lost is started again, and goes on from its last checkpoint.
 
-A machine of the cluster needs the same versions of enas and torch, and storage that it shares with
-the others: run folders, data and the working folder have one path on all of them. So nothing is
-sent but the plan. Each machine reads the data from there, and keeps the files in its memory from
-then on. Without an address, jobs go to the cluster that `ray start` began on this machine or that
-RAY_ADDRESS names, else to a Ray that begins and ends with the command.
+Each machine of the cluster needs the same versions of enas and torch, and storage that it shares
+with the others: run folders, data and the working folder have the same path on all of them. So
+nothing is sent but the plan. Each machine reads the data from the shared storage, and keeps it in
+its memory from then on. Without an address, jobs go to the cluster that `ray start` began on this
+machine or that RAY_ADDRESS names, or else to a Ray that begins and ends with the command.
 
-Ray is the extra `ray`, and is imported where it is asked for. No torch in here.
+Ray is the extra `ray`, and is imported only where it is asked for. This module does not import
+torch.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ from typing import Any, Self
 
 from enas.procedures.events import Connected
 
-RETRIES = 4  # of a job whose process or machine was lost
+RETRIES = 4  # how often a job whose process or machine was lost is started again
 STORE = 80 * 1024**2  # bytes of Ray's object store, in which these jobs put nothing
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where jobs go, and how much of a GPU each takes."""
+    """A `Cluster` says where jobs go, and how much of a GPU each takes."""
 
     address: str = ""
-    """`ray://host:port`; without it, the cluster of this machine."""
+    """The address `ray://host:port`; without it, the cluster of this machine is used."""
     gpus: float = 1.0
-    """Share of a GPU per job, of a plan that trains on GPUs."""
+    """Share of a GPU that each job takes, for a plan that trains on GPUs."""
 
     def __post_init__(self) -> None:
         if not (0 < self.gpus <= 1 or self.gpus == int(self.gpus) > 0):
@@ -45,8 +46,8 @@ class Cluster:
 
 
 def asked(jobs: int | str | Cluster | None, gpus: float | None = None) -> int | Cluster | None:
-    """Returns what --jobs asks for; ValueError for anything else than a number, `ray`, or
-    `ray://host:port`."""
+    """Returns what `--jobs` asks for. Raises a ValueError for anything else than a number, `ray`,
+    or `ray://host:port`."""
     if isinstance(jobs, str) and re.fullmatch(r"ray(://[^/\s]+:\d+)?", jobs):
         return Cluster("" if jobs == "ray" else jobs, 1.0 if gpus is None else gpus)
     if gpus is not None:
@@ -59,7 +60,8 @@ def asked(jobs: int | str | Cluster | None, gpus: float | None = None) -> int | 
 
 
 class RayJobs:
-    """The engine of `enas.runs.jobs` on Ray. `threads`: CPU cores per job."""
+    """A `RayJobs` engine runs the jobs of `enas.runs.jobs` on Ray. `threads` is the number of CPU
+    cores per job."""
 
     def __init__(self, cluster: Cluster, threads: int, on_gpu: bool, listen: Callable[[object], None]):
         self.cluster, self.threads, self.listen = cluster, threads, listen
@@ -80,8 +82,8 @@ class RayJobs:
         return job
 
     def _settle(self, job: Future[Any], ended: Future[Any]) -> None:
-        """Passes on how a job ended: None where it was cancelled, and its error as it was raised
-        there."""
+        """Passes on how a job ended: with None where it was cancelled, and with its error as it was
+        raised there."""
         from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
         error = ended.exception()
@@ -103,14 +105,15 @@ class RayJobs:
             job.set_exception(error)
 
     def stop(self) -> None:
-        """Lets no queued job begin. One at work gets a Ctrl-C, and ends in good order."""
+        """Keeps queued jobs from beginning. A job that is running gets a Ctrl-C, and ends in good
+        order."""
         for reference in self.references:
             self.ray.cancel(reference)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is not None:
             for reference in self.references:
-                with contextlib.suppress(Exception):  # what ended the command is what counts
+                with contextlib.suppress(Exception):  # only the error that ended the command counts
                     self.ray.cancel(reference, force=True)
         self.references.clear()
 
@@ -131,14 +134,14 @@ def _work(folder: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> 
 
 
 def connected(cluster: Cluster, threads: int, gpus: float, listen: Callable[[object], None]) -> Any:
-    """Returns Ray, connected; it stays so until the process ends. ValueError where it is not
-    installed, or does not answer."""
+    """Returns Ray, connected. It stays connected until the process ends. Raises a ValueError where
+    Ray is not installed, or does not answer."""
     try:
         import ray
     except ImportError:
         raise ValueError("--jobs ray needs Ray, which is an extra: pip install 'enas[ray]'") from None
     if not ray.is_initialized():
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
         main = threading.current_thread() is threading.main_thread()
         before = signal.getsignal(signal.SIGTERM)
         try:
@@ -150,7 +153,7 @@ def connected(cluster: Cluster, threads: int, gpus: float, listen: Callable[[obj
                 " needs RAY_AUTH_MODE=token here, and its token"
             ) from None
         finally:
-            if main:  # Ray ends the process at SIGTERM: commands end in good order
+            if main:  # Ray would end the process at SIGTERM, but commands end in good order
                 signal.signal(signal.SIGTERM, before)
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cpus, all_gpus = (sum(m.get(name, 0.0) for m in machines) for name in ("CPU", "GPU"))

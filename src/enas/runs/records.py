@@ -1,8 +1,9 @@
-"""Frozen values hold the files that a run writes while it goes on: whoever writes a file and
-whoever reads it meet in the class of that file here. They need no torch.
+"""This module holds frozen values for the files that a run writes while it goes on. The code that
+writes a file and the code that reads it both use the class of that file. This module does not
+import torch.
 
-`enas.runs.values` says how they are written and read; `enas.runs.results` and `enas.runs.compared`
-hold what comes of a run.
+`enas.runs.values` says how the values are written and read. `enas.runs.results` and
+`enas.runs.compared` hold the results of a run.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from enas.runs.marks import trust_own
 from enas.runs.values import VERSION, File, Json, Value, parsed
 from enas.state import Record
 
-MOST_EPOCHS = 4000  # that a report reads: more than a chart can show
+MOST_EPOCHS = 4000  # most epochs that a report reads: more than a chart can show
 
 
 @dataclass(frozen=True)
 class Config(File):
-    """What a run was asked for, to read; a `Plan` writes it."""
+    """A `Config` is the content of config.json, to be read: everything that a run was asked for. A
+    `Plan` writes it."""
 
     FILE: ClassVar[str] = "config.json"
     BESIDE: ClassVar[frozenset[str]] = frozenset(("version", SEAL))
@@ -36,8 +38,8 @@ class Config(File):
     command: str
     preset: str
     recipe: str
-    settings: Json  # by dotted names
-    names: Mapping[str, str] | None = None  # of its parts
+    settings: Json  # values by dotted names
+    names: Mapping[str, str] | None = None  # names of its parts
     seed: int | None = None
     data: str | None = None
     device: str = "cpu"
@@ -49,7 +51,7 @@ class Config(File):
     machine: Json = field(default_factory=dict)
     mark: str | None = None
     train_seed: int = 0
-    architecture: Json | None = None  # of a training; of a hand-designed model its name and size
+    architecture: Json | None = None  # what a training trains: an architecture or a reference
 
     def __post_init__(self) -> None:
         check_name("its command", self.command, ("search", "retrain", "table"))
@@ -57,8 +59,8 @@ class Config(File):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """As every file; ValueError too where something in the folder is a link, a pipe or a
-        device."""
+        """Reads the file, as every `File` does. Raises a ValueError also where something in the
+        folder is a link, a pipe or a device."""
         if os.path.isdir(folder):
             check_folder(folder)
         return super().read(folder)
@@ -77,7 +79,7 @@ class Config(File):
 
 @dataclass(frozen=True)
 class Tick(Value):
-    """A line of the clock, timing.jsonl."""
+    """A `Tick` is a line of the clock, timing.jsonl."""
 
     BESIDE: ClassVar[frozenset[str]] = frozenset(
         ("epoch", "phase", "step", "seconds", "threads", "ranks", "estimated_seconds", "factor", "sent_bytes")
@@ -89,12 +91,13 @@ class Tick(Value):
 
     @property
     def at(self) -> datetime:
+        """Returns the time of the event."""
         return datetime.fromisoformat(self.time)
 
 
 @dataclass(frozen=True)
 class Sampled(Value):
-    """A line of architectures.jsonl: a child that was trained or scored."""
+    """A `Sampled` value is a line of architectures.jsonl: a child that was trained or scored."""
 
     BESIDE: ClassVar[frozenset[str]] = frozenset(("epoch", "step", "child", "loss", "reward", "skipped"))
 
@@ -105,8 +108,9 @@ class Sampled(Value):
 
 @dataclass(frozen=True)
 class Learned(Value):
-    """What the policy had learned after an epoch: mean reward of its samples minus that of random
-    architectures, on the same shared weights and minibatches, with its 95 % interval."""
+    """A `Learned` value says what the policy had learned after an epoch. `mean` is the mean reward
+    of its samples minus that of random architectures, on the same shared weights and minibatches,
+    with its 95 % interval."""
 
     epoch: int
     mean: float
@@ -114,23 +118,24 @@ class Learned(Value):
 
 
 def ticks(folder: Path) -> Iterator[Tick]:
-    """Yields the lines of the clock. Damaged where one is not as it was written, or some that the
-    last checkpoint knows of are missing."""
+    """Yields the lines of the clock. Raises `Damaged` where a line is not as it was written, or
+    where lines that the last checkpoint knows of are missing."""
     check_logs(folder, "timing")
     with blaming(folder / "timing.jsonl"):
         yield from map(Tick.from_json, stamped_lines(folder / "timing.jsonl"))
 
 
 def sampled(folder: Path) -> Iterator[Sampled]:
-    """Yields the children of a search. Damaged as `ticks`."""
+    """Yields the children of a search. Raises `Damaged` as `ticks` does."""
     check_logs(folder, "architectures")
     with blaming(folder / "architectures.jsonl"):
         yield from map(Sampled.from_json, each_line(folder / "architectures.jsonl"))
 
 
 def epochs(folder: Path, most: int = MOST_EPOCHS) -> list[Record]:
-    """Returns the lines of metrics.jsonl, whose names depend on task and strategy; of more than
-    `most` every second, every third and so on, and the last. Damaged as `ticks`."""
+    """Returns the lines of metrics.jsonl, whose names depend on task and strategy. Where there are
+    more than `most`, returns every second, every third and so on, and the last. Raises `Damaged` as
+    `ticks` does."""
     file = folder / "metrics.jsonl"
     check_logs(folder, "metrics")
     number = sum(1 for _ in lines(file))
@@ -146,6 +151,6 @@ def epochs(folder: Path, most: int = MOST_EPOCHS) -> list[Record]:
 
 
 def learned(folder: Path) -> tuple[Learned, ...]:
-    """Returns an entry per epoch that the search probed."""
+    """Returns an entry for each epoch that the search probed."""
     gap = "policy_minus_uniform"
     return tuple(Learned(line["epoch"], line[gap], line[f"{gap}_half_width"]) for line in epochs(folder) if gap in line)

@@ -1,5 +1,6 @@
-"""best.json says what was derived, result.json and retrained.json say what was trained from
-scratch: these frozen values are what the three hold. They need no torch."""
+"""This module holds the results of a run as frozen values: best.json, which says what was derived,
+and result.json and retrained.json, which say what was trained from scratch. It does not import
+torch."""
 
 from __future__ import annotations
 
@@ -21,13 +22,13 @@ from enas.tasks.metrics import Metric
 
 @dataclass(frozen=True)
 class Ranked(Value):
-    """An architecture that a search derived."""
+    """A `Ranked` value is an architecture that a search derived."""
 
-    BESIDE: ClassVar[frozenset[str]] = frozenset(("version",))  # of the form of the architecture
+    BESIDE: ClassVar[frozenset[str]] = frozenset(("version",))  # version of an architecture's form
     rank: int
     id: str
-    shared_weights: Mapping[str, float]  # scores
-    parameters: int  # of the network that is trained from scratch
+    shared_weights: Mapping[str, float]  # scores by their names
+    parameters: int  # number in the network that is trained from scratch
     space: Json
     choices: Json
     provenance: Json = field(default_factory=dict)
@@ -39,12 +40,14 @@ class Ranked(Value):
 
     @cached_property
     def architecture(self) -> Architecture:
+        """Returns the architecture itself."""
         return Architecture.from_dict({"space": self.space, "choices": self.choices, "provenance": self.provenance})
 
 
 @dataclass(frozen=True)
 class PolicyAgainstUniform(Value):
-    """The policy's samples beside random ones, on the same shared weights and minibatch."""
+    """A `PolicyAgainstUniform` value compares the policy's samples with random ones, on the same
+    shared weights and minibatch."""
 
     policy_median: float
     uniform_median: float
@@ -53,22 +56,24 @@ class PolicyAgainstUniform(Value):
 
 @dataclass(frozen=True)
 class Policy(Value):
-    """A strategy's preferences at the end of a search, as what it draws then shows them."""
+    """A `Policy` value holds a strategy's preferences at the end of a search, as its draws show
+    them."""
 
     draws: int
     shares: Mapping[str, Mapping[str, float]]
-    """By decision and option: the share of draws that take it, of those where it is asked."""
+    """The share of draws that take each option, by decision and option.
+    It is taken among the draws where the decision is asked."""
     random: Mapping[str, Mapping[str, float]]
-    """The same of as many random architectures."""
+    """The same shares for as many random architectures."""
 
 
 @dataclass(frozen=True)
 class ParetoPoint(Value):
-    """An architecture that no other one beats in reward and cost at once."""
+    """A `ParetoPoint` is an architecture that no other one beats in reward and cost at once."""
 
     BESIDE: ClassVar[frozenset[str]] = frozenset(("version",))
     id: str
-    reward: float  # of shared weights, on the minibatch
+    reward: float  # reward by shared weights, on the minibatch
     cost: float
     space: Json
     choices: Json
@@ -80,7 +85,8 @@ class ParetoPoint(Value):
 
 @dataclass(frozen=True)
 class Pareto(Value):
-    """The front of reward against a cost, the cheapest first, and all that were scored."""
+    """A `Pareto` value holds the front of reward against a cost, the cheapest first, and all
+    architectures that were scored."""
 
     kind: str  # parameters, macs, memory in bytes, or latency in seconds
     points: tuple[ParetoPoint, ...]
@@ -89,17 +95,18 @@ class Pareto(Value):
 
 @dataclass(frozen=True)
 class Judgement(Value):
-    """How well each judge ranked what short trainings reached (`enas.procedures.taught`)."""
+    """A `Judgement` says how well each judge ranked the rewards of short trainings
+    (`enas.procedures.taught`)."""
 
-    taus: Mapping[str, Coefficient]  # Kendall's, by the name of the judge
+    taus: Mapping[str, Coefficient]  # Kendall's tau of each judge, by its name
     trainings: int
-    predicted: int  # of them, after the regression was first taught
-    seconds: float  # processor time of all
+    predicted: int  # number of trainings after the regression was first taught
+    seconds: float  # processor time of all trainings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Best(File):
-    """What a search derived."""
+    """A `Best` value is the content of best.json: the architectures that a search derived."""
 
     FILE: ClassVar[str] = "best.json"
     MISSING: ClassVar[str] = "'{folder}' has no best.json yet: run `enas derive {quoted}` first"
@@ -110,7 +117,7 @@ class Best(File):
     score_on: str = "validation"
     policy_against_uniform: PolicyAgainstUniform | None = None
     policy: Policy | None = None
-    settings: Json = field(default_factory=dict)  # of `derive`
+    settings: Json = field(default_factory=dict)  # settings of `derive`
     marks: Mapping[str, str] = field(default_factory=dict)  # notes for a drawing, by layer
     ranked: tuple[Ranked, ...]  # the best first
     pareto: Pareto | None = None
@@ -126,14 +133,14 @@ class Best(File):
 
     @property
     def architecture(self) -> Architecture:
-        """The architecture that ranks first."""
+        """Returns the architecture that ranks first."""
         return self.ranked[0].architecture
 
 
 # -------------------------------------------------------------------- result.json, retrained.json
 @dataclass(frozen=True)
 class Result(File):
-    """What a training from scratch came to."""
+    """A `Result` is the outcome of a training from scratch."""
 
     FILE: ClassVar[str] = "result.json"
     figures: Mapping[str, float]  # `test_accuracy`, `validation_loss` and the like
@@ -149,7 +156,7 @@ class Result(File):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Figures, parameters and rollbacks by name."""
+        """Returns figures, parameters and rollbacks by name."""
         rollbacks = {"rollbacks": self.rollbacks} if self.rollbacks else {}
         return {**self.figures, **rollbacks, "parameters": self.parameters}
 
@@ -157,33 +164,33 @@ class Result(File):
         return {**self.metrics}
 
     def write(self, folder: Path) -> Path:
-        """Writes only figures: earlier versions would take a `version` for one."""
+        """Writes only figures, because earlier versions would take a `version` for one."""
         write_sealed(folder / self.FILE, self.to_json())
         return folder / self.FILE
 
     @classmethod
     def of(cls, folder: Path) -> Self | None:
-        """Returns the outcome of a training, None while it has none. One that diverged is an
-        outcome: the same seed would diverge again."""
+        """Returns the outcome of a training, or None while it has none. A training that diverged
+        has an outcome, since the same seed would diverge again."""
         last = deque([] if (result := cls.find(folder)) is not None else ticks(folder), maxlen=1)
         if result is not None:
-            Config.read(folder)  # one that is missing is not passed over
+            Config.read(folder)  # raises an error where config.json is missing
         if last and last[0].why == "diverged":
             return cls({}, diverged=f"it diverged before, see '{folder / 'timing.jsonl'}'")
         return result
 
     def shown(self, metric: Metric, part: str = "test") -> float:
-        """Returns the figure of `metric` as it is shown; NaN where the training diverged."""
+        """Returns the figure of `metric` as it is shown, or NaN where the training diverged."""
         return metric.shown(self.figures.get(f"{part}_{metric.name}", math.nan))
 
 
 @dataclass(frozen=True)
 class Training(Value):
-    """A training of a derived architecture from scratch."""
+    """A `Training` is a training from scratch of a derived architecture."""
 
     rank: int
     id: str
-    folder: str  # relative to the run
+    folder: str  # path relative to the run
     result: Result
 
     @classmethod
@@ -198,7 +205,8 @@ class Training(Value):
 
 @dataclass(frozen=True)
 class Retrained(File):
-    """Derived architectures trained from scratch; `chosen` is the id of the best by validation."""
+    """A `Retrained` value is the content of retrained.json: derived architectures that were trained
+    from scratch. `chosen` is the id of the best by validation."""
 
     FILE: ClassVar[str] = "retrained.json"
     train_on: str
@@ -211,4 +219,5 @@ class Retrained(File):
 
     @property
     def best(self) -> Training:
+        """Returns the training of the chosen architecture."""
         return next(training for training in self.trainings if training.id == self.chosen)

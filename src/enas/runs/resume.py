@@ -1,4 +1,4 @@
-"""Continues a search or a training from its run folder."""
+"""This module continues a search or a training from its run folder."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def resume(
     stop: Callable[[], str | None] = never,
     listen: Listener = silent,
 ) -> Path:
-    """Continues a search or a training from its last checkpoint, as if it had never stopped; on
-    another number of ranks too, which a warning says."""
+    """Continues a search or a training from its last checkpoint, as if it had never stopped, and
+    returns its folder. It can continue on another number of ranks, which a warning says. Raises a
+    ValueError where the folder belongs to `enas table build`."""
     path, stop = Path(run), after(max_seconds, stop)
     plan = Plan.recorded(RunFolder.open(path))
     with joined(plan.device) as ranks, RunFolder.open(path) as opened:

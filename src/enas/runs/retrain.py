@@ -1,4 +1,4 @@
-"""Training from scratch with its folder, inside a run or anywhere."""
+"""This module trains from scratch with a folder for the training, inside a run or anywhere."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ Row = Record  # a line of the table of trainings: rank, id, folder and figures
 
 
 def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: Plan, own: Plan | None = None) -> Path:
-    """Returns where a run keeps this training; one by other settings than the run's own recipe has
-    a folder of its own. `own`: the run's plan, where its folder is open already."""
+    """Returns where a run keeps this training. A training by other settings than the run's own
+    recipe has a folder of its own. `own` is the run's plan, where its folder is open already."""
     ours, own = plan.settings.retrain, own or Plan.recorded(RunFolder.open(run))
     recipe = "" if ours == own.settings.retrain else f"-{seed_of(ours):016x}"[:7]
     return run / "retrain" / f"{arch.id}{recipe}-seed{seed}"
@@ -52,8 +52,8 @@ def retrain(
     """Trains `arch`, or a hand-designed model, from scratch by the plan's `retrain` settings, in
     folder `out`. Returns its final metrics, or None where it was stopped.
 
-    A training that is there already goes on, and is read if it is finished; ValueError if it had
-    other settings.
+    A training that is already there goes on, and if it is finished, it is only read. Raises a
+    ValueError if it had other settings.
     """
     if isinstance(arch, Architecture):
         plan.space.check(arch)
@@ -66,7 +66,7 @@ def retrain(
 
 
 def _folder(path: Path, config: Record, plan: Plan, arch: Architecture | Reference, seed: int) -> RunFolder:
-    """Returns the folder of a training, new or there already."""
+    """Returns the folder of a training, which may exist already."""
     if (path / "config.json").exists():
         folder = RunFolder.open(path)
         there = Plan.of(folder.config, path / "config.json")
@@ -90,6 +90,8 @@ def run_retrain(
     stop: Callable[[], str | None],
     ranks: Ranks,
 ) -> dict[str, float] | None:
+    """Runs a training in its folder to the end, or until `stop`. Returns its final metrics, or None
+    where it was stopped. A finished training is only read."""
     if (done := ranks.told(lambda: Result.find(folder.path))) is not None:
         listen(Done(folder.path, done.to_json()))
         return done.metrics
@@ -128,7 +130,7 @@ def run_retrain(
 
 
 def _shares(plan: Plan, ranks: Ranks) -> str:
-    """Returns how ranks share out a training; "" for one process."""
+    """Returns in words how ranks share a training, or "" for one process."""
     if ranks.size == 1:
         return ""
     size = getattr(plan.settings.retrain.task, "batch_size", 0)
@@ -140,7 +142,7 @@ def _shares(plan: Plan, ranks: Ranks) -> str:
 # ------------------------------------------------------------------------------- many side by side
 @dataclass(frozen=True)
 class Job:
-    """A training from scratch: of which model, in which folder, by which seed."""
+    """A `Job` is a training from scratch: of which model, in which folder, with which seed."""
 
     model: Architecture | Reference
     folder: Path
@@ -148,7 +150,7 @@ class Job:
 
 
 def passed_over(job: Job, result: Result) -> None:
-    """Takes in a training that is done, and does nothing with it."""
+    """Takes a training that is done, and does nothing with it."""
 
 
 def retrain_many(
@@ -160,10 +162,12 @@ def retrain_many(
     stop: Callable[[], str | None] = never,
     finished: Callable[[Job, Result], None] = passed_over,
 ) -> tuple[list[Result | None], str | None]:
-    """Trains from scratch, as `jobs` asks. What is done already is only read. `finished` is called
-    once with each training that is done.
+    """Trains from scratch as `jobs` asks. Trainings that are done already are only read. `finished`
+    is called once with each training that is done.
 
-    Returns the results in order, None for those that were stopped, and why they were."""
+    Returns the results in order, with None for those that were stopped, and the reason why they
+    were.
+    """
     config, length = plan.to_dict("retrain"), plan.settings.retrain.epochs
 
     def told(results: Sequence[Result | None]) -> None:
@@ -182,7 +186,7 @@ def retrain_many(
 
 
 def logged(folder: Path) -> int:
-    """Returns how many epochs of a run are logged, to show."""
+    """Returns how many epochs of a run are logged, for progress bars."""
     return sum(1 for _ in lines(folder / "metrics.jsonl"))
 
 
@@ -200,8 +204,8 @@ def retrain_plan(
     what: str | Path | None, arch: str | None = None, preset: str | None = None, recipe: str | None = None
 ) -> Plan:
     """Returns the plan by which `enas retrain` trains: that of a run, or a preset's for the space
-    of an architecture, or for a hand-designed model `arch`. ValueError where names do not go
-    together."""
+    of an architecture, or for the hand-designed model `arch`. Raises a ValueError where names do
+    not go together."""
     if what is not None and is_run(what):
         if preset or recipe:
             raise ValueError(f"'{what}' is a run and trains by its own preset and recipe; --retrain flags change settings")
@@ -230,8 +234,8 @@ def retrain_named(
     listen: Listener = silent,
 ) -> list[Row] | None:
     """Trains from scratch what `what` names: the `top` best of a run, as `jobs` asks, or an
-    architecture, or the `reference`, of as many parameters as the run's best. Results, the chosen
-    one first; None where it was stopped."""
+    architecture. With `reference`, trains that hand-designed model, with as many parameters as the
+    run's best. Returns the results, the chosen one first, or None where it was stopped."""
     run = Path(what) if what is not None and is_run(what) else None
     if parameters is not None and reference is None:
         raise ValueError("--parameters is of a hand-designed model: name it with --arch")
@@ -268,11 +272,12 @@ def retrain_best(
     listen: Listener = silent,
 ) -> list[Row] | None:
     """Trains the `top` best derived architectures from scratch, as `jobs` asks, or one after the
-    other; results, the chosen one first.
+    other. Writes `retrained.json`. Returns the results, the chosen one first, or None where it was
+    stopped.
 
     More than one are ordered by their validation figure: the choice never looks at the test set,
-    which each reads once, at its end. Writes `retrained.json`. None where it was stopped.
-    ValueError where there is nothing to choose by.
+    which each training reads once, at its end. Raises a ValueError where there is nothing to choose
+    by.
     """
     plan = Plan.recorded(RunFolder.open(Path(run))).on(data, device, threads)
     plan = plan if settings is None else plan.with_settings(retrain=settings)
@@ -342,8 +347,8 @@ def _by_jobs(
 
 
 def shortened(plan: Plan, epochs: int | None = None, cutout: int | None = None, highest_filters: int | None = None) -> Plan:
-    """Returns the plan with what short flags say of its training from scratch. ValueError where it
-    has no such setting."""
+    """Returns the plan with its training from scratch changed by short flags. Raises a ValueError
+    where it has no such setting."""
     settings = plan.settings.retrain
     if epochs is not None:
         settings = dataclasses.replace(settings, epochs=epochs)

@@ -1,4 +1,4 @@
-"""A search with its run folder."""
+"""This module runs a search with its run folder."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from enas.runs.presets.registry import PRESETS, is_preset
 from enas.runs.records import ticks
 from enas.runs.settings import Settings
 
-# Of a budget, at most this trains shared weights, which are one judge of several. The recipes that
-# were tuned against the truth give them an eighth to a third (docs/decisions.md).
+# At most this share of a budget trains shared weights, which are one judge of several. The recipes
+# that were tuned against the truth give them an eighth to a third (docs/decisions.md).
 SHARED = 0.25
 
 
@@ -36,8 +36,8 @@ def planned(
     space: str | None = None,
     task: str | None = None,
 ) -> Plan:
-    """Returns the plan of a preset, or that of another search's config.json, which the other
-    arguments change."""
+    """Returns the plan of a preset, or that of another search's config.json. The other arguments
+    change it."""
     plan = _planned(preset, config, recipe, strategy, device)
     plan = plan if task is None else plan.with_task(task)
     return plan if space is None else plan.with_space_named(space)
@@ -73,8 +73,8 @@ def search_plan(
     stop: Callable[[], str | None] = never,
     listen: Listener = silent,
 ) -> Path:
-    """Searches by `plan` and returns the run folder. ValueError for bad input, before anything is
-    written."""
+    """Searches by `plan` and returns the run folder. Raises a ValueError for bad input before
+    anything is written."""
     if epochs is not None:
         plan = plan.with_settings(search=dataclasses.replace(plan.settings.search, epochs=epochs))
     path = (
@@ -100,8 +100,8 @@ def search_plan(
 
 def within(plan: Plan, budget: float) -> Plan:
     """Returns the plan whose search and derivation together take about `budget` seconds of
-    processor time: the search has as many of its epochs as fit into a quarter, short trainings have
-    what is left. ValueError where one epoch does not fit."""
+    processor time. The search has as many of its epochs as fit into a quarter of it, and short
+    trainings get what is left. Raises a ValueError where not even one epoch fits."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("--budget is for one process; with several say --search.epochs, and derive with --budget")
     search = plan.settings.search
@@ -126,7 +126,7 @@ def finished(folder: Path) -> bool:
 
 
 def shares(procedure: Search) -> str:
-    """Returns how ranks share out a search; "" for one process."""
+    """Returns in words how ranks share a search, or "" for one process."""
     n, children, rewards = procedure.ranks.size, procedure.settings.children, procedure.settings.architectures
     if n == 1:
         return ""
@@ -136,7 +136,7 @@ def shares(procedure: Search) -> str:
 
 def run_search(folder: RunFolder, procedure: Search, listen: Listener, stop: Callable[[], str | None]) -> None:
     """Runs a search to its end, or until `stop`, and keeps its logs."""
-    began, sent = time.perf_counter(), 0  # bytes
+    began, sent = time.perf_counter(), 0  # when the epoch began, and bytes sent before it
 
     with folder.tensorboard(procedure.epoch) as writer:
 
@@ -178,7 +178,8 @@ def search(
     strategy: str | None = None,
     listen: Listener = silent,
 ) -> Path:
-    """Searches a preset's space and returns the run folder. `settings`: from `presets.config_of`,
-    changed as you like; `strategy`: a registered name, or `package.module:thing` of your own."""
+    """Searches a preset's space and returns the run folder. `settings` come from
+    `presets.config_of`, changed as you like. `strategy` is a registered name, or
+    `package.module:thing` of your own."""
     plan = make_plan(preset, recipe, settings, seed, data, device, threads, strategy)
     return search_plan(plan, out=out, epochs=epochs, max_seconds=max_seconds, listen=listen)

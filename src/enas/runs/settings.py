@@ -1,5 +1,5 @@
-"""The settings of a run as one value, and as plain values that JSON, a command line and a table can
-hold."""
+"""This module holds the settings of a run as one value, and converts them to plain values that
+JSON, a command line and a table can hold."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ P = TypeVar("P", bound="DataclassInstance")
 
 @dataclass(frozen=True)
 class RetrainConfig(RetrainSettings, Generic[N, T]):
-    """The training from scratch, with its own network and batches."""
+    """These settings describe the training from scratch, with its own network and batches."""
 
     network: N = field(kw_only=True)
     """The network that the architecture is built into."""
     task: T = field(kw_only=True)
-    """Batches and augmentation."""
+    """Batches and augmentation of the training from scratch."""
 
 
 @dataclass(frozen=True)
 class Config(Generic[S, N, D, T, P]):
-    """Every setting of a run."""
+    """A `Config` holds every setting of a run."""
 
     space: S
-    """What there is to choose from."""
+    """The search space."""
     network: N
     """The supernet around the cells."""
     data: D
-    """Which data."""
+    """The data set, and how it is split."""
     task: T
     """Batches, augmentation and reward."""
     search: SearchSettings
-    """The two phases."""
+    """Length and rhythm of the two phases."""
     strategy: P
     """How the strategy draws architectures, and learns."""
     derive: DeriveSettings
@@ -69,7 +69,8 @@ Settings = Config[Any, Any, Any, Any, Any]
 
 @dataclass(frozen=True)
 class Names:
-    """What a run is put together from: registered names, or `package.module:thing`."""
+    """A `Names` value says which parts a run is put together from: registered names, or
+    `package.module:thing`."""
 
     space: str
     network: str
@@ -93,8 +94,8 @@ class Names:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named combination of parts; its `recipes` make its settings. `threads`: the number of CPU
-    threads, where more do not pay; None: all cores."""
+    """A `Preset` is a named combination of parts, whose `recipes` make its settings. `threads` is
+    the number of CPU threads where more do not pay, or None for all cores."""
 
     about: str
     names: Names
@@ -104,14 +105,15 @@ class Preset:
 
 
 def types_of(settings: Settings) -> Any:
-    """Returns the type of these settings with the types of their parts, from which a command line
-    can be made."""
+    """Returns the type of these settings with the types of their parts. A command line is made from
+    it."""
     s = settings
     return Config[type(s.space), type(s.network), type(s.data), type(s.task), type(s.strategy)]  # type: ignore[misc]
 
 
 def retrain_types_of(settings: Settings) -> Any:
-    """Returns the same of the settings of the training from scratch."""
+    """Returns the type of the settings of the training from scratch, with the types of their
+    parts."""
     return RetrainConfig[type(settings.retrain.network), type(settings.retrain.task)]  # type: ignore[misc]
 
 
@@ -122,8 +124,9 @@ def to_dict(settings: DataclassInstance) -> Record:
 
 
 def as_recorded(like: Any, data: Values) -> Any:
-    """Returns the settings that a run recorded, of the types of `like`. A setting that is missing
-    did not exist then: it gets what the code did then, the default of its class."""
+    """Returns the settings that a run recorded, with the types of `like`. A setting that is missing
+    did not exist then. It gets the value that describes what the code did then, which is the
+    default of its class unless `DEFAULTS` has another."""
 
     def earlier(settings: Any, recorded: Any) -> Any:
         recorded = recorded if isinstance(recorded, Mapping) else {}  # from_dict says what is wrong
@@ -141,8 +144,8 @@ def as_recorded(like: Any, data: Values) -> Any:
 
 
 def from_dict(like: Any, data: Any, where: str = "") -> Any:
-    """Returns `like`, a dataclass instance, with the values of `data`; ValueError for a setting
-    that is unknown or of the wrong type."""
+    """Returns `like`, a dataclass instance, with the values of `data`. Raises a ValueError for a
+    setting that is unknown or of the wrong type."""
     if not isinstance(data, Mapping):
         raise ValueError(f"settings '{where or 'of a run'}' are a mapping; got {short(data)}")
     known = {f.name: getattr(like, f.name) for f in dataclasses.fields(like)}
@@ -169,7 +172,7 @@ def _frozen(value: object) -> object:
 
 
 def _fits(kind: Any, value: object) -> bool:
-    """Returns whether a value that JSON can hold is of a type, as fields of settings have them."""
+    """Returns whether a value that JSON can hold is of a type that a field of settings may have."""
     origin, inside = get_origin(kind), get_args(kind)
     if kind is Any or isinstance(kind, TypeVar):
         return True

@@ -1,8 +1,9 @@
-"""A command as a job array of SLURM, for clusters without Ray: one line for `sbatch`.
+"""This module writes a command as a job array of SLURM, for clusters without Ray: one line for
+`sbatch`.
 
-Each task of the array does one job in its own folder, and the command itself gathers them in the
-end. A task that is lost, or that its time limit ended, goes on from its checkpoint when SLURM or
-the same line starts it again. Options as in SLURM's manual of sbatch:
+Each task of the array does one job in its own folder, and in the end the command itself gathers
+them. A task that is lost, or that its time limit ended, goes on from its checkpoint when SLURM or
+the same line starts it again. The options are those of SLURM's manual of sbatch:
 
     --array      a task per index, which it finds in SLURM_ARRAY_TASK_ID
     --requeue    after the failure of a node, a task is started again
@@ -20,7 +21,8 @@ WARNED = 120  # seconds before the time limit
 
 
 def without(args: Sequence[str], flags: Mapping[str, int]) -> list[str]:
-    """Returns the words of a command line without some flags, and the words that follow each."""
+    """Returns the words of a command line without some flags, and without the words that follow
+    each."""
     left: list[str] = []
     skip = 0
     for word in args:
@@ -36,7 +38,8 @@ def without(args: Sequence[str], flags: Mapping[str, int]) -> list[str]:
 
 
 def array(words: Sequence[str], flag: str, indexes: str, threads: int, gpu: bool) -> str:
-    """Returns the line that submits `enas` and these words once per index, which the flag gets."""
+    """Returns the line that submits `enas` with these words once per index. The flag gets the
+    index."""
     task = f"exec enas {shlex.join(words)} {flag} {INDEX}"
     options = [f"--job-name=enas-{words[0]}", f"--array={indexes}", f"--cpus-per-task={threads}"]
     options += ["--gres=gpu:1"] if gpu else []

@@ -1,8 +1,8 @@
-"""Searches that differ in their seed alone, each with what is asked for after it, and what comes of
-them: a result of a method is a mean over seeds, never one run.
+"""This module runs searches that differ only in their seed, each with the steps that are asked for
+after it, and summarises them. The result of a method is a mean over seeds, and never one run.
 
-Each seed has a run folder of its own, `seed0`, `seed1`, ... What is done is not done again, so that
-the same sweep goes on where it was stopped, and what other machines did is found done.
+Each seed has a run folder of its own, `seed0`, `seed1`, and so on. A seed that is done is not done
+again. So the same sweep goes on where it was stopped, and uses what other machines have done.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from enas.state import Record
 Until = Literal["search", "derive", "retrain"]
 MOST_SEEDS = 1000
 AGAIN = "the same command"
-# rewards of a derived architecture, the last one that there is counts
+# stages of the rewards of a derived architecture, of which the last one that exists counts
 STAGES = ("minibatch", "validation", "alone", "short", "final")
 
 
 @dataclass(frozen=True)
 class Swept:
-    """A seed that is done: its run folder, and figures by their names."""
+    """A `Swept` value is a seed that is done: its run folder, and its figures by their names."""
 
     seed: int
     folder: Path
@@ -46,11 +46,12 @@ class Swept:
 
 
 class _Halt(Exception):
-    """A derivation is to stop: what it has trained is in its journal."""
+    """This exception stops a derivation. The trainings that it made are in its journal."""
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
-    """Returns the seeds of a text such as `0-9` or `0,3,10-12`; ValueError for another form."""
+    """Returns the seeds of a text such as `0-9` or `0,3,10-12`. Raises a ValueError for another
+    form."""
     if not re.fullmatch(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*", text):
         raise ValueError(f"--seeds are numbers and ranges, such as 0-9 or 0,3,10-12; got '{text}'")
     seeds: dict[int, None] = {}
@@ -74,9 +75,12 @@ def sweep(
     max_seconds: float | None = None,
     listen: Listener = silent,
 ) -> list[Swept] | None:
-    """Searches with each seed, then derives and trains the best from scratch, as far as `until`;
-    side by side as `jobs` asks, a single seed in this process without it. Returns what is done in
-    the order of seeds; None where it was stopped: called again, it goes on."""
+    """Searches with each seed, then derives and trains the best from scratch, as far as `until`.
+
+    Seeds run side by side as `jobs` asks; without it, a single seed runs in this process. Returns
+    the seeds that are done, in order, or None where it was stopped. When it is called again, it
+    goes on.
+    """
     plans = {seed: dataclasses.replace(plan, seed=seed) for seed in seeds}
     folders = {seed: Path(out) / f"seed{seed}" for seed in seeds}
     figures = {seed: done_of(plans[seed], folders[seed], until) for seed in seeds}
@@ -113,7 +117,7 @@ def _sweep(config: Record, folder: str, until: Until) -> dict[str, float] | None
 def one(
     plan: Plan, folder: Path, until: Until, stop: Callable[[], str | None] = never, listen: Listener = silent
 ) -> dict[str, float] | None:
-    """Does what is missing of one seed, and returns its figures; None where it was stopped."""
+    """Does what is missing of one seed, and returns its figures, or None where it was stopped."""
 
     def heard(event: object) -> None:
         listen(event)
@@ -137,8 +141,8 @@ def one(
 
 
 def done_of(plan: Plan, folder: Path, until: Until) -> dict[str, float] | None:
-    """Returns the figures of a seed that is done; None where something of it is missing. ValueError
-    where the folder holds a search by other settings."""
+    """Returns the figures of a seed that is done, or None where something of it is missing. Raises
+    a ValueError where the folder holds a search by other settings."""
     if not (folder / Config.FILE).exists():
         return None
     there = Plan.recorded(RunFolder.open(folder))
@@ -151,8 +155,8 @@ def done_of(plan: Plan, folder: Path, until: Until) -> dict[str, float] | None:
 
 
 def figures_of(folder: Path, until: Until) -> dict[str, float]:
-    """Returns the figures of a seed that is done: the mean reward of the last epoch, that of the
-    derived architecture, and what it reached from scratch."""
+    """Returns the figures of a seed that is done: the mean reward of the last epoch, the reward of
+    the derived architecture, and its figures from scratch."""
     figures = {"reward": float(epochs(folder)[-1]["reward"])}
     if until != "search":
         shared = Best.read(folder).ranked[0].shared_weights
@@ -166,8 +170,8 @@ def figures_of(folder: Path, until: Until) -> dict[str, float]:
 
 
 def summed_up(swept: Sequence[Swept]) -> dict[str, dict[str, float]]:
-    """Returns, by figure, its mean, standard deviation (of a sample; of two seeds at least), least
-    and largest value over seeds."""
+    """Returns for each figure its mean, standard deviation (of a sample, for two seeds at least),
+    least and largest value over seeds."""
     summary: dict[str, dict[str, float]] = {}
     for name in swept[0].figures:
         values = [one.figures[name] for one in swept]

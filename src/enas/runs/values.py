@@ -1,8 +1,9 @@
-"""Frozen values as JSON and back: the base of all that the files of a run hold. No torch in here.
+"""This module converts frozen values to JSON and back. It is the base of everything that the files
+of a run hold, and does not import torch.
 
 Keys of JSON are the names of fields. A field with a default may be missing, as it is in files of
-earlier versions; a key that no field has, and that no version wrote, is refused. `version` is that
-of the form of a file.
+earlier versions. A key that no field has, and that no version wrote, is refused. `version` is the
+version of a file's form.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def _kinds(cls: type[Any]) -> Json:
 
 
 def parsed(kind: Any, data: object, name: str = "it") -> Any:
-    """Returns a value of type `kind` from JSON; ValueError where the JSON is not of this type."""
+    """Returns a value of type `kind` from JSON. Raises a ValueError where the JSON is not of this
+    type."""
     origin, inside = get_origin(kind), get_args(kind)
     if type(None) in inside:
         return None if data is None else parsed(inside[0], data, name)
@@ -60,7 +62,7 @@ def _fields(cls: Any, data: Mapping[str, object], beside: frozenset[str]) -> dic
 
 
 def plain(value: object) -> Any:
-    """Returns a value as JSON holds it."""
+    """Returns a value in the form in which JSON holds it."""
     if isinstance(value, Value):
         return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -72,24 +74,27 @@ def plain(value: object) -> Any:
 
 @dataclass(frozen=True)
 class Value:
-    """A part of a file. `BESIDE`: keys that are in it too, for people or from earlier versions."""
+    """A `Value` is a part of a file. `BESIDE` holds more keys that may be in it, for people or from
+    earlier versions."""
 
     BESIDE: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """ValueError, TypeError or LookupError where the data is not what it should be."""
+        """Returns the value that JSON holds. Raises a ValueError, TypeError or LookupError where
+        the data is not as it should be."""
         if not isinstance(data, Mapping):
             raise ValueError(f"it should hold a mapping; got {short(data)}")
         return cls(**_fields(cls, data, cls.BESIDE))
 
     def to_json(self) -> dict[str, object]:
+        """Returns the value as a mapping that JSON can hold."""
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
 @dataclass(frozen=True)
 class File(Value):
-    """A whole file, in the folder of a run or of a training."""
+    """A `File` is a whole file, in the folder of a run or of a training."""
 
     FILE: ClassVar[str]
     MISSING: ClassVar[str] = "no file '{file}'"
@@ -97,7 +102,8 @@ class File(Value):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """ValueError where there is no such file, Damaged where it does not hold what it should."""
+        """Reads the file of a folder. Raises a ValueError where there is no such file, and
+        `Damaged` where it does not hold what it should."""
         file = folder / cls.FILE
         if not os.path.isfile(file):
             raise ValueError(cls.MISSING.format(file=file, folder=folder, quoted=shlex.quote(str(folder))))
@@ -110,9 +116,10 @@ class File(Value):
 
     @classmethod
     def find(cls, folder: Path) -> Self | None:
-        """Returns None where there is no such file."""
+        """Reads the file of a folder, and returns None where there is no such file."""
         return cls.read(folder) if (folder / cls.FILE).exists() else None
 
     def write(self, folder: Path) -> Path:
+        """Writes the file into a folder, and returns its path."""
         write_sealed(folder / self.FILE, {"version": VERSION, **self.to_json()})
         return folder / self.FILE

@@ -1,4 +1,5 @@
-"""An architecture: one answer to every active decision of a search space (design, section 1).
+"""This module holds `Architecture`: one answer to every active decision of a search space (design,
+section 1).
 
 It is a frozen, hashable value that reads and writes JSON. It holds names, never offsets, so it
 survives a reordered op list and can be written by hand:
@@ -6,8 +7,8 @@ survives a reordered op list and can be written by hand:
     {"version": 1, "space": {"name": "conv_micro", "num_nodes": 5},
      "choices": {"normal.n2.input0": "prev", "normal.n2.op0": "sep_conv_3x3", ...}}
 
-`version` is that of this form; files of before it have none. `provenance` may say where an
-architecture comes from. An architecture holds no weights and no reference to its space.
+`version` is the version of this form. Files that are older than it have none. `provenance` may say
+where an architecture comes from. An architecture holds no weights and no reference to its space.
 `SearchSpace.architecture` and `SearchSpace.check` hold it to the rules.
 """
 
@@ -24,16 +25,17 @@ from enas.plugins import named_by_file
 from enas.ranges import short
 from enas.reading import from_json
 
-VERSION = 1  # of the form that `to_dict` writes
-Answer = str | tuple[str, ...]  # a name; for a subset the chosen names in order
+VERSION = 1  # version of the form that `to_dict` writes
+Answer = str | tuple[str, ...]  # one name, or for a subset the chosen names in order
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Choices, and the name and settings of the space they answer.
+    """An `Architecture` holds choices, and the name and settings of the space that they answer.
 
     Two architectures are equal when space and choices are equal, in whatever order they were
-    written. `provenance` says where one came from (a paper, a run, a seed) and does not count.
+    written. `provenance` says where an architecture comes from (a paper, a run, a seed); it plays
+    no part in equality.
     """
 
     space_items: tuple[tuple[str, object], ...]
@@ -44,7 +46,8 @@ class Architecture:
     def of(
         cls, space: Mapping[str, object], choices: Mapping[str, Answer], provenance: Mapping[str, object] | None = None
     ) -> Architecture:
-        """Builds one of plain mappings, unchecked: `SearchSpace.architecture` checks."""
+        """Makes an architecture from plain mappings without checking it against its space.
+        `SearchSpace.architecture` checks."""
         return cls(
             space_items=tuple(sorted((key, _frozen(value)) for key, value in space.items())),
             choice_items=tuple(sorted((key, _answer(key, value)) for key, value in choices.items())),
@@ -53,17 +56,19 @@ class Architecture:
 
     @cached_property
     def space(self) -> Mapping[str, object]:
-        """Name and settings of the space, read-only: `{"name": "conv_micro", "num_nodes": 5}`."""
+        """Returns the name and settings of the space, read-only, such as `{"name": "conv_micro",
+        "num_nodes": 5}`."""
         return MappingProxyType(dict(self.space_items))
 
     @cached_property
     def choices(self) -> Mapping[str, Answer]:
-        """Decision name to answer, read-only."""
+        """Returns the answer to every decision, by the decision's name, read-only."""
         return MappingProxyType(dict(self.choice_items))
 
     @cached_property
     def id(self) -> str:
-        """Ten hexadecimal digits for logs and file names; equal values have equal ids."""
+        """Returns ten hexadecimal digits for logs and file names. Equal architectures have equal
+        ids."""
         text = json.dumps([self.space_items, self.choice_items], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -86,12 +91,13 @@ class Architecture:
         return out
 
     def to_json(self, indent: int | None = 1) -> str:
+        """Returns the architecture as JSON, which `from_json` reads."""
         return json.dumps(self.to_dict(), indent=indent)
 
     @classmethod
     def from_dict(cls, data: object) -> Architecture:
-        """Reads what `to_dict` wrote, of this version or an earlier one; ValueError says what is
-        missing."""
+        """Reads what `to_dict` wrote, of this version or an earlier one. Raises a ValueError that
+        says what is missing or wrong."""
         if isinstance(data, Mapping) and (version := data.get("version", VERSION)) not in range(VERSION + 1):
             raise ValueError(
                 f"architectures of version {VERSION} and earlier are read; this one is of version {version!r}: a later enas"
@@ -110,7 +116,8 @@ class Architecture:
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """Reads what `to_json` wrote; ValueError where the text is no JSON or no architecture."""
+        """Reads what `to_json` wrote. Raises a ValueError where the text is no JSON or no
+        architecture."""
         try:
             data = from_json(text)
         except json.JSONDecodeError as error:
@@ -121,20 +128,21 @@ class Architecture:
         return cls.from_dict(data)
 
     def with_provenance(self, **provenance: object) -> Architecture:
+        """Returns the same architecture with another provenance."""
         return Architecture(self.space_items, self.choice_items, tuple(provenance.items()))
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A hand-designed model by its registered name, trained in the place of an architecture to
-    compare with it. It has at most `parameters` parameters."""
+    """A `Reference` names a registered hand-designed model that is trained in the place of an
+    architecture, to compare with it. It has at most `parameters` parameters."""
 
     name: str
     parameters: int
 
     @property
     def id(self) -> str:
-        """The name in logs and file names."""
+        """Returns the model's name in logs and file names."""
         return f"{self.name}-{self.parameters}"
 
     def to_dict(self) -> dict[str, object]:
@@ -142,7 +150,7 @@ class Reference:
 
 
 def model_from_dict(data: object) -> Architecture | Reference:
-    """Reads what either `to_dict` wrote."""
+    """Reads an architecture or a reference that its `to_dict` wrote."""
     if isinstance(data, Mapping) and "reference" in data:
         return Reference(data["reference"], data["parameters"])
     return Architecture.from_dict(data)

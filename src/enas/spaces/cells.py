@@ -1,4 +1,5 @@
-"""Cells: their edges and nodes as a space describes them, and as an architecture wires them."""
+"""This module describes cells: their edges and nodes as a space offers them, and as one
+architecture wires them."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from enas.spaces.decisions import Decision, InputChoice, OpChoice, SubsetChoice
 
 @dataclass(frozen=True)
 class Edge:
-    """An op applied to an input; either may be a fixed name or a decision."""
+    """An `Edge` applies an op to an input. Each of the two is a fixed name or a decision."""
 
     input: str | InputChoice
     op: str | OpChoice
@@ -21,10 +22,11 @@ class Edge:
 
 @dataclass(frozen=True)
 class Node:
-    """The sum of its edges, and an optional choice of earlier nodes to merge.
+    """A `Node` sums its edges. It may also choose earlier nodes to merge (`skips`).
 
-    `merge`: the chosen nodes are merged "after" the edges, together with their sum; or "before",
-    and then the edges read the merge in place of their input, where any node is chosen.
+    With `merge="after"` the chosen nodes are merged together with the sum of the edges. With
+    `merge="before"`, and at least one node chosen, the edges read the merged nodes in place of
+    their own input.
     """
 
     name: str
@@ -38,7 +40,8 @@ Combine = Literal["concat", "mean"]
 
 @dataclass(frozen=True)
 class Cell:
-    """Nodes in order, over named inputs. `output`: which nodes leave the cell; `combine`: how."""
+    """A `Cell` is a list of nodes in order, over named inputs. `output` says which nodes leave the
+    cell, and `combine` says how they are joined."""
 
     name: str
     inputs: tuple[str, ...]
@@ -47,12 +50,13 @@ class Cell:
     combine: Combine = "concat"
 
 
-MERGED = "merged"  # what an edge reads where the chosen nodes are merged before it
+MERGED = "merged"  # the input of an edge that reads the merge of the chosen nodes
 NONE = "none"  # the op that removes its edge
 
 
 def check_ops(ops: tuple[str, ...], none_allowed: bool = False) -> None:
-    """Raises a ValueError unless `ops` of a space are distinct names, at least one."""
+    """Raises a ValueError unless `ops` of a space are distinct names, at least one, and `none` is
+    among them only where that is allowed."""
     if not ops or len(set(ops)) != len(ops):
         raise ValueError(f"space.ops are distinct names, at least one; got {list(ops)}")
     if NONE in ops and not none_allowed:
@@ -61,7 +65,8 @@ def check_ops(ops: tuple[str, ...], none_allowed: bool = False) -> None:
 
 @dataclass(frozen=True)
 class WiredEdge:
-    """An edge with its answers filled in: what `address` turns into the name of a weight."""
+    """A `WiredEdge` is an edge with its answers filled in. The `address` of a space turns it into
+    the name of a weight."""
 
     cell: str
     node: str
@@ -72,24 +77,28 @@ class WiredEdge:
 
 @dataclass(frozen=True)
 class WiredNode:
+    """A `WiredNode` is a node with its answers filled in: its edges, and the names of the nodes
+    that it merges (`skips`)."""
+
     name: str
     edges: tuple[WiredEdge, ...]
     skips: tuple[str, ...] = ()
 
     @property
     def merged(self) -> bool:
-        """Whether the chosen nodes are merged before the edges."""
+        """Returns whether the chosen nodes are merged before the edges."""
         return any(edge.input == MERGED for edge in self.edges)
 
     @property
     def reads(self) -> tuple[str, ...]:
+        """Returns the names of the inputs and nodes that this node reads, each once."""
         return (*dict.fromkeys(edge.input for edge in self.edges if edge.input != MERGED), *self.skips)
 
 
 @dataclass(frozen=True)
 class WiredCell:
-    """What one architecture makes of a cell: the inputs and nodes that an output needs, in order. A
-    cell whose edges lead nowhere has no outputs and gives zero."""
+    """A `WiredCell` is what one architecture makes of a cell: the inputs and nodes that an output
+    needs, in order. A cell without any edge to its output has no outputs, and gives zero."""
 
     name: str
     inputs: tuple[str, ...]
@@ -99,7 +108,8 @@ class WiredCell:
 
 
 def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
-    """Yields every edge that some architecture wires: what a supernet has weights for."""
+    """Yields every edge that some architecture of the space wires. A supernet has weights for
+    these."""
     for node in cell.nodes:
         for slot, edge in enumerate(node.edges):
             inputs = edge.input.options if isinstance(edge.input, Decision) else (edge.input,)
@@ -110,7 +120,8 @@ def possible_edges(cell: Cell) -> Iterator[WiredEdge]:
 
 
 def wired(cell: Cell, choices: Mapping[str, Answer]) -> WiredCell:
-    """Returns the graph that `choices` make of a cell, without what no output needs."""
+    """Returns the graph that `choices` make of a cell. Nodes and inputs that no output needs are
+    left out."""
 
     def answer(part: str | Decision) -> str:
         return str(choices[part.name]) if isinstance(part, Decision) else part

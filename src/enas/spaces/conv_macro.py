@@ -1,16 +1,17 @@
-"""The macro space (paper 2.3): convolutional networks of L layers, an op and a set of skips for
-each.
+"""This module makes the macro space (paper 2.3): convolutional networks of L layers, each with an
+op and a set of skips.
 
-The paper and its code differ in what a layer computes, and `form` says which:
+The paper and its code differ in what a layer computes, and the setting `form` says which of the two
+a space follows:
 
 - `paper` (2.3, appendix B): layer k chooses any subset of the k - 1 layers before it. Their outputs
-  are merged, and the op reads that. With none chosen it reads the preceding layer (the paper does
-  not say; our decision).
-- `released`: the op reads the preceding layer. The subset is of the stem and of the layers before
-  that one, and is merged after the op.
+  are merged, and the op reads the merge. Where it chooses none, the op reads the preceding layer
+  (the paper does not say; this is our decision).
+- `released`: the op reads the preceding layer. The layer chooses a subset of the stem and of the
+  layers before the preceding one, which is merged after the op.
 
-Either way a layer decides its op first, then its subset, and there are 6^L x 2^(L(L-1)/2) networks.
-The output of the last layer leaves; layers that it does not depend on are pruned.
+In both forms a layer decides its op first, then its subset, and there are 6^L x 2^(L(L-1)/2)
+networks. The last layer is the output. Layers that it does not depend on are pruned.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from enas.spaces.cells import Cell, Edge, Node, WiredEdge, check_ops
 from enas.spaces.decisions import OpChoice, SubsetChoice
 from enas.spaces.space import SearchSpace, number_of, recorded, whole_numbers
 
-# released order
+# in the order of the released code
 OPS = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")
 STEM, CELL = "stem", "network"
 SKIP_RATE = 0.4  # rate of skips in random networks (paper 3.3, guided random search)
@@ -34,7 +35,7 @@ Form = Literal["paper", "released"]
 
 @dataclass(frozen=True)
 class ConvMacroSettings:
-    """The macro space: networks of layers with skips."""
+    """These settings describe the macro space: networks of layers with skips."""
 
     num_layers: int = 12
     """Number of layers, L (paper 2.3: 12; the released final network has 24)."""
@@ -50,7 +51,8 @@ class ConvMacroSettings:
 
 
 def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace:
-    """Returns the space for these settings. Its size for L = 12 is 1.6e29 (paper 2.3)."""
+    """Returns the search space for these settings. It has 1.6e29 architectures for L = 12 (paper
+    2.3)."""
     layers = [f"l{k}" for k in range(1, settings.num_layers + 1)]
     nodes = []
     for k, name in enumerate(layers):
@@ -75,18 +77,21 @@ def conv_macro(settings: ConvMacroSettings = ConvMacroSettings()) -> SearchSpace
 
 
 def skip_options(form: str, layers: Sequence[str], k: int) -> tuple[str, ...]:
-    """Returns what the layer at index k (from 0) can skip to: k options in both forms."""
+    """Returns the names that the layer at index k (from 0) can skip to: k options in both forms.
+    `layers` are the names of all layers."""
     return tuple(layers[:k]) if form == "paper" else (STEM, *layers)[:k]
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: each op of a layer has weights of its own, whatever the layer reads."""
+    """Returns the name of an edge's weights: each op of a layer has its own weights, whatever the
+    layer reads. Edges with equal names share weights."""
     return f"layers.{edge.node}.{edge.op}"
 
 
 def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """Reads the released code's form: a row per layer, `op skip skip ...`, space-separated. Row k
-    has k skips (0 or 1): of the stem, then of layers 1 to k - 2. ValueError for other texts."""
+    """Reads an architecture in the form of the released code: a row per layer, `op skip skip ...`,
+    all separated by spaces. The row of layer k has k - 1 skips (0 or 1): of the stem, then of
+    layers 1 to k - 2. Raises a ValueError for other texts."""
     numbers = whole_numbers(tokens, "a macro network")
     choices: dict[str, object] = {}
     k, start = 0, 0
@@ -107,8 +112,8 @@ def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> 
 
 
 def to_tokens(arch: Architecture) -> str:
-    """Returns the released code's form. ValueError where skips are merged before the op, as in the
-    paper, or for an op that it has no number for."""
+    """Returns an architecture in the form of the released code. Raises a ValueError where skips are
+    merged before the op, as in the paper, and for an op that has no number in the released code."""
     if arch.space.get("form") != "released":
         raise ValueError(
             "fixed_arc is of macro networks of form 'released', which merge skips after the op; this is of 'paper'"

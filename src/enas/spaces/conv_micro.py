@@ -1,9 +1,11 @@
-"""The micro space (paper 2.4): a normal and a reduction cell, stacked into a convolutional network.
+"""This module makes the micro space (paper 2.4): a normal cell and a reduction cell, which are
+stacked into a convolutional network.
 
 Each of `num_nodes` nodes adds two edges. An edge is an op on an earlier node or on one of the two
-inputs of the cell, which are the outputs of the two previous cells. All loose ends leave the cell,
-concatenated. The reduction cell is decided second, on the controller state that the normal cell
-left. The paper's B counts the two inputs: B = 7 is `num_nodes = 5`.
+inputs of the cell, which are the outputs of the two previous cells. All loose ends (nodes that no
+other node reads) leave the cell, concatenated. The reduction cell is decided second, and the
+controller goes on from the state that the normal cell left. The paper's B counts the two inputs: B
+= 7 is `num_nodes = 5`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ INPUTS = ("prev_prev", "prev")  # outputs of the two previous cells: released in
 
 @dataclass(frozen=True)
 class ConvMicroSettings:
-    """The micro space: a normal and a reduction cell."""
+    """These settings describe the micro space: a normal and a reduction cell."""
 
     num_nodes: int = 5
     """Nodes per cell (paper 2.4: five). The paper's B counts the two inputs too: its B is 7."""
@@ -33,7 +35,7 @@ class ConvMicroSettings:
     """Ops that an edge can choose from (paper 2.4: five)."""
     prior: Literal["none", "released"] = "none"
     """What the controller prefers before it learns: nothing, or separable convolutions.
-    Released code: by a learnable bias of 10, and in the normal cell by a fixed 0.25."""
+    Released code: their learnable bias starts at 10, and the normal cell adds a fixed 0.25."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=SIZE)
@@ -42,7 +44,8 @@ class ConvMicroSettings:
 
 
 def conv_micro(settings: ConvMicroSettings = ConvMicroSettings()) -> SearchSpace:
-    """Returns the space. Its size for B = 7 is 2.6e25; the paper's formula gives 1.3e11."""
+    """Returns the search space for these settings. It has 2.6e25 architectures for B = 7; the
+    paper's formula gives 1.3e11."""
     nodes = [f"n{i}" for i in range(2, 2 + settings.num_nodes)]
 
     def edge(cell: str, i: int) -> Edge:
@@ -72,13 +75,15 @@ def _op_choice(settings: ConvMicroSettings, cell: str) -> OpChoice:
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: each position, node, slot, input and op has weights of its own."""
+    """Returns the name of an edge's weights: each position, node, slot, input and op has its own
+    weights. Edges with equal names share weights."""
     return f"cells.{position}.{edge.node}.{edge.slot}.{edge.input}.{edge.op}"
 
 
 def from_tokens(normal: str, reduce: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """Reads the released code's form: per node `input op input op`, space-separated; input 0 is the
-    cell before the last. ValueError for other tokens."""
+    """Reads an architecture in the form of the released code: `input op input op` for each node,
+    separated by spaces. Input 0 is the cell before the last, input 1 the last. Raises a ValueError
+    for other tokens."""
     choices: dict[str, str] = {}
     lengths = set()
     for cell, text in (("normal", normal), ("reduce", reduce)):
@@ -103,8 +108,8 @@ def from_tokens(normal: str, reduce: str, provenance: Mapping[str, object] | Non
 
 
 def to_tokens(arch: Architecture) -> str:
-    """Returns the released code's form, the normal cell first. ValueError for an op that it has no
-    number for."""
+    """Returns an architecture in the form of the released code, the normal cell first. Raises a
+    ValueError for an op that has no number there."""
     tokens = []
     for cell in ("normal", "reduce"):
         for i in range(int(str(arch.space["num_nodes"]))):

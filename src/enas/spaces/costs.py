@@ -1,5 +1,5 @@
-"""What architectures cost, the most that they may cost, and terms of a reward that say what a cost
-is worth. No torch in here."""
+"""This module describes what architectures cost, the most that they may cost, and the terms that
+add a cost to a reward. It does not import torch."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Self
 
 from enas.ranges import POSITIVE, check_name, check_ranges
 
-SLACK = 1 + 1e-12  # sums of seconds are not exact
+SLACK = 1 + 1e-12  # factor on every limit, since sums of seconds are not exact
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What an architecture costs."""
+    """A `Costs` value says what one architecture costs."""
 
     parameters: int
     macs: int
-    """Multiply-accumulates of one image or token."""
+    """Number of multiply-accumulates for one image or token."""
     memory: int
     """Bytes of activations that a training step keeps."""
     latency: float | None = None
-    """Seconds of a forward pass; None: not known."""
+    """Seconds of a forward pass, or None where it is not known."""
 
     def values(self) -> tuple[float, ...]:
-        """Returns them in the order of `KINDS`; nan for what is not known."""
+        """Returns the costs in the order of `KINDS`, with nan for one that is not known."""
         return (self.parameters, self.macs, self.memory, math.nan if self.latency is None else self.latency)
 
     def of(self, kind: str) -> float:
-        """Returns one of them; nan for what is not known."""
+        """Returns the cost of one kind, or nan where it is not known."""
         return self.values()[KINDS.index(kind)]
 
 
@@ -42,12 +42,12 @@ COST_UNITS = {
     "memory": (1e-6, "MB of activations"),
     "latency": (1e3, "ms of latency"),
 }
-"""Factor and unit in which tables and charts show each kind."""
+"""The factor and the unit in which tables and charts show each kind of cost."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that an architecture may cost; None: any cost."""
+    """A `Limits` value says the most that an architecture may cost. None allows any cost."""
 
     max_params: int | None = None
     """Largest number of parameters."""
@@ -63,7 +63,7 @@ class Limits:
 
     @property
     def kinds(self) -> dict[str, float]:
-        """Returns the limits that there are, by kind of cost."""
+        """Returns the limits that are set, by kind of cost."""
         names = zip(KINDS, (self.max_params, self.max_macs, self.max_memory, self.max_latency), strict=True)
         return {kind: most for kind, most in names if most is not None}
 
@@ -85,7 +85,8 @@ def shown(kind: str, value: float) -> str:
 
 
 def amount(text: str) -> int:
-    """Returns a whole number such as 3M, 600M, 2G or 12,000; ValueError for another form."""
+    """Returns the whole number that a text such as 3M, 600M, 2G or 12,000 says. Raises a ValueError
+    for another form."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMG]?)B?", text.strip().replace(",", "").replace("_", ""))
     if match is None:
         raise ValueError(f"a limit is a number and k, M or G, such as 3M or 600k; got '{text}'")
@@ -93,7 +94,8 @@ def amount(text: str) -> int:
 
 
 def duration(text: str) -> float:
-    """Returns the seconds of a latency such as 8ms, 250us or 1.5s; ValueError for another form."""
+    """Returns the seconds that a text such as 8ms, 250us or 1.5s says. Raises a ValueError for
+    another form."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
     if match is None:
         raise ValueError(f"a latency is a number and us, ms or s, such as 8ms; got '{text}'")
@@ -106,10 +108,11 @@ FORMS = ("power", "absolute")
 
 @dataclass(frozen=True)
 class CostTerm:
-    """A term of the reward, written `KIND:TARGET:FORM:WEIGHT`, such as `macs:600M:power:-0.07`.
+    """A `CostTerm` changes the reward by a cost. It is written `KIND:TARGET:FORM:WEIGHT`, such as
+    `macs:600M:power:-0.07`.
 
-    power: the reward times (cost / target)^weight (Tan et al. 2019, MnasNet: -0.07);
-    absolute: the reward plus weight x |cost / target - 1| (Bender et al. 2020, TuNAS).
+    - power: the reward is multiplied by (cost / target)^weight (Tan et al. 2019, MnasNet: -0.07).
+    - absolute: weight x |cost / target - 1| is added to the reward (Bender et al. 2020, TuNAS).
     """
 
     kind: str
@@ -119,7 +122,7 @@ class CostTerm:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads a term; ValueError where it is none."""
+        """Reads a term from its text. Raises a ValueError where the text is no term."""
         parts = text.split(":")
         if len(parts) != 4:
             raise ValueError(f"a cost term is KIND:TARGET:FORM:WEIGHT, such as macs:600M:power:-0.07; got '{text}'")
@@ -137,7 +140,7 @@ class CostTerm:
         return cls(kind, duration(target) if kind == "latency" else float(amount(target)), form, value)
 
     def applied(self, reward: float, costs: Costs) -> float:
-        """Returns the reward with this term; ValueError where the cost is not known."""
+        """Returns the reward after this term. Raises a ValueError where the cost is not known."""
         cost = costs.of(self.kind)
         if math.isnan(cost):
             raise ValueError("a cost term on latency needs a table of latencies: --latency-table FILE")
@@ -147,15 +150,15 @@ class CostTerm:
 
 
 def rewarded(reward: float, costs: Costs, terms: Sequence[CostTerm]) -> float:
-    """Returns the reward with all terms, one after the other."""
+    """Returns the reward after all terms, applied one after the other."""
     for term in terms:
         reward = term.applied(reward, costs)
     return reward
 
 
 def pareto(rewards: Sequence[float], costs: Sequence[float]) -> list[int]:
-    """Returns which points no other one beats: places of those with a larger reward than all that
-    cost as much or less, the cheapest first."""
+    """Returns the indices of the points that no other point beats, the cheapest first. A point is
+    kept where its reward is larger than that of every point that costs as much or less."""
     order = sorted(range(len(rewards)), key=lambda i: (costs[i], -rewards[i]))
     front: list[int] = []
     for i in order:

@@ -1,4 +1,5 @@
-"""Decisions: one op, one earlier node, or a subset of earlier nodes (design, section 3)."""
+"""This module holds the kinds of decisions: one op, one earlier node, or a subset of earlier nodes
+(design, section 3)."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ from enas.spaces.architecture import Answer
 
 @dataclass(frozen=True)
 class When:
-    """A condition: asked only where the answer to `decision` is, or contains, `answer` (or one of
-    them), or else where `otherwise` holds."""
+    """A `When` is a condition on a decision. The decision is asked only where the answer to
+    `decision` is, or contains, `answer` (or one of the names in it), or else where `otherwise`
+    holds."""
 
     decision: str
     answer: str | tuple[str, ...]
@@ -24,7 +26,8 @@ class When:
 
     @property
     def ways(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yields the decisions and the answers to them of which one is enough."""
+        """Yields each way to meet the condition: a decision, and its answers of which any one is
+        enough."""
         yield self.decision, (self.answer,) if isinstance(self.answer, str) else self.answer
         if self.otherwise is not None:
             yield from self.otherwise.ways
@@ -32,12 +35,12 @@ class When:
 
 @dataclass(frozen=True)
 class Decision:
-    """One question. `options` are its possible answers by name, in order; `name` is given by the
-    place where it stands.
+    """A `Decision` is one question. `options` are its possible answers by name, in order. `name` is
+    given by the place where the decision stands.
 
-    `prior` is a fixed number per option, added to the controller's logit after all scaling (for a
-    subset: to the logit of "yes"): a known preference of the space. `when` makes the decision
-    conditional.
+    `prior` holds a fixed number per option, which is added to the controller's logit after all
+    scaling (for a subset, to the logit of "yes"). It says what the space prefers from the start.
+    `when` makes the decision conditional.
     """
 
     options: tuple[str, ...]
@@ -61,7 +64,8 @@ class Decision:
 
     @property
     def anchors(self) -> tuple[str, ...] | None:
-        """Anchors, one per option, that a controller attends to; None: no attention."""
+        """Returns the anchors that a controller attends to, one per option, or None where there is
+        no attention."""
         return None
 
     def neighbours(self, answer: Answer) -> list[Answer]:
@@ -69,11 +73,12 @@ class Decision:
         return [option for option in self.options if option != answer]
 
     def draw(self, rng: random.Random) -> Answer:
-        """Returns a random answer, each equally likely unless a subclass says otherwise."""
+        """Returns a random answer. All are equally likely unless a subclass says otherwise."""
         return rng.choice(self.options)
 
     def check(self, answer: object) -> Answer:
-        """Returns the answer in canonical form; ValueError says the rule."""
+        """Returns the answer in canonical form. Raises a ValueError that says the rule where the
+        answer is not possible."""
         if not isinstance(answer, str) or answer not in self.options:
             raise ValueError(f"decision '{self.name}' takes one of {', '.join(self.options)}; got {answer!r}")
         return answer
@@ -81,8 +86,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class OpChoice(Decision):
-    """Exactly one op. `bias`: the first values of a learnable bias of the controller's logits, one
-    per option; all choices of equal options share it."""
+    """An `OpChoice` takes exactly one op. `bias` holds the first values of a learnable bias of the
+    controller's logits, one per option. All choices with equal options share that bias."""
 
     bias: tuple[float, ...] | None = None
 
@@ -93,7 +98,7 @@ class OpChoice(Decision):
 
 
 class InputChoice(Decision):
-    """Exactly one earlier node of the same cell."""
+    """An `InputChoice` takes exactly one earlier node of the same cell."""
 
     @cached_property
     def anchors(self) -> tuple[str, ...]:
@@ -102,11 +107,11 @@ class InputChoice(Decision):
 
 @dataclass(frozen=True)
 class SubsetChoice(Decision):
-    """Any subset of the options (earlier nodes), or exactly `k` of them: a yes or no for each
-    option in turn.
+    """A `SubsetChoice` takes any subset of the options (earlier nodes), or exactly `k` of them. It
+    is answered by a yes or no for each option in turn.
 
-    `rate`: the probability with which a random architecture takes an option of a free subset; only
-    0.5 makes all subsets equally likely.
+    `rate` is the probability with which a random architecture takes an option of a free subset.
+    Only 0.5 makes all subsets equally likely.
     """
 
     k: int | None = None
@@ -140,7 +145,8 @@ class SubsetChoice(Decision):
         return _anchors(self)
 
     def neighbours(self, answer: Answer) -> list[Answer]:
-        """Returns the subsets with one member more or less; with exactly k, with one exchanged."""
+        """Returns the subsets with one member more or less. For exactly `k` members, it returns
+        those with one member exchanged."""
         taken = set(answer)
         if self.k is None:
             sets = [changed for option in self.options if len(changed := taken ^ {option}) >= self.least]
@@ -153,7 +159,9 @@ class SubsetChoice(Decision):
         members = self.k
         if members is None and not self.least:
             return tuple(option for option in self.options if rng.random() < self.rate)
-        if members is None:  # first how many, as if the smaller subsets were drawn anew
+        # The number of members comes first. Its distribution is that of free draws of which those
+        # with too few members were thrown away.
+        if members is None:
             n = len(self.options)
             sizes = range(self.least, n + 1)
             weights = [math.comb(n, m) * self.rate**m * (1 - self.rate) ** (n - m) for m in sizes]
@@ -177,7 +185,8 @@ class SubsetChoice(Decision):
 
 @dataclass(frozen=True)
 class OpSubset(SubsetChoice):
-    """Any subset of ops, or exactly `k` of them: as `SubsetChoice`, but of no nodes."""
+    """An `OpSubset` takes any subset of ops, or exactly `k` of them. It is a `SubsetChoice` whose
+    options are no nodes."""
 
     @property
     def anchors(self) -> None:
@@ -190,6 +199,7 @@ def _anchors(decision: Decision) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Anchor:
-    """What later decisions can refer to: a cell input or a finished node, `normal.n2`."""
+    """An `Anchor` marks what later decisions can refer to: a cell input or a finished node, such as
+    `normal.n2`."""
 
     name: str

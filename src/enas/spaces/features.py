@@ -1,11 +1,14 @@
-"""What a regression reads of an architecture: counts of the parts of its graph. No torch in here.
+"""This module counts the parts of an architecture's graph; a regression predicts from these counts.
+It does not import torch.
 
-Where a cell's nodes have no place of their own, as in NAS-Bench-201 or the micro space, these are
-its ops and its paths: the ops on each way from an input to an output. Two architectures that are
-wired alike have equal counts, whatever their nodes are called. Paths are the encoding that ranked
-best in a study of encodings for predictors (White et al. 2020, arXiv 2007.04965), and here
-(docs/log, 2026-11-28). Elsewhere, in chains with skips and in networks of a user's own, each
-answer to a decision counts.
+Where the nodes of a cell have no place of their own, as in NAS-Bench-201 or the micro space, the
+parts are the ops of the cell and its paths. A path lists the ops on one way from an input to an
+output. Two architectures that are wired alike have equal counts, whatever their nodes are called.
+Paths ranked best in a study of encodings for predictors (White et al. 2020, arXiv 2007.04965), and
+also here (docs/log, 2026-11-28).
+
+In all other spaces (chains with skips, and networks of a user's own) each answer to a decision
+counts as one part.
 """
 
 from __future__ import annotations
@@ -16,12 +19,12 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.cells import Cell, WiredCell
 from enas.spaces.space import SearchSpace
 
-MOST_PATHS = 64  # per node; a cell of two edges per node and five nodes has 32 at most
+MOST_PATHS = 64  # paths kept per node; five nodes with two edges each have at most 32
 
 
 def features(space: SearchSpace, arch: Architecture) -> Counter[str]:
-    """Returns how often each part occurs in an architecture, by a readable name; ValueError where
-    it is of another space."""
+    """Returns how often each part occurs in an architecture, by a readable name. Raises a
+    ValueError where the architecture is of another space."""
     if not space.cells or any(_has_places(cell) for cell in space.cells):
         return _answers(space, arch)
     counts = Counter[str]()

@@ -1,4 +1,5 @@
-"""Architectures in the forms in which others write them: published strings and genotypes.
+"""This module reads and writes architectures in the forms that others use: published strings and
+genotypes.
 
     |nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|       nasbench201: a cell of NAS-Bench-201
     22212220                                             nasbench_macro: a chain of NAS-Bench-Macro
@@ -6,10 +7,11 @@
     Genotype(normal=[('sep_conv_3x3', 0), ...], ...)     genotype: as DARTS writes cells
     {"space": {"name": ...}, "choices": {...}}           json: as this package does
 
-A `fixed_arc` does not name its space. It is read by each that has such a form; where several can
-read it, that one is taken for whose published size it has as many numbers. `SPACE: numbers` says
-which. A genotype has an equal here only where its output joins exactly the loose ends of a cell (a
-recurrent one: these, or all nodes). Text is parsed, never evaluated as Python.
+A `fixed_arc` does not name its space, so every space that has such a form tries to read it. Where
+several can, the space is taken whose published architectures have this many numbers. A user can
+name the space by writing `SPACE: numbers`. A genotype can be expressed here only where its output
+joins exactly the loose ends of a cell (for a recurrent cell: the loose ends, or all nodes). Text is
+parsed, and never evaluated as Python.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ def _micro(tokens: str) -> Architecture:
     return conv_micro.from_tokens(" ".join(numbers[:half]), " ".join(numbers[half:]))
 
 
-# By space: how its numbers are read, and how many there are in published architectures and scripts.
+# For each space: the function that reads its numbers, and how many numbers published architectures
+# and scripts have.
 TOKENS: dict[str, tuple[Callable[[str], Architecture], tuple[int, ...]]] = {
     "conv_micro": (_micro, (40,)),
     "conv_macro": (conv_macro.from_tokens, (78, 300)),
@@ -49,8 +52,8 @@ WRITERS: Mapping[str, Callable[[Architecture], str]] = {
 
 
 def from_fixed_arc(text: str) -> Architecture:
-    """Reads numbers of the released code, `0 2 0 ...` or `SPACE: 0 2 0 ...`. ValueError where no
-    space reads them, or several do."""
+    """Reads numbers of the released code, `0 2 0 ...` or `SPACE: 0 2 0 ...`. Raises a ValueError
+    where no space can read them, or several can."""
     name, _, numbers = text.rpartition(":")
     if name.strip():
         check_name("the space of a fixed_arc", name.strip(), TOKENS)
@@ -76,7 +79,8 @@ def from_fixed_arc(text: str) -> Architecture:
 
 
 def to_fixed_arc(arch: Architecture) -> str:
-    """Returns the numbers of the released code; ValueError where that has none for it."""
+    """Returns the numbers of the released code. Raises a ValueError where the released code has no
+    such form for this architecture."""
     return _writer("fixed_arc", arch, WRITERS)(arch)
 
 
@@ -87,8 +91,8 @@ CELLS = ("normal", "reduce")
 
 def from_genotype(text: str) -> Architecture:
     """Reads `Genotype(normal=..., normal_concat=..., reduce=..., reduce_concat=...)`, or
-    `Genotype(recurrent=..., concat=...)`. ValueError for other texts, and for cells that the spaces
-    here have no equal of."""
+    `Genotype(recurrent=..., concat=...)`. Raises a ValueError for other texts, and for cells that
+    no space here can express."""
     fields = _fields(text)
     if fields.keys() == {"recurrent", "concat"}:
         return _recurrent(_edges(fields["recurrent"]), _nodes(fields["concat"]))
@@ -145,7 +149,8 @@ def _recurrent(edges: list[tuple[str, int]], concat: list[int]) -> Architecture:
 
 
 def to_genotype(arch: Architecture) -> str:
-    """Returns a cell as DARTS writes it; ValueError for an architecture of other spaces."""
+    """Returns a cell as DARTS writes it. Raises a ValueError for an architecture of another
+    space."""
     return _writer("genotype", arch, {"conv_micro": _micro_genotype, "rnn_cell": _rnn_genotype})(arch)
 
 
@@ -176,8 +181,8 @@ def _rnn_genotype(arch: Architecture) -> str:
 
 
 def _fields(text: str) -> dict[str, Any]:
-    """Returns the keyword arguments of `Genotype(...)`: lists, tuples, names of ops, whole numbers
-    and `range`. ValueError for any other text."""
+    """Returns the keyword arguments of `Genotype(...)`, which are lists, tuples, names of ops,
+    whole numbers and `range`. Raises a ValueError for any other text."""
     wrong = f"a genotype is Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[...], ...); got {_short(text)!r}"
     try:
         call = ast.parse(text.strip(), mode="eval").body
@@ -205,7 +210,8 @@ def _value(node: ast.expr) -> Any:
 
 
 def _edges(value: object) -> list[tuple[str, int]]:
-    """Returns pairs of op and input; ValueError for another form, such as an edge per list."""
+    """Returns the pairs of op and input. Raises a ValueError for another form, such as an edge per
+    list."""
     pairs = list(value) if isinstance(value, list | tuple) else []
     if not pairs or not all(
         isinstance(pair, list | tuple) and [type(part) for part in pair] == [str, int] for pair in pairs
@@ -215,7 +221,7 @@ def _edges(value: object) -> list[tuple[str, int]]:
 
 
 def _nodes(value: object) -> list[int]:
-    """Returns the joined nodes, in order."""
+    """Returns the numbers of the joined nodes, in order."""
     numbers = list(value) if isinstance(value, list | tuple) else []
     if not numbers or not all(type(number) is int for number in numbers):
         raise ValueError(f"what a genotype joins is a list of nodes, [2, 3]; got {_short(str(value))}")
@@ -223,7 +229,7 @@ def _nodes(value: object) -> list[int]:
 
 
 def _loose(names: Iterable[str]) -> list[int]:
-    """Returns the numbers of nodes `n2`, `h3`."""
+    """Returns the numbers in the names of nodes such as `n2` and `h3`, in order."""
     return sorted(int(name[1:]) for name in names)
 
 
@@ -246,8 +252,9 @@ READERS: dict[str, tuple[re.Pattern[str], Callable[[str], Architecture]]] = {
 
 
 def read(text: str) -> Architecture | None:
-    """Returns the architecture that a text in one of the forms writes, checked; None for a text in
-    none of them. ValueError where it has the look of one and is wrong."""
+    """Returns the architecture that a text writes in one of the forms, checked against its space.
+    Returns None where the text looks like none of the forms. Raises a ValueError where it looks
+    like one and is wrong."""
     for pattern, reader in READERS.values():
         if pattern.fullmatch(text):
             arch = reader(text)
@@ -256,7 +263,8 @@ def read(text: str) -> Architecture | None:
 
 
 def written(arch: Architecture, form: str) -> str:
-    """Returns an architecture in a form by its name; ValueError where that has none for it."""
+    """Returns an architecture in the form of this name. Raises a ValueError where the form cannot
+    express it."""
     check_name("a form", form, READERS)
     if form == "json":
         return arch.to_json()
@@ -270,8 +278,8 @@ def written(arch: Architecture, form: str) -> str:
 def _writer(
     form: str, arch: Architecture, writers: Mapping[str, Callable[[Architecture], str]]
 ) -> Callable[[Architecture], str]:
-    """Returns what writes architectures of this one's space; ValueError where nothing does. A form
-    named after a space is of that space."""
+    """Returns the function that writes architectures of this one's space. Raises a ValueError where
+    there is none. A form that is named after a space writes only architectures of that space."""
     space = str(arch.space["name"])
     spaces = [name for name in writers if form in (name, "fixed_arc", "genotype")]
     if space not in spaces:

@@ -1,9 +1,9 @@
-"""The space of NAS-Bench-201 (Dong & Yang 2020): a cell of four nodes and six edges, with one of
-five ops each.
+"""This module makes the space of NAS-Bench-201 (Dong & Yang 2020): a cell of four nodes and six
+edges, each with one of five ops.
 
-Every node reads all nodes before it, by the ops that its edges chose, and sums; `none` is no edge,
-so nodes, and the whole cell, may have nothing to read. The accuracy of each of the 5^6 = 15,625
-cells is published: a search can be compared with the truth.
+Every node reads all nodes before it, each by the op that the edge chose, and sums the results. The
+op `none` removes an edge, so a node, or even the whole cell, may have nothing to read. The accuracy
+of each of the 5^6 = 15,625 cells is published, so a search can be compared with the truth.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from enas.spaces.decisions import OpChoice
 from enas.spaces.space import SearchSpace, recorded
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # in published order
-INPUT = "n0"  # the cell's input: node 0 of the publication
+INPUT = "n0"  # the cell's input, which the publication calls node 0
 
 
 @dataclass(frozen=True)
 class NasBench201Settings:
-    """The space of NAS-Bench-201: one cell."""
+    """These settings describe the space of NAS-Bench-201: one cell."""
 
     num_nodes: int = 4
     """Nodes per cell, its input counted (published: 4)."""
@@ -37,7 +37,7 @@ class NasBench201Settings:
 
 
 def nasbench201(settings: NasBench201Settings = NasBench201Settings()) -> SearchSpace:
-    """Returns the space for these settings; 15,625 cells as published."""
+    """Returns the search space for these settings. The published one has 15,625 cells."""
     names = [INPUT, *(f"n{i}" for i in range(1, settings.num_nodes))]
     nodes = tuple(
         Node(name, tuple(Edge(source, OpChoice(settings.ops)) for source in names[:i]))
@@ -50,13 +50,15 @@ def nasbench201(settings: NasBench201Settings = NasBench201Settings()) -> Search
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: each place of a cell in the network, edge and op has weights of its own."""
+    """Returns the name of an edge's weights: each position of a cell in the network, edge and op
+    has its own weights. Edges with equal names share weights."""
     return f"cells.{position}.{edge.node}.{edge.input}.{edge.op}"
 
 
 def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """Reads the published form, `|nor_conv_3x3~0|+|none~0|skip_connect~1|+...`: per node
-    `|op~node|`, nodes joined by `+`. ValueError for another form or an unknown op."""
+    """Reads the published form, `|nor_conv_3x3~0|+|none~0|skip_connect~1|+...`: each node is a list
+    of `|op~node|`, and nodes are joined by `+`. Raises a ValueError for another form or an unknown
+    op."""
     choices: dict[str, str] = {}
     parts = text.strip().split("+")
     for i, part in enumerate(parts, start=1):

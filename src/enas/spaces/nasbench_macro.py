@@ -1,10 +1,10 @@
-"""The space of NAS-Bench-Macro (Su et al. 2021): a chain of eight layers, with one of three ops
-each.
+"""This module makes the space of NAS-Bench-Macro (Su et al. 2021): a chain of eight layers, each
+with one of three ops.
 
 A layer reads the one before it. The test accuracy of each of the 3^8 = 6,561 chains is published.
 An identity that changes neither width nor size (in all layers but the first of a stage) does
-nothing, and the publication trained one chain for all that differ only in the places of such
-identities within a stage: 3,969 networks.
+nothing. The publication therefore trained only one of the chains that differ in nothing but the
+places of such identities within a stage: 3,969 networks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STEM, CELL = "stem", "network"
 
 @dataclass(frozen=True)
 class NasBenchMacroSettings:
-    """The space of NAS-Bench-Macro: a chain of layers."""
+    """These settings describe the space of NAS-Bench-Macro: a chain of layers."""
 
     num_layers: int = 8
     """Number of layers (published: 8)."""
@@ -38,7 +38,7 @@ class NasBenchMacroSettings:
 
 
 def nasbench_macro(settings: NasBenchMacroSettings = NasBenchMacroSettings()) -> SearchSpace:
-    """Returns the space for these settings; 6,561 chains as published."""
+    """Returns the search space for these settings. The published one has 6,561 chains."""
     names = [STEM, *(f"l{k}" for k in range(1, settings.num_layers + 1))]
     nodes = tuple(Node(name, (Edge(before, OpChoice(settings.ops)),)) for before, name in pairwise(names))
     shown = recorded(settings, "num_layers", "ops")
@@ -47,12 +47,14 @@ def nasbench_macro(settings: NasBenchMacroSettings = NasBenchMacroSettings()) ->
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: each op of a layer has weights of its own."""
+    """Returns the name of an edge's weights: each op of a layer has its own weights. Edges with
+    equal names share weights."""
     return f"layers.{edge.node}.{edge.op}"
 
 
 def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """Reads the published form, a digit per layer: `22212220`. ValueError for other texts."""
+    """Reads the published form, one digit per layer, such as `22212220`. Raises a ValueError for
+    other texts."""
     digits = text.strip()
     if not digits or any(digit not in "012" for digit in digits):
         raise ValueError(
@@ -63,7 +65,8 @@ def from_string(text: str, provenance: Mapping[str, object] | None = None) -> Ar
 
 
 def to_string(arch: Architecture) -> str:
-    """Returns the published form. ValueError for an op without a digit."""
+    """Returns the published form of an architecture of this space. Raises a ValueError for an op
+    without a digit."""
     chosen = [arch.choices[f"{CELL}.l{k}.op0"] for k in range(1, len(arch.choices) + 1)]
     for op in chosen:
         if op not in OPS:

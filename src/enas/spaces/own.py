@@ -1,5 +1,5 @@
-"""The space of a network of a user's own, which a problem brings (`enas.tasks.problem`), and the
-tree of its modules, which drawings show."""
+"""This module describes the space of a network of a user's own, which a problem brings
+(`enas.tasks.problem`), and the tree of its modules, which drawings show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OwnSpaceSettings:
-    """Where a problem of a user's own is made."""
+    """These settings say where a problem of a user's own is made."""
 
     problem: str = ""
     """`module:function` that returns an enas.Problem."""
@@ -16,13 +16,14 @@ class OwnSpaceSettings:
 
 @dataclass(frozen=True)
 class ModuleTree:
-    """A module of a network as far as drawings show it: without what is below modules that hold no
-    choice."""
+    """A `ModuleTree` describes a module of a network as far as drawings show it. Modules that hold
+    no choice are shown without their parts."""
 
     name: str
-    """In the module above it, or the key of an option."""
+    """The module's name in the module above it, or the key of an option."""
     kind: str
-    """Its class, such as "Linear"."""
+    """The module's class, such as "Linear"."""
     decision: str = ""
-    """Where it is a choice: the name of its decision. `parts` are its options or blocks then."""
+    """The name of the module's decision where it is a choice, else "".
+    The `parts` of a choice are its options or blocks."""
     parts: tuple[ModuleTree, ...] = ()

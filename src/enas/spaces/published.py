@@ -1,4 +1,5 @@
-"""Published architectures that ship with the package, by name, with their sources."""
+"""This module loads the published architectures that ship with the package, by name, and says where
+each comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The registered search spaces. Each is one file; with a line here every law test runs on it."""
+"""This module registers the search spaces. Each space is one file. Every law test runs on each
+space that has a line here."""
 
 from __future__ import annotations
 
@@ -24,20 +25,24 @@ from enas.spaces.space import SearchSpace
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A published table of what every architecture of a space, at its default settings, reaches
-    from scratch."""
+    """A `Benchmark` describes a published table. It says for every architecture of a space, at the
+    space's default settings, what the architecture reaches when it is trained from scratch."""
 
-    parse: Callable[[str], Architecture]  # the published form of an architecture
-    form: Literal["csv", "json"]  # of the table's file (enas.grading.oracle.read_table)
-    reward: str  # column that is told as the reward, unless another is asked for
-    score: str  # column that counts, likewise
-    note: str = ""  # what a reader of its figures has to know
+    parse: Callable[[str], Architecture]  # reads the published form of an architecture
+    form: Literal["csv", "json"]  # form of the table's file (enas.grading.oracle.read_table)
+    reward: str  # column that a search is told as the reward, unless another is asked for
+    score: str  # column by which what a search found is judged, unless another is asked for
+    note: str = ""  # what a reader of the figures has to know
 
 
 @dataclass(frozen=True)
 class SpaceEntry(Entry):
+    """A `SpaceEntry` registers a search space, with small settings for tests and, where there is
+    one, its published table."""
+
     small: tuple[Settings, ...] = ()
-    """Settings of spaces small enough to enumerate, for tests; none where a user brings it."""
+    """Settings of spaces that are small enough to enumerate, for tests.
+    It is empty for a space that a user brings."""
     benchmark: Benchmark | None = None
 
 
@@ -107,33 +112,35 @@ OPS = Registry[Entry](
     {},
     reserved=dict.fromkeys(op for entry in _BUILT_IN.values() for op in getattr(entry.settings, "ops", ())),
 )
-"""Ops that installed packages add. Those built in stand in `enas.networks.ops`."""
+"""The ops that installed packages add. The built-in ones are in `enas.networks.ops`."""
 
 
 def op_names() -> list[str]:
-    """Returns all registered ops."""
+    """Returns the names of all registered ops."""
     names = (op for entry in _BUILT_IN.values() for op in getattr(entry.settings, "ops", ()))
     return list(dict.fromkeys([*names, *OPS]))
 
 
 def space_of(spec: Mapping[str, object]) -> SearchSpace:
-    """The space an architecture names: `space_of(arch.space)`. ValueError for an unknown name or
-    setting."""
+    """Returns the space that an architecture names: `space_of(arch.space)`. Raises a ValueError for
+    an unknown name or setting."""
     return make_space(spec.get("name"), settings_of(spec))
 
 
 def make_space(name: object, settings: Settings) -> SearchSpace:
-    """Returns the space of a registered name, or of `package.module:thing`, by its settings."""
+    """Returns the space of a registered name, or of `package.module:thing`, for its settings.
+    Raises a ValueError for an unknown name, and where the function returns no SearchSpace."""
     entry = entry_of("the space of an architecture", str(name), SPACES)
     space = entry.make() if isinstance(settings, NoSettings) else entry.make(settings)
     if not isinstance(space, SearchSpace):
         raise ValueError(f"a space is a function that returns a SearchSpace; '{name}' returns {type(space).__name__}")
-    # Architectures find it by the name that it was asked for.
+    # The space takes the name that it was asked for, so that architectures can find it again.
     return space if space.name == name or entry.settings is OwnSpaceSettings else dataclasses.replace(space, name=str(name))
 
 
 def settings_of(spec: Mapping[str, object]) -> Settings:
-    """Returns the settings of the space an architecture names; ValueError as in `space_of`."""
+    """Returns the settings of the space that an architecture names. Raises a ValueError as
+    `space_of` does."""
     name = str(spec.get("name"))
     entry = entry_of("the space of an architecture", name, SPACES)
     settings = {key: tuple(v) if isinstance(v, list | tuple) else v for key, v in spec.items() if key != "name"}

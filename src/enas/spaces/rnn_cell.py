@@ -1,12 +1,13 @@
-"""The recurrent space (paper 2.1, appendix A): a cell of N nodes with an activation and an input
-each.
+"""This module makes the recurrent space (paper 2.1, appendix A): a cell of N nodes, each with an
+activation and an input.
 
-The first node reads the word and the state before it; node l > 1 reads one of the nodes 1 .. l - 1.
-The mean of the loose ends leaves the cell. There are 4^N x (N - 1)! cells.
+The first node reads the word and the previous state. Node l > 1 reads one of the nodes 1 .. l - 1.
+The mean of the loose ends (nodes that no other node reads) leaves the cell. There are 4^N x (N -
+1)! cells.
 
-The corrected release of the authors' language model differs, and each difference is a setting: it
-begins with one more node, a fixed tanh (`fixed_input`); all nodes but that one are averaged
-(`output`); and every activation has weights of its own (`sharing`).
+The corrected release of the authors' language model differs in three ways, and each is a setting
+here. It begins with one more node, a fixed tanh (`fixed_input`). It averages all nodes but that one
+(`output`). And every activation has weights of its own (`sharing`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Sharing = Literal["edge", "edge_op"]
 
 @dataclass(frozen=True)
 class RnnCellSettings:
-    """The recurrent space: a cell of nodes."""
+    """These settings describe the recurrent space: a cell of nodes."""
 
     num_nodes: int = 12
     """Number of nodes, N (paper 2.1: 12; corrected release: 9 in search, then 8)."""
@@ -42,14 +43,14 @@ class RnnCellSettings:
     fixed_input: bool = False
     """Adds a first node, always tanh, that does not leave the cell (corrected release)."""
     output: Output = "loose_ends"
-    """What is averaged: nodes that no other reads (paper 2.1), or all (corrected release)."""
+    """Which nodes are averaged: those that no other reads (paper 2.1), or all (corrected)."""
     sharing: Sharing = "edge"
     """Whether all activations of a node and its input share weights (paper, appendix A).
     Otherwise each has its own (released code)."""
     near_prior: bool = False
-    """Make the controller prefer near inputs before it learns.
-    The logit of an input is smaller by the square of its distance over 6.
-    From the corrected release; the paper does not speak of it."""
+    """Makes the controller prefer near inputs before it learns.
+    The logit of an input is lowered by the square of its distance, divided by 6.
+    This is from the corrected release; the paper does not speak of it."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_nodes=SIZE)
@@ -59,8 +60,8 @@ class RnnCellSettings:
 
 
 def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
-    """Returns the space for these settings. Its size for N = 12 is 6.7e14; the paper's 4^N x N! is
-    8.0e15 (it says 10^15)."""
+    """Returns the search space for these settings. It has 6.7e14 architectures for N = 12. The
+    paper's formula 4^N x N! gives 8.0e15, and its text says 10^15."""
     names = [f"h{i}" for i in range(1, settings.num_nodes + 1)]
     nodes: list[Node] = []
     if settings.fixed_input:
@@ -80,12 +81,14 @@ def rnn_cell(settings: RnnCellSettings = RnnCellSettings()) -> SearchSpace:
 
 
 def address(edge: WiredEdge, position: int) -> str:
-    """Sharing: each layer, node and input has weights of its own, whatever the activation."""
+    """Returns the name of an edge's weights: each layer, node and input has its own weights,
+    whatever the activation. Edges with equal names share weights."""
     return f"layers.{position}.{edge.node}.{edge.input}"
 
 
 def address_of_op(edge: WiredEdge, position: int) -> str:
-    """Sharing: each activation has weights of its own."""
+    """Returns the name of an edge's weights as `address` does, but each activation has its own
+    weights too."""
     return f"layers.{position}.{edge.node}.{edge.input}.{edge.op}"
 
 
@@ -93,8 +96,8 @@ ADDRESSES: Mapping[Sharing, Callable[[WiredEdge, int], str]] = {"edge": address,
 
 
 def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """Reads the first release's form: the op of node 1, then `input op` for each node,
-    space-separated; input 0 is node 1. ValueError for other tokens."""
+    """Reads the form of the first release: the op of node 1, then `input op` for each further node,
+    separated by spaces. Input 0 is node 1. Raises a ValueError for other tokens."""
     numbers = whole_numbers(tokens, "a recurrent cell")
     if len(numbers) % 2 == 0:
         raise ValueError(f"a recurrent cell has an op, then two tokens per node (input, op); got {len(numbers)} tokens")
@@ -107,8 +110,8 @@ def from_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> 
 
 
 def from_corrected_tokens(tokens: str, provenance: Mapping[str, object] | None = None) -> Architecture:
-    """Reads the corrected release's form: `input op` for each node; input 0 is the fixed tanh node.
-    ValueError for other tokens."""
+    """Reads the form of the corrected release: `input op` for each node, separated by spaces. Input
+    0 is the fixed tanh node. Raises a ValueError for other tokens."""
     numbers = whole_numbers(tokens, "a recurrent cell")
     if not numbers or len(numbers) % 2:
         raise ValueError(f"a recurrent cell has two tokens per node (input, op); got {len(numbers)} tokens")
@@ -116,21 +119,21 @@ def from_corrected_tokens(tokens: str, provenance: Mapping[str, object] | None =
     for i, (source, op) in enumerate(zip(numbers[::2], numbers[1::2], strict=True), 1):
         choices[f"{CELL}.h{i}.input0"] = _named(source, [f"h{j}" for j in range(i)], f"input of node {i}")
         choices[f"{CELL}.h{i}.op0"] = _named(op, CORRECTED_OPS, f"op of node {i}")
-    # CORRECTED
+    # the same settings as `CORRECTED`
     settings = RnnCellSettings(len(numbers) // 2, fixed_input=True, output="all", sharing="edge_op")
     return rnn_cell(settings).architecture(choices, provenance)
 
 
 def to_tokens(arch: Architecture) -> str:
-    """Returns the form of the first release, or of the corrected one where its fixed first node is
-    there. ValueError for a cell of neither."""
+    """Returns a cell in the form of the first release, or of the corrected release where the cell
+    has the fixed first node. Raises a ValueError for a cell that is as in neither release."""
     space, numbers = arch.space, range(1, int(str(arch.space["num_nodes"])) + 1)
     ways = {key: space[key] for key in ("fixed_input", "output", "sharing") if key in space}
     if ways not in ({}, CORRECTED):
         raise ValueError(f"fixed_arc is of cells as in the paper, or with {CORRECTED}; this one has {ways}")
     ops, tokens = CORRECTED_OPS if ways else OPS, []
     for i in numbers:
-        if f"{CELL}.h{i}.input0" in arch.choices:  # all but the first of the first release
+        if f"{CELL}.h{i}.input0" in arch.choices:  # node 1 of the first release has no input
             tokens.append(int(str(arch.choices[f"{CELL}.h{i}.input0"])[1:]) - (0 if ways else 1))
         tokens.append(number_of(str(arch.choices[f"{CELL}.h{i}.op0"]), ops))
     return " ".join(map(str, tokens))

@@ -1,12 +1,12 @@
-"""Search spaces as values: decisions, the cells they stand in, and the sharing rule. No torch in
-here.
+"""This module holds search spaces as values: their decisions, the cells that these stand in, and
+the rule by which weights are shared. It does not import torch.
 
 Every architecture of a space is a subgraph of one graph (paper, section 2). A space is written as
-cells whose edges take their input and their op from a decision or from a fixed name. From the cells
-follow the order of the decisions (`SearchSpace.walk`), the graph of an architecture (`wire`) and
+cells whose edges take their input and their op from a decision or from a fixed name. The cells
+determine the order of the decisions (`SearchSpace.walk`), the graph of an architecture (`wire`) and
 its weights (`address`).
 
-Left out: the network that the cells are put into (`enas.networks.registry`).
+The network that the cells are put into is not described here, but in `enas.networks.registry`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,21 @@ from enas.spaces.own import ModuleTree
 
 MOST_WIRED = 128  # architectures whose graphs a space remembers: those of the step at hand
 TRIES = 10_000  # random draws before a limit is taken to forbid everything
-MOST_DRAWN = 512  # random architectures that are held against a limit at once
+MOST_DRAWN = 512  # random architectures that are checked against a limit at once
 
 
 @dataclass(frozen=True, eq=False)
 class SearchSpace:
-    """An ordered list of decisions and the sharing rule.
+    """A `SearchSpace` is an ordered list of decisions with the rule by which weights are shared.
 
-    `settings` are the arguments that the space was made from; every architecture records them.
-    `backbone` names the network that its cells go into. `address(edge, position)` names the weight
-    of an edge whose cell stands at `position` of the network: equal names share. `paper_size` is
-    the paper's own count where it counts otherwise. `limit` forbids answers by those before them
-    (`enas.spaces.limits.limit`): a `Limit`, or a function that is the rule of one. `tree`: the
-    modules that the decisions stand in, where the space was read off a network.
+    - `settings`: the arguments that the space was made from. Every architecture records them.
+    - `backbone`: the name of the network that the cells go into.
+    - `address(edge, position)`: returns the name of the weights of an edge whose cell stands at
+      `position` of the network. Edges with equal names share weights.
+    - `paper_size`: the paper's own count of architectures where it differs from `size()`.
+    - `limit`: forbids answers, depending on the answers before them (`enas.spaces.limits.limit`).
+      It is a `Limit`, or a function that is the rule of a `RuleLimit`.
+    - `tree`: the modules that the decisions stand in, where the space was read off a network.
     """
 
     name: str
@@ -82,7 +84,8 @@ class SearchSpace:
         address: Callable[[WiredEdge, int], str],
         paper_size: int | None = None,
     ) -> SearchSpace:
-        """Makes a space of cells. The order: per node its inputs, then its ops, then its subset."""
+        """Makes a space from cells. For each node, its inputs are decided first, then its ops, then
+        its subset."""
         placed: list[Cell] = []
         walk: list[Decision | Anchor] = []
         for cell in cells:
@@ -101,20 +104,22 @@ class SearchSpace:
 
     @cached_property
     def decisions(self) -> tuple[Decision, ...]:
+        """Returns the decisions in the order in which they are asked."""
         return tuple(step for step in self.walk if isinstance(step, Decision))
 
     def decision(self, name: str) -> Decision:
-        """The decision of this name."""
+        """Returns the decision of this name."""
         return self._index[name]
 
     @cached_property
     def num_answers(self) -> int:
-        """Number of questions to a controller: one per decision, one per option of a subset."""
+        """Returns how many questions a controller is asked: one per decision, but for a subset one
+        per option."""
         return sum(len(d.options) if isinstance(d, SubsetChoice) else 1 for d in self.decisions)
 
     @cached_property
     def spec(self) -> dict[str, object]:
-        """Name and settings, as every architecture of the space records them."""
+        """Returns the name and the settings, as every architecture of the space records them."""
         return {"name": self.name, **dict(self.settings)}
 
     def active(self, decision: Decision, choices: Mapping[str, Answer]) -> bool:
@@ -127,14 +132,14 @@ class SearchSpace:
 
     # --------------------------------------------------------------------------------- the limit
     def limited(self, n: int) -> Cursor | None:
-        """Returns a walk of n architectures along the limit; None where there is none."""
+        """Returns a walk of n architectures along the limit, or None where there is no limit."""
         if self.limit is None:
             return None
         return (RuleLimit(self, self.limit) if callable(self.limit) else self.limit).start(n)
 
     def forbidden(self, rows: Sequence[Mapping[str, Answer]]) -> list[str | None]:
-        """Returns for each of some architectures, by its choices, the first decision to which the
-        limit forbids its answer; None: it obeys."""
+        """Returns for each architecture, given by its choices, the name of the first decision whose
+        answer the limit forbids, or None where the architecture obeys the limit."""
         found: list[str | None] = [None] * len(rows)
         cursor = self.limited(len(rows))
         if cursor is None:
@@ -162,8 +167,8 @@ class SearchSpace:
 
     # ------------------------------------------------------------------------------- as numbers
     def encoded(self, rows: Sequence[Mapping[str, Answer]]) -> list[np.ndarray]:
-        """Returns choices of M architectures as numbers, an array per decision: (M,) indices, or
-        (M, K) booleans for a subset. What is not asked is 0."""
+        """Returns the choices of M architectures as numbers, one array per decision: (M,) indices,
+        or (M, K) booleans for a subset. A decision that is not asked is 0."""
         out = []
         for decision in self.decisions:
             answers = [choices.get(decision.name) for choices in rows]
@@ -176,7 +181,8 @@ class SearchSpace:
         return out
 
     def decoded(self, answers: Sequence[np.ndarray], n: int) -> list[dict[str, Answer]]:
-        """Returns the choices of each of n architectures, by the answers to the first decisions."""
+        """Returns the choices of each of n architectures, given by its answers to the first
+        decisions. The arrays are as in `encoded`."""
         rows = [answer.tolist() for answer in answers]
         out = []
         for m in range(n):
@@ -192,7 +198,8 @@ class SearchSpace:
         return out
 
     def architecture(self, choices: Mapping[str, object], provenance: Mapping[str, object] | None = None) -> Architecture:
-        """Returns an architecture, checked: ValueError names the decision and the rule."""
+        """Returns an architecture of this space with these choices. Raises a ValueError that names
+        the decision and the rule where a choice is missing, unknown or forbidden."""
         unknown = [name for name in choices if name not in self._index]
         if unknown:
             raise ValueError(
@@ -219,12 +226,13 @@ class SearchSpace:
 
     @property
     def _limit_says(self) -> str:
-        """What the limit says, for the end of an error message."""
+        """Returns what the limit demands, for the end of an error message."""
         about = getattr(self.limit, "about", "")
         return f": an architecture has {about} here" if about else ""
 
     def check(self, arch: Architecture) -> Architecture:
-        """Returns `arch`, its subsets in order; ValueError where it is not of this space."""
+        """Returns `arch` with the members of its subsets in the order of the space. Raises a
+        ValueError where it is not of this space."""
         if arch.space_items != self._spec_items:
             raise ValueError(
                 f"this needs an architecture of space {_spec_text(self.spec)}; got one of {_spec_text(arch.space)}"
@@ -241,11 +249,11 @@ class SearchSpace:
         return {}
 
     def wire(self, arch: Architecture) -> dict[str, WiredCell]:
-        """Returns the graph that `arch` makes of each cell, by the cell's name; ValueError where it
-        is of another space.
+        """Returns the graph that `arch` makes of each cell, by the cell's name. Raises a ValueError
+        where `arch` is of another space.
 
-        Forward passes, drawings, counts and tests read this, and not the choices. The result is
-        cached and shared: do not change it.
+        Forward passes, drawings, counts and tests read this graph, and not the choices. The result
+        is cached and shared: do not change it.
         """
         if arch not in self._wired:
             choices = self.check(arch).choices
@@ -255,16 +263,19 @@ class SearchSpace:
         return self._wired[arch]
 
     def sample(self, rng: random.Random) -> Architecture:
-        """Returns a random architecture, as `samples` does."""
+        """Returns a random architecture, drawn as `samples` draws."""
         return self.samples(rng, 1)[0][0]
 
     def samples(self, rng: random.Random, n: int) -> tuple[list[Architecture], int]:
-        """Returns n random architectures, and how many were drawn for them. Each active decision is
-        answered by its own `draw`, in order; everything that says random means this. What the limit
-        forbids is drawn anew as a whole: the others stay as likely as they were among each other.
-        ValueError where that never ends."""
+        """Returns n random architectures, and how many were drawn to get them.
+
+        Each active decision is answered by its own `draw`, in order. Everywhere in this package, a
+        random architecture means this. An architecture that the limit forbids is thrown away as a
+        whole, so the others stay as likely as they were relative to each other. Raises a ValueError
+        where the limit forbids 10,000 in a row.
+        """
         found: list[Architecture] = []
-        drawn, since = 0, 0  # in all; since the last one that obeys
+        drawn, since = 0, 0  # number drawn in all, and since the last one that obeys the limit
         while len(found) < n:
             rows: list[dict[str, Answer]] = []
             lacking = n - len(found)
@@ -290,7 +301,7 @@ class SearchSpace:
         return found, drawn
 
     def enumerate(self) -> Iterator[Architecture]:
-        """Yields every architecture once. Only for small spaces: see `size`."""
+        """Yields every architecture once. This is only for small spaces: see `size`."""
 
         def rest(i: int, choices: dict[str, Answer]) -> Iterator[dict[str, Answer]]:
             if i == len(self.decisions):
@@ -307,10 +318,11 @@ class SearchSpace:
                     yield Architecture.of(self.spec, choices)
 
     def size(self) -> int:
-        """Returns the number of architectures. With a limit only for small spaces."""
+        """Returns the number of architectures. With a limit it enumerates them all, which only a
+        small space allows."""
         if self.limit is not None:
             return sum(1 for _ in self.enumerate())
-        # decisions that are asked where one took an option
+        # (decision, option) to the names of the decisions that are asked where the option is taken
         asks: dict[tuple[str, str], frozenset[str]] = {}
         for decision in self.decisions:
             for parent, answers in decision.when.ways if decision.when is not None else ():
@@ -318,7 +330,8 @@ class SearchSpace:
                     asks[parent, answer] = asks.get((parent, answer), frozenset()) | {decision.name}
 
         def outcomes(decision: Decision) -> Counter[frozenset[str]]:
-            """Returns the number of answers, by the decisions that are asked because of them."""
+            """Returns the number of answers, by the set of decisions that they cause to be
+            asked."""
             asked = [asks.get((decision.name, option), frozenset()) for option in decision.options]
             if not isinstance(decision, SubsetChoice):
                 return Counter(asked)
@@ -331,7 +344,7 @@ class SearchSpace:
                 sizes[names] += n if low <= members <= high else 0
             return sizes
 
-        # to answer some decisions, by what they ask of those to come
+        # number of ways to answer the decisions so far, by the later decisions that they ask
         ways = Counter({frozenset[str](): 1})
         for decision in self._parents_first():
             after = Counter[frozenset[str]]()
@@ -343,7 +356,8 @@ class SearchSpace:
         return ways.total()
 
     def _parents_first(self) -> list[Decision]:
-        """Returns the decisions, each as soon after those that it depends on as can be."""
+        """Returns the decisions in an order where each comes as soon as possible after those that
+        it depends on."""
         waits = {d.name: {name for name, _ in d.when.ways} for d in self.decisions if d.when is not None}
         placed: dict[str, None] = {}
 
@@ -360,19 +374,21 @@ class SearchSpace:
 
 
 def batched(values: Iterator[dict[str, Answer]], n: int) -> Iterator[list[dict[str, Answer]]]:
-    """Yields lists of n values, the last one of what is left."""
+    """Yields lists of n values. The last list holds what is left."""
     while some := list(itertools.islice(values, n)):
         yield some
 
 
 def recorded(settings: Settings, always: str, *others: str) -> dict[str, object]:
-    """Returns what architectures record: `always`, and which of `others` are not the default."""
+    """Returns the settings that an architecture records: `always`, and those of `others` that
+    differ from their default."""
     names = (always, *(name for name in others if getattr(settings, name) != getattr(type(settings), name)))
     return {name: getattr(settings, name) for name in names}
 
 
 def whole_numbers(tokens: str, what: str) -> list[int]:
-    """Reads space-separated numbers of a released form; ValueError where they are none."""
+    """Returns the numbers of a released form, which are separated by spaces. Raises a ValueError
+    where one is no whole number."""
     try:
         return [int(token) for token in tokens.split()]
     except ValueError:
@@ -380,14 +396,15 @@ def whole_numbers(tokens: str, what: str) -> list[int]:
 
 
 def number_of(op: str, ops: tuple[str, ...]) -> int:
-    """Returns the number of an op in a released form; ValueError where it has none."""
+    """Returns the number of an op in a released form. Raises a ValueError where it has none."""
     if op not in ops:
         raise ValueError(f"the released form has numbers for {', '.join(ops)}; got '{op}'")
     return ops.index(op)
 
 
 def _placed_node(cell: str, node: Node, earlier: tuple[str, ...]) -> Node:
-    """Returns the node, its decisions named after their place; ValueError for later inputs."""
+    """Returns the node with its decisions named after their place. Raises a ValueError for an input
+    that does not come earlier."""
 
     def check(names: tuple[str, ...]) -> None:
         for name in names:

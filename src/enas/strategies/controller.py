@@ -1,20 +1,23 @@
-"""The controller: an LSTM policy over the decisions of any search space (paper 2.2, 3.1, 3.2).
+"""This module holds the controller: an LSTM policy over the decisions of any search space (paper
+2.2, 3.1, 3.2).
 
 It walks over `space.walk`, one LSTM step for each decision and for each anchor (a cell input or a
 finished node that later decisions can refer to). The answer to one decision is the input of the
-next step; the first input is an empty embedding. Heads go by the kind of decision, so one
+next step. The first input is an empty embedding. Heads belong to kinds of decisions, so one
 controller serves every space:
 
-- OpChoice: softmax over a linear layer, one for each distinct list of ops;
-- InputChoice: softmax over attention between the LSTM state and the anchors of earlier nodes
-  (released code), or over a linear layer (the paper says "softmax classifiers");
-- SubsetChoice: a yes or no for each earlier node, also by attention;
-- OpSubset: a yes or no for each op, over a linear layer, one for each distinct list of ops.
+- OpChoice: a softmax over a linear layer, one layer for each distinct list of ops.
+- InputChoice: a softmax over attention between the LSTM state and the anchors of earlier nodes
+  (released code), or over a linear layer (the paper says "softmax classifiers").
+- SubsetChoice: a yes or no for each earlier node, also by attention.
+- OpSubset: a yes or no for each op, over a linear layer, one layer for each distinct list of ops.
 
-One walk handles any number of architectures at once, and both samples and scores: given answers are
-replayed. So log-probabilities, with a graph, come from plain architectures whenever needed.
+One walk handles any number of architectures at once. It both samples and scores: to score, the
+given answers are replayed. So log-probabilities, with a graph, are computed from plain
+architectures whenever they are needed.
 
-Shapes: M architectures, H hidden units, K options of a decision, D decisions of one head.
+In shapes, M is the number of architectures, H of hidden units, K of options of a decision, and D of
+decisions of one head.
 """
 
 from __future__ import annotations
@@ -37,25 +40,27 @@ from enas.strategies.settings import ControllerSettings
 
 @dataclass(frozen=True)
 class Walk:
-    """Answers per decision: (M,) indices, or (M, K) booleans for a subset; and their scores."""
+    """A `Walk` holds the answers to every decision, (M,) indices or (M, K) booleans for a subset,
+    and their scores."""
 
     answers: list[Tensor]
     log_prob: Tensor  # (M,) log-probability of the whole architecture, nats
     entropy: Tensor  # (M,) sum of the entropies of the decisions along the way, nats
     log_ratio: Tensor  # (M,) mean over skips of log(p(bit) / rho(bit)); 0 if not asked or forced
-    divergence: Tensor  # (M,) mean over skips of KL(p || rho), likewise
+    divergence: Tensor  # (M,) mean over skips of KL(p || rho); 0 if not asked or forced
 
 
 class Noise:
-    """The random numbers of a walk, in the order in which it takes them: drawn as it goes, or
-    before, as a vector that can lie on another device."""
+    """A `Noise` object gives the random numbers of a walk, in the order in which the walk takes
+    them. They are drawn as it goes, or before as a vector, which can lie on another device."""
 
     def __init__(self, source: torch.Generator | Tensor):
         self.source, self.taken = source, 0
 
     @staticmethod
     def drawn(space: SearchSpace, n: int, generator: torch.Generator) -> Tensor:
-        """Returns what a walk of n architectures takes from `generator`, as one vector."""
+        """Returns all random numbers that a walk of n architectures takes from `generator`, as one
+        vector."""
         noise = Noise(generator)
         parts = []
         for decision in space.decisions:
@@ -72,18 +77,19 @@ class Noise:
         return self.source[self.taken - count : self.taken]
 
     def exponential(self, n: int, K: int) -> Tensor:
-        """Returns (n, K)."""
+        """Returns (n, K) exponential random numbers."""
         if isinstance(self.source, torch.Generator):
             return torch.empty(n, K).exponential_(generator=self.source)
         return self._next(n * K).view(n, K)
 
     def uniform(self, n: int) -> Tensor:
-        """Returns (n,), between 0 and 1."""
+        """Returns (n,) random numbers, uniform between 0 and 1."""
         return torch.rand(n, generator=self.source) if isinstance(self.source, torch.Generator) else self._next(n)
 
 
 class Controller(nn.Module):
-    """LSTM policy; `generator` draws parameters. `skip_rate`: rho, the prior belief in a skip."""
+    """A `Controller` is the LSTM policy of a space. `generator` draws its parameters. `skip_rate`
+    is rho, the prior belief in a skip."""
 
     def __init__(
         self, space: SearchSpace, settings: ControllerSettings, generator: torch.Generator, skip_rate: float = 0.4
@@ -115,11 +121,12 @@ class Controller(nn.Module):
         )
         self._position = {d.name: i for i, d in enumerate(space.decisions)}
         subsets = [d for d in space.decisions if isinstance(d, SubsetChoice) and d.anchors is not None]
-        self.skips = sum(len(d.options) for d in subsets)  # yes or no questions
+        self.skips = sum(len(d.options) for d in subsets)  # number of yes or no questions
         self._constants: dict[tuple[object, ...], Tensor] = {}
 
     def _constant(self, values: Any, dtype: torch.dtype | None = None) -> Tensor:
-        """Returns `values` as a tensor on the device: made once, so that a walk copies nothing."""
+        """Returns `values` as a tensor on the device. It is made once, so that a walk copies
+        nothing."""
         key = (repr(values), dtype, self.empty.device)
         if key not in self._constants:
             self._constants[key] = torch.tensor(values, dtype=dtype, device=self.empty.device)
@@ -127,8 +134,8 @@ class Controller(nn.Module):
 
     @property
     def is_static(self) -> bool:
-        """Whether a walk does the same whatever is answered: no limit and no number of members
-        forces an answer, and every decision is asked."""
+        """Returns whether a walk does the same operations whatever is answered: no limit and no
+        number of members forces an answer, and every decision is asked."""
         decisions = self.space.decisions
         free = all(d.bounds == (0, len(d.options)) for d in decisions if isinstance(d, SubsetChoice))
         return free and self.space.limited(1) is None and all(d.when is None for d in decisions)
@@ -144,23 +151,24 @@ class Controller(nn.Module):
         return self.walk(len(archs), given=self.encode(archs))
 
     def encode(self, archs: Sequence[Architecture], device: torch.device | str | None = None) -> list[Tensor]:
-        """Returns answers as indices, a tensor per decision of the space, by default where the
-        policy is; inactive decisions hold 0. ValueError for an architecture of another space."""
+        """Returns the answers of architectures as indices, one tensor per decision of the space.
+        They are on the policy's device by default. Inactive decisions hold 0. Raises a ValueError
+        for an architecture of another space."""
         checked = [self.space.check(arch).choices for arch in archs]
         return [torch.from_numpy(answer).to(device or self.empty.device) for answer in self.space.encoded(checked)]
 
     def decode(self, answers: list[Tensor]) -> list[Architecture]:
-        """The inverse of `encode`; inactive decisions are left out."""
+        """Returns the architectures that `encode` encoded. Inactive decisions are left out."""
         rows = self.space.decoded([answer.cpu().numpy() for answer in answers], len(answers[0]))
         return [Architecture.of(self.space.spec, choices) for choices in rows]
 
     @staticmethod
     def packed(answers: list[Tensor]) -> Tensor:
-        """Returns answers as one vector, which crosses to another device at once."""
+        """Returns answers as one vector, which can be copied to another device at once."""
         return torch.cat([answer.flatten().long() for answer in answers])
 
     def unpacked(self, packed: Tensor, n: int) -> list[Tensor]:
-        """The inverse of `packed`, of n architectures."""
+        """Returns the answers of n architectures that `packed` packed."""
         subsets = [isinstance(d, SubsetChoice) for d in self.space.decisions]
         sizes = [n * len(d.options) if subset else n for d, subset in zip(self.space.decisions, subsets, strict=True)]
         parts = zip(torch.split(packed, sizes), subsets, strict=True)
@@ -175,8 +183,12 @@ class Controller(nn.Module):
         scored: bool = True,
     ) -> Walk:
         """Returns one pass over all decisions for n architectures: drawn with `generator`, or
-        replayed where `given`. The states come one after the other; what they say of the answers is
-        computed afterwards, one head at a time. `scored=False`: only answers, all else is zero."""
+        replayed where answers are `given`.
+
+        The LSTM states are computed one after the other. The scores of the answers are computed
+        afterwards, one head at a time. With `scored=False` only the answers are computed, and all
+        scores are zero.
+        """
         assert (given is None) != (generator is None)
         noise = Noise(generator) if isinstance(generator, torch.Generator) else generator
         x = self.empty.expand(n, self.settings.hidden)
@@ -213,7 +225,7 @@ class Controller(nn.Module):
         return Walk(seen.answers, zeros, zeros, zeros, zeros)
 
     def _active(self, decision: Decision, answers: list[Tensor]) -> Tensor | None:
-        """Returns where the decision is asked, (M,); None: everywhere."""
+        """Returns where the decision is asked, (M,), or None where it is asked everywhere."""
         if decision.when is None:
             return None
         ways: list[Tensor] = []
@@ -226,7 +238,7 @@ class Controller(nn.Module):
         return torch.stack(ways).any(0)
 
     def _kind(self, decision: Decision) -> str:
-        """Returns the head that answers a decision."""
+        """Returns the name of the head that answers a decision."""
         if decision.anchors is None:
             return self._head_of[type(decision), decision.options]
         if isinstance(decision, SubsetChoice):
@@ -264,10 +276,11 @@ class Controller(nn.Module):
         given: Tensor | None,
         noise: Noise | None,
     ) -> Tensor:
-        """Returns the answer, indices (M,) or booleans (M, K) for a subset: as given, or drawn.
+        """Returns the answer to a decision, indices (M,) or booleans (M, K) for a subset: as given,
+        or drawn.
 
-        Adds to `seen` what the limit allows of a decision that is no subset (None: everything), and
-        which bits of a subset are not forced.
+        Adds to `seen` which options the limit allows for a decision that is no subset (None: all),
+        and which bits of a subset are not forced.
         """
         device = h.device
         logits = self._logits([decision], h[None], seen)[0][:, : len(decision.options)] if given is None else None
@@ -280,7 +293,7 @@ class Controller(nn.Module):
                 return given
             assert logits is not None
             logits = logits if allowed is None else logits.masked_fill(~allowed, FAR_BELOW)
-            # Gumbel's trick: one exponential draw per option, no normalisation needed.
+            # Gumbel's trick needs one exponential draw per option.
             assert noise is not None
             drawn = noise.exponential(*logits.shape).to(device).log()
             return (logits.log_softmax(1) - drawn).argmax(1)
@@ -312,8 +325,9 @@ class Controller(nn.Module):
 
     # ------------------------------------------------------------------------------------- scoring
     def _logits(self, decisions: Sequence[Decision], h: Tensor, seen: _Seen) -> Tensor:
-        """Returns scaled logits (D, M, K) of decisions of one head, from states h (D, M, H). K is
-        that of the longest; missing options are far below."""
+        """Returns the scaled logits (D, M, K) of decisions of one head, from the states h (D, M,
+        H). K is that of the decision with the most options. The logits of missing options are far
+        below all others."""
         kind = self._kind(decisions[0])
         lengths = [len(d.options) for d in decisions]
         K = max(lengths)
@@ -358,8 +372,8 @@ class Controller(nn.Module):
             if isinstance(decisions[0], SubsetChoice):
                 bits = self._bits(logits, answers, [part for part in free if part is not None], asked)
                 log_prob, entropy = log_prob + bits[0], entropy + bits[1]
-                if kind == "subset":  # of nodes: these are skips
-                    # Divided by a constant: only so are the two means equal in expectation.
+                if kind == "subset":  # subsets of nodes are skips
+                    # Only with a constant divisor are the two means equal in expectation.
                     log_ratio, divergence = bits[2] / self.skips, bits[3] / self.skips
                 continue
             if any(mask is not None for mask in free):
@@ -374,7 +388,7 @@ class Controller(nn.Module):
 
     def _bits(self, logits: Tensor, answers: list[Tensor], free: list[Tensor], asked: Tensor) -> list[Tensor]:
         """Returns sums over yes/no answers, (M,) each: log p, entropy, log(p / rho), KL(p || rho).
-        Answers that are not asked, or are forced, count nothing."""
+        Answers that are not asked, or are forced, count as nothing."""
         K = logits.shape[2]
         bits, unforced = (torch.stack([F.pad(part, (0, K - part.shape[1])) for part in parts]) for parts in (answers, free))
         counted = unforced & asked[:, :, None]
@@ -393,14 +407,15 @@ FAR_BELOW = -1e9  # a finite logit of probability 0
 
 
 class _Seen:
-    """What a walk has seen: the LSTM state at each decision and each anchor."""
+    """A `_Seen` object keeps what a walk has seen: the LSTM state at each decision and each anchor,
+    and the answers."""
 
     def __init__(self, controller: Controller):
-        self.anchors: dict[str, Tensor] = {}  # full name to LSTM output (M, H)
-        self.states: list[Tensor] = []  # of each decision, (M, H)
+        self.anchors: dict[str, Tensor] = {}  # LSTM output (M, H) of each anchor, by full name
+        self.states: list[Tensor] = []  # LSTM output (M, H) of each decision
         self.answers: list[Tensor] = []
         self.active: list[Tensor | None] = []  # (M,) where the decision is asked; None: everywhere
-        self.free: list[Tensor | None] = []  # (M, K): options allowed, bits not forced; None: all
+        self.free: list[Tensor | None] = []  # (M, K) options allowed, or bits not forced; None: all
         self._keys: dict[str, list[Tensor]] = {}
 
     def of(self, decision: Decision) -> Tensor:
@@ -408,13 +423,14 @@ class _Seen:
         return torch.stack([self.anchors[name] for name in decision.anchors or ()])
 
     def places(self, decision: Decision, K: int) -> list[int]:
-        """Returns their numbers among the anchors so far, filled up to K."""
+        """Returns the indices of a decision's anchors among the anchors so far, padded to K."""
         order = {name: i for i, name in enumerate(self.anchors)}
         places = [order[name] for name in decision.anchors or ()]
         return places + places[:1] * (K - len(places))
 
     def keys(self, kind: str, attention: _Attention) -> Tensor:
-        """Returns the keys of all anchors so far, (A, M, H); without graph made one by one."""
+        """Returns the attention keys of all anchors so far, (A, M, H). Without a graph, each is
+        computed only once."""
         anchors = list(self.anchors.values())
         if torch.is_grad_enabled():
             out: Tensor = attention.key(torch.stack(anchors))
@@ -425,7 +441,7 @@ class _Seen:
 
 
 class _Attention(nn.Module):
-    """score = v tanh(W_key anchor + W_query h)."""
+    """An `_Attention` module computes score = v tanh(W_key anchor + W_query h)."""
 
     def __init__(self, hidden: int):
         super().__init__()
@@ -434,8 +450,8 @@ class _Attention(nn.Module):
         self.score = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, h: Tensor, keys: Tensor, places: Tensor) -> Tensor:
-        """Returns scores (D, M, K) of h (D, M, H), from the keys of all anchors (A, M, H) and the
-        places (D, K) that each decision reads."""
+        """Returns the scores (D, M, K) for h (D, M, H), from the keys of all anchors (A, M, H) and
+        the indices (D, K) of the anchors that each decision reads."""
         read = keys[places]  # (D, K, M, H)
         scores: Tensor = self.score(torch.tanh(read + self.query(h)[:, None]))
         return scores.squeeze(3).transpose(1, 2)

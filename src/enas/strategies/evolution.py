@@ -1,9 +1,10 @@
-"""Regularised evolution (Real et al. 2019): a population in which the oldest member dies, not the
-worst.
+"""This module implements regularised evolution (Real et al. 2019). It keeps a population in which
+the oldest member dies, not the worst.
 
 Until the population is full, architectures are random. Then each new one is a copy of the best of a
-few members, drawn at random, with one decision answered anew. `tell` takes in any architectures, in
-order. There is no controller to train: the population is all that it knows.
+few members, drawn at random, with one decision answered differently. `tell` takes in any
+architectures, in order. There is no controller to train: the strategy knows nothing but the
+population.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from enas.state import State, seed_of
 
 @dataclass(frozen=True)
 class EvolutionSettings:
-    """Size of the population and of the choice in it."""
+    """These settings give the size of the population and of the tournament in it."""
 
     population: int = 50
     """Number of members; the oldest leaves when another comes.
@@ -34,6 +35,8 @@ class EvolutionSettings:
 
 
 class Evolution:
+    """An `Evolution` strategy draws variants of the best architectures that it was told of."""
+
     learns = True
 
     def __init__(self, space: SearchSpace, settings: EvolutionSettings = EvolutionSettings(), seed: int = 0):
@@ -41,6 +44,7 @@ class Evolution:
         self.members: list[tuple[Architecture, float]] = []  # oldest first
 
     def ask(self, n: int) -> list[Architecture]:
+        """Returns n architectures: random ones until the population is full, then mutated ones."""
         rng = random.Random(seed_of(self.seed, "evolution", self.asked))
         self.asked += 1
         return [self._draw(rng) for _ in range(n)]
@@ -52,6 +56,7 @@ class Evolution:
         return mutated(self.space, max(drawn, key=lambda member: member[1])[0], rng)
 
     def tell(self, archs: Sequence[Architecture], rewards: Sequence[float]) -> dict[str, float]:
+        """Adds architectures with their rewards to the population, and returns metrics."""
         self.members += zip(archs, map(float, rewards), strict=True)
         del self.members[: -self.settings.population]
         known = [reward for _, reward in self.members]
@@ -67,11 +72,12 @@ class Evolution:
 
 
 def mutated(space: SearchSpace, arch: Architecture, rng: random.Random) -> Architecture:
-    """Returns `arch` with one decision answered otherwise; without a neighbour, `arch` itself.
+    """Returns `arch` with one decision answered differently, or `arch` itself where that is
+    impossible.
 
-    Each decision that has another answer is equally likely, and so is each of its `neighbours`.
-    Decisions that this brings in are drawn at random. Where the space's limit forbids the result,
-    another change is drawn.
+    Each decision that has another answer is equally likely to change, and so is each of its
+    `neighbours`. Decisions that the change brings in are drawn at random. Where the space's limit
+    forbids the result, another change is drawn.
     """
     neighbours = {name: space.decision(name).neighbours(answer) for name, answer in arch.choices.items()}
     able = [d for d in space.decisions if neighbours.get(d.name)]
@@ -93,8 +99,8 @@ def mutated(space: SearchSpace, arch: Architecture, rng: random.Random) -> Archi
 
 
 def _lists(value: object) -> object:
-    """Returns a value with lists for tuples, as JSON has it: a state is the same before and after
-    it is written."""
+    """Returns a value with lists in place of tuples, as JSON has it, so that a state is the same
+    before and after it is written."""
     if isinstance(value, dict):
         return {key: _lists(v) for key, v in value.items()}
     return [_lists(v) for v in value] if isinstance(value, list | tuple) else value

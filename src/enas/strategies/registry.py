@@ -1,4 +1,4 @@
-"""The registered search strategies. A strategy is one file and a line here, or
+"""This module registers the search strategies. A strategy is one file and a line here, or
 `package.module:thing` of your own."""
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""REINFORCE on the LSTM controller, with a moving-average baseline (paper 2.2, 3.1, 3.2).
+"""This module trains the LSTM controller by REINFORCE, with a moving-average baseline (paper 2.2,
+3.1, 3.2).
 
     R'(m) = R(m) + w H - k KL                      reward, entropy bonus, skip penalty
     gradient of the loss = -mean over m of (R'(m) - b) grad log p(m)
 
-A term whose value does not depend on what was drawn has no REINFORCE gradient, so entropy and
-penalty come in one of two forms, both with the exact expected gradient (held by a test). `sampled`:
-the one-sample estimates -log p(m) and the mean over skips of log p(bit) / rho(bit). `exact`: the
-sums along the walk, differentiated, plus their own REINFORCE part.
+A term whose value does not depend on the architecture that was drawn has no REINFORCE gradient. So
+entropy and penalty come in one of two forms, both with the exact expected gradient (held by a
+test). `sampled` uses the one-sample estimates -log p(m) and the mean over skips of log p(bit) /
+rho(bit). `exact` uses the sums along the walk, differentiated, plus their own REINFORCE part.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ METRICS = ("reward", "reward_best", "entropy", "baseline", "advantage")
 
 
 class Reinforce:
-    """The controller as a strategy."""
+    """A `Reinforce` strategy draws from the controller, and trains it on the rewards."""
 
     learns = True
 
@@ -49,13 +50,14 @@ class Reinforce:
         self._tells: Recordings | None = None
 
     def on(self, device: torch.device) -> None:
-        """Moves the policy to a device. Where a walk does the same whatever is answered, asking and
-        telling are recorded on a GPU, once for each number of architectures."""
+        """Moves the policy to a device. Where a walk does the same whatever is answered, `ask` and
+        `tell` are recorded on a GPU, once for each number of architectures."""
         self.controller.to(device)
         if self.controller.is_static:
             self._asks, self._tells = Recordings(self._answers), Recordings(self._told)
 
     def ask(self, n: int) -> list[Architecture]:
+        """Returns n architectures drawn from the policy."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, "controller", "ask", self.asked))
         self.asked += 1
         if self._asks is None:
@@ -71,7 +73,7 @@ class Reinforce:
 
     def tell(self, archs: Sequence[Architecture], rewards: Sequence[float]) -> dict[str, float]:
         """Makes one Adam step on the mean over `archs`, with the baseline from before these
-        rewards."""
+        rewards. Returns metrics."""
         if self._tells is None:
             loss, metrics, mean = self.loss(archs, rewards)
             self.optimizer.zero_grad()
@@ -86,8 +88,8 @@ class Reinforce:
     def _recorded_gradients(
         self, archs: Sequence[Architecture], rewards: Sequence[float]
     ) -> tuple[dict[str, float], float]:
-        """Leaves the gradients where the optimiser finds them; returns the metrics and the mean of
-        R'."""
+        """Computes the gradients and leaves them where the optimiser finds them. Returns the
+        metrics and the mean of R'."""
         assert self._tells is not None
         device, dtype = self.controller.empty.device, self.controller.empty.dtype
         baseline = math.nan if self.baseline is None else self.baseline
@@ -100,11 +102,11 @@ class Reinforce:
         return self._named(values, len(archs))
 
     def _named(self, values: Tensor, n: int) -> tuple[dict[str, float], float]:
-        """Returns the metrics, and the mean of R'."""
+        """Returns the metrics by name, and the mean of R'."""
         *figures, mean = values.tolist()
         metrics = dict(zip(METRICS, figures, strict=True))
         if self.baseline is not None and not (self.settings.normalise and n > 1):
-            metrics["baseline"] = self.baseline  # unrounded
+            metrics["baseline"] = self.baseline  # not rounded to float32
         return metrics, mean
 
     def _told(self, inputs: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor | None, ...], Tensor]:
@@ -124,11 +126,11 @@ class Reinforce:
         return loss, *self._named(values, len(archs))
 
     def _objective(self, walk: Walk, reward: Tensor, baseline: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the loss; and the metrics and the mean of R' as one vector. baseline (): nan
+        """Returns the loss, and one vector of the metrics and the mean of R'. baseline () is nan
         where there is none yet."""
         s = self.settings
         bonus, penalty = (-walk.log_prob, walk.log_ratio) if s.terms == "sampled" else (walk.entropy, walk.divergence)
-        # (M,) R'
+        # R' of each architecture, (M,)
         total = (reward + self.entropy_weight * bonus - self.skip_weight * penalty).detach()
         mean = total.mean()
         standardised = s.normalise and len(reward) > 1

@@ -1,10 +1,11 @@
-"""Image classification as a task: batches, loss, metric and reward (paper 3.2).
+"""This module makes image classification a task: batches, loss, metric and reward (paper 3.2).
 
-The whole data set lies on the device, normalised; what does not fit is made batch by batch.
-Augmentation is batched there. A batch is a function of (seed, epoch, step), so any batch can be
-asked for in any order, also after a resume.
+The whole data set lies on the device, normalised. Data that does not fit is made batch by batch.
+Augmentation is batched on the device. A batch is a function of (seed, epoch, step), so any batch
+can be asked for in any order, also after a resume.
 
-Shapes: B batch; x (B, C, H, W) float32 in channels_last; y (B,) int64.
+In shapes, B is the size of a batch. x is (B, C, H, W) float32 in channels_last, and y is (B,)
+int64.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ from enas.tasks.task import Model, Task, sizes
 
 
 class Batch(NamedTuple):
+    """A `Batch` holds images x (B, C, H, W) and their classes y (B,)."""
+
     x: Tensor
     y: Tensor
 
 
 class Raw(NamedTuple):
-    """A raw batch is one before its augmentation, with what that needs of chance."""
+    """A `Raw` batch holds images before their augmentation, with the random numbers that the
+    augmentation needs."""
 
     x: Tensor
     y: Tensor
@@ -44,15 +48,16 @@ class Raw(NamedTuple):
 
 
 class Images(NamedTuple):
-    """A part: x (N, C, H, W) and y (N,)."""
+    """An `Images` value holds all images of a part: x (N, C, H, W) and y (N,)."""
 
     x: Tensor | Streamed
     y: Tensor
 
 
 class ImageClassification(Task):
-    """Batches of `data` and their loss. `train_on` says which images count as training data: with
-    "train+validation" there is nothing left to choose on."""
+    """An `ImageClassification` task makes batches of `data` and computes their loss. `train_on`
+    says which images count as training data. With "train+validation" there is nothing left to
+    choose on."""
 
     metric = METRICS["accuracy"]
     recordable = True
@@ -93,12 +98,14 @@ class ImageClassification(Task):
         self._order: tuple[object, Tensor] = (None, torch.empty(0))
 
     def size(self, part: Part) -> int:
+        """Returns the number of images of a part."""
         return len(self._parts[part].y)
 
     # ------------------------------------------------------------------------------------ training
     @property
     def train_steps(self) -> int:
-        """Steps of one pass. A last single image is left out: batch norm needs more."""
+        """Returns the number of steps of one pass. A last batch of a single image is left out,
+        because batch norm needs more."""
         full, rest = divmod(self.size("train"), self.settings.batch_size)
         return full + (rest > 1)
 
@@ -107,8 +114,9 @@ class ImageClassification(Task):
         return self._augmented(self._raw(epoch, step))
 
     def raw_batch(self, epoch: int, step: int) -> Batch | Raw:
-        """Returns what `train_batch` augments, and `loss` too: a step that is recorded augments its
-        own batch."""
+        """Returns a training batch before its augmentation, which `loss` then does. So a step that
+        is recorded augments its own batch. Where a user's class has its own `train_batch`, returns
+        that batch."""
         own = type(self).train_batch is not ImageClassification.train_batch  # a user's
         return self.train_batch(epoch, step) if own else self._raw(epoch, step)
 
@@ -134,8 +142,8 @@ class ImageClassification(Task):
     def loss(
         self, model: Model, arch: Architecture | None, batch: Batch | Raw, progress: float = 1.0, child: int = 0
     ) -> Tensor:
-        """Returns the mean cross-entropy in nats, by the weights of the classes, plus the auxiliary
-        head's, weighted."""
+        """Returns the mean cross-entropy in nats, with the weights of the classes, plus the
+        weighted loss of the auxiliary head."""
         batch = self._augmented(batch) if isinstance(batch, Raw) else batch
         out = model(batch.x, arch, progress=progress)
         smoothing = self.settings.label_smoothing
@@ -145,22 +153,23 @@ class ImageClassification(Task):
         return main + model.aux_weight * aux
 
     def cut(self, batch: Batch | Raw, k: int) -> list[tuple[float, Batch | Raw]]:
-        """Returns some images at a time; a part weighs as much as its images do in the loss."""
+        """Returns the batch in parts, each with its weight. A part weighs as much as its images do
+        in the loss."""
         lengths = sizes(len(batch.y), k)
         pieces = [type(batch)(*parts) for parts in zip(*(part.split(lengths) for part in batch), strict=True)]
         weights = [float(len(p.y) if self._weights is None else self._weights[p.y].sum()) for p in pieces]
         return [(weight / sum(weights), piece) for weight, piece in zip(weights, pieces, strict=True)]
 
     def diverged(self, loss: float) -> bool:
-        """Returns whether a loss is not finite, or above ten times log(classes), the loss of
-        knowing nothing. A child whose weights were trained with other children starts above
-        log(classes) (docs/decisions.md)."""
+        """Returns whether a loss is not finite, or above ten times log(classes). log(classes) is
+        the loss of a model that knows nothing. A child whose weights were trained with other
+        children starts above it (docs/decisions.md)."""
         return not loss <= 10 * math.log(self.dimensions["classes"])
 
     # ------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
-        """Returns the validation minibatch of controller step `step`, counted over the whole
-        search: shuffled passes, no augmentation."""
+        """Returns the validation minibatch of controller step `step`, which is counted over the
+        whole search. Passes are shuffled, and images are not augmented."""
         size = min(self.settings.reward_batch, self.size("validation"))
         turn, place = divmod(step, self.size("validation") // size)
         index = self._permutation("validation", turn)[place * size : (place + 1) * size]
@@ -169,14 +178,14 @@ class ImageClassification(Task):
 
     @torch.no_grad()
     def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
-        """Returns a number between 0 and 1, larger is better; 0 where the logits are not finite.
-        Leaves the model in evaluation mode."""
+        """Returns a number between 0 and 1; larger is better. It is 0 where the logits are not
+        finite. The model is left in evaluation mode."""
         model.eval()
         return self._reward(float(self._scored(model(batch.x, arch), batch.y)))
 
     @torch.no_grad()
     def rewards(self, model: Model, archs: Sequence[Architecture], batch: Batch) -> list[float]:
-        """Returns the `reward` of each; the device is waited for once."""
+        """Returns the `reward` of each architecture. It waits for the device only once."""
         if not archs or type(self).reward is not ImageClassification.reward:  # one of a user's own
             return super().rewards(model, archs, batch)
         model.eval()
@@ -189,7 +198,7 @@ class ImageClassification(Task):
         return [rewards[arch] for arch in archs]
 
     def _scored(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Returns the accuracy or the loss, (); nan where the logits are not finite."""
+        """Returns the accuracy or the loss, (), or nan where the logits are not finite."""
         right = self.settings.reward == "accuracy"
         score = (logits.argmax(1) == y).float().mean() if right else F.cross_entropy(logits, y)
         return torch.where(logits.isfinite().all(), score, torch.nan)
@@ -226,19 +235,21 @@ class ImageClassification(Task):
             yield Batch(x, labels[start:end])
 
     def _eval_batches(self, part: Part) -> list[tuple[int, int]]:
-        """Returns starts and ends. No batch is a single image: batch norm needs more."""
+        """Returns the start and the end of each batch. No batch is a single image, because batch
+        norm needs more."""
         n, size = self.size(part), self.settings.eval_batch
         ends = list(range(size, n - 1, size))
         return list(zip([0, *ends], [*ends, n], strict=True))
 
     @torch.no_grad()
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
-        """Returns (n, classes), float64. Leaves the model in evaluation mode."""
+        """Returns the probabilities of all classes, (n, classes) float64. The model is left in
+        evaluation mode."""
         model.eval()
         return torch.cat([exact(model(x, arch)).softmax(1) for x, _ in self._whole(part)])
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
-        """Returns the figures of `evaluate`, from probabilities (n, classes)."""
+        """Returns the figures of `evaluate`, computed from probabilities (n, classes)."""
         labels = self._parts[part].y
         labels = labels.to(probabilities.device)
         loss = -probabilities.gather(1, labels[:, None]).clamp(min=1e-300).log().mean()
@@ -253,8 +264,9 @@ class ImageClassification(Task):
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """Returns a weight per class (classes,) float32, the inverse of its number of images among
-    labels (N,), scaled to 1 in the mean over images; 0 for a class without any."""
+    """Returns the weights of the classes (classes,) float32. A weight is the inverse of the class's
+    number of images among labels (N,), scaled to a mean of 1 over images. A class without images
+    has weight 0."""
     counts = torch.bincount(labels, minlength=classes)
     here = counts > 0
     return torch.where(here, len(labels) / (here.sum() * counts.clamp(min=1)), 0.0)

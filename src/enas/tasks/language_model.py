@@ -1,18 +1,19 @@
-"""Language modelling as a task: truncated back-propagation through time, and perplexity (paper
-3.1).
+"""This module makes language modelling a task: truncated back-propagation through time, and
+perplexity (paper 3.1).
 
 A part of n tokens is laid out in B streams side by side, each a piece of the text in order.
-Training reads them window by window. The hidden state runs on between windows, one state for each
-of the M children of a step; gradients stop there. Each pass begins from a zero state, and so does
-each reward, which reads one window of the validation part. `evaluate` reads a whole part in one go
-and counts every token but the first exactly once, whatever the batch size.
+Training reads them window by window. The hidden state is carried from window to window, one state
+for each of the M children of a step, and gradients stop there. Each pass begins from a zero state,
+and so does each reward, which reads one window of the validation part. `evaluate` reads a whole
+part in one go and counts every token but the first exactly once, whatever the batch size.
 
 A model is called as `model(x, arch, state, progress)` and returns `(logits, outputs, dropped),
-state`, the logits as a tensor or as a `TiedSoftmax`, which is faster. A `state` of None is zero.
-Windows are functions of (seed, epoch, step), so any can be asked for in any order.
+state`. The logits are a tensor, or a `TiedSoftmax`, which is faster. A `state` of None stands for
+zeros. Windows are functions of (seed, epoch, step), so any can be asked for in any order.
 
-Shapes: T steps of a window, B streams, V words, H hidden units; x, y (T, B) int64; logits (T, B,
-V); outputs, dropped (T, B, H), of the last layer, before and after its dropout.
+In shapes, T is the number of steps of a window, B of streams, V of words, and H of hidden units. x
+and y are (T, B) int64, and logits are (T, B, V). outputs and dropped (T, B, H) are those of the
+last layer, before and after its dropout.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ from enas.tasks.settings import LanguageModelSettings
 from enas.tasks.task import Model, Task, sizes
 
 IGNORED = -100  # marks targets that do not count
-SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05  # random lengths (Merity et al. 2018)
+# Random lengths (Merity et al. 2018): the shortest and the standard deviation as shares of `size`,
+# and the share of windows around half of it.
+SHORTEST, SPREAD, HALVED = 1 / 7, 1 / 7, 0.05
 
 
 class Batch(NamedTuple):
-    """A window. `first`: the first of a pass, which begins from a zero state."""
+    """A `Batch` is a window. `first` says whether it is the first of a pass, which begins from a
+    zero state."""
 
     x: Tensor
     y: Tensor
@@ -47,13 +51,14 @@ class Batch(NamedTuple):
 
 
 def perplexity(loss: float) -> float:
-    """Returns exp(loss), the loss in nats per token; infinite where that overflows."""
+    """Returns exp(loss), where the loss is in nats per token. Returns infinity where that
+    overflows."""
     return math.exp(loss) if loss < 700 else math.inf
 
 
 def fixed_windows(length: int, size: int) -> list[tuple[int, int]]:
-    """Returns (start, end) of windows of `size` steps. A last single step joins the window before
-    it: batch norm has no statistics of one."""
+    """Returns the (start, end) of windows of `size` steps. A last single step joins the window
+    before it, because batch norm has no statistics of one step."""
     starts = list(range(0, length, size))
     if len(starts) > 1 and length - starts[-1] == 1:
         starts.pop()
@@ -61,11 +66,13 @@ def fixed_windows(length: int, size: int) -> list[tuple[int, int]]:
 
 
 def random_windows(length: int, size: int, seed: int) -> list[tuple[int, int]]:
-    """Returns (start, end) of windows of random length, equally many for every seed.
+    """Returns the (start, end) of windows of random length. Their number is the same for every
+    seed.
 
     Lengths are normal around `size`, or around half of it one time in twenty, and at least a
-    seventh of it (Merity et al. 2018). Single steps, spread evenly, stretch them to cover `length`
-    exactly. So passes have the same number of steps, which schedules and progress count on.
+    seventh of it (Merity et al. 2018). They are then stretched by single steps, spread evenly, to
+    cover `length` exactly. So all passes have the same number of steps, on which schedules and
+    progress depend.
     """
     least = max(1, int(size * SHORTEST))
     count = max(1, min(round(length / (size * (1 - HALVED / 2))), length // least))
@@ -84,8 +91,8 @@ def random_windows(length: int, size: int, seed: int) -> list[tuple[int, int]]:
 
 
 class LanguageModel(Task):
-    """Windows of `data` and their loss. `train_on` says which tokens count as training data: with
-    "train+validation" there is nothing left to choose on."""
+    """A `LanguageModel` task makes windows of `data` and computes their loss. `train_on` says which
+    tokens count as training data. With "train+validation" there is nothing left to choose on."""
 
     metric = METRICS["perplexity"]
 
@@ -125,16 +132,16 @@ class LanguageModel(Task):
         self._reward_windows = max(1, windows.x.shape[0] // settings.reward_window)
         self._windows: tuple[int, list[tuple[int, int]]] = (-1, [])
         self._steps = len(self._train_windows(0))
-        self._states: dict[int, tuple[Tensor, ...]] = {}  # by child
+        self._states: dict[int, tuple[Tensor, ...]] = {}  # hidden state of each child
 
     def size(self, part: Part) -> int:
-        """Returns the number of predicted tokens: all but the first."""
+        """Returns the number of predicted tokens of a part, which are all but the first."""
         return len(self._parts[part]) - 1
 
     # ------------------------------------------------------------------------------------ training
     @property
     def train_steps(self) -> int:
-        """Windows per pass, equally many in every pass."""
+        """Returns the number of windows of a pass, which is the same for every pass."""
         return self._steps
 
     def _train_windows(self, epoch: int) -> list[tuple[int, int]]:
@@ -153,14 +160,16 @@ class LanguageModel(Task):
         return Batch(self._train.x[start:end], self._train.y[start:end], first=step == 0)
 
     def rate_scale(self, epoch: int, step: int) -> float:
-        """Returns the length of a window over `bptt` if random (Merity et al. 2018)."""
+        """Returns the length of a window divided by `bptt` where lengths are random, else 1 (Merity
+        et al. 2018)."""
         if not self.settings.random_lengths:
             return 1.0
         start, end = self._train_windows(epoch)[step]
         return (end - start) / self.settings.bptt
 
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
-        """Returns mean cross-entropy (nats per token) and penalties. `child`'s state runs on."""
+        """Returns the mean cross-entropy (nats per token) plus penalties. The hidden state of
+        `child` is carried over to its next window."""
         state = None if batch.first else self._states.get(child)
         (softmax, outputs_TBH, dropped_TBH), state = model(batch.x, arch, state, progress)
         self._states[child] = tuple(part.detach() for part in state)
@@ -176,15 +185,16 @@ class LanguageModel(Task):
         return loss
 
     def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
-        """Returns some streams at a time; each part is a child of its own to `loss`."""
+        """Returns the batch in parts of some streams each, with their weights. To `loss`, each part
+        is a child of its own."""
         B = batch.x.shape[1]
         lengths = sizes(B, k)
         pieces = zip(batch.x.split(lengths, 1), batch.y.split(lengths, 1), strict=True)
         return [(x.shape[1] / B, Batch(x.contiguous(), y.contiguous(), batch.first)) for x, y in pieces]
 
     def diverged(self, loss: float) -> bool:
-        """Returns whether a loss is not finite, or above 3 log V, thrice that of knowing
-        nothing."""
+        """Returns whether a loss is not finite, or above 3 log V, three times the loss of a model
+        that knows nothing."""
         return not loss <= 3 * math.log(self.dimensions["vocabulary"])
 
     def forget(self, child: int) -> None:
@@ -204,8 +214,8 @@ class LanguageModel(Task):
 
     # ------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
-        """Returns the validation window of controller step `step`, counted over the whole search:
-        shuffled passes over whole windows."""
+        """Returns the validation window of controller step `step`, which is counted over the whole
+        search. Passes over whole windows are shuffled."""
         turn, place = divmod(step, self._reward_windows)
         generator = torch.Generator().manual_seed(seed_of(self.seed, "order", "validation", turn))
         start = int(torch.randperm(self._reward_windows, generator=generator)[place]) * self.settings.reward_window
@@ -214,8 +224,8 @@ class LanguageModel(Task):
 
     @torch.no_grad()
     def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
-        """Returns c / perplexity of a window read from a zero state (paper 2.2); 0 where the loss
-        is not finite. Leaves the model in evaluation mode."""
+        """Returns c / perplexity of a window that is read from a zero state (paper 2.2), or 0 where
+        the loss is not finite. The model is left in evaluation mode."""
         model.eval()
         (softmax, *_), _ = model(batch.x, arch, None, 1.0)
         return self._reward_of(float(_losses(softmax, batch.y).mean()))
@@ -236,7 +246,8 @@ class LanguageModel(Task):
         return {"perplexity": perplexity(loss), "loss": loss, "reward": self._reward_of(loss)}
 
     def _read(self, model: Model, arch: Architecture | None, part: Part, B: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields losses (T B,) and tokens (T, B) of each window, the state running on."""
+        """Yields the losses (T B,) and the tokens (T, B) of each window. The state is carried from
+        window to window."""
         model.eval()
         x, y, _ = streams(self._parts[part], min(B, self.size(part)), whole=True)
         state: tuple[Tensor, ...] | None = None
@@ -246,21 +257,28 @@ class LanguageModel(Task):
 
     @torch.no_grad()
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
-        """Returns the probability of each right token, (n,), float64, in `eval_batch` streams also
-        of the test part: batch norm with statistics of a single stream would leave nothing of a
-        cell. Leaves the model in evaluation mode."""
+        """Returns the probability of each right token, (n,) float64. The model is left in
+        evaluation mode.
+
+        All parts are read in `eval_batch` streams, the test part too. Batch norm with the
+        statistics of a single stream would leave nothing of a cell.
+        """
         read = self._read(model, arch, part, self.settings.eval_batch)
         return exact(torch.cat([losses[y.flatten() != IGNORED] for losses, y in read])).neg().exp()
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
-        """Returns the figures of `evaluate`, from probabilities of the right tokens (n,)."""
+        """Returns the figures of `evaluate`, computed from the probabilities of the right tokens
+        (n,)."""
         return self._figures(float(-probabilities.clamp(min=1e-300).log().mean()))
 
 
 def streams(tokens: Tensor, B: int, whole: bool) -> Batch:
-    """Lays out `tokens` (n,) as x and y (L, B): B pieces side by side, y one token ahead of x. The
-    last few of the n - 1 targets that fill no step are left out; or, where the `whole` text counts,
-    `IGNORED` targets fill up the last stream."""
+    """Returns `tokens` (n,) laid out as x and y (L, B): B pieces side by side, with y one token
+    ahead of x.
+
+    Where `whole` is false, the last few of the n - 1 targets that fill no whole step are left out.
+    Where it is true, `IGNORED` targets fill up the last stream.
+    """
     n = len(tokens) - 1
     L = -(-n // B) if whole else n // B
     filling = tokens.new_full((max(0, L * B - n),), IGNORED)

@@ -1,4 +1,5 @@
-"""The figures that tasks are judged by: name, format, and which way is better. No torch in here."""
+"""This module holds the figures that tasks are judged by: name, format, and which way is better. It
+does not import torch."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """A value is shown as `scale` times itself, then the unit; differences in `points`."""
+    """A `Metric` says how a figure is shown: as `scale` times its value, then the `unit`.
+    Differences are shown in `points`."""
 
     name: str
     larger_is_better: bool
@@ -17,14 +19,15 @@ class Metric:
     points: str
 
     def shown(self, value: float) -> float:
+        """Returns the value on the scale on which it is shown."""
         return self.scale * value
 
     def text(self, value: float) -> str:
-        """Returns the value as text: `93.21 %`, `81.20`."""
+        """Returns the value as text, such as `93.21 %` or `81.20`."""
         return f"{self.shown(value):.2f}{self.unit}"
 
     def cost(self, value: float) -> float:
-        """Returns a key to sort by: smaller is better."""
+        """Returns a key to sort by, of which smaller is better."""
         return -value if self.larger_is_better else value
 
 
@@ -36,7 +39,7 @@ METRICS = {
 
 
 def metric_in(record: Mapping[str, object]) -> Metric | None:
-    """Returns the metric of a record of figures such as `validation_accuracy`, if any."""
+    """Returns the metric of a record of figures such as `validation_accuracy`, or None."""
     for metric in METRICS.values():
         if any(f"{part}{metric.name}" in record for part in ("", "validation_", "test_")):
             return metric

@@ -1,8 +1,10 @@
-"""A user's own problem as a task: batches of any examples, a loss and a reward of the user's.
+"""This module makes a user's own problem a task: batches of any examples, with the user's loss and
+reward.
 
-A batch is `(input, ..., target)` or a mapping, as torch's `default_collate` or the `collate_fn` of
-a DataLoader makes it of examples. The network is called with the inputs, or with the mapping. Which
-examples a batch holds, and the random numbers that they draw, are a function of (seed, pass, step).
+A batch is `(input, ..., target)` or a mapping, which torch's `default_collate` or the `collate_fn`
+of a DataLoader makes from examples. The network is called with the inputs, or with the mapping.
+Which examples a batch holds, and which random numbers they draw, is a function of (seed, pass,
+step).
 
 An exception inside the network, the loss or the reward becomes a ValueError that names the
 architecture, the part and the user's own line.
@@ -30,14 +32,15 @@ from enas.tasks.problem import Problem
 from enas.tasks.settings import OwnDataSettings, OwnTaskSettings
 from enas.tasks.task import Batch, Model, Task, sizes
 
-Source = tuple[Examples, Sequence[int]]  # examples, and which of them
-MOST_CHOICES = 4  # of an architecture, that an error names
+Source = tuple[Examples, Sequence[int]]  # examples, and the indices of those that are used
+MOST_CHOICES = 4  # most choices of an architecture that an error names
 
 
 class Own(Task):
-    """Batches of a problem's examples. `train_on` says which of them count as training data."""
+    """An `Own` task makes batches of a problem's examples. `train_on` says which of them count as
+    training data."""
 
-    metric = METRICS["score"]  # of the class; that of an instance is its problem's
+    metric = METRICS["score"]  # an instance has the metric of its problem
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Own(Task):
         self.about = self._about(data.about)
 
     def size(self, part: Part) -> int:
+        """Returns the number of examples of a part."""
         return sum(len(indices) for _, indices in self.parts[part])
 
     def _about(self, more: Sequence[str]) -> str:
@@ -80,8 +84,9 @@ class Own(Task):
         return f"{name}: {sizes} examples to train, validate and test on ({'; '.join(notes)})"
 
     def _weights(self) -> Tensor | None:
-        """Returns the weight of each class, (classes,), by how often it is trained on; None where
-        classes count alike. ValueError where the classes are not known, or the loss takes none."""
+        """Returns the weight of each class, (classes,), by how often it is trained on. Returns None
+        where all classes count alike. Raises a ValueError where the classes are not known, or the
+        loss takes no weights."""
         if self.settings.class_weights == "none":
             return None
         if "weight" not in _parameters(self.problem.loss):
@@ -103,7 +108,8 @@ class Own(Task):
     # ------------------------------------------------------------------------------------ training
     @property
     def train_steps(self) -> int:
-        """Steps of one pass. A last single example is left out: batch norm needs more."""
+        """Returns the number of steps of one pass. A last batch of a single example is left out,
+        because batch norm needs more."""
         full, rest = divmod(self.size("train"), self.settings.batch_size)
         return max(1, full + (rest > 1))
 
@@ -112,8 +118,8 @@ class Own(Task):
         return _to(self._training[epoch * self.train_steps + step], self.device)
 
     def first_inputs(self, n: int) -> tuple[Any, ...]:
-        """Returns what a model is called with for the first n training examples; ValueError where
-        there are fewer."""
+        """Returns the inputs of a model for the first n training examples. Raises a ValueError
+        where there are fewer."""
         if n > self.size("train"):
             raise ValueError(f"a batch has {self.size('train'):,} training examples at most here; got {n:,}")
         batch = _to(self.readers["train"].read((("first", 0), range(n))), self.device)
@@ -150,21 +156,23 @@ class Own(Task):
         return call
 
     def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
-        """Returns some examples at a time; a part weighs as many as it holds, as in a loss that is
-        a mean over examples. ValueError where a batch is not made of tensors."""
+        """Returns the batch in parts, each with its weight. A part weighs as much as its share of
+        the examples, as in a loss that is a mean over examples. Raises a ValueError where a batch
+        is not made of tensors."""
         n = _length(batch)
         lengths = sizes(n, k)
         return [(length / n, piece) for length, piece in zip(lengths, _cut(batch, lengths), strict=True)]
 
     # ------------------------------------------------------------------------------------- scoring
     def reward_batch(self, step: int) -> Batch:
-        """Returns the validation minibatch of controller step `step`, counted over the search."""
+        """Returns the validation minibatch of controller step `step`, which is counted over the
+        search."""
         return _to(self._rewarding[step], self.device)
 
     @torch.no_grad()
     def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
-        """Returns the problem's reward; where that is not finite, the worst. Leaves the model in
-        evaluation mode."""
+        """Returns the problem's reward, or the worst one where it is not finite. The model is left
+        in evaluation mode."""
         model.eval()
         return self._reward(model, arch, [batch])
 
@@ -182,26 +190,28 @@ class Own(Task):
         return {self.metric.name: reward, "loss": batches.mean(), "reward": reward}
 
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
-        """ValueError: outputs of a user's own network need not be probabilities."""
+        """Raises a ValueError, because outputs of a user's own network need not be
+        probabilities."""
         raise ValueError("an ensemble averages probabilities, which a problem of your own need not have")
 
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
-        """ValueError, as `probabilities`."""
+        """Raises a ValueError, as `probabilities` does."""
         raise ValueError("an ensemble averages probabilities, which a problem of your own need not have")
 
     def diverged(self, loss: float) -> bool:
-        """Returns whether a loss is not finite: how large one may be, nobody knows."""
+        """Returns whether a loss is not finite. How large a user's loss may be is not known."""
         return not math.isfinite(loss)
 
     def _batches(self, part: Part) -> Iterator[Batch]:
-        """Yields a whole part in its order; no batch is a single example."""
+        """Yields a whole part in its order. No batch is a single example."""
         order = InOrder(part, self.size(part), self.settings.eval_batch)
         for batch in Stream(self.readers[part], order, self.settings.workers, len(order.bounds)):
             yield _to(batch, self.device)
 
 
 class Whole:
-    """Batches that every loop over them reads anew; the first loop that ends also measures them."""
+    """A `Whole` object holds batches that every loop over it reads anew. The first loop that ends
+    also measures them."""
 
     def __init__(self, read: Callable[[], Iterator[Batch]], measure: Callable[[Batch], float]):
         self.read, self.measure = read, measure
@@ -216,7 +226,8 @@ class Whole:
         self.figures = self.figures or figures
 
     def mean(self) -> float:
-        """Returns the mean of what was measured."""
+        """Returns the mean of the measured figures. Reads the batches where no loop has ended
+        yet."""
         if self.figures is None:
             for _ in self:
                 pass
@@ -229,7 +240,7 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
     function = function.forward if isinstance(function, nn.Module) else function
     try:
         return inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some of those written in C
+    except (TypeError, ValueError):  # some functions written in C have no signature
         return {}
 
 
@@ -240,7 +251,7 @@ def _loss(loss: Callable[..., Any], weights: Tensor | None) -> tuple[Callable[..
 
 
 def _named(model: Model, arch: Architecture | None) -> str:
-    """Returns an architecture in words, its first choices among them."""
+    """Returns an architecture in words, with its first choices."""
     arch = arch or getattr(model, "architecture", None)
     if arch is None:
         return "the network"
@@ -259,7 +270,8 @@ def _to(batch: Any, device: torch.device) -> Any:
 
 
 def _length(batch: Any) -> int:
-    """Returns the number of examples of a batch, as its first tensor says; 1 where it has none."""
+    """Returns the number of examples of a batch, by its first tensor. Returns 1 where it has
+    none."""
     if isinstance(batch, Tensor):
         return len(batch) if batch.dim() else 1
     values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
@@ -284,7 +296,8 @@ def _cut(batch: Any, lengths: list[int]) -> list[Any]:
 
 
 class OwnData:
-    """The examples of a problem in three parts: each is a list of examples and which of them."""
+    """An `OwnData` value holds the examples of a problem in three parts. Each part is a list of
+    examples with the indices of those that belong to it."""
 
     def __init__(self, problem: Problem, settings: OwnDataSettings):
         given, train = problem.examples, problem.examples["train"]
@@ -320,7 +333,8 @@ class OwnData:
 
 
 def _together(sources: Sequence[Source]) -> list[Source]:
-    """Returns sources with those of the same examples made one; in order where they are read so."""
+    """Returns sources in which those of the same examples are joined. Indices are sorted where the
+    examples are read in order."""
     merged: dict[Examples, list[int]] = {}
     for examples, indices in sources:
         merged[examples] = [*merged.get(examples, ()), *indices]

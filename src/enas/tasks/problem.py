@@ -1,10 +1,11 @@
-"""A problem of a user's own: a network with choices, data, a loss and a reward, in one value.
+"""This module holds a problem of a user's own: a network with choices, data, a loss and a reward,
+in one value.
 
     def problem():                                   # in my_project.py
         return enas.Problem(model=Net, train=train_set, reward=enas.rewards.accuracy)
 
-A run records `my_project:problem`, and makes the problem anew from it wherever it goes on: so a
-problem is what a function of a module returns. What is not given has a default.
+A run records `my_project:problem`, and makes the problem anew from it wherever it goes on. That is
+why a function of a module has to return the problem. Everything that is not given has a default.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from enas.spaces.space import SearchSpace
 from enas.tasks.metrics import METRICS, Metric
 from enas.tasks.rewards import accuracy
 
-BATCH_SIZE = 64  # where neither a problem nor its DataLoader says
+BATCH_SIZE = 64  # used where neither a problem nor its DataLoader has one
 NO_FUNCTION = (
     "a problem is made by a function of a module, so that other processes can make it too: put it at the top of a file"
     " such as my_project.py (not in a notebook, a lambda or another function), and search 'my_project:problem'"
@@ -41,7 +42,8 @@ NO_FUNCTION = (
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is searched for whom. ValueError for parts that do not fit each other."""
+    """A `Problem` holds everything that is needed to search a network of a user's own. Raises a
+    ValueError for parts that do not fit each other."""
 
     model: Callable[[], nn.Module]
     """A class or function that makes the network, which holds `OneOf`, `SomeOf` or `Repeat`."""
@@ -51,22 +53,23 @@ class Problem:
     `num_workers` count, and whose sampler does not); a Hugging Face `Dataset`; a list; or anything
     that can be iterated over again and again, which is read in its order."""
     valid: Any = None
-    """Examples for rewards and choices, in the same forms; without them a share of `train`."""
+    """Examples for rewards and choices, in the same forms; without them, a share of `train`."""
     test: Any = None
-    """Examples that a trained network reads once; without them a share of `train`."""
+    """Examples that a trained network reads once; without them, a share of `train`."""
     loss: Callable[..., Tensor] = nn.functional.cross_entropy
-    """What is minimised, `loss(output, target)`. For examples that are mappings, and where it has a
-    parameter named `batch`, `loss(output, batch)`."""
+    """The loss to minimise, `loss(output, target)`.
+    It is called as `loss(output, batch)` for examples that are mappings,
+    and where it has a parameter named `batch`."""
     reward: Callable[..., float] = accuracy
-    """`reward(model, batches)`, larger is better; it need not be differentiable."""
+    """The reward, `reward(model, batches)`; larger is better. It need not be differentiable."""
     batch_size: int | None = None
-    """Examples per training step; without it that of the `DataLoader`, or 64."""
+    """Number of examples per training step. Without it, that of the `DataLoader`, or 64."""
     optimizer: Mapping[str, object] = field(default_factory=dict)
     """Settings of `OptimizerSettings` that differ from AdamW, 1e-3, one cosine."""
     target: str | None = None
-    """The key of the target in examples that are mappings: batches are `(mapping, target)` then."""
+    """The key of the target in examples that are mappings. Batches are `(mapping, target)` then."""
     path: str = ""
-    """`module:function` that makes the problem; found out by itself."""
+    """The `module:function` that makes the problem. It is found automatically."""
 
     def __post_init__(self) -> None:
         if not callable(self.model) or isinstance(self.model, nn.Module):
@@ -76,7 +79,7 @@ class Problem:
                 raise ValueError(f"{name} is a function; got {type(getattr(self, name)).__name__}")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size is at least 1; got {self.batch_size}")
-        self.examples  # noqa: B018 (what cannot be read is said at once)
+        self.examples  # noqa: B018 (an error in them is raised at once)
         if not self.path:
             object.__setattr__(self, "path", _caller())
 
@@ -92,23 +95,25 @@ class Problem:
 
     @property
     def metric(self) -> Metric:
-        """Returns the figure that the reward stands for: `reward.metric`, or else "score"."""
+        """Returns the figure that the reward stands for: that of `reward.metric`, or else
+        "score"."""
         return METRICS[getattr(self.reward, "metric", "score")]
 
     @property
     def source(self) -> dict[str, str]:
-        """Returns the hash of the file that makes the problem: runs record it."""
+        """Returns the path of the problem and the hash of the file that makes it. Runs record
+        them."""
         file = inspect.getsourcefile(load(self.path))
         return {"problem": self.path, "sha256": hashlib.sha256(Path(str(file)).read_bytes()).hexdigest()}
 
 
 def _caller() -> str:
-    """Returns `module:function` of whoever makes the problem; "" where no function does."""
+    """Returns the `module:function` that makes the problem, or "" where no function does."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, "dataclasses", "enas"):
         frame = frame.f_back
     name, module = frame.f_code.co_name, str(frame.f_globals.get("__name__", ""))
-    # other processes find it by the name of its file; a notebook's cell is in none
+    # Other processes find the problem by the name of its file. A notebook's cell is in no file.
     if module == "__main__":
         file = Path(str(frame.f_globals.get("__file__", "")))
         module = file.stem if file.resolve() == Path(frame.f_code.co_filename).resolve() else ""
@@ -117,7 +122,7 @@ def _caller() -> str:
 
 @lru_cache(maxsize=8)
 def problem_of(path: str) -> Problem:
-    """Returns the problem that `module:function` makes; ValueError for anything else."""
+    """Returns the problem that `module:function` makes. Raises a ValueError for anything else."""
     made = load(path)
     if callable(made):
         with blamed(f"'{path}'"):

@@ -1,4 +1,5 @@
-"""The registered tasks: what a network is trained for and how it is scored."""
+"""This module registers the tasks. A task says what a network is trained for and how it is
+scored."""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ from enas.tasks.settings import ImageClassificationSettings, LanguageModelSettin
 
 @dataclass(frozen=True)
 class TaskEntry(Entry):
+    """A `TaskEntry` registers a task."""
+
     data: type[Any] = NoSettings
-    """The settings of the data that it reads."""
+    """The settings class of the data that it reads."""
 
 
 def _made(path: str) -> TaskEntry:

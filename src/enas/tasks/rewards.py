@@ -1,11 +1,13 @@
-"""Rewards for problems of a user's own: `reward(model, batches) -> float`, larger is better.
+"""This module holds rewards for problems of a user's own: `reward(model, batches) -> float`, where
+larger is better.
 
 A reward reads whole batches, so it may be anything: F1, the exact match, the negative of a loss.
-`metric` says under which name its figures are shown. `of` makes one of any function of outputs and
-targets. A batch is `(input, ..., target)`.
+`metric` says under which name its figures are shown. `of` makes a reward from any function of
+outputs and targets. A batch is `(input, ..., target)`.
 
-Shapes: n examples, C classes. Outputs are those of `cross_entropy`, (n, C, ...), not probabilities;
-targets are classes, (n, ...); those of -100 do not count, as in `cross_entropy`.
+In shapes, n is the number of examples and C of classes. Outputs are the logits that `cross_entropy`
+takes, (n, C, ...), and not probabilities. Targets are classes, (n, ...). A target of -100 does not
+count, as in `cross_entropy`.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def accuracy(model: Model, batches: Iterable[Any]) -> float:
 
 
 def exact_match(model: Model, batches: Iterable[Any]) -> float:
-    """Returns the share of examples all of whose targets, (n, ...), have the largest output."""
+    """Returns the share of examples, 0 to 1, for which every target, (n, ...), has the largest
+    output."""
     right = total = 0
     for output, target in _pairs(model, batches):
         hits = (output.argmax(1) == target) | (target == IGNORED)
@@ -48,19 +51,20 @@ def f1(model: Model, batches: Iterable[Any]) -> float:
 
 
 def iou(model: Model, batches: Iterable[Any]) -> float:
-    """Returns the mean over classes of intersection over union, 0 to 1, of maps such as
-    segmentations: outputs (n, C, height, width), targets (n, height, width). Classes that are
-    neither predicted nor among the targets do not count."""
+    """Returns the mean over classes of intersection over union, 0 to 1, for maps such as
+    segmentations. Outputs are (n, C, height, width) and targets (n, height, width). Classes that
+    are neither predicted nor among the targets do not count."""
     both, predicted, targets = _counts(model, batches)
     union = predicted + targets - both
     return float((both / union)[union > 0].mean())
 
 
 def auc(model: Model, batches: Iterable[Any]) -> float:
-    """Returns the area under the ROC curve, 0 to 1, by ranks; 0.5 where one class is all there is.
+    """Returns the area under the ROC curve, 0 to 1, computed from ranks. Returns 0.5 where there is
+    only one class.
 
     Outputs (n,) or (n, 1) score class 1 of two. Outputs (n, C) score each class against the rest,
-    by its probability; the mean over classes counts (macro).
+    by its probability, and the mean over classes counts (macro).
     """
     from scipy.stats import rankdata  # slow to import
 
@@ -81,9 +85,10 @@ def auc(model: Model, batches: Iterable[Any]) -> float:
 
 
 def of(metric: Callable[[Tensor, Tensor], Any]) -> Reward:
-    """Returns the reward `metric(outputs, targets)` of all batches put together, both on the CPU:
+    """Returns the reward `metric(outputs, targets)`, computed on all batches put together, both on
+    the CPU. Such a reward is
 
-    enas.rewards.of(lambda outputs, targets: cohen_kappa_score(targets, outputs.argmax(1)))
+        enas.rewards.of(lambda outputs, targets: cohen_kappa_score(targets, outputs.argmax(1)))
     """
 
     def reward(model: Model, batches: Iterable[Any]) -> float:
@@ -93,7 +98,7 @@ def of(metric: Callable[[Tensor, Tensor], Any]) -> Reward:
 
 
 def minus(loss: Callable[[Any, Any], Tensor]) -> Reward:
-    """Returns the reward that is the negative of a mean loss, such as `minus(F.mse_loss)`."""
+    """Returns a reward that is the negative of a mean loss, such as `minus(F.mse_loss)`."""
 
     def reward(model: Model, batches: Iterable[Any]) -> float:
         losses, sizes = [], []
@@ -109,7 +114,7 @@ accuracy.metric = "accuracy"  # type: ignore[attr-defined]
 
 
 def _pairs(model: Model, batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yields outputs and targets; ValueError for mappings, whose target is not known."""
+    """Yields outputs and targets. Raises a ValueError for mappings, whose target is not known."""
     for batch in batches:
         if isinstance(batch, Mapping):
             raise ValueError(
@@ -126,8 +131,8 @@ def _gathered(model: Model, batches: Iterable[Any]) -> tuple[Tensor, Tensor]:
 
 
 def _counts(model: Model, batches: Iterable[Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns per class, (C,), how often it is both predicted and the target; predicted; and the
-    target."""
+    """Returns for each class, (C,), three counts: how often it is both predicted and the target,
+    how often it is predicted, and how often it is the target."""
     sums = torch.zeros(0)
     for output, target in _pairs(model, batches):
         classes, counted = output.shape[1], target != IGNORED

@@ -1,4 +1,5 @@
-"""What procedures ask of a task. A new one inherits from `Task` and is registered."""
+"""This module holds the contract of a task: everything that procedures ask of it. A new task
+inherits from `Task` and is registered."""
 
 from __future__ import annotations
 
@@ -19,31 +20,33 @@ Batch = Any  # each task has its own
 
 
 def sizes(n: int, k: int) -> list[int]:
-    """Returns the sizes of at most `k` parts of `n` examples, as equal as can be: batch norm needs
-    two examples or more."""
+    """Returns the sizes of at most `k` parts of `n` examples. They are as equal as possible, and at
+    least two where n is, because batch norm needs two examples or more."""
     k = max(1, min(k, n // 2))
     return [n // k + (i < n % k) for i in range(k)]
 
 
 class Task(Protocol):
-    """Batches, loss, metric and reward. A batch is a function of where it is asked for.
+    """A `Task` makes batches, and computes loss, metric and reward. A batch is a function of the
+    step that asks for it.
 
     `model` is a supernet with the architecture to run, or any other model with None. `train_on` of
     the constructor says which part counts as training data.
     """
 
     metric: ClassVar[Metric]
-    """The figure that counts, among those of `evaluate`."""
+    """The figure that counts, among those that `evaluate` returns."""
 
     dimensions: dict[str, int]
-    """What a backbone has to know of the data, as arguments of its constructor."""
+    """Sizes of the data that a backbone has to know, as arguments of its constructor."""
 
     worst_reward: ClassVar[float] = 0.0
-    """The smallest reward: that of an architecture that diverged."""
+    """The smallest reward, which an architecture that diverged gets."""
 
     recordable: ClassVar[bool] = False
-    """Whether `loss` can be recorded on a GPU: it only calls the model and torch, waits for no
-    number, and takes `progress` as a tensor and no architecture. Every class says so itself."""
+    """Whether `loss` can be recorded on a GPU. It must only call the model and torch,
+    wait for no number, and accept `progress` as a tensor and no architecture.
+    Every class says so itself."""
 
     about: str
     """The data in a few words: its name, and how much there is to train, validate and test on."""
@@ -51,15 +54,16 @@ class Task(Protocol):
     @property
     @abstractmethod
     def train_steps(self) -> int:
-        """Steps of one pass over the training data."""
+        """Returns the number of steps of one pass over the training data."""
 
     @abstractmethod
     def train_batch(self, epoch: int, step: int) -> Batch: ...
 
     @abstractmethod
     def loss(self, model: Model, arch: Architecture | None, batch: Batch, progress: float = 1.0, child: int = 0) -> Tensor:
-        """Returns what is minimised. progress: the share of the training that is done, 0 to 1.
-        child: which of the M children of the batch, for tasks that remember something of each."""
+        """Returns the loss to minimise. `progress` is the share of the training that is done, 0 to
+        1. `child` is the index of the child among the M of the batch, for tasks that remember
+        something of each."""
 
     @abstractmethod
     def reward_batch(self, step: int) -> Batch:
@@ -70,8 +74,8 @@ class Task(Protocol):
         """Returns a finite number; larger is better."""
 
     def rewards(self, model: Model, archs: Sequence[Architecture], batch: Batch) -> list[float]:
-        """Returns the `reward` of each on one batch. Equal architectures are scored once, and what
-        several compute alike is computed once."""
+        """Returns the `reward` of each architecture on one batch. Equal architectures are scored
+        once, and what several compute alike is computed once."""
         with model.remembering():
             scored = {arch: self.reward(model, arch, batch) for arch in dict.fromkeys(archs)}
         return [scored[arch] for arch in archs]
@@ -83,27 +87,27 @@ class Task(Protocol):
     @abstractmethod
     def probabilities(self, model: Model, arch: Architecture | None, part: Part) -> Tensor:
         """Returns the probabilities of the answers of a whole part, in its order: (n, classes), or
-        (n,) for the right answers only. Those of several models can be averaged."""
+        (n,) for the right answers only. The probabilities of several models can be averaged."""
 
     @abstractmethod
     def judged(self, probabilities: Tensor, part: Part) -> dict[str, float]:
-        """Returns the figures of `evaluate`, from probabilities."""
+        """Returns the figures of `evaluate`, computed from probabilities."""
 
     # ------------------------------------------------- what most tasks need not say anything about
     def raw_batch(self, epoch: int, step: int) -> Batch:
-        """Returns what `train_batch` does, or a batch before its augmentation, which `loss` then
-        does itself: so a recorded step holds it."""
+        """Returns what `train_batch` returns, or a batch before its augmentation, which `loss` then
+        does itself. So a recorded step includes the augmentation."""
         return self.train_batch(epoch, step)
 
     def cut(self, batch: Batch, k: int) -> list[tuple[float, Batch]]:
         """Returns a training batch cut into at most `k` parts of two examples or more, each with
-        its weight in the mean loss; the whole batch where `k` is 1."""
+        its weight in the mean loss. Returns the whole batch where `k` is 1."""
         if k == 1:
             return [(1.0, batch)]
         raise ValueError(f"{type(self).__name__} does not cut batches into parts: write `cut(batch, k)`, or leave k at 1")
 
     def rate_scale(self, epoch: int, step: int) -> float:
-        """Returns a factor of the learning rate of a step."""
+        """Returns a factor by which the learning rate of a step is multiplied."""
         return 1.0
 
     def diverged(self, loss: float) -> bool:
@@ -114,7 +118,7 @@ class Task(Protocol):
         """Drops what `loss` remembers of a child whose step was skipped."""
 
     def state(self) -> State:
-        """Returns what `loss` remembers between batches; procedures save it."""
+        """Returns what `loss` remembers between batches. Procedures save it."""
         return State()
 
     def load(self, state: State) -> None:

@@ -1,5 +1,5 @@
-"""What an exported file says of itself: where its network comes from, what it is fed with, and a
-drawing in words. No torch in here."""
+"""This module holds what an exported file says of itself: where its network comes from, what its
+inputs are, and a drawing in words. It does not import torch."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Tokens = Literal["words", "marks", "characters"]
 
 @dataclass(frozen=True)
 class Images:
-    """What an image classifier reads, and what its outputs mean."""
+    """An `Images` value says what an image classifier reads, and what its outputs mean."""
 
     channels: int
     size: int
     """Height and width in pixels."""
     mean: tuple[float, ...] = ()
-    """Of each channel, between 0 and 1: an input is (x / 255 - mean) / std."""
+    """Mean of each channel, between 0 and 1: an input is (x / 255 - mean) / std."""
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
-    """Names in the order of the outputs."""
+    """Names of the classes in the order of the outputs."""
     crop: bool = False
-    """Whether the middle of an image that is not square is read, or all of it."""
+    """Whether the middle of an image that is not square is read, rather than all of it."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """What a language model reads."""
+    """A `Text` value says what a language model reads."""
 
     vocabulary: tuple[str, ...] = ()
     """Words in the order of the outputs."""
@@ -42,18 +42,19 @@ class Text:
 
 @dataclass(frozen=True)
 class About:
-    """What an exported file carries beside the network."""
+    """An `About` value holds what an exported file carries beside the network."""
 
     title: str
-    """A line."""
+    """A line of text."""
     provenance: Mapping[str, object] = field(default_factory=dict)
     drawing: str = ""
     """The architecture in words, a line per node."""
     reads: Images | Text | None = None
-    """None: not known, so that the file cannot be fed with images or text by itself."""
+    """What the network reads.
+    None: not known, so the file cannot be given images or text by itself."""
 
     def metadata(self) -> dict[str, str]:
-        """Returns all but the drawing as JSON by name, as the formats' files carry it."""
+        """Returns everything but the drawing as JSON, by name. Files of every format carry this."""
         values: dict[str, object] = {"title": self.title, "provenance": dict(self.provenance)}
         if isinstance(self.reads, Images) and self.reads.classes:
             r = self.reads
@@ -64,8 +65,8 @@ class About:
 
 
 def drawing_of(space: SearchSpace, arch: Architecture) -> str:
-    """Returns a line per node, `n2 = sep_conv_3x3(prev) + identity(n1)`, of what an output needs;
-    of a space without cells a line per choice."""
+    """Returns the part of an architecture that an output needs, one line per node, such as `n2 =
+    sep_conv_3x3(prev) + identity(n1)`. For a space without cells, returns one line per choice."""
     if not space.cells:
         return "\n".join(f"{name} = {arch.choices[name]}" for name in arch.choices)
     lines = []

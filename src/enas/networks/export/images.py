@@ -1,7 +1,8 @@
-"""Image networks as Python source: what each backbone's child of one architecture turns into.
+"""This module writes image networks as Python source: the child of one architecture, for each
+backbone.
 
-Straight lines for this architecture alone. The weights that readers have for several loose ends,
-or merges for several layers, become one convolution.
+The source is straight-line code for this architecture alone. Weights that a reader has for several
+loose ends, or a merge for several layers, become one convolution.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ TITLES = {"normal": "NormalCell", "reduce": "ReductionCell"}
 
 
 def micro(child: MicroNetwork) -> Written:
-    """Returns the source of a stack of normal and reduction cells."""
+    """Returns the source of a child that is a stack of normal and reduction cells."""
     written, arch = Written(), _only(child)
     settings, wired = child.settings, child.space.wire(arch)
     live = child.live(arch, aux=False)
@@ -210,7 +211,7 @@ class Merge(nn.Module):
 
 
 def macro(child: MacroNetwork) -> Written:
-    """Returns the source of a network of layers with skips."""
+    """Returns the source of a child that is a network of layers with skips."""
     written, arch = Written(), _only(child)
     settings, nodes = child.settings, child.only_cell(arch).nodes
     init: list[str] = []
@@ -300,7 +301,7 @@ def macro(child: MacroNetwork) -> Written:
 
 # ---------------------------------------------------------------------------------- NAS-Bench-201
 def nasbench201(child: NasBench201Network) -> Written:
-    """Returns the source of three stages of one cell."""
+    """Returns the source of a child with three stages of one cell."""
     written, arch = Written(), _only(child)
     cell, widths = child.only_cell(arch), [child.width(stage) for stage in range(STAGES)]
     init: list[str] = []
@@ -358,7 +359,7 @@ def nasbench201(child: NasBench201Network) -> Written:
 
 # ------------------------------------------------------------------------------- NAS-Bench-Macro
 def nasbench_macro(child: NasBenchMacroNetwork) -> Written:
-    """Returns the source of a chain of layers."""
+    """Returns the source of a child that is a chain of layers."""
     written, arch = Written(), _only(child)
     init = [_stem(child, written)]
     forward = [f"        x = {CHANNELS_LAST}", "        x = F.relu(self.stem(x))"]

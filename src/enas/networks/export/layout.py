@@ -1,4 +1,5 @@
-"""Python source as a formatter would lay it out, for lines of at most 88 columns. No torch here."""
+"""This module lays out Python source as a formatter would, in lines of at most 88 columns. It does
+not import torch."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ def name(text: str) -> str:
 
 
 def call(indent: int, before: str, items: Sequence[str], after: str = ")") -> str:
-    """Returns `before` + items + `after`, such as `x = f(` a, b `)`: on a line, or with the items
-    on a line of their own, or with a line for each."""
+    """Returns `before` + items + `after`, such as `x = f(` a, b `)`. It is one line, or has all
+    items on a line of their own, or one line for each item."""
     pad, inner = " " * indent, " " * (indent + 4)
     joined = ", ".join(items)
     if len(line := f"{pad}{before}{joined}{after}") <= WIDTH:
@@ -29,7 +30,7 @@ def call(indent: int, before: str, items: Sequence[str], after: str = ")") -> st
 
 
 def total(indent: int, target: str, terms: Sequence[str]) -> str:
-    """Returns `target = a + b + c`, where it is too long a term on each line."""
+    """Returns `target = a + b + c`. Where that is too long, each term stands on its own line."""
     pad, inner = " " * indent, " " * (indent + 4)
     line = f"{pad}{target} = {' + '.join(terms)}"
     if len(line) <= WIDTH:
@@ -38,12 +39,12 @@ def total(indent: int, target: str, terms: Sequence[str]) -> str:
 
 
 def constant(target: str, values: Iterable[object]) -> str:
-    """Returns a tuple as a constant of a module."""
+    """Returns a line that assigns a tuple to a constant of a module."""
     return collection(0, f"{target} = ", [literal(value) for value in values], "()")
 
 
 def collection(indent: int, before: str, items: Sequence[str], brackets: str = "[]") -> str:
-    """Returns a list or a tuple after `before`: on a line, or with a line for each item."""
+    """Returns a list or a tuple after `before`, on one line, or with one line for each item."""
     pad, inner, comma = " " * indent, " " * (indent + 4), "," if brackets == "()" and len(items) == 1 else ""
     line = f"{pad}{before}{brackets[0]}{', '.join(items)}{comma}{brackets[1]}"
     if len(line) <= WIDTH:
@@ -62,7 +63,7 @@ def literal(value: object) -> str:
 
 
 def docstring(paragraphs: Sequence[str]) -> str:
-    """Returns a module's docstring; a paragraph with line breaks keeps them."""
+    """Returns the docstring of a module. A paragraph that has line breaks keeps them."""
     text = "\n\n".join(_paragraph(paragraph) for paragraph in paragraphs)
     text = text.replace("\\", "\\\\").replace('"""', r"\"\"\"")
     if text.endswith('"'):
@@ -77,6 +78,7 @@ def _paragraph(text: str) -> str:
 
 
 def comment(text: str) -> str:
+    """Returns a text as comment lines."""
     lines: list[str] = []
     for line in text.splitlines():
         indent = " " * (len(line) - len(line.lstrip()) + 4)

@@ -1,6 +1,8 @@
-"""A network as an ONNX file, by torch's own exporter, checked by onnxruntime where it is installed.
+"""This module writes a network as an ONNX file by torch's own exporter, and runs such a file by
+onnxruntime where that is installed.
 
-Any batch size goes; of text, windows of one step (T = 1), the state in and out.
+The file takes any batch size. A language model takes windows of one step (T = 1), with the state as
+an input and an output.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ OPSET = 18
 
 
 def check_installed() -> None:
-    """Raises a ValueError where torch's exporter has not what it needs."""
+    """Raises a ValueError where a package that torch's exporter needs is missing."""
     if missing := [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]:
         raise ValueError(f"format onnx needs the package {missing[0]}: pip install 'enas[onnx]'")
 
@@ -32,12 +34,12 @@ def packed(
     output_names: Sequence[str],
 ) -> bytes:
     """Returns the bytes of an ONNX file of opset `OPSET`, whose metadata carry what `about` says.
-    ValueError where torch has no ONNX for an op."""
+    Raises a ValueError where torch has no ONNX for an op."""
     import onnx
 
     names: dict[str, Any] = {"input_names": list(input_names), "output_names": list(output_names)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's, of torch's own parts
+        warnings.simplefilter("ignore")  # the exporter warns of torch's own parts
         try:
             made = torch.onnx.export(program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False, **names)
         except RuntimeError as error:
@@ -45,7 +47,7 @@ def packed(
     assert made is not None
     model = made.model_proto
     for node in model.graph.node:
-        del node.metadata_props[:]  # paths of this machine
+        del node.metadata_props[:]  # these hold paths of this machine
         node.doc_string = ""
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, about.metadata())
@@ -56,7 +58,7 @@ def packed(
 
 
 def run(data: bytes, inputs: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
-    """Returns what onnxruntime computes of a file; None where it is not installed."""
+    """Returns what onnxruntime computes from a file, or None where it is not installed."""
     try:
         import onnxruntime
     except ImportError:

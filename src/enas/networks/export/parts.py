@@ -1,7 +1,7 @@
-"""The parts that exported networks are made of, as Python source, and how the modules of a child
-turn into them.
+"""This module holds the parts of exported networks as Python source, and turns the modules of a
+child into them.
 
-A part is the text of a class or function, which stands in a file if the architecture uses it.
+A part is the text of a class or a function. It stands in a file if the architecture uses it.
 """
 
 from __future__ import annotations
@@ -146,35 +146,37 @@ ORDER = tuple(PARTS)
 
 
 class NoSource(ValueError):
-    """A network, or an op in it, of which no Python source is known here."""
+    """This error says that no Python source is known for a network, or for an op in it."""
 
 
 @dataclass
 class Written:
-    """Source that is being written, and the tensors that it will load."""
+    """A `Written` object holds source that is being written, and the tensors that it will load."""
 
     parts: set[str] = field(default_factory=set)
     classes: list[str] = field(default_factory=list)
-    """Those of this architecture alone, each after what it uses."""
+    """Classes of this architecture alone, each after those that it uses."""
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def use(self, part: str) -> str:
+        """Takes note that the source uses a part, and returns the part's name."""
         self.parts |= {part, *NEEDS.get(part, ())}
         return part
 
     def keep(self, prefix: str, module: nn.Module) -> None:
-        """Takes the tensors of a module, below `prefix`."""
+        """Adds the tensors of a module under `prefix`."""
         self.tensors |= {f"{prefix}.{key}": tensor for key, tensor in module.state_dict().items()}
 
     def keep_op(self, prefix: str, module: nn.Module) -> None:
-        """Takes the tensors of what `op_of` writes."""
+        """Adds the tensors of an op that `op_of` writes."""
         if type(module) is AfterRelu:
             self.keep_reduction(f"{prefix}.1", f"{prefix}.2", module[1])
         else:
             self.keep(prefix, module)
 
     def keep_reduction(self, prefix: str, norm: str, module: nn.Module) -> None:
-        """Takes the tensors of a factorized reduction, and of its norm below another prefix."""
+        """Adds the tensors of a factorized reduction, and those of its norm under another
+        prefix."""
         assert isinstance(module, FactorizedReduction)
         self.keep(f"{prefix}.even", module.even)
         self.keep(f"{prefix}.odd", module.odd)
@@ -182,24 +184,26 @@ class Written:
 
     @property
     def source(self) -> str:
+        """Returns the whole source: the parts that are used, then the classes."""
         texts = [PARTS[part].strip("\n") for part in ORDER if part in self.parts]
         return "\n\n\n".join([*texts, *self.classes])
 
 
 @dataclass(frozen=True)
 class Op:
-    """An op in source: what makes its module, "" where it has none, and what applies it."""
+    """An `Op` is an op in source: `make` is the expression that makes its module ("" where it needs
+    none), and `applied` the expression that applies it."""
 
     make: str
-    applied: str  # to `{x}`, by the module `{op}`
+    applied: str  # a template with the input `{x}` and the module `{op}`
 
     def by(self, module: str, x: str) -> str:
         return self.applied.format(op=module, x=x)
 
 
 def op_of(module: nn.Module, channels: str, written: Written, named: str) -> Op:
-    """Returns an op in source. `channels`: how the number of its channels is written. `named`: its
-    name, for the error where its class is not known here."""
+    """Returns an op in source. `channels` is the expression for the number of its channels. `named`
+    is its name, for the error where its class is not known here."""
     if type(module) is nn.Identity:
         return Op("", "{x}")
     if isinstance(module, kernels.AvgPool | kernels.MaxPool):

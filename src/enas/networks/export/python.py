@@ -1,9 +1,10 @@
-"""A child as a readable Python file without `enas` in it, and its weights beside it.
+"""This module writes a child as a readable Python file that does not need `enas`, with its weights
+in a file beside it.
 
-The file depends on torch; on safetensors to load its weights; on numpy and Pillow to read images.
-Where a child is run by the kernels of torch alone and a cell by its plain computation, the file
-computes the same numbers to the last digit: the same ops in the same order. It is for inference:
-dropout, drop-path and the auxiliary head are left out.
+The file depends on torch, on safetensors to load its weights, and on numpy and Pillow to read
+images. Where a child runs by torch's own kernels, and a cell by its plain computation, the file
+computes the same numbers to the last digit, because it runs the same ops in the same order. It is
+for inference: dropout, drop-path and the auxiliary head are left out.
 """
 
 from __future__ import annotations
@@ -138,15 +139,15 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 @dataclass(frozen=True)
 class Module:
-    """A Python file and what stands beside it."""
+    """A `Module` holds the source of a Python file, and the tensors that stand beside it."""
 
     source: str
     tensors: Mapping[str, Tensor]
 
     def network(self) -> nn.Module:
-        """Returns the network of the file, with the tensors loaded, in evaluation mode."""
+        """Returns the network of the file in evaluation mode, with the tensors loaded."""
         module = types.ModuleType("exported")
-        # what this package wrote itself
+        # The source was written by this package, so it is safe to run.
         exec(compile(self.source, "exported.py", "exec"), module.__dict__)
         network: nn.Module = module.Network()
         network.load_state_dict(dict(self.tensors))
@@ -154,14 +155,15 @@ class Module:
 
 
 def known(child: nn.Module) -> bool:
-    """Returns whether the network of a child has a source."""
+    """Returns whether the network of a child can be written as source."""
     return type(child) in WRITERS
 
 
 @torch.no_grad()
 def module_of(child: nn.Module, about: About, weights: bool = True) -> Module:
-    """Returns the file of a child that has running statistics. ValueError for a network or an op
-    that has no source. `weights`: whether the file loads weights that are beside it."""
+    """Returns the file of a child that has running statistics. `weights` says whether the file
+    loads weights that are beside it. Raises a ValueError for a network or an op that has no
+    source."""
     if not known(child):
         raise NoSource(
             "format python writes the networks of this package; yours is made of classes of your own: export it as onnx"
@@ -245,7 +247,8 @@ def _uses(code: str, name: str) -> bool:
 
 # ------------------------------------------------------------------------- what other formats run
 class Called(nn.Module):
-    """A child of this package as a network of tensors in and out, where it has no source."""
+    """A `Called` module wraps a child of this package that has no source, as a network with tensors
+    in and out."""
 
     def __init__(self, child: nn.Module):
         super().__init__()
@@ -259,7 +262,7 @@ class Called(nn.Module):
 
 
 def network_of(child: nn.Module) -> nn.Module:
-    """Returns the network of a child's file; the child itself where an op has no source."""
+    """Returns the network of a child's file, or the child itself where an op has no source."""
     try:
         return module_of(child, About("")).network()
     except NoSource:
@@ -269,7 +272,8 @@ def network_of(child: nn.Module) -> nn.Module:
 # ----------------------------------------------------------------------------------------- checks
 @contextmanager
 def reference(child: nn.Module) -> Iterator[None]:
-    """Inside, a child computes by torch's own kernels, and cells by their plain computation."""
+    """Makes a child compute by torch's own kernels, and cells by their plain computation, inside
+    the `with` block."""
     settings = getattr(child, "settings", None)
     plain = isinstance(child, RecurrentNetwork)
     if isinstance(child, RecurrentNetwork):
@@ -283,7 +287,7 @@ def reference(child: nn.Module) -> Iterator[None]:
 
 
 def inputs_of(child: Any, streams: int = 2, steps: int = 3) -> tuple[Tensor, ...]:
-    """Returns random inputs of the network of a child: images; or words and a state."""
+    """Returns random inputs for the network of a child: images, or words and a state."""
     generator = torch.Generator().manual_seed(0)
     if isinstance(child, RecurrentNetwork):
         words = torch.randint(child.vocabulary, (steps, streams), generator=generator)
@@ -293,7 +297,8 @@ def inputs_of(child: Any, streams: int = 2, steps: int = 3) -> tuple[Tensor, ...
 
 
 def outputs_of(child: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Returns what the file's network should return: logits; or logits and the state after."""
+    """Returns what the network of the file should return: logits, or logits and the state after the
+    window."""
     child.eval()
     with reference(child):
         if isinstance(child, RecurrentNetwork):

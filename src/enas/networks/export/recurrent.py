@@ -1,5 +1,5 @@
-"""Language models of recurrent cells as Python source: the plain computation of a cell, a line per
-product and node, for one architecture in evaluation mode."""
+"""This module writes language models of recurrent cells as Python source: the plain computation of
+one cell in evaluation mode, with a line for each product and node."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ NETWORK = '''class Network(nn.Module):
 
 
 def recurrent(child: RecurrentNetwork) -> Written:
-    """Returns the source of a language model. NoSource for an activation of a user's own."""
+    """Returns the source of a language model. Raises `NoSource` for an activation of a user's
+    own."""
     written, s = Written(), child.settings
     assert child.only is not None
     wired = child.only_cell(child.only)

@@ -1,4 +1,5 @@
-"""A recurrent cell's window, fast on a CPU; `program` has formulas and shapes."""
+"""This module computes the window of a recurrent cell fast on a CPU. `program` has the formulas and
+the shapes."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ _aten = torch.ops.aten
 
 
 def fused(window: Window) -> Result:
-    """Runs one product per step for all nodes that read one source, gates among them; one for the
-    words of all steps; and in the backward one per source for all weight gradients."""
+    """Runs one product per step for all nodes that read one source, gates among them, and one
+    product for the words of all steps. The backward runs one product per source for all weight
+    gradients."""
     out, *statistics = _Fused.apply(window, *window.leaves)
     return out, _pairs(statistics)
 
@@ -40,7 +42,8 @@ class _Fused(torch.autograd.Function):
         columns = 2 if program.highway else 1
         groups = program.groups
         stacked = [_stack(group, window.weights, H, program.highway) for group in groups]
-        # Per group, of all steps: what its product reads, gates and values, states of its nodes.
+        # For each group and all steps: the inputs of its product, its gates and values, and the
+        # states of its nodes.
         read = [x.new_empty(T, B, H) if mask is not None or g.source == STATE else None for g in groups]
         z = [x.new_empty(T, B, columns * len(g.nodes) * H) for g in groups]
         torch.matmul(x, window.wx, out=z[0])
@@ -82,7 +85,7 @@ class _Fused(torch.autograd.Function):
             state = out[t]
         ctx.program, ctx.norm = program, norm
         ctx.saved, ctx.steps = saved, steps
-        # The result must not be kept: it holds this object, which then would never be freed.
+        # The result must not be kept here. It holds this object, so neither would ever be freed.
         whole = [a if a is not None else b for a, b in zip(read, sources, strict=True)]
         ctx.save_for_backward(x, mask, window.wx)
         ctx.kept = (averages if norm is not None else None, sources, whole)
@@ -98,7 +101,7 @@ class _Fused(torch.autograd.Function):
         averages, sources, reads = ctx.kept
         T, B, H = grad.shape
         groups = program.groups
-        # A product with a transposed right operand is slow on a CPU: transposed once for all.
+        # A product with a transposed right operand is slow on a CPU, so all are transposed once.
         turned = [weight.t().contiguous() for weight in ctx.stacked]
         ds = [grad.new_empty(B, len(g.nodes) * H) for g in groups]
         at = {
@@ -147,7 +150,8 @@ class _Fused(torch.autograd.Function):
 
 
 def _stack(group: Group, weights: Sequence[Tensor], H: int, highway: bool) -> Tensor:
-    """Returns (H, k G): the gates of all nodes, then the values of all."""
+    """Returns the weights of a group (H, k G): first the gates of all nodes, then the values of
+    all."""
     chosen = [weights[node] for node in group.nodes]
     if not highway or len(chosen) == 1:
         return chosen[0].contiguous() if len(chosen) == 1 else torch.cat(chosen, 1)
@@ -155,7 +159,8 @@ def _stack(group: Group, weights: Sequence[Tensor], H: int, highway: bool) -> Te
 
 
 def _unstack(group: Group, stacked: Tensor, H: int, highway: bool) -> list[Tensor]:
-    """The inverse of `_stack`; each result is a tensor of its own."""
+    """Returns the weights of each node again from those that `_stack` joined. Each is a tensor of
+    its own."""
     k = len(group.nodes)
     if k == 1:
         return [stacked]
@@ -164,7 +169,8 @@ def _unstack(group: Group, stacked: Tensor, H: int, highway: bool) -> list[Tenso
 
 
 class _Steps:
-    """Views of a group's buffers per step: made at once, as making them takes time."""
+    """A `_Steps` object holds views of a group's buffers for each step. They are made all at once,
+    since making them takes time."""
 
     def __init__(self, group: Group, z: Tensor, s: Tensor, H: int, highway: bool):
         T, B, _ = z.shape
@@ -193,7 +199,7 @@ class _Steps:
 
 
 class _StepsBack:
-    """Writes the gradient of a group's product into `dz`, step by step."""
+    """A `_StepsBack` object writes the gradient of a group's product into `dz`, step by step."""
 
     def __init__(self, steps: _Steps, dz: Tensor):
         self.steps = steps
@@ -207,7 +213,8 @@ class _StepsBack:
         ]
 
     def backward(self, t: int, ds: Tensor, source: Tensor) -> Tensor | None:
-        """ds (B, k H): gradient of the nodes' states. Returns what reaches the source directly."""
+        """Writes the gradients of step t, given `ds` (B, k H), the gradient of the nodes' states.
+        Returns the gradient that reaches the source directly."""
         steps = self.steps
         through, direct = ds, None
         if steps.highway:

@@ -1,4 +1,5 @@
-"""A recurrent cell's window to be read, step by step; `program` has the formulas."""
+"""This module computes the window of a recurrent cell step by step, in code that is easy to read.
+`program` has the formulas."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from enas.networks.recurrence.program import STATE, Result, Window, _normalise, 
 
 
 def plain(window: Window) -> Result:
-    """Runs the formulas node by node and step by step, with autograd's backward."""
+    """Runs the formulas node by node and step by step. The backward is autograd's."""
     program, mask, state = window.program, window.mask, window.state
     states, saved = [], []
     for x_t in window.x.unbind(0):

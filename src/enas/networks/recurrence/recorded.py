@@ -1,12 +1,12 @@
-"""A cell's window as one program for all cells of N nodes, with a hand-written backward. On a GPU
-each direction is recorded once, as a graph of the device's work, and replayed for every cell: what
-differs between cells is data. On a CPU the same program runs unrecorded, and a law holds it equal
-to `plain`.
+"""This module computes the window of a recurrent cell as one program for all cells of N nodes, with
+a hand-written backward. On a GPU each direction is recorded once, as a graph of the device's work,
+and replayed for every cell: what differs between cells is data. On a CPU the same program runs
+unrecorded, and a law holds it equal to `plain`.
 
-Shapes as in `program`. Buffers: s (T, N + 1, B, H) are states, place 0 the one before a step; read
-(N, T, B, H) is what products read; z (N, T, B, G) are products, after the forward gates and values,
-after the backward their gradients. There the node stands first, so that the weight gradients of all
-steps are one batched product.
+Shapes are as in `program`. The buffers are these: s (T, N + 1, B, H) holds states, where index 0 is
+the state before a step. read (N, T, B, H) holds what the products read. z (N, T, B, G) holds the
+products; after the forward it holds gates and values, and after the backward their gradients. The
+node comes first there, so that the weight gradients of all steps are one batched product.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _kept: OrderedDict[Hashable, Recording] = OrderedDict()
 
 
 def recorded(window: Window) -> Result:
-    """Runs a window with the same shapes and results as `plain.plain`."""
+    """Runs a window. The shapes and the results are those of `plain.plain`."""
     state, norm, T = window.state, window.norm, len(window.x)
-    read_x = window.x @ window.wx  # in half precision under autocast, and so then are all products
+    read_x = window.x @ window.wx  # under autocast this is in half precision, as are all products
     more = _length(T, (read_x.shape[1:], read_x.dtype, read_x.device)) - T
     inputs = {
         "read_x": F.pad(read_x, (0, 0, 0, 0, 0, more)),
@@ -56,7 +56,7 @@ def recorded(window: Window) -> Result:
 
 
 class Kind(NamedTuple):
-    """What a recording depends on besides the shapes of its inputs."""
+    """A `Kind` holds what a recording depends on besides the shapes of its inputs."""
 
     highway: bool
     eps: float
@@ -64,15 +64,15 @@ class Kind(NamedTuple):
 
 
 def _length(T: int, kind: tuple[torch.Size, torch.dtype, torch.device]) -> int:
-    """Returns the number of steps to run a window of T steps in: T, or a rounded number once so
-    many lengths were seen that most windows would go unrecorded."""
+    """Returns the number of steps in which a window of T steps is run. It is T, or a rounded number
+    once so many lengths were seen that most windows would go unrecorded."""
     lengths = _lengths.setdefault(kind, set())
     lengths.add(T)
     return T if kind[-1].type == "cpu" or len(lengths) <= MOST_LENGTHS else -(-T // ROUND_TO) * ROUND_TO
 
 
 def forget() -> None:
-    """Lets go of all recordings and of their memory."""
+    """Frees all recordings and their memory."""
     _seen.clear()
     _lengths.clear()
     _kept.clear()
@@ -100,7 +100,7 @@ class _Recorded(torch.autograd.Function):
 
 
 def _recording(inputs: dict[str, Tensor], kind: Kind) -> Recording:
-    """Returns the recording of this kind and shape, or a new one, recorded if it pays."""
+    """Returns the recording of this kind and shape. A new one is recorded if it pays."""
     shapes = tuple((name, x.shape, x.dtype, x.device) for name, x in inputs.items())
     key = (kind, shapes, torch.backends.cuda.matmul.allow_tf32)
     if key in _kept:
@@ -118,7 +118,7 @@ def _recording(inputs: dict[str, Tensor], kind: Kind) -> Recording:
 
 
 class Recording:
-    """The buffers of one kind of window, and what runs over them."""
+    """A `Recording` holds the buffers of one kind of window, and runs the program over them."""
 
     def __init__(self, inputs: dict[str, Tensor], kind: Kind):
         self.inputs = {name: torch.empty_like(x, memory_format=torch.contiguous_format) for name, x in inputs.items()}
@@ -147,7 +147,8 @@ class Recording:
 
     # ------------------------------------------------------------------------------------- running
     def forward(self, inputs: dict[str, Tensor]) -> int:
-        """Leaves the result in `out` and `statistics`. Returns the number of this forward."""
+        """Runs the forward and leaves the result in `out` and `statistics`. Returns the number of
+        this forward."""
         for name, x in inputs.items():
             self.inputs[name].copy_(x)
         self.graphs[0].replay() if self.graphs is not None else self._forward()
@@ -155,13 +156,14 @@ class Recording:
         return self.serial
 
     def backward(self, grad: Tensor) -> None:
-        """Takes the gradient (T, B, H) of the last forward's `out`; leaves `gradients`."""
+        """Runs the backward from the gradient (T, B, H) of the last forward's `out`, and leaves the
+        results in `gradients`."""
         self.grad.copy_(grad)
         self.graphs[1].replay() if self.graphs is not None else self._backward()
-        self.serial += 1  # gates and values have become gradients
+        self.serial += 1  # the buffers now hold gradients in place of gates and values
 
     def record(self, inputs: dict[str, Tensor]) -> None:
-        """Records both directions, the backward only where one will follow."""
+        """Records the forward, and also the backward where one will follow."""
         for name, x in inputs.items():
             self.inputs[name].copy_(x)
         self.grad.zero_()
@@ -186,7 +188,8 @@ class Recording:
         self.graphs = (graphs[0], graphs[-1])
 
     def _warm_up(self, runs: list[Callable[[], None]]) -> None:
-        """Runs a library's preparations, unrecorded, on a stream of its own as torch asks."""
+        """Runs the program twice unrecorded, so that libraries prepare, on a stream of its own as
+        torch asks."""
         device = self.s.device
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
@@ -257,13 +260,16 @@ class Recording:
 
 # ----------------------------------------------------------------------------- what is no product
 COMPILE = True
-"""Whether the functions below are compiled where they are recorded, each to one kernel. None writes
-to memory that another of its arguments shows: a compiled function would take the places of its
-first call for those of all calls."""
+"""Whether the functions below are compiled where they are recorded, each to one kernel.
+
+None of them writes to memory that another of its arguments shows. Otherwise a compiled function
+would take the overlap of its first call for that of all calls.
+"""
 
 
 @cache
 def pointwise(function: Callable[..., Any], fuse: bool) -> Callable[..., Any]:
+    """Returns the function, compiled where `fuse` is set."""
     return torch.compile(function, dynamic=False) if fuse else function
 
 
@@ -272,15 +278,15 @@ def _source(s: Tensor, source: Tensor) -> Tensor:
 
 
 def _enter(s: Tensor, source: Tensor, mask: Tensor | None, before: Tensor, read: Tensor) -> None:
-    """Writes a node's source to `before` (B, H), and what its product reads, the same masked, to
-    `read` (B, H). s (N + 1, B, H), source (1,)."""
+    """Writes a node's source to `before` (B, H), and the same masked, which the product reads, to
+    `read` (B, H). s is (N + 1, B, H), and source is (1,)."""
     value = _source(s, source)
     before.copy_(value)
     read.copy_(value if mask is None else value * mask)
 
 
 def _leave(before: Tensor, op: Tensor, z: Tensor, out: Tensor, highway: bool) -> None:
-    """Turns z (B, G), a product, into gates and values; writes the state to out (B, H)."""
+    """Turns the product z (B, G) into gates and values, and writes the state to `out` (B, H)."""
     H = out.shape[1]
     raw = z[:, -H:].to(out.dtype)
     value = torch.where(op == 0, raw.tanh(), torch.where(op == 1, raw.relu(), torch.where(op == 2, raw.sigmoid(), raw)))
@@ -294,8 +300,8 @@ def _leave(before: Tensor, op: Tensor, z: Tensor, out: Tensor, highway: bool) ->
 
 
 def _back(s: Tensor, source: Tensor, op: Tensor, z: Tensor, d: Tensor, highway: bool) -> Tensor:
-    """Turns z, gates and values, into the gradient of the product, from that of the node's state, d
-    (B, H). Returns what reaches the source past the product."""
+    """Turns the gates and values in z into the gradient of the product, given d (B, H), the
+    gradient of the node's state. Returns the gradient that reaches the source past the product."""
     H = d.shape[1]
     value = z[:, -H:].to(d.dtype)
     slope = torch.where(
@@ -315,6 +321,6 @@ def _back(s: Tensor, source: Tensor, op: Tensor, z: Tensor, d: Tensor, highway: 
 
 
 def _arrive(ds: Tensor, source: Tensor, direct: Tensor, product: Tensor, mask: Tensor | None) -> None:
-    """Adds to the gradient of the source, in ds (N + 1, B, H)."""
+    """Adds to the gradient of the source, which is in ds (N + 1, B, H)."""
     through = product.to(ds.dtype)
     ds.index_add_(0, source, (direct + (through if mask is None else through * mask))[None])

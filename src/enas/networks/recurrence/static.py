@@ -1,4 +1,5 @@
-"""A recurrent cell's window as one program for all cells; `program` has the formulas."""
+"""This module computes the window of a recurrent cell as one program for all cells. `program` has
+the formulas."""
 
 from __future__ import annotations
 
@@ -9,13 +10,14 @@ from enas.networks.recurrence.program import ACTIVATIONS, Codes, Result, Window,
 
 
 def static(window: Window) -> Result:
-    """Runs the same operations on the same shapes for every cell of N nodes. What differs is data:
-    codes and weights. So one recorded graph of a GPU's work serves all cells."""
+    """Runs the same operations on the same shapes for every cell of N nodes. What differs between
+    cells is data: codes and weights. So one recorded graph of a GPU's work serves all cells."""
     return static_program(window, Codes.of(window.program, window.state))
 
 
 def static_program(window: Window, codes: Codes) -> Result:
-    """Reads the cell from `codes`, and of `window.program` only whether there are gates."""
+    """Runs a window. It reads the cell from `codes`, and from `window.program` only whether there
+    are gates."""
     weights, state, norm = torch.stack(list(window.weights)), window.state, window.norm
     states, saved = [], []
     for x_t in (window.x @ window.wx).unbind(0):
@@ -30,7 +32,8 @@ def static_program(window: Window, codes: Codes) -> Result:
 def static_step(
     x_t: Tensor, state: Tensor, mask: Tensor | None, weights: Tensor, codes: Codes, highway: bool = True
 ) -> Tensor:
-    """Runs one step, before the batch norm. x_t (B, G): the word's part of node 1."""
+    """Runs one step, before the batch norm, and returns the state (B, H). x_t (B, G) is the word's
+    part of node 1."""
     sources, ops, share = codes
     nodes = [state]
     for i in range(len(weights)):

@@ -1,12 +1,12 @@
-"""Hand-designed image classifiers to compare with under the same recipe (paper, Table 2, first
-block).
+"""This module holds hand-designed image classifiers to compare with under the same recipe (paper,
+Table 2, first block).
 
-`resnet`: 20 layers of basic blocks (He et al. 2016, 4.2), as wide as a budget of parameters allows
-(better than deeper: Zagoruyko & Komodakis 2016). `densenet_bc`: bottlenecks and compression (Huang
-et al. 2017) at their depths 40, 100 or 190, its growth rate by the budget. Both begin with the stem
-of the recipe's network. Left out: auxiliary heads, drop-path.
+`resnet` has 20 layers of basic blocks (He et al. 2016, 4.2), as wide as a budget of parameters
+allows (wider is better than deeper: Zagoruyko & Komodakis 2016). `densenet_bc` has bottlenecks and
+compression (Huang et al. 2017) at their depths of 40, 100 or 190, with a growth rate by the budget.
+Both begin with the stem of the recipe's network. Auxiliary heads and drop-path are left out.
 
-Shapes: x (B, channels, S, S), logits (B, classes).
+Images x are (B, channels, S, S), and logits are (B, classes).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from enas.spaces.architecture import Architecture
 
 
 class ImageReference(nn.Module):
-    """Called as a child model is: `arch` is None, and nothing depends on `progress`."""
+    """An `ImageReference` is a hand-designed classifier that is called as a child model is. `arch`
+    is None, and nothing depends on `progress`."""
 
     def __init__(self, stem: nn.Module, body: nn.Module, width: int, classes: int, dropout: float):
         super().__init__()
@@ -41,12 +42,13 @@ class ImageReference(nn.Module):
         return self.classifier(F.dropout(features, self.dropout, self.training))
 
     def num_parameters(self, arch: Architecture | None = None, aux: bool = True) -> int:
+        """Returns the number of parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
 class BasicBlock(nn.Module):
-    """x + two (batch norm, ReLU, 3x3), the order of the paper's ops (He et al. 2016b). Where size
-    or width change, x goes through a 1x1."""
+    """A `BasicBlock` adds two times (batch norm, ReLU, 3x3) to x, in the order of He et al. 2016b.
+    Where size or width change, x goes through a 1x1 convolution."""
 
     def __init__(self, channels_in: int, channels: int, stride: int):
         super().__init__()
@@ -63,6 +65,7 @@ class BasicBlock(nn.Module):
 
 
 def resnet(width: int, channels: int, classes: int, stem_stride: int, dropout: float, blocks: int = 3) -> ImageReference:
+    """Returns a ResNet of 3 x `blocks` basic blocks, whose first stage has `width` channels."""
     stem = nn.Conv2d(channels, width, 3, stem_stride, 1, bias=False)
     body: list[nn.Module] = []
     before = width
@@ -75,7 +78,8 @@ def resnet(width: int, channels: int, classes: int, stem_stride: int, dropout: f
 
 
 class DenseLayer(nn.Module):
-    """Adds `growth` channels: batch norm, ReLU, 1x1 to 4 x growth, batch norm, ReLU, 3x3."""
+    """A `DenseLayer` adds `growth` channels: batch norm, ReLU, 1x1 to 4 x growth, batch norm, ReLU,
+    3x3."""
 
     def __init__(self, channels: int, growth: int):
         super().__init__()
@@ -88,6 +92,7 @@ class DenseLayer(nn.Module):
 
 
 def densenet_bc(growth: int, channels: int, classes: int, stem_stride: int, dropout: float, depth: int) -> ImageReference:
+    """Returns a DenseNet-BC of this growth rate and depth."""
     layers = (depth - 4) // 6
     width = 2 * growth
     stem = nn.Conv2d(channels, width, 3, stem_stride, 1, bias=False)
@@ -109,7 +114,8 @@ def densenet_bc(growth: int, channels: int, classes: int, stem_stride: int, drop
 
 
 def fit(make: Callable[[int], ImageReference], parameters: int, name: str) -> ImageReference:
-    """Returns the widest model with at most `parameters`; ValueError where there is none."""
+    """Returns the widest model with at most `parameters` parameters. Raises a ValueError where
+    there is none."""
 
     def size(width: int) -> int:
         with torch.device("meta"):
@@ -119,12 +125,16 @@ def fit(make: Callable[[int], ImageReference], parameters: int, name: str) -> Im
 
 
 def make_resnet(dimensions: Mapping[str, int], network: Settings, parameters: int) -> ImageReference:
+    """Returns the widest ResNet with at most `parameters` parameters. Raises a ValueError where
+    there is none."""
     about = _about(dimensions, network)
     return fit(lambda width: resnet(width, **about), parameters, "resnet")
 
 
 def make_densenet_bc(dimensions: Mapping[str, int], network: Settings, parameters: int) -> ImageReference:
-    """Depth 40 up to half a million parameters, 190 from 20 million on, 100 between."""
+    """Returns the DenseNet-BC with the largest growth rate that `parameters` allow. Its depth is 40
+    up to half a million parameters, 190 from 20 million on, and 100 between. Raises a ValueError
+    where there is none."""
     about = _about(dimensions, network)
     depth = {0: 40, 1: 100, 2: 190}[(parameters >= 500_000) + (parameters >= 20_000_000)]
     return fit(lambda growth: densenet_bc(growth, **about, depth=depth), parameters, "densenet_bc")

@@ -1,4 +1,4 @@
-"""The registered hand-designed models to compare with. No torch in here."""
+"""This module registers the hand-designed models to compare with. It does not import torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from enas.plugins import Entry
 
 @dataclass(frozen=True)
 class ReferenceEntry(Entry):
-    """`make` takes the dimensions of a task, the network settings of a recipe, and the largest
-    number of parameters."""
+    """A `ReferenceEntry` registers a hand-designed model. `make` takes the dimensions of a task,
+    the network settings of a recipe, and the largest number of parameters."""
 
     task: str = ""
     parameters: int = 0
-    """Of the published model."""
+    """Number of parameters of the published model."""
     about: str = ""
 
 

@@ -1,14 +1,15 @@
-"""Reference models for Table 1 of the paper: what a found cell is compared with under the same
-recipe.
+"""This module holds the reference models for Table 1 of the paper: a found cell is compared with
+them under the same recipe.
 
-`lstm`: variational dropout, words tied to the softmax (Gal & Ghahramani 2016; Inan et al. 2017).
-`rhn`: a recurrent highway network of one layer, deep in each step (Zilly et al. 2017). Both are as
-large as a budget of parameters allows, and are called as a child model is: `model(x, None, state,
-progress)` returns `(logits, outputs, dropped), state`. Left out: peepholes, bidirectional reading,
-several layers of highways.
+`lstm` has variational dropout and words tied to the softmax (Gal & Ghahramani 2016; Inan et al.
+2017). `rhn` is a recurrent highway network of one layer, deep in each step (Zilly et al. 2017).
+Both are as large as a budget of parameters allows. They are called as a child model is: `model(x,
+None, state, progress)` returns `(logits, outputs, dropped), state`. Peepholes, bidirectional
+reading and several layers of highways are left out.
 
-Shapes: T steps, B streams, V words, H hidden units (also of an embedding), D highway layers per
-step; x (T, B) int64, logits (T, B, V), outputs and dropped (T, B, H), each part of a state (B, H).
+In shapes, T is the number of steps, B of streams, V of words, H of hidden units (also of an
+embedding), and D of highway layers per step. x is (T, B) int64, logits are (T, B, V), outputs and
+dropped are (T, B, H), and each part of a state is (B, H).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ States = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class ReferenceSettings:
-    """Depth, dropout and initialisation; hidden units follow from the budget."""
+    """These settings give depth, dropout and initialisation. The number of hidden units follows
+    from the budget."""
 
     layers: int = 2
     """Layers of the LSTM (Inan et al. 2017: 2)."""
@@ -56,7 +58,8 @@ class ReferenceSettings:
 
 
 class Reference(nn.Module):
-    """Words in, words out, with the same matrix at both ends; what is between is `cells`."""
+    """A `Reference` model maps words to words, with the same matrix at both ends. What is between
+    them is `cells`."""
 
     def __init__(self, vocabulary: int, hidden: int, settings: ReferenceSettings):
         super().__init__()
@@ -75,7 +78,7 @@ class Reference(nn.Module):
 
     @abstractmethod
     def initial_state(self, batch: int) -> States:
-        """Returns zeros."""
+        """Returns a state of zeros for a batch of streams."""
 
     def initialise(self) -> None:
         """Draws matrices uniformly and sets biases to zero (paper, appendix A)."""
@@ -88,7 +91,8 @@ class Reference(nn.Module):
     def forward(
         self, x_TB: Tensor, arch: Architecture | None = None, state: States | None = None, progress: float = 1.0
     ) -> tuple[LanguageModelOutputs, States]:
-        """Like a child model's: `arch` is None, a state of None is zero, `progress` unused."""
+        """Runs a window as a child model does. `arch` is None, a state of None stands for zeros,
+        and `progress` is not used."""
         assert arch is None
         inputs_TBH = F.embedding(x_TB, self.words)
         if self.training and self.settings.word_dropout:
@@ -98,24 +102,26 @@ class Reference(nn.Module):
         return LanguageModelOutputs(TiedSoftmax(dropped_TBH, self.words, self.word_bias), outputs_TBH, dropped_TBH), state
 
     def mask(self, share: float, *shape: int) -> Tensor:
-        """Returns zeros with probability `share`, and else 1 / (1 - share)."""
+        """Returns a mask that is 0 with probability `share`, and else 1 / (1 - share)."""
         return self.words.new_empty(shape).bernoulli_(1 - share).div_(1 - share)
 
     def drop(self, x_TBH: Tensor, share: float) -> Tensor:
-        """Variational dropout: one mask for all steps."""
+        """Returns x after variational dropout, with one mask for all steps."""
         return x_TBH * self.mask(share, *x_TBH.shape[1:]) if self.training and share else x_TBH
 
     def state_mask(self, batch: int) -> Tensor | float:
+        """Returns the mask (B, H) of the state for one window, or 1 where there is no dropout."""
         share = self.settings.hidden_dropout
         return self.mask(share, batch, self.hidden) if self.training and share else 1.0
 
     def num_parameters(self, arch: Architecture | None = None, aux: bool = True) -> int:
-        """Returns the number of parameters; the words count once."""
+        """Returns the number of parameters. The words count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
 class LSTMReference(Reference):
-    """Like torch's `nn.LSTM` with one bias per gate, and dropout as in Gal & Ghahramani 2016."""
+    """An `LSTMReference` is like torch's `nn.LSTM` with one bias per gate, and dropout as in Gal &
+    Ghahramani 2016."""
 
     def __init__(self, vocabulary: int, hidden: int, settings: ReferenceSettings):
         super().__init__(vocabulary, hidden, settings)
@@ -136,7 +142,7 @@ class LSTMReference(Reference):
         after: list[Tensor] = []
         weights = zip(self.from_input, self.from_state, self.bias, state[0::2], state[1::2], strict=True)
         for from_input, from_state, bias, h, c in weights:
-            # of all steps
+            # what the layer reads of its input, for all steps
             read = F.linear(self.drop(inputs_TBH, self.settings.input_dropout), from_input, bias)
             mask = self.state_mask(h.shape[0])
             outputs = []
@@ -151,8 +157,8 @@ class LSTMReference(Reference):
 
 
 class HighwayReference(Reference):
-    """s = g * tanh(...) + (1 - g) * s, D times per step; the first reads the input (Zilly et al.
-    2017, Eq. 6 to 9, with the carry gate 1 - g)."""
+    """A `HighwayReference` computes s = g * tanh(...) + (1 - g) * s, D times per step. The first of
+    these reads the input (Zilly et al. 2017, Eq. 6 to 9, with the carry gate 1 - g)."""
 
     def __init__(self, vocabulary: int, hidden: int, settings: ReferenceSettings):
         super().__init__(vocabulary, hidden, settings)
@@ -174,7 +180,7 @@ class HighwayReference(Reference):
 
     def cells(self, inputs_TBH: Tensor, state: States) -> tuple[Tensor, States]:
         (s,) = state
-        # of all steps
+        # what the first highway layer reads of its input, for all steps
         read = F.linear(self.drop(inputs_TBH, self.settings.input_dropout), self.from_input)
         mask = self.state_mask(s.shape[0])
         outputs = []
@@ -194,8 +200,8 @@ def make_reference(
     name: str, dimensions: Mapping[str, int], settings: ReferenceSettings, parameters: int = 24_000_000
 ) -> Reference:
     """Returns the registered model with the most hidden units that `parameters` allow (paper 3.1:
-    24 M), for a task with these `dimensions`. ValueError for an unknown name, a task without words,
-    or a budget below one hidden unit."""
+    24 M), for a task with these `dimensions`. Raises a ValueError for an unknown name, for a task
+    without words, and for a budget below one hidden unit."""
     check_name("a reference model", name, KINDS)
     if "vocabulary" not in dimensions:
         raise ValueError(f"reference model '{name}' is a language model; the task gives {', '.join(dimensions)}")
@@ -205,7 +211,8 @@ def make_reference(
 
 
 def settings_like(network: Settings) -> ReferenceSettings:
-    """Returns the dropout and initialisation of the recipe's own network (`RecurrentSettings`)."""
+    """Returns reference settings with the dropout and the initialisation of the recipe's own
+    network (`RecurrentSettings`)."""
     return ReferenceSettings(
         word_dropout=network.word_dropout,
         input_dropout=network.input_dropout,
@@ -216,10 +223,10 @@ def settings_like(network: Settings) -> ReferenceSettings:
 
 
 def make_lstm(dimensions: Mapping[str, int], network: Settings, parameters: int) -> Reference:
-    """Returns the LSTM, regularised as the recipe's own network."""
+    """Returns the LSTM, regularised as the recipe's own network is."""
     return make_reference("lstm", dimensions, settings_like(network), parameters)
 
 
 def make_rhn(dimensions: Mapping[str, int], network: Settings, parameters: int) -> Reference:
-    """Returns the recurrent highway network, regularised as the recipe's own network."""
+    """Returns the recurrent highway network, regularised as the recipe's own network is."""
     return make_reference("rhn", dimensions, settings_like(network), parameters)

@@ -1,13 +1,14 @@
-"""These kernels of a GPU stand where torch's leave gaps. Each gives the numbers of its plain form
-in `parts`.
+"""This module holds GPU kernels for the cases where torch's are slow. Each gives the numbers of its
+plain form in `parts`.
 
-All run E edges side by side and branch on what an edge chose, which they read on the device: an
-edge that does not use them costs no reading. Imported where a GPU is used; a CPU runs them by
-Triton's interpreter (TRITON_INTERPRET=1), which is how they are tested there.
+All kernels run E edges side by side and branch on what an edge chose, which they read on the
+device. An edge that does not use a kernel costs no reading. The module is imported only where a GPU
+is used. A CPU runs the kernels by Triton's interpreter (TRITON_INTERPRET=1), which is how they are
+tested there.
 
-Shapes: x (B, E C, H, W) in channels_last, so that a pixel's channels lie together; outputs of
-stride s have Ho x Wo pixels. A program of a grid makes a tile of BLOCK_P pixels of all images and
-BLOCK_C channels of one edge.
+x is (B, E C, H, W) in channels_last, so that a pixel's channels lie together. Outputs of stride s
+have Ho x Wo pixels. Each program of a grid makes a tile of BLOCK_P pixels of all images and BLOCK_C
+channels of one edge.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ import triton.language as tl
 from torch import Tensor
 
 BLOCK_P = 64  # pixels of a tile
-MOST_SPANS = 128  # into which pixels are cut for the statistics of a batch norm
+MOST_SPANS = 128  # most spans into which pixels are cut for the statistics of a batch norm
 
 
 # ------------------------------------------------------------------------ ReLU and depthwise k x k
 @triton.jit
 def _tile(n, C, H, W, BP: tl.constexpr, BC: tl.constexpr):
-    """Returns what this program makes: its pixels with image, row and column, its channels in the
-    edge and among those of all edges, and which of them there are."""
+    """Returns what this program computes: its pixels with their image, row and column, its channels
+    within the edge and among those of all edges, and which of these elements exist."""
     p = tl.program_id(0) * BP + tl.arange(0, BP)
     c = tl.program_id(2) * BC + tl.arange(0, BC)
     inside = (p < n)[:, None] & (c < C)[None, :]
@@ -38,7 +39,7 @@ def _tile(n, C, H, W, BP: tl.constexpr, BC: tl.constexpr):
 def _depthwise(x, weight, sizes, out, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, K: tl.constexpr,
                ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
     p, b, i, j, c, channel, inside = _tile(n, C, Ho, Wo, BP, BC)
-    # taps on either side; -1: the edge does not convolve
+    # number of taps on either side, or -1 where the edge does not convolve
     r = (tl.load(sizes + tl.program_id(1)) + 1) // 2 - 1
     total = tl.zeros((BP, BC), ACC)
     for u in range(-r, r + 1):
@@ -79,7 +80,7 @@ def _depthwise_dx(x, weight, sizes, grad, dx, n, C, H, W, Ho, Wo, stride, E: tl.
 @triton.jit
 def _depthwise_dw(x, sizes, grad, parts, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, K: tl.constexpr,
                   ACC: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """Writes the sums over the pixels of a tile to parts (tiles, E C, K K), which is zero
+    """Writes the sums over the pixels of a tile to parts (tiles, E C, K K). These must be zero
     before."""
     p, b, i, j, c, channel, inside = _tile(n, C, Ho, Wo, BP, BC)
     r = (tl.load(sizes + tl.program_id(1)) + 1) // 2 - 1
@@ -103,7 +104,8 @@ def _depthwise_dw(x, sizes, grad, parts, n, C, H, W, Ho, Wo, stride, E: tl.const
 @triton.jit
 def _pool(x, kinds, out, taken, n, C, H, W, Ho, Wo, stride, E: tl.constexpr, ACC: tl.constexpr,
           BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """Writes to `taken` which of the nine taps was the largest, for max pooling."""
+    """Pools by the choice of each edge. For max pooling, writes to `taken` which of the nine taps
+    was the largest."""
     p, b, i, j, _, channel, inside = _tile(n, C, Ho, Wo, BP, BC)
     place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
     kind = tl.load(kinds + tl.program_id(1))
@@ -162,8 +164,9 @@ def _pool_dx(kinds, grad, taken, dx, n, C, H, W, Ho, Wo, stride, E: tl.constexpr
 @triton.jit
 def _norm_stats(x, used, stats, n, C, span, E: tl.constexpr, ACC: tl.constexpr,
                 BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """Writes mean and sum of squared deviations of a span of pixels to stats (spans, 2, E C). Each
-    tile is merged with those before it (Chan et al. 1979): no square of a large mean is taken."""
+    """Writes the mean and the sum of squared deviations of a span of pixels to stats (spans, 2, E
+    C). Each tile is merged with those before it (Chan et al. 1979), so no square of a large mean is
+    computed."""
     c = tl.program_id(2) * BC + tl.arange(0, BC)
     channel = tl.program_id(1) * C + c
     start = tl.program_id(0) * span
@@ -176,7 +179,7 @@ def _norm_stats(x, used, stats, n, C, span, E: tl.constexpr, ACC: tl.constexpr,
             more = tl.minimum(BP, n - first)
             here = tl.sum(value, 0) / more
             apart = tl.where(inside, value - here[None, :], 0.0)
-            # of the pixels so far
+            # merge with the pixels before
             change, share = here - mean, more / (first - start + more).to(ACC)
             squares += tl.sum(apart * apart, 0) + change * change * (first - start) * share
             mean += change * share
@@ -188,7 +191,8 @@ def _norm_stats(x, used, stats, n, C, span, E: tl.constexpr, ACC: tl.constexpr,
 @triton.jit
 def _norm_joined(stats, joined, n, C, span, spans, eps, E: tl.constexpr, ACC: tl.constexpr,
                  SPANS: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """Writes the mean of all spans together, and one over their deviation, to joined (2, E C)."""
+    """Writes the mean of all spans together, and one over their standard deviation, to joined (2, E
+    C)."""
     c = tl.program_id(0) * BC + tl.arange(0, BC)
     i = tl.arange(0, SPANS)
     inside = (i < spans)[:, None] & (c < E * C)[None, :]
@@ -221,8 +225,8 @@ def _norm(x, used, joined, weight, bias, out, n, C, E: tl.constexpr, ACC: tl.con
 @triton.jit
 def _norm_sums(x, used, joined, grad, sums, n, C, span, E: tl.constexpr, ACC: tl.constexpr,
                BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """Writes sums of the gradient times the normalised input, and of the gradient, to sums (spans,
-    2, E C)."""
+    """Writes the sum of the gradient times the normalised input, and the sum of the gradient, to
+    sums (spans, 2, E C)."""
     c = tl.program_id(2) * BC + tl.arange(0, BC)
     channel = tl.program_id(1) * C + c
     start = tl.program_id(0) * span
@@ -246,7 +250,8 @@ def _norm_sums(x, used, joined, grad, sums, n, C, span, E: tl.constexpr, ACC: tl
 @triton.jit
 def _norm_dx(x, used, joined, weight, grad, sums, dx, n, C, E: tl.constexpr, ACC: tl.constexpr,
              BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """Writes the gradient of the input; sums (2, E C) are those of `_norm_sums` over all spans."""
+    """Writes the gradient of the input. sums (2, E C) holds those of `_norm_sums`, added over all
+    spans."""
     p, _, _, _, c, channel, inside = _tile(n, C, 1, 1, BP, BC)
     place = p.to(tl.int64)[:, None] * (E * C) + channel[None, :]
     result = tl.zeros((BP, BC), ACC)
@@ -264,7 +269,7 @@ def _norm_dx(x, used, joined, weight, grad, sums, dx, n, C, E: tl.constexpr, ACC
 
 # ------------------------------------------------------------------------------------ for autograd
 def _setting(x: Tensor, edges: int, pixels: int) -> tuple[tuple[int, int, int], dict[str, Any]]:
-    """Returns the grid for so many pixels, and what all kernels are compiled for."""
+    """Returns the grid for so many pixels, and the constants that all kernels are compiled for."""
     C = x.shape[1] // edges
     block = min(64, triton.next_power_of_2(C))
     acc = tl.float64 if x.dtype == torch.float64 else tl.float32
@@ -342,7 +347,7 @@ class _Norm(torch.autograd.Function):
         E, C = weight.shape
         n = x.numel() // (E * C)
         grid, how = _setting(x, E, n)
-        # whole tiles, of which a program takes one after the other
+        # A span is a number of whole tiles, which one program goes through.
         span = triton.cdiv(grid[0], MOST_SPANS) * BLOCK_P
         spans = triton.cdiv(n, span)
         acc = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -375,18 +380,18 @@ class _Norm(torch.autograd.Function):
 
 
 def relu_depthwise(x: Tensor, weight: Tensor, sizes: Tensor, stride: int = 1) -> Tensor:
-    """Returns what `parts.relu_depthwise` does."""
+    """Returns what `parts.relu_depthwise` returns."""
     out: Tensor = _Depthwise.apply(x, weight, sizes, stride)
     return out
 
 
 def pool(x: Tensor, pools: Tensor, stride: int = 1) -> Tensor:
-    """Returns what `parts.pool` does."""
+    """Returns what `parts.pool` returns."""
     out: Tensor = _Pool.apply(x, pools, stride)
     return out
 
 
 def norm(x: Tensor, weight: Tensor, bias: Tensor, used: Tensor, eps: float) -> Tensor:
-    """Returns what `parts.norm` does."""
+    """Returns what `parts.norm` returns."""
     out: Tensor = _Norm.apply(x, weight, bias, used, eps)
     return out

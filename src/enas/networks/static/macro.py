@@ -1,7 +1,7 @@
-"""This is the static program of the network of macro layers (paper 2.3, appendix B).
+"""This module holds the static program of the network of macro layers (paper 2.3, appendix B).
 
-A layer reads all earlier outputs by one product, where those that it did not choose meet weights of
-zero. At a reduction all earlier outputs are halved, each by its own weights, side by side.
+A layer reads all earlier outputs by one product, in which those that it did not choose meet weights
+of zero. At a reduction all earlier outputs are halved side by side, each by its own weights.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ OP = "op"  # the source that stands for a layer's own op, where skips are merged
 
 
 class MacroProgram(Program):
+    """A `MacroProgram` runs any child of a `MacroNetwork`."""
+
     space = "conv_macro"
 
     def build(self) -> None:
@@ -51,7 +53,8 @@ class MacroProgram(Program):
             self.layers[node.name] = Layer(self, node)
 
     def choices(self, arch: Architecture) -> list[int]:
-        """Returns per layer its op as numbers, then 1 for each source that is merged, else 0."""
+        """Returns for each layer its op as numbers, then for each source 1 if it is merged, else
+        0."""
         nodes = {node.name: node for node in self.net.only_cell(arch).nodes}
         out: list[int] = []
         for name, sources in self.sources.items():
@@ -80,7 +83,7 @@ class MacroProgram(Program):
 
 
 class Layer:
-    """A layer is an op and a merge, before or after it."""
+    """A `Layer` is an op, with a merge before or after it."""
 
     def __init__(self, program: MacroProgram, node: Any):
         net, layout = program.net, program.layout
@@ -107,7 +110,7 @@ class Layer:
                 self.norm = Norm(layout, width, [{at: net.at(at)}])
 
     def __call__(self, w: Sequence[Tensor], codes: Tensor, values: dict[str, Tensor]) -> Tensor:
-        """Returns (B, H, W, 1, C); values likewise."""
+        """Returns the output of the layer, (B, H, W, 1, C). The values have the same shape."""
         taken = codes[NUMBERS:].to(w[0].dtype)
         some = taken.amax()[None] if self.sources else None  # (1,) whether any source is merged
         x = values[self.previous]
@@ -127,8 +130,8 @@ class Layer:
         return self.edges(w, choice, y)
 
     def merged(self, w: Sequence[Tensor], taken: Tensor, inputs: list[Tensor]) -> Tensor:
-        """Returns the merge of inputs; `taken` says which sources were chosen, where they are
-        added and do not meet weights."""
+        """Returns the merge of the inputs. `taken` says which sources were chosen. It is needed
+        where they are added, since then no weights of zero remove the others."""
         x = torch.cat(inputs, 3)
         if self.weight is None:
             own = taken.new_ones(len(inputs) - len(taken))

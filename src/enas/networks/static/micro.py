@@ -1,7 +1,7 @@
-"""This is the static program of the network of micro cells (paper 2.4).
+"""This module holds the static program of the network of micro cells (paper 2.4).
 
 Both edges of a node run side by side. A cell's input is calibrated from all nodes of its source,
-where those that are no loose ends meet weights of zero. All cells run; those that no output needs
+where those that are no loose ends meet weights of zero. All cells run. Those that no output needs
 read zeros.
 """
 
@@ -34,10 +34,12 @@ from enas.networks.supernet import Outputs
 from enas.spaces.architecture import Architecture
 
 STEM = -1
-INPUTS = 2  # of a cell
+INPUTS = 2  # number of inputs of a cell
 
 
 class MicroProgram(Program):
+    """A `MicroProgram` runs any child of a `MicroNetwork`."""
+
     space = "conv_micro"
 
     def build(self) -> None:
@@ -66,7 +68,8 @@ class MicroProgram(Program):
             self.aux_body = layout.fixed("aux_head.body")
 
     def choices(self, arch: Architecture) -> list[int]:
-        """Per cell, node and slot the number of the value that is read, and the op as numbers."""
+        """Returns for each cell, node and slot the number of the value that is read, and the op as
+        numbers."""
         out: list[int] = []
         for name, wired in self.net.space.wire(arch).items():
             numbers = {value: i for i, value in enumerate((*self.cells[name].inputs, *self.nodes))}
@@ -122,7 +125,8 @@ class MicroProgram(Program):
         self, edges: Sequence[Edges], w: Sequence[Tensor], inputs: list[Tensor], sources: Tensor, chosen: list[Choice],
         drop: float | Tensor | None,
     ) -> Tensor:  # fmt: skip
-        """Inputs are twice as large as nodes: an edge reads one of each, and takes one."""
+        """Returns the output of a reduction cell. Its inputs are twice as large as its nodes. So an
+        edge reads one value of each size, and takes one of the two."""
         large = filled(INPUTS, inputs)
         values: Values | None = None
         for i, node in enumerate(edges):
@@ -146,7 +150,8 @@ def filled(count: int, inputs: Sequence[Tensor]) -> Values:
 
 
 class Calibration:
-    """A calibration is the 1x1 that brings an input of a cell to its channels."""
+    """A `Calibration` is the 1x1 convolution that brings an input of a cell to the cell's
+    channels."""
 
     def __init__(self, layout: Layout, net: Any, index: int, slot: str, nodes: Sequence[str]):
         source = net._sources(index)[slot]
@@ -171,13 +176,13 @@ class Calibration:
 
 
 def side_by_side(weights: Tensor) -> Tensor:
-    """Returns matrices (E, rows, C) as one over all their inputs, (1, rows, E C)."""
+    """Returns matrices (E, rows, C) as one matrix over all their inputs, (1, rows, E C)."""
     return weights.movedim(0, 1).flatten(1)[None]
 
 
 def dropped(y: Tensor, pools: Tensor, drop: float | Tensor | None) -> Tensor:
-    """Sets edges that are no identities to zero for an image, with probability `drop`, else divides
-    by 1 - drop; y (B, H, W, E, C)."""
+    """Sets each edge that is no identity to zero for an image with probability `drop`, and divides
+    it by 1 - drop otherwise. y is (B, H, W, E, C)."""
     if drop is None:
         return y
     keep = (torch.rand(len(y), 1, 1, len(pools), 1, device=y.device, dtype=y.dtype) >= drop) / (1 - drop)

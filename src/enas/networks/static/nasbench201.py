@@ -1,5 +1,5 @@
-"""This is the static program of the network of NAS-Bench-201: all edges into a node run side by
-side."""
+"""This module holds the static program of the network of NAS-Bench-201. All edges into a node run
+side by side."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from enas.spaces.architecture import Architecture
 
 
 class NasBench201Program(Program):
+    """A `NasBench201Program` runs any child of a `NasBench201Network`."""
+
     space = "nasbench201"
 
     def build(self) -> None:
@@ -32,7 +34,7 @@ class NasBench201Program(Program):
         self.norm, self.classifier = layout.fixed("norm"), layout.fixed("classifier")
 
     def choices(self, arch: Architecture) -> list[int]:
-        """Returns per edge its op as numbers."""
+        """Returns for each edge its op as numbers."""
         ops = {(e.node, e.slot): e.op for node in self.net.only_cell(arch).nodes for e in node.edges}
         edges = [(node, slot) for node in self.nodes for slot in range(len(self.inputs[node]))]
         return [number for edge in edges for number in numbers_of(ops.get(edge))]
@@ -48,7 +50,7 @@ class NasBench201Program(Program):
             for position in self.net._positions(stage):
                 values = {self.net.input: apart(x, 1)}
                 for node, edges, choice in zip(self.nodes, self.edges[position], by_node, strict=True):
-                    # no choice of inputs: a plain concatenation
+                    # An edge has no choice of its input, so a plain concatenation will do.
                     read = joined(_beside([values[name] for name in self.inputs[node]]))
                     values[node] = edges(w, choice, read).sum(3, keepdim=True)
                 x = joined(values[self.nodes[-1]])

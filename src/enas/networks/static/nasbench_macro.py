@@ -1,7 +1,7 @@
-"""This is the static program of the network of NAS-Bench-Macro's chains.
+"""This module holds the static program of the network of NAS-Bench-Macro's chains.
 
-An inverted residual of fewer channels and a smaller kernel is the largest one with zeros. An
-identity is run beside it, and the choice says which is taken.
+An inverted residual with fewer channels and a smaller kernel is the largest one with zeros in its
+weights. An identity is run beside it, and the choice says which of the two is taken.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from enas.spaces.cells import possible_edges
 
 
 class NasBenchMacroProgram(Program):
+    """A `NasBenchMacroProgram` runs any child of a `NasBenchMacroNetwork`."""
+
     space = "nasbench_macro"
     ops = frozenset(NBMACRO_OPS)
 
@@ -36,7 +38,7 @@ class NasBenchMacroProgram(Program):
             self.layers.append(Layer(self.layout, {net.address(e): net.at(net.address(e)) for e in here}))
 
     def choices(self, arch: Architecture) -> list[int]:
-        """Returns per layer 1 for an inverted residual, else 0."""
+        """Returns for each layer 1 if it is an inverted residual, else 0."""
         return [int(node.edges[0].op != "identity") for node in self.net.only_cell(arch).nodes]
 
     def run(self, x: Tensor, w: Sequence[Tensor], choices: Tensor, progress: float | Tensor) -> Tensor:
@@ -48,8 +50,10 @@ class NasBenchMacroProgram(Program):
 
 
 class Layer:
+    """A `Layer` runs whichever op a child chose for one layer."""
+
     def __init__(self, layout: Layout, modules: Mapping[str, nn.Module]):
-        """Takes `modules`: what a child may use, by address."""
+        """Declares the weights. `modules` are those that a child may use, by address."""
         residuals: dict[str, Any] = {a: m for a, m in modules.items() if isinstance(m, InvertedResidual)}
         others = {a: m for a, m in modules.items() if a not in residuals}
         self.identity, self.stride = bool(others), 1
@@ -84,8 +88,8 @@ class Layer:
         self.product_norm = Norm(layout, width, under(edges, "project.1"))
 
     def __call__(self, w: Sequence[Tensor], choice: Tensor, x: Tensor) -> Tensor:
-        """Computes what `choice` (1,) says: 1 for an inverted residual, 0 for what stands beside
-        it."""
+        """Returns the layer applied to x. `choice` (1,) is 1 for an inverted residual, and 0 for
+        the identity beside it."""
         other = x
         if self.shortcut is not None:
             number, normed = self.shortcut

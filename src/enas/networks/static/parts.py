@@ -1,10 +1,10 @@
-"""These are the parts that static programs are made of. A part does the same operations on the
-same shapes for every architecture; what differs is data.
+"""This module holds the parts that static programs are made of. A part does the same operations on
+the same shapes for every architecture. What differs is data.
 
-Shapes: E edges run side by side, as groups of channels: x (B, E C, H, W) in channels_last; apart is
-the same memory as (B, H, W, E, C). Ops that hold weights give zero where an edge does not use them,
-as all their weights are zero, those of the batch norm too; pools and identity are chosen by number.
-So the sum of all is what the edge chose.
+E edges run side by side, as groups of channels: x is (B, E C, H, W) in channels_last, and "apart"
+the same memory is (B, H, W, E, C). An op that holds weights gives zero for an edge that does not
+use it, since all its weights are zero then, those of the batch norm too. Pools and identity are
+chosen by number. So the sum of all ops is what the edge chose.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ KIND = {
     "skip_connect": "identity",
 }
 POOLS = {"avg": 1, "max": 2, "identity": 3}
-NUMBERS = 2  # that an op is in codes
+NUMBERS = 2  # how many numbers stand for an op in codes
 
 
 class Choice(NamedTuple):
-    """A choice says what E edges chose."""
+    """A `Choice` says which ops E edges chose."""
 
     sizes: Tensor  # (E,), the kernel of a separable convolution: 3 or 5; else 0
     pools: Tensor  # (E,), a place in `POOLS`; else 0
 
     @staticmethod
     def of(numbers: Tensor) -> Choice:
-        """numbers (..., E, 2), as `numbers_of` gives them."""
+        """Returns the choice for numbers (..., E, 2), in the form of `numbers_of`."""
         return Choice(*numbers.movedim(-1, 0).contiguous())
 
     def at(self, *places: int | slice) -> Choice:
@@ -56,12 +56,12 @@ class Choice(NamedTuple):
 
 
 def numbers_of(op: str | None) -> list[int]:
-    """Returns an op as numbers; None: no edge."""
+    """Returns an op as numbers. None stands for no edge."""
     kind = KIND[op] if op is not None else None
     return [int(op[-1]) if op is not None and kind == "sep" else 0, POOLS.get(kind or "", 0)]
 
 
-EPS = 1e-5  # torch's, of batch norms
+EPS = 1e-5  # torch's default for batch norms
 Options = Sequence[Mapping[str, nn.Module]]  # for each edge the modules it may use, by address
 
 
@@ -72,19 +72,20 @@ def apart(x: Tensor, edges: int) -> Tensor:
 
 
 def joined(x: Tensor) -> Tensor:
-    """Returns the inverse of `apart`."""
+    """Returns (B, H, W, E, C) as (B, E C, H, W), the inverse of `apart`."""
     return x.flatten(3).permute(0, 3, 1, 2)
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
-    """Convolves each channel by itself; weight (E, C, 1, k, k)."""
+    """Returns each channel convolved by itself. weight is (E, C, 1, k, k)."""
     E, C, _, k, _ = weight.shape
     return F.conv2d(x, weight.flatten(0, 1), None, stride, k // 2, 1, E * C)
 
 
 def relu_depthwise(x: Tensor, weight: Tensor, sizes: Tensor, stride: int = 1) -> Tensor:
-    """Makes a ReLU, then k x k per channel; weight (E, C, 1, k, k). `sizes` (E,) says which square
-    of the kernel an edge uses: 3 or 5; 0: none, and then the result is zero, as the weights are."""
+    """Returns x after a ReLU and a k x k convolution of each channel by itself. weight is (E, C, 1,
+    k, k). `sizes` (E,) says which square of the kernel an edge uses: 3 or 5. With 0 it uses none,
+    and the result is zero, as the weights are."""
     if (kernel := triton_of(x)) is not None:
         out: Tensor = kernel.relu_depthwise(x, weight, sizes, stride)
         return out
@@ -92,8 +93,8 @@ def relu_depthwise(x: Tensor, weight: Tensor, sizes: Tensor, stride: int = 1) ->
 
 
 def pool(x: Tensor, pools: Tensor, stride: int = 1) -> Tensor:
-    """Pools x over 3x3, or passes it on at stride 1, by the choice of each edge: `pools` (E,) of
-    `Choice`; zero where it is 0."""
+    """Returns x pooled over 3x3, or unchanged at stride 1, by the choice of each edge: `pools` (E,)
+    is that of `Choice`. The result is zero where it is 0."""
     if (kernel := triton_of(x)) is not None:
         out: Tensor = kernel.pool(x, pools, stride)
         return out
@@ -109,7 +110,7 @@ def scaled(x: Tensor, shares: Tensor) -> Tensor:
 
 
 def triton_of(x: Tensor) -> Any:
-    """Returns `fused` where x is on a GPU with Triton; else None."""
+    """Returns the module `fused` where x is on a GPU with Triton, else None."""
     return _fused() if x.is_cuda and kernels.on("triton") else None
 
 
@@ -123,20 +124,21 @@ def _fused() -> Any:
 
 
 def pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """Makes one product for all edges: weight (E, C_out, C_in), where C_in counts the channels of
-    all edges, and an edge's rows are zero but for its own."""
+    """Returns one 1x1 product for all edges. weight is (E, C_out, C_in), where C_in counts the
+    channels of all edges. The rows of an edge are zero except in its own columns."""
     return F.conv2d(x, weight.reshape(-1, weight.shape[2], 1, 1))
 
 
 def conv(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolves the channels of each edge by themselves; weight (E, C_out, C_in, k, k)."""
+    """Returns the channels of each edge convolved with each other. weight is (E, C_out, C_in, k,
+    k)."""
     return F.conv2d(x, weight.flatten(0, 1), None, 1, weight.shape[3] // 2, 1, len(weight))
 
 
 def norm(x: Tensor, weight: Tensor, bias: Tensor, used: Tensor | None = None) -> Tensor:
-    """Normalises by the statistics of the batch; weight and bias (E, C). `used` (E,) is 0 for an
-    edge that does not use it, whose weight and bias are zero, so the result is too; None: all
-    do."""
+    """Returns x normalised by the statistics of the batch. weight and bias are (E, C). `used` (E,)
+    is 0 for an edge that does not use the norm. Its weight and bias are zero, so the result is too.
+    None means that all edges use it."""
     if (kernel := triton_of(x)) is not None:
         out: Tensor = kernel.norm(x, weight, bias, _ones(len(weight), x.device) if used is None else used, EPS)
         return out
@@ -150,17 +152,18 @@ def _ones(edges: int, device: torch.device) -> Tensor:
 
 # ---------------------------------------------------------------------------- weights of each edge
 def slots(edges: Options, parts: Callable[[Any], Sequence[Part]]) -> list[Slot]:
-    """Returns what each edge holds: of the module that it uses, these parts."""
+    """Returns for each edge what it holds: these parts of the module that it uses."""
     return [{address: parts(module) for address, module in edge.items()} for edge in edges]
 
 
 def under(edges: Options, path: str | int) -> Options:
-    """Returns of every module the one at a path inside."""
+    """Returns for every module the submodule at a path."""
     return [{address: module.get_submodule(str(path)) for address, module in edge.items()} for edge in edges]
 
 
 def matrix(layout: Layout, rows: int, columns: int, edges: Options) -> int:
-    """Declares the matrix of a 1x1 for each edge, (E, rows, E columns), as `pointwise` takes it."""
+    """Declares the matrix of a 1x1 convolution for each edge, (E, rows, E columns), as `pointwise`
+    takes it. Returns its number."""
     spans = [slice(e * columns, (e + 1) * columns) for e in range(len(edges))]
     parts = [
         {address: [(cast(nn.Parameter, module.weight), (slice(rows), span))] for address, module in edge.items()}
@@ -170,7 +173,7 @@ def matrix(layout: Layout, rows: int, columns: int, edges: Options) -> int:
 
 
 class Norm:
-    """A norm holds a batch norm for each edge."""
+    """A `Norm` holds a batch norm for each edge."""
 
     def __init__(self, layout: Layout, width: int, edges: Options):
         self.weight = layout.piece([width], slots(edges, lambda m: [(m.weight, None)]))
@@ -181,8 +184,8 @@ class Norm:
 
 
 def halving_parts(even: nn.Parameter, odd: nn.Parameter | None, start: int = 0) -> list[Part]:
-    """Returns the weights of a factorized reduction as parts of one matrix (C_out, ...), whose
-    columns from `start` on read even pixels, then odd ones."""
+    """Returns the weights of a factorized reduction as parts of one matrix (C_out, ...). Its
+    columns from `start` on read even pixels first, then odd ones."""
     rows, columns = even.shape[:2]
     middle, end = start + columns, start + 2 * columns
     parts: list[Part] = [(even, (slice(rows), slice(start, middle)))]
@@ -190,15 +193,15 @@ def halving_parts(even: nn.Parameter, odd: nn.Parameter | None, start: int = 0) 
 
 
 def picked(x: Tensor, edges: int) -> Tensor:
-    """Returns the pixels that factorized reductions read, even ones and odd ones of each edge:
-    (B, E 2 C, H / 2, W / 2)."""
+    """Returns the pixels that factorized reductions read, even ones and odd ones for each edge, (B,
+    E 2 C, H / 2, W / 2)."""
     both = torch.stack([apart(part, edges) for part in kernels.diagonals(x, both=True)], 4)
     return joined(both.flatten(4))
 
 
 class Halving:
-    """A halving is a factorized reduction for each edge: half the size, of a value after its
-    ReLU."""
+    """A `Halving` is a factorized reduction for each edge. It halves the size of a value to which a
+    ReLU was applied."""
 
     def __init__(self, layout: Layout, width_in: int, width: int, edges: Options):
         parts: list[Slot] = []
@@ -215,14 +218,16 @@ class Halving:
 
 
 class Edges:
-    """E edges, each of which applies the op that it chose to what it reads.
+    """An `Edges` object runs E edges, each of which applies the op that it chose to the value that
+    it reads.
 
-    Convolutions of several sizes are one of the largest, whose kernel has a border of zeros. Where
-    an edge may read a value at stride 2, both strides are run up to the first product.
+    Convolutions of several sizes are run as one of the largest size, whose kernel has a border of
+    zeros. Where an edge may read a value at stride 2, both strides are run up to the first product.
     """
 
     def __init__(self, layout: Layout, width: int, options: Sequence[Mapping[str, tuple[str, nn.Module]]]):
-        """Takes `options`: for each edge the ops it may choose, by address: name and module."""
+        """Declares the weights. `options` holds for each edge the ops that it may choose, by
+        address, each with its name and its module."""
 
         def of(kind: str) -> Options:
             return [{a: m for a, (op, m) in edge.items() if KIND[op] == kind} for edge in options]
@@ -257,8 +262,9 @@ class Edges:
         large: Tensor | None = None,
         reads_x: Tensor | None = None,
     ) -> Tensor:
-        """Returns what each edge gives, apart. x: what edges read at stride 1, large: at stride 2;
-        where there are both, reads_x (E,) is 1 for the edges that read x, else 0."""
+        """Returns the output of each edge, apart. `x` is what edges read at stride 1, and `large`
+        what they read at stride 2. Where both are given, `reads_x` (E,) is 1 for the edges that
+        read x, else 0."""
         sizes, pools = choice
         ways: list[tuple[Tensor, int, Tensor | None]] = []
         if x is not None:
@@ -291,7 +297,8 @@ class Edges:
 
 
 def edges_into(node: str, cell: Cell, layout: Layout, width: int, position: int) -> Edges:
-    """Returns the edges into a node of the cell at a position, each with all that it may choose."""
+    """Returns the edges into a node of the cell at a position, each with all ops that it may
+    choose."""
     net = layout.net
     options: dict[int, dict[str, tuple[str, nn.Module]]] = {}
     for edge in possible_edges(cell):
@@ -303,24 +310,29 @@ def edges_into(node: str, cell: Cell, layout: Layout, width: int, position: int)
 
 # ------------------------------------------------------------------------------- values of a cell
 class Values:
-    """All values of a cell lie in one buffer (B, H, W, K, C), and are read by index. A value is
-    written once and before it is read. Gradients add up in a second buffer, so that nothing is
-    copied but what is read; an empty tensor, the token, says in which order."""
+    """A `Values` object holds all values of a cell in one buffer (B, H, W, K, C), and they are read
+    by index.
+
+    A value is written once, and before it is read. Gradients add up in a second buffer, so that
+    nothing is copied except what is read. An empty tensor, the token, goes from call to call, and
+    tells autograd their order.
+    """
 
     def __init__(self, count: int, like: Tensor):
-        """count: K. like (B, H, W, E, C): one that will be put in."""
+        """Makes the buffer. `count` is K, and `like` (B, H, W, E, C) is a value of the kind that
+        will be put in."""
         B, H, W, _, C = like.shape
         self._buffers = _Buffers(like.new_empty(B, H, W, count, C))
         self._token = like.new_empty(0)
         self.filled = 0
 
     def put(self, edges: Tensor) -> None:
-        """Adds a value, the sum of its edges (B, H, W, E, C)."""
+        """Adds a value: the sum of its edges (B, H, W, E, C)."""
         self._token = _Put.apply(self._token, edges, self._buffers, self.filled)
         self.filled += 1
 
     def read(self, index: Tensor) -> Tensor:
-        """Returns the values at index (E,), side by side: (B, E C, H, W)."""
+        """Returns the values at index (E,) side by side, (B, E C, H, W)."""
         return joined(_Read.apply(self._token, index, self._buffers))
 
     def relu(self, start: int = 0) -> Tensor:

@@ -1,6 +1,6 @@
-"""A network runs as one program for all its children: the architecture is data. `weights` says how
-the weights of a child are found, `parts` what programs are made of, and a file per network how it
-puts them together. A law holds every program equal to its network."""
+"""This module runs a network as one program for all its children, in which the architecture is
+data. `weights` describes how the weights of a child are found, and `parts` what programs are made
+of. A file per network puts the parts together. A law holds every program equal to its network."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ MOST_TOGETHER = 32  # architectures that one recording scores
 
 
 class Program:
-    """A program is of one supernet. Codes of a child are one vector of int64: where its weights
-    stand, then what `choices` says."""
+    """A `Program` runs the children of one supernet. The codes of a child are one vector of int64:
+    first where its weights stand, then its choices, as `choices` returns them."""
 
-    space: str  # the name of the one whose cells it knows
-    ops: frozenset[str] = frozenset(KIND)  # those that a program knows
+    space: str  # name of the space whose cells it knows
+    ops: frozenset[str] = frozenset(KIND)  # ops that it knows
 
     @classmethod
     def fits(cls, net: Supernet) -> bool:
-        """Returns whether there is a program of this network: a supernet of the space and of known
-        ops."""
+        """Returns whether there is a program for this network: it must be a supernet of the
+        program's space, with ops that the program knows."""
         choices = {op for d in net.space.decisions if isinstance(d, OpChoice) for op in d.options} - {"none"}
         known = net.space.name == cls.space and choices <= cls.ops
         return known and net.only is None and net.statistics == "batch"
@@ -54,7 +54,8 @@ class Program:
         raise NotImplementedError
 
     def run(self, x: Tensor, w: Sequence[Tensor], choices: Tensor, progress: float | Tensor) -> Tensor | Outputs:
-        """Returns what the network returns, from pieces of weights and choices as numbers."""
+        """Returns what the network returns, computed from pieces of weights and choices as
+        numbers."""
         raise NotImplementedError
 
     # ---------------------------------------------------------------------------------- for users
@@ -67,16 +68,17 @@ class Program:
         return torch.from_numpy(np.concatenate([self.layout.starts(arch), choices]))
 
     def computed(self, x: Tensor, child: Tensor, codes: Tensor, progress: float | Tensor = 1.0) -> Tensor | Outputs:
-        """Returns what the network returns, from a child's vector (P,) and codes on the device."""
+        """Returns what the network returns, computed from a child's vector (P,) and its codes on
+        the device."""
         x = x.contiguous(memory_format=torch.channels_last)
         return self.run(x, self.layout.pieces(child), codes[self.layout.slots :], progress)
 
     def index(self, codes: Tensor) -> Tensor:
-        """Returns where the weights of a child stand in the shared vector, from codes."""
+        """Returns where the weights of a child stand in the shared vector, by its codes."""
         return self.layout.index(codes[: self.layout.slots])
 
     def scored(self, x: Tensor, arch: Architecture) -> Tensor | Outputs:
-        """Returns what the network returns, without gradient; recorded on a GPU."""
+        """Returns what the network returns, without gradient. On a GPU this is recorded."""
         codes = self.codes(arch).to(x.device)
         out = self._scores((x.contiguous(memory_format=torch.channels_last), codes), self.net.training)
         return Outputs(*(part.clone() for part in out)) if isinstance(out, Outputs) else out.clone()
@@ -86,9 +88,9 @@ class Program:
         return self.computed(x, self.layout.shared.vector.index_select(0, self.index(codes)), codes)
 
     def each(self, archs: Sequence[Architecture], x: Tensor, score: Callable[[Any, Tensor], Tensor], y: Tensor) -> Tensor:
-        """Returns `score(output, y)`, a number (), of each architecture on one batch, (n,), without
-        gradient. On a GPU one recording scores as many as there are, equal ones too; more than
-        `MOST_TOGETHER` in groups."""
+        """Returns `score(output, y)`, a number (), for each architecture on one batch, (n,),
+        without gradient. On a GPU one recording scores all of them together, equal ones too, in
+        groups of at most `MOST_TOGETHER`."""
         x, codes = x.contiguous(memory_format=torch.channels_last), torch.stack([self.codes(arch) for arch in archs])
         with torch.no_grad():
             groups = codes.to(x.device).split(MOST_TOGETHER)
@@ -100,10 +102,10 @@ class Program:
         return torch.stack([score(self._scored((x, one)), y) for one in codes])
 
     def __deepcopy__(self, memo: object) -> None:
-        """A copy of a network makes its own program."""
+        """Returns None, since a copy of a network makes its own program."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()  # nor is one saved with a network
+        return type(None), ()  # a program is not saved with a network
 
     def __call__(self, x: Tensor, arch: Architecture, progress: float = 1.0) -> Tensor | Outputs:
         """Returns what the network returns, with gradients to the weights that `arch` uses."""

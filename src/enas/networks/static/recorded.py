@@ -1,4 +1,4 @@
-"""Work of a GPU is recorded once, as a graph, and replayed on other data.
+"""This module records the work of a GPU once, as a graph, and replays it on other data.
 
 A function of tensors is given buffers of its own, into which each call copies its inputs. On a CPU
 the same function runs on the same buffers unrecorded, which is how it is tested there.
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 MOST_RECORDED = 6  # recordings that are kept, each with its memory
 SEEN_BEFORE_RECORDING = 2  # calls of a kind that first run unrecorded
-PREPARE_ON_CPU = False  # as before a recording; for tests
+PREPARE_ON_CPU = False  # tests set this to prepare on a CPU as before a recording
 
 
 def copied(inputs: Any) -> Any:
@@ -28,19 +28,19 @@ def copied(inputs: Any) -> Any:
 
 @torch.no_grad()
 def overwrite(old: Any, new: Any) -> None:
-    """Copies each tensor of a tree into that of another one."""
+    """Copies each tensor of a tree into the matching tensor of another tree."""
     for before, after in zip(tree_flatten(old)[0], tree_flatten(new)[0], strict=True):
         if isinstance(before, Tensor):
             before.copy_(after)
 
 
 class Recording:
-    """A function, the buffers that it reads, and what it returns. The result of a call is
-    overwritten by the next one."""
+    """A `Recording` holds a function, the buffers that it reads, and its result. Each call
+    overwrites the result of the call before."""
 
     def __init__(self, function: Callable[[Any], Any], inputs: Any, changed: Sequence[Tensor] = ()):
-        """Takes an example of the inputs, a tree of tensors, and what else the function writes
-        to."""
+        """Takes an example of the inputs, which is a tree of tensors, and the other tensors that
+        the function writes to."""
         self.function, self.inputs, self.changed = function, copied(inputs), changed
         self._buffers = [x for x in tree_flatten(self.inputs)[0] if isinstance(x, Tensor)]
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -70,7 +70,7 @@ class Recording:
                 tensor.copy_(value)
 
     def record(self, device: torch.device) -> None:
-        """Records the function, prepared, on a stream of its own as torch asks."""
+        """Prepares and records the function, on a stream of its own as torch asks."""
         with torch.cuda.device(device):
             side = torch.cuda.Stream(device)
             side.wait_stream(torch.cuda.current_stream(device))
@@ -85,19 +85,19 @@ class Recording:
 
 
 class Recordings:
-    """This holds the recordings of one function, by the kind of its inputs: shapes, types,
-    precision."""
+    """A `Recordings` object holds the recordings of one function, by the kind of its inputs:
+    shapes, types, precision."""
 
     def __init__(self, function: Callable[[Any], Any], changed: Sequence[Tensor] = ()):
-        """Takes `changed`: what the function writes to besides its result."""
+        """Takes the function, and in `changed` the tensors that it writes to besides its result."""
         self.function, self.changed = function, changed
         self._seen: Counter[Hashable] = Counter()
         self._refused: set[Hashable] = set()
         self._kept: OrderedDict[Hashable, Recording] = OrderedDict()
 
     def __call__(self, inputs: Any, kind: Hashable = None) -> Any:
-        """Returns the function's result, to be used before the next call. kind: what else it
-        depends on."""
+        """Returns the function's result, which is to be used before the next call. `kind` is what
+        the function depends on besides its inputs."""
         tensors = [x for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)]
         device = next((x.device for x in tensors if x.is_cuda), torch.device("cpu"))
         key = (
@@ -118,7 +118,7 @@ class Recordings:
         if device.type == "cuda":
             try:
                 recording.record(device)
-            except RuntimeError as error:  # what a driver or a function of a user's cannot do
+            except RuntimeError as error:  # a driver, or a user's function, cannot be recorded
                 warnings.warn(f"not recorded, and so slower: {str(error).splitlines()[0][:200]}", stacklevel=2)
                 self._refused.add(key)
                 return self.function(inputs)

@@ -1,13 +1,15 @@
-"""The weights of any child lie in one vector, laid out alike for all children of a space.
+"""This module lays out the weights of any child in one vector, in the same way for all children of
+a space.
 
 All parameters of a supernet become views of one vector, so `state_dict`, optimiser and checkpoints
-see what they always saw. A program of a space declares *pieces*: a piece has a shape and a number
-of *slots*, and each slot says what it holds if a child uses an address. A weight that is smaller
-than its slot stands in the middle of zeros (a 3x3 kernel in a 5x5). What a child does not use is
-zero. A child is then one index: `shared[index]` is its vector, and gradients and updated weights go
+see the same as before. A program of a space declares *pieces*: a piece has a shape and a number of
+*slots*, and each slot says what it holds if a child uses an address. A weight that is smaller than
+its slot stands in the middle of zeros (a 3x3 kernel in a 5x5). A slot that a child does not use is
+zero. So a child is one index: `shared[index]` is its vector, and gradients and updated weights go
 back to the same places.
 
-Shapes: W elements of the supernet, P of a child's vector, S slots.
+In shapes, W is the number of elements of the supernet, P that of a child's vector, and S the number
+of slots.
 """
 
 from __future__ import annotations
@@ -24,14 +26,15 @@ from enas.networks.kernels import Context
 from enas.networks.supernet import Supernet
 from enas.spaces.architecture import Architecture
 
-ALIGNED = 8  # elements that the place of a parameter is a multiple of
-Part = tuple[nn.Parameter, tuple[slice, ...] | None]  # and where it stands in a slot; None: centred
-Slot = Mapping[str, Sequence[Part]]  # what a slot holds, by the address that a child uses
+ALIGNED = 8  # each parameter starts at a multiple of so many elements
+Part = tuple[nn.Parameter, tuple[slice, ...] | None]  # with its region of a slot; None: centred
+Slot = Mapping[str, Sequence[Part]]  # content of a slot, by the address that a child uses
 
 
 class Shared:
-    """The parameters of a network are views of one vector (W + P,). The last P elements are zeros:
-    what stands for no weight, a place of its own for each element of a child."""
+    """A `Shared` object makes the parameters of a network views of one vector (W + P,). The last P
+    elements are zeros. They stand where a child has no weight, and each element of a child has a
+    zero of its own."""
 
     def __init__(self, net: nn.Module):
         self.parameters = list(net.parameters())
@@ -43,7 +46,7 @@ class Shared:
 
     @torch.no_grad()
     def adopt(self, zeros: int) -> None:
-        """Makes the vector, with P zeros, and the parameters views of it."""
+        """Makes the vector, with P zeros, and turns the parameters into views of it."""
         like = self.parameters[0]
         self.vector = torch.zeros(self.size + zeros, dtype=like.dtype, device=like.device)
         for parameter in self.parameters:
@@ -53,35 +56,37 @@ class Shared:
             parameter.data = view
 
     def view(self, vector: Tensor, parameter: nn.Parameter) -> Tensor:
-        """Returns the part of a vector (W + P,) that belongs to a parameter, in its shape."""
+        """Returns the part of a vector (W + P,) that belongs to a parameter, in the parameter's
+        shape."""
         return vector.as_strided(parameter.shape, self.strides[parameter], self.start_of[parameter])
 
     def places(self, parameter: nn.Parameter) -> Tensor:
-        """Returns where each element of a parameter stands in the vector, in its shape."""
+        """Returns where each element of a parameter stands in the vector, in the parameter's
+        shape."""
         count = torch.arange(parameter.numel())
         return count.as_strided(parameter.shape, self.strides[parameter]) + self.start_of[parameter]
 
     @property
     def whole(self) -> bool:
-        """Returns whether the parameters are still these views: `to(device)` gives them other
+        """Returns whether the parameters are still these views. `to(device)` gives them other
         memory."""
         ends = (self.parameters[0], self.parameters[-1])
         return all(p.data_ptr() == self.view(self.vector, p).data_ptr() for p in ends)
 
 
 class Layout:
-    """A layout says which weights stand where in the vector of a child."""
+    """A `Layout` says where each weight stands in the vector of a child."""
 
     def __init__(self, net: Supernet):
         self.net, self.shared = net, Shared(net)
-        self.shapes: list[tuple[int, ...]] = []  # of pieces, slots first
-        self._sizes: list[int] = []  # of slots
+        self.shapes: list[tuple[int, ...]] = []  # shapes of pieces, slots first
+        self._sizes: list[int] = []  # number of elements of each slot
         self._rows: dict[str, list[tuple[int, int]]] = {}  # address to (slot, start in the table)
         self._table: list[Tensor] = []
         self._end = 0
 
     def piece(self, shape: Sequence[int], slots: Sequence[Slot]) -> int:
-        """Declares a piece (len(slots), *shape); returns its number."""
+        """Declares a piece (len(slots), *shape), and returns its number."""
         for slot in slots:
             number = len(self._sizes)
             self._sizes.append(int(np.prod(shape)))
@@ -98,12 +103,13 @@ class Layout:
         return len(self.shapes) - 1
 
     def fixed(self, address: str) -> Fixed:
-        """Declares all of a module that no choice changes."""
+        """Declares all weights of a module that no choice changes, and returns the module to
+        call."""
         module = self.net.at(address)
         return Fixed(module, {name: self.piece(p.shape, [{address: [(p, None)]}]) for name, p in module.named_parameters()})
 
     def finish(self) -> None:
-        """Makes the tables; no piece can be declared afterwards."""
+        """Makes the tables. No piece can be declared afterwards."""
         device = self.shared.parameters[0].device
         self._table.append(torch.full((max(self._sizes),), -1))
         self._unused = self._end
@@ -123,6 +129,7 @@ class Layout:
 
     @property
     def slots(self) -> int:
+        """Returns the number of slots, S."""
         return len(self._sizes)
 
     def starts(self, arch: Architecture) -> np.ndarray:
@@ -136,7 +143,7 @@ class Layout:
 
     def index(self, starts: Tensor) -> Tensor:
         """Returns for each element of a child where it stands in the shared vector, (P,). No two
-        stand at one place, so that what is added there does not wait."""
+        stand at one place, so that additions there need not wait for each other."""
         places = self.table.index_select(0, starts.index_select(0, self._slot) + self._within)
         return torch.where(places < 0, self._zeros, places)
 
@@ -147,7 +154,8 @@ class Layout:
 
 
 class Fixed:
-    """A module of the supernet, run with the weights of a child's vector."""
+    """A `Fixed` module is a module of the supernet that is run with the weights in a child's
+    vector."""
 
     def __init__(self, module: nn.Module, numbers: Mapping[str, int]):
         self.module, self.numbers = module, numbers
@@ -157,14 +165,15 @@ class Fixed:
 
 
 def _centred(small: Sequence[int], large: Sequence[int]) -> tuple[slice, ...]:
-    """Returns where a weight stands in a larger one: a kernel in the middle, channels first."""
+    """Returns where a weight stands in a larger one: its kernel in the middle, and its channels at
+    the beginning."""
     first = [0 if d < 2 else (b - a) // 2 for d, (a, b) in enumerate(zip(small, large, strict=True))]
     return tuple(slice(start, start + size) for start, size in zip(first, small, strict=True))
 
 
 class Child(torch.autograd.Function):
-    """Gathers the vector of a child, with gradients to the parameters that it uses and to no
-    other."""
+    """This function gathers the vector of a child. Its gradients go to the parameters that the
+    child uses, and to no others."""
 
     @staticmethod
     def forward(ctx: Context, shared: Shared, index: Tensor, *used: nn.Parameter) -> Tensor:

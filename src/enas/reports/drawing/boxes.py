@@ -1,4 +1,4 @@
-"""What drawings are made of: boxes, arrows, lengths and colours."""
+"""This module holds the parts of drawings: boxes, arrows, lengths and colours."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from functools import cache
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
-OUTPUT = "cell output"  # name of the output's box; no node is called so
+OUTPUT = "cell output"  # name of the output's box; no node has this name
 
-# Fill and line of each kind of box: tints of Okabe and Ito's colours, which colour-blind readers
-# can tell apart.
+# Fill and line of each kind of box. They are tints of Okabe and Ito's colours, which colour-blind
+# readers can tell apart.
 COLOURS = {
     "input": ("#ffffff", "#5b6470"),
     "conv": ("#d3e7f7", "#0072b2"),
-    "dense": ("#f5dfeb", "#a3336f"),  # a convolution over all channels, where others are separable
+    "dense": ("#f5dfeb", "#a3336f"),  # a convolution that is not separable
     "pool": ("#fde8c4", "#b87700"),
     "identity": ("#eeeeee", "#8a8a8a"),
     "op": ("#d5efe6", "#00815f"),
@@ -28,7 +28,7 @@ COLOURS = {
 }
 ARROW, INK, PALE = "#5b6470", "#1c2127", "#737c87"
 
-# the first comes with matplotlib, so labels are as wide on every machine
+# The first font comes with matplotlib, so labels have the same width on every machine.
 FAMILY = ["DejaVu Sans", "sans-serif"]
 FONT = FontProperties(family=FAMILY, size=9)
 BOLD = FontProperties(family=FAMILY, size=11, weight="bold")
@@ -42,7 +42,8 @@ TITLE_H = 26.0
 
 @dataclass(frozen=True)
 class Box:
-    """A box. `x`, `y` is its upper left corner, y grows downward; 0 until `layout` places it."""
+    """A `Box` has a label. `x`, `y` is its upper left corner, and y grows downward. Both are 0
+    until `layout` places it."""
 
     name: str
     label: str
@@ -55,7 +56,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Arrow:
-    """An arrow from box to box, by name. `curve(points)` is the line that is drawn."""
+    """An `Arrow` goes from box to box, by name. `curve(points)` is the line that is drawn."""
 
     source: str
     target: str
@@ -65,7 +66,7 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Dot:
-    """Where an arrow branches off a line."""
+    """A `Dot` marks where an arrow branches off a line."""
 
     x: float
     y: float
@@ -74,7 +75,8 @@ class Dot:
 
 @dataclass(frozen=True)
 class Note:
-    """Text beside a box; `x` is its right end, or its left one, `y` its middle."""
+    """A `Note` is text beside a box. `x` is its right end, or with `left` its left end, and `y` is
+    its middle."""
 
     x: float
     y: float
@@ -85,7 +87,8 @@ class Note:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A cell with all places known. A panel is the ground below the boxes of a node."""
+    """A `Drawing` is a cell with all places known. A panel is the ground below the boxes of a
+    node."""
 
     title: str
     width: float
@@ -98,6 +101,7 @@ class Drawing:
 
 
 def op_kind(op: str) -> str:
+    """Returns the kind of an op's box, a key of `COLOURS`."""
     if op in ("identity", "skip_connect"):
         return "identity"
     if op in ("tanh", "relu"):

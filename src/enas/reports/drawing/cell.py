@@ -1,8 +1,8 @@
-"""The drawing of a cell: which boxes and arrows it has (`graph`), and their places (`layout`).
+"""This module draws a cell: `graph` says which boxes and arrows it has, and `layout` places them.
 
-A node is one block: its ops side by side, their sum below; or a single box, where it is one op of
-one input. Blocks stand in ranks, and an arrow passes a rank only in a lane of its own. Between two
-ranks there are no boxes, so no arrow can run through one.
+A node is one block: its ops side by side, with their sum below, or a single box, where it is one op
+of one input. Blocks stand in ranks, and an arrow passes a rank only in a lane of its own. Between
+two ranks there are no boxes, so no arrow can run through one.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ PORT = 14.0  # between arrow heads on a sum
 LANE = 6.0  # room for an arrow that passes by
 GAP = 13.0  # between neighbours in a rank
 RANK_GAP = 16.0  # between ranks, at least; more where an arrow travels far sideways
-RANK_SLOTS = 6  # arrows into one rank; what is more goes a rank down, so that a cell fits a page
+RANK_SLOTS = 6  # most arrows into one rank; others go a rank down, so that a cell fits a page
 
 
 # ------------------------------------------------------------------------------------------ graph
 def _plain(node: WiredNode) -> bool:
-    """Returns whether a node is one op of one input: a single box."""
+    """Returns whether a node is one op of one input, and so a single box."""
     return len(node.edges) == 1 and not node.skips
 
 
@@ -43,7 +43,7 @@ def _op_name(node: str, slot: int) -> str:
 
 
 def graph(cell: WiredCell) -> tuple[list[Box], list[Arrow]]:
-    """Returns boxes and arrows of a cell without places: inputs, ops, sums, the output."""
+    """Returns the boxes and arrows of a cell without places: inputs, ops, sums, and the output."""
     boxes = [Box(name, TITLES.get(name, name.replace("_", " ")), "input") for name in cell.inputs]
     arrows: list[Arrow] = []
     for node in cell.nodes:
@@ -68,7 +68,8 @@ def graph(cell: WiredCell) -> tuple[list[Box], list[Arrow]]:
 # ----------------------------------------------------------------------------------------- layout
 @dataclass(eq=False)
 class _Slot:
-    """Where an arrow enters a block: an op, or (no box) between the ops, right to the sum."""
+    """A `_Slot` is the place where an arrow enters a block: at an op, or without a box between the
+    ops, straight to the sum."""
 
     source: _Block
     box: Box | None = None
@@ -81,7 +82,8 @@ class _Slot:
 
 @dataclass(eq=False)
 class _Block:
-    """A place in a rank: an input, a node with its ops, the output, or a lane (no box)."""
+    """A `_Block` is a place in a rank: an input, a node with its ops, the output, or without a box
+    a lane."""
 
     rank: int
     box: Box | None = None  # its lowest box, which arrows leave
@@ -91,7 +93,8 @@ class _Block:
     w: float = LANE
 
     def arrange(self) -> None:
-        """Puts slots in the order of their sources: arrows into one block do not cross."""
+        """Puts the slots in the order of their sources, so that arrows into one block do not
+        cross."""
         self.slots.sort(key=lambda slot: slot.source.x)
         inner = sum(slot.w for slot in self.slots) + OP_GAP * (len(self.slots) - 1)
         x = -inner / 2
@@ -103,7 +106,8 @@ class _Block:
 
 
 def layout(cell: WiredCell) -> Drawing:
-    """Returns places for all that `graph(cell)` names, the same on every run."""
+    """Returns a drawing with a place for everything in `graph(cell)`. It is the same on every
+    run."""
     ranks, trunks = _build(cell)
     _order(ranks)
     _spread(ranks, trunks)
@@ -111,7 +115,8 @@ def layout(cell: WiredCell) -> Drawing:
 
 
 def _ranks(cell: WiredCell) -> dict[str, int]:
-    """Puts inputs in rank 0, a node below all it reads, where there is room for few lanes."""
+    """Returns the rank of each input and node. Inputs are in rank 0. A node is below everything
+    that it reads, where few lanes are needed."""
     rank = dict.fromkeys(cell.inputs, 0)
     slots = {node.name: len(node.edges) + len(node.skips) for node in cell.nodes}
     readers = {name: [n.name for n in cell.nodes if name in n.reads] for name in (*rank, *slots)}
@@ -151,8 +156,9 @@ def _ranks(cell: WiredCell) -> dict[str, int]:
 
 
 def _build(cell: WiredCell) -> tuple[list[list[_Block]], list[list[_Block]]]:
-    """Blocks by rank, and the lanes of each box that need more than one. All arrows out of a box
-    carry the same values, so they share one lane a rank, a trunk, and part where they are read."""
+    """Returns the blocks by rank, and for each box the lanes that its arrows take. All arrows out
+    of a box carry the same values. So they share one lane in each rank, a trunk, and part where
+    they are read."""
     rank = _ranks(cell)
     rank[OUTPUT] = 1 + max(rank.values())
     ranks: list[list[_Block]] = [[] for _ in range(rank[OUTPUT] + 1)]
@@ -188,7 +194,8 @@ def _build(cell: WiredCell) -> tuple[list[list[_Block]], list[list[_Block]]]:
 
 
 def _order(ranks: list[list[_Block]]) -> None:
-    """Orders each rank by crossing reduction, over numbers: order of names is not stable."""
+    """Orders each rank so that few arrows cross. It works on numbers, because the order of names is
+    not stable."""
     blocks = [block for rank in ranks for block in rank]
     number = {block: i for i, block in enumerate(blocks)}
     edges = sorted({(number[slot.source], number[block]) for block in blocks for slot in block.slots})
@@ -200,9 +207,12 @@ def _order(ranks: list[list[_Block]]) -> None:
 
 
 def _spread(ranks: list[list[_Block]], trunks: list[list[_Block]], rounds: int = 40) -> None:
-    """Sets the final x. Rank by rank, every block moves as near to what it reads and what reads it
-    as order and widths allow. A pull is divided by its length: many arrows then run straight and
-    few bend, as in a sum of lengths, not of squares."""
+    """Sets the final x of all blocks.
+
+    Rank by rank, every block moves as near to its sources and readers as order and widths allow. A
+    pull is divided by its length. So many arrows run straight and few bend, as for a sum of
+    lengths, and not for a sum of squares.
+    """
     *inner, (out,) = ranks
 
     def pull(block: _Block, slot: _Slot) -> float:
@@ -227,16 +237,16 @@ def _spread(ranks: list[list[_Block]], trunks: list[list[_Block]], rounds: int =
             # short numbers in files, and no trace of the machine's last digits
             block.x = round(block.x, 1)
     ends = [slot.source.x for slot in out.slots]
-    # as wide as what falls on it
+    # the output is as wide as the arrows that reach it
     out.x, out.w = (min(ends) + max(ends)) / 2, max(out.w, max(ends) - min(ends) + 40)
     for slot in out.slots:
         slot.dx = slot.source.x - out.x
 
 
 def _apart(rank: list[_Block], aims: list[float], weights: list[float]) -> None:
-    """Sets x nearest to `aims` (weighted squares) such that neighbours keep their distance. This is
-    isotonic regression of the aims, each less the room that the blocks to its left need, solved
-    exactly by pooling adjacent violators."""
+    """Sets x as near to `aims` as possible (in weighted squares) so that neighbours keep their
+    distance. This is isotonic regression of the aims, each minus the room that the blocks to its
+    left need. It is solved exactly by pooling adjacent violators."""
     room = [0.0] * len(rank)
     for i in range(1, len(rank)):
         room[i] = room[i - 1] + (rank[i - 1].w + rank[i].w) / 2 + GAP
@@ -252,7 +262,8 @@ def _apart(rank: list[_Block], aims: list[float], weights: list[float]) -> None:
 
 
 def _straighten(trunk: list[_Block], ranks: list[list[_Block]]) -> None:
-    """Gives all lanes of a trunk one x where there is room: its source's or a near reader's."""
+    """Gives all lanes of a trunk one x where there is room: that of its source or of a near
+    reader."""
     low, high = float("-inf"), float("inf")
     for lane in trunk:
         rank = ranks[lane.rank]
@@ -270,7 +281,8 @@ def _straighten(trunk: list[_Block], ranks: list[list[_Block]]) -> None:
 
 
 def _place(cell: WiredCell, ranks: list[list[_Block]]) -> Drawing:
-    """Sets heights and arrows: straight down in a rank, sideways between two ranks."""
+    """Returns the drawing. It sets the heights, and the arrows, which go straight down in a rank
+    and sideways between two ranks."""
     title = cell_title(cell.name)
     left = min(block.x - block.w / 2 for rank in ranks for block in rank)
     right = max(block.x + block.w / 2 for rank in ranks for block in rank)
@@ -278,7 +290,7 @@ def _place(cell: WiredCell, ranks: list[list[_Block]]) -> Drawing:
     shift = round(width / 2 - (left + right) / 2, 1)
     boxes: dict[str, Box] = {}
     panels: list[Box] = []
-    # where its arrows come from, points down to here
+    # for each block, the box that its arrows leave, and their points so far
     tails: dict[_Block, tuple[str, tuple[tuple[float, float], ...]]] = {}
     points: dict[tuple[str, str], tuple[tuple[float, float], ...]] = {}
     top = MARGIN + TITLE_H - PANEL_PAD

@@ -1,10 +1,10 @@
-"""The drawing of a whole network: its layers in a column, and beside it a line for each layer that
-later ones skip to.
+"""This module draws a whole network: its layers in a column, and beside it a line for each layer
+that later ones skip to.
 
-The line of a layer leaves its box to the right and runs down past all layers that read it; where
-one does, a dot marks the line, and an arrow turns into that layer's box. Lines keep to lanes right
-of all boxes, so none crosses a box or a label, and neighbours differ in colour. A layer that reads
-the one right above it has a straight arrow.
+The line of a layer leaves its box to the right and runs down past all layers that read it. Where a
+layer reads it, a dot marks the line, and an arrow turns into that layer's box. Lines keep to lanes
+to the right of all boxes, so none crosses a box or a label, and neighbours differ in colour. A
+layer that reads the one right above it has a straight arrow.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ HUES = ("#0072b2", "#b85c00", "#00815f", "#a3336f", "#5b6470", "#7a6a00", "#3f51
 
 
 def chain(cell: WiredCell, title: str, text_width: Callable[[str, bool], float], marks: Mapping[str, str]) -> Drawing:
-    """Places for the layers of a wired cell of one op a node. `marks`: a note beside a layer, by
-    its name; one that says the same as the one above it is left out."""
+    """Returns a drawing of the layers of a wired cell with one op per node. `marks` holds a note
+    for each layer, by its name. A note that is the same as the one above it is left out."""
     names = [*cell.inputs, *(node.name for node in cell.nodes), OUTPUT]
     labels = {name: name for name in cell.inputs}
     labels |= {node.name: f"{node.name}  {' + '.join(op_title(edge.op) for edge in node.edges)}" for node in cell.nodes}
@@ -54,7 +54,7 @@ def chain(cell: WiredCell, title: str, text_width: Callable[[str, bool], float],
         name: [later for later in names if name in reads.get(later, ()) and place[later] > place[name] + 1]
         for name in names
     }
-    lanes: list[int] = []  # how far down each is taken
+    lanes: list[int] = []  # how far down each lane is taken
     lane_of: dict[str, int] = {}
     for name in names:
         if skipped_by[name]:
@@ -70,7 +70,7 @@ def chain(cell: WiredCell, title: str, text_width: Callable[[str, bool], float],
             if place[later] == place[name] + 1:
                 down = ((left + width / 2, boxes[name].y + BOX_H), (left + width / 2, boxes[later].y))
                 arrows.append(Arrow(name, later, down))
-    for name in reversed(names):  # far lines first: near ones lie over them
+    for name in reversed(names):  # far lines first, so that near ones lie over them
         hue = HUES[place[name] % len(HUES)]
         for later in skipped_by[name]:
             out, into = middle[name] + LIFT, middle[later] - LIFT

@@ -1,9 +1,9 @@
-"""Drawings of an architecture: SVG, PNG, PDF, Graphviz DOT, and text for the terminal.
+"""This module draws an architecture as SVG, PNG, PDF, Graphviz DOT, or text for the terminal.
 
-`cell`, `chain` and `tree` give boxes and arrows their places; `save`, `svg`, `to_dot` and `to_text`
-write them down.
+`cell`, `chain` and `tree` give boxes and arrows their places. `save`, `svg`, `to_dot` and `to_text`
+write them.
 
-Left out: the network that cells are stacked into, and the weights.
+The network that cells are stacked into is not drawn, and neither are the weights.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from enas.spaces.space import SearchSpace
 SUFFIXES = (".svg", ".png", ".pdf", ".dot", ".txt")
 NO_MARKS: Mapping[str, str] = MappingProxyType({})
 CHOICES, INPUT = "choices", "input"
-PAGE_W = 720.0  # cells stand side by side up to this width, else one below the other
+PAGE_W = 720.0  # most points of width for cells that stand side by side
 
 
 # -------------------------------------------------------------------------------------- rendering
@@ -55,7 +55,7 @@ def curve(points: Sequence[tuple[float, float]]) -> Curve:
 
 
 def _figure(parts: Sequence[Drawing]) -> Figure:
-    """Places the cells on one page: side by side if they fit, else one below the other."""
+    """Returns a page with the cells: side by side if they fit, else one below the other."""
     beside = sum(part.width for part in parts) <= PAGE_W
     total, most = (sum, max) if beside else (max, sum)
     width, height = total(part.width for part in parts), most(part.height for part in parts)
@@ -69,7 +69,7 @@ def _figure(parts: Sequence[Drawing]) -> Figure:
 
 
 def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
-    """Paints straight onto the figure: axes would only add limits, clip paths and time."""
+    """Paints straight onto the figure, since axes would only add limits, clip paths and time."""
 
     def rounded(box: Box, radius: float) -> None:
         fill, line = COLOURS[box.kind]
@@ -89,7 +89,7 @@ def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
         sideways = before[1] == y
         end = (x + 3, y) if sideways else (x, y - 3)
         for piece in pairwise((*arrow.points[:-1], end)):  # the line ends within the head
-            if piece not in drawn:  # a trunk is drawn once: twice would be darker
+            if piece not in drawn:  # a trunk is drawn once, since twice would be darker
                 drawn.add(piece)
                 fig.add_artist(PathPatch(curve(piece), fc="none", ec=arrow.ink, lw=1.0, capstyle="round", transform=place))
         head = [(x, y), *((x + 5.5, y + d) if sideways else (x + d, y - 5.5) for d in (-2.6, 2.6))]
@@ -115,14 +115,15 @@ def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
 
 
 def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
-    """Returns a column of layers where the last one is the output, else a graph in ranks."""
+    """Returns a column of layers where the last one is the output, and else a graph in ranks."""
     if whole.output == "last":
         return chain(cell, cell_title(cell.name), text_width, marks)
     return layout(cell)
 
 
 def _drawings(space: SearchSpace, arch: Architecture, marks: Mapping[str, str]) -> list[Drawing]:
-    """Returns a drawing per cell, or that of a network's modules where the space knows them."""
+    """Returns one drawing per cell, or the drawing of a network's modules where the space knows
+    them."""
     if space.tree is not None:
         return [modules(space, arch, space.tree)]
     return [_layout(cell, wired, marks) for cell, wired in _cells(space, arch)]
@@ -142,7 +143,8 @@ def _cells(space: SearchSpace, arch: Architecture) -> list[tuple[Cell, WiredCell
 
 
 def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[str, str]) -> bytes:
-    """Renders without a user's matplotlib settings, dates and versions: equal files."""
+    """Returns the bytes of a drawing. A user's matplotlib settings, dates and versions are left
+    out, so that equal drawings give equal files."""
     none = {
         "svg": ("Creator", "Date", "Format", "Type"),
         "png": ("Software",),
@@ -153,7 +155,7 @@ def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[st
         matplotlib.rcdefaults()
         # text stays text: small, searchable, read aloud
         matplotlib.rcParams["svg.fonttype"] = "none"
-        # who reads an SVG may not have it
+        # The reader of an SVG may not have the first font.
         matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", "Verdana", "Arial"]
         fig = _figure(_drawings(space, arch, marks))
         fig.savefig(file, format=kind, dpi=200, metadata=dict.fromkeys(none[kind]))
@@ -161,8 +163,9 @@ def _render(space: SearchSpace, arch: Architecture, kind: str, marks: Mapping[st
 
 
 def svg(space: SearchSpace, arch: Architecture, marks: Mapping[str, str] = NO_MARKS) -> str:
-    """Returns an `<svg>` element, for a file or for a page that holds several: no prolog, no ids,
-    no style sheet, and it shrinks to the width there is. `marks`: notes beside layers, by name."""
+    """Returns an `<svg>` element, for a file or for a page that holds several. It has no prolog, no
+    ids and no style sheet, and shrinks to the available width. `marks` holds notes beside layers,
+    by name."""
     text = _render(space, arch, "svg", marks).decode()
     text = text[text.index("<svg ") :]
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -197,8 +200,9 @@ def to_dot(space: SearchSpace, arch: Architecture) -> str:
 
 
 def save(space: SearchSpace, arch: Architecture, path: str | Path, marks: Mapping[str, str] = NO_MARKS) -> Path:
-    """Writes a drawing in the format that the suffix names; `marks`: notes beside layers, by name,
-    where the format has room for them. ValueError for another suffix."""
+    """Writes a drawing in the format that the suffix names, and returns its path. `marks` holds
+    notes beside layers, by name, where the format has room for them. Raises a ValueError for
+    another suffix."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:

@@ -1,4 +1,5 @@
-"""Drawings in words: the names of ops and cells, and an architecture as text for the terminal."""
+"""This module writes drawings in words: the names of ops and cells, and an architecture as text for
+the terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +11,12 @@ TITLES |= {"choices": "choices in your network", "x_and_h": "word and state befo
 
 
 def op_title(op: str) -> str:
+    """Returns the name of an op as drawings show it."""
     return op if ":" in op else op.replace("sep_conv", "sep").replace("_", " ")
 
 
 def cell_title(name: str) -> str:
+    """Returns the name of a cell as drawings show it."""
     title = TITLES.get(name, name.replace("_", " "))
     return title if title.endswith(("cell", "network")) else f"{title} cell"
 
@@ -25,7 +28,8 @@ def chosen(space: SearchSpace, arch: Architecture) -> list[tuple[str, str]]:
 
 
 def to_text(space: SearchSpace, arch: Architecture) -> str:
-    """Returns a line per node, `n3 = sep 3x3(prev) + identity(n2)`; unused ones are last."""
+    """Returns one line per node, such as `n3 = sep 3x3(prev) + identity(n2)`. Unused nodes come
+    last."""
     lines: list[str] = []
     if not space.cells:
         pad = max(map(len, arch.choices))

@@ -1,8 +1,8 @@
-"""The drawing of a user's own network: its modules as panels in each other, and in the place of
-each choice its options side by side, those taken in colour and the others grey.
+"""This module draws a user's own network. Its modules are panels inside each other. In the place of
+each choice its options stand side by side, with those taken in colour and the others grey.
 
 Modules without a choice are one line of names, however many there are. What is below an option that
-is not taken is not shown, and of a `Repeat` only the blocks that run.
+is not taken is not shown, and of a `Repeat` only the blocks that run are shown.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from enas.spaces.space import SearchSpace
 ROW = BOX_H + 6.0  # from a row down to the next
 INSET = 10.0  # from a panel to what it holds
 GAP = 6.0  # between options
-WIDEST = 470.0  # of the options of a choice; more go on below
-NAMED = 3  # modules without a choice that are named; of more, only the first and the last
+WIDEST = 470.0  # largest width of a row of options; more options go on below
+NAMED = 3  # up to so many modules without a choice are all named, else the first and the last
 
 
 def modules(space: SearchSpace, arch: Architecture, tree: ModuleTree) -> Drawing:
-    """Returns the modules of a network with what an architecture takes."""
+    """Returns the drawing of a network's modules, with the options that an architecture takes."""
     return _Page(space, arch).drawing(tree)
 
 
 class _Page:
-    """Rows from top to bottom, and the panels around them."""
+    """A `_Page` holds rows from top to bottom, and the panels around them."""
 
     def __init__(self, space: SearchSpace, arch: Architecture):
         self.space, self.arch = space, arch
@@ -74,7 +74,7 @@ class _Page:
         self.y += 6
 
     def choice(self, part: ModuleTree, x: float, deep: int) -> None:
-        """Adds a choice with its options, and what is below those taken."""
+        """Adds a choice with its options, and what is below those that are taken."""
         decision, answer = self.space.decision(part.decision), self.arch.choices[part.decision]
         left = self.text(part.decision, x, pale=False) + 2 * GAP
         at = left

@@ -1,4 +1,5 @@
-"""Recipes of whole convolutional networks: `cifar10-macro`, `digits-macro` (paper 2.3, 3.2)."""
+"""This module holds the recipes of whole convolutional networks: `cifar10-macro`, `digits-macro`
+(paper 2.3, 3.2)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ MacroConfig = Config[ConvMacroSettings, MacroSettings, DataSettings, ImageClassi
 
 # ---------------------------------------------------------------------------------- cifar10-macro
 def cifar10_macro_paper() -> MacroConfig:
-    """This recipe is the paper's (2.3, 3.2, appendix B); where the text is silent, it has the
+    """This recipe is the paper's (2.3, 3.2, appendix B). Where the text does not say, it has the
     released code's value."""
     optimizer = OptimizerSettings()
     task = ImageClassificationSettings(batch_size=128, reward_batch=128)
@@ -80,8 +81,8 @@ def cifar10_macro_released() -> MacroConfig:
 
 
 def cifar10_macro_modern() -> MacroConfig:
-    """This recipe departs as `modern` of cifar10-micro does; nothing of it is measured at this size
-    yet (docs/decisions.md)."""
+    """This recipe departs from `paper` as `modern` of cifar10-micro does. None of it is measured at
+    this size yet (docs/decisions.md)."""
     like = cifar10_micro_modern()
     return Config(
         space=ConvMacroSettings(),
@@ -102,7 +103,7 @@ def cifar10_macro_modern() -> MacroConfig:
 
 
 def cifar10_macro_quick() -> MacroConfig:
-    """This recipe has 12 layers at small width, and the search of `quick` of cifar10-micro."""
+    """This recipe has 12 layers of small width, and the search of `quick` of cifar10-micro."""
     like = cifar10_micro_quick()
     network = MacroSettings(filters=12, double_filters=True, stem_stride=2, dropout=0.0)
     return Config(
@@ -125,7 +126,7 @@ def cifar10_macro_quick() -> MacroConfig:
 
 # ----------------------------------------------------------------------------------- digits-macro
 def digits_macro_quick() -> MacroConfig:
-    """This recipe has six layers, and the digits of `digits-micro`."""
+    """This recipe has six layers, and the data of `digits-micro`."""
     like = digits_micro_quick()
     network = MacroSettings(filters=8, dropout=0.0)
     return Config(

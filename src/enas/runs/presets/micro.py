@@ -1,5 +1,5 @@
-"""Recipes of convolutional cells: `cifar10-micro`, `digits-micro`, `scattered-micro` (paper 2.4,
-3.2)."""
+"""This module holds the recipes of convolutional cells: `cifar10-micro`, `digits-micro`,
+`scattered-micro` (paper 2.4, 3.2)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MicroConfig = Config[ConvMicroSettings, MicroSettings, DataSettings, ImageClassi
 
 # ---------------------------------------------------------------------------------- cifar10-micro
 def cifar10_micro_paper() -> MicroConfig:
-    """This recipe is the paper's (2.2, 2.4, 3.2); where the text is silent, it has the released
+    """This recipe is the paper's (2.2, 2.4, 3.2). Where the text does not say, it has the released
     code's value."""
     optimizer = OptimizerSettings()
     network = MicroSettings(filters=20, cells=6, dropout=0.1)
@@ -74,8 +74,8 @@ def cifar10_micro_released() -> MicroConfig:
 
 
 def cifar10_micro_modern() -> MicroConfig:
-    """This recipe departs from `paper` where that is thought to matter; nothing of it is measured
-    at this size yet."""
+    """This recipe departs from `paper` where that is thought to matter. None of it is measured at
+    this size yet."""
     optimizer = OptimizerSettings(schedule="cosine", min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0)
     return Config(
         space=ConvMicroSettings(),
@@ -96,8 +96,8 @@ def cifar10_micro_modern() -> MicroConfig:
 
 
 def cifar10_micro_quick() -> MicroConfig:
-    """This recipe takes half an hour on two cores for search, derivation and retraining: B = 7, a
-    small and shallow network."""
+    """This recipe takes half an hour on two cores for search, derivation and retraining. It has B =
+    7 and a small, shallow network."""
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=200, grad_clip=5.0
     )
@@ -123,9 +123,9 @@ def cifar10_micro_quick() -> MicroConfig:
 
 # ----------------------------------------------------------------------------------- digits-micro
 def digits_micro_quick() -> MicroConfig:
-    """400 of scikit-learn's 8x8 digits train, 400 validate, 997 test: few enough that a difference
-    shows. Shared weights favour pooling here, so short trainings from scratch decide, of the
-    policy's best and of random architectures (docs/log)."""
+    """This recipe trains on 400 of scikit-learn's 8x8 digits, validates on 400 and tests on 997:
+    few enough that a difference shows. Shared weights favour pooling here, so short trainings from
+    scratch decide between the policy's best and random architectures (docs/log)."""
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, grad_clip=5.0
     )
@@ -158,11 +158,13 @@ def digits_micro_quick() -> MicroConfig:
 
 # -------------------------------------------------------------------------------- scattered-micro
 def scattered_micro_quick() -> MicroConfig:
-    """This recipe searches cells of two nodes on scattered digits, where architecture matters:
-    between cells the standard deviation is 2.6 times that between seeds (600 cells; docs/log,
-    2026-11-29). It has no 5x5 convolution, because cells full of convolutions are alike. Its four
-    passes from scratch are by AdamW: with SGD the moment at which a cell begins to learn is
-    luck."""
+    """This recipe searches cells of two nodes on scattered digits, where architecture matters: the
+    standard deviation between cells is 2.6 times that between seeds (600 cells; docs/log,
+    2026-11-29).
+
+    It has no 5x5 convolution, because cells full of convolutions are alike. Its four passes from
+    scratch use AdamW, because with SGD it is luck at which moment a cell begins to learn.
+    """
     like = digits_micro_quick()
     optimizer = dataclasses.replace(
         like.retrain.optimizer, kind="adamw", learning_rate=0.01, weight_decay=0.0, warmup_steps=20

@@ -1,5 +1,5 @@
-"""Recipes of NAS-Bench-201 cells on CIFAR-10, half of whose 50,000 training images validate (Dong &
-Yang 2020)."""
+"""This module holds the recipes of NAS-Bench-201 cells on CIFAR-10, half of whose 50,000 training
+images validate (Dong & Yang 2020)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HALVES = DataSettings(train=25_000, validation=25_000)
 
 
 def nasbench201_paper() -> NasBench201Config:
-    """This recipe is as published with the benchmark: its training of a cell, and its ENAS
+    """This recipe is the one published with the benchmark: its training of a cell, and its ENAS
     search."""
     network = NasBench201NetworkSettings()
     return Config(
@@ -77,8 +77,8 @@ def nasbench201_modern() -> NasBench201Config:
 
 
 def nasbench201_quick() -> NasBench201Config:
-    """This recipe takes ten minutes on two cores: one cell per stage, 8 channels, images of half
-    the size."""
+    """This recipe takes ten minutes on two cores. It has one cell per stage, 8 channels, and images
+    of half the size."""
     optimizer = OptimizerSettings(
         schedule="cosine", learning_rate=0.1, min_learning_rate=0.0, weight_decay=3e-4, warmup_steps=100, grad_clip=5.0
     )

@@ -1,4 +1,4 @@
-"""Recipes of NAS-Bench-Macro chains on CIFAR-10 (Su et al. 2021)."""
+"""This module holds the recipes of NAS-Bench-Macro chains on CIFAR-10 (Su et al. 2021)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ NasBenchMacroConfig = Config[
 def nasbench_macro_paper() -> NasBenchMacroConfig:
     """This recipe trains from scratch as the benchmark's released code does, on all 50,000 images.
 
-    Two things differ: its momentum is not Nesterov's, and it keeps the best test accuracy of the 50
-    epochs, where we read the test set once, at the end. Its authors have not released their search,
-    which has another method: split, search and derivation are those of `nasbench201`.
+    Two things differ. The released code's momentum is not Nesterov's. And it keeps the best test
+    accuracy of the 50 epochs, while we read the test set once, at the end. Its authors have not
+    released their search, which uses another method. So split, search and derivation are those of
+    `nasbench201`.
     """
     like = nasbench201_paper()
     network = NasBenchMacroNetworkSettings()
@@ -48,8 +49,8 @@ def nasbench_macro_paper() -> NasBenchMacroConfig:
 
 
 def nasbench_macro_quick() -> NasBenchMacroConfig:
-    """This recipe takes minutes on two cores: a quarter of the width, images of half the size, and
-    the search of `quick` of nasbench201."""
+    """This recipe takes minutes on two cores. It has a quarter of the width, images of half the
+    size, and the search of `quick` of nasbench201."""
     like = nasbench201_quick()
     network = NasBenchMacroNetworkSettings(filters=8, head=320, stem_stride=2)
     return Config(

@@ -1,9 +1,10 @@
-"""Presets: which space, network, task and data go together, with which settings.
+"""This module registers presets. A preset says which space, network, task and data go together,
+with which settings.
 
-A preset has recipes. `paper`: what the text says, and the released code's value where it is silent.
-`released`: what the authors' released code does. `modern`: what is thought or measured to work
-better; docs/decisions.md says which. `quick`: minutes on two CPU cores. `enas presets show` prints
-the settings of a recipe, `enas presets diff` compares two.
+A preset has recipes. `paper` is what the text says, with the released code's value where the text
+does not say. `released` is what the authors' released code does. `modern` is what is thought or
+measured to work better; docs/decisions.md says which. `quick` takes minutes on two CPU cores. `enas
+presets show` prints the settings of a recipe, and `enas presets diff` compares two.
 """
 
 from __future__ import annotations
@@ -99,18 +100,20 @@ PRESETS = Registry("presets", "a preset", _made, _BUILT_IN)
 
 
 def preset(name: str) -> Preset:
-    """Returns a preset, by its name or `package.module:thing`; ValueError for an unknown name."""
+    """Returns a preset by its name or `package.module:thing`. Raises a ValueError for an unknown
+    name."""
     return entry_of("a preset", name, PRESETS)
 
 
 def is_preset(name: str) -> bool:
-    """Returns whether a name is of a preset; any other `package.module:thing` makes a problem."""
+    """Returns whether a name is that of a preset. Any other `package.module:thing` makes a
+    problem."""
     return isinstance(load(name), Preset) if ":" in name else name in PRESETS
 
 
 def preset_for(space: object) -> str:
-    """Returns the preset of the paper's data for architectures of a space; ValueError where there
-    is none."""
+    """Returns the name of the preset with the paper's data for architectures of a space. Raises a
+    ValueError where there is none."""
     papers = [(name, entry) for name, entry in PRESETS.items() if "paper" in entry.recipes]
     names = [name for name, entry in papers if space in (None, entry.names.space)]
     if not names:
@@ -119,8 +122,8 @@ def preset_for(space: object) -> str:
 
 
 def preset_for_reference(model: str) -> str:
-    """Returns the preset of the paper's data for a hand-designed model; ValueError for an unknown
-    name."""
+    """Returns the name of the preset with the paper's data for a hand-designed model. Raises a
+    ValueError for an unknown name."""
     check_name("a reference model", model, REFERENCES)
     return next(
         n for n, entry in PRESETS.items() if entry.names.task == REFERENCES[model].task and "paper" in entry.recipes
@@ -128,8 +131,8 @@ def preset_for_reference(model: str) -> str:
 
 
 def config_of(name: str, recipe: str | None = None) -> Settings:
-    """Returns the settings of a preset's recipe, or of its default one; ValueError for an unknown
-    name."""
+    """Returns the settings of a preset's recipe, or of its default one. Raises a ValueError for an
+    unknown name, and where a user's recipe has settings of the wrong kind."""
     entry = preset(name)
     recipe = recipe or entry.default
     check_name(f"a recipe of '{name}'", recipe, entry.recipes)

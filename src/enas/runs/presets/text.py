@@ -1,4 +1,5 @@
-"""Recipes of recurrent cells: `ptb-rnn`, `text-rnn` (paper 2.1, 3.1, appendix A)."""
+"""This module holds the recipes of recurrent cells: `ptb-rnn`, `text-rnn` (paper 2.1, 3.1, appendix
+A)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ TextConfig = Config[RnnCellSettings, RecurrentSettings, TextSettings, LanguageMo
 
 # ---------------------------------------------------------------------------------------- ptb-rnn
 def ptb_rnn_paper() -> TextConfig:
-    """This recipe is the paper's (2.1, 3.1, appendix A); where the text is silent, it has a
+    """This recipe is the paper's (2.1, 3.1, appendix A). Where the text does not say, it has a
     released code's value."""
     optimizer = OptimizerSettings(
         learning_rate=20.0, min_learning_rate=0.0, schedule="decay", momentum=0.0, weight_decay=1e-7, grad_clip=0.25
@@ -37,7 +38,7 @@ def ptb_rnn_paper() -> TextConfig:
             epochs=150,
             train_on="train",
             optimizer=optimizer,
-            # 24 M parameters
+            # this width has 24 M parameters
             network=dataclasses.replace(network, hidden=787, batch_norm=False, init_range=0.04),
             task=LanguageModelSettings(),
         ),
@@ -45,8 +46,8 @@ def ptb_rnn_paper() -> TextConfig:
 
 
 def ptb_rnn_released() -> TextConfig:
-    """This recipe is that of the corrected release (google-research/enas_lm), not of the first one,
-    which its authors withdrew."""
+    """This recipe is that of the corrected release (google-research/enas_lm). The authors withdrew
+    the first one."""
     optimizer = OptimizerSettings(
         learning_rate=20.0, min_learning_rate=0.0, schedule="constant", momentum=0.0, weight_decay=8e-7, grad_clip=0.1
     )
@@ -105,8 +106,8 @@ def ptb_rnn_released() -> TextConfig:
 
 
 def ptb_rnn_modern() -> TextConfig:
-    """This recipe departs from `paper` where that is thought to matter; nothing of it is measured
-    at this size yet."""
+    """This recipe departs from `paper` where that is thought to matter. None of it is measured at
+    this size yet."""
     like = ptb_rnn_paper()
     return dataclasses.replace(
         like,
@@ -129,8 +130,9 @@ def ptb_rnn_modern() -> TextConfig:
 
 
 def ptb_rnn_quick() -> TextConfig:
-    """This recipe searches within half an hour on two cores: eight nodes, 128 units. The network is
-    the same in the search and from scratch, without batch norm (docs/log, 2026-11-27)."""
+    """This recipe searches within half an hour on two cores, with eight nodes and 128 units. The
+    network is the same in the search and from scratch, without batch norm (docs/log,
+    2026-11-27)."""
     optimizer = OptimizerSettings(
         learning_rate=20.0,
         min_learning_rate=0.0,
@@ -165,13 +167,13 @@ def ptb_rnn_quick() -> TextConfig:
 
 # --------------------------------------------------------------------------------------- text-rnn
 def text_rnn_quick() -> TextConfig:
-    """This recipe learns from the help texts that come with Python, 58,000 words: so few that
+    """This recipe learns from the help texts that come with Python. They have only 58,000 words, so
     search, trainings and verdict take minutes.
 
-    The network is the same in the search and from scratch, without batch norm: with it shared
-    weights rank at chance, and all cells are alike (docs/log, 2026-11-27). Short trainings from
-    scratch teach what is good, and have the last word: cells differ by far more in them than seeds
-    do (2026-11-28).
+    The network is the same in the search and from scratch, without batch norm. With batch norm,
+    shared weights rank at chance, and all cells are alike (docs/log, 2026-11-27). Short trainings
+    from scratch teach which cells are good, and decide in the end, because cells differ far more in
+    them than seeds do (2026-11-28).
     """
     like = ptb_rnn_quick()
     optimizer = dataclasses.replace(like.search.optimizer, learning_rate=2.0, momentum=0.9, warmup_steps=0)

@@ -1,6 +1,8 @@
-"""The limit of stacked cells (the micro space): dynamic programming over loose ends.
+"""This module limits the cost of stacked cells (the micro space) by dynamic programming over the
+number of loose ends.
 
-Shapes: as in `limit`; P combinations of cell inputs that are read, N nodes of a cell.
+Shapes are as in `limit`. In addition, P is the number of combinations of cell inputs that are read,
+and N the number of nodes of a cell.
 """
 
 from __future__ import annotations
@@ -15,29 +17,29 @@ from enas.spaces.limits.limit import Array, CostLimit, Cursor, SearchSpace, chea
 
 @dataclass(frozen=True)
 class CellPrices:
-    """What stacked cells cost whose loose ends leave them.
+    """A `CellPrices` holds what stacked cells cost whose outputs are their loose ends.
 
-    A cell that does not read one of its inputs may leave others without a reader. So prices depend
-    on which inputs the cells read: `reads` has a row per combination, (P, cells, inputs). All are
-    for the cells that are then live.
+    A cell that does not read one of its inputs may leave another cell without a reader. So prices
+    depend on which inputs the cells read: `reads` has a row per combination, of shape (P, cells,
+    inputs). All prices are for the cells that are then live.
     """
 
     reads: Array
     base: Array
-    """(P, C): whatever the nodes do."""
+    """Cost of everything but the nodes, (P, C)."""
     edges: Array
-    """(P, cells, nodes, slots, inputs and nodes before, ops, C)."""
+    """Cost of each edge, (P, cells, nodes, slots, inputs and nodes before, ops, C)."""
     loose: Array
-    """(P, cells, C): of a node that no other reads, over all that read the cell."""
+    """Cost of a node that no other reads, summed over all that read the cell, (P, cells, C)."""
 
 
 class CellsLimit(CostLimit):
-    """For cells of nodes that read two inputs each by an op.
+    """A `CellsLimit` serves cells of nodes that each read two inputs by an op.
 
-    Which of the earlier nodes a node reads costs the same, but for this: a node that is read is no
-    loose end. So the number of loose ends is all that a completion needs to know of the nodes, and
-    the cheapest one is found exactly, for each combination of cell inputs that are read. A
-    combination with more of them costs no less.
+    A node pays the same price for reading any of the earlier nodes, except that a node that is read
+    is no loose end. So a completion needs to know nothing of the nodes but the number of loose
+    ends. The cheapest completion is found exactly, for each combination of cell inputs that are
+    read. A combination that reads more inputs costs no less.
     """
 
     def __init__(self, space: SearchSpace, limits: Limits, prices: CellPrices):
@@ -63,10 +65,10 @@ class CellsLimit(CostLimit):
         # (cells, N, 2, places, Q)
         cheapest = np.einsum("...qc,qc->...q", np.minimum(order, 1e30), w).argmin(4)
         self.best = np.take_along_axis(self.edges, cheapest[:, :, :, :, None, :, None], 4)[:, :, :, :, 0]
-        after = np.zeros((len(q), C))  # what the cells to come cost
-        # of each cell and node: (loose, Q, C)
+        after = np.zeros((len(q), C))  # cost of the cells that come after
+        # cheapest cost from each node of each cell to the end: (loose, Q, C)
         self.rest: list[list[Array]] = [[] for _ in range(cells)]
-        # after the first input: (loose, kinds, Q, C)
+        # the same once the first input of the node is chosen: (loose, kinds, Q, C)
         self.first: list[list[Array]] = [[] for _ in range(cells)]
         for c in reversed(range(cells)):
             rest = np.arange(N + 1)[:, None, None] * self.loose[c] + after
@@ -91,8 +93,9 @@ class CellsLimit(CostLimit):
         self.checked(total.min(0), bool((total <= self.most).all(1).any()))
 
     def _kinds(self, j: int, loose: int, read: bool = False) -> list[int]:
-        """Returns what node j can read where so many of the nodes before it are loose: the inputs,
-        `inputs` for a node that is read already, one more for a loose one."""
+        """Returns the kinds of input that node j can read where `loose` of the nodes before it are
+        loose ends. A cell input is its own kind, `inputs` stands for a node that is read already,
+        and `inputs + 1` for a loose end."""
         n_in = self.inputs
         return [*range(n_in), *([n_in] if read or j > loose else []), *([n_in + 1] if loose > 0 else [])]
 
@@ -105,18 +108,19 @@ class CellsLimit(CostLimit):
 
 
 class _CellsCursor:
-    """Decisions come node by node: first input, second input, first op, second op."""
+    """This cursor takes the decisions node by node: first input, second input, first op, second
+    op."""
 
     def __init__(self, limit: CellsLimit, n: int):
         self.limit, self.step, self.n = limit, 0, n
         cells, nodes = limit.edges.shape[:2]
         self.places = [(c, j, part) for c in range(cells) for j in range(nodes) for part in range(4)]
-        self.cost = np.repeat(limit.base[None], n, 0)  # (M, Q, C) of what was answered
+        self.cost = np.repeat(limit.base[None], n, 0)  # cost of the answers so far, (M, Q, C)
         self.is_loose = np.zeros((n, nodes), dtype=bool)
         self.taken: list[Array] = []
 
     def _kinds(self, j: int) -> Array:
-        """Returns what the options of an input of node j are, (M, n_in + j)."""
+        """Returns the kind of every option for an input of node j, (M, n_in + j)."""
         n_in = self.limit.inputs
         nodes = np.where(self.is_loose[:, :j], n_in + 1, n_in)
         return np.concatenate([np.tile(np.arange(n_in), (self.n, 1)), nodes], 1)

@@ -1,6 +1,7 @@
-"""The limit of layers with skips (the macro space): the cheapest completion is a chain.
+"""This module limits the cost of layers with skips (the macro space). The cheapest completion of
+such a network is a chain.
 
-Shapes: as in `limit`; S sources, L layers.
+Shapes are as in `limit`. In addition, S is the number of sources and L the number of layers.
 """
 
 from __future__ import annotations
@@ -16,29 +17,32 @@ from enas.spaces.limits.limit import Array, CostLimit, Cursor, SearchSpace, chea
 
 @dataclass(frozen=True)
 class LayerPrices:
-    """What layers cost that merge chosen outputs. Source 0 is the stem, source k is layer k."""
+    """A `LayerPrices` holds what layers cost that merge chosen outputs. Source 0 is the stem, and
+    source k is layer k."""
 
     base: Array
-    """(C,): stem and classifier."""
+    """Cost of the stem and the classifier, (C,)."""
     ops: Array
-    """(L, ops, C)."""
+    """Cost of each op of each layer, (L, ops, C)."""
     merges: Array
-    """(L, S, C): of a source in the merge of a layer."""
+    """Cost of one source in the merge of a layer, (L, S, C)."""
     merge: Array
-    """(L, C): of any merge, whatever is in it."""
+    """Cost that a merge has whatever is in it, (L, C)."""
     halvings: Array
-    """(cuts, S, C): of halving an output at a reduction."""
+    """Cost of halving an output at a reduction, (cuts, S, C)."""
     level: Array
-    """(S,): number of reductions before the place of an output."""
+    """Number of reductions before the place of each output, (S,)."""
     chained: bool
     """Whether a layer reads the one before it even where it merges others too."""
 
 
 class LayersLimit(CostLimit):
-    """For layers that choose an op, and then which earlier outputs they merge.
+    """A `LayersLimit` serves networks whose layers choose an op, and then which earlier outputs
+    they merge.
 
-    The cheapest completion has the cheapest ops, and no merges but for one: where a layer with a
-    merge does not read the one before it, a single source leaves all behind that it does not need.
+    The cheapest completion has the cheapest ops and no merges, with one exception: where a layer
+    with a merge does not read the layer before it, merging a single source can leave out all layers
+    that this source does not need.
     """
 
     def __init__(self, space: SearchSpace, limits: Limits, prices: LayerPrices, sources: Sequence[Sequence[int]]):
@@ -48,11 +52,12 @@ class LayersLimit(CostLimit):
         self.L, W, C = L, len(w), len(self.most)
         cheapest = np.einsum("loc,wc->lwo", p.ops, w).argmin(2)
         self.cheap = np.stack([p.ops[k][cheapest[k]] for k in range(L)])  # (L, W, C)
-        # from layer k to the end, each layer reading the one before
+        # cost from layer k to the end where each layer reads the one before
         chain = np.zeros((L + 1, W, C))
         for k in reversed(range(L)):
             chain[k] = chain[k + 1] + self.cheap[k] + self.halved(k, k)
-        # (L + 1, S, W, C): to the end from layer k, where the last one reads source s at the last
+        # cost from layer k to the end, where source s is the last one that is still read of those
+        # before k, (L + 1, S, W, C)
         self.tail = np.full((L + 1, L + 1, W, C), np.inf)
         for k in range(L + 1):
             ways: dict[int, list[Array]] = {k: [chain[k]]}
@@ -66,7 +71,7 @@ class LayersLimit(CostLimit):
         self.checked(total.min(0), bool((total <= self.most).all(1).any()))
 
     def halved(self, s: int, j: int) -> Array:
-        """Returns the costs of bringing source s to the level of the layer at index j, (C,)."""
+        """Returns the cost of bringing source s to the resolution of the layer at index j, (C,)."""
         here, there = self.prices.level[s], self.prices.level[j + 1]
         out: Array = self.prices.halvings[here:there, s].sum(0)
         return out
@@ -76,14 +81,15 @@ class LayersLimit(CostLimit):
 
 
 class _LayersCursor:
-    """Decisions come layer by layer: its op, then its subset where it has one."""
+    """This cursor takes the decisions layer by layer: the op of a layer, then its subset where it
+    has one."""
 
     def __init__(self, limit: LayersLimit, n: int):
         self.limit, self.k, self.n, S = limit, 0, n, limit.L + 1
         C, cuts = len(limit.most), len(limit.prices.halvings)
-        self.own = np.zeros((n, S, C))  # of each output by itself
-        self.whole = np.zeros((n, S, C))  # of each with all that it depends on
-        self.needs = np.zeros((n, S, S), dtype=bool)  # what it depends on
+        self.own = np.zeros((n, S, C))  # cost of each output by itself
+        self.whole = np.zeros((n, S, C))  # cost of each output with all that it depends on
+        self.needs = np.zeros((n, S, S), dtype=bool)  # which outputs each output depends on
         self.halves = np.zeros((n, S, S * cuts), dtype=bool)  # which halvings it needs by itself
         self.halvings = limit.prices.halvings.transpose(1, 0, 2).reshape(S * cuts, C)
         self.whole[:, 0] = self.own[:, 0] = limit.prices.base
@@ -95,13 +101,13 @@ class _LayersCursor:
         return within(cost, self.limit.most)
 
     def _otherwise(self) -> Array:
-        """Returns where this layer need not be used at all, (M,)."""
+        """Returns where the network fits without using this layer at all, (M,)."""
         k, tail = self.k, self.limit.tail[self.k + 1]
         return np.asarray(self._fits(self.whole[:, : k + 1, None] + tail[: k + 1]).any(axis=1))
 
     def _single(self) -> Array:
-        """Returns what this layer costs without its op, (M, 1 + sources, C): reading the one before
-        it, or one source alone."""
+        """Returns what this layer costs without its op, (M, 1 + sources, C): where it reads the
+        layer before it, or one source alone."""
         k, limit = self.k, self.limit
         ways = [self.whole[:, k] + limit.halved(k, k)]
         if not limit.prices.chained:
@@ -117,8 +123,9 @@ class _LayersCursor:
         return self._fits(single).any(1) | self._otherwise()[:, None]
 
     def _joined(self, sources: Array) -> tuple[Array, Array, Array]:
-        """Returns of this layer with its op, where it merges `sources` (M, S): what it costs with
-        all that it depends on (M, C), what that is (M, S), and the halvings of its own."""
+        """Returns three values for this layer with its op where it merges `sources` (M, S): the
+        cost of the layer with all that it depends on (M, C), the outputs that it depends on (M, S),
+        and the halvings that it needs by itself."""
         k, p = self.k, self.limit.prices
         merging = np.asarray(sources.any(axis=1))
         reads = sources.copy()

@@ -1,4 +1,4 @@
-"""The limit of a small space: a table that knows every architecture."""
+"""This module limits the cost of a small space by a table of all its architectures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from enas.spaces.costs import KINDS, Costs, Limits
 from enas.spaces.decisions import SubsetChoice
 from enas.spaces.limits.limit import Array, CostLimit, Cursor, SearchSpace
 
-SMALL = 1 << 18  # cells of a table that is still filled for every architecture of a space
+SMALL = 1 << 18  # a table of at most so many entries is filled for every architecture of a space
 
 
 class TableLimit(CostLimit):
-    """Knows of every architecture whether it is within the limits."""
+    """A `TableLimit` knows of every architecture whether it is within the limits."""
 
     def __init__(self, space: SearchSpace, limits: Limits, costs: Callable[[Architecture], Costs]):
         super().__init__(limits)
@@ -30,7 +30,7 @@ class TableLimit(CostLimit):
             smallest = np.minimum(smallest, values)
             fits[_place(space, arch, self.digits)] = bool((values <= self.most).all())
         self.checked(smallest, bool(fits.any()))
-        self.fits = [fits]  # of every prefix, the shortest first
+        self.fits = [fits]  # whether some completion of each prefix fits, the shortest prefix first
         for size in reversed(sizes):
             self.fits.insert(0, np.asarray(self.fits[0].reshape(-1, size).any(axis=1)))
 
@@ -39,12 +39,14 @@ class TableLimit(CostLimit):
 
 
 def digits_of(space: SearchSpace) -> list[tuple[int, ...]]:
-    """Returns the number of answers to every decision: of a subset, two for each of its options."""
+    """Returns the number of answers to every decision. For a subset there are two for each of its
+    options."""
     return [(2,) * len(d.options) if isinstance(d, SubsetChoice) else (len(d.options),) for d in space.decisions]
 
 
 def _place(space: SearchSpace, arch: Architecture, digits: Sequence[tuple[int, ...]]) -> int:
-    """Returns the number of an architecture; what is not asked counts as the first answer."""
+    """Returns the number of an architecture in the table. A decision that is not asked counts as
+    its first answer."""
     place = 0
     for decision, sizes in zip(space.decisions, digits, strict=True):
         answer = arch.choices.get(decision.name)

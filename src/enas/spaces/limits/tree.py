@@ -1,6 +1,7 @@
-"""The limit of choices whose costs add up, also of choices inside the options of others.
+"""This module limits choices whose costs add up, including choices inside the options of other
+choices.
 
-Shapes: as in `limit`; W weights of costs.
+Shapes are as in `limit`. In addition, W is the number of weightings of the costs.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from enas.spaces.limits.limit import Array, CostLimit, Cursor, SearchSpace, coun
 
 
 class TreeLimit(CostLimit):
-    """For decisions whose options have costs of their own, that add up.
+    """A `TreeLimit` serves decisions whose options have costs of their own, which add up.
 
-    `own` has the costs of the options of each decision, (K, C), without those of decisions that are
-    asked because of them; `base` (C,) is what every architecture costs. Each decision depends on
-    one other at most.
+    `own` holds the costs of the options of each decision, (K, C), without the costs of decisions
+    that are asked because of them. `base` (C,) is what every architecture costs. Each decision
+    depends on at most one other.
     """
 
     def __init__(self, space: SearchSpace, limits: Limits, base: Array, own: Sequence[Array]):
@@ -27,9 +28,9 @@ class TreeLimit(CostLimit):
         self.space, self.base, self.own = space, base, own
         names = [decision.name for decision in space.decisions]
         self.parent = [names.index(d.when.decision) if d.when is not None else None for d in space.decisions]
-        # of a decision with all below it, (W, C)
+        # least cost of a decision with all decisions below it, (W, C)
         self.least = [np.zeros_like(self.weights) for _ in names]
-        # (K, W, C)
+        # least cost of the decisions below each option, (K, W, C)
         self.below = [np.zeros((len(d.options), *self.weights.shape)) for d in space.decisions]
         for i in reversed(range(len(names))):
             decision = space.decisions[i]
@@ -67,7 +68,7 @@ class _TreeCursor:
 
     @property
     def asked(self) -> Array:
-        """Where the decision is asked, (M,)."""
+        """Returns where the decision is asked, (M,)."""
         return self._asked(self.at)
 
     def _asked(self, i: int) -> Array:

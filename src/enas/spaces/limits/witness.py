@@ -1,4 +1,5 @@
-"""The limit of any space: what was answered is completed in one fixed way, and its cost asked."""
+"""This module limits the cost of any space: it completes the answers so far in one fixed way, and
+asks what the completed architecture costs."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from enas.spaces.limits.limit import Array, CostLimit, Cursor, SearchSpace, coun
 
 
 class WitnessLimit(CostLimit):
-    """Completes what was answered in one fixed way, and asks what that costs.
+    """A `WitnessLimit` completes the answers so far in one fixed way, and asks what that costs.
 
-    `order` has the options of each decision, the ones to complete with first. It costs one look at
-    an architecture per option: for spaces of which nothing better is known.
+    `order` holds the options of each decision, and those to complete with come first. Each option
+    takes the cost of one architecture, so this is for spaces without a better limit.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class WitnessLimit(CostLimit):
         return Architecture.of(self.space.spec, whole)
 
     def fits(self, choices: Mapping[str, Answer]) -> bool:
-        """Returns whether that architecture is within the limits."""
+        """Returns whether the completed architecture of `choices` is within the limits."""
         arch = self.completed(choices)
         if arch not in self._fits:
             self._fits[arch] = self.limits.hold(self.costs(arch))
