@@ -24,19 +24,12 @@ class Given:
     """A task whose two batches are tensors, and whose loss is what the model says of one."""
 
     train_steps = 2
-    parts: int | None = None
 
-    def __init__(self, batches: Sequence[Tensor], cuts: bool = False):
-        self.batches, self.cuts, self.remembered = batches, cuts, State(values={"seen": 3})
+    def __init__(self, batches: Sequence[Tensor]):
+        self.batches, self.remembered = batches, State(values={"seen": 3})
 
     def train_batch(self, epoch: int, step: int) -> Tensor:
         return self.batches[step]
-
-    def cut(self, batch: Tensor, k: int) -> list[tuple[float, Tensor]]:
-        if not self.cuts:
-            raise ValueError("this task does not cut batches")
-        self.parts = k
-        return [(1 / k, part) for part in batch.chunk(k)]
 
     def loss(self, model: nn.Module, arch: Architecture | None, batch: Tensor) -> Tensor:
         return cast(Tensor, model(batch))
@@ -81,8 +74,8 @@ def waves(*sizes: float) -> Tensor:
     return torch.stack([size * sign + 5 for size, sign in zip(sizes, signs, strict=True)])[None]
 
 
-def asked(score: Any, child: nn.Module, batches: Sequence[Tensor], cuts: bool = False) -> float:
-    return float(score(child, cast(Task, Given(batches, cuts))))
+def asked(score: Any, child: nn.Module, batches: Sequence[Tensor]) -> float:
+    return float(score(child, cast(Task, Given(batches))))
 
 
 def test_zico_is_the_logarithm_of_a_sum_of_mean_over_deviation() -> None:
@@ -91,14 +84,6 @@ def test_zico_is_the_logarithm_of_a_sum_of_mean_over_deviation() -> None:
     batches = [torch.tensor([[1.0, -2.0, 4.0]]), torch.tensor([[3.0, 2.0, -5.0]])]
     assert asked(zico, Product(), batches) == pytest.approx(math.log(2 / 1 + 4.5 / 0.5))
     assert asked(zico, Product(), [torch.ones(1, 3)] * 2) == pytest.approx(math.log(1e-12))
-
-
-def test_a_score_looks_at_half_of_a_batch_where_its_task_cuts() -> None:
-    """The first rows give the figure above, whatever the others are."""
-    first = torch.tensor([[1.0, -2.0, 4.0]]), torch.tensor([[3.0, 2.0, -5.0]])
-    batches = [torch.cat([row, torch.full((1, 3), 7.0)]) for row in first]
-    assert asked(zico, Product(), batches, cuts=True) == pytest.approx(math.log(11.0))
-    assert asked(zico, Product(), batches) != pytest.approx(math.log(11.0))
 
 
 def test_progressivity_is_the_least_that_entropy_grows() -> None:

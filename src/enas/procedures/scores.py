@@ -25,13 +25,12 @@ from torch import Tensor, nn
 from enas.networks.image_network import ImageNetwork
 from enas.networks.supernet import Supernet
 from enas.state import State, seeded
-from enas.tasks.task import Batch, Task
+from enas.tasks.task import Task
 
 Score = Callable[[Supernet, Task], float]
 
-BATCHES = 2  # batches that gradients are compared over (Li et al. 2023: two)
+BATCHES = 2  # minibatches that gradients are compared over (Li et al. 2023: two)
 NOISE = 64  # images of noise that progressivity looks at
-PARTS = 2  # a score looks at one of so many parts of a training batch
 SMALL = 1e-12
 LOST = -10.0  # nats: below what a block of 20,000 channels can lose
 
@@ -54,13 +53,13 @@ def parameters(child: Supernet, task: Task) -> float:
 
 def zico(child: Supernet, task: Task) -> float:
     """Returns the sum over weights of the logarithm of mean / standard deviation of the absolute
-    gradient, over two batches (Li et al. 2023, eq. 13): how surely, and how much alike, they
+    gradient, over two minibatches (Li et al. 2023, eq. 13): how surely, and how much alike, they
     learn."""
     child.train()
     weights = [weight for weight in child.parameters() if weight.ndim > 1]
     found: list[list[Tensor]] = []
     for step in range(BATCHES):
-        loss = task.loss(child, None, _few(task, step))
+        loss = task.loss(child, None, task.train_batch(0, step % task.train_steps))
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         found.append([torch.zeros(1) if g is None else g.detach().abs().double() for g in gradients])
     total = 0.0
@@ -78,7 +77,7 @@ def expressivity(child: Supernet, task: Task) -> float:
     op gives maps, as in a recurrent cell."""
     child.train()
     with torch.no_grad(), _outputs(child) as outputs:
-        task.loss(child, None, _few(task, 0))
+        task.loss(child, None, task.train_batch(0, 0))
     return sum(map(_entropy, outputs)) / max(1, len(outputs))
 
 
@@ -97,15 +96,6 @@ def progressivity(child: Supernet, task: Task) -> float:
     if len(entropies) < 2 or min(entropies) <= 0:
         return LOST
     return min(after - before for before, after in pairwise(entropies))
-
-
-def _few(task: Task, step: int) -> Batch:
-    """Returns half of a training batch; the whole of it where the task does not cut any."""
-    batch = task.train_batch(0, step % task.train_steps)
-    try:
-        return task.cut(batch, PARTS)[0][1]
-    except ValueError:
-        return batch
 
 
 def _entropy(maps: Tensor) -> float:
