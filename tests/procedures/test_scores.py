@@ -58,6 +58,7 @@ class Blocks(ImageNetwork[Any]):
     def __init__(self, maps: Sequence[Tensor]):
         nn.Module.__init__(self)
         self.maps, self._blocks, self.channels, self.image_size = maps, None, 2, 6
+        self.where = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, arch: Architecture | None = None, progress: float = 1.0) -> Tensor:
         assert x.shape == (64, 2, 6, 6)

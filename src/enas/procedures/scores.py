@@ -91,7 +91,8 @@ def progressivity(child: Supernet, task: Task) -> float:
         return LOST
     child.train()
     with torch.no_grad(), child.blocks() as outputs:
-        child(torch.randn(NOISE, child.channels, child.image_size, child.image_size))
+        device = next(child.parameters()).device
+        child(torch.randn(NOISE, child.channels, child.image_size, child.image_size, device=device))
     entropies = [_entropy(maps) for maps in outputs]
     if len(entropies) < 2 or min(entropies) <= 0:
         return LOST
