@@ -4,9 +4,11 @@ and from what judges say of it, with an uncertainty.
 Judges that cost little (the number of parameters, shared weights) are wrong in ways of their own,
 and an optimiser finds their mistakes. A few trainings from scratch say where they are right: each
 judge is one input among the parts of the graph (`enas.spaces.features`), and evidence decides how
-much it counts (Bayesian ridge regression, MacKay 1992).
+much it counts (Bayesian ridge regression, MacKay 1992). The square of each judge is an input too,
+because what a judge says is often true up to a point only: beyond some number of parameters more of
+them may be no better.
 
-Shapes: k trainings that teach, m architectures that are predicted, p inputs.
+Shapes: k trainings that teach, m architectures that are predicted, p inputs without squares.
 """
 
 from __future__ import annotations
@@ -70,19 +72,22 @@ class Correction:
         scale = np.where(spread > 0, scale, 0.0)
         limit = np.where(is_judge, FARTHEST * JUDGE, np.inf)
         targets = norm.ppf((rankdata(rewards) - 0.5) / len(rewards))
-        scaled = _scaled(inputs, middle, scale, limit)
+        scaled = _scaled(inputs, middle, scale, limit, len(judges))
         return cls(names, judges, middle, scale, limit, BayesianRidge().fit(scaled, targets))
 
     def predict(self, known: Sequence[Known]) -> tuple[Array, Array]:
         """Returns the expected rewards of m architectures and their standard deviations, (m,)."""
         inputs = _inputs(known, self.names, self.judges)
-        scaled = _scaled(inputs, self.middle, self.scale, self.limit)
+        scaled = _scaled(inputs, self.middle, self.scale, self.limit, len(self.judges))
         mean, deviation = self.model.predict(scaled, return_std=True)
         return mean, deviation
 
 
-def _scaled(inputs: Array, middle: Array, scale: Array, limit: Array) -> Array:
-    return np.clip((inputs - middle) * scale, -limit, limit)
+def _scaled(inputs: Array, middle: Array, scale: Array, limit: Array, judges: int) -> Array:
+    """Returns scaled inputs (k, p), and after them the squares of the judges, which are the last
+    `judges` of them, in standard deviations."""
+    scaled = np.clip((inputs - middle) * scale, -limit, limit)
+    return np.hstack([scaled, (scaled[:, inputs.shape[1] - judges :] / JUDGE) ** 2])
 
 
 def _inputs(known: Sequence[Known], names: Sequence[str], judges: Sequence[str]) -> Array:

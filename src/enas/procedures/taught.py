@@ -1,7 +1,6 @@
 """Short trainings teach what architectures are worth, in rounds, and a policy follows.
 
-    round 1      architectures that the judges prefer, and random ones, are trained from scratch
-                 for a short time
+    round 1      random architectures are trained from scratch for a short time
     then each    a regression learns from all trainings so far (`enas.procedures.correction`);
                  a fresh policy is trained by REINFORCE on what it predicts, which costs nothing;
                  what the regression prefers among the policy's, the search's, random ones and
@@ -146,23 +145,11 @@ class Taught:
             yield Scored(arch, "short", {"reward": outcome.reward, "round": round_ + 1.0}, i + 1, len(wanted))
 
     def _first(self, n: int) -> list[Architecture]:
-        """Returns the first architectures to train: half of them those that the judges together
-        prefer, by the sum of logarithms of ranks (AZ-NAS, section 3.3), the others random."""
+        """Returns the first architectures to train: random ones. Those that judges prefer are so
+        much alike that they teach less (docs/log, 2026-11-29)."""
         rng = random.Random(f"{self.seed} first")
         pool = self._new(chain(self.searched, self.space.samples(rng, POOL)[0]))
-        looked_at = self._agreed(pool, self._free)[: SHORTLISTED * n]
-        chosen = self._agreed(looked_at, list(self.judges))[: n // 2]
-        others = [arch for arch in pool if arch not in chosen]
-        return chosen + rng.sample(others, min(n - len(chosen), len(others)))
-
-    def _agreed(self, archs: list[Architecture], judges: Sequence[str]) -> list[Architecture]:
-        """Returns the architectures in the order in which judges together prefer them."""
-        from scipy.stats import rankdata  # slow to import, and only needed here
-
-        places = np.zeros(len(archs))
-        for judge in judges:
-            places += np.log(rankdata([self.says(judge, arch) for arch in archs]) / len(archs))
-        return [archs[i] for i in np.argsort(-places, kind="stable")]
+        return rng.sample(pool, min(n, len(pool)))
 
     def _next(self, n: int, round_: int) -> list[Architecture]:
         """Returns what the regression prefers: of what a policy that follows it draws, of what the
