@@ -6,6 +6,6 @@ import os
 
 
 def repeats(few: int, many: int) -> int:
-    """Returns `many` where $ENAS_SOAK is 1, as in `make soak`, else `few`. A test that asks is marked
-    `soak`."""
+    """Returns `many` where $ENAS_SOAK is 1, as in `make soak`, else `few`. A test that asks is
+    marked `soak`."""
     return many if os.environ.get("ENAS_SOAK") == "1" else few
