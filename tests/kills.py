@@ -90,7 +90,8 @@ def child(args: list[str], fault: int | None = None, seconds: float | None = Non
     all_is_imported()
     said, write = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a process with threads; they hold nothing of ours
+        # that this process has threads, which hold nothing of ours
+        warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
         sys.stdout = sys.stderr = os.fdopen(write, "w", buffering=1)
