@@ -52,7 +52,8 @@ check: $(VENV)/.dev  ## format, lint, types, fast tests
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow"
 
-soak: $(VENV)/.tested  ## 50 kills in each case, memory over 2,000 steps, every documented command at full size, MINUTES each, both demos with two seeds: about an hour
+soak: $(VENV)/.tested  ## laws over more draws, 50 kills in each case, memory over 2,000 steps, every documented command at full size, MINUTES each, both demos with two seeds: about an hour
+	ENAS_SOAK=1 $(BIN)/pytest -q -n auto --dist worksteal -m soak
 	$(BIN)/python tests/kills.py --kills 50
 	$(BIN)/python tests/memory.py
 	$(BIN)/python tests/soak.py $(MINUTES)

@@ -62,7 +62,7 @@ def worker(rank: int, size: int, port: int, asked: dict[str, Any], orders: Conne
             self.waited += time.perf_counter() - start
 
     plan = make_plan(asked["preset"], asked["recipe"], data=asked["data"], device="cpu", threads=1)
-    for group, name in (("network", "filters"), ("network", "hidden"), ("data", "train")):
+    for group, name in (("network", "filters"), ("network", "hidden"), ("data", "train"), ("search", "controller_steps")):
         if asked[name] is not None:
             changed = dataclasses.replace(getattr(plan.settings, group), **{name: asked[name]})
             plan = plan.with_settings(**{group: changed})
@@ -105,8 +105,13 @@ def main() -> None:
     parser.add_argument("--recipe", default="quick")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    for name, about in (("filters", "of images"), ("hidden", "units, of text"), ("train", "images or tokens to train on")):
-        parser.add_argument(f"--{name}", type=int, help=f"{about}; without it, the recipe's")
+    for name, about in (
+        ("filters", "of images"),
+        ("hidden", "units, of text"),
+        ("train", "images or tokens to train on"),
+        ("controller_steps", "of an epoch"),
+    ):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"{about}; without it, the recipe's")
     args = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     groups: dict[int, list[Connection]] = {}

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import io
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -23,13 +26,9 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from pathlib import Path
 
-import enas.cli.derive
-import enas.reports.derive
-import enas.runs.derive
-import enas.runs.retrain
-import enas.runs.search  # noqa: F401 (children find all of these imported, which takes seconds)
 from enas.cli.main import main
 from enas.runs import loop
 from enas.runs.checkpoint import CHECKPOINT, read_header
@@ -77,15 +76,31 @@ CASES = (*SPACES, COMPARE)
 MOMENTS = 60  # of writes: the Nth is drawn up to here
 
 
+@functools.cache
+def all_is_imported() -> None:
+    """Searches, derives and trains once in this process: its children find all imports made, which
+    would take each of them seconds, and are killed at their work."""
+    with tempfile.TemporaryDirectory(prefix="enas-kills-") as folder, contextlib.redirect_stdout(io.StringIO()):
+        for args in commands("digits-micro", Path(folder) / "run"):
+            assert main(args) == 0, args
+
+
 def child(args: list[str], fault: int | None = None, seconds: float | None = None) -> tuple[bool, str]:
     """Runs a command in a process of its own; whether it was killed, and what it said otherwise."""
+    all_is_imported()
     said, write = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # that this process has threads, which hold nothing of ours
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         sys.stdout = sys.stderr = os.fdopen(write, "w", buffering=1)
         if fault is not None:
             os.environ[FAULT] = str(fault)
         loop.CHECKPOINT_SECONDS = 0.02
+        # workers are forked too, and so find the imports made and the checkpoints as frequent
+        forks = multiprocessing.get_context("fork")
+        multiprocessing.get_context = lambda method=None: forks  # type: ignore[assignment, return-value]
         status = 1
         try:
             status = main(args)

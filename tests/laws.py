@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -224,11 +225,12 @@ def samples(space: SearchSpace, n: int, seed: int = 0) -> list[Architecture]:
 
 def p_value(drawn: Iterable[Architecture], probability: Mapping[Architecture, float]) -> float:
     """Chi-square: how likely a deviation like that of the frequencies in `drawn` is, were
-    `probability` their law. Architectures expected fewer than 5 times are counted together."""
+    `probability` their law. Architectures expected fewer than 5 times are counted together. Of a
+    Counter the counts are taken."""
     assert math.isclose(sum(probability.values()), 1.0, abs_tol=1e-4)
     counts = dict.fromkeys(probability, 0)
-    for arch in drawn:
-        counts[arch] += 1
+    for arch, n in Counter(drawn).items():  # KeyError for what has no probability
+        counts[arch] += n
     n = sum(counts.values())
     pairs = [(counts[arch], n * p) for arch, p in probability.items() if n * p >= 5]
     rare = [(counts[arch], n * p) for arch, p in probability.items() if n * p < 5]

@@ -144,7 +144,8 @@ def test_the_share_script_runs() -> None:
 @pytest.mark.slow
 def test_the_ranks_script_runs() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "benchmarks.ranks", "--filters", "4", "--train", "200", "--rounds", "1"]
+    small = "--filters 2 --train 60 --rounds 1 --controller-steps 2"
+    command = [sys.executable, "-m", "benchmarks.ranks", *small.split()]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     fixed, drawn = map(json.loads, done.stdout.splitlines())

@@ -154,11 +154,11 @@ def test_graded_by_sharing_ranking_and_cost(
 
 @pytest.mark.slow
 def test_the_whole_way(derived: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert enas("retrain", derived, "--top", 2) == 0
+    assert enas("retrain", derived, "--top", 2, "--jobs", 1) == 0
     rows = json.loads((derived / "retrained.json").read_text())["trainings"]
     assert len(rows) == 2
     assert rows[0]["validation_accuracy"] >= rows[1]["validation_accuracy"], "the choice is on validation images"
-    assert enas("compare", derived, "--cells", 2, "--seeds", 2) == 0
+    assert enas("compare", derived, "--cells", 2, "--seeds", 2, "--jobs", 2) == 0
     out = capsys.readouterr().out
     verdict = next(line for line in out.splitlines() if line.startswith("verdict: "))
     assert json.loads((derived / "compare.json").read_text())["verdict"] in verdict
@@ -467,23 +467,29 @@ def test_max_time_stops_in_good_order(tmp_path: Path, searched: Path, capsys: py
 
 
 class Forked:
-    """A command in a child of this process, which finds its imports made. What it says is short."""
+    """A command in a child of this process, which finds its imports made. What it says is short.
+    `limit`: the largest file it may write, in bytes."""
 
-    def __init__(self, *args: object):
-        said, write = os.pipe()
-        self.said = said
+    def __init__(self, *args: object, limit: int | None = None):
+        pipes = [os.pipe(), os.pipe()]
+        self.said = [read for read, _ in pipes]
         self.returncode: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
-            sys.stdout = sys.stderr = os.fdopen(write, "w", buffering=1)
+            sys.stdout, sys.stderr = (os.fdopen(write, "w", buffering=1) for _, write in pipes)
+            if limit is not None:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             status = 1
             try:
                 status = enas(*args)
             except BaseException:
                 traceback.print_exc()
-            sys.stdout.flush()
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
             os._exit(status)
-        os.close(write)
+        for _, write in pipes:
+            os.close(write)
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -500,26 +506,20 @@ class Forked:
             time.sleep(0.01)
         if self.poll() is None:
             self.send_signal(signal.SIGKILL)
-        with os.fdopen(self.said) as file:
-            text = file.read()
-        return text, text
+        texts = []
+        for said in self.said:
+            with os.fdopen(said) as file:
+                texts.append(file.read())
+        return texts[0], texts[1]
 
 
-def start(run: Path, *more: object, limit: int | None = None, command: str = "search") -> subprocess.Popen[str]:
-    """A command in a process of its own; `limit`: the largest file it may write, in bytes."""
-
-    def limited() -> None:
-        if limit is not None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    what = ["digits-micro", "--out", str(run)] if command == "search" else [str(run)]
+def start(run: Path, *more: object) -> subprocess.Popen[str]:
+    """A search in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "enas", command, *what, *map(str, more)],
+        [sys.executable, "-m", "enas", "search", "digits-micro", "--out", str(run), *map(str, more)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=limited,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
@@ -573,7 +573,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, searched: Pat
     checkpoint = (searched / CHECKPOINT).stat().st_size
     assert enas("search", "digits-micro", "--out", run, *SMALL, "--max-time", "0.01s") == 0
     kept = (run / CHECKPOINT).read_bytes()
-    process = start(run, limit=checkpoint // 2, command="resume")
+    process = Forked("resume", run, limit=checkpoint // 2)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, (out, err)
     assert err.count("\n") == 1, err

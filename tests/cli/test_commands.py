@@ -22,6 +22,8 @@ import soak
 from documented import DEMOS, ROOT, excluded, makefile, markdown, python_blocks, readme
 from enas.cli.commands import COMMANDS
 from enas.cli.main import main, usage
+from enas.runs.plan import Plan
+from enas.runs.planning import make_plan
 from enas.runs.presets import micro
 from enas.runs.presets.registry import PRESETS
 
@@ -31,13 +33,14 @@ FEW = "--search.epochs 2 --search.warmup-epochs 1 --search.controller-steps 2 --
 FEW += " --derive.keep 2 --derive.uniform 3 --retrain.epochs 1 --search.probes 3 --threads 1"
 IMAGES = "--data.train 60 --data.validation 40 --task.batch-size 20 --task.reward-batch 20 --retrain.task.batch-size 20"
 IMAGES += " --network.filters 4 --retrain.network.filters 4"
+ONE_CELL = "--network.cells 1 --retrain.network.cells 1"
 WORDS = "--data.train 2000 --network.hidden 8 --retrain.network.hidden 8 --retrain.task.test-batch 64 --space.num-nodes 2"
 TAUGHT = "--derive.trainings 6 --derive.rounds 2 --derive.finalists 2 --derive.finalist-steps 2"
 FINALS = "--derive.finalists 2 --derive.finalist-steps 3"
 
 # What makes a line small: a pattern, and the flags that are added where it matches.
 REDUCED = (
-    (r"enas (search|sweep) (digits|scattered|cifar10)-micro", f"{FEW} {IMAGES} --space.num-nodes 2"),
+    (r"enas (search|sweep) (digits|scattered|cifar10)-micro", f"{FEW} {IMAGES} {ONE_CELL} --space.num-nodes 2"),
     (r"enas (search|sweep) (scattered-micro|text-rnn)", TAUGHT),
     (r"enas search (?!scattered|text)\w+-(micro|macro|rnn)|enas search nasbench", FINALS),
     (r"enas search (digits|cifar10)-macro", f"{FEW} {IMAGES} --space.num-layers 3"),
@@ -85,10 +88,25 @@ def enas(line: str) -> None:
     print(f"{time.monotonic() - began:.1f} s: {line}")
 
 
+def small_plan(*args: Any, **how: Any) -> Plan:
+    """A preset's plan with few filters, cells and images, for a command that has no flags for
+    them."""
+    plan = make_plan(*args, **how)
+    s = plan.settings
+    few = dataclasses.replace(s.network, filters=4, cells=1)
+    return plan.with_settings(
+        network=few,
+        retrain=dataclasses.replace(s.retrain, network=few),
+        data=dataclasses.replace(s.data, train=60, validation=40),
+        task=dataclasses.replace(s.task, batch_size=20, reward_batch=20),
+    )
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_this_process: None, taught_shortly: None) -> Path:
     """An empty working folder, for commands without processes, each of which would load torch and
     all of the data again."""
+    monkeypatch.setattr("enas.grading.judges.make_plan", small_plan)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -29,6 +29,7 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.decisions import OpChoice
 from enas.spaces.registry import SPACES
 from enas.spaces.space import SearchSpace
+from repeats import repeats
 
 CLASSES = ("a cat", 'a "dog"', "it's", "x", "y")
 DIMENSIONS: dict[str, dict[str, int]] = {
@@ -41,7 +42,7 @@ DIMENSIONS: dict[str, dict[str, int]] = {
 }
 # Spaces as registered, each with as many architectures as are drawn; large ones take longer.
 REGISTERED: dict[str, tuple[SearchSpace, int]] = {
-    f"{name}{i or ''}": (entry.make(settings), 20 if i else 3)
+    f"{name}{i or ''}": (entry.make(settings), repeats(8, 20) if i else 3)
     for name, entry in SPACES.items()
     for i, settings in enumerate([entry.settings(), *entry.small] if entry.small else [])
 }
@@ -109,6 +110,7 @@ def check_module(child: Supernet, arch: Architecture) -> str:
 
 
 # ------------------------------------------------------------------------------------------ python
+@pytest.mark.soak
 @pytest.mark.parametrize("name", REGISTERED)
 def test_a_python_file_equals_its_child(name: str) -> None:
     space, times = REGISTERED[name]

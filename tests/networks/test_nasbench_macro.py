@@ -20,6 +20,7 @@ from enas.networks.settings import NasBenchMacroNetworkSettings
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Architecture
 from enas.spaces.nasbench_macro import OPS, NasBenchMacroSettings, from_string, nasbench_macro, to_string
+from repeats import repeats
 
 SPACE = nasbench_macro()
 SMALL = NasBenchMacroNetworkSettings(filters=4, head=16)
@@ -74,9 +75,11 @@ def test_the_published_counts() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_every_count_of_the_table_is_ours(data_dir: Path) -> None:
-    """Parameters of each of the 6,561 chains; multiply-adds of a chain are those of its layers
-    added up, and those are measured as what each op of each layer adds to a chain of identities."""
+    """Parameters of a tenth of the 6,561 chains, in `make soak` of all; multiply-adds of a chain
+    are those of its layers added up, and those are measured as what each op of each layer adds to a
+    chain of identities."""
     with gzip.open(data_dir / "nasbench" / "nasbench_macro_cifar10.json.gz", "rt") as file:
         table: dict[str, dict[str, Any]] = json.load(file)
     assert table.keys() == {"".join(digits) for digits in product("012", repeat=8)}
@@ -86,8 +89,9 @@ def test_every_count_of_the_table_is_ours(data_dir: Path) -> None:
     for k, digit in product(range(8), "12"):
         text = "0" * k + digit + "0" * (7 - k)
         more[k, digit] = multiply_adds(net, from_string(text)) - least
+    built = set(random.Random(1).sample(sorted(table), repeats(656, len(table))))
     for text, entry in table.items():
-        assert net.num_parameters(from_string(text)) == entry["params"]
+        assert text not in built or net.num_parameters(from_string(text)) == entry["params"]
         assert least + sum(more[place] for place in enumerate(text)) == entry["flops"]
     for text in random.Random(0).sample(sorted(table), 20):
         assert multiply_adds(net, from_string(text)) == table[text]["flops"]

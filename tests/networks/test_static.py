@@ -19,6 +19,7 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 from enas.state import seeded
 from programs import CASES, CLASSES, FOUR, MICRO, architectures, gradients, images, network, parts
+from repeats import repeats
 
 
 def assert_equal(name: str, archs: list[Architecture]) -> None:
@@ -48,10 +49,12 @@ def test_a_program_equals_its_network(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", [*FOUR, "micro-published", "macro-published"])
-def test_a_program_equals_its_network_for_200_architectures(name: str) -> None:
-    """In the published size for six: a large cell takes a second."""
-    assert_equal(name, architectures(name, 6 if name.endswith("published") else 200, seed=1))
+def test_a_program_equals_its_network_for_many_architectures(name: str) -> None:
+    """24 of each space, 200 in `make soak`; in the published size six: a large cell takes a
+    second."""
+    assert_equal(name, architectures(name, 6 if name.endswith("published") else repeats(24, 200), seed=1))
 
 
 def test_nothing_reaches_the_output_of_an_empty_cell() -> None:
