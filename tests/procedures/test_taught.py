@@ -198,6 +198,25 @@ def test_a_correction_says_how_sure_it_is() -> None:
         Correction.taught(known[:5], [0.0] * 5)
 
 
+def test_a_judge_may_be_right_up_to_a_point_only() -> None:
+    """Rewards rise with the size up to 10 and fall from there."""
+    known = [Known({"a": float(i % 2)}, {"size": float(i)}) for i in range(21)]
+    correction = Correction.taught(known, [-abs(i - 10.0) for i in range(21)])
+    mean, _ = correction.predict([Known({"a": 0.0}, {"size": size}) for size in (0.0, 10.0, 20.0)])
+    assert mean[1] > mean[0] + 1
+    assert mean[1] > mean[2] + 1
+
+
+def test_the_first_round_is_random_whatever_judges_prefer() -> None:
+    space = nasbench201()
+    first = {}
+    for sign in (1, -1):
+        lab = Lab(planted(space))
+        rounds(space, lab, judge=lambda arch, sign=sign: sign * lab.truth(arch))  # type: ignore[misc]
+        first[sign] = [short.arch for short in lab.asked[: SETTINGS.trainings // SETTINGS.rounds]]
+    assert first[1] == first[-1]
+
+
 def test_trainings_that_diverged_do_no_harm() -> None:
     """A reward far below all others moves the regression no more than any last place."""
     space = nasbench201()
