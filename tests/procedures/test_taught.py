@@ -208,11 +208,11 @@ def test_a_judge_may_be_right_up_to_a_point_only() -> None:
 
 
 def test_the_first_round_is_random_whatever_judges_prefer() -> None:
-    space = nasbench201()
-    first = {}
+    space, first = nasbench201(), {}
+    truth = planted(space)
     for sign in (1, -1):
-        lab = Lab(planted(space))
-        rounds(space, lab, judge=lambda arch, sign=sign: sign * lab.truth(arch))  # type: ignore[misc]
+        lab = Lab(truth)
+        rounds(space, lab, judge=lambda arch, sign=sign: sign * truth(arch))  # type: ignore[misc]
         first[sign] = [short.arch for short in lab.asked[: SETTINGS.trainings // SETTINGS.rounds]]
     assert first[1] == first[-1]
 
