@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from enas.grading.laws import asks_what_there_is, goes_on_after_load, learns_as_it_says
+from enas.grading.strategy_laws import asks_what_there_is, goes_on_after_load, learns_as_it_says
 from enas.grading.verdict import uniform_architectures
 from enas.runs.presets import registry as presets
 from enas.spaces.architecture import Architecture

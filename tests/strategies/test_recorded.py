@@ -11,7 +11,7 @@ from enas.spaces.conv_micro import ConvMicroSettings, conv_micro
 from enas.spaces.nasbench201 import nasbench201
 from enas.spaces.rnn_cell import RnnCellSettings, rnn_cell
 from enas.spaces.space import SearchSpace
-from enas.strategies.controller import Noise
+from enas.strategies.noise import Noise
 from enas.strategies.reinforce import Reinforce
 from enas.strategies.settings import ControllerSettings, ReinforceSettings
 

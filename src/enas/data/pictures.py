@@ -54,7 +54,7 @@ class Kind:
     height: int
     channels: int
     alpha: bool = False
-    """Whether the last channel is opacity."""
+    """True where the last channel is opacity."""
 
 
 @dataclass(frozen=True)

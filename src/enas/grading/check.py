@@ -22,7 +22,7 @@ from torch import nn
 from enas.data.images import ImageData
 from enas.data.registry import DATASETS
 from enas.data.text import TextData
-from enas.grading import laws
+from enas.grading import strategy_laws
 from enas.grading.case import Asked, Case, Draw, Result, finding_of
 from enas.grading.laws import require
 from enas.networks.registry import BACKBONES
@@ -175,7 +175,7 @@ def _strategy(what: str, thing: Any, asked: Asked) -> Iterator[Result]:
         return
     settings = [entry.settings()] if "settings" in inspect.signature(thing).parameters else []
 
-    def on(space: SearchSpace) -> laws.MakeStrategy:
+    def on(space: SearchSpace) -> strategy_laws.MakeStrategy:
         return lambda seed: thing(space, *settings, seed=asked.seed + seed)
 
     def others(space: SearchSpace) -> list[Architecture]:
@@ -183,10 +183,10 @@ def _strategy(what: str, thing: Any, asked: Asked) -> Iterator[Result]:
 
     about = f"{len(spaces)} spaces"
     for law, holds in (
-        ("it asks for architectures of its space", lambda s: laws.asks_what_there_is(on(s), s, others(s))),
-        ("one seed gives one result", lambda s: laws.asking_depends_on_the_seed_alone(on(s))),
-        ("it goes on after it was saved and loaded", lambda s: laws.goes_on_after_load(on(s))),
-        ("it learns where it says so", lambda s: laws.learns_as_it_says(on(s))),
+        ("it asks for architectures of its space", lambda s: strategy_laws.asks_what_there_is(on(s), s, others(s))),
+        ("one seed gives one result", lambda s: strategy_laws.asking_depends_on_the_seed_alone(on(s))),
+        ("it goes on after it was saved and loaded", lambda s: strategy_laws.goes_on_after_load(on(s))),
+        ("it learns where it says so", lambda s: strategy_laws.learns_as_it_says(on(s))),
     ):
         yield Result(law, _asked_of(spaces if "learns" not in law else spaces[:1], holds), about)
 

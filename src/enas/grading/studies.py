@@ -31,7 +31,7 @@ class Study:
     paper: str  # what the paper found
     change: Change
     equal_parameters: bool = False
-    """Whether the changed network gets as many parameters as the unchanged one, by its width."""
+    """True where the changed network gets as many parameters as the unchanged one, by its width."""
 
 
 # ----------------------------------------------------------------------------------- every change

@@ -1,5 +1,5 @@
-"""A regression that short trainings teach: it predicts the reward of an architecture from its graph
-and from what judges say of it, with an uncertainty.
+"""This module holds a regression that short trainings teach. It predicts the reward of an
+architecture from its graph and from what judges say of it, with an uncertainty.
 
 Judges that cost little (the number of parameters, shared weights) are wrong in ways of their own,
 and an optimiser finds their mistakes. A few trainings from scratch say where they are right: each
@@ -33,7 +33,8 @@ RARE = 0.2  # smallest standard deviation that a part is divided by
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of an architecture before it is trained."""
+    """A `Known` holds what is known of an architecture before it is trained: how often each part
+    occurs in it, and what each judge says, both by name."""
 
     parts: Mapping[str, float]
     judges: Mapping[str, float]
@@ -41,8 +42,8 @@ class Known:
 
 @dataclass(frozen=True)
 class Correction:
-    """The regression after it was taught; it predicts rewards as normal scores: 0 is the median of
-    the trainings, 1 one standard deviation above it."""
+    """A `Correction` is the regression after it was taught. It predicts rewards as normal scores:
+    0 is the median of the trainings, 1 one standard deviation above it."""
 
     names: tuple[str, ...]  # of the parts that occur in the trainings
     judges: tuple[str, ...]

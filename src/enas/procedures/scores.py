@@ -1,4 +1,4 @@
-"""Scores without training: what a network says of itself before it learns, for any space and task.
+"""This module scores networks before they learn anything, for any space and task.
 
 A score is a function of a child at its first weights, its task and its space's architecture;
 larger is taken to be better. To add one, write it and put it into `SCORES`.
@@ -8,8 +8,8 @@ was chosen because it needs gradients of a loss and nothing else, so that it is 
 task, and because it is above parameters on several benchmarks (Li et al. 2023, arXiv 2301.11300).
 `expressivity` was chosen because of all that were tried here on NAS-Bench-201 it ranked best (tau
 0.72 of 62 cells; AZ-NAS, Lee & Ham 2024, arXiv 2403.19232, section 3.2.1). `progressivity` (section
-3.2.2 there) ranks all cells worse, and yet finds the best ones: it is the only score that prefers
-those whose input reaches their output by a skip (docs/log, 2026-11-29).
+3.2.2 there) ranks all cells worse, and yet finds the best ones: it is the only one here that
+prefers those whose input reaches their output by a skip (docs/log, 2026-11-29).
 """
 
 from __future__ import annotations

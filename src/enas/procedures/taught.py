@@ -1,4 +1,5 @@
-"""Short trainings teach what architectures are worth, in rounds, and a policy follows.
+"""This module lets short trainings teach, in rounds, what architectures are worth. A policy
+follows.
 
     round 1      random architectures are trained from scratch for a short time
     then each    a regression learns from all trainings so far (`enas.procedures.correction`);
@@ -47,7 +48,7 @@ LONGER = 4  # the most that a final training is longer than a short one
 
 @dataclass(frozen=True)
 class Short:
-    """A training from scratch that is wanted, in rounds of `steps`."""
+    """A `Short` is a training from scratch that is wanted, in rounds of `steps`."""
 
     arch: Architecture
     steps: int
@@ -57,7 +58,8 @@ class Short:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Its reward on validation data, and the processor time it took in seconds."""
+    """An `Outcome` is the reward of such a training on validation data, and the processor time that
+    it took in seconds."""
 
     reward: float
     seconds: float
@@ -71,26 +73,26 @@ Graph = frozenset[tuple[str, float]]
 
 @dataclass
 class Taught:
-    """What the rounds have learned so far."""
+    """A `Taught` runs the rounds, and holds what they have learned so far."""
 
     settings: DeriveSettings
     space: SearchSpace
     train: Train
     judges: Mapping[str, Judge]
-    """By name. Those of `dear` take too long to ask for every architecture that a policy draws."""
+    """Judges by name. Those in `dear` take too long to ask for all that a policy draws."""
     dear: frozenset[str]
     policy: Callable[[], Strategy | None]
-    """Makes a strategy at its beginning; None: random architectures only."""
+    """This function makes a strategy at its beginning, or None where only random ones are drawn."""
     searched: Sequence[Architecture]
-    """What the search's own policy draws."""
+    """Architectures that the search's own policy draws."""
     full_steps: int
-    """Steps of a training from scratch by the recipe: no final training is longer."""
+    """Number of steps of a training from scratch by the recipe. No final training is longer."""
     spent: Callable[[], float]
-    """Processor time so far, in seconds, of this process and of all trainings."""
+    """Processor time so far, in seconds, of this process and all trainings."""
     seed: int = 0
     outcomes: dict[Architecture, Outcome] = field(default_factory=dict)
     predicted: dict[Architecture, float] = field(default_factory=dict)
-    """What the regression said of those that were trained after it was first taught."""
+    """Rewards that the regression predicted before the trainings that came after it was taught."""
     final: dict[Architecture, float] = field(default_factory=dict)
     _said: dict[tuple[str, Architecture], float] = field(default_factory=dict)
     _parts: dict[Architecture, Mapping[str, float]] = field(default_factory=dict)
@@ -134,7 +136,8 @@ class Taught:
 
     @property
     def longer(self) -> int:
-        """How much longer a final training is than a short one; 1: the same with another seed."""
+        """Returns how many times as long as a short training a final one is. At 1 it is the same
+        training with another seed."""
         return max(1, min(LONGER, self.full_steps // self.settings.finalist_steps))
 
     def trained(self, wanted: Sequence[Architecture], round_: int) -> Iterator[Scored]:

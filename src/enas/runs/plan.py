@@ -71,7 +71,8 @@ class Plan:
     device: str = "cpu"
     threads: int = 1
     source: dict[str, str] | None = None
-    """What identified embedded data when the run was made (data.source_of). None: a new run."""
+    """These names identified embedded data when the run was made (`data.source_of`). A new run has
+    None."""
     limits: Limits = dataclasses.field(default_factory=Limits)
     """The most that architectures may cost, be they asked, derived or compared with."""
     latencies: Record | None = None

@@ -57,7 +57,7 @@ class Config(Generic[S, N, D, T, P]):
     search: SearchSettings
     """Length and rhythm of the two phases."""
     strategy: P
-    """How the strategy draws architectures, and learns."""
+    """Settings by which the strategy draws architectures, and learns."""
     derive: DeriveSettings
     """Choice of the architecture after the search."""
     retrain: RetrainConfig[N, T]

@@ -1,4 +1,4 @@
-"""Short trainings from scratch of a derivation, side by side, each done once.
+"""This module does the short trainings from scratch of a derivation, side by side, each once.
 
 A line of `short.jsonl` in the run folder holds what a training reached. A derivation that was
 killed finds it there. Trainings give the same figures however many there are side by side.

@@ -42,7 +42,7 @@ class ConvMacroSettings:
     ops: tuple[str, ...] = OPS
     """Ops that a layer can choose from (paper 2.3: six)."""
     form: Form = "paper"
-    """What a layer reads and where skips are merged: as in the paper, or as released."""
+    """Layers read and merge skips in this way: as in the paper, or as released."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "space", num_layers=SIZE)

@@ -34,7 +34,7 @@ class ConvMicroSettings:
     ops: tuple[str, ...] = OPS
     """Ops that an edge can choose from (paper 2.4: five)."""
     prior: Literal["none", "released"] = "none"
-    """What the controller prefers before it learns: nothing, or separable convolutions.
+    """The controller prefers this before it learns: nothing, or separable convolutions.
     Released code: their learnable bias starts at 10, and the normal cell adds a fixed 0.25."""
 
     def __post_init__(self) -> None:

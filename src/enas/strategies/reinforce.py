@@ -22,7 +22,8 @@ from enas.networks.static.recorded import Recordings
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace
 from enas.state import State, load_optimizer, optimizer_tensors, seed_of
-from enas.strategies.controller import Controller, Noise, Walk
+from enas.strategies.controller import Controller, Walk
+from enas.strategies.noise import Noise
 from enas.strategies.settings import ReinforceSettings, weights
 
 METRICS = ("reward", "reward_best", "entropy", "baseline", "advantage")

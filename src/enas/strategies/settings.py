@@ -39,7 +39,7 @@ class ControllerSettings:
     op_tanh_constant: float | None = None
     """The number c for the logits of ops, where it differs (released micro code: 0.44)."""
     after_anchor: Literal["empty", "previous"] = "empty"
-    """What the LSTM reads after a finished node, and what later decisions attend to.
+    """The LSTM reads this after a finished node, and later decisions attend to it.
     empty: they attend to a step of the node's own; then the LSTM reads the empty embedding.
     previous: it reads the node's last decision, and they attend to the state that this left.
     Paper 2.2 and released macro code: previous; released micro code: empty."""

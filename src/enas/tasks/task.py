@@ -44,7 +44,7 @@ class Task(Protocol):
     """The smallest reward, which an architecture that diverged gets."""
 
     recordable: ClassVar[bool] = False
-    """Whether `loss` can be recorded on a GPU. It must only call the model and torch,
+    """True where `loss` can be recorded on a GPU. It must only call the model and torch,
     wait for no number, and accept `progress` as a tensor and no architecture.
     Every class says so itself."""
 

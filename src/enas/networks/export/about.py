@@ -27,7 +27,7 @@ class Images:
     classes: tuple[str, ...] = ()
     """Names of the classes in the order of the outputs."""
     crop: bool = False
-    """Whether the middle of an image that is not square is read, rather than all of it."""
+    """True where the middle of an image that is not square is read, rather than all of it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Text:
     vocabulary: tuple[str, ...] = ()
     """Words in the order of the outputs."""
     tokens: Tokens = "words"
-    """How a text is cut: at spaces; into words in lower case, numbers and marks; or characters."""
+    """A text is cut at spaces; into words in lower case, numbers and marks; or into characters."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class About:
     drawing: str = ""
     """The architecture in words, a line per node."""
     reads: Images | Text | None = None
-    """What the network reads.
-    None: not known, so the file cannot be given images or text by itself."""
+    """The network reads these. It is None where that is not known, so that the file cannot be given
+    images or text by itself."""
 
     def metadata(self) -> dict[str, str]:
         """Returns everything but the drawing as JSON, by name. Files of every format carry this."""

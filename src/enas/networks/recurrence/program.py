@@ -50,7 +50,7 @@ _aten = torch.ops.aten
 
 
 BOUND = 3.0
-"""With running statistics a normalised value is held within this many standard deviations.
+"""A value normalised by running statistics is held within this many standard deviations.
 
 A batch's own statistics bound a state by themselves. With running ones, a cell of ReLUs that
 trained well can grow without end on unseen text (docs/log, 2026-11-27).

@@ -260,7 +260,7 @@ class Recording:
 
 # ----------------------------------------------------------------------------- what is no product
 COMPILE = True
-"""Whether the functions below are compiled where they are recorded, each to one kernel.
+"""The functions below are compiled where they are recorded, each to one kernel, if this is true.
 
 None of them writes to memory that another of its arguments shows. Otherwise a compiled function
 would take the overlap of its first call for that of all calls.
