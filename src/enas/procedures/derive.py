@@ -147,7 +147,7 @@ def learned(scores: list[Scored], settings: DeriveSettings) -> dict[str, float] 
     chance).
 
     Returns None where no random ones were scored, and where the samples were not the policy's only,
-    or were picked by size.
+    or were picked by judges.
     """
     if settings.draw != "policy" or settings.shortlist:
         return None
