@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from enas.networks.image_network import ImageNetwork
 from enas.procedures.scores import LOST, SCORES, expressivity, progressivity, untrained_score, zico
+from enas.procedures.settings import Judge
+from enas.reports.judged import JUDGES
 from enas.runs.planning import make_plan
 from enas.spaces.architecture import Architecture
 from enas.state import State
@@ -137,6 +139,11 @@ def test_blocks_are_the_cells_and_layers_of_every_backbone() -> None:
             task.loss(child, None, task.train_batch(0, 0))
         assert len(outputs) == numbers[preset]
     assert numbers == {"digits-micro": 3, "digits-macro": 4}  # cells; layers
+
+
+def test_every_score_is_a_judge_with_a_name_on_the_page() -> None:
+    assert {*get_args(Judge)} == {*SCORES, "macs", "shared"}
+    assert {*JUDGES} == {*get_args(Judge), "prediction"}
 
 
 def test_expressivity_is_a_mean_over_ops() -> None:

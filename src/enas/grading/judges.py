@@ -2,7 +2,8 @@
 pick is worth, and what they cost.
 
     parameters, macs            free
-    zico, expressivity          scores of untrained networks (`enas.procedures.scores`)
+    zico, expressivity,         scores of untrained networks (`enas.procedures.scores`)
+    progressivity
     shared, N passes            rewards by shared weights after N passes with random children, as an
                                 accuracy and as a loss
     short training, S steps     the reward after S steps from scratch

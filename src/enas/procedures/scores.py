@@ -1,7 +1,8 @@
 """This module scores networks before they learn anything, for any space and task.
 
-A score is a function of a child at its first weights, its task and its space's architecture;
-larger is taken to be better. To add one, write it and put it into `SCORES`.
+A score is a function of a child at its first weights and of its task. Larger is taken to be
+better. To add one, write it, put it into `SCORES`, and its name into
+`enas.procedures.settings.Judge` and `enas.reports.judged.JUDGES`.
 
 `parameters` is the one that others have to beat: on NAS-Bench-201 Kendall's tau is 0.59. `zico`
 was chosen because it needs gradients of a loss and nothing else, so that it is defined for every

@@ -13,6 +13,7 @@ JUDGES = {
     "macs": "multiply-accumulates",
     "zico": "gradients of the untrained network (ZiCo)",
     "expressivity": "maps of the untrained network (expressivity)",
+    "progressivity": "growth of what maps hold, from block to block (progressivity)",
     "shared": "shared weights",
     "prediction": "the regression, before each training was made",
 }
