@@ -69,12 +69,13 @@ def rounds(
     judge: Callable[[Architecture], float] = lambda arch: 0.0,
     seed: int = 0,
     full_steps: int = 40,
+    searched: Sequence[Architecture] = (),
 ) -> tuple[Judged, list[Scored]]:
     def no_policy() -> Strategy | None:
         return None
 
     method = Taught(
-        settings, space, lab, {"parameters": judge}, frozenset(), no_policy, [], full_steps, lambda: lab.seconds, seed
+        settings, space, lab, {"parameters": judge}, frozenset(), no_policy, searched, full_steps, lambda: lab.seconds, seed
     )
     events = list(method.run())
     assert isinstance(events[-1], Judged)
@@ -93,6 +94,19 @@ def test_taught_trainings_lead_further_than_as_many_random_ones(make: Callable[[
             archs = space.samples(random.Random(10 * seed + draw), len(lab.asked))[0]
             random_ones.append(lab.truth(max(archs, key=lambda arch: lab.truth(arch) + lab.luck(Short(arch, 10, 0)))))
     assert fmean(taught_ones) > fmean(random_ones)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 12])
+def test_only_the_shortlist_is_trained_where_judges_picked_one(n: int) -> None:
+    """However small it is, and however much more the trainings could afford."""
+    space = nasbench201()
+    picked, lab = space.samples(random.Random(0), n)[0], Lab(planted(space))
+    for changes in ({"trainings": 24}, {"trainings": 0, "budget": 1000.0}):
+        settings = dataclasses.replace(SETTINGS, shortlist=n, **changes)
+        judged, scores = rounds(space, lab, settings, judge=lab.truth, searched=picked)
+        assert {score.arch for score in scores} == set(picked)
+        assert judged.ranked[0] == max(picked, key=lab.truth)
+        assert judged.trainings == n
 
 
 def test_a_policy_follows_what_the_trainings_teach(monkeypatch: pytest.MonkeyPatch) -> None:

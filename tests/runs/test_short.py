@@ -20,6 +20,7 @@ from enas.grading.opened import OpenedRun, Trainings
 from enas.grading.verdict import verdict
 from enas.procedures import taught
 from enas.procedures.events import Scored
+from enas.procedures.settings import DeriveSettings
 from enas.runs import short
 from enas.runs.compared import Compared
 from enas.runs.results import Best, Result
@@ -184,6 +185,34 @@ def test_the_free_count_is_the_largest_of_a_thousand(run: Path) -> None:
     sizes = [opened.plan.cost(a).parameters for a in opened.plan.space.samples(random.Random(1), 100)[0]]
     assert opened.plan.cost(arch).parameters >= max(sizes) * 0.8
     assert isinstance(arch, Architecture)
+
+
+@pytest.mark.slow
+def test_without_sharing_a_shortlist_is_picked_as_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the largest of the random architectures are trained, as in the derivation."""
+    monkeypatch.setattr(rivals, "equal_seconds", lambda trainings: 60.0)
+    changes = {"draw": "uniform", "samples": 30, "uniform": 0, "shortlist": 2, "shortlist_by": ("parameters", "shared")}
+    enas.derive(run, workers=1, trainings=6, finalists=1, finalist_steps=1, judges=("parameters",), **changes)
+    opened = OpenedRun.at(run)
+    heard = list[object]()
+    trainings = Trainings(opened, Best.read(run), opened.plan, 1, None, heard.append)
+    arch = rivals.without_sharing(trainings)
+    scored = [event for event in heard if isinstance(event, Scored)]
+    picked = {event.arch for event in scored if event.stage == "short"}
+    sizes = {event.arch: event.metrics["parameters"] for event in scored if event.stage == "shortlist"}
+    assert len(picked) == 2
+    assert arch in picked
+    assert min(sizes[one] for one in picked) == sorted(sizes.values())[-2]
+    assert not any("shared" in event.metrics for event in scored)
+
+
+def test_a_derivation_without_shared_weights_asks_others() -> None:
+    settings = DeriveSettings(shortlist=3, shortlist_by=("shared",), judges=("shared", "macs"), trainings=8)
+    without = rivals._without_shared(settings, 9.0)
+    assert (without.shortlist, without.judges, without.trainings, without.budget) == (0, ("macs",), 0, 9.0)
+    settings = dataclasses.replace(settings, shortlist_by=("parameters", "shared"))
+    without = rivals._without_shared(settings, 9.0)
+    assert (without.shortlist, without.shortlist_by) == (3, ("parameters",))
 
 
 def test_a_verdict_says_who_is_ahead() -> None:

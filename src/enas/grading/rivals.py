@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from enas.grading.ledger import seconds_at_work
 from enas.grading.opened import Trainings
+from enas.procedures.derive import shortlisted
 from enas.procedures.events import Judged, Scored
 from enas.procedures.settings import DeriveSettings
 from enas.procedures.taught import Taught
-from enas.runs.derive import taught_by
+from enas.runs.derive import judges_of, taught_by
 from enas.runs.settings import from_dict
 from enas.runs.short import ShortTrainings
 from enas.spaces.architecture import Architecture
@@ -68,18 +70,39 @@ def best_of_random(trainings: Trainings) -> Architecture:
 
 def without_sharing(trainings: Trainings) -> Architecture:
     """Returns the architecture that the derivation finds where all the time is spent on short
-    trainings."""
-    settings, seconds = _settings(trainings), equal_seconds(trainings)
-    judges = tuple(judge for judge in settings.judges if judge != "shared")
-    settings = dataclasses.replace(settings, judges=judges, trainings=0, budget=seconds)
-    procedure = trainings.run.plan.search()  # at its beginning, before anything was learned
-    folder, events = _folder(trainings, "without-sharing"), list[Scored | Judged]()
-    with ShortTrainings(trainings.run.plan, folder, procedure.task, trainings.jobs, trainings.listen) as train:
-        for event in taught_by(train, settings, procedure, []):
+    trainings. A shortlist is picked as in the derivation, but not by shared weights."""
+    seconds, plan = equal_seconds(trainings), trainings.run.plan
+    settings = _without_shared(_settings(trainings), seconds)
+    procedure = plan.search()  # at its beginning, before anything was learned
+    folder, events, picked = _folder(trainings, "without-sharing"), list[Scored | Judged](), list[Architecture]()
+
+    def picking() -> Iterator[Scored]:
+        archs = plan.limited_space.samples(random.Random(seed_of(plan.seed, "without sharing")), settings.samples)[0]
+        judges = judges_of(plan, procedure, settings)
+        picked.extend((yield from shortlisted(list(dict.fromkeys(archs)), settings, judges)))
+
+    with ShortTrainings(plan, folder, procedure.task, trainings.jobs, trainings.listen) as train:
+        first = picking() if settings.shortlist else ()
+        for event in chain(first, taught_by(train, settings, procedure, [], picked)):
             _heard(trainings, event)
             events.append(event)
     (judged,) = (event for event in events if isinstance(event, Judged))
     return judged.ranked[0]
+
+
+def _without_shared(settings: DeriveSettings, seconds: float) -> DeriveSettings:
+    """Returns the settings of a derivation of so many seconds that never asks shared weights."""
+    judges, by = (
+        tuple(judge for judge in names if judge != "shared") for names in (settings.judges, settings.shortlist_by)
+    )
+    return dataclasses.replace(
+        settings,
+        judges=judges,
+        shortlist=settings.shortlist if by else 0,
+        shortlist_by=by or settings.shortlist_by,
+        trainings=0,
+        budget=seconds,
+    )
 
 
 RIVALS: dict[str, Rival] = {

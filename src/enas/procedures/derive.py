@@ -56,7 +56,7 @@ def derive(
     asked = [drawer.ask(n) for drawer, n in zip(drawers, _shares(settings.samples, len(drawers)), strict=True)]
     sources = [set(archs) for archs in asked]
     judges = {"parameters": supernet.num_parameters, **(judges or {})}
-    drawn = {"minibatch": (yield from _shortlisted(list(dict.fromkeys(chain(*asked))), settings, judges))}
+    drawn = {"minibatch": (yield from shortlisted(list(dict.fromkeys(chain(*asked))), settings, judges))}
     if settings.uniform:
         drawn["uniform"] = uniform.ask(settings.uniform)
     for stage, archs in drawn.items():
@@ -104,7 +104,7 @@ def _from_each(ranked: list[Architecture], sources: list[set[Architecture]], n: 
     return sorted(chosen, key=ranked.index)
 
 
-def _shortlisted(
+def shortlisted(
     archs: list[Architecture], settings: DeriveSettings, judges: Mapping[str, Judge]
 ) -> Generator[Scored, None, list[Architecture]]:
     """Returns the architectures on the shortlist, the best by its last judge first. Returns all

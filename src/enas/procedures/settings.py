@@ -161,7 +161,8 @@ class DeriveSettings:
     """Who draws the samples: the policy, random search (with weight sharing), or half of them each.
     With both, half of the finalists are from either, whatever the shared weights say of them."""
     shortlist: int = 0
-    """Number of samples to score, those that `shortlist_by` picks; 0: all (not in the paper)."""
+    """Number of samples to score, those that `shortlist_by` picks; 0: all (not in the paper).
+    Trainings that teach are of these only."""
     shortlist_by: tuple[Judge, ...] = ("parameters",)
     """Judges that pick the shortlist one after the other, each by keeping the same share.
     Put one that costs nothing first.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 RESAMPLES = 400
+FEWEST = 3  # pairs that a rank correlation can be told of
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def coefficient(
     ValueError for fewer than three pairs."""
     import numpy as np
 
-    if len(a) != len(b) or len(a) < 3:
-        raise ValueError(f"a rank correlation needs at least 3 pairs; got {len(a)} and {len(b)}")
+    if len(a) != len(b) or len(a) < FEWEST:
+        raise ValueError(f"a rank correlation needs at least {FEWEST} pairs; got {len(a)} and {len(b)}")
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(a), size=(resamples, len(a)))
     once = np.ones((1, len(a)))

@@ -28,7 +28,7 @@ import numpy as np
 from enas.procedures.correction import Correction, Known
 from enas.procedures.events import Judged, Scored
 from enas.procedures.settings import LEAST_TRAININGS, DeriveSettings
-from enas.procedures.statistics import Coefficient, coefficient, kendalls
+from enas.procedures.statistics import FEWEST, Coefficient, coefficient, kendalls
 from enas.spaces.architecture import Architecture
 from enas.spaces.features import features
 from enas.spaces.space import SearchSpace
@@ -84,7 +84,7 @@ class Taught:
     policy: Callable[[], Strategy | None]
     """This function makes a strategy at its beginning, or None where only random ones are drawn."""
     searched: Sequence[Architecture]
-    """Architectures that the search's own policy draws."""
+    """Architectures that the search's own policy draws, or that judges picked of them."""
     full_steps: int
     """Number of steps of a training from scratch by the recipe. No final training is longer."""
     spent: Callable[[], float]
@@ -151,17 +151,16 @@ class Taught:
         """Returns the first architectures to train: random ones. Those that judges prefer are so
         much alike that they teach less (docs/log, 2026-11-29)."""
         rng = random.Random(f"{self.seed} first")
-        pool = self._new(chain(self.searched, self.space.samples(rng, POOL)[0]))
+        others = [] if self.settings.shortlist else self.space.samples(rng, POOL)[0]
+        pool = self._new(chain(self.searched, others))
         return rng.sample(pool, min(n, len(pool)))
 
     def _next(self, n: int, round_: int) -> list[Architecture]:
         """Returns what the regression prefers: of what a policy that follows it draws, of what the
-        search drew, of random ones and of variants of the best."""
-        rng = random.Random(f"{self.seed} {round_}")
+        search drew, of random ones and of variants of the best. Where judges picked a shortlist, it
+        is of these only."""
         free = self.correction(self._free)
-        candidates = [*self.searched, *self._followed(free, rng), *self.space.samples(rng, POOL)[0]]
-        best = sorted(self.outcomes, key=lambda arch: -self.outcomes[arch].reward)[:PARENTS]
-        candidates += [mutated(self.space, arch, rng) for arch in best for _ in range(VARIANTS)]
+        candidates = [*self.searched, *([] if self.settings.shortlist else self._others(free, round_))]
         archs = self._preferred(free, self._new(candidates), SHORTLISTED * n if self.dear else n)
         last = self.correction([*self.judges]) if self.dear else free
         archs = self._preferred(last, archs, n) if self.dear else archs
@@ -169,6 +168,12 @@ class Taught:
             said, _ = last.predict([self._known(arch, last.judges) for arch in archs])
             self.predicted |= dict(zip(archs, said.tolist(), strict=True))
         return archs
+
+    def _others(self, correction: Correction, round_: int) -> list[Architecture]:
+        rng = random.Random(f"{self.seed} {round_}")
+        others = [*self._followed(correction, rng), *self.space.samples(rng, POOL)[0]]
+        best = sorted(self.outcomes, key=lambda arch: -self.outcomes[arch].reward)[:PARENTS]
+        return others + [mutated(self.space, arch, rng) for arch in best for _ in range(VARIANTS)]
 
     def _followed(self, correction: Correction, rng: random.Random) -> list[Architecture]:
         """Returns what a fresh policy draws while it is trained on predicted rewards; as many
@@ -255,10 +260,12 @@ class Taught:
     def judged(self) -> Judged:
         """Returns how well each judge ranked what was trained: Kendall's tau with the rewards, in
         its 95 % interval. The prediction is that of before the training was made. A judge that says
-        the same of all, as the number of parameters does of recurrent cells, ranks nothing."""
+        the same of all, as the number of parameters does of recurrent cells, ranks nothing. Neither
+        can be told of fewer than three trainings."""
         later = list(self.predicted)
         said = {name: [self.says(name, arch) for arch in self.outcomes] for name in self.judges}
-        ranks = {name: values for name, values in said.items() if len(set(values)) > 1}
+        enough = len(self.outcomes) >= FEWEST
+        ranks = {name: values for name, values in said.items() if enough and len(set(values)) > 1}
         taus = {name: self._tau(values, list(self.outcomes)) for name, values in ranks.items()}
         if len(later) >= LEAST_TRAININGS:
             taus["prediction"] = self._tau([self.predicted[arch] for arch in later], later)

@@ -127,10 +127,15 @@ def _derive(folder: RunFolder, settings: Any, jobs: Jobs, listen: Listener, chan
 
 
 def taught_by(
-    trainings: ShortTrainings, settings: DeriveSettings, procedure: Search, scored: Sequence[Scored]
+    trainings: ShortTrainings,
+    settings: DeriveSettings,
+    procedure: Search,
+    scored: Sequence[Scored],
+    picked: Sequence[Architecture] = (),
 ) -> Iterator[Scored | Judged]:
     """Yields the scores of short trainings after a search, and in the end what the judges were
-    worth. `scored` holds what shared weights said of architectures, which is not computed again."""
+    worth. `scored` holds what shared weights said of architectures, which is not computed again.
+    `picked` holds more architectures that may be trained."""
     plan, task = trainings.plan, procedure.task
     known = {score.arch: score.metrics["reward"] for score in scored if score.stage == "minibatch"}
     judges = judges_of(plan, procedure, settings, known)
@@ -142,7 +147,7 @@ def taught_by(
         {name: judges[name] for name in settings.judges},
         frozenset(settings.judges) - FREE,
         lambda: plan.strategy(procedure.space) if follows else None,
-        [score.arch for score in scored if score.stage == "minibatch"],
+        [*picked, *(score.arch for score in scored if score.stage == "minibatch")],
         plan.settings.retrain.epochs * task.train_steps,
         trainings.spent,
         plan.seed,
