@@ -7,7 +7,7 @@ import dataclasses
 from enas.data.settings import DataSettings
 from enas.networks.settings import NasBenchMacroNetworkSettings
 from enas.procedures.settings import OptimizerSettings
-from enas.runs.presets.nasbench201 import nasbench201_paper, nasbench201_quick
+from enas.runs.presets.nasbench201 import nasbench201_modern, nasbench201_paper, nasbench201_quick
 from enas.runs.settings import Config, RetrainConfig
 from enas.spaces.nasbench_macro import NasBenchMacroSettings
 from enas.strategies.settings import ReinforceSettings
@@ -46,6 +46,14 @@ def nasbench_macro_paper() -> NasBenchMacroConfig:
             task=ImageClassificationSettings(batch_size=256),
         ),
     )
+
+
+def nasbench_macro_modern() -> NasBenchMacroConfig:
+    """This recipe is `modern` of nasbench201 with other judges: multiply-accumulates first, then
+    expressivity, then ZiCo. They were chosen by this benchmark (docs/log, 2026-11-29)."""
+    quick, like = nasbench_macro_quick(), nasbench201_modern()
+    derive = dataclasses.replace(like.derive, shortlist_by=("macs", "expressivity", "zico"))
+    return dataclasses.replace(quick, search=like.search, derive=derive)
 
 
 def nasbench_macro_quick() -> NasBenchMacroConfig:

@@ -76,7 +76,11 @@ _BUILT_IN = {
     "nasbench_macro": Preset(
         "the chains of NAS-Bench-Macro on CIFAR-10: all 6,561 are known, so a search can be checked",
         Names("nasbench_macro", "nasbench_macro", IMAGES),
-        {"paper": nasbench_macro.nasbench_macro_paper, "quick": nasbench_macro.nasbench_macro_quick},
+        {
+            "paper": nasbench_macro.nasbench_macro_paper,
+            "modern": nasbench_macro.nasbench_macro_modern,
+            "quick": nasbench_macro.nasbench_macro_quick,
+        },
         threads=1,
     ),
     "text-rnn": Preset(
