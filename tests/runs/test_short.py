@@ -204,6 +204,9 @@ def test_without_sharing_a_shortlist_is_picked_as_before(run: Path, monkeypatch:
     assert arch in picked
     assert min(sizes[one] for one in picked) == sorted(sizes.values())[-2]
     assert not any("shared" in event.metrics for event in scored)
+    page = enas.report(run).read_text()
+    assert "Ranked by trainings from scratch" in page
+    assert "Which judge was right" not in page, "two trainings rank nothing"
 
 
 def test_a_derivation_without_shared_weights_asks_others() -> None:

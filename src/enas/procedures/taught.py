@@ -170,6 +170,8 @@ class Taught:
         return archs
 
     def _others(self, correction: Correction, round_: int) -> list[Architecture]:
+        """Returns architectures that nobody picked: the policy's, random ones, and variants of the
+        best."""
         rng = random.Random(f"{self.seed} {round_}")
         others = [*self._followed(correction, rng), *self.space.samples(rng, POOL)[0]]
         best = sorted(self.outcomes, key=lambda arch: -self.outcomes[arch].reward)[:PARENTS]

@@ -31,15 +31,20 @@ def by_trainings(best: Best, judged: Judgement) -> Markup:
     ranking = table(("rank", "architecture", *(names[key] for key in keys), "parameters"), rows)
     order = sorted(judged.taus, key=lambda name: -judged.taus[name].value)
     taus = [(JUDGES.get(name, name), str(judged.taus[name]), _says(judged, name)) for name in order]
-    return fill(
+    trained = fill(
         """<h2>Ranked by trainings from scratch</h2>
 <p>{trainings} short trainings taught what is good; they took {minutes:.1f} minutes of processor time.
-These figures rank, they are not results.</p>\n{ranking}<h2>Which judge was right</h2>
-<p>How well each ranked the trainings (Kendall's tau, 95 % interval): 1 is the same order, 0 is chance.</p>
-{judges}""",
+These figures rank, they are not results.</p>\n{ranking}""",
         trainings=judged.trainings,
         minutes=judged.seconds / 60,
         ranking=ranking,
+    )
+    if not taus:  # too few trainings to rank, or no judge that tells them apart
+        return trained
+    return trained + fill(
+        """<h2>Which judge was right</h2>
+<p>How well each ranked the trainings (Kendall's tau, 95 % interval): 1 is the same order, 0 is chance.</p>
+{judges}""",
         judges=table(("judge", "tau", "on this run"), taus),
     )
 
