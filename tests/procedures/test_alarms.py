@@ -21,6 +21,7 @@ from enas.runs.planning import make_plan
 from enas.spaces.conv_macro import conv_macro
 from enas.spaces.conv_micro import conv_micro
 from enas.spaces.nasbench201 import nasbench201
+from enas.spaces.rnn_cell import rnn_cell
 
 SPACE = conv_micro()
 GOOD: dict[str, Any] = {
@@ -33,6 +34,7 @@ GOOD: dict[str, Any] = {
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "entropy": ({"entropy": 1.0}, "entropy has collapsed to 1.0 of"),
     "one op": ({"ops": {"normal.identity": 0.45, "normal.max_pool_3x3": 0.05}}, "90% of the edges of the normal cell are"),
+    "one op of the only cell": ({"ops": {"cell.relu": 0.9, "cell.tanh": 0.1}}, "90% of the edges of the cell are relu"),
     "chance": ({"policy_minus_uniform_half_width": 0.05}, "not better than uniform ones .*: reward \\+0.030"),
     "worse": ({"policy_minus_uniform": -0.1}, "reward -0.100"),
     "noise": ({"agreement": 0.1}, "Kendall's tau 0.10"),
@@ -47,7 +49,8 @@ def test_a_healthy_epoch_raises_none() -> None:
 @pytest.mark.parametrize("name", WRONG)
 def test_each_failure_raises_its_alarm(name: str) -> None:
     changed, says = WRONG[name]
-    (text,) = alarms(GOOD | changed, SPACE)
+    space = rnn_cell() if "only cell" in name else SPACE
+    (text,) = alarms(GOOD | changed, space)
     assert re.search(says, text)
 
 

@@ -24,6 +24,7 @@ from enas.state import Values
 SPREAD = 100.0
 ENTROPY = 0.1  # share of the largest entropy; below it a policy asks for nearly one architecture
 ONE_OP = 0.8  # largest share of a cell's edges that may have the same op
+ONLY = "cell."  # begins the names of ops in a space of one cell, where it says nothing
 AGREEMENT = 0.2  # Kendall's tau between two minibatches; below it shared weights hardly rank
 
 
@@ -61,7 +62,7 @@ def alarms(metrics: Values, space: SearchSpace, entropy_before: float | None = N
         op, share = max(metrics["skipped_ops"].items(), key=lambda item: item[1] - usual.get(item[0], 0.0))
         sentences.append(
             f"{metrics['skipped_steps']} training steps were skipped ({why}); {share:.0%} of the answers of their"
-            f" architectures are {op.replace('.', ' ')}, against {usual.get(op, 0.0):.0%} of all"
+            f" architectures are {op.removeprefix(ONLY).replace('.', ' ')}, against {usual.get(op, 0.0):.0%} of all"
         )
     if "gradient_norm_median" in metrics:
         middle, high = metrics["gradient_norm_median"], metrics["gradient_norm_p99"]
@@ -91,7 +92,8 @@ def alarms(metrics: Values, space: SearchSpace, entropy_before: float | None = N
     for cell, shares in by_cell.items():
         (op, most), total = shares.most_common(1)[0], sum(shares.values())
         if len(shares) > 1 and most > ONE_OP * total:
-            sentences.append(f"{most / total:.0%} of the edges of the {cell} cell are {op}")
+            where = "cell" if f"{cell}." == ONLY else f"{cell} cell"
+            sentences.append(f"{most / total:.0%} of the edges of the {where} are {op}")
     if "policy_minus_uniform" in metrics:
         gap, half = metrics["policy_minus_uniform"], metrics["policy_minus_uniform_half_width"]
         if gap <= half:

@@ -19,11 +19,11 @@ from matplotlib.text import Text
 from enas.reports.drawing import boxes as shapes
 from enas.reports.drawing import render
 from enas.spaces.architecture import Architecture
-from enas.spaces.cells import Cell, Edge, Node, WiredCell, WiredEdge, WiredNode
+from enas.spaces.cells import MERGED, Cell, Edge, Node, WiredCell, WiredEdge, WiredNode
 from enas.spaces.conv_micro import OPS, ConvMicroSettings, conv_micro, from_tokens
 from enas.spaces.decisions import InputChoice, OpChoice, SubsetChoice
 from enas.spaces.published import named
-from enas.spaces.registry import space_of
+from enas.spaces.registry import SPACES, space_of
 from enas.spaces.space import SearchSpace, wire
 
 RELEASED = from_tokens("0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1", "1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1")
@@ -113,6 +113,21 @@ def spans(arrow: shapes.Arrow) -> list[shapes.Box]:
         rectangles.append(shapes.Box("", "", "", min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)))
         i += step
     return rectangles
+
+
+@pytest.mark.parametrize("name", [name for name in SPACES if name != "own"])
+def test_every_edge_of_every_space_is_an_arrow_of_its_own(name: str) -> None:
+    """Also where the last node is the output: a column of layers has room for one op each."""
+    space = SPACES[name].make(SPACES[name].settings())
+    for seed in range(8):
+        arch = space.sample(random.Random(seed))
+        for cell, drawing in zip(space.wire(arch).values(), render._drawings(space, arch, {}), strict=True):
+            arrows = {(arrow.source, arrow.target) for arrow in drawing.arrows}
+            for node in cell.nodes:
+                for edge in node.edges:
+                    into = node.name if len(node.edges) == 1 else f"{node.name}.op{edge.slot}"
+                    sources = node.skips if edge.input == MERGED else (edge.input,)
+                    assert {(source, into) for source in sources} <= arrows, (arch.id, edge)
 
 
 # --------------------------------------------------------------------------------------- geometry
@@ -335,7 +350,7 @@ def test_another_process_draws_the_same_without_torch_or_pyplot():
     space, arch = micro(8, 3)
     code = (
         "import sys; from enas.reports.drawing import render as draw;"
-        "from enas.spaces.architecture import Architecture; from enas.spaces.registry import space_of;"
+        "from enas.spaces.architecture import Architecture; from enas.spaces.registry import SPACES, space_of;"
         "a = Architecture.from_json(sys.stdin.read()); print(draw.svg(space_of(a.space), a), end='');"
         "sys.exit(str({'torch', 'matplotlib.pyplot'} & set(sys.modules) or ''))"
     )

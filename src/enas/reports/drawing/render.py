@@ -115,8 +115,9 @@ def _paint(fig: Figure, drawing: Drawing, place: Transform) -> None:
 
 
 def _layout(whole: Cell, cell: WiredCell, marks: Mapping[str, str]) -> Drawing:
-    """Returns a column of layers where the last one is the output, and else a graph in ranks."""
-    if whole.output == "last":
+    """Returns a column of layers where each has one op and the last one is the output, and else a
+    graph in ranks."""
+    if whole.output == "last" and all(len(node.edges) == 1 for node in whole.nodes):
         return chain(cell, cell_title(cell.name), text_width, marks)
     return layout(cell)
 

@@ -7,7 +7,7 @@ from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace
 
 TITLES = {"network": "whole network", "prev": "previous cell", "prev_prev": "two cells back", "reduce": "reduction"}
-TITLES |= {"choices": "choices in your network", "x_and_h": "word and state before", "cell": "recurrent cell"}
+TITLES |= {"choices": "choices in your network", "x_and_h": "word and state before", "cell": "cell"}
 
 
 def op_title(op: str) -> str:
