@@ -11,6 +11,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib
 import pytest
@@ -128,6 +129,21 @@ def test_every_edge_of_every_space_is_an_arrow_of_its_own(name: str) -> None:
                     into = node.name if len(node.edges) == 1 else f"{node.name}.op{edge.slot}"
                     sources = node.skips if edge.input == MERGED else (edge.input,)
                     assert {(source, into) for source in sources} <= arrows, (arch.id, edge)
+
+
+@pytest.mark.parametrize("name", [name for name in SPACES if name != "own"])
+def test_an_architecture_of_one_op_alone_is_drawn_in_every_form(name: str, tmp_path: Path) -> None:
+    """Also one of ops "none", of which no node is left."""
+    space = SPACES[name].make(SPACES[name].settings())
+    sampled = space.sample(random.Random(0)).choices
+    choices = [d for d in space.decisions if isinstance(d, OpChoice)]
+    for op in {op: None for d in choices for op in d.options}:
+        ops = {d.name: op for d in choices if op in d.options}
+        arch = space.architecture({name: ops.get(name, answer) for name, answer in sampled.items()})
+        for suffix in render.SUFFIXES:
+            assert render.save(space, arch, tmp_path / f"drawn{suffix}").stat().st_size > 0
+        for line in render.to_text(space, arch).splitlines():
+            assert "=" not in line or line.split("=")[1].strip(), f"a row says nothing: {line}"
 
 
 # --------------------------------------------------------------------------------------- geometry
@@ -350,7 +366,7 @@ def test_another_process_draws_the_same_without_torch_or_pyplot():
     space, arch = micro(8, 3)
     code = (
         "import sys; from enas.reports.drawing import render as draw;"
-        "from enas.spaces.architecture import Architecture; from enas.spaces.registry import SPACES, space_of;"
+        "from enas.spaces.architecture import Architecture; from enas.spaces.registry import space_of;"
         "a = Architecture.from_json(sys.stdin.read()); print(draw.svg(space_of(a.space), a), end='');"
         "sys.exit(str({'torch', 'matplotlib.pyplot'} & set(sys.modules) or ''))"
     )

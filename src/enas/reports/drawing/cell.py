@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import fast_sugiyama
 
 from enas.reports.drawing.boxes import BOX_H, BOX_PAD, MARGIN, OUTPUT, TITLE_H, Arrow, Box, Drawing, op_kind, text_width
-from enas.reports.drawing.text import TITLES, cell_title, op_title
+from enas.reports.drawing.text import NOTHING, TITLES, cell_title, op_title
 from enas.spaces.cells import MERGED, WiredCell, WiredNode
 
 # each layout would log some fifty lines of level INFO
@@ -60,7 +60,8 @@ def graph(cell: WiredCell) -> tuple[list[Box], list[Arrow]]:
         arrows += [Arrow(skip, node.name) for skip in node.skips if not node.merged]
         adds = len(node.edges) + len(node.skips) > 1
         boxes.append(Box(node.name, f"{node.name} = sum" if adds else node.name, "sum"))
-    boxes.append(Box(OUTPUT, cell.combine if len(cell.outputs) > 1 else "output", "output"))
+    label = cell.combine if len(cell.outputs) > 1 else "output" if cell.outputs else f"output: {NOTHING}"
+    boxes.append(Box(OUTPUT, label, "output"))
     arrows += [Arrow(name, OUTPUT) for name in cell.outputs]
     return boxes, arrows
 
@@ -133,7 +134,7 @@ def _ranks(cell: WiredCell) -> dict[str, int]:
 
     for node in cell.nodes:
         rank[node.name] = next(r for r in range(first(node), len(slots) + 2) if room(node, r))
-    last = max(rank.values())
+    last = max(rank.values(), default=0)
 
     def cost() -> float:  # ranks that arrows pass; among equals, even ranks
         length = sum(max((rank[r] for r in readers[name]), default=last + 1) - rank[name] for name in rank)
@@ -160,7 +161,7 @@ def _build(cell: WiredCell) -> tuple[list[list[_Block]], list[list[_Block]]]:
     of a box carry the same values. So they share one lane in each rank, a trunk, and part where
     they are read."""
     rank = _ranks(cell)
-    rank[OUTPUT] = 1 + max(rank.values())
+    rank[OUTPUT] = 1 + max(rank.values(), default=-1)
     ranks: list[list[_Block]] = [[] for _ in range(rank[OUTPUT] + 1)]
     sized = {b.name: replace(b, w=max(math.ceil(text_width(b.label)) + 2 * BOX_PAD, 40.0)) for b in graph(cell)[0]}
     chain: dict[str, list[_Block]] = {}  # a box's block and its lanes so far
@@ -199,6 +200,8 @@ def _order(ranks: list[list[_Block]]) -> None:
     blocks = [block for rank in ranks for block in rank]
     number = {block: i for i, block in enumerate(blocks)}
     edges = sorted({(number[slot.source], number[block]) for block in blocks for slot in block.slots})
+    if not edges:  # a cell of ops "none" alone, whose output is the only block
+        return
     places = fast_sugiyama.from_edges(edges, dummy_vertices=False).to_dict()
     for i, block in enumerate(blocks):
         block.x = places[i][0]
@@ -236,7 +239,7 @@ def _spread(ranks: list[list[_Block]], trunks: list[list[_Block]], rounds: int =
         for block in rank:
             # short numbers in files, and no trace of the machine's last digits
             block.x = round(block.x, 1)
-    ends = [slot.source.x for slot in out.slots]
+    ends = [slot.source.x for slot in out.slots] or [out.x]
     # the output is as wide as the arrows that reach it
     out.x, out.w = (min(ends) + max(ends)) / 2, max(out.w, max(ends) - min(ends) + 40)
     for slot in out.slots:

@@ -8,6 +8,7 @@ from enas.spaces.space import SearchSpace
 
 TITLES = {"network": "whole network", "prev": "previous cell", "prev_prev": "two cells back", "reduce": "reduction"}
 TITLES |= {"choices": "choices in your network", "x_and_h": "word and state before", "cell": "cell"}
+NOTHING = "nothing"  # in place of names where there are none
 
 
 def op_title(op: str) -> str:
@@ -24,7 +25,7 @@ def cell_title(name: str) -> str:
 def chosen(space: SearchSpace, arch: Architecture) -> list[tuple[str, str]]:
     """Returns the decisions that are asked, in order, with their answers in words."""
     answers = [(d.name, arch.choices[d.name]) for d in space.decisions if d.name in arch.choices]
-    return [(name, a if isinstance(a, str) else " + ".join(a) or "nothing") for name, a in answers]
+    return [(name, a if isinstance(a, str) else " + ".join(a) or NOTHING) for name, a in answers]
 
 
 def to_text(space: SearchSpace, arch: Architecture) -> str:
@@ -45,7 +46,7 @@ def to_text(space: SearchSpace, arch: Architecture) -> str:
             )
             for node in cell.nodes
         }
-        outputs = ", ".join(cell.outputs)
+        outputs = ", ".join(cell.outputs) or NOTHING
         rows["out"] = f"{cell.combine}({outputs})" if len(cell.outputs) > 1 else outputs
         pad = max(len(name) for name in rows)
         lines += ["", cell_title(cell.name), *(f"  {name:{pad}} = {row}" for name, row in rows.items())]
