@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -22,10 +24,16 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [pytest.param("digits-macro", marks=pytest.mark.slow), "text-rnn"], indirect=True)
-def test_a_stopped_search_goes_on_as_it_did_then(run: Path) -> None:
+@pytest.mark.filterwarnings("always:this run began elsewhere")
+def test_a_stopped_search_goes_on_as_it_did_then(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its settings are those of then: an epoch more gives the figures that the earlier version got,
-    up to rounding."""
+    up to rounding. It says that it began on another processor."""
+    config = json.loads((run / "config.json").read_text())
+    config["machine"]["cpu"] = "an abacus"
+    (run / "config.json").write_text(json.dumps(config))
     assert main(["resume", str(run)]) == 0
+    said = capsys.readouterr().err
+    assert re.search("this run began elsewhere .*processor an abacus there, .* here.*: bits may differ", said)
     found, expected = read_lines(run / "metrics.jsonl"), read_lines(run / "metrics_at_the_end.jsonl")
     began = len(read_lines(BEFORE / run.name / "metrics.jsonl"))
     assert [record["epoch"] for record in found] == [record["epoch"] for record in expected]
