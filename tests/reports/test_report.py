@@ -274,8 +274,8 @@ def test_figures_of_shared_weights_say_so(pages: dict[str, str]) -> None:
     assert sum(shared) == 5
     heads = re.findall(r'<th scope="col">(.*?)</th>', pages["compared"])
     assert [">shared weights<" in name for name in heads] == [
-        *[False, False, True, True, True, False],  # ranked by shared weights
-        *[False] * (len(heads) - 6),
+        *[False, False, True, True, True, True, False],  # ranked by shared weights
+        *[False] * (len(heads) - 7),
     ]
 
 

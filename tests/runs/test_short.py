@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import enas
+from enas.cli.display import ranking
 from enas.cli.main import main
 from enas.grading import rivals
 from enas.grading.asked import Wanted
@@ -118,6 +120,52 @@ def test_what_is_derived_is_on_record_and_shown(run: Path, capsys: pytest.Captur
     page = (run / "report.html").read_text()
     assert "Which judge was right" in page
     assert "zico" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"score_on": "minibatch", "finalists": 0, "trainings": 0, "samples": 6, "keep": 6},
+        {"score_on": "validation", "finalists": 0, "trainings": 0, "samples": 6, "keep": 6},
+        {"score_on": "minibatch", "finalists": 6, "finalist_steps": 2, "trainings": 0, "samples": 6, "keep": 6},
+        TRAININGS,
+    ],
+    ids=["minibatch", "validation", "finalists", "trainings"],
+)
+def test_page_and_terminal_show_what_ranked(how: dict[str, Any], run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """However it was ranked, there is a figure that falls from rank to rank; of finalists, from
+    rank to rank among those that were trained for as many rounds."""
+    enas.derive(run, workers=1, **how)
+    html = enas.report(run).read_text()
+    alone = bool(how["finalists"])
+    assert ("<h2>Ranked by trainings from scratch</h2>" in html) == alone
+    assert ("<h2>Ranked by shared weights</h2>" in html) != alone
+    table = html[html.index("<h2>Ranked by") :].split("</table>")[0]
+    names = [re.sub(r"<.*?>", "", name).strip() for name in re.findall(r"<th scope=.col.>(.*?)</th>", table)]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr>")[2:]]
+    assert len(rows) == len(Best.read(run).ranked) > 1
+    assert falls(names, rows), (names, rows)
+    ranking(run)
+    lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [int(line[0]) for line in lines] == [*range(1, len(rows) + 1)]
+    heads = [
+        "rank",
+        "architecture",
+        *("rounds" if how["finalists"] == 6 and i == 3 else "?" for i in range(2, len(lines[0]))),
+    ]
+    assert falls(heads, lines), lines
+
+
+def falls(names: list[str], rows: list[list[str]]) -> bool:
+    """Whether a column of figures falls from row to row, or does so among rows of as many
+    rounds."""
+    rounds = next((i for i, name in enumerate(names) if name.startswith("rounds")), None)
+    orders = []
+    for i in range(2, len(rows[0]) - 1):
+        figures = [(float(row[rounds]) if rounds else 0.0, float(row[i].strip(" –-%") or -1e9)) for row in rows]
+        orders.append(i != rounds and figures == sorted(figures, reverse=True))
+    return any(orders)
 
 
 @pytest.mark.slow

@@ -244,10 +244,11 @@ def ranking(run: Path) -> None:
     if "short_reward" in shared:
         score, by = "short_reward", "trainings from scratch, short ones and the final, longer ones"
     elif "alone_reward" in shared:
-        score, by = "alone_reward", "validation reward after a short training from scratch"
+        score, by = "alone_reward", "validation reward after short training from scratch, the longest trained first"
     elif best["score_on"] == "validation":
         score, by = "validation_reward", "validation reward of shared weights"
     columns = {"short reward" if score == "short_reward" else "reward": score}
+    columns |= {"rounds": "alone_round"} if score == "alone_reward" else {}
     if "final_reward" in shared:
         columns["final reward"] = "final_reward"
     if metric := metric_in(shared):
@@ -257,7 +258,7 @@ def ranking(run: Path) -> None:
         table.add_column(column, justify="left" if column == "architecture" else "right", overflow="fold")
     for entry in best["ranked"][:10]:
         said = entry["shared_weights"]
-        scores = [f"{said[key]:.3f}" if key in said else "-" for key in columns.values()]
+        scores = [f"{said[key]:.{0 if key == 'alone_round' else 3}f}" if key in said else "-" for key in columns.values()]
         table.add_row(str(entry["rank"]), entry["id"], *scores, f"{entry['parameters']:,}")
     Console().print(table)
     if front := best.get("pareto"):

@@ -3,8 +3,11 @@ was right."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from markupsafe import Markup
 
+from enas.reports.charts import marked
 from enas.reports.html import fill, table
 from enas.runs.results import Best, Judgement
 
@@ -20,33 +23,67 @@ JUDGES = {
 TRUSTED = 0.3  # Kendall's tau below which a judge tells only a little
 
 
-def by_trainings(best: Best, judged: Judgement) -> Markup:
+NAMES = {
+    "final_reward": "reward after the final training",
+    "short_reward": "reward after a short training",
+    "alone_reward": "reward after a short training",
+    "alone_round": "rounds of training",
+    "minibatch_reward": marked("minibatch reward"),
+}
+
+
+def trained_shortly(best: Best) -> bool:
+    """Returns whether short trainings ranked the architectures, and not shared weights alone."""
+    return best.judged is not None or "alone_reward" in best.ranked[0].shared_weights
+
+
+def by_trainings(best: Best) -> Markup:
     """Returns the ranking by short trainings, and how well each judge ranked them."""
-    keys = [key for key in ("final_reward", "short_reward") if any(key in e.shared_weights for e in best.ranked)]
-    rows = []
-    for entry in best.ranked:
-        scores = (f"{entry.shared_weights[key]:.4f}" if key in entry.shared_weights else "–" for key in keys)
-        rows.append((f"{entry.rank}", fill("<code>{id}</code>", id=entry.id), *scores, f"{entry.parameters:,}"))
-    names = {"final_reward": "reward after the final training", "short_reward": "reward after a short training"}
-    ranking = table(("rank", "architecture", *(names[key] for key in keys), "parameters"), rows)
+    judged = best.judged
+    keys = [key for key in NAMES if key != "minibatch_reward" or judged is None]
+    keys = [key for key in keys if any(key in entry.shared_weights for entry in best.ranked)]
+    rows = [
+        (
+            f"{entry.rank}",
+            fill("<code>{id}</code>", id=entry.id),
+            *(_figure(entry.shared_weights, key) for key in keys),
+            f"{entry.parameters:,}",
+        )
+        for entry in best.ranked
+    ]
+    html = fill(
+        """<h2>Ranked by trainings from scratch</h2>
+<p>{how} These figures rank, they are not results.</p>\n{ranking}""",
+        how=_how(judged),
+        ranking=table(("rank", "architecture", *(NAMES[key] for key in keys), "parameters"), rows),
+    )
+    if judged is None or not judged.taus:  # no judges were asked, or too few trainings rank
+        return html
     order = sorted(judged.taus, key=lambda name: -judged.taus[name].value)
     taus = [(JUDGES.get(name, name), str(judged.taus[name]), _says(judged, name)) for name in order]
-    trained = fill(
-        """<h2>Ranked by trainings from scratch</h2>
-<p>{trainings} short trainings taught what is good; they took {minutes:.1f} minutes of processor time.
-These figures rank, they are not results.</p>\n{ranking}""",
-        trainings=judged.trainings,
-        minutes=judged.seconds / 60,
-        ranking=ranking,
-    )
-    if not taus:  # too few trainings to rank, or no judge that tells them apart
-        return trained
-    return trained + fill(
+    return html + fill(
         """<h2>Which judge was right</h2>
 <p>How well each ranked the trainings (Kendall's tau, 95 % interval): 1 is the same order, 0 is chance.</p>
 {judges}""",
         judges=table(("judge", "tau", "on this run"), taus),
     )
+
+
+def _how(judged: Judgement | None) -> str:
+    """Returns a sentence that says how the short trainings were chosen."""
+    if judged is None:
+        return (
+            "The better half of the finalists went on to train, again and again, and those that trained longest come first."
+        )
+    minutes = judged.seconds / 60
+    return f"{judged.trainings} short trainings taught what is good; they took {minutes:.1f} minutes of processor time."
+
+
+def _figure(scores: Mapping[str, float], key: str) -> str:
+    """Returns a score of an architecture, or a dash where it has none."""
+    if key not in scores:
+        return "–"
+    return f"{scores[key]:.0f}" if key == "alone_round" else f"{scores[key]:.4f}"
 
 
 def _says(judged: Judgement, name: str) -> str:

@@ -31,7 +31,7 @@ from enas.reports.curves import search, trainings
 from enas.reports.drawing import render
 from enas.reports.experiments import disabled, local
 from enas.reports.html import document, fill, table
-from enas.reports.judged import by_trainings
+from enas.reports.judged import by_trainings, trained_shortly
 from enas.reports.run import REWARDS, UNKNOWN, Run, read_run
 from enas.reports.sure import section
 from enas.runs.files import blaming, flat, write_atomically
@@ -192,7 +192,8 @@ def derived(run: Run) -> Markup:
         for svg in drawings
     )
     name = (metric_in(first.shared_weights) or UNKNOWN).name
-    keys = [k for k in (f"validation_{name}", "validation_loss", "minibatch_reward") if k in first.shared_weights]
+    keys = ["validation_reward", f"validation_{name}", "validation_loss", "minibatch_reward"]
+    keys = [key for key in keys if key in first.shared_weights]
     rows = [
         (
             _plain(e.rank),
@@ -217,7 +218,7 @@ trained from scratch</figcaption>\n<div class="drawing">{cells}</div></figure>
         parameters=first.parameters,
         cells=cells,
         text=render.to_text(space, arch),
-        ranked=by_trainings(best, best.judged) if best.judged else warning + table(names, rows),
+        ranked=by_trainings(best) if trained_shortly(best) else warning + table(names, rows),
         pareto=_pareto(run, best.pareto) if best.pareto else "",
     )
 

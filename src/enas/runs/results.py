@@ -110,7 +110,9 @@ class Best(File):
 
     FILE: ClassVar[str] = "best.json"
     MISSING: ClassVar[str] = "'{folder}' has no best.json yet: run `enas derive {quoted}` first"
-    note: str = "scores are of shared weights: they rank, they are no results of a training from scratch (`enas retrain`)"
+    note: str = (
+        "scores are of shared weights or short trainings: they rank, they are no results (`enas retrain` gets those)"
+    )
     searched_epochs: int
     search_finished: bool = True
     samples: int = 0
