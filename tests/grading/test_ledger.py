@@ -39,8 +39,8 @@ def test_the_ratio_by_hand(tmp_path: Path) -> None:
     taught = ledger(run, [first, second], 5.0, 7.0, derivation_seconds=20.0)
     assert taught is not None
     assert taught.times_cheaper == pytest.approx(3 * 40 / (40 + 20))
-    assert "saw 3 children, short trainings of the derivation 20 s; training" in str(taught)
-    assert "2 times as much;" in str(taught)  # the work of a derivation is not counted
+    assert "saw 3 children, the derivation 20 s; training" in str(taught)
+    assert "2 times as much (2 times by multiply-accumulates, those of the derivation not counted);" in str(taught)
 
 
 def test_without_clocks_there_is_none(tmp_path: Path) -> None:

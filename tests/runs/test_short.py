@@ -7,6 +7,7 @@ import json
 import random
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from enas.cli.display import ranking
 from enas.cli.main import main
 from enas.grading import rivals
 from enas.grading.asked import Wanted
+from enas.grading.ledger import seconds_at_work
 from enas.grading.opened import OpenedRun, Trainings
 from enas.grading.verdict import verdict
 from enas.procedures import taught
@@ -169,6 +171,21 @@ def falls(names: list[str], rows: list[list[str]]) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rivals_have_the_time_of_finalists_too(workers: int, run: Path) -> None:
+    """A derivation costs what its scores and its short trainings take, in whatever process."""
+    spent = time.process_time()
+    enas.derive(run, workers=workers, finalists=4, finalist_steps=3, trainings=0, samples=6)
+    spent = time.process_time() - spent
+    opened, best = OpenedRun.at(run), Best.read(run)
+    elsewhere = sum(line["seconds"] for line in journal(run)) if workers > 1 else 0.0
+    assert elsewhere < best.cost <= elsewhere + spent
+    assert workers > 1 or best.cost > 0.3 * spent
+    trainings = Trainings(opened, best, opened.plan, 1, None, print)
+    assert rivals.equal_seconds(trainings) == max(1.0, seconds_at_work(run)) + best.cost
+
+
+@pytest.mark.slow
 def test_as_many_processes_as_one_likes_give_the_same(derived: Path, run: Path) -> None:
     enas.derive(run, workers=2, **TRAININGS)
     figures = [[(line["id"], line["reward"]) for line in journal(folder)] for folder in (derived, run)]
@@ -215,7 +232,7 @@ def test_rivals_have_the_time_of_the_search_and_the_verdict_names_the_strongest(
     answer = enas.compare(run, cells=2, seeds=2, rivals=True, workers=1)
     assert answer is not None
     best = Best.read(run)
-    assert asked["budget"] == pytest.approx(1.0 * 1 + best.judged.seconds)  # type: ignore[union-attr]
+    assert asked["budget"] == pytest.approx(1.0 * 1 + best.cost)
     assert set(Compared.read(run).references) == set(rivals.RIVALS)
     assert answer.rival is not None
     assert answer.rival.name in rivals.RIVALS

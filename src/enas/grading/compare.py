@@ -149,8 +149,7 @@ class Comparison:
         run, plan, results = trainings.run, trainings.plan, trainings.finished()
         models = [job.model for job in results]
         work = (of_search(run), of_trainings(plan, models)) if count_work else (0.0, 0.0)
-        judged = trainings.best.judged
-        derivation = judged.seconds / plan.threads if judged else 0.0  # from processor time
+        derivation = trainings.best.cost / plan.threads  # from processor time
         rolled_back = trainings.finished(of_every_recipe=True).items()
         Compared(
             verdict=answer,

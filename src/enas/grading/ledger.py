@@ -29,8 +29,8 @@ def ledger(
     derivation_seconds: float = 0.0,
 ) -> Ledger | None:
     """Returns the costs, or None where a clock is missing. Clocks have whole seconds, and each
-    counts at least one. `derivation_seconds` are those of the derivation's short trainings, one
-    after the other."""
+    counts at least one. `derivation_seconds` are those of the derivation, scores and short
+    trainings, one after the other."""
     folders = list(dict.fromkeys(trainings))
     if next(ticks(run), None) is None or not folders:
         return None

@@ -127,9 +127,7 @@ def in_time(trainings: Trainings) -> None:
 def equal_seconds(trainings: Trainings) -> float:
     """Returns the processor time of a search and its derivation in seconds."""
     run = trainings.run
-    judged = trainings.best.judged
-    derived = judged.seconds if judged is not None else 0.0
-    return max(1.0, seconds_at_work(run.path)) * run.plan.threads + derived
+    return max(1.0, seconds_at_work(run.path)) * run.plan.threads + trainings.best.cost
 
 
 def _settings(trainings: Trainings) -> DeriveSettings:

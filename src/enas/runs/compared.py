@@ -142,7 +142,7 @@ class Ledger(Value):
     # multiply-accumulates, which do not depend on the machine; 0 where they were not counted
     search_macs: float = 0.0
     training_macs: float = 0.0
-    # seconds of the short trainings that taught the derivation; 0 where there were none
+    # seconds of the derivation, scores and short trainings; 0 where an earlier version compared
     derivation_seconds: float = 0.0
 
     def to_json(self) -> dict[str, object]:
@@ -155,11 +155,11 @@ class Ledger(Value):
         search, trainings = f"{self.search_seconds:.0f} s", f"{self.training_seconds:.0f} s"
         if self.search_macs and self.training_macs:
             by_work = self.children * self.training_macs / self.trainings / self.search_macs
-            # the multiply-accumulates of a derivation are not counted
-            cheaper += "" if self.derivation_seconds else f" ({by_work:,.0f} times by multiply-accumulates)"
+            without = ", those of the derivation not counted" if self.derivation_seconds else ""
+            cheaper += f" ({by_work:,.0f} times by multiply-accumulates{without})"
             search += f" ({_large(self.search_macs)} multiply-accumulates)"
             trainings += f" ({_large(self.training_macs)})"
-        taught = f", short trainings of the derivation {self.derivation_seconds:.0f} s" if self.derivation_seconds else ""
+        taught = f", the derivation {self.derivation_seconds:.0f} s" if self.derivation_seconds else ""
         return (
             f"the search took {search} and saw {self.children:,} children{taught}; training each of them from scratch,"
             f" at {each:.0f} s, would have cost {cheaper}; {self.trainings} trainings took {trainings}"

@@ -120,6 +120,7 @@ def _derive(folder: RunFolder, settings: Any, jobs: Jobs, listen: Listener, chan
         ranked=tuple(ranked),
         pareto=front,
         judged=judgement,
+        seconds=round(trainings.spent(), 3),
     )
     file = derived.write(path)
     listen(Done(path, [entry.to_json() for entry in ranked]))

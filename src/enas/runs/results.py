@@ -124,14 +124,22 @@ class Best(File):
     ranked: tuple[Ranked, ...]  # the best first
     pareto: Pareto | None = None
     judged: Judgement | None = None
+    seconds: float | None = None  # processor time of the derivation: scores and short trainings
 
     def __post_init__(self) -> None:
         if not self.ranked:
             raise ValueError("it ranks no architecture")
 
     def to_json(self) -> dict[str, object]:
-        later = ("policy", "pareto", "judged")  # fields that earlier files lack
+        later = ("policy", "pareto", "judged", "seconds")  # fields that earlier files lack
         return {name: value for name, value in super().to_json().items() if name not in later or value is not None}
+
+    @property
+    def cost(self) -> float:
+        """Returns the processor time of the derivation in seconds. Earlier files say it of the ones
+        with trainings that teach alone."""
+        earlier = self.judged.seconds if self.judged else 0.0
+        return earlier if self.seconds is None else self.seconds
 
     @property
     def architecture(self) -> Architecture:
