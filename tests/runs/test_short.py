@@ -8,7 +8,7 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +281,75 @@ def test_a_derivation_without_shared_weights_asks_others() -> None:
     settings = dataclasses.replace(settings, shortlist_by=("parameters", "shared"))
     without = rivals._without_shared(settings, 9.0)
     assert (without.shortlist, without.shortlist_by) == (3, ("parameters",))
+
+
+class Clocked:
+    """Short trainings that are looked up: each step takes a second."""
+
+    def __init__(self, *_: object):
+        self.asked, self.seconds = list[taught.Short](), 0.0
+
+    def __enter__(self) -> Clocked:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def spent(self) -> float:
+        return self.seconds
+
+    def __call__(self, wanted: Sequence[taught.Short]) -> Iterator[taught.Outcome]:
+        for one in wanted:
+            self.asked.append(one)
+            self.seconds += one.steps
+            yield taught.Outcome(len(self.asked) % 7, one.steps)
+
+
+@pytest.fixture
+def clocked(run: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Trainings, Clocked]:
+    """A run whose derivation had a budget of five seconds, and its rivals' short trainings."""
+    enas.derive(run, workers=1, trainings=0, finalists=0, samples=2, uniform=0)
+    best, opened, lab = Best.read(run), OpenedRun.at(run), Clocked()
+    best = dataclasses.replace(best, settings={**best.settings, "budget": 5.0, "finalists": 4, "finalist_steps": 2})
+    monkeypatch.setattr(rivals, "ShortTrainings", lambda *_: lab)
+    return Trainings(opened, best, opened.plan, 1, None, lambda event: None), lab
+
+
+def test_the_best_of_random_trains_finalists_in_its_own_time(
+    clocked: tuple[Trainings, Clocked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of the search is its budget, and not that of the search's derivation alone."""
+    trainings, lab = clocked
+    monkeypatch.setattr(rivals, "equal_seconds", lambda trainings: 100.0)
+    rivals.best_of_random(trainings)
+    finals = [one for one in lab.asked if one.seed == 1]
+    assert len(finals) == 4
+    assert 80 < lab.seconds <= 100
+
+
+def test_the_best_of_random_ends_where_there_are_few(
+    clocked: tuple[Trainings, Clocked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit leaves eight architectures, for whose trainings there is time a thousand times."""
+    trainings, lab = clocked
+    plan = trainings.run.plan
+    few = [plan.space.samples(random.Random(i), 1)[0][0] for i in range(8)]
+
+    drawn = list[int]()
+
+    class Few:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(plan.space, name)
+
+        def samples(self, rng: random.Random, n: int) -> tuple[list[Architecture], int]:
+            drawn.append(n)
+            assert sum(drawn) < 100_000, "it draws what it knows for ever"
+            return rng.choices(few, k=n), n
+
+    plan.__dict__["limited_space"] = Few()
+    monkeypatch.setattr(rivals, "equal_seconds", lambda trainings: 16_000.0)
+    assert rivals.best_of_random(trainings) in few
+    assert {one.arch for one in lab.asked} == set(few)
 
 
 def test_a_verdict_says_who_is_ahead() -> None:

@@ -29,6 +29,7 @@ from enas.runs.derive import judges_of, taught_by
 from enas.runs.settings import from_dict
 from enas.runs.short import ShortTrainings
 from enas.spaces.architecture import Architecture
+from enas.spaces.space import TRIES
 from enas.state import seed_of
 
 COUNTED = 1000  # number of random architectures whose parameters are counted
@@ -47,22 +48,24 @@ def most_parameters(trainings: Trainings) -> Architecture:
 
 
 def best_of_random(trainings: Trainings) -> Architecture:
-    """Returns the best of as many random architectures as there is time for."""
-    settings, seconds = _settings(trainings), equal_seconds(trainings)
+    """Returns the best of as many random architectures as there is time for, and no more than there
+    are."""
+    seconds = equal_seconds(trainings)
+    settings = dataclasses.replace(_settings(trainings), budget=seconds)  # that of the finals, too
     plan, folder = trainings.run.plan, _folder(trainings, "best-of-random")
     task = plan.task(plan.load_data(), plan.settings.task)
-    rng = random.Random(seed_of(plan.seed, "best of random"))
+    rng, in_vain = random.Random(seed_of(plan.seed, "best of random")), 0
     with ShortTrainings(plan, folder, task, trainings.jobs, trainings.listen) as train:
         method = Taught(
             settings, plan.limited_space, train, {}, frozenset(), lambda: None, [],
             plan.settings.retrain.epochs * task.train_steps, train.spent, plan.seed,
         )  # fmt: skip
-        while (n := method.affordable(seconds)) > 0:
+        while (n := method.affordable(seconds)) > 0 and in_vain < TRIES:
             archs = plan.limited_space.samples(rng, n)[0]
-            for event in method.trained([arch for arch in dict.fromkeys(archs) if arch not in method.outcomes], 0):
+            new = [arch for arch in dict.fromkeys(archs) if arch not in method.outcomes]
+            in_vain = 0 if new else in_vain + n
+            for event in method.trained(new, 0):
                 _heard(trainings, event)
-            if len(method.outcomes) == plan.space.size():
-                break
         for event in method.finals():
             _heard(trainings, event)
     return method.ranked()[0]
