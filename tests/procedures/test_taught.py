@@ -172,6 +172,13 @@ def test_a_budget_is_used_and_kept(budget: float) -> None:
     assert 0.85 * budget <= lab.seconds <= budget
 
 
+def test_a_budget_is_used_in_a_single_round_too() -> None:
+    """The trainings that show what one takes are a part of it, and do not end it."""
+    lab = Lab(planted(nasbench201()))
+    rounds(nasbench201(), lab, dataclasses.replace(SETTINGS, trainings=0, budget=60.0, rounds=1))
+    assert 0.85 * 60 <= lab.seconds <= 60
+
+
 def test_what_teaches_anything_is_trained_whatever_the_budget() -> None:
     lab = Lab(planted(nasbench201()))
     judged, _ = rounds(nasbench201(), lab, dataclasses.replace(SETTINGS, trainings=0, budget=2.0))

@@ -185,7 +185,7 @@ class DeriveSettings:
     """Processor time of all of this in seconds, which decides how many trainings there are;
     0: `trainings` decides it."""
     rounds: int = 6
-    """Number of rounds that the trainings are divided among."""
+    """Number of rounds that the trainings are divided among; with a budget, at least 2."""
     judges: tuple[Judge, ...] = ("parameters", "macs", "zico", "expressivity", "shared")
     """The judges that the trainings correct, each as much as it proves wrong: parameters, macs,
     scores without training (zico, expressivity, progressivity),

@@ -111,15 +111,16 @@ class Taught:
         yield self.judged()
 
     def _trainings_of(self, round_: int) -> int:
-        """Returns how many trainings the next round has; 0 where the finals come."""
+        """Returns how many trainings the next round has; 0 where the finals come. A budget has two
+        rounds at least: the first shows what a training takes."""
         settings, done = self.settings, len(self.outcomes)
-        if round_ >= settings.rounds:
+        rounds = max(2, settings.rounds) if settings.budget else settings.rounds
+        if round_ >= rounds:
             return 0
         if settings.budget and not done:
             return LEAST_TRAININGS  # they show what a training takes
         left = self.affordable(settings.budget) if settings.budget else settings.trainings - done
-        rounds_left = settings.rounds - round_
-        share = math.ceil(left / rounds_left)
+        share = math.ceil(left / (rounds - round_))
         return min(left, max(share, LEAST_TRAININGS - done)) if left > 0 else 0
 
     def affordable(self, budget: float) -> int:
