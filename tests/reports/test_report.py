@@ -451,6 +451,30 @@ def test_settings_changed_for_the_retraining_are_in_its_command(tmp_path: Path) 
     assert f"run-again --top 1 --seed 0 {flags}\n" in write_report(run).read_text(encoding="utf-8").replace("</pre>", "\n")
 
 
+def test_every_part_of_a_comparison_and_derivation_is_in_its_command(tmp_path: Path) -> None:
+    """What a comparison found for itself is no model that one can name."""
+    run = a_run(tmp_path / "run", "compared", epochs=1)
+    (run / "metrics.jsonl").unlink()
+    compared, best = (json.loads((run / name).read_text()) for name in ("compare.json", "best.json"))
+    put(run / "best.json", {**best, "settings": {"samples": 9, "score_on": "validation", "budget": 600.0}})
+    names = ("resnet", "uniform sharing", "best of k random", "most parameters")
+    compared["references"] = {name: [90.0, 1.0] for name in names}
+    compared["test_accuracy"] |= {name: [89.0, 91.0] for name in names}
+    compared["diverged_references"] = ["densenet_bc", "without sharing"]
+    compared["disabled"] = {"metric": "accuracy", "mean": 8.0, "spread": 1.0, "ensemble": 9.0, "configurations": 250}
+    changed = [{"id": "c", "change": "x to y", "test": [1.0]}] * 7
+    studies = [
+        {"name": "connections", "base": [1.0], "changed": changed, "diverged": 1},
+        {"name": "single_changes", "changed": changed[:3]},
+    ]
+    compared["local"] = {"metric": "accuracy", "studies": studies}
+    put(run / "compare.json", compared)
+    page = write_report(run).read_text(encoding="utf-8")
+    parts = "--references resnet densenet_bc --sharing --rivals --disabled 250 --local 8 --single 3"
+    assert f"run-again --cells 4 --seeds 4 --cell-seeds 1 {parts}<" in page
+    assert "run-again --samples 9\n" in page  # what the run's recipe lacks did not exist then
+
+
 def test_without_validation_images_none_are_claimed(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", "retrained", epochs=1)
     for file in (run / "retrained.json", run / "retrain" / f"{ARCHS[0].id}-seed0" / "metrics.jsonl"):

@@ -30,7 +30,7 @@ from enas.grading.studies import STUDIES, Study
 from enas.grading.verdict import Verdict, drawn_for, verdict
 from enas.procedures.events import Diverged, Done, Stopped
 from enas.procedures.statistics import Ranking
-from enas.runs.compared import Compared, Disabled, StudyResult
+from enas.runs.compared import SHARING, Compared, Disabled, StudyResult
 from enas.runs.jobs import Jobs
 from enas.runs.loop import Listener, after, silent
 from enas.runs.models import reference_for
@@ -40,8 +40,6 @@ from enas.runs.retrain import Job, retrain
 from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture, Reference
 
-# the name in compare.json of the architecture that random search with weight sharing finds
-SHARING = "uniform sharing"
 AGAIN = "the same command"
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from enas.grading.ledger import seconds_at_work
+from enas.grading.studies import SINGLE
+from enas.networks.references.registry import REFERENCES
 from enas.procedures.statistics import Coefficient
 from enas.reports.charts import (
     charting,
@@ -34,6 +36,7 @@ from enas.reports.html import document, fill, table
 from enas.reports.judged import by_trainings, trained_shortly
 from enas.reports.run import REWARDS, UNKNOWN, Run, read_run
 from enas.reports.sure import section
+from enas.runs.compared import SHARING, Compared
 from enas.runs.files import blaming, flat, write_atomically
 from enas.runs.records import Config, ticks
 from enas.runs.results import Pareto, ParetoPoint
@@ -260,6 +263,23 @@ def _drawn(point: ParetoPoint) -> str:
     return render.to_text(space_of(point.space), point.architecture)
 
 
+def _parts(compared: Compared) -> str:
+    """Returns flags for the parts that a comparison has beside the verdict."""
+    names = [*compared.references, *compared.verdict.diverged_references]
+    models = [name for name in names if name in REFERENCES]
+    found = [name for name in names if name not in REFERENCES]
+    numbers = {study.name: len(study.changed) + study.diverged for study in compared.studies}
+    single = numbers.pop(SINGLE, 0)
+    flags = {"disabled": compared.disabled.configurations if compared.disabled else 0}
+    flags |= {"local": max(numbers.values(), default=0), "single": single}
+    return (
+        (f" --references {' '.join(models)}" if models else "")
+        + " --sharing" * (SHARING in found)
+        + " --rivals" * any(name != SHARING for name in found)
+        + "".join(f" --{name} {number}" for name, number in flags.items() if number)
+    )
+
+
 def repeat(run: Run) -> Markup:
     """Returns the section with everything that is needed to run this again."""
     again = shlex.quote(f"{run.path}-again")
@@ -269,18 +289,24 @@ def repeat(run: Run) -> Markup:
         recipe = {name: value for name, value in settings.items() if name.startswith("retrain.")}
         return "".join(_flag(n.replace("_", "-"), value) for n, value in recipe.items() if value != run.setting(n))
 
+    def derived(settings: Values) -> str:
+        """Returns flags for the settings of `derive` that differ from the run's own recipe."""
+        known = {n: value for n, value in settings.items() if f"derive.{n}" in run.config.settings}
+        other = {n: value for n, value in known.items() if value != run.setting(f"derive.{n}")}
+        return "".join(_flag(n.replace("_", "-"), value) for n, value in other.items() if n != "recalibration_steps")
+
     commands = [f"enas search --config {shlex.quote(str(run.path / Config.FILE))} --out {again}"]
-    commands += [f"enas derive {again}"] if run.best else []
+    commands += [f"enas derive {again}{derived(run.best.settings)}"] if run.best else []
     if record := run.retrained:
         folder = run.path / record.trainings[0].folder
         config = Config.find(folder) or run.config
         flags = f"--top {len(record.trainings)} --seed {config.train_seed}{changed(config.settings)}"
         commands += [f"enas retrain {again} {flags}"]
     if compared := run.compared:
-        cells, names = len(compared.uniform) + compared.verdict.diverged, " ".join(compared.references)
+        cells = len(compared.uniform) + compared.verdict.diverged
         numbers = f"--cells {cells} --seeds {len(compared.derived)} --cell-seeds {compared.cell_seeds}"
-        beside = f" --references {names}" if names else ""
-        commands += [f"enas compare {again} {numbers}{beside}{changed(flat(compared.recipe, 'retrain.'))}"]
+        recipe = changed(flat(compared.recipe, "retrain."))
+        commands += [f"enas compare {again} {numbers}{_parts(compared)}{recipe}"]
     rows = [(name, _plain(value)) for name, value in run.config.settings.items()]
     return fill(
         """<h2>To run this again</h2>\n<pre>{commands}</pre>\n<p>With {versions}.</p>

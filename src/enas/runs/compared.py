@@ -14,6 +14,8 @@ from enas.runs.records import Learned
 from enas.runs.values import File, Json, Value, parsed, plain
 from enas.tasks.metrics import METRICS, Metric
 
+# the name in compare.json of the architecture that random search with weight sharing finds
+SHARING = "uniform sharing"
 Scores = tuple[float, ...]  # test figures as they are shown, one per seed
 
 
