@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 from enas.reports import html
+from enas.reports.charts import charting, strip_plot
 from enas.reports.page import write_report
 from enas.runs.files import read_json
 from enas.spaces.conv_micro import OPS, ConvMicroSettings, conv_micro
+from enas.tasks.metrics import METRICS
 
 SPACE = conv_micro(ConvMicroSettings(num_nodes=3))
 RNG = random.Random(0)
@@ -449,6 +451,14 @@ def test_settings_changed_for_the_retraining_are_in_its_command(tmp_path: Path) 
     (run / "metrics.jsonl").unlink()
     flags = "--retrain.epochs 9 --retrain.optimizer.learning-rate 0.2 --retrain.task.no-flip --retrain.task.cutout 16"
     assert f"run-again --top 1 --seed 0 {flags}\n" in write_report(run).read_text(encoding="utf-8").replace("</pre>", "\n")
+
+
+def test_an_axis_says_which_way_is_better() -> None:
+    """Of figures without a unit: rewards of one's own are better where they are larger."""
+    for name, way in (("score", "larger"), ("perplexity", "lower")):
+        with charting():
+            chart = strip_plot([1.0, 2.0], [[1.0], [2.0]], {}, METRICS[name])
+        assert f"test {name}, {way} is better" in chart
 
 
 def test_every_part_of_a_comparison_and_derivation_is_in_its_command(tmp_path: Path) -> None:
