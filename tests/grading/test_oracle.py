@@ -22,7 +22,7 @@ from enas import api
 from enas.cli.main import main
 from enas.grading.opened import OpenedRun
 from enas.grading.oracle import Table, Truth, play, read_table
-from enas.grading.ranking import Grade, grade
+from enas.grading.ranking import Grade, _rankings, grade
 from enas.procedures.statistics import coefficient, difference, interval, kendall, kendalls, rank, spearmans
 from enas.runs.planning import make_plan
 from enas.runs.presets import registry as presets
@@ -34,6 +34,7 @@ from enas.spaces.nasbench_macro import from_string as macro_arch
 from enas.spaces.nasbench_macro import to_string as macro_string
 from enas.spaces.registry import SPACES
 from enas.strategies.random_search import RandomSearch
+from enas.tasks.metrics import METRICS
 
 SPACE = nasbench201()
 # of cifar10_test_ep200
@@ -153,6 +154,19 @@ def test_intervals_of_rank_correlations() -> None:
     assert coefficient(spearmans, x, x, resamples=50).low == pytest.approx(1)
     with pytest.raises(ValueError, match="at least 3 pairs; got 2 and 2"):
         coefficient(kendalls, x[:2], x[:2])
+
+
+@pytest.mark.parametrize(
+    ("metric", "figures", "pick", "five"),
+    [
+        ("score", [-60.0, -50.0, -40.0, -30.0, -20.0, -10.0], -10.0, -30.0),
+        ("perplexity", [60.0, 50.0, 40.0, 30.0, 20.0, 10.0], 10.0, 30.0),
+    ],
+)
+def test_a_pick_is_a_figure_as_it_is_shown(metric: str, figures: list[float], pick: float, five: float) -> None:
+    """Rewards of one's own may be negative, such as the negative of a loss."""
+    (row,) = _rankings({"a ranker": range(6)}, figures, METRICS[metric])
+    assert (row.pick, row.top_five, row.kendall.value) == (pick, five, 1.0)
 
 
 def test_a_ranking_tells_its_pick() -> None:

@@ -111,9 +111,10 @@ def grade(
 def _rankings(scores: Mapping[str, Sequence[float]], figures: Sequence[float], metric: Metric) -> tuple[Ranking, ...]:
     """Returns for each list of scores how it ranks architectures with these figures, as they are
     shown."""
-    rankings = [rank(name, values, [-metric.cost(figure) for figure in figures]) for name, values in scores.items()]
+    sign = 1.0 if metric.larger_is_better else -1.0
+    rankings = [rank(name, values, [sign * figure for figure in figures]) for name, values in scores.items()]
     return tuple(  # back to figures as they are shown
-        dataclasses.replace(ranking, pick=abs(ranking.pick), top_five=abs(ranking.top_five)) for ranking in rankings
+        dataclasses.replace(ranking, pick=sign * ranking.pick, top_five=sign * ranking.top_five) for ranking in rankings
     )
 
 
