@@ -239,6 +239,21 @@ def test_strategies_are_played_on_a_whole_space_and_refused_on_a_sample(
         assert says in error
 
 
+def test_a_column_without_figures_is_named_before_it_is_played(
+    tmp_path: Path, trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trainings on validation data too have no validation figures."""
+    trainer()
+    whole = tmp_path / "whole.json"
+    built = build(small_plan("identity"), TableWanted(cells=16, repeats=0), whole)
+    assert built is not None
+    dataclasses.replace(built, rows=[dataclasses.replace(row, validation=(None,)) for row in built.rows]).write(whole)
+    options = ["--table", str(whole), "--queries", "5", "--seeds", "2", "--out", str(tmp_path)]
+    assert main(["oracle", "digits-micro", *options]) == 2
+    assert "has no figures of 'validation_accuracy': name another column" in capsys.readouterr().err
+    assert main(["oracle", "digits-micro", *options, "--reward", "test_accuracy"]) == 0
+
+
 def test_show_and_bad_input(tmp_path: Path, trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]) -> None:
     trainer()
     file = tmp_path / "t.json.gz"

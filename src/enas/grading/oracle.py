@@ -225,10 +225,15 @@ class Truth:
         )
 
     def _checked(self) -> Truth:
-        """Returns itself. Raises a ValueError for a wrong name of a column before minutes are
-        spent."""
+        """Returns itself. Raises a ValueError for a wrong name of a column, and for a column
+        without figures, before minutes are spent."""
         for name in (self.reward, self.score):
             values = self.table.column(name).values()
+            counts = self.run is None or name == self.score  # a run needs no rewards
+            if counts and not all(map(math.isfinite, values)):  # as of trainings on validation data too
+                raise ValueError(
+                    f"'{self.table.name}' has no figures of '{name}': name another column by --reward or --score"
+                )
             accuracies = self.built is None or name.endswith("_accuracy")
             if accuracies and name != "parameters" and max(values) <= 1:
                 raise ValueError(
