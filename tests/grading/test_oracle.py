@@ -20,9 +20,10 @@ from scipy import stats
 
 from enas import api
 from enas.cli.main import main
+from enas.cli.oracle import _show_grade
 from enas.grading.opened import OpenedRun
 from enas.grading.oracle import Table, Truth, play, read_table
-from enas.grading.ranking import Grade, _rankings, grade
+from enas.grading.ranking import Grade, Place, _rankings, grade
 from enas.procedures.statistics import coefficient, difference, interval, kendall, kendalls, rank, spearmans
 from enas.runs.planning import make_plan
 from enas.runs.presets import registry as presets
@@ -383,6 +384,15 @@ def test_bad_input_is_one_line(args: list[str], says: str, tmp_path: Path, capsy
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(("seeds", "of"), [(0, 4), (2, 5)])
+def test_a_place_is_among_all_and_itself(seeds: int, of: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Below every row of a table, which lacks the architecture, there is one more place."""
+    place = Place("a", 1.0, of, 0.0, {}, {}, seeds=seeds)
+    rankings = (rank("depth", range(6), range(6)),)
+    _show_grade(Grade("run", 1, 4, place, 2.0, rankings, "t", "test_accuracy", best=3.0))
+    assert f"better than 0.0% of all, rank {of} of {of}\n" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_search_is_graded(tmp_path: Path) -> None:
     """On digits, in a space of 125 cells, with a truth made up: where the derived cell stands, and
@@ -420,6 +430,7 @@ def test_a_search_is_graded(tmp_path: Path) -> None:
     ]
     assert all(name.startswith("number of ") for name in rankers[5:])
     assert all(row.n == 8 and 0 <= row.pick < 125 for row in found.rankings)
+    assert {row.n for row in grade(opened, truth, 200, batches=1).rankings} == {125}, "all that there are"
     found.write(tmp_path)
     assert Grade.read(tmp_path) == found
     with pytest.raises(ValueError, match="the table is of another space than"):

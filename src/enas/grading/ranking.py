@@ -88,7 +88,7 @@ def grade(
     kinds = ("accuracy", "loss") if hasattr(run.plan.settings.task, "reward") else ("reward",)
     tasks = {kind: rewarding(search.task, kind) for kind in kinds}
     if len(truth) == space.size():
-        archs = uniform_architectures(space, cells, run.plan.seed)
+        archs = uniform_architectures(space, min(cells, len(truth)), run.plan.seed)
     else:
         archs = random.Random(seed_of(run.plan.seed, "grade")).sample(list(truth), min(cells, len(truth)))
     scores: dict[str, list[float]] = {f"shared weights, {kind}": [] for kind in tasks}
