@@ -171,6 +171,23 @@ def test_every_command_takes_it(
 
 
 @pytest.mark.slow
+def test_all_of_a_comparison_leaves_out_what_a_problem_cannot_have(
+    module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], in_this_process: None
+) -> None:
+    """An ensemble averages probabilities: it is not searched for first, and refused then."""
+    run = tmp_path / "run"
+    assert main(["search", f"{module}:problem", *FEW, "--out", str(run)]) == 0
+    assert main(["derive", str(run)]) == 0
+    compare = ["compare", str(run), "--cells", "2", "--seeds", "2"]
+    assert main([*compare, "--disabled", "2"]) == 2
+    assert "leave out --disabled" in capsys.readouterr().err
+    assert not (run / "compare.json").exists()
+    assert not (run / "disabled-controller").exists()
+    assert main([*compare, "--all", "--single", "2"]) == 0
+    assert "verdict: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_python_says_the_same(module: str, tmp_path: Path, in_this_process: None) -> None:
     made = sys.modules.get(module) or __import__(module)
     run = enas.search(made.problem(), out=tmp_path / "run", epochs=16)

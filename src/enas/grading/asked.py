@@ -50,15 +50,14 @@ class Wanted:
         lowest = {"disabled": 2, "local": 1, "single": 2}
         check_ranges(self, "", **{n: Range(f"0 or at least {low}", low) for n, low in lowest.items() if getattr(self, n)})
 
-    def completed(self, learns: bool, has_studies: bool) -> Wanted:
+    def completed(self, learns: bool, has_studies: bool, has_ensemble: bool = True) -> Wanted:
         """Returns the settings that `all` stands for: every experiment that makes sense for a
         run."""
         if not self.all:
             return self
+        disabled = self.disabled or 250 * has_ensemble
         local, single = self.local or 8 * has_studies, self.single or 16
-        return dataclasses.replace(
-            self, rivals=True, sharing=learns, disabled=self.disabled or 250, local=local, single=single
-        )
+        return dataclasses.replace(self, rivals=True, sharing=learns, disabled=disabled, local=local, single=single)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,7 +190,11 @@ def _asked(
     """Returns the comparison at its beginning, and the hand-designed models in it. Raises a
     ValueError for parts that this run cannot have."""
     best, plan = Best.read(run.path), run.plan
-    wanted = wanted.completed(plan.learns, plan.space.name in STUDIES)
+    wanted = wanted.completed(plan.learns, plan.space.name in STUDIES, has_ensemble=not plan.problem)
+    if wanted.disabled and plan.problem:
+        raise ValueError(
+            "an ensemble averages probabilities, which a problem of your own need not have: leave out --disabled"
+        )
     if settings is not None:
         plan = plan.with_settings(retrain=settings)
     size = best.ranked[0].parameters
