@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from enas import api
 from enas.cli.main import main
 from enas.grading.asked import Wanted
-from enas.grading.opened import OutOfTime
+from enas.grading.compare import trainings_of
+from enas.grading.opened import OpenedRun, OutOfTime
 from enas.grading.verdict import uniform_architectures, verdict
 from enas.networks.references.registry import REFERENCES
 from enas.networks.settings import MacroSettings, MicroSettings
@@ -28,7 +29,7 @@ from enas.procedures.events import Diverged
 from enas.runs.compared import Compared, Disabled
 from enas.runs.folder import RunFolder
 from enas.runs.planning import make_plan
-from enas.runs.results import Result
+from enas.runs.results import Best, Result
 from enas.spaces.architecture import Reference, model_from_dict
 from enas.spaces.published import named
 
@@ -220,6 +221,21 @@ def test_a_figure_that_is_no_number_came_to_nothing(monkeypatch: pytest.MonkeyPa
     answer = api.compare(run, cells=3, seeds=2)
     assert answer is not None
     assert (answer.cells, answer.diverged) == (2, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("filters", [4, 16])
+def test_a_reference_is_as_large_as_the_derived_one_by_the_recipe_of_both(run: Path, filters: int) -> None:
+    """Another recipe may make the derived one wider than the run's own does."""
+    opened = OpenedRun.at(run)
+    own = opened.plan.settings.retrain
+    recipe = dataclasses.replace(own, network=dataclasses.replace(own.network, filters=filters))
+    *_, reference = trainings_of(opened, Wanted(cells=2, seeds=2, references=("resnet",)), recipe)
+    plan, best = opened.plan.with_settings(retrain=recipe), Best.read(run)
+    child = plan.network(recipe.network, plan.task(plan.load_data(), recipe.task), best.architecture)
+    size = child.num_parameters(aux=False)
+    assert (size == best.ranked[0].parameters) == (filters == own.network.filters)
+    assert reference.model == Reference("resnet", size)
 
 
 def test_references_in_a_verdict() -> None:

@@ -197,7 +197,8 @@ def _asked(
         )
     if settings is not None:
         plan = plan.with_settings(retrain=settings)
-    size = best.ranked[0].parameters
+    as_derived = plan.settings.retrain.network == run.plan.settings.retrain.network
+    size = best.ranked[0].parameters if as_derived else plan.cost(best.architecture).parameters
     references = [reference_for(plan, name, parameters=size) for name in wanted.references]
     if wanted.local and plan.space.name not in STUDIES:
         spaces = ", ".join(STUDIES)
