@@ -4,7 +4,7 @@ by the cost of the search and its derivation. It does not import torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,13 +12,34 @@ from enas.runs.compared import Ledger
 from enas.runs.files import blaming
 from enas.runs.records import sampled, ticks
 
+STARTS = ("begin", "resume")  # ticks before which nothing was running
+
+
+def _works(folder: Path) -> Iterator[tuple[float, int]]:
+    """Yields the seconds from each tick to the next at which a search or a training was running,
+    with the number of its processes."""
+    ranks = 1
+    with blaming(folder / "timing.jsonl"):
+        for before, tick in pairwise(ticks(folder)):
+            ranks = before.ranks if before.event in STARTS else ranks
+            if tick.event not in STARTS:
+                yield max(0.0, (tick.at - before.at).total_seconds()), ranks  # a clock may be set back
+
 
 def seconds_at_work(folder: Path) -> float:
     """Returns how long a search or a training ran, in seconds: from each begin or resume to the
     last tick before the next one. Returns 0 where nothing is recorded."""
-    with blaming(folder / "timing.jsonl"):
-        works = (tick.at - before.at for before, tick in pairwise(ticks(folder)) if tick.event not in ("begin", "resume"))
-        return sum(max(0.0, work.total_seconds()) for work in works)  # a clock may be set back
+    return sum(seconds for seconds, _ in _works(folder))
+
+
+def processes(folder: Path) -> float:
+    """Returns in how many processes (ranks) a search or a training ran, as a mean over its time.
+    Returns 1 where nothing is recorded."""
+    total = weight = 0.0
+    for seconds, ranks in _works(folder):
+        weight += max(seconds, 1e-9)
+        total += max(seconds, 1e-9) * ranks
+    return total / weight if weight else 1.0
 
 
 def ledger(
@@ -29,13 +50,15 @@ def ledger(
     derivation_seconds: float = 0.0,
 ) -> Ledger | None:
     """Returns the costs, or None where a clock is missing. Clocks have whole seconds, and each
-    counts at least one. `derivation_seconds` are those of the derivation, scores and short
-    trainings, one after the other."""
+    counts at least one. The search costs the seconds of each of its processes.
+    `derivation_seconds` are those of the derivation, scores and short trainings, one after the
+    other."""
     folders = list(dict.fromkeys(trainings))
     if next(ticks(run), None) is None or not folders:
         return None
     search = max(1.0, seconds_at_work(run))
     children = len({child.id for child in sampled(run)})
     total = sum(max(1.0, seconds_at_work(folder)) for folder in folders)
-    cheaper = children * total / len(folders) / (search + derivation_seconds)
-    return Ledger(search, len(folders), total, children, cheaper, search_macs, training_macs, derivation_seconds)
+    ranks = processes(run)
+    cheaper = children * total / len(folders) / (search * ranks + derivation_seconds)
+    return Ledger(search, len(folders), total, children, cheaper, search_macs, training_macs, derivation_seconds, ranks)

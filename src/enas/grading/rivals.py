@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from enas.grading.ledger import seconds_at_work
+from enas.grading.ledger import processes, seconds_at_work
 from enas.grading.opened import Trainings
 from enas.procedures.derive import shortlisted
 from enas.procedures.events import Judged, Scored
@@ -130,7 +130,8 @@ def in_time(trainings: Trainings) -> None:
 def equal_seconds(trainings: Trainings) -> float:
     """Returns the processor time of a search and its derivation in seconds."""
     run = trainings.run
-    return max(1.0, seconds_at_work(run.path)) * run.plan.threads + trainings.best.cost
+    search = max(1.0, seconds_at_work(run.path)) * processes(run.path) * run.plan.threads
+    return search + trainings.best.cost
 
 
 def _settings(trainings: Trainings) -> DeriveSettings:

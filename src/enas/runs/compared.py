@@ -146,15 +146,18 @@ class Ledger(Value):
     training_macs: float = 0.0
     # seconds of the derivation, scores and short trainings; 0 where an earlier version compared
     derivation_seconds: float = 0.0
+    processes: float = 1.0  # in which the search ran at a time; each costs its seconds
 
     def to_json(self) -> dict[str, object]:
-        later = () if self.derivation_seconds else ("derivation_seconds",)  # earlier files lack it
+        later: tuple[str, ...] = () if self.derivation_seconds else ("derivation_seconds",)  # earlier files lack it
+        later += () if self.processes != 1 else ("processes",)
         return {name: value for name, value in super().to_json().items() if name not in later}
 
     def __str__(self) -> str:
         each = self.training_seconds / self.trainings
         cheaper = f"{self.times_cheaper:,.0f} times as much"
         search, trainings = f"{self.search_seconds:.0f} s", f"{self.training_seconds:.0f} s"
+        search += f" in {self.processes:.3g} processes" if self.processes != 1 else ""
         if self.search_macs and self.training_macs:
             by_work = self.children * self.training_macs / self.trainings / self.search_macs
             without = ", those of the derivation not counted" if self.derivation_seconds else ""

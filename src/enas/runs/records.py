@@ -82,12 +82,13 @@ class Tick(Value):
     """A `Tick` is a line of the clock, timing.jsonl."""
 
     BESIDE: ClassVar[frozenset[str]] = frozenset(
-        ("epoch", "phase", "step", "seconds", "threads", "ranks", "estimated_seconds", "factor", "sent_bytes")
+        ("epoch", "phase", "step", "seconds", "threads", "estimated_seconds", "factor", "sent_bytes")
     )
 
     event: str
     time: str = ""
     why: str = ""
+    ranks: int = 1  # number of processes that began or resumed
 
     @property
     def at(self) -> datetime:
