@@ -70,6 +70,10 @@ def test_every_judge_is_held_against_the_table(heard: list[object]) -> None:
     assert all(one.regret >= 0 and one.each >= 0 for one in found.judged)
     assert found.judged[5].before > found.judged[0].before == 0
     assert [one for one in heard if isinstance(one, JudgeFigures)] == list(found.judged)
+    *asked, short, correction = found.judged
+    assert correction.each == pytest.approx(sum(one.each for one in asked)), "it asks them all"
+    shared = max(one.before for one in asked)
+    assert correction.before == pytest.approx(shared + 8 * (correction.each + short.each))
 
 
 @pytest.mark.slow

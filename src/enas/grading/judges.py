@@ -10,7 +10,8 @@ pick is worth, and what they cost.
     correction by K trainings   the regression that K short trainings teach, of the others
 
 All judges are asked for the same architectures, a random sample of the table. Only the correction
-is compared on those of them that did not teach it. Seconds are processor time.
+is compared on those of them that did not teach it. Seconds are processor time; those of the
+correction hold what the judges cost that it corrects.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ class Court:
         self.sample, self.plan, self.wanted, self.listen = sample, plan, wanted, listen
         self.task = plan.task(plan.load_data(), plan.settings.task)
         self.said: dict[str, list[float]] = {}
+        self.seconds: dict[str, tuple[float, float]] = {}
+        """Seconds of each judge, before it can be asked and per architecture."""
 
     def run(self) -> Iterator[JudgeFigures]:
         yield from self._free()
@@ -131,7 +134,8 @@ class Court:
             scores.append(ask(arch))
             self.listen(f"{judge}: {i + 1} of {len(self.sample.archs)}")
         self.said[judge] = scores
-        return self._held(judge, scores, before, (time.process_time() - began) / len(scores))
+        self.seconds[judge] = before, (time.process_time() - began) / len(scores)
+        return self._held(judge, scores, *self.seconds[judge])
 
     def _free(self) -> Iterator[JudgeFigures]:
         yield self._asked("parameters", lambda arch: float(self.plan.cost(arch).parameters))
@@ -177,16 +181,15 @@ class Court:
         torch.set_num_threads(self.plan.threads)
         for steps in self.wanted.steps:
             name = f"short training, {steps} steps"
-            judged = self._asked(name, partial(self._trained, steps))
-            yield judged
+            yield self._asked(name, partial(self._trained, steps))
             for k in self.wanted.teachers:
                 if LEAST_TRAININGS <= k <= len(self.sample.archs) - LEAST_TRAININGS:
-                    yield self._corrected(name, k, judged.each)
+                    yield self._corrected(name, k)
 
     def _trained(self, steps: int, arch: Architecture) -> float:
         return outcome(self.plan, self.task, Short(arch, steps, 0)).reward
 
-    def _corrected(self, short: str, k: int, each: float) -> JudgeFigures:
+    def _corrected(self, short: str, k: int) -> JudgeFigures:
         judges = {name: said for name, said in self.said.items() if not name.startswith("short")}
         known = [
             Known(features(self.plan.space, arch), {name: said[i] for name, said in judges.items()})
@@ -194,7 +197,11 @@ class Court:
         ]
         correction = Correction.taught(known[:k], self.said[short][:k])
         scores = correction.predict(known[k:])[0].tolist()
-        return self._held(f"correction by {k} of these", scores, k * each, 0.0, start=k)
+        # the shared weights of fewer passes are those of the most, on their way
+        before = max((self.seconds[name][0] for name in judges), default=0.0)
+        each = sum(self.seconds[name][1] for name in judges)
+        before += k * (each + self.seconds[short][1])
+        return self._held(f"correction by {k} of these", scores, before, each, start=k)
 
 
 def judge(what: str, file: Path, wanted: JudgesWanted, out: Path, listen: Callable[[object], object]) -> Judges:
