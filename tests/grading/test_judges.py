@@ -13,7 +13,7 @@ import pytest
 from enas.cli.main import main
 from enas.data.registry import load
 from enas.grading.asked import JudgesWanted
-from enas.grading.judges import JudgeFigures, Judges, judge
+from enas.grading.judges import Court, JudgeFigures, Judges, Sample, judge
 from enas.grading.table import Built, Row, answers_of
 from enas.runs.planning import make_plan
 from enas.runs.settings import to_dict
@@ -85,6 +85,19 @@ def test_the_command_shows_a_table(
     out = capsys.readouterr().out
     assert all(name in out for name in ("parameters", "shared, 1 passes", "correction by 8", "14 architectures"))
     assert "…" not in out  # every figure is whole, however short lines are
+
+
+def test_figures_that_are_better_where_they_are_lower_are_shown_as_they_are() -> None:
+    """As in a table of perplexities: a ranker that is right picks the lowest."""
+    sample = Sample("t", (), tuple(-60.0 - i for i in range(12)), sign=-1.0)
+    court = Court.__new__(Court)
+    court.sample, court.wanted = sample, JudgesWanted(cells=12)
+    found = court._held("right", sample.truth, 0.0, 0.0)
+    assert (found.ranking.pick, found.ranking.top_five, found.regret) == (60.0, 62.0, 0.0)
+    assert found.ranking.kendall.value == pytest.approx(1.0)
+    wrong = court._held("wrong", [-true for true in sample.truth], 0.0, 0.0)
+    assert (wrong.ranking.pick, wrong.regret) == (71.0, 11.0)
+    assert (sample.best, sample.mean) == (60.0, 65.5)
 
 
 @pytest.mark.parametrize(

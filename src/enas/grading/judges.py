@@ -74,17 +74,29 @@ class Judges(File):
 
 @dataclass(frozen=True)
 class Sample:
-    """A `Sample` holds architectures with their true figures. Larger is better."""
+    """A `Sample` holds architectures with their true figures. Larger is better. `sign` times the
+    truth is the figure as the table shows it."""
 
     name: str
     archs: tuple[Architecture, ...]
     truth: tuple[float, ...]
+    sign: float = 1.0
+
+    @property
+    def best(self) -> float:
+        """Returns the best figure as the table shows it."""
+        return self.sign * max(self.truth)
+
+    @property
+    def mean(self) -> float:
+        """Returns the mean figure as the table shows it."""
+        return self.sign * sum(self.truth) / len(self.truth)
 
     @classmethod
     def of(cls, what: str, file: Path, wanted: JudgesWanted) -> tuple[Sample, Plan]:
         """Returns a random sample of a table, and the plan of its preset. Raises a ValueError where
         the table is of another space than the preset `what`."""
-        file = located(file)
+        file, sign = located(file), 1.0
         if is_built(file):
             built = Built.read(file)
             archs, sign = built.architectures(), 1.0 if built.figure.larger_is_better else -1.0
@@ -103,7 +115,7 @@ class Sample:
         if next(iter(truth)).space != plan.space.spec:
             raise ValueError(f"'{file}' is a table of another space than '{what}' searches")
         chosen = random.Random(seed_of(wanted.seed, "judges")).sample(list(truth), min(wanted.cells, len(truth)))
-        return cls(file.name, tuple(chosen), tuple(truth[arch] for arch in chosen)), plan
+        return cls(file.name, tuple(chosen), tuple(truth[arch] for arch in chosen), sign), plan
 
 
 class Court:
@@ -126,7 +138,9 @@ class Court:
         """Returns how a judge's scores rank the architectures from `start` on."""
         truth = self.sample.truth[start:]
         ranking = rank(judge, scores, truth, self.wanted.seed)
-        return JudgeFigures(judge, ranking, max(truth) - ranking.pick, before, each)
+        sign, regret = self.sample.sign, max(truth) - ranking.pick
+        shown = dataclasses.replace(ranking, pick=sign * ranking.pick, top_five=sign * ranking.top_five)
+        return JudgeFigures(judge, shown, regret, before, each)
 
     def _asked(self, judge: str, ask: Callable[[Architecture], float], before: float = 0.0) -> JudgeFigures:
         began, scores = time.process_time(), list[float]()
@@ -214,8 +228,12 @@ def judge(what: str, file: Path, wanted: JudgesWanted, out: Path, listen: Callab
         judged.append(one)
         listen(one)
         found = Judges(
-            table=sample.name, preset=what, cells=len(sample.archs), best=max(sample.truth),
-            mean=sum(sample.truth) / len(sample.truth), judged=tuple(judged),
-        )  # fmt: skip
+            table=sample.name,
+            preset=what,
+            cells=len(sample.archs),
+            best=sample.best,
+            mean=sample.mean,
+            judged=tuple(judged),
+        )
         found.write(out)
     return found
