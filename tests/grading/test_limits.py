@@ -19,12 +19,14 @@ from enas.grading.asked import Asked
 from enas.grading.opened import OpenedRun
 from enas.grading.oracle import Table, Truth, play_all
 from enas.grading.studies import STUDIES, drawn, single_changes
+from enas.grading.table import Built, Row, answers_of
 from enas.grading.verdict import drawn_for
 from enas.procedures.derive import preferred
 from enas.runs.files import read_json
 from enas.runs.plan import Plan
 from enas.runs.planning import preset_plan
 from enas.runs.results import Best, Result
+from enas.runs.settings import to_dict
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Limits
 from enas.spaces.nasbench_macro import to_string
@@ -220,3 +222,30 @@ def test_a_run_under_limits_obeys_from_search_to_report(tmp_path: Path, capsys: 
     assert "Reward against cost" in page
     assert f"Of {len(best.pareto.scored)} architectures that were scored on one minibatch, {len(front)} have" in page
     assert all(f"<summary><code>{point.id}</code></summary>" in page for point in best.pareto.points)
+
+
+def test_a_run_is_held_against_what_it_was_allowed_of_a_table_of_ones_own(
+    limited_run: tuple[Path, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Larger cells are better in this table, and the best of them were forbidden to the run."""
+    run, plan = limited_run
+    archs = list(dict.fromkeys(plan.space.samples(random.Random(0), 60)[0]))
+    sizes = {arch: plan.cost(arch).parameters for arch in archs}
+    most = plan.limits.max_params
+    assert most is not None
+    allowed = [size for size in sizes.values() if size <= most]
+    assert 6 <= len(allowed) < len(archs)
+    rows = [Row(answers_of(plan.space, arch), size, (size / 100,), (size / 100,)) for arch, size in sizes.items()]
+    wanted = {"cells": len(rows), "seeds": 1, "best": 0, "repeats": 0, "more_seeds": 1, "seed": 0}
+    file = Built(
+        plan.preset, plan.recipe, to_dict(plan.names), plan.space.spec, plan.space.size(), "random", wanted, "accuracy",
+        to_dict(plan.settings), {}, {}, "", tuple(rows),
+    ).write(tmp_path / "table.json")  # fmt: skip
+    truth = Truth.read(str(run), file, Asked())
+    assert sorted(truth.known(truth.score).values()) == sorted(size / 100 for size in allowed)
+    assert truth.built is not None
+    assert truth.built.best == max(allowed) / 100
+    monkeypatch.setattr(Limits, "about", lambda self: "less")
+    few = dataclasses.replace(truth, built=None, table=Table("t", tuple(a for a in archs if sizes[a] > most), {}))
+    with pytest.raises(ValueError, match="no architecture of 't' has less"):
+        few.within(Limits())

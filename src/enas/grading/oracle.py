@@ -29,6 +29,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -52,7 +53,7 @@ from enas.runs.values import File, Value
 from enas.spaces.architecture import Architecture
 from enas.spaces.costs import Limits
 from enas.spaces.registry import SPACES, space_of
-from enas.spaces.space import SearchSpace
+from enas.spaces.space import MOST_DRAWN, SearchSpace
 from enas.state import Record
 from enas.strategies.registry import STRATEGIES
 from enas.strategies.strategy import Strategy
@@ -200,7 +201,8 @@ class Truth:
         reward, score = asked.reward or validation, asked.score or test
         sample = f"'{file}' has {len(built.rows):,} of {built.size:,} architectures: ranks and regrets are within these"
         note = "" if built.complete else sample
-        return cls(table, space, built.preset, built.recipe, reward, score, note, run, built)._checked()
+        truth = cls(table, space, built.preset, built.recipe, reward, score, note, run, built)._checked()
+        return truth.within(NO_LIMITS) if run else truth
 
     def within(self, limits: Limits) -> Truth:
         """Returns the truth within limits: those that are given, or those of the run."""
@@ -213,9 +215,16 @@ class Truth:
             plan = dataclasses.replace(published, limits=limits)
         if not plan.limits.kinds:
             return self
-        space = plan.limited_space
-        feasible = frozenset(space.enumerate()) & frozenset(self.table.archs)
-        return dataclasses.replace(self, space=space, limits=plan.limits, feasible=feasible)
+        space, obeys = plan.limited_space, list[bool]()
+        for i in range(0, len(self.table.archs), MOST_DRAWN):
+            some = [arch.choices for arch in self.table.archs[i : i + MOST_DRAWN]]
+            obeys += [forbidden is None for forbidden in space.forbidden(some)]
+        feasible = frozenset(compress(self.table.archs, obeys))
+        if not feasible:
+            raise ValueError(f"no architecture of '{self.table.name}' has {plan.limits.about()}")
+        # the best of a table is the best within the limits, too
+        built = self.built and dataclasses.replace(self.built, rows=tuple(compress(self.built.rows, obeys)))
+        return dataclasses.replace(self, space=space, limits=plan.limits, feasible=feasible, built=built)
 
     def known(self, column: str) -> dict[Architecture, float]:
         """Returns a column of the table, for the architectures within the limits."""
