@@ -279,6 +279,20 @@ def test_show_and_bad_input(tmp_path: Path, trainer: Callable[..., Trainer], cap
         assert error.count("\n") == 1
 
 
+def test_a_small_table_is_built_without_an_error(
+    tmp_path: Path, trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four architectures, such as all of a small space, are too few to be summed up."""
+    trainer()
+    file = tmp_path / "t.json"
+    assert main(["table", "build", "digits-micro", "--cells", "4", "--repeats", "0", "--out", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "digits-micro, recipe quick: 4 of" in said
+    assert "fewer than 6 architectures are not summed up" in said
+    assert f"wrote {file}" in said
+    assert (len(Built.read(file).rows), Built.read(file).size) == (4, make_plan("digits-micro").space.size())
+
+
 # ------------------------------------------------------------------------ those that come with enas
 def test_committed_tables_are_small_of_presets_and_have_more_signal_than_noise() -> None:
     files = sorted(COMMITTED.iterdir())

@@ -124,14 +124,18 @@ class Trainings:
 
 def lines(built: Built) -> Iterator[str]:
     """Yields what a table holds, one line per topic."""
-    from enas.grading.table import summary
+    from enas.grading.table import FEWEST_ROWS, summary
 
-    found, metric = summary(built), built.figure
+    metric = built.figure
     unit, points = metric.unit, metric.points
     yield (
         f"{built.preset}, recipe {built.recipe}: {len(built.rows):,} of {built.size:,} architectures of"
         f" {built.space['name']}" + ("" if built.complete else f", drawn at random by seed {built.wanted['seed']}")
     )
+    if len(built.rows) < FEWEST_ROWS:
+        yield f"fewer than {FEWEST_ROWS} architectures are not summed up"
+        return
+    found = summary(built)
     counts = [row.seeds for row in built.rows]
     trained = ", ".join(f"{counts.count(k):,} with {k} seed{'s' * (k != 1)}" for k in sorted(set(counts)))
     diverged = f"; {found.diverged} trainings diverged" if found.diverged else ""

@@ -29,7 +29,7 @@ import numpy as np
 from enas.grading.asked import TableWanted
 from enas.procedures.events import Done, Stopped
 from enas.procedures.statistics import Coefficient, coefficient, kendalls
-from enas.reading import from_json, read_whole
+from enas.reading import LARGEST, from_json, read_whole
 from enas.runs.files import Damaged, blaming, read_lines, write_atomically
 from enas.runs.folder import RunFolder
 from enas.runs.jobs import Jobs
@@ -48,6 +48,8 @@ from enas.tasks.metrics import METRICS, Metric
 
 MARK = '{"form": "enas table"'  # how the file of a table of one's own begins
 AGAIN = "the same command"
+MOST_DIGITS = 1000  # of the size of a space
+FEWEST_ROWS = 6  # architectures of which a table can be summed up
 COMMITTED = Path(__file__).parent / "tables"  # tables that come with enas, by names of presets
 Figures = tuple[float | None, ...]  # one figure per seed, as it is shown; None where it diverged
 
@@ -99,12 +101,16 @@ class Built(Value):
             del data["form"]
             if data.pop("version") > 1:
                 raise Damaged(f"'{path}' was written by a later version of enas")
+            if isinstance(data["size"], str):
+                data["size"] = int(data["size"][:MOST_DIGITS])
             return cls.from_json(data)
 
     def write(self, path: Path) -> Path:
         """Writes one line per architecture, compressed where the name ends in .gz. The same table
         gives the same bytes."""
         data = {"form": "enas table", "version": 1, **self.to_json()}
+        if self.size >= LARGEST:  # which is no number of a file that is read
+            data["size"] = str(self.size)
         rows = data.pop("rows")
         assert isinstance(rows, list)
         lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
@@ -357,8 +363,8 @@ def summary(table: Built) -> Summary:
     the later seeds of the best.
     """
     rows, metric = table.rows, table.figure
-    if len(rows) < 6:
-        raise ValueError(f"a table is summed up from 6 architectures on; this one has {len(rows)}")
+    if len(rows) < FEWEST_ROWS:
+        raise ValueError(f"a table is summed up from {FEWEST_ROWS} architectures on; this one has {len(rows)}")
     wanted = TableWanted(**{**table.wanted})  # type: ignore[arg-type]
     figures = np.array(table.figures())
     order = np.argsort([metric.cost(figure) for figure in figures], kind="stable")
