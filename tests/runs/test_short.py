@@ -27,6 +27,7 @@ from enas.procedures.events import Scored
 from enas.procedures.settings import DeriveSettings
 from enas.runs import short
 from enas.runs.compared import Compared
+from enas.runs.plan import Plan
 from enas.runs.results import Best, Result
 from enas.spaces.architecture import Architecture
 
@@ -286,8 +287,8 @@ def test_a_derivation_without_shared_weights_asks_others() -> None:
 class Clocked:
     """Short trainings that are looked up: each step takes a second."""
 
-    def __init__(self, *_: object):
-        self.asked, self.seconds = list[taught.Short](), 0.0
+    def __init__(self, plan: Plan):
+        self.plan, self.asked, self.seconds = plan, list[taught.Short](), 0.0
 
     def __enter__(self) -> Clocked:
         return self
@@ -309,7 +310,8 @@ class Clocked:
 def clocked(run: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Trainings, Clocked]:
     """A run whose derivation had a budget of five seconds, and its rivals' short trainings."""
     enas.derive(run, workers=1, trainings=0, finalists=0, samples=2, uniform=0)
-    best, opened, lab = Best.read(run), OpenedRun.at(run), Clocked()
+    best, opened = Best.read(run), OpenedRun.at(run)
+    lab = Clocked(opened.plan)
     best = dataclasses.replace(best, settings={**best.settings, "budget": 5.0, "finalists": 4, "finalist_steps": 2})
     monkeypatch.setattr(rivals, "ShortTrainings", lambda *_: lab)
     return Trainings(opened, best, opened.plan, 1, None, lambda event: None), lab
@@ -350,6 +352,19 @@ def test_the_best_of_random_ends_where_there_are_few(
     monkeypatch.setattr(rivals, "equal_seconds", lambda trainings: 16_000.0)
     assert rivals.best_of_random(trainings) in few
     assert {one.arch for one in lab.asked} == set(few)
+
+
+@pytest.mark.parametrize(("trainings", "finalists", "finals"), [(6, 0, 0), (6, 2, 2), (0, 0, 4), (0, 3, 3)])
+def test_without_sharing_there_are_as_many_finalists_as_in_the_derivation(
+    trainings: int, finalists: int, finals: int, clocked: tuple[Trainings, Clocked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None where its trainings taught without any; a few where it had no trainings that taught."""
+    compared, lab = clocked
+    monkeypatch.setattr(rivals, "equal_seconds", lambda trainings: 100.0)
+    settings = {**compared.best.settings, "budget": 0.0, "trainings": trainings, "finalists": finalists, "judges": []}
+    compared.best = dataclasses.replace(compared.best, settings=settings)
+    rivals.without_sharing(compared)
+    assert sum(one.seed == 1 for one in lab.asked) == finals
 
 
 def test_a_verdict_says_who_is_ahead() -> None:

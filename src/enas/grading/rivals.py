@@ -51,7 +51,8 @@ def best_of_random(trainings: Trainings) -> Architecture:
     """Returns the best of as many random architectures as there is time for, and no more than there
     are."""
     seconds = equal_seconds(trainings)
-    settings = dataclasses.replace(_settings(trainings), budget=seconds)  # that of the finals, too
+    settings = _with_finalists(_settings(trainings))
+    settings = dataclasses.replace(settings, budget=seconds)  # that of the finals, too
     plan, folder = trainings.run.plan, _folder(trainings, "best-of-random")
     task = plan.task(plan.load_data(), plan.settings.task)
     rng, in_vain = random.Random(seed_of(plan.seed, "best of random")), 0
@@ -75,7 +76,8 @@ def without_sharing(trainings: Trainings) -> Architecture:
     """Returns the architecture that the derivation finds where all the time is spent on short
     trainings. A shortlist is picked as in the derivation, but not by shared weights."""
     seconds, plan = equal_seconds(trainings), trainings.run.plan
-    settings = _without_shared(_settings(trainings), seconds)
+    settings = _settings(trainings)  # its trainings that teach may do without finalists
+    settings = _without_shared(settings if settings.teaches else _with_finalists(settings), seconds)
     procedure = plan.search()  # at its beginning, before anything was learned
     folder, events, picked = _folder(trainings, "without-sharing"), list[Scored | Judged](), list[Architecture]()
 
@@ -135,7 +137,11 @@ def equal_seconds(trainings: Trainings) -> float:
 
 
 def _settings(trainings: Trainings) -> DeriveSettings:
-    settings = from_dict(trainings.run.plan.settings.derive, trainings.best.settings)
+    """Returns the settings that the derivation had."""
+    return from_dict(trainings.run.plan.settings.derive, trainings.best.settings)
+
+
+def _with_finalists(settings: DeriveSettings) -> DeriveSettings:
     return dataclasses.replace(settings, finalists=settings.finalists or FINALISTS)
 
 
