@@ -116,11 +116,13 @@ def test_what_is_derived_is_on_record_and_shown(run: Path, capsys: pytest.Captur
     assert best.judged.trainings == 6
     assert best.judged.seconds > 0
     assert "final_reward" in best.ranked[0].shared_weights
-    assert "6 short trainings took" in said
+    assert sum(line["seconds"] for line in journal(run)) < best.judged.seconds, "scores take time too"
+    assert "6 short trainings taught what is good; with finals and all scores that took" in said
     assert "expressivity" in said
     assert best.ranked[0].id in said
     assert main(["report", str(run)]) == 0
     page = (run / "report.html").read_text()
+    assert "6 short trainings taught what is good; with finals and all scores that took" in page
     assert "Which judge was right" in page
     assert "zico" in page
 

@@ -131,7 +131,8 @@ class Display:
     @__call__.register
     def _(self, event: Judged) -> None:
         taus = ", ".join(f"{name} {tau}" for name, tau in event.taus.items())
-        self._say(f"{event.trainings} short trainings took {span(event.seconds)} of processor time")
+        took = f"took {span(event.seconds)} of processor time"
+        self._say(f"{event.trainings} short trainings taught what is good; with finals and all scores that {took}")
         if taus:
             self._say(f"they were ranked (Kendall's tau, 95 % interval) by {taus}")
 

@@ -85,8 +85,8 @@ class Judged:
     tau by the judge's name.
 
     "prediction" is the regression: it predicted `predicted` of the `trainings` before each was
-    made. `seconds` is the processor time of all trainings. `ranked` holds the architectures that
-    were trained, the best first.
+    made. `seconds` is the processor time of all trainings and scores. `ranked` holds the
+    architectures that were trained, the best first.
     """
 
     taus: dict[str, Coefficient]

@@ -76,7 +76,8 @@ def _how(judged: Judgement | None) -> str:
             "The better half of the finalists went on to train, again and again, and those that trained longest come first."
         )
     minutes = judged.seconds / 60
-    return f"{judged.trainings} short trainings taught what is good; they took {minutes:.1f} minutes of processor time."
+    took = f"took {minutes:.1f} minutes of processor time"
+    return f"{judged.trainings} short trainings taught what is good; with finals and all scores that {took}."
 
 
 def _figure(scores: Mapping[str, float], key: str) -> str:

@@ -101,7 +101,7 @@ class Judgement(Value):
     taus: Mapping[str, Coefficient]  # Kendall's tau of each judge, by its name
     trainings: int
     predicted: int  # number of trainings after the regression was first taught
-    seconds: float  # processor time of all trainings
+    seconds: float  # processor time of all trainings and scores
 
 
 @dataclass(frozen=True, kw_only=True)
