@@ -115,7 +115,8 @@ def _show_grade(grade: Grade) -> None:
     metric = METRICS[grade.metric]
     if place := grade.derived:
         own = f", mean of {place.seeds} trainings of its own" if place.seeds else ""
-        among = grade.space_size + bool(place.seeds)  # an architecture that the table lacks stands beside it
+        # an architecture that the table lacks stands beside its rows
+        among = grade.space_size + bool(place.seeds)
         rank = f"better than {place.better_than:.1%} of all, rank {place.rank:,} of {among:,}"
         print(f"the derived architecture has {place.score:.2f}{metric.unit} ({grade.score}{own}): {rank}")
         if grade.best is not None:

@@ -22,8 +22,8 @@ def _works(folder: Path) -> Iterator[tuple[float, int]]:
     with blaming(folder / "timing.jsonl"):
         for before, tick in pairwise(ticks(folder)):
             ranks = before.ranks if before.event in STARTS else ranks
-            if tick.event not in STARTS:
-                yield max(0.0, (tick.at - before.at).total_seconds()), ranks  # a clock may be set back
+            if tick.event not in STARTS:  # a clock may be set back
+                yield max(0.0, (tick.at - before.at).total_seconds()), ranks
 
 
 def seconds_at_work(folder: Path) -> float:

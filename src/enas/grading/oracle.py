@@ -239,7 +239,8 @@ class Truth:
         for name in (self.reward, self.score):
             values = self.table.column(name).values()
             counts = self.run is None or name == self.score  # a run needs no rewards
-            if counts and not all(map(math.isfinite, values)):  # as of trainings on validation data too
+            # trainings on validation data too have none of it
+            if counts and not all(map(math.isfinite, values)):
                 raise ValueError(
                     f"'{self.table.name}' has no figures of '{name}': name another column by --reward or --score"
                 )

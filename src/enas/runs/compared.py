@@ -149,7 +149,8 @@ class Ledger(Value):
     processes: float = 1.0  # in which the search ran at a time; each costs its seconds
 
     def to_json(self) -> dict[str, object]:
-        later: tuple[str, ...] = () if self.derivation_seconds else ("derivation_seconds",)  # earlier files lack it
+        # earlier files lack them
+        later: tuple[str, ...] = () if self.derivation_seconds else ("derivation_seconds",)
         later += () if self.processes != 1 else ("processes",)
         return {name: value for name, value in super().to_json().items() if name not in later}
 
