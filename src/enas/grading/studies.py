@@ -38,15 +38,21 @@ class Study:
 def single_changes(space: SearchSpace, arch: Architecture) -> Iterator[tuple[str, Architecture]]:
     """Yields every other network that differs in one answer (in one member of a subset), with the
     change in words. A change that makes another decision active is left out."""
-    same = space.wire(arch)
+    same = _network(space, arch)
     for decision in space.decisions:
         if decision.name not in arch.choices:
             continue
         answer = arch.choices[decision.name]
         for other in _in_order(decision, answer):
             changed = _with(space, arch, {decision.name: other})
-            if changed is not None and space.wire(changed) != same:
+            if changed is not None and _network(space, changed) != same:
                 yield _said(decision.name, answer, other), changed
+
+
+def _network(space: SearchSpace, arch: Architecture) -> object:
+    """Returns what tells one network from another: the graphs of its cells, or its answers where
+    the space has no cells, as that of a user's own network."""
+    return space.wire(arch) if space.cells else arch.choices
 
 
 def _in_order(decision: Decision, answer: Answer) -> list[Answer]:
@@ -155,7 +161,7 @@ def drawn(
     study: Study, space: SearchSpace, arch: Architecture, n: int, rng: random.Random
 ) -> list[tuple[str, Architecture]]:
     """Returns up to n different changed networks, each with its change in words."""
-    seen = [space.wire(arch)]
+    seen = [_network(space, arch)]
     out: list[tuple[str, Architecture]] = []
     for _ in range(TRIES):
         if len(out) == n:
@@ -163,7 +169,7 @@ def drawn(
         changed = study.change(space, arch, rng)
         if changed is None:  # nothing to change, or the limit of the space forbids it
             continue
-        network = space.wire(changed)
+        network = _network(space, changed)
         if network not in seen:
             seen.append(network)
             out.append((difference(space, arch, changed), changed))
