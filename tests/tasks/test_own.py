@@ -23,12 +23,13 @@ from documented import ROOT, markdown, python_blocks
 from enas import rewards
 from enas.cli.main import main
 from enas.data.examples import split
+from enas.grading.asked import Wanted
 from enas.networks.own import Child, OwnNetwork
 from enas.procedures.preview import Cost
 from enas.procedures.search import Search
 from enas.runs.files import read_lines
 from enas.runs.plan import Plan
-from enas.runs.planning import problem_plan
+from enas.runs.planning import preset_plan, problem_plan
 from enas.runs.resume import resume
 from enas.runs.search import search_plan
 from enas.spaces.registry import space_of
@@ -158,6 +159,9 @@ def test_every_command_takes_it(
     assert said.err == ""
     assert "body = " in said.out
     assert ("%" in said.out.partition("verdict:")[2]) == (function == "problem")
+    assert main(["compare", str(run), "--cells", "2", "--seeds", "2", "--disabled", "3"]) == 2
+    assert "which a problem of your own need not have" in capsys.readouterr().err
+    assert not (run / "disabled-controller").exists(), "refused before anything is searched"
     config = json.loads((run / "config.json").read_text())
     assert config["source"]["problem"] == what
     assert len(config["source"]["sha256"]) == 64
@@ -569,6 +573,12 @@ def test_an_architecture_finds_its_space_by_the_problem(module: str) -> None:
     assert plan.metric.name == "accuracy"
     assert problem_plan(f"{module}:scored", device="cpu").metric.name == "score"
     assert problem_of(f"{module}:problem") is problem_of(f"{module}:problem")
+
+
+def test_all_experiments_are_those_that_it_can_have(module: str) -> None:
+    """Its outputs need not be probabilities, so there is no ensemble to average them."""
+    for plan, disabled in ((problem_plan(f"{module}:problem"), 0), (preset_plan("digits-micro"), 250)):
+        assert Wanted(all=True).completed(plan.learns, False, plan.averages).disabled == disabled
 
 
 def test_settings_are_changed_by_name(module: str, tmp_path: Path) -> None:

@@ -50,13 +50,13 @@ class Wanted:
         lowest = {"disabled": 2, "local": 1, "single": 2}
         check_ranges(self, "", **{n: Range(f"0 or at least {low}", low) for n, low in lowest.items() if getattr(self, n)})
 
-    def completed(self, learns: bool, has_studies: bool, has_ensemble: bool = True) -> Wanted:
+    def completed(self, learns: bool, has_studies: bool, averages: bool = True) -> Wanted:
         """Returns the settings that `all` stands for: every experiment that makes sense for a
-        run."""
+        run. Without `averages`, there is no ensemble of a disabled controller."""
         if not self.all:
             return self
-        disabled = self.disabled or 250 * has_ensemble
         local, single = self.local or 8 * has_studies, self.single or 16
+        disabled = self.disabled or 250 * averages
         return dataclasses.replace(self, rivals=True, sharing=learns, disabled=disabled, local=local, single=single)
 
 

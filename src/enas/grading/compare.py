@@ -190,11 +190,7 @@ def _asked(
     """Returns the comparison at its beginning, and the hand-designed models in it. Raises a
     ValueError for parts that this run cannot have."""
     best, plan = Best.read(run.path), run.plan
-    wanted = wanted.completed(plan.learns, plan.space.name in STUDIES, has_ensemble=not plan.problem)
-    if wanted.disabled and plan.problem:
-        raise ValueError(
-            "an ensemble averages probabilities, which a problem of your own need not have: leave out --disabled"
-        )
+    wanted = wanted.completed(plan.learns, plan.space.name in STUDIES, plan.averages)
     if settings is not None:
         plan = plan.with_settings(retrain=settings)
     as_derived = plan.settings.retrain.network == run.plan.settings.retrain.network
@@ -205,6 +201,10 @@ def _asked(
         raise ValueError(f"the paper has local-optimum studies of {spaces}; for '{plan.space.name}' there is single")
     if wanted.sharing and not plan.learns:
         raise ValueError(f"'{run.path}' is a search with random children itself: sharing would repeat it")
+    if wanted.disabled and not plan.averages:
+        raise ValueError(
+            "an ensemble averages probabilities, which a problem of your own need not have: leave out --disabled"
+        )
     trainings = Trainings(run, best, plan, jobs, max_seconds, listen)
     return Comparison(trainings, wanted), references
 

@@ -285,6 +285,11 @@ class Plan:
         return metric
 
     @property
+    def averages(self) -> bool:
+        """Returns whether an ensemble can average what the task's networks answer."""
+        return bool(entry_of("a task", self.names.task, TASKS).make.averages)
+
+    @property
     def learns(self) -> bool:
         """Returns whether the strategy learns from rewards. Random search does not."""
         return bool(entry_of("a strategy", self.names.strategy, STRATEGIES).make.learns)

@@ -40,6 +40,7 @@ class Own(Task):
     """An `Own` task makes batches of a problem's examples. `train_on` says which of them count as
     training data."""
 
+    averages = False
     metric = METRICS["score"]  # an instance has the metric of its problem
 
     def __init__(

@@ -48,6 +48,9 @@ class Task(Protocol):
     wait for no number, and accept `progress` as a tensor and no architecture.
     Every class says so itself."""
 
+    averages: ClassVar[bool] = True
+    """False where outputs need not be probabilities, so that an ensemble cannot average them."""
+
     about: str
     """The data in a few words: its name, and how much there is to train, validate and test on."""
 
