@@ -310,4 +310,4 @@ def test_all_stands_for_what_makes_sense() -> None:
     assert (wanted.sharing, wanted.disabled, wanted.local, wanted.single) == (True, 250, 3, 16)
     wanted = Wanted(all=True).completed(learns=False, has_studies=False)
     assert (wanted.sharing, wanted.disabled, wanted.local, wanted.single) == (False, 250, 0, 16)
-    assert Wanted(all=True).completed(learns=True, has_studies=False, has_ensemble=False).disabled == 0
+    assert Wanted(all=True).completed(learns=True, has_studies=False, averages=False).disabled == 0

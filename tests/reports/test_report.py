@@ -538,6 +538,22 @@ def test_a_run_judged_by_perplexity_says_so_and_lower_is_better(tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_a_problem_of_ones_own_has_its_own_loss_and_more_reward_is_better(tmp_path: Path) -> None:
+    """Its loss need not be a cross-entropy, and its score is the reward in hundredths."""
+    run = a_run(tmp_path / "run", "compared")
+    for file in run.rglob("*.json*"):
+        file.write_text(file.read_text().replace("_accuracy", "_score"))
+    config = config_of(names={"space": "own", "network": "own", "task": "own", "strategy": "reinforce"})
+    config["settings"]["task"] = {"batch_size": 64}
+    put(run / "config.json", config)
+    put(run / "compare.json", read_json(run / "compare.json") | {"metric": "score"})
+    text = Reader(write_report(run).read_text(encoding="utf-8")).text
+    assert "test score, hundredths of the reward" in text
+    assert "lower is better" not in text
+    assert "cross-entropy" not in text
+
+
+@pytest.mark.slow
 def test_the_page_shows_the_norms_of_gradients_and_what_was_skipped(tmp_path: Path) -> None:
     page = write_report(a_run(tmp_path / "run", "searched")).read_text()
     (about,) = re.findall(r"<b>Gradient norm .*?</figcaption>", page)

@@ -25,7 +25,7 @@ def search(run: Run) -> Markup:
         return html + run.note("No epoch is finished yet", "resume")
     lines: list[Line] = [(series(metrics, "shared_loss"), BLUE, "mean")]
     about = "of sampled children on training batches."
-    charts = line_chart("loss", marked("Training loss"), about, "cross-entropy", lines, warm_up)
+    charts = line_chart("loss", marked("Training loss"), about, run.loss, lines, warm_up)
     charts += _gradients(metrics, warm_up)
     if any("reward" in record for record in metrics):
         looks = (("reward_best", BROWN, "best of a step"), ("baseline", GREY, "baseline, with entropy bonus"))
@@ -98,7 +98,7 @@ def trainings(run: Run) -> Markup:
     if not folders:
         return Markup("")
     about = "of architectures trained from scratch: the derived one blue, others grey."
-    charts = line_chart("alone", "Training loss", about, "cross-entropy", losses)
+    charts = line_chart("alone", "Training loss", about, run.loss, losses)
     if any(points for points, *_ in figures):
         unit = metric.unit.strip() or metric.name
         charts += line_chart("metric", f"Validation {metric.name}", about, unit, figures)

@@ -35,6 +35,12 @@ class Run:
         """Returns a setting by its dotted name, or None."""
         return self.config.settings.get(name)
 
+    @property
+    def loss(self) -> str:
+        """Returns the name of the loss: cross-entropy, where a task of this package computes it."""
+        task = (self.config.names or {}).get("task", "")
+        return "loss" if task == "own" or ":" in task else "cross-entropy"
+
     def number(self, name: str) -> int:
         """Returns a setting that is a whole number, by its dotted name."""
         return int(str(self.config.settings[name]))
