@@ -36,6 +36,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "one op": ({"ops": {"normal.identity": 0.45, "normal.max_pool_3x3": 0.05}}, "90% of the edges of the normal cell are"),
     "one op of the only cell": ({"ops": {"cell.relu": 0.9, "cell.tanh": 0.1}}, "90% of the edges of the cell are relu"),
     "chance": ({"policy_minus_uniform_half_width": 0.05}, "not better than uniform ones .*: reward \\+0.030"),
+    "small rewards": (
+        {"policy_minus_uniform": -4.26e-08, "policy_minus_uniform_half_width": 1.5e-07},
+        "reward -4.26e-08 \\+- 1.5e-07",
+    ),
     "worse": ({"policy_minus_uniform": -0.1}, "reward -0.100"),
     "noise": ({"agreement": 0.1}, "Kendall's tau 0.10"),
 }  # fmt: skip

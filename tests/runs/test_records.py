@@ -23,6 +23,7 @@ from enas.runs.files import Damaged, flat, mended, read_json, read_lines, stampe
 from enas.runs.records import Config, Learned, Sampled, ticks
 from enas.runs.results import Best, Policy, PolicyAgainstUniform, Ranked, Result, Retrained, Training
 from enas.runs.values import File
+from enas.tasks.metrics import METRICS
 
 BEFORE = Path(__file__).parents[1] / "runs_of_before" / "digits-micro"
 RANKED = Ranked(1, "a1", {"minibatch_reward": 0.5}, 99, {"name": "conv_micro"}, {"n": "x"}, {"run": "mine"})
@@ -150,6 +151,17 @@ def test_the_verdict_in_words() -> None:
     assert (worse.better, "loses to" in worse.sentence, "lower is better" in worse.figures) == (False, True, True)
     assert dataclasses.replace(VERDICT, difference=-1.5).better is None
     assert "is below the mean random" in dataclasses.replace(VERDICT, difference=-1.5).sentence
+
+
+def test_a_verdict_on_small_rewards_has_digits() -> None:
+    """Rewards of one's own may be of any size; only a figure that is zero is written as zeros."""
+    small = dataclasses.replace(
+        VERDICT, metric="score", derived=-0.00075125, derived_spread=0.0, difference=1.6e-5, half_width=2.5e-4
+    )
+    assert "is above the mean random architecture by 1.6e-05 +- 0.00025 hundredths of the reward" in small.sentence
+    assert "derived -0.000751, standard deviation 0.00 over 2 seeds; random 88.00," in small.figures
+    assert METRICS["score"].text(-7.6e-6) == "-0.00076"
+    assert METRICS["accuracy"].text(0.0001) == "0.01 %"
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 
 from enas.cli.commands import JobsFlags, Maybe, asks_for_help, command, jobs_of, parse, seconds, with_settings
 from enas.grading.asked import Wanted
+from enas.tasks.metrics import figure
 
 if TYPE_CHECKING:
     from enas.runs.compared import Compared, StudyResult
@@ -92,8 +93,8 @@ def summary(compared: Compared) -> Iterator[str]:
     for last in compared.learning[-1:]:
         shown = "is above" if last.mean > last.half_width else "is not shown to be above"
         yield (
-            f"the policy {shown} uniform sampling on the same shared weights: reward {last.mean:+.4f} +-"
-            f" {last.half_width:.4f} after epoch {last.epoch}"
+            f"the policy {shown} uniform sampling on the same shared weights: reward {figure(last.mean, 4, '+')} +-"
+            f" {figure(last.half_width, 4)} after epoch {last.epoch}"
         )
     if compared.ledger:
         yield f"cost: {compared.ledger}"
@@ -120,6 +121,6 @@ def in_words(study: StudyResult, points: str) -> str:
         return f"no network trained to its end{diverged}" if diverged else "there is nothing to change in this architecture"
     among = f" of {study.there_are}" if study.there_are else ""
     gap = study.difference
-    worse = f"worse by {gap.mean:+.2f} +- {gap.half_width:.2f} {points}, " if gap else ""
+    worse = f"worse by {figure(gap.mean, 2, '+')} +- {figure(gap.half_width)} {points}, " if gap else ""
     networks = f"{len(study.changed)}{among} networks{diverged}"
-    return f"{networks}, {worse}the worst by {study.largest:+.2f} (paper: {study.paper})"
+    return f"{networks}, {worse}the worst by {figure(study.largest, 2, '+')} (paper: {study.paper})"

@@ -30,7 +30,7 @@ from enas.procedures.preview import Cost
 from enas.runs.files import read_json
 from enas.spaces.costs import COST_UNITS
 from enas.state import Record
-from enas.tasks.metrics import metric_in
+from enas.tasks.metrics import figure, metric_in
 
 NO_FIGURES = str.maketrans("", "", "0123456789.+-")
 REFRESH = 0.2  # seconds between updates, since a small network's step takes less than a redraw
@@ -95,7 +95,7 @@ class Display:
     @__call__.register
     def _(self, event: EpochEnd) -> None:
         metrics = event.metrics
-        figures = ", ".join(f"{name} {metrics[key]:.3f}" for name, key in SHOWN if key in metrics)
+        figures = ", ".join(f"{name} {figure(metrics[key], 3)}" for name, key in SHOWN if key in metrics)
         self._line(f"epoch {event.epoch}: {figures}", event.epoch)
         for alarm in metrics.get("alarms", ()):
             kind = alarm.translate(NO_FIGURES)
@@ -112,8 +112,8 @@ class Display:
     def _(self, event: TrainEpochEnd) -> None:
         metrics = event.metrics
         metric = metric_in(metrics)
-        figure = f", validation {metric.name} {metric.text(metrics[f'validation_{metric.name}'])}" if metric else ""
-        self._line(f"epoch {event.epoch}: loss {metrics['train_loss']:.3f}{figure}", event.epoch)
+        scored = f", validation {metric.name} {metric.text(metrics[f'validation_{metric.name}'])}" if metric else ""
+        self._line(f"epoch {event.epoch}: loss {metrics['train_loss']:.3f}{scored}", event.epoch)
 
     @__call__.register
     def _(self, event: RolledBack) -> None:
@@ -195,7 +195,7 @@ class Display:
         cost = self.cost
         work = self.done_shared * cost.shared_seconds + self.done_controller * cost.controller_seconds
         left = max(0.0, cost.seconds - work) * (time.monotonic() - self.start) / max(work, 1e-9)
-        figures = " ".join(f"{name} {value:.3f}" for name, value in self.shown.items())
+        figures = " ".join(f"{name} {figure(value, 3)}" for name, value in self.shown.items())
         self._bar(f"epoch {event.epoch + 1} {event.phase:10}", work, cost.seconds, f"{figures} left {span(left)}")
 
     @property
@@ -259,7 +259,7 @@ def ranking(run: Path) -> None:
         table.add_column(column, justify="left" if column == "architecture" else "right", overflow="fold")
     for entry in best["ranked"][:10]:
         said = entry["shared_weights"]
-        scores = [f"{said[key]:.{0 if key == 'alone_round' else 3}f}" if key in said else "-" for key in columns.values()]
+        scores = [figure(said[key], 0 if key == "alone_round" else 3) if key in said else "-" for key in columns.values()]
         table.add_row(str(entry["rank"]), entry["id"], *scores, f"{entry['parameters']:,}")
     Console().print(table)
     if front := best.get("pareto"):
@@ -267,8 +267,9 @@ def ranking(run: Path) -> None:
     if learned := best.get("policy_against_uniform"):
         Console(highlight=False).print(
             "on the same shared weights and minibatch, the median reward is"
-            f" {learned['policy_median']:.3f} for the policy's architectures and {learned['uniform_median']:.3f} for random"
-            f" ones; the policy's is better {learned['policy_beats_uniform']:.0%} of the time",
+            f" {figure(learned['policy_median'], 3)} for the policy's architectures and"
+            f" {figure(learned['uniform_median'], 3)} for random ones;"
+            f" the policy's is better {learned['policy_beats_uniform']:.0%} of the time",
             soft_wrap=True,
         )
 
@@ -286,7 +287,7 @@ def _pareto(front: Record) -> None:
     table.add_column(unit, justify="right")
     table.add_column("reward", justify="right")
     for point in front["points"]:
-        table.add_row(point["id"], f"{point['cost'] * factor:,.4g}", f"{point['reward']:.3f}")
+        table.add_row(point["id"], f"{point['cost'] * factor:,.4g}", figure(point["reward"], 3))
     console.print(table)
 
 

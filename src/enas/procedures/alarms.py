@@ -18,6 +18,7 @@ from enas.procedures.statistics import interval, kendall
 from enas.spaces.decisions import SubsetChoice
 from enas.spaces.space import SearchSpace
 from enas.state import Values
+from enas.tasks.metrics import figure
 
 # largest ratio of the 99 % quantile of gradient norms to their median; above it training is mostly
 # noise
@@ -98,8 +99,8 @@ def alarms(metrics: Values, space: SearchSpace, entropy_before: float | None = N
         gap, half = metrics["policy_minus_uniform"], metrics["policy_minus_uniform_half_width"]
         if gap <= half:
             sentences.append(
-                f"the policy's architectures are not better than uniform ones on the same shared weights: reward {gap:+.3f}"
-                f" +- {half:.3f}"
+                f"the policy's architectures are not better than uniform ones on the same shared weights: reward"
+                f" {figure(gap, 3, '+')} +- {figure(half, 3)}"
             )
         if metrics["agreement"] < AGREEMENT:
             sentences.append(

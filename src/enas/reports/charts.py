@@ -25,7 +25,7 @@ from enas.reports.html import fill
 from enas.runs.results import Pareto
 from enas.spaces.costs import COST_UNITS
 from enas.state import Values
-from enas.tasks.metrics import Metric
+from enas.tasks.metrics import Metric, figure
 
 BLUE, BROWN, GREY, FAINT = boxes.COLOURS["conv"][1], boxes.COLOURS["pool"][1], "#737c87", "#b9c0c8"
 SHARED = Markup('<span class="shared">shared weights</span>')  # a mark beside such figures
@@ -105,7 +105,7 @@ def line_chart(
     for points, colour, label in lines:
         xs, ys = np.reshape(points, (-1, 2)).T
         axes.plot(xs, ys, color=colour, label=label, linewidth=1.6, marker="o" if len(xs) == 1 else None)
-        says += [f"{label} from {points[0][1]:.3f} to {points[-1][1]:.3f}"] if points and label else []
+        says += [f"{label} from {figure(points[0][1], 3)} to {figure(points[-1][1], 3)}"] if points and label else []
     if len(says) > 2:
         axes.legend()
     if logarithmic:
@@ -187,7 +187,7 @@ def _strips(
     axes.grid(visible=False, axis="y")
     axes.ticklabel_format(axis="x", useOffset=False)
     named = ((" ".join(label.partition(",")[0].split()), values) for label, values, _ in rows)
-    return fig, "; ".join(f"{name}: {', '.join(f'{x:.2f}' for x in values)}" for name, values in named)
+    return fig, "; ".join(f"{name}: {', '.join(map(figure, values))}" for name, values in named)
 
 
 def pareto_chart(pareto: Pareto, reward: str) -> Markup:
@@ -204,7 +204,7 @@ def pareto_chart(pareto: Pareto, reward: str) -> Markup:
     axes.plot(right, [*ys, ys[-1]], color=BLUE, drawstyle="steps-post", linewidth=1.2, zorder=1)
     fig.legend(loc="outside upper left", ncols=2)
     says = "; ".join(
-        f"{point.id}: {unit} {x:.4g}, reward {y:.4f}" for point, x, y in zip(pareto.points, xs, ys, strict=True)
+        f"{point.id}: {unit} {x:.4g}, reward {figure(y, 4)}" for point, x, y in zip(pareto.points, xs, ys, strict=True)
     )
     about = "on one minibatch: a dot per architecture."
     title, alt = marked(f"Reward against {unit}"), f"Pareto front of reward against {unit}; {says}"

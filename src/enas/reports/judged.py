@@ -10,6 +10,7 @@ from markupsafe import Markup
 from enas.reports.charts import marked
 from enas.reports.html import fill, table
 from enas.runs.results import Best, Judgement
+from enas.tasks.metrics import figure
 
 JUDGES = {
     "parameters": "the number of parameters",
@@ -84,7 +85,7 @@ def _figure(scores: Mapping[str, float], key: str) -> str:
     """Returns a score of an architecture, or a dash where it has none."""
     if key not in scores:
         return "–"
-    return f"{scores[key]:.0f}" if key == "alone_round" else f"{scores[key]:.4f}"
+    return f"{scores[key]:.0f}" if key == "alone_round" else figure(scores[key], 4)
 
 
 def _says(judged: Judgement, name: str) -> str:

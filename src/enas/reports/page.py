@@ -43,7 +43,7 @@ from enas.runs.results import Pareto, ParetoPoint
 from enas.spaces.costs import COST_UNITS
 from enas.spaces.registry import space_of
 from enas.state import Values
-from enas.tasks.metrics import METRICS, metric_in
+from enas.tasks.metrics import METRICS, figure, metric_in
 
 
 # --------------------------------------------------------------------------------------- sections
@@ -63,7 +63,7 @@ def _flag(name: str, value: object) -> str:
 
 def _score(row: Values, key: str) -> str:
     metric = METRICS.get(key.rpartition("_")[2])
-    return "–" if key not in row else metric.text(row[key]) if metric else f"{row[key]:.4f}"
+    return "–" if key not in row else metric.text(row[key]) if metric else figure(row[key], 4)
 
 
 def _clock(path: Path) -> str:
@@ -243,7 +243,7 @@ def _pareto(run: Run, pareto: Pareto) -> Markup:
         (
             fill("<details><summary>{id}</summary><pre>{drawn}</pre></details>", id=_code(point.id), drawn=_drawn(point)),
             f"{point.cost * factor:,.4g}",
-            f"{point.reward:.4f}",
+            figure(point.reward, 4),
         )
         for point in pareto.points
     ]

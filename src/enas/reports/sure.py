@@ -23,6 +23,7 @@ from enas.runs.results import Best
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.decisions import Decision
 from enas.spaces.registry import space_of
+from enas.tasks.metrics import figure
 
 MOST_ROWS = 24  # with more decisions, their kinds are shown first
 Shares = Mapping[str, Mapping[str, float]]
@@ -134,7 +135,7 @@ def _cells(row: Row, policy: bool, effects: bool) -> list[str]:
     cells += [_bar(row.policy), _percent(row.chance)] if policy else []
     cells += [f"{row.agree} of {row.others}" if row.others else "–"]
     if effects:
-        text = "–" if row.effect is None else f"{row.effect.mean:+.2f} ± {row.effect.half_width:.2f}"
+        text = "–" if row.effect is None else f"{figure(row.effect.mean, 2, '+')} ± {figure(row.effect.half_width)}"
         cells += [_bold(text) if row.effect is not None and row.effect.excludes_zero else text]
     return cells
 

@@ -12,7 +12,7 @@ from enas.procedures.statistics import Interval, Ranking
 from enas.ranges import check_finite, check_name
 from enas.runs.records import Learned
 from enas.runs.values import File, Json, Value, parsed, plain
-from enas.tasks.metrics import METRICS, Metric
+from enas.tasks.metrics import METRICS, Metric, figure
 
 # the name in compare.json of the architecture that random search with weight sharing finds
 SHARING = "uniform sharing"
@@ -91,7 +91,7 @@ class Verdict(Value):
         return said + self._against_rival
 
     def _by(self, difference: float, half_width: float) -> str:
-        return f"by {abs(difference):.2f} +- {half_width:.2f} {METRICS[self.metric].points}"
+        return f"by {figure(abs(difference))} +- {figure(half_width)} {METRICS[self.metric].points}"
 
     @property
     def _against_rival(self) -> str:
@@ -110,12 +110,12 @@ class Verdict(Value):
         metric, diverged = METRICS[self.metric], self.diverged
 
         def text(mean: float, deviation: float) -> str:
-            return f"{mean:.2f}{metric.unit}, standard deviation {deviation:.2f}"
+            return f"{figure(mean)}{metric.unit}, standard deviation {figure(deviation)}"
 
         parts = [
             f"derived {text(self.derived, self.derived_spread)} over {self.seeds} seeds",
             f"random {text(self.uniform, self.uniform_spread)} over {self.cells} architectures,"
-            f" best {self.uniform_best:.2f}{metric.unit}",
+            f" best {figure(self.uniform_best)}{metric.unit}",
             *([] if metric.larger_is_better else ["lower is better"]),
             f"rank {self.rank} of {self.cells + 1}",
             *([f"{diverged} more random architecture{'s' * (diverged > 1)} diverged"] if diverged else []),

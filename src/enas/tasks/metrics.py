@@ -7,6 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 
+def figure(value: float, places: int = 2, sign: str = "") -> str:
+    """Returns a figure with `places` digits after the point. One that would be nothing but zeros
+    has three digits that count instead, since rewards of one's own may be of any size."""
+    zeros = 0.0 < abs(value) < 0.1**places
+    return f"{value:{sign}.3g}" if zeros else f"{value:{sign}.{places}f}"
+
+
 @dataclass(frozen=True)
 class Metric:
     """A `Metric` says how a figure is shown: as `scale` times its value, then the `unit`.
@@ -24,7 +31,7 @@ class Metric:
 
     def text(self, value: float) -> str:
         """Returns the value as text, such as `93.21 %` or `81.20`."""
-        return f"{self.shown(value):.2f}{self.unit}"
+        return f"{figure(self.shown(value))}{self.unit}"
 
     def cost(self, value: float) -> float:
         """Returns a key to sort by, of which smaller is better."""
