@@ -581,6 +581,16 @@ def test_all_experiments_are_those_that_it_can_have(module: str) -> None:
         assert Wanted(all=True).completed(plan.learns, False, plan.averages).disabled == disabled
 
 
+def test_its_settings_are_shown_as_a_search_says(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the command that the first line of a search names."""
+    assert main(["presets", "show", f"{module}:problem"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"search\.optimizer\.kind +adamw", said)
+    assert "under the best policy a reward higher by 0.01 makes an architecture" in said
+    assert main(["presets", "show", f"{module}:problem", "quick"]) == 2
+    assert "has no recipes; leave out 'quick'" in capsys.readouterr().err
+
+
 def test_settings_are_changed_by_name(module: str, tmp_path: Path) -> None:
     few = {"search.epochs": 1, "search.probes": 0, "search.optimizer.learning_rate": 0.5, "retrain.epochs": 2}
     run = enas.search(f"{module}:problem", out=tmp_path / "run", settings=few)

@@ -11,7 +11,7 @@ from enas.cli.commands import command, parse
 from enas.strategies.settings import odds, skip_rate
 
 if TYPE_CHECKING:
-    from enas.runs.settings import Settings
+    from enas.runs.settings import Names, Settings
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PresetsFlags:
     action: Positional[Literal["list", "show", "diff"]] = "list"
     """list: all presets; show: every setting of a recipe; diff: where two recipes differ."""
     preset: Positional[str | None] = None
-    """Name of the preset."""
+    """Name of the preset; to show, also `module:function`, a problem of your own."""
     recipes: Positional[tuple[str, ...]] = ()
     """Recipes: one to show, two to compare."""
 
@@ -46,10 +46,10 @@ def presets_command(args: list[str]) -> int:
     if flags.action == "show":
         if len(flags.recipes) > 1:
             raise ValueError(f"`enas presets show` takes one recipe; got {len(flags.recipes)}")
-        settings = presets.config_of(flags.preset, *flags.recipes)
+        names, settings = _shown(flags.preset, *flags.recipes)
         for name, value, about in described(settings):
             print(f"{name:38} {_text(value):18} {about}".rstrip())
-        print(_policy(flags.preset, settings))
+        print(_policy(names, settings))
         return 0
     if len(flags.recipes) != 2:
         raise ValueError(f"`enas presets diff` takes two recipes; got {len(flags.recipes)}")
@@ -60,13 +60,25 @@ def presets_command(args: list[str]) -> int:
     return 0
 
 
-def _policy(preset: str, settings: Settings) -> str:
+def _shown(preset: str, recipe: str | None = None) -> tuple[Names, Settings]:
+    """Returns the names and the settings of a preset by its recipe, or those of a problem."""
+    from enas.runs.presets import registry as presets
+
+    if ":" not in preset or presets.is_preset(preset):
+        return presets.preset(preset).names, presets.config_of(preset, recipe)
+    from enas.runs.planning import problem_plan
+
+    if recipe:
+        raise ValueError(f"'{preset}' is a problem of your own and has no recipes; leave out '{recipe}'")
+    plan = problem_plan(preset)
+    return plan.names, plan.settings
+
+
+def _policy(names: Names, settings: Settings) -> str:
     """Returns in a sentence or two what the weights of the controller's reward lead to."""
-    from enas.runs.presets.registry import preset as preset_of
     from enas.spaces.decisions import SubsetChoice
     from enas.spaces.registry import make_space
 
-    names = preset_of(preset).names
     space = make_space(names.space, settings.space)
     times = odds(settings.strategy, space)
     shown = f"{times:,.0f}" if times < 1e12 else "over 1e12"
