@@ -167,8 +167,14 @@ def test_every_command_takes_it(
     assert len(config["source"]["sha256"]) == 64
     best = json.loads((run / "best.json").read_text())["ranked"][0]
     assert best["space"] == {"name": "own", "problem": what}
+    assert main(["show", str(run), "--sizes"]) == 0
+    assert re.search(rf"{what} own +{best['parameters']}$", capsys.readouterr().out, re.MULTILINE)
     assert {"body", "act"} == set(best["choices"])
     assert "body" in (run / "best.svg").read_text()
+    file, drawn = tmp_path / "best.json", tmp_path / "drawn.svg"
+    assert main(["show", str(run), "--out", str(file)]) == 0
+    assert main(["show", str(file), "--out", str(drawn)]) == 0
+    assert "body" in drawn.read_text()
     child = enas.Run(run).child()
     assert not any(type(part).__module__.startswith("enas") for part in child.modules())
     assert child(torch.randn(2, 4)).shape == (2, 3)

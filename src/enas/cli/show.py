@@ -59,7 +59,8 @@ def show(args: list[str]) -> int:
     if flags.sizes:
         from enas.runs.models import sizes
 
+        found = sizes(arch)
         print("parameters of the network trained from scratch, by recipe")
-        for name, number in sizes(arch).items():
+        for name, number in found.items():
             print(f"  {name:46} {number:>12,}")
     return 0

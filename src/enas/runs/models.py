@@ -12,13 +12,15 @@ from enas.data.registry import DATASETS
 from enas.networks.recurrent import hidden_for
 from enas.networks.registry import BACKBONES
 from enas.networks.settings import RecurrentSettings
-from enas.plugins import entry_of
+from enas.plugins import NoSettings, entry_of
 from enas.runs.architectures import is_run
 from enas.runs.plan import Plan, reference_entry
 from enas.runs.planning import preset_plan
 from enas.runs.presets import registry as presets
 from enas.runs.results import Best
 from enas.spaces.architecture import Architecture, Reference
+from enas.spaces.registry import space_of
+from enas.tasks.problem import own_network
 
 
 def reference_for(plan: Plan, name: str, run: str | Path | None = None, parameters: int | None = None) -> Reference:
@@ -35,8 +37,12 @@ def reference_for(plan: Plan, name: str, run: str | Path | None = None, paramete
 
 def sizes(arch: Architecture) -> dict[str, int]:
     """Returns by recipe the number of parameters of the network that is trained from scratch, on
-    the paper's data. For a recurrent cell, it also returns the number of hidden units at 24 M
-    parameters. Nothing is allocated."""
+    the paper's data. A network of a user's own has no recipe but its own. For a recurrent cell, it
+    also returns the number of hidden units at 24 M parameters. Nothing of the others is
+    allocated."""
+    if arch.space["name"] == "own":
+        child = own_network(space_of(arch.space), NoSettings(), arch)
+        return {f"{arch.space['problem']} own": child.num_parameters(aux=False)}
     plan = preset_plan(presets.preset_for(arch.space["name"]), device="cpu")
     out = {}
     for recipe in presets.preset(plan.preset).recipes:
@@ -57,10 +63,14 @@ def sizes(arch: Architecture) -> dict[str, int]:
 
 def marks_of(what: str | Path, arch: Architecture) -> dict[str, str]:
     """Returns notes for a drawing: sizes of outputs and filters, in the network of the run or of
-    the recipe `paper`."""
+    the recipe `paper`. Returns none where no preset trains its space, as that of a network of a
+    user's own."""
     if is_run(what) and (derived := Best.find(Path(what))) is not None:
         return dict(derived.marks)
-    name = presets.preset_for(arch.space["name"])
+    try:
+        name = presets.preset_for(arch.space["name"])
+    except ValueError:
+        return {}
     plan = preset_plan(name, "paper", device="cpu").with_space(arch.space)
     dimensions = DATASETS[plan.settings.data.dataset].dimensions
     with torch.device("meta"):
