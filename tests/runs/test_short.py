@@ -120,6 +120,16 @@ def test_what_is_derived_is_on_record_and_shown(run: Path, capsys: pytest.Captur
     assert "6 short trainings taught what is good; with finals and all scores that took" in said
     assert "expressivity" in said
     assert best.ranked[0].id in said
+    assert "ranked by trainings from scratch, short ones and the final, longer ones" in said
+    file = run / "best.json"
+    record = {name: value for name, value in json.loads(file.read_text()).items() if name != "sha256"}
+    for entry in record["ranked"]:  # a budget may end before the longer ones
+        entry["shared_weights"].pop("final_reward", None)
+    whole = file.read_text()
+    file.write_text(json.dumps(record))
+    ranking(run)
+    assert "ranked by short trainings from scratch (a" in " ".join(capsys.readouterr().out.split())
+    file.write_text(whole)
     assert main(["report", str(run)]) == 0
     page = (run / "report.html").read_text()
     assert "6 short trainings taught what is good; with finals and all scores that took" in page

@@ -243,7 +243,9 @@ def ranking(run: Path) -> None:
     shared = best["ranked"][0]["shared_weights"]
     score, by = "minibatch_reward", "minibatch reward of shared weights"
     if "short_reward" in shared:
-        score, by = "short_reward", "trainings from scratch, short ones and the final, longer ones"
+        longer = any("final_reward" in entry["shared_weights"] for entry in best["ranked"])
+        by = "trainings from scratch, short ones and the final, longer ones" if longer else "short trainings from scratch"
+        score = "short_reward"
     elif "alone_reward" in shared:
         score, by = "alone_reward", "validation reward after short training from scratch, the longest trained first"
     elif best["score_on"] == "validation":
