@@ -153,7 +153,7 @@ def content(run: Path) -> dict[str, object]:
         elif file.name in ("best.json", "retrained.json", "result.json", "compare.json"):
             # times are of the machine
             whole = read_json(file, finite=False)
-            found[name] = {key: value for key, value in whole.items() if key not in ("judged", "ledger")}
+            found[name] = {key: value for key, value in whole.items() if key not in ("judged", "ledger", "seconds")}
         elif file.name == CHECKPOINT:
             data, header = file.read_bytes(), read_header(file)
             length = int.from_bytes(data[:8], "little")
