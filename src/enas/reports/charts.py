@@ -182,7 +182,7 @@ def _strips(
             axes.plot(x, y + (0, 0.17, -0.17)[i % 3], "o", color=colour, markersize=5.5, markeredgecolor="white")
         axes.plot([mean(values)] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=2.2, zorder=1)
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
-    unit = metric.unit.strip() or f"{'larger' if metric.larger_is_better else 'lower'} is better"
+    unit = metric.unit.strip() or (metric.points if metric.larger_is_better else "lower is better")
     axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel=f"test {metric.name}, {unit}")
     axes.grid(visible=False, axis="y")
     axes.ticklabel_format(axis="x", useOffset=False)
