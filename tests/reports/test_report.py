@@ -453,12 +453,12 @@ def test_settings_changed_for_the_retraining_are_in_its_command(tmp_path: Path) 
     assert f"run-again --top 1 --seed 0 {flags}\n" in write_report(run).read_text(encoding="utf-8").replace("</pre>", "\n")
 
 
-def test_an_axis_says_which_way_is_better() -> None:
-    """Of figures without a unit: rewards of one's own are better where they are larger."""
-    for name, way in (("score", "larger"), ("perplexity", "lower")):
+def test_an_axis_says_where_lower_is_better() -> None:
+    """And of rewards of one's own, what a point of them is."""
+    for name, said in (("score", "hundredths of the reward"), ("perplexity", "lower is better"), ("accuracy", "%")):
         with charting():
             chart = strip_plot([1.0, 2.0], [[1.0], [2.0]], {}, METRICS[name])
-        assert f"test {name}, {way} is better" in chart
+        assert f">test {name}, {said}<" in chart
 
 
 def test_every_part_of_a_comparison_and_derivation_is_in_its_command(tmp_path: Path) -> None:
