@@ -27,7 +27,7 @@ $(VENV)/.dev: $(VENV)/.tested
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(VENV)/.installed  ## search, derive, retrain, compare with random cells, report: about six minutes on two cores
+demo: $(VENV)/.installed  ## search, derive, retrain, compare with random cells, report: about five minutes on two cores
 	rm -rf runs/demo
 	$(BIN)/enas search scattered-micro --seed $(SEED) --out runs/demo
 	$(BIN)/enas derive runs/demo

@@ -43,7 +43,7 @@ def test_the_ratio_by_hand(tmp_path: Path) -> None:
     taught = ledger(run, [first, second], 5.0, 7.0, derivation_seconds=20.0)
     assert taught is not None
     assert taught.times_cheaper == pytest.approx(3 * 40 / (40 + 20))
-    assert "saw 3 children, the derivation 20 s; training" in str(taught)
+    assert "saw 3 children; the derivation took 20 s; training" in str(taught)
     assert "2 times as much (2 times by multiply-accumulates, those of the derivation not counted);" in str(taught)
 
 

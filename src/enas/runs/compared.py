@@ -165,7 +165,7 @@ class Ledger(Value):
             cheaper += f" ({by_work:,.0f} times by multiply-accumulates{without})"
             search += f" ({_large(self.search_macs)} multiply-accumulates)"
             trainings += f" ({_large(self.training_macs)})"
-        taught = f", the derivation {self.derivation_seconds:.0f} s" if self.derivation_seconds else ""
+        taught = f"; the derivation took {self.derivation_seconds:.0f} s" if self.derivation_seconds else ""
         return (
             f"the search took {search} and saw {self.children:,} children{taught}; training each of them from scratch,"
             f" at {each:.0f} s, would have cost {cheaper}; {self.trainings} trainings took {trainings}"
