@@ -123,4 +123,5 @@ def in_words(study: StudyResult, points: str) -> str:
     gap = study.difference
     worse = f"worse by {figure(gap.mean, 2, '+')} +- {figure(gap.half_width)} {points}, " if gap else ""
     networks = f"{len(study.changed)}{among} networks{diverged}"
-    return f"{networks}, {worse}the worst by {figure(study.largest, 2, '+')} (paper: {study.paper})"
+    paper = study.paper if study.paper.startswith("not") else f"paper: {study.paper}"
+    return f"{networks}, {worse}the worst by {figure(study.largest, 2, '+')} ({paper})"

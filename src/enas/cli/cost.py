@@ -60,8 +60,8 @@ def cost(args: list[str]) -> int:
     if plan.latencies is not None:
         table = plan.latencies
         print(
-            f"latencies: a forward pass of {table['batch']}, {table['threads']} threads; sums are off by"
-            f" {table['relative_error']:.1%} (median), Kendall's tau {table['kendall']:.2f}"
+            f"latencies: a forward pass of {table['batch']}, {table['threads']} thread{'s' * (table['threads'] != 1)};"
+            f" sums are off by {table['relative_error']:.1%} (median), Kendall's tau {table['kendall']:.2f}"
         )
     return 0
 

@@ -52,9 +52,9 @@ def latency(args: list[str]) -> int:
     plan = plan_for(flags.what, flags.recipe, data=flags.data).on(None, flags.device, flags.threads)
     table = latency_table(dataclasses.replace(plan, latencies=None), settings, flags.out)
     print(
-        f"a forward pass of {flags.batch} on {plan.device}, {plan.threads} threads: sums are off by"
-        f" {table['relative_error']:.1%} (median) and {table['largest_error']:.1%} at most on {flags.held_out} other"
-        f" networks, Kendall's tau {table['kendall']:.2f}"
+        f"a forward pass of {flags.batch} on {plan.device}, {plan.threads} thread{'s' * (plan.threads != 1)}:"
+        f" sums are off by {table['relative_error']:.1%} (median) and {table['largest_error']:.1%} at most on"
+        f" {flags.held_out} other networks, Kendall's tau {table['kendall']:.2f}"
     )
     print(f"wrote {flags.out}")
     return 0

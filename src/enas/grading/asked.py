@@ -92,9 +92,9 @@ class TableWanted:
     seeds: int = 1
     """Number of trainings of each architecture."""
     best: int = 0
-    """Number of the best that get `more_seeds` trainings, by their test figures so far."""
+    """Number of the best that get --more-seeds trainings, by their test figures so far."""
     repeats: int = 10
-    """Number of architectures, the first drawn, that get `more_seeds` too.
+    """Number of architectures, the first drawn, that get --more-seeds too.
     The noise is measured on them."""
     more_seeds: int = 3
     """Number of trainings of these architectures."""
