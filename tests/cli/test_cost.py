@@ -49,7 +49,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_run_is_timed_and_priced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, file = shutil.copytree(BEFORE, tmp_path / "run"), tmp_path / "latency.json"
     assert main(["latency", str(run), "--out", str(file), "--batch", "3", *FEW]) == 0
-    assert re.search(r"a forward pass of 3 on cpu, 1 threads: sums are off by [\d.]+% \(median\)", capsys.readouterr().out)
+    assert re.search(r"a forward pass of 3 on cpu, 1 thread: sums are off by [\d.]+% \(median\)", capsys.readouterr().out)
     table = json.loads(file.read_text())
     assert (table["batch"], table["threads"]) == (3, 1)
     assert all(entry["seconds"] >= 0 for entry in table["entries"])
@@ -64,7 +64,7 @@ def test_a_run_is_timed_and_priced(tmp_path: Path, capsys: pytest.CaptureFixture
         assert f"{costs.parameters:,}" in row
         assert f"{costs.latency * 1000:.3f} ms" in row
         assert re.search(r"[\d.]+ ms +[\d.]+ ms$", row)
-    assert about.startswith("latencies: a forward pass of 3, 1 threads")
+    assert about.startswith("latencies: a forward pass of 3, 1 thread;")
 
 
 @pytest.mark.slow
