@@ -35,7 +35,7 @@ demo: $(VENV)/.installed  ## search, derive, retrain, compare with random cells,
 	$(BIN)/enas compare runs/demo --cells 12 --seeds 3
 	$(BIN)/enas report runs/demo
 
-demo-text: $(VENV)/.installed  ## the same for recurrent cells on text, beside an LSTM of as many parameters: nine minutes
+demo-text: $(VENV)/.installed  ## the same for recurrent cells on text, beside an LSTM of as many parameters: about five minutes
 	rm -rf runs/demo-text
 	$(BIN)/enas search text-rnn --seed $(SEED) --out runs/demo-text
 	$(BIN)/enas derive runs/demo-text
