@@ -27,7 +27,7 @@ from enas.procedures.events import (
     TrainStep,
 )
 from enas.procedures.preview import Cost
-from enas.runs.files import read_json
+from enas.runs.results import Best, Pareto
 from enas.spaces.costs import COST_UNITS
 from enas.state import Record
 from enas.tasks.metrics import figure, metric_in
@@ -235,23 +235,23 @@ def connected(event: Connected) -> str:
 
 
 SHOWN = (("loss", "shared_loss"), ("reward", "reward"), ("entropy", "entropy"))
+RANKED_BY = {
+    "short": "short trainings from scratch",
+    "alone": "validation reward after short training from scratch, the longest trained first",
+    "validation": "validation reward of shared weights",
+    "minibatch": "minibatch reward of shared weights",
+}
 
 
 def ranking(run: Path) -> None:
     """Prints the table of best.json for a run."""
-    best = read_json(Path(run) / "best.json")
-    shared = best["ranked"][0]["shared_weights"]
-    score, by = "minibatch_reward", "minibatch reward of shared weights"
-    if "short_reward" in shared:
-        longer = any("final_reward" in entry["shared_weights"] for entry in best["ranked"])
-        by = "trainings from scratch, short ones and the final, longer ones" if longer else "short trainings from scratch"
-        score = "short_reward"
-    elif "alone_reward" in shared:
-        score, by = "alone_reward", "validation reward after short training from scratch, the longest trained first"
-    elif best["score_on"] == "validation":
-        score, by = "validation_reward", "validation reward of shared weights"
-    columns = {"short reward" if score == "short_reward" else "reward": score}
-    columns |= {"rounds": "alone_round"} if score == "alone_reward" else {}
+    best = Best.read(Path(run))
+    shared, stage = best.ranked[0].shared_weights, best.ranked_by
+    by = RANKED_BY[stage]
+    if any("final_reward" in entry.shared_weights for entry in best.ranked):
+        by = "trainings from scratch, short ones and the final, longer ones"
+    columns = {"short reward" if stage == "short" else "reward": f"{stage}_reward"}
+    columns |= {"rounds": "alone_round"} if stage == "alone" else {}
     if "final_reward" in shared:
         columns["final reward"] = "final_reward"
     if metric := metric_in(shared):
@@ -259,37 +259,37 @@ def ranking(run: Path) -> None:
     table = Table(title=f"ranked by {by} (a ranking, not results)", title_justify="left")
     for column in ("rank", "architecture", *columns, "parameters"):
         table.add_column(column, justify="left" if column == "architecture" else "right", overflow="fold")
-    for entry in best["ranked"][:10]:
-        said = entry["shared_weights"]
+    for entry in best.ranked[:10]:
+        said = entry.shared_weights
         scores = [figure(said[key], 0 if key == "alone_round" else 3) if key in said else "-" for key in columns.values()]
-        table.add_row(str(entry["rank"]), entry["id"], *scores, f"{entry['parameters']:,}")
+        table.add_row(str(entry.rank), entry.id, *scores, f"{entry.parameters:,}")
     Console().print(table)
-    if front := best.get("pareto"):
-        _pareto(front)
-    if learned := best.get("policy_against_uniform"):
+    if best.pareto:
+        _pareto(best.pareto)
+    if learned := best.policy_against_uniform:
         Console(highlight=False).print(
             "on the same shared weights and minibatch, the median reward is"
-            f" {figure(learned['policy_median'], 3)} for the policy's architectures and"
-            f" {figure(learned['uniform_median'], 3)} for random ones;"
-            f" the policy's is better {learned['policy_beats_uniform']:.0%} of the time",
+            f" {figure(learned.policy_median, 3)} for the policy's architectures and"
+            f" {figure(learned.uniform_median, 3)} for random ones;"
+            f" the policy's is better {learned.policy_beats_uniform:.0%} of the time",
             soft_wrap=True,
         )
 
 
-def _pareto(front: Record) -> None:
+def _pareto(front: Pareto) -> None:
     """Prints the architectures that no other one beats in reward and cost at once."""
-    factor, unit = COST_UNITS[front["kind"]]
+    factor, unit = COST_UNITS[front.kind]
     console, table = Console(highlight=False), Table()
     console.print(
-        f"{len(front['points'])} of {len(front['scored'])} that were scored on one minibatch by shared weights have a"
+        f"{len(front.points)} of {len(front.scored)} that were scored on one minibatch by shared weights have a"
         " larger reward than all that cost as much or less:",
         soft_wrap=True,
     )
     table.add_column("architecture")
     table.add_column(unit, justify="right")
     table.add_column("reward", justify="right")
-    for point in front["points"]:
-        table.add_row(point["id"], f"{point['cost'] * factor:,.4g}", figure(point["reward"], 3))
+    for point in front.points:
+        table.add_row(point.id, f"{point.cost * factor:,.4g}", figure(point.reward, 3))
     console.print(table)
 
 

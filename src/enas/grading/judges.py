@@ -139,8 +139,7 @@ class Court:
         truth = self.sample.truth[start:]
         ranking = rank(judge, scores, truth, self.wanted.seed)
         sign, regret = self.sample.sign, max(truth) - ranking.pick
-        shown = dataclasses.replace(ranking, pick=sign * ranking.pick, top_five=sign * ranking.top_five)
-        return JudgeFigures(judge, shown, regret, before, each)
+        return JudgeFigures(judge, ranking.times(sign), regret, before, each)
 
     def _asked(self, judge: str, ask: Callable[[Architecture], float], before: float = 0.0) -> JudgeFigures:
         began, scores = time.process_time(), list[float]()

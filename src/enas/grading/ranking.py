@@ -112,10 +112,8 @@ def _rankings(scores: Mapping[str, Sequence[float]], figures: Sequence[float], m
     """Returns for each list of scores how it ranks architectures with these figures, as they are
     shown."""
     sign = 1.0 if metric.larger_is_better else -1.0
-    rankings = [rank(name, values, [sign * figure for figure in figures]) for name, values in scores.items()]
-    return tuple(  # back to figures as they are shown
-        dataclasses.replace(ranking, pick=sign * ranking.pick, top_five=sign * ranking.top_five) for ranking in rankings
-    )
+    truth = [sign * figure for figure in figures]
+    return tuple(rank(name, values, truth).times(sign) for name, values in scores.items())
 
 
 def rewarding(task: Task, kind: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ class Ranking:
     kendall_better_half: Coefficient  # only of those whose truth is at the median or above
     pick: float  # truth of the ranker's first
     top_five: float  # mean truth of the ranker's first five
+
+    def times(self, sign: float) -> Ranking:
+        """Returns the ranking with its figures as they are shown: `sign` is -1 where less is
+        better, and the truth was given with the other sign."""
+        return replace(self, pick=sign * self.pick, top_five=sign * self.top_five)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -22,9 +22,7 @@ JUDGES = {
     "prediction": "the regression, before each training was made",
 }
 TRUSTED = 0.3  # Kendall's tau below which a judge tells only a little
-
-
-NAMES = {
+COLUMNS = {  # of the ranking, where it has them
     "final_reward": "reward after the final training",
     "short_reward": "reward after a short training",
     "alone_reward": "reward after a short training",
@@ -35,13 +33,13 @@ NAMES = {
 
 def trained_shortly(best: Best) -> bool:
     """Returns whether short trainings ranked the architectures, and not shared weights alone."""
-    return best.judged is not None or "alone_reward" in best.ranked[0].shared_weights
+    return best.ranked_by in ("short", "alone")
 
 
 def by_trainings(best: Best) -> Markup:
     """Returns the ranking by short trainings, and how well each judge ranked them."""
     judged = best.judged
-    keys = [key for key in NAMES if key != "minibatch_reward" or judged is None]
+    keys = [key for key in COLUMNS if key != "minibatch_reward" or judged is None]
     keys = [key for key in keys if any(key in entry.shared_weights for entry in best.ranked)]
     rows = [
         (
@@ -56,7 +54,7 @@ def by_trainings(best: Best) -> Markup:
         """<h2>Ranked by trainings from scratch</h2>
 <p>{how} These figures rank, they are not results.</p>\n{ranking}""",
         how=_how(judged),
-        ranking=table(("rank", "architecture", *(NAMES[key] for key in keys), "parameters"), rows),
+        ranking=table(("rank", "architecture", *(COLUMNS[key] for key in keys), "parameters"), rows),
     )
     if judged is None or not judged.taus:  # no judges were asked, or too few trainings rank
         return html

@@ -135,6 +135,13 @@ class Best(File):
         return {name: value for name, value in super().to_json().items() if name not in later or value is not None}
 
     @property
+    def ranked_by(self) -> str:
+        """Returns whose rewards ranked: "short" trainings that teach, finalists that were trained
+        "alone", or shared weights on the whole "validation" part or on a "minibatch"."""
+        first = self.ranked[0].shared_weights
+        return next((stage for stage in ("short", "alone", "validation") if f"{stage}_reward" in first), "minibatch")
+
+    @property
     def cost(self) -> float:
         """Returns the processor time of the derivation in seconds. Earlier files say it of the ones
         with trainings that teach alone."""
