@@ -128,7 +128,9 @@ def test_what_is_derived_is_on_record_and_shown(run: Path, capsys: pytest.Captur
     whole = file.read_text()
     file.write_text(json.dumps(record))
     ranking(run)
-    assert "ranked by short trainings from scratch (a" in " ".join(capsys.readouterr().out.split())
+    assert "ranked by short trainings from scratch and what a regression makes of them (a" in " ".join(
+        capsys.readouterr().out.split()
+    )
     file.write_text(whole)
     assert main(["report", str(run)]) == 0
     page = (run / "report.html").read_text()

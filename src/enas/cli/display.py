@@ -236,7 +236,7 @@ def connected(event: Connected) -> str:
 
 SHOWN = (("loss", "shared_loss"), ("reward", "reward"), ("entropy", "entropy"))
 RANKED_BY = {
-    "short": "short trainings from scratch",
+    "short": "short trainings from scratch and what a regression makes of them",
     "alone": "validation reward after short training from scratch, the longest trained first",
     "validation": "validation reward of shared weights",
     "minibatch": "minibatch reward of shared weights",

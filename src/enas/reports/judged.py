@@ -76,7 +76,11 @@ def _how(judged: Judgement | None) -> str:
         )
     minutes = judged.seconds / 60
     took = f"took {minutes:.1f} minutes of processor time"
-    return f"{judged.trainings} short trainings taught what is good; with finals and all scores that {took}."
+    return (
+        f"{judged.trainings} short trainings taught what is good; with finals and all scores that {took}. A final training"
+        " has the last word. Without one, a place is the mean of two: by the short training, and by the regression that all"
+        " of them taught."
+    )
 
 
 def _figure(scores: Mapping[str, float], key: str) -> str:
