@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from enas.cli.main import main
 from enas.data.registry import load
 from enas.grading.asked import JudgesWanted
-from enas.grading.judges import Court, JudgeFigures, Judges, Sample, judge
+from enas.grading.judges import Court, JudgeFigures, Judges, Sample, Weights, judge, recalibrated
 from enas.grading.table import Built, Row, answers_of
 from enas.runs.planning import make_plan
 from enas.runs.settings import to_dict
@@ -50,7 +51,7 @@ def heard(table: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("enas.runs.plan.load_data", few_images)
         found = judge(PRESET, table, wanted, out, heard.append)
-    assert len(json.loads((out / "judges.json").read_text())["judged"]) == 9
+    assert len(json.loads((out / "judges.json").read_text())["judged"]) == 11
     return [*heard, found]
 
 
@@ -62,6 +63,7 @@ def test_every_judge_is_held_against_the_table(heard: list[object]) -> None:
     assert names == [
         *("parameters", "macs", "zico", "expressivity", "progressivity"),
         *("shared, 1 passes, accuracy", "shared, 1 passes, loss"),
+        *("shared, 1 passes, accuracy, recalibrated", "shared, 1 passes, loss, recalibrated"),
         *("short training, 1 steps", "correction by 8 of these"),  # 64 are more than there are
     ]
     first = found.judged[0]
@@ -69,11 +71,54 @@ def test_every_judge_is_held_against_the_table(heard: list[object]) -> None:
     assert first.ranking.pick == pytest.approx(found.best)
     assert all(one.regret >= 0 and one.each >= 0 for one in found.judged)
     assert found.judged[5].before > found.judged[0].before == 0
+    assert found.led == 8
+    assert all(one.led is not None for one in found.judged)
     assert [one for one in heard if isinstance(one, JudgeFigures)] == list(found.judged)
     *asked, short, correction = found.judged
     assert correction.each == pytest.approx(sum(one.each for one in asked)), "it asks them all"
     shared = max(one.before for one in asked)
     assert correction.before == pytest.approx(shared + 8 * (correction.each + short.each))
+
+
+@pytest.fixture
+def court(table: Path) -> Court:
+    """A court of few images, whose shared weights are not trained."""
+    sample, plan = Sample.of(PRESET, table, JudgesWanted(cells=14, led=8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("enas.runs.plan.load_data", few_images)
+        court = Court(sample, plan, JudgesWanted(cells=14, led=8, batches=1), lambda _: None)
+        court.weights.append(Weights(1, plan.search().supernet, 0.0))
+    return court
+
+
+def test_shared_weights_lead_to_those_that_they_prefer(court: Court, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the reward were the number of parameters, which is the truth of this table."""
+    sample = court.sample
+    assert len({*sample.archs, *sample.others}) == 14 + 16, "none is asked for twice"
+    monkeypatch.setattr(court, "_shared_reward", lambda _, __, arch: court.plan.cost(arch).parameters)
+    court._lead()
+    assert list(court.led.values()) == sorted(sample.others.values(), reverse=True)[:8]
+    free = next(iter(court._free()))
+    assert free.led is not None
+    assert (free.judge, free.led.value) == ("parameters", pytest.approx(1.0))
+
+
+def test_fewer_than_six_are_no_ranking(court: Court) -> None:
+    court.wanted = dataclasses.replace(court.wanted, led=5)
+    court._lead()
+    assert not court.led
+
+
+def test_recalibrated_statistics_are_means_over_training_batches(court: Court) -> None:
+    supernet, arch, task = court.weights[0].supernet, court.sample.archs[0], court.task
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    child = recalibrated(supernet, arch, task, 2)
+    convolution, norm = child.at("stem")
+    seen = torch.stack([convolution(task.train_batch(0, step)[0]).mean((0, 2, 3)) for step in range(2)])
+    torch.testing.assert_close(norm.running_mean, seen.mean(0))
+    assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
+    rewards = {court._recalibrated_reward(supernet, task, arch), court._shared_reward(supernet, task, arch)}
+    assert len(rewards) == 2
 
 
 @pytest.mark.slow
@@ -83,7 +128,7 @@ def test_the_command_shows_a_table(
     monkeypatch.setattr("enas.grading.judges.judge", lambda *_: heard[-1])
     assert main(f"judges {PRESET} --table {table}".split()) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("parameters", "shared, 1 passes", "correction by 8", "14 architectures"))
+    assert all(name in out for name in ("parameters", "recalibrated", "correction", "14 architectures", "tau of 8 more"))
     assert "…" not in out  # every figure is whole, however short lines are
 
 
@@ -91,7 +136,7 @@ def test_figures_that_are_better_where_they_are_lower_are_shown_as_they_are() ->
     """As in a table of perplexities: a ranker that is right picks the lowest."""
     sample = Sample("t", (), tuple(-60.0 - i for i in range(12)), sign=-1.0)
     court = Court.__new__(Court)
-    court.sample, court.wanted = sample, JudgesWanted(cells=12)
+    court.sample, court.wanted, court.led = sample, JudgesWanted(cells=12), {}
     found = court._held("right", sample.truth, 0.0, 0.0)
     assert (found.ranking.pick, found.ranking.top_five, found.regret) == (60.0, 62.0, 0.0)
     assert found.ranking.kendall.value == pytest.approx(1.0)

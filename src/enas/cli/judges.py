@@ -33,6 +33,7 @@ class JudgesFlags(JudgesWanted):
 @command("judges", "what ranks architectures, and at what cost: every judge against a table")
 def judges(args: list[str]) -> int:
     flags = parse(JudgesFlags, args, "judges")
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -45,15 +46,19 @@ def judges(args: list[str]) -> int:
             flags.what, flags.table, flags, out, lambda e: None if isinstance(e, JudgeFigures) else advance(str(e))
         )
     title = f"{found.cells} architectures of {found.table}: mean {found.mean:.2f}, best {found.best:.2f}"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("judge", overflow="fold")  # where lines are short; figures stay whole
-    for column in ("tau", "better\nhalf", "pick", "five\nbest", "regret", "s\nbefore", "s\neach"):
+    for column in ("tau", "better\nhalf", "where\nled", "pick", "five\nbest", "regret", "s\nbefore", "s\neach"):
         table.add_column(column, justify="right", no_wrap=True)
     for one in found.judged:
         r = one.ranking
-        figures = (r.kendall.value, r.kendall_better_half.value, r.pick, r.top_five, one.regret, one.before)
-        table.add_row(one.judge, *(f"{figure:.2f}" for figure in figures), f"{one.each:.3f}")
+        figures = (r.pick, r.top_five, one.regret, one.before)
+        led = "" if one.led is None else f"{one.led.value:.2f}"
+        taus = (f"{r.kendall.value:.2f}", f"{r.kendall_better_half.value:.2f}", led)
+        table.add_row(one.judge, *taus, *(f"{figure:.2f}" for figure in figures), f"{one.each:.3f}")
     Console().print(table)
     print("tau: Kendall's, of all and of the better half; pick: the truth of a judge's first; s: seconds of a processor")
+    if found.led_mean is not None:
+        print(f"where led: the tau of {found.led} more that shared weights prefer (mean {found.led_mean:.2f})")
     print(f"wrote {out / 'judges.json'}")
     return 0

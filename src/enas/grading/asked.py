@@ -120,6 +120,9 @@ class JudgesWanted:
     """Numbers of steps of short trainings."""
     teachers: tuple[int, ...] = (16, 32, 64)
     """Numbers of short trainings that teach a regression."""
+    led: int = 20
+    """Number of architectures besides, that a search by shared weights leads to:
+    the shared weights of the most passes prefer them among 20 times as many of the table."""
     recipe: Annotated[str | None, arg(help_behavior_hint="")] = None
     """Recipe of the preset (default: its own)."""
     data: Annotated[str | None, arg(help_behavior_hint="")] = None
@@ -128,7 +131,7 @@ class JudgesWanted:
     """Seed of the sample, the weights and the trainings."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, "", cells=at_least(12), batches=at_least(1))
+        check_ranges(self, "", cells=at_least(12), batches=at_least(1), led=at_least(0))
         for name in ("passes", "steps", "teachers"):
             if any(n < 1 for n in getattr(self, name)):
                 raise ValueError(f"--{name} are numbers of at least 1; got {' '.join(map(str, getattr(self, name)))}")

@@ -6,26 +6,33 @@ pick is worth, and what they cost.
     progressivity
     shared, N passes            rewards by shared weights after N passes with random children, as an
                                 accuracy and as a loss
+    the same, recalibrated      where batch norms use statistics of the validation batch: by
+                                statistics of training batches, taken anew for each architecture
     short training, S steps     the reward after S steps from scratch
     correction by K trainings   the regression that K short trainings teach, of the others
 
-All judges are asked for the same architectures, a random sample of the table. Only the correction
-is compared on those of them that did not teach it. Seconds are processor time; those of the
-correction hold what the judges cost that it corrects.
+All judges are asked for the same architectures. Most are a random sample of the table. The others
+are where a search by shared weights leads: those that the shared weights of the most passes prefer
+among many more, with the loss as reward. A judge that ranks random architectures may be at chance
+there. Only the correction is compared on those of the sample that did not teach it. Seconds are
+processor time; those of the correction hold what the judges cost that it corrects.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
+from torch import nn
 
 from enas.grading.asked import JudgesWanted
 from enas.grading.ranking import rewarding
@@ -35,7 +42,7 @@ from enas.procedures.correction import Correction, Known
 from enas.procedures.events import EpochEnd
 from enas.procedures.scores import SCORES, Score, untrained_score
 from enas.procedures.settings import LEAST_TRAININGS
-from enas.procedures.statistics import Ranking, rank
+from enas.procedures.statistics import Coefficient, Ranking, coefficient, kendalls, rank
 from enas.procedures.taught import Short
 from enas.runs.plan import Plan
 from enas.runs.planning import make_plan
@@ -47,6 +54,9 @@ from enas.spaces.registry import SPACES
 from enas.state import seed_of
 from enas.tasks.task import Task
 
+PREFERRED = 20  # one in so many is preferred, as far as the table has as many
+FEWEST_LED = 6  # architectures of which a rank correlation says anything
+
 
 @dataclass(frozen=True)
 class JudgeFigures(Value):
@@ -57,6 +67,7 @@ class JudgeFigures(Value):
     regret: float  # truth of the best of the sample minus that of its pick, in the table's points
     before: float  # seconds before it can be asked
     each: float  # seconds per architecture
+    led: Coefficient | None = None  # Kendall's tau of the architectures that shared weights lead to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,17 +81,21 @@ class Judges(File):
     best: float  # best truth of the sample
     mean: float
     judged: tuple[JudgeFigures, ...]
+    led: int = 0  # number of architectures that shared weights lead to
+    led_mean: float | None = None  # mean of their truth
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A `Sample` holds architectures with their true figures. Larger is better. `sign` times the
-    truth is the figure as the table shows it."""
+    """A `Sample` holds random architectures of a table with their true figures. Larger is better.
+    `sign` times the truth is the figure as the table shows it. `others` are more of them, among
+    which shared weights may choose."""
 
     name: str
     archs: tuple[Architecture, ...]
     truth: tuple[float, ...]
     sign: float = 1.0
+    others: Mapping[Architecture, float] = field(default_factory=dict)
 
     @property
     def best(self) -> float:
@@ -114,12 +129,27 @@ class Sample:
         plan = make_plan(what, wanted.recipe, seed=wanted.seed, data=wanted.data)
         if next(iter(truth)).space != plan.space.spec:
             raise ValueError(f"'{file}' is a table of another space than '{what}' searches")
-        chosen = random.Random(seed_of(wanted.seed, "judges")).sample(list(truth), min(wanted.cells, len(truth)))
-        return cls(file.name, tuple(chosen), tuple(truth[arch] for arch in chosen), sign), plan
+        rng = random.Random(seed_of(wanted.seed, "judges"))
+        chosen = tuple(rng.sample(list(truth), min(wanted.cells, len(truth))))
+        taken = set(chosen)
+        left = [arch for arch in truth if arch not in taken]
+        others = rng.sample(left, min(PREFERRED * wanted.led, len(left)))
+        truths = tuple(truth[arch] for arch in chosen)
+        return cls(file.name, chosen, truths, sign, {arch: truth[arch] for arch in others}), plan
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A `Weights` value holds shared weights after some passes, and the seconds that these took."""
+
+    passes: int
+    supernet: Supernet
+    seconds: float
 
 
 class Court:
-    """A `Court` asks the judges one after the other, and keeps every answer."""
+    """A `Court` asks the judges one after the other, and keeps every answer: those on the random
+    architectures first, then those on the ones that shared weights lead to."""
 
     def __init__(self, sample: Sample, plan: Plan, wanted: JudgesWanted, listen: Callable[[str], object]):
         self.sample, self.plan, self.wanted, self.listen = sample, plan, wanted, listen
@@ -127,25 +157,34 @@ class Court:
         self.said: dict[str, list[float]] = {}
         self.seconds: dict[str, tuple[float, float]] = {}
         """Seconds of each judge, before it can be asked and per architecture."""
+        self.weights: list[Weights] = []
+        self.led: dict[Architecture, float] = {}
+        """The architectures that shared weights lead to, with their truth."""
 
     def run(self) -> Iterator[JudgeFigures]:
+        self._train()
+        self._lead()
         yield from self._free()
         yield from self._untrained()
         yield from self._shared()
         yield from self._short()
 
     def _held(self, judge: str, scores: Sequence[float], before: float, each: float, start: int = 0) -> JudgeFigures:
-        """Returns how a judge's scores rank the architectures from `start` on."""
-        truth = self.sample.truth[start:]
-        ranking = rank(judge, scores, truth, self.wanted.seed)
+        """Returns how a judge's scores rank the random architectures from `start` on, and the ones
+        that shared weights lead to, whose scores come last."""
+        truth, led = self.sample.truth[start:], None
+        ranking = rank(judge, scores[: len(truth)], truth, self.wanted.seed)
+        if self.led:
+            values = np.asarray(scores[len(truth) :]), np.asarray(list(self.led.values()))
+            led = coefficient(kendalls, *values, self.wanted.seed)
         sign, regret = self.sample.sign, max(truth) - ranking.pick
-        return JudgeFigures(judge, ranking.times(sign), regret, before, each)
+        return JudgeFigures(judge, ranking.times(sign), regret, before, each, led)
 
     def _asked(self, judge: str, ask: Callable[[Architecture], float], before: float = 0.0) -> JudgeFigures:
-        began, scores = time.process_time(), list[float]()
-        for i, arch in enumerate(self.sample.archs):
+        began, scores, archs = time.process_time(), list[float](), (*self.sample.archs, *self.led)
+        for i, arch in enumerate(archs):
             scores.append(ask(arch))
-            self.listen(f"{judge}: {i + 1} of {len(self.sample.archs)}")
+            self.listen(f"{judge}: {i + 1} of {len(archs)}")
         self.said[judge] = scores
         self.seconds[judge] = before, (time.process_time() - began) / len(scores)
         return self._held(judge, scores, *self.seconds[judge])
@@ -163,8 +202,9 @@ class Court:
         child = self.plan.network(self.plan.settings.retrain.network, self.task, arch)
         return untrained_score(score, child, self.task, self.plan.seed)
 
-    def _shared(self) -> Iterator[JudgeFigures]:
-        """Asks shared weights while they are trained with random children."""
+    def _train(self) -> None:
+        """Trains shared weights with random children, and keeps them as they are after the passes
+        that are wanted."""
         marks = sorted(self.wanted.passes)
         if not marks:
             return
@@ -172,22 +212,52 @@ class Court:
             self.plan.settings.search, epochs=marks[-1], warmup_epochs=marks[-1], controller_steps=0, probes=0
         )
         search = self.plan.with_settings(search=settings).search()
-        kinds = ("accuracy", "loss") if hasattr(self.plan.settings.task, "reward") else ("reward",)
-        began, asking = time.process_time(), 0.0
+        self.task, began = search.task, time.process_time()
         for event in search.run():
-            if not isinstance(event, EpochEnd):
-                continue
-            self.listen(f"shared weights: pass {event.epoch} of {marks[-1]}")
-            if event.epoch in marks:
-                before, paused = time.process_time() - began - asking, time.process_time()
-                for kind in kinds:
-                    ask = partial(self._shared_reward, search.supernet, rewarding(search.task, kind))
-                    yield self._asked(f"shared, {event.epoch} passes, {kind}", ask, before)
-                asking += time.process_time() - paused
+            if isinstance(event, EpochEnd):
+                self.listen(f"shared weights: pass {event.epoch} of {marks[-1]}")
+                if event.epoch in marks:
+                    seconds = time.process_time() - began
+                    self.weights.append(Weights(event.epoch, copy.deepcopy(search.supernet), seconds))
+
+    def _lead(self) -> None:
+        """Finds the architectures that the last shared weights prefer among the others of the
+        table."""
+        others = list(self.sample.others)
+        wanted = min(self.wanted.led, len(others) // 2)
+        if not self.weights or wanted < FEWEST_LED:
+            return
+        task, rewards = rewarding(self.task, self._kinds[-1]), dict[Architecture, float]()
+        for i, arch in enumerate(others):
+            rewards[arch] = self._shared_reward(self.weights[-1].supernet, task, arch)
+            self.listen(f"where shared weights lead: {i + 1} of {len(others)}")
+        preferred = sorted(others, key=lambda arch: -rewards[arch])[:wanted]
+        self.led = {arch: self.sample.others[arch] for arch in preferred}
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        """Returns the kinds of reward that the task has."""
+        return ("accuracy", "loss") if hasattr(self.plan.settings.task, "reward") else ("reward",)
+
+    def _shared(self) -> Iterator[JudgeFigures]:
+        """Asks shared weights, with statistics of the validation batch and with recalibrated
+        ones."""
+        for weights in self.weights:
+            rewards, supernet = {"": self._shared_reward}, weights.supernet
+            norms = [module for module in supernet.modules() if isinstance(module, nn.BatchNorm2d)]
+            if isinstance(supernet, Supernet) and any(norm.running_mean is None for norm in norms):
+                rewards[", recalibrated"] = self._recalibrated_reward
+            for how, reward in rewards.items():
+                for kind in self._kinds:
+                    ask = partial(reward, supernet, rewarding(self.task, kind))
+                    yield self._asked(f"shared, {weights.passes} passes, {kind}{how}", ask, weights.seconds)
 
     def _shared_reward(self, supernet: Supernet, task: Task, arch: Architecture) -> float:
         rewards = [task.reward(supernet, arch, task.reward_batch(i)) for i in range(self.wanted.batches)]
         return sum(rewards) / len(rewards)
+
+    def _recalibrated_reward(self, supernet: Supernet, task: Task, arch: Architecture) -> float:
+        return self._shared_reward(recalibrated(supernet, arch, task, self.wanted.batches), task, arch)
 
     def _short(self) -> Iterator[JudgeFigures]:
         """Asks short trainings, and the regression that the first of them teach."""
@@ -206,7 +276,7 @@ class Court:
         judges = {name: said for name, said in self.said.items() if not name.startswith("short")}
         known = [
             Known(features(self.plan.space, arch), {name: said[i] for name, said in judges.items()})
-            for i, arch in enumerate(self.sample.archs)
+            for i, arch in enumerate((*self.sample.archs, *self.led))
         ]
         correction = Correction.taught(known[:k], self.said[short][:k])
         scores = correction.predict(known[k:])[0].tolist()
@@ -215,6 +285,20 @@ class Court:
         each = sum(self.seconds[name][1] for name in judges)
         before += k * (each + self.seconds[short][1])
         return self._held(f"correction by {k} of these", scores, before, each, start=k)
+
+
+def recalibrated(supernet: Supernet, arch: Architecture, task: Task, batches: int) -> Supernet:
+    """Returns the child of an architecture with the shared weights, whose batch norms have the mean
+    statistics of so many training batches."""
+    child = supernet.child(arch, "running")
+    for module in child.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean of all batches
+    child.train()
+    with torch.no_grad():
+        for step in range(batches):
+            task.loss(child, arch, task.train_batch(0, step))
+    return child
 
 
 def judge(what: str, file: Path, wanted: JudgesWanted, out: Path, listen: Callable[[object], object]) -> Judges:
@@ -233,6 +317,8 @@ def judge(what: str, file: Path, wanted: JudgesWanted, out: Path, listen: Callab
             best=sample.best,
             mean=sample.mean,
             judged=tuple(judged),
+            led=len(court.led),
+            led_mean=sample.sign * sum(court.led.values()) / len(court.led) if court.led else None,
         )
         found.write(out)
     return found
