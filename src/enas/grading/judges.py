@@ -39,6 +39,7 @@ from enas.grading.ranking import rewarding
 from enas.grading.table import Built, is_built, located
 from enas.networks.supernet import Supernet
 from enas.procedures.correction import Correction, Known
+from enas.procedures.derive import recalibrated
 from enas.procedures.events import EpochEnd
 from enas.procedures.scores import SCORES, Score, untrained_score
 from enas.procedures.settings import LEAST_TRAININGS
@@ -243,21 +244,22 @@ class Court:
         """Asks shared weights, with statistics of the validation batch and with recalibrated
         ones."""
         for weights in self.weights:
-            rewards, supernet = {"": self._shared_reward}, weights.supernet
-            norms = [module for module in supernet.modules() if isinstance(module, nn.BatchNorm2d)]
-            if isinstance(supernet, Supernet) and any(norm.running_mean is None for norm in norms):
+            rewards: dict[str, Callable[[Supernet, Task, Architecture], float]] = {"": self._shared_reward}
+            supernet = weights.supernet
+            if any(isinstance(module, nn.BatchNorm2d) for module in supernet.modules()):
                 rewards[", recalibrated"] = self._recalibrated_reward
             for how, reward in rewards.items():
                 for kind in self._kinds:
                     ask = partial(reward, supernet, rewarding(self.task, kind))
                     yield self._asked(f"shared, {weights.passes} passes, {kind}{how}", ask, weights.seconds)
 
-    def _shared_reward(self, supernet: Supernet, task: Task, arch: Architecture) -> float:
-        rewards = [task.reward(supernet, arch, task.reward_batch(i)) for i in range(self.wanted.batches)]
+    def _shared_reward(self, model: nn.Module, task: Task, arch: Architecture | None) -> float:
+        rewards = [task.reward(model, arch, task.reward_batch(i)) for i in range(self.wanted.batches)]
         return sum(rewards) / len(rewards)
 
     def _recalibrated_reward(self, supernet: Supernet, task: Task, arch: Architecture) -> float:
-        return self._shared_reward(recalibrated(supernet, arch, task, self.wanted.batches), task, arch)
+        steps = self.plan.settings.derive.recalibration_steps
+        return self._shared_reward(recalibrated(task, supernet, arch, steps), task, None)
 
     def _short(self) -> Iterator[JudgeFigures]:
         """Asks short trainings, and the regression that the first of them teach."""
@@ -285,20 +287,6 @@ class Court:
         each = sum(self.seconds[name][1] for name in judges)
         before += k * (each + self.seconds[short][1])
         return self._held(f"correction by {k} of these", scores, before, each, start=k)
-
-
-def recalibrated(supernet: Supernet, arch: Architecture, task: Task, batches: int) -> Supernet:
-    """Returns the child of an architecture with the shared weights, whose batch norms have the mean
-    statistics of so many training batches."""
-    child = supernet.child(arch, "running")
-    for module in child.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the mean of all batches
-    child.train()
-    with torch.no_grad():
-        for step in range(batches):
-            task.loss(child, arch, task.train_batch(0, step))
-    return child
 
 
 def judge(what: str, file: Path, wanted: JudgesWanted, out: Path, listen: Callable[[object], object]) -> Judges:
