@@ -95,7 +95,7 @@ def test_shared_weights_lead_to_those_that_they_prefer(court: Court, monkeypatch
     """As if the reward were the number of parameters, which is the truth of this table."""
     sample = court.sample
     assert len({*sample.archs, *sample.others}) == 14 + 16, "none is asked for twice"
-    monkeypatch.setattr(court, "_shared_reward", lambda _, __, arch: court.plan.cost(arch).parameters)
+    monkeypatch.setattr(court, "_shared_reward", lambda _, __, arch, ___: court.plan.cost(arch).parameters)
     court._lead()
     assert list(court.led.values()) == sorted(sample.others.values(), reverse=True)[:8]
     free = next(iter(court._free()))

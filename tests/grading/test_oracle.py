@@ -141,6 +141,17 @@ def test_samples_that_are_counted_are_samples_that_are_drawn(ours: Any, theirs: 
     assert found.value == pytest.approx(theirs(a, b).statistic)
 
 
+def test_pairs_of_other_groups_do_not_count() -> None:
+    """With more pairs than a block has rows, and samples: by hand, pair by pair."""
+    rng = np.random.default_rng(2)
+    a, b, groups = rng.normal(size=600), rng.normal(size=600), rng.integers(3, size=600)
+    alike = np.arange(600)[:, None] > np.arange(600)
+    alike &= groups[:, None] == groups
+    signs = np.sign(a[:, None] - a) * np.sign(b[:, None] - b)
+    assert kendalls(a, b, np.ones((1, 600)), groups)[0] == pytest.approx(signs[alike].mean())
+    assert kendalls(a, b, np.ones((1, 600)), np.arange(600))[0] == 0
+
+
 @pytest.mark.slow
 def test_intervals_of_rank_correlations() -> None:
     """Of independent scores they hold zero about as often as they say; of equal ones they are

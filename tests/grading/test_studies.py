@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from enas.cli.main import main
+from enas.grading import searches
 from enas.grading.asked import Wanted
 from enas.grading.local import worse_by
 from enas.grading.macs import of_trainings
@@ -212,6 +213,19 @@ def test_an_ensemble_averages_probabilities_and_goes_on() -> None:
     assert task.judged(one, "test")["accuracy"] < 0.7
     with pytest.raises(ValueError, match="at least 2"):
         Ensemble(task, net, archs[:1])
+
+
+def test_an_ensemble_of_another_size_begins_anew(tmp_path: Path) -> None:
+    """Its architectures are drawn at once, so that fewer of them are not the first of more."""
+    task, net, archs = small_task("digits-micro")
+    ensemble, file = Ensemble(task, net, archs), tmp_path / "ensemble.safetensors"
+    run = ensemble.run()
+    next(run)
+    searches._save(ensemble, file)
+    for chosen, done in ((archs, 1), (archs[:2], 0)):
+        other = Ensemble(task, net, chosen)
+        searches._load(other, file)
+        assert len(other.single) == done
 
 
 # ----------------------------------------------------------------------- statistics, with answers

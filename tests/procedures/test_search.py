@@ -7,6 +7,8 @@ import dataclasses
 import itertools
 import json
 import math
+import random
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, get_args, get_type_hints
@@ -19,7 +21,7 @@ from enas.cli.derive import DeriveFlags
 from enas.networks.supernet import Supernet
 from enas.procedures.derive import derive, learned, ranked
 from enas.procedures.events import Begun, EpochEnd, Finished, Scored, Step, TrainEpochEnd
-from enas.procedures.halving import ShortTraining
+from enas.procedures.halving import ShortTraining, finals
 from enas.procedures.retrain import Retrain
 from enas.procedures.search import Search
 from enas.procedures.settings import DeriveSettings, OptimizerSettings
@@ -337,6 +339,23 @@ def test_finalists_of_both_sources() -> None:
     none_left = DeriveSettings(samples=1, draw="both", score_on="minibatch", uniform=0, finalists=4, finalist_steps=1)
     alone_scores = derive(none_left, task, search.supernet, policy, others, dataclasses.replace(training, task=task))
     assert len({s.arch for s in alone_scores if s.stage == "alone"}) == 1, "there is one architecture only"
+
+
+@pytest.mark.parametrize(("n", "rounds"), [(1, [1]), (2, [2]), (3, [3]), (4, [4, 2]), (6, [6, 3]), (12, [12, 6, 3])])
+def test_halving_ends_where_one_is_left(n: int, rounds: list[int]) -> None:
+    """To train the last one further would change nothing."""
+    archs = tiny().space.samples(random.Random(0), n)[0]
+    none: Any = None
+    asked = list[int]()
+
+    def rewards(left: Sequence[Architecture], round_: int) -> list[float]:
+        asked.append(len(left))
+        return [float(archs.index(arch)) for arch in left]
+
+    scores = list(finals(1, none, archs, rewards))
+    assert asked == rounds
+    last = [s.arch for s in scores if s.metrics["round"] == len(rounds)]
+    assert archs[-1] in last
 
 
 def test_what_a_policy_knows() -> None:

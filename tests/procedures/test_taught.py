@@ -4,10 +4,12 @@ are found out. Trainings here are looked up in a planted truth."""
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
+import numpy as np
 import pytest
 
 from enas.procedures import taught
@@ -246,6 +248,53 @@ def test_trainings_that_diverged_do_no_harm() -> None:
         lab = Lab(lambda arch, worst=worst: worst if truth(arch) < 0 else truth(arch))  # type: ignore[misc]
         results.append(rounds(space, lab)[0].ranked[0])
     assert results[0] == results[1]
+
+
+def test_predictions_are_held_against_others_of_their_round() -> None:
+    """Each regression has a scale of its own: its zero is the median of what was trained before. A
+    prediction that is right within every round is right."""
+    space = nasbench201()
+    lab = Lab(planted(space))
+    method = Taught(SETTINGS, space, lab, {}, frozenset(), lambda: None, (), 40, lambda: lab.seconds)
+    archs = space.samples(random.Random(0), 18)[0]
+    for i, arch in enumerate(archs):
+        method.outcomes[arch] = Outcome(float(i), 1.0)
+        method.predicted[arch], method.predicted_in[arch] = i - 100.0 * (i // 6), i // 6
+    assert method.judged().taus["prediction"].value == pytest.approx(1.0)
+
+
+def test_equal_rewards_have_one_place_whatever_was_trained_last() -> None:
+    """The regression, which prefers the second, decides."""
+    space = nasbench201()
+    archs = space.samples(random.Random(0), 12)[0]
+    sizes = {arch: float(i == 1) for i, arch in enumerate(archs)}
+    lab = Lab(lambda arch: sizes[arch])
+    method = Taught(SETTINGS, space, lab, {"parameters": sizes.__getitem__}, frozenset(), lambda: None, (), 40, lambda: 0.0)
+    list(method.trained(archs, 0))
+    assert method.ranked()[0] == archs[1]
+    method.outcomes = dict.fromkeys(archs, Outcome(1.0, 1.0))
+    method.learns = False
+    assert method.ranked() == archs
+
+
+def test_without_learning_rewards_alone_rank() -> None:
+    space = nasbench201()
+    lab = Lab(planted(space), noise=2.0)
+    method = Taught(SETTINGS, space, lab, {}, frozenset(), lambda: None, (), 40, lambda: 0.0, learns=False)
+    list(method.trained(space.samples(random.Random(0), 30)[0], 0))
+    assert method.ranked() == sorted(method.outcomes, key=lambda arch: -method.outcomes[arch].reward)
+
+
+def test_a_judge_that_says_no_number_says_its_least() -> None:
+    """As shared weights do of an architecture whose outputs overflow."""
+    rng = random.Random(0)
+    values = [rng.gauss(0, 1) for _ in range(12)]
+    known = [Known({}, {"judge": value}) for value in values]
+    worst = [Known({}, {"judge": value}) for value in (-math.inf, math.nan)]
+    correction = Correction.taught([*known, *worst], [*values, -math.inf, -math.inf])
+    mean, _ = correction.predict([Known({}, {"judge": min(values)}), *worst])
+    assert np.isfinite(mean).all()
+    assert mean.tolist() == pytest.approx([mean[0]] * 3)
 
 
 @pytest.mark.parametrize("name", [name for name in SPACES if name != "own"])

@@ -18,7 +18,7 @@ import pytest
 
 from enas.procedures.statistics import Interval, rank
 from enas.reading import check_folder, check_kind, sealed
-from enas.runs.compared import Changed, Compared, Disabled, Ledger, StudyResult, Verdict
+from enas.runs.compared import Changed, Compared, Disabled, Ledger, Rival, StudyResult, Verdict
 from enas.runs.files import Damaged, flat, mended, read_json, read_lines, stamped, stamped_lines, write_atomically
 from enas.runs.records import Config, Learned, Sampled, ticks
 from enas.runs.results import Best, Policy, PolicyAgainstUniform, Ranked, Result, Retrained, Training
@@ -151,6 +151,22 @@ def test_the_verdict_in_words() -> None:
     assert (worse.better, "loses to" in worse.sentence, "lower is better" in worse.figures) == (False, True, True)
     assert dataclasses.replace(VERDICT, difference=-1.5).better is None
     assert "is below the mean random" in dataclasses.replace(VERDICT, difference=-1.5).sentence
+
+
+def test_figures_that_do_not_vary_show_no_difference() -> None:
+    """Two equal figures on each side say nothing of how much a third would differ."""
+    same = dataclasses.replace(VERDICT, half_width=0.0)
+    assert same.better is None
+    assert same.sentence == (
+        "no difference shown: the derived architecture is above the mean random architecture by 2.00 points (figures"
+        " that do not vary have no interval)"
+    )
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "perplexity"])
+def test_a_rival_that_found_the_same_is_neither_ahead_nor_behind(metric: str) -> None:
+    equal = dataclasses.replace(VERDICT, metric=metric, rival=Rival("most parameters", 0.0, 1.2))
+    assert equal.sentence.endswith("and is equal to its strongest rival, most parameters")
 
 
 def test_a_verdict_on_small_rewards_has_digits() -> None:

@@ -251,20 +251,28 @@ def test_rivals_have_the_time_of_the_search_and_the_verdict_names_the_strongest(
     assert set(Compared.read(run).references) == set(rivals.RIVALS)
     assert answer.rival is not None
     assert answer.rival.name in rivals.RIVALS
-    assert f"its strongest rival, {answer.rival.name}," in answer.sentence
-    assert (run / "rivals" / "best-of-random" / short.FILE).exists()
-    assert (run / "rivals" / "without-sharing" / short.FILE).exists()
+    assert f"its strongest rival, {answer.rival.name}" in answer.sentence
+    folders = [run / "rivals" / name for name in ("best-of-k-random", "most-parameters", "without-sharing")]
+    assert [(folder / short.FILE).exists() for folder in folders] == [True, False, True]
+    assert all((folder / rivals.Found.FILE).exists() for folder in folders)
+    monkeypatch.setattr(rivals, "RIVALS", dict.fromkeys(rivals.RIVALS, None))  # none is looked for again
+    assert enas.compare(run, cells=2, seeds=2, rivals=True, workers=1) == answer
+    monkeypatch.setattr(rivals, "equal_seconds", lambda trainings: 7.0)  # in another time it is
+    with pytest.raises(TypeError):
+        enas.compare(run, cells=2, seeds=2, rivals=True, workers=1)
 
 
 @pytest.mark.slow
-def test_the_free_count_is_the_largest_of_a_thousand(run: Path) -> None:
+def test_the_free_count_is_the_largest_of_a_thousand(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enas.derive(run, workers=1, trainings=0, finalists=0, samples=4, uniform=0)
     opened = OpenedRun.at(run)
     trainings = Trainings(opened, Best.read(run), opened.plan, 1, None, lambda event: None)
     arch = rivals.most_parameters(trainings)
+    assert arch is not None
     sizes = [opened.plan.cost(a).parameters for a in opened.plan.space.samples(random.Random(1), 100)[0]]
     assert opened.plan.cost(arch).parameters >= max(sizes) * 0.8
-    assert isinstance(arch, Architecture)
+    monkeypatch.setattr(type(opened.search().supernet), "num_parameters", lambda *_, **__: 7)
+    assert rivals.most_parameters(trainings) is None, "where all are of one size"
 
 
 @pytest.mark.slow

@@ -292,6 +292,7 @@ def test_terms_by_hand() -> None:
     costs = Costs(2_000_000, 900, 0, 0.004)
     power, absolute = CostTerm.parse("parameters:1M:power:-0.07"), CostTerm.parse("latency:8ms:absolute:-0.5")
     assert power.applied(0.8, costs) == 0.8 * 2**-0.07
+    assert power.applied(-0.8, costs) == -0.8 / 2**-0.07, "more cost is never better"
     assert absolute.applied(0.8, costs) == pytest.approx(0.8 - 0.5 * 0.5)
     assert rewarded(0.8, costs, [power, absolute]) == pytest.approx(0.8 * 2**-0.07 - 0.25)
     assert CostTerm.parse("macs:900:power:-2").applied(0.5, costs) == 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import shlex
 import sys
@@ -30,6 +31,7 @@ from enas.procedures.search import Search
 from enas.runs.files import read_lines
 from enas.runs.plan import Plan
 from enas.runs.planning import preset_plan, problem_plan
+from enas.runs.results import Best
 from enas.runs.resume import resume
 from enas.runs.search import search_plan
 from enas.spaces.registry import space_of
@@ -63,6 +65,22 @@ class Net(nn.Module):
 def problem():
     x = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
     return enas.Problem(Net, (x, x[:, :3].argmax(1)), reward=enas.rewards.accuracy, batch_size=20)
+
+
+class Overflows(nn.Module):
+    def forward(self, x):
+        return x * 1e38 * 1e38
+
+
+def overflows():
+    def make():
+        act = OneOf("act", {"relu": nn.ReLU(), "tanh": nn.Tanh(), "none": nn.Identity(), "blow": Overflows()})
+        other = OneOf("other", {"relu": nn.ReLU(), "tanh": nn.Tanh(), "none": nn.Identity()})
+        return nn.Sequential(nn.Linear(4, 16), act, nn.Linear(16, 16), other, nn.Linear(16, 1))
+
+    x = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
+    mse = nn.functional.mse_loss
+    return enas.Problem(make, (x, x[:, :1]), loss=mse, reward=enas.rewards.minus(mse), batch_size=20)
 
 
 def scored():
@@ -592,6 +610,30 @@ def test_its_settings_are_shown_as_a_search_says(module: str, capsys: pytest.Cap
     assert "under the best policy a reward higher by 0.01 makes an architecture" in said
     assert main(["presets", "show", f"{module}:problem", "quick"]) == 2
     assert "has no recipes; leave out 'quick'" in capsys.readouterr().err
+
+
+def test_an_architecture_that_overflows_is_the_worst_where_rewards_are_negative(
+    module: str, tmp_path: Path, in_this_process: None
+) -> None:
+    """By shared weights, by short trainings and in the policy: zero would be the best of all."""
+    problem = problem_of(f"{module}:overflows")
+    run = enas.search(problem, epochs=4, out=tmp_path / "run")
+    enas.derive(run.path, trainings=9, finalists=0, finalist_steps=2, rounds=1, samples=30, workers=1)
+    blown = [entry.choices["act"] == "blow" for entry in Best.read(run.path).ranked]
+    assert sorted(blown) == blown, "they come last"
+    assert 0 < sum(blown) < len(blown)
+    enas.derive(run.path, trainings=0, finalists=4, finalist_steps=2, samples=30, workers=1)
+    assert Best.read(run.path).ranked[0].choices["act"] != "blow"
+
+
+def test_rewards_that_a_policy_learns_from_are_finite(module: str) -> None:
+    """One that diverged has the smallest reward so far, and none is known at first."""
+    search = problem_plan(f"{module}:overflows").search()
+    assert search._learnable([-math.inf, math.nan]) == [0.0, 0.0]
+    assert search._learnable([-2.0, math.nan, -1.0]) == [-2.0, -2.0, -1.0]
+    again = problem_plan(f"{module}:overflows").search()
+    again.load(search.state())
+    assert again._learnable([-math.inf, -0.5]) == [-2.0, -0.5]
 
 
 def test_settings_are_changed_by_name(module: str, tmp_path: Path) -> None:

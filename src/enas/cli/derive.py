@@ -39,7 +39,7 @@ class DeriveFlags(JobsFlags):
     """Batch-norm statistics of a score: those of the batch, or measured anew for each child."""
     draw: Maybe[Literal["policy", "uniform", "both"]] = None
     """Who draws the samples: the policy, random search, or half of them each;
-    and of the finalists too."""
+    and of the finalists too, unless trainings teach."""
     shortlist: Maybe[int] = None
     """Number of samples to score, those that judges pick; 0: all."""
     shortlist_by: Maybe[tuple[Judge, ...]] = None

@@ -55,7 +55,8 @@ def judges(args: list[str]) -> int:
         figures = (r.pick, r.top_five, one.regret, one.before)
         led = "" if one.led is None else f"{one.led.value:.2f}"
         taus = (f"{r.kendall.value:.2f}", f"{r.kendall_better_half.value:.2f}", led)
-        table.add_row(one.judge, *taus, *(f"{figure:.2f}" for figure in figures), f"{one.each:.3f}")
+        name = one.judge if r.n == found.cells else f"{one.judge} ({r.n} others)"
+        table.add_row(name, *taus, *(f"{figure:.2f}" for figure in figures), f"{one.each:.3f}")
     Console().print(table)
     print("tau: Kendall's, of all and of the better half; pick: the truth of a judge's first; s: seconds of a processor")
     if found.led_mean is not None:

@@ -52,6 +52,7 @@ class Finding:
     parameters: tuple[int, ...] = ()
     budget: int | None = None  # most parameters of a reference
     note: str = ""
+    lost: int = 0  # more architectures that diverged; they are in no other figure
 
     @property
     def data(self) -> str:
@@ -176,7 +177,7 @@ def _compared(compared: Compared, like: Finding) -> Iterator[Finding]:
         n=verdict.cells,
         extreme=error(verdict.uniform_best, metric),
         parameters=tuple(compared.parameters[name] for name in compared.uniform),
-        note=f"{verdict.diverged} more diverged" if verdict.diverged else "",
+        lost=verdict.diverged,
     )
     if disabled := compared.disabled:
         of_all = replace(like, n=disabled.configurations)

@@ -13,9 +13,10 @@ pick is worth, and what they cost.
 
 All judges are asked for the same architectures. Most are a random sample of the table. The others
 are where a search by shared weights leads: those that the shared weights of the most passes prefer
-among many more, with the loss as reward. A judge that ranks random architectures may be at chance
-there. Only the correction is compared on those of the sample that did not teach it. Seconds are
-processor time; those of the correction hold what the judges cost that it corrects.
+among many more, with the loss as reward, on other minibatches than they are ranked by. A judge that
+ranks random architectures may be at chance there, and shared weights are at a disadvantage, because
+they chose them. Only the correction is compared on those of the sample that did not teach it.
+Seconds are processor time; those of the correction hold what the judges cost that it corrects.
 """
 
 from __future__ import annotations
@@ -230,7 +231,7 @@ class Court:
             return
         task, rewards = rewarding(self.task, self._kinds[-1]), dict[Architecture, float]()
         for i, arch in enumerate(others):
-            rewards[arch] = self._shared_reward(self.weights[-1].supernet, task, arch)
+            rewards[arch] = self._shared_reward(self.weights[-1].supernet, task, arch, self.wanted.batches)
             self.listen(f"where shared weights lead: {i + 1} of {len(others)}")
         preferred = sorted(others, key=lambda arch: -rewards[arch])[:wanted]
         self.led = {arch: self.sample.others[arch] for arch in preferred}
@@ -253,9 +254,10 @@ class Court:
                     ask = partial(reward, supernet, rewarding(self.task, kind))
                     yield self._asked(f"shared, {weights.passes} passes, {kind}{how}", ask, weights.seconds)
 
-    def _shared_reward(self, model: nn.Module, task: Task, arch: Architecture | None) -> float:
-        rewards = [task.reward(model, arch, task.reward_batch(i)) for i in range(self.wanted.batches)]
-        return sum(rewards) / len(rewards)
+    def _shared_reward(self, model: nn.Module, task: Task, arch: Architecture | None, first: int = 0) -> float:
+        """Returns the mean reward on validation minibatches, from `first` on."""
+        batches = range(first, first + self.wanted.batches)
+        return sum(task.reward(model, arch, task.reward_batch(i)) for i in batches) / len(batches)
 
     def _recalibrated_reward(self, supernet: Supernet, task: Task, arch: Architecture) -> float:
         steps = self.plan.settings.derive.recalibration_steps

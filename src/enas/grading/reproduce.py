@@ -228,8 +228,8 @@ def _together(group: Sequence[Finding], experiment: Experiment, paper: Settings)
     first = group[0]
     alive = [finding for finding in group if finding.n]
     notes = list(dict.fromkeys(finding.note for finding in group if finding.note))
-    if alive and (lost := len(group) - len(alive)):
-        notes.append(f"{lost} more diverged")
+    lost = sum(finding.lost for finding in group) + (len(group) - len(alive) if alive else 0)
+    notes += [f"{lost} more diverged"] if lost else []
     value, spread, over = _statistics(alive) if alive else (None, None, f"n = {len(group)}")
     extremes = [finding.extreme for finding in alive if finding.extreme is not None]
     extreme = (max if first.kind == "local" else min)(extremes) if extremes else None

@@ -3,12 +3,15 @@ search and its derivation, by a method that a sceptic would use, and is trained 
 over the same seeds.
 
     best of k random   as many random architectures as there is time for are trained shortly, and
-                       the best for longer: the derivation without anything that learns
-    most parameters    the largest of a thousand random architectures, which costs nothing
+                       the four best for longer (or as many as in the derivation); rewards alone
+                       decide
+    most parameters    the largest of a thousand random architectures, which costs nothing; there is
+                       none where all are of one size
     without sharing    the derivation by short trainings, with the time of the search added to them,
                        and shared weights left out
 
-Random search with the same sharing is `enas.grading.searches.random_search`.
+Random search with the same sharing is `enas.grading.searches.random_search`. The run folder keeps
+what a rival found: with the same time and settings it is not looked for again.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import ClassVar
 
 from enas.grading.ledger import processes, seconds_at_work
 from enas.grading.opened import Trainings
@@ -28,6 +33,7 @@ from enas.procedures.taught import Taught
 from enas.runs.derive import judges_of, taught_by
 from enas.runs.settings import from_dict
 from enas.runs.short import ShortTrainings
+from enas.runs.values import File, Json
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import TRIES
 from enas.state import seed_of
@@ -35,16 +41,47 @@ from enas.state import seed_of
 COUNTED = 1000  # number of random architectures whose parameters are counted
 FINALISTS = 4  # number of finalists where the derivation had none
 
-Rival = Callable[[Trainings], Architecture]
+Rival = Callable[[Trainings], Architecture | None]
 
 
-def most_parameters(trainings: Trainings) -> Architecture:
-    """Returns the largest of a thousand random architectures."""
+@dataclass(frozen=True, kw_only=True)
+class Found(File):
+    """A `Found` value is the content of found.json, in the folder of a rival: what it found, in
+    which time and by which settings of the derivation."""
+
+    FILE: ClassVar[str] = "found.json"
+    seconds: float
+    settings: Json
+    space: Json
+    choices: Json
+
+    @property
+    def architecture(self) -> Architecture:
+        return Architecture.from_dict({"space": self.space, "choices": self.choices})
+
+
+def rival(trainings: Trainings, name: str) -> Architecture | None:
+    """Returns the architecture that a rival finds, or None where there is none."""
+    folder = _folder(trainings, name)
+    seconds, settings = equal_seconds(trainings), trainings.best.settings
+    found = Found.find(folder)
+    if found is not None and (found.seconds, found.settings) == (seconds, settings):
+        return found.architecture
+    arch = RIVALS[name](trainings)
+    if arch is not None:
+        space, choices = dict(arch.space_items), dict(arch.choice_items)
+        Found(seconds=seconds, settings=settings, space=space, choices=choices).write(folder)
+    return arch
+
+
+def most_parameters(trainings: Trainings) -> Architecture | None:
+    """Returns the largest of a thousand random architectures, or None where all are of one size."""
     plan = trainings.plan
     task = plan.task(plan.load_data(), plan.settings.task)
     supernet = plan.network(plan.settings.network, task)
     archs = plan.limited_space.samples(random.Random(seed_of(plan.seed, "most parameters")), COUNTED)[0]
-    return max(archs, key=supernet.num_parameters)
+    sizes = {arch: supernet.num_parameters(arch) for arch in archs}
+    return max(archs, key=lambda arch: sizes[arch]) if len(set(sizes.values())) > 1 else None
 
 
 def best_of_random(trainings: Trainings) -> Architecture:
@@ -53,17 +90,17 @@ def best_of_random(trainings: Trainings) -> Architecture:
     seconds = equal_seconds(trainings)
     settings = _with_finalists(_settings(trainings))
     settings = dataclasses.replace(settings, budget=seconds)  # that of the finals, too
-    plan, folder = trainings.run.plan, _folder(trainings, "best-of-random")
+    plan, folder = trainings.run.plan, _folder(trainings, "best of k random")
     task = plan.task(plan.load_data(), plan.settings.task)
     rng, in_vain = random.Random(seed_of(plan.seed, "best of random")), 0
     with ShortTrainings(plan, folder, task, trainings.jobs, trainings.listen) as train:
         method = Taught(
             settings, plan.limited_space, train, {}, frozenset(), lambda: None, [],
-            plan.settings.retrain.epochs * task.train_steps, train.spent, plan.seed,
+            plan.settings.retrain.epochs * task.train_steps, train.spent, plan.seed, learns=False,
         )  # fmt: skip
         while (n := method.affordable(seconds)) > 0 and in_vain < TRIES:
             archs = plan.limited_space.samples(rng, n)[0]
-            new = [arch for arch in dict.fromkeys(archs) if arch not in method.outcomes]
+            new = method.new(archs)
             in_vain = 0 if new else in_vain + n
             for event in method.trained(new, 0):
                 _heard(trainings, event)
@@ -79,7 +116,7 @@ def without_sharing(trainings: Trainings) -> Architecture:
     settings = _settings(trainings)  # its trainings that teach may do without finalists
     settings = _without_shared(settings if settings.teaches else _with_finalists(settings), seconds)
     procedure = plan.search()  # at its beginning, before anything was learned
-    folder, events, picked = _folder(trainings, "without-sharing"), list[Scored | Judged](), list[Architecture]()
+    folder, events, picked = _folder(trainings, "without sharing"), list[Scored | Judged](), list[Architecture]()
 
     def picking() -> Iterator[Scored]:
         archs = plan.limited_space.samples(random.Random(seed_of(plan.seed, "without sharing")), settings.samples)[0]
@@ -146,6 +183,6 @@ def _with_finalists(settings: DeriveSettings) -> DeriveSettings:
 
 
 def _folder(trainings: Trainings, name: str) -> Path:
-    folder = trainings.run.path / "rivals" / name
+    folder = trainings.run.path / "rivals" / name.replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

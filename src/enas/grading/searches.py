@@ -85,14 +85,17 @@ def disabled_controller(trainings: Trainings, configurations: int) -> Disabled:
 
 def _load(ensemble: Ensemble, file: Path) -> None:
     tensors = load_file(file)
-    if len(tensors["single"]) <= len(ensemble.archs):  # sums of a larger ensemble are of no use
+    if int(tensors.get("of", torch.zeros(()))) == len(
+        ensemble.archs
+    ):  # sums of an ensemble of another size are of other architectures
         ensemble.load(State({"sum": tensors["sum"]}, {"single": tensors["single"].tolist()}))
 
 
 def _save(ensemble: Ensemble, file: Path) -> None:
     state = ensemble.state()
     single = torch.tensor(state.values["single"], dtype=torch.float64)
-    write_atomically(file, save({"sum": state.tensors["sum"].cpu().contiguous(), "single": single}))
+    of = torch.tensor(len(ensemble.archs))
+    write_atomically(file, save({"sum": state.tensors["sum"].cpu().contiguous(), "single": single, "of": of}))
 
 
 def _finish(trainings: Trainings, plan: Plan, folder: Path) -> None:

@@ -50,12 +50,14 @@ class Correction:
     middle: Array  # (p,)
     scale: Array  # (p,)
     limit: Array  # (p,), of an input after both
+    least: Array  # (p,), what stands for an input that is not finite
     model: Any
 
     @classmethod
     def taught(cls, known: Sequence[Known], rewards: Sequence[float]) -> Correction:
         """Returns the regression for k architectures and their rewards; ValueError for fewer than
-        six. Rewards count by their ranks, so that one that diverged does no harm."""
+        six. Rewards count by their ranks, so that one that diverged does no harm. Where a judge
+        says no finite number, it is taken to say the least that it says of the others."""
         from scipy.stats import norm, rankdata
         from sklearn.linear_model import BayesianRidge  # slow to import, and only needed here
 
@@ -64,6 +66,9 @@ class Correction:
         names = tuple(sorted({name for one in known for name in one.parts}))
         judges = tuple(known[0].judges)
         inputs = _inputs(known, names, judges)
+        finite = np.isfinite(inputs)
+        least = np.where(finite.any(0), np.where(finite, inputs, np.inf).min(0), 0.0)
+        inputs = np.where(finite, inputs, least)
         is_judge = np.arange(inputs.shape[1]) >= len(names)
         # a judge may be far off for a few
         low, middle, high = np.percentile(inputs, [25, 50, 75], axis=0)
@@ -74,11 +79,12 @@ class Correction:
         limit = np.where(is_judge, FARTHEST * JUDGE, np.inf)
         targets = norm.ppf((rankdata(rewards) - 0.5) / len(rewards))
         scaled = _scaled(inputs, middle, scale, limit, len(judges))
-        return cls(names, judges, middle, scale, limit, BayesianRidge().fit(scaled, targets))
+        return cls(names, judges, middle, scale, limit, least, BayesianRidge().fit(scaled, targets))
 
     def predict(self, known: Sequence[Known]) -> tuple[Array, Array]:
         """Returns the expected rewards of m architectures and their standard deviations, (m,)."""
         inputs = _inputs(known, self.names, self.judges)
+        inputs = np.where(np.isfinite(inputs), inputs, self.least)
         scaled = _scaled(inputs, self.middle, self.scale, self.limit, len(self.judges))
         mean, deviation = self.model.predict(scaled, return_std=True)
         return mean, deviation

@@ -144,7 +144,7 @@ def _best_first(scores: list[Scored]) -> list[Scored]:
 def learned(scores: list[Scored], settings: DeriveSettings) -> dict[str, float] | None:
     """Returns the median rewards of the policy's and of random architectures on one minibatch, and
     the probability that the policy's is the better one of a pair (at 0.5 it knows no more than
-    chance).
+    chance). Each architecture counts once, however often the policy drew it.
 
     Returns None where no random ones were scored, and where the samples were not the policy's only,
     or were picked by judges.

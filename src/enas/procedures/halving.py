@@ -50,7 +50,7 @@ def finals(
             yield Scored(arch, "alone", {"reward": reward, "round": round_ + 1.0}, i + 1, len(left))
         round_ += 1
         kept = sorted(left, key=lambda arch: -scores[arch])[: len(left) // 2]
-        left = kept if len(left) > 2 else []
+        left = kept if len(kept) > 1 else []  # the last one needs no further round
 
 
 def trained(training: ShortTraining, arch: Architecture, steps: int, rounds: int = 1) -> float:

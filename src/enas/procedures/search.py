@@ -86,6 +86,7 @@ class Search:
         self.controller_step = 0  # counts over the whole search, for the next validation minibatch
         self.pending: list[Architecture] = []
         self.entropy: float | None = None  # entropy of the policy in the epoch before
+        self.smallest = math.inf  # smallest reward so far
         self.means = Means()
         self.ops: Counter[str] = Counter()
         self.norms, self.skipped = GradientNorms(settings.optimizer.grad_clip), Skipped()
@@ -231,9 +232,9 @@ class Search:
             assert self.costs is not None
             rewards = [rewarded(r, self.costs(arch), self.terms) for r, arch in zip(rewards, archs, strict=True)]
         failed = self.skipped.architectures
-        rewards = [
-            self.task.worst_reward if arch.id in failed else reward for arch, reward in zip(archs, rewards, strict=True)
-        ]
+        rewards = self._learnable(
+            [math.nan if arch.id in failed else reward for arch, reward in zip(archs, rewards, strict=True)]
+        )
         metrics = self.strategy.tell(archs, rewards)
         self.step += 1
         self.controller_step += 1
@@ -241,6 +242,14 @@ class Search:
             self.means.add(name, value)
         steps = self.controller_steps(self.epoch)
         return Step("controller", self.epoch, self.step, steps, archs, rewards, metrics)
+
+    def _learnable(self, rewards: list[float]) -> list[float]:
+        """Returns rewards that a strategy can learn from. An architecture that diverged has the
+        worst reward, or the smallest one so far where the task knows none that is worst."""
+        self.smallest = min([reward for reward in rewards if math.isfinite(reward)] + [self.smallest])
+        known = (value for value in (self.task.worst_reward, self.smallest, 0.0) if math.isfinite(value))
+        worst = next(known)
+        return [reward if math.isfinite(reward) else worst for reward in rewards]
 
     def _epoch_end(self) -> EpochEnd:
         metrics: Record = {"epoch": self.epoch + 1, **self.means.values()}
@@ -275,7 +284,7 @@ class Search:
                 pairs.append(self.task.rewards(self.supernet, pair, self.task.reward_batch(self.controller_step + i)))
         policy, uniform = (self.ranks.gathered([pair[k] for pair in pairs], n) for k in range(2))
         again = self._rewards(others, self.task.reward_batch(self.controller_step + n))
-        return probed(policy, uniform, again)
+        return probed(*map(self._learnable, (policy, uniform, again)))
 
     def _op_names(self, arch: Architecture) -> Iterator[str]:
         """Yields the names that the histogram counts: `cell.op` for each op, and `cell.skip` for
@@ -304,6 +313,7 @@ class Search:
             "gradient_norms": self.norms.norms,
             "skipped": self.skipped.state(),
             "entropy": self.entropy,
+            **({"smallest": self.smallest} if math.isfinite(self.smallest) else {}),
             **({"compute": scale} if (scale := self.compute.state()) else {}),
         }
         learned = self._learned()
@@ -330,6 +340,7 @@ class Search:
         self.norms.norms = list(values.get("gradient_norms", ()))
         self.skipped.load(values.get("skipped", Skipped().state()))
         self.entropy = values.get("entropy")
+        self.smallest = values.get("smallest", math.inf)
         space = self.supernet.space
         self.pending = [
             space.architecture({d.name: a for d, a in zip(space.decisions, answers, strict=True) if a is not None})

@@ -159,7 +159,8 @@ class DeriveSettings:
     """Number of training batches on which they are measured anew."""
     draw: Literal["policy", "uniform", "both"] = "policy"
     """Who draws the samples: the policy, random search (with weight sharing), or half of them each.
-    With both, half of the finalists are from either, whatever the shared weights say of them."""
+    With both, half of the finalists are from either, whatever the shared weights say of them,
+    unless trainings teach, which find finalists among all."""
     shortlist: int = 0
     """Number of samples to score, those that `shortlist_by` picks; 0: all (not in the paper).
     Trainings that teach are of these only."""

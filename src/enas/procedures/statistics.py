@@ -65,14 +65,18 @@ def _blocks(n: int) -> list[slice]:
     return [slice(i, i + 512) for i in range(0, n, 512)]
 
 
-def kendalls(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
+def kendalls(a: np.ndarray, b: np.ndarray, times: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     """Returns Kendall's tau-b, which counts ties, for each sample (S,). It is 0 where one side has
-    no order at all. `times` (S, n) says how often a sample has each of the n pairs."""
+    no order at all. `times` (S, n) says how often a sample has each of the n pairs. With `groups`
+    (n,), only pairs of one group are compared with each other."""
     import numpy as np
 
     both, left, right = np.zeros((3, len(times)))
     for rows in _blocks(len(a)):
         x, y = _above(a, rows), _above(b, rows)
+        if groups is not None:
+            together = groups[rows, None] == groups
+            x, y = x * together, y * together
         for total, matrix in ((both, x * y), (left, abs(x)), (right, abs(y))):
             total += (times[:, rows] * (times @ matrix.T)).sum(1)
     return _share(both, left, right)
@@ -156,8 +160,9 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Returns whether 0 is outside of the interval."""
-        return abs(self.mean) > self.half_width
+        """Returns whether 0 is outside of the interval. Figures that do not vary at all say nothing
+        of how much others would, so an interval without width excludes nothing."""
+        return abs(self.mean) > self.half_width > 0
 
     def __str__(self) -> str:
         return f"{self.mean:.2f} +- {self.half_width:.2f}"

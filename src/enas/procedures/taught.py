@@ -21,6 +21,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -90,9 +91,13 @@ class Taught:
     spent: Callable[[], float]
     """Processor time so far, in seconds, of this process and all trainings."""
     seed: int = 0
+    learns: bool = True
+    """False where rewards alone rank, without a regression."""
     outcomes: dict[Architecture, Outcome] = field(default_factory=dict)
     predicted: dict[Architecture, float] = field(default_factory=dict)
     """Rewards that the regression predicted before the trainings that came after it was taught."""
+    predicted_in: dict[Architecture, int] = field(default_factory=dict)
+    """The round of each prediction. A prediction is relative to the trainings before it."""
     final: dict[Architecture, float] = field(default_factory=dict)
     _said: dict[tuple[str, Architecture], float] = field(default_factory=dict)
     _parts: dict[Architecture, Mapping[str, float]] = field(default_factory=dict)
@@ -153,7 +158,7 @@ class Taught:
         much alike that they teach less (docs/log, 2026-11-29)."""
         rng = random.Random(f"{self.seed} first")
         others = [] if self.settings.shortlist else self.space.samples(rng, POOL)[0]
-        pool = self._new(chain(self.searched, others))
+        pool = self.new(chain(self.searched, others))
         return rng.sample(pool, min(n, len(pool)))
 
     def _next(self, n: int, round_: int) -> list[Architecture]:
@@ -162,12 +167,13 @@ class Taught:
         is of these only."""
         free = self.correction(self._free)
         candidates = [*self.searched, *([] if self.settings.shortlist else self._others(free, round_))]
-        archs = self._preferred(free, self._new(candidates), SHORTLISTED * n if self.dear else n)
+        archs = self._preferred(free, self.new(candidates), SHORTLISTED * n if self.dear else n)
         last = self.correction([*self.judges]) if self.dear else free
         archs = self._preferred(last, archs, n) if self.dear else archs
         if archs:
             said, _ = last.predict([self._known(arch, last.judges) for arch in archs])
             self.predicted |= dict(zip(archs, said.tolist(), strict=True))
+            self.predicted_in |= dict.fromkeys(archs, round_)
         return archs
 
     def _others(self, correction: Correction, round_: int) -> list[Architecture]:
@@ -223,7 +229,7 @@ class Taught:
     def _known(self, arch: Architecture, judges: Sequence[str]) -> Known:
         return Known(self._parts_of(arch), {judge: self.says(judge, arch) for judge in judges})
 
-    def _new(self, archs: Iterable[Architecture]) -> list[Architecture]:
+    def new(self, archs: Iterable[Architecture]) -> list[Architecture]:
         """Returns one architecture of each graph, without graphs that were trained: to train the
         same sum in another order tells nothing."""
         seen = {self._graph(arch) for arch in self.outcomes}
@@ -252,17 +258,18 @@ class Taught:
         luck, makes of them."""
         archs = list(self.outcomes)
         rewards = np.array([self.outcomes[arch].reward for arch in archs])
-        worth = np.argsort(np.argsort(rewards, kind="stable")).astype(float)
-        if len(archs) >= LEAST_TRAININGS:
+        worth = _places(rewards)
+        if self.learns and len(archs) >= LEAST_TRAININGS:
             names = list(self.judges)
             mean, _ = self.correction(names).predict([self._known(arch, names) for arch in archs])
-            worth += np.argsort(np.argsort(mean, kind="stable"))
+            worth += _places(mean)
         others = [archs[i] for i in np.argsort(-worth, kind="stable") if archs[i] not in self.final]
         return [*sorted(self.final, key=lambda arch: -self.final[arch]), *others]
 
     def judged(self) -> Judged:
         """Returns how well each judge ranked what was trained: Kendall's tau with the rewards, in
-        its 95 % interval. The prediction is that of before the training was made. A judge that says
+        its 95 % interval. The prediction is that of before the training was made, and is compared
+        with others of its round only, since each regression has its own scale. A judge that says
         the same of all, as the number of parameters does of recurrent cells, ranks nothing. Neither
         can be told of fewer than three trainings."""
         later = list(self.predicted)
@@ -271,9 +278,18 @@ class Taught:
         ranks = {name: values for name, values in said.items() if enough and len(set(values)) > 1}
         taus = {name: self._tau(values, list(self.outcomes)) for name, values in ranks.items()}
         if len(later) >= LEAST_TRAININGS:
-            taus["prediction"] = self._tau([self.predicted[arch] for arch in later], later)
+            rounds = np.array([self.predicted_in[arch] for arch in later])
+            taus["prediction"] = self._tau([self.predicted[arch] for arch in later], later, rounds)
         return Judged(taus, len(self.outcomes), len(later), self.spent(), tuple(self.ranked()))
 
-    def _tau(self, said: Sequence[float], archs: Sequence[Architecture]) -> Coefficient:
+    def _tau(self, said: Sequence[float], archs: Sequence[Architecture], groups: np.ndarray | None = None) -> Coefficient:
         rewards = [self.outcomes[arch].reward for arch in archs]
-        return coefficient(kendalls, np.array(said), np.array(rewards), self.seed)
+        return coefficient(partial(kendalls, groups=groups), np.array(said), np.array(rewards), self.seed)
+
+
+def _places(values: np.ndarray) -> np.ndarray:
+    """Returns the place of each value, the largest for the best. Equal values share one."""
+    from scipy.stats import rankdata  # slow to import
+
+    places: np.ndarray = rankdata(values)
+    return places

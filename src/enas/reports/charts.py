@@ -213,14 +213,16 @@ def pareto_chart(pareto: Pareto, reward: str) -> Markup:
 
 def regret_chart(regrets: Mapping[str, np.ndarray], out: Path) -> Path:
     """Writes a chart of the regret of strategies, (S, Q), and returns its path. It shows the mean
-    over seeds with its 95 % interval."""
+    over seeds with its 95 % interval (Student's t)."""
+    from scipy.stats import t  # slow to import, and rarely needed
+
     colours = dict(zip(regrets, (BLUE, BROWN, GREY), strict=False))
     with charting():
         fig = Figure(figsize=(6.2, 3.8), layout="constrained")
         axes = fig.subplots()
         for name, values in regrets.items():
             queries = np.arange(1, values.shape[1] + 1)
-            middle, error = values.mean(0), 1.96 * values.std(0, ddof=1) / np.sqrt(len(values))
+            middle, error = values.mean(0), t.ppf(0.975, len(values) - 1) * values.std(0, ddof=1) / np.sqrt(len(values))
             axes.plot(queries, middle, color=colours.get(name, FAINT), label=name)
             low, high = np.maximum(middle - error, 1e-3), middle + error
             axes.fill_between(queries, low, high, color=colours.get(name, FAINT), alpha=0.18, linewidth=0)

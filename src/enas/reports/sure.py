@@ -121,9 +121,10 @@ def section(best: Best, compared: Compared | None, missing: Markup) -> Markup:
         clear = sum(effect.excludes_zero for effect in effects)
         html += fill(
             """<p class="soft">Effect: the mean test figure of those of the {random} random
-architectures that give this answer minus that of those which do not, with its 95 % interval (Welch); bold where it
-excludes zero. It does for {clear} of {effects}; by chance alone, one in twenty would.</p>\n""",
+architectures that give this answer minus that of those which do not, with its 95 % interval (Welch){sign}; bold where
+it excludes zero. It does for {clear} of {effects}; by chance alone, one in twenty would.</p>\n""",
             random=len(compared.uniform),
+            sign="" if compared.metric.larger_is_better else ", where less than zero is better",
             clear=clear,
             effects=len(effects),
         )

@@ -74,7 +74,7 @@ class Verdict(Value):
     @property
     def better(self) -> bool | None:
         """Returns True or False where the interval excludes zero, and None where it does not."""
-        if abs(self.difference) <= self.half_width:
+        if not Interval(self.difference, self.half_width).excludes_zero:
             return None
         return (self.difference > 0) == METRICS[self.metric].larger_is_better
 
@@ -91,7 +91,10 @@ class Verdict(Value):
         return said + self._against_rival
 
     def _by(self, difference: float, half_width: float) -> str:
-        return f"by {figure(abs(difference))} +- {figure(half_width)} {METRICS[self.metric].points}"
+        points = METRICS[self.metric].points
+        if half_width == 0:
+            return f"by {figure(abs(difference))} {points} (figures that do not vary have no interval)"
+        return f"by {figure(abs(difference))} +- {figure(half_width)} {points}"
 
     @property
     def _against_rival(self) -> str:
@@ -99,9 +102,12 @@ class Verdict(Value):
         the sentence."""
         if self.rival is None:
             return ""
+        if self.rival.difference == 0:
+            return f", and is equal to its strongest rival, {self.rival.name}"
         ahead = (self.rival.difference > 0) == METRICS[self.metric].larger_is_better
         gap = self._by(self.rival.difference, self.rival.half_width)
-        shown = "" if abs(self.rival.difference) > self.rival.half_width else ", which shows no difference"
+        clear = Interval(self.rival.difference, self.rival.half_width).excludes_zero
+        shown = "" if clear else ", which shows no difference"
         return f", and is {'ahead of' if ahead else 'behind'} its strongest rival, {self.rival.name}, {gap}{shown}"
 
     @property

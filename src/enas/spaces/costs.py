@@ -112,6 +112,7 @@ class CostTerm:
     `macs:600M:power:-0.07`.
 
     - power: the reward is multiplied by (cost / target)^weight (Tan et al. 2019, MnasNet: -0.07).
+      A negative reward is divided by it, because it is better the nearer it is to zero.
     - absolute: weight x |cost / target - 1| is added to the reward (Bender et al. 2020, TuNAS).
     """
 
@@ -145,7 +146,8 @@ class CostTerm:
         if math.isnan(cost):
             raise ValueError("a cost term on latency needs a table of latencies: --latency-table FILE")
         if self.form == "power":
-            return reward * math.pow(cost / self.target, self.weight)
+            factor = math.pow(cost / self.target, self.weight)
+            return reward * factor if reward > 0 else reward / factor  # so that more cost is never better
         return reward + self.weight * abs(cost / self.target - 1)
 
 

@@ -3,13 +3,17 @@ does not import torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 def figure(value: float, places: int = 2, sign: str = "") -> str:
     """Returns a figure with `places` digits after the point. One that would be nothing but zeros
-    has three digits that count instead, since rewards of one's own may be of any size."""
+    has three digits that count instead, since rewards of one's own may be of any size. Minus
+    infinity is the reward of an architecture that diverged."""
+    if value == -math.inf:
+        return "diverged"
     zeros = 0.0 < abs(value) < 0.1**places
     return f"{value:{sign}.3g}" if zeros else f"{value:{sign}.{places}f}"
 

@@ -42,6 +42,7 @@ class Own(Task):
 
     averages = False
     metric = METRICS["score"]  # an instance has the metric of its problem
+    worst_reward = -math.inf  # rewards may be negative, such as minus a loss
 
     def __init__(
         self,
@@ -180,7 +181,7 @@ class Own(Task):
     def _reward(self, model: Model, arch: Architecture | None, batches: Any) -> float:
         with blamed(f"{_named(model, arch)}: the reward"):
             value = float(self.problem.reward(self._called(model, arch), batches))
-        return value if math.isfinite(value) else self.worst_reward
+        return value if math.isfinite(value) else self.worst_reward  # of NaN and infinity, too
 
     @torch.no_grad()
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:

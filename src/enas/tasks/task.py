@@ -41,7 +41,8 @@ class Task(Protocol):
     """Sizes of the data that a backbone has to know, as arguments of its constructor."""
 
     worst_reward: ClassVar[float] = 0.0
-    """The smallest reward, which an architecture that diverged gets."""
+    """The reward of an architecture that diverged: no reward is smaller.
+    It is minus infinity where rewards may be negative and have no least one."""
 
     recordable: ClassVar[bool] = False
     """True where `loss` can be recorded on a GPU. It must only call the model and torch,
@@ -74,7 +75,7 @@ class Task(Protocol):
 
     @abstractmethod
     def reward(self, model: Model, arch: Architecture | None, batch: Batch) -> float:
-        """Returns a finite number; larger is better."""
+        """Returns a number; larger is better. It is finite, or the worst reward."""
 
     def rewards(self, model: Model, archs: Sequence[Architecture], batch: Batch) -> list[float]:
         """Returns the `reward` of each architecture on one batch. Equal architectures are scored
