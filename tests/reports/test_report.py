@@ -455,7 +455,7 @@ def test_settings_changed_for_the_retraining_are_in_its_command(tmp_path: Path) 
 
 def test_an_axis_says_where_lower_is_better() -> None:
     """And of rewards of one's own, what a point of them is."""
-    for name, said in (("score", "hundredths of the reward"), ("perplexity", "lower is better"), ("accuracy", "%")):
+    for name, said in (("score", "of the reward"), ("perplexity", "lower is better"), ("accuracy", "%")):
         with charting():
             chart = strip_plot([1.0, 2.0], [[1.0], [2.0]], {}, METRICS[name])
         assert f">test {name}, {said}<" in chart
@@ -539,7 +539,7 @@ def test_a_run_judged_by_perplexity_says_so_and_lower_is_better(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_problem_of_ones_own_has_its_own_loss_and_more_reward_is_better(tmp_path: Path) -> None:
-    """Its loss need not be a cross-entropy, and its score is the reward in hundredths."""
+    """Its loss need not be a cross-entropy, and its score is the reward."""
     run = a_run(tmp_path / "run", "compared")
     for file in run.rglob("*.json*"):
         file.write_text(file.read_text().replace("_accuracy", "_score"))
@@ -548,7 +548,7 @@ def test_a_problem_of_ones_own_has_its_own_loss_and_more_reward_is_better(tmp_pa
     put(run / "config.json", config)
     put(run / "compare.json", read_json(run / "compare.json") | {"metric": "score"})
     text = Reader(write_report(run).read_text(encoding="utf-8")).text
-    assert "test score, hundredths of the reward" in text
+    assert "test score, of the reward" in text
     assert "lower is better" not in text
     assert "cross-entropy" not in text
 

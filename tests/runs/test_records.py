@@ -174,9 +174,9 @@ def test_a_verdict_on_small_rewards_has_digits() -> None:
     small = dataclasses.replace(
         VERDICT, metric="score", derived=-0.00075125, derived_spread=0.0, difference=1.6e-5, half_width=2.5e-4
     )
-    assert "is above the mean random architecture by 1.6e-05 +- 0.00025 hundredths of the reward" in small.sentence
-    assert "derived -0.000751, standard deviation 0.00 over 2 seeds; random 88.00," in small.figures
-    assert METRICS["score"].text(-7.6e-6) == "-0.00076"
+    assert "is above the mean random architecture by 1.6e-05 +- 0.0003 of the reward" in small.sentence
+    assert "derived -0.0008, standard deviation 0.0000 over 2 seeds; random 88.0000," in small.figures
+    assert METRICS["score"].text(-7.6e-6) == "-7.6e-06"
     assert METRICS["accuracy"].text(0.0001) == "0.01 %"
 
 

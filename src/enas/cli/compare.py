@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from enas.cli.commands import JobsFlags, Maybe, asks_for_help, command, jobs_of, parse, seconds, with_settings
 from enas.grading.asked import Wanted
-from enas.tasks.metrics import figure
+from enas.tasks.metrics import Metric, figure
 
 if TYPE_CHECKING:
     from enas.runs.compared import Compared, StudyResult
@@ -88,7 +88,7 @@ def summary(compared: Compared) -> Iterator[str]:
     for row in compared.rankings:
         yield (
             f"ranking {row.n} random architectures by {row.ranker}: Kendall's tau {row.kendall}, in the better half"
-            f" {row.kendall_better_half.value:.2f}; its pick {row.pick:.2f}"
+            f" {row.kendall_better_half.value:.2f}; its pick {compared.metric.figure(row.pick)}"
         )
     for last in compared.learning[-1:]:
         shown = "is above" if last.mean > last.half_width else "is not shown to be above"
@@ -106,7 +106,7 @@ def summary(compared: Compared) -> Iterator[str]:
             f" {disabled.ensemble:.2f}{unit}"
         )
     for study in compared.studies:
-        yield f"local optimum, {study.about}: {in_words(study, compared.metric.points)}"
+        yield f"local optimum, {study.about}: {in_words(study, compared.metric)}"
     for name, why in compared.left_out.items():
         yield f"left out: {name}: {why}"
     if back := compared.rolled_back:
@@ -114,14 +114,14 @@ def summary(compared: Compared) -> Iterator[str]:
     yield f"verdict: {compared.verdict}"
 
 
-def in_words(study: StudyResult, points: str) -> str:
+def in_words(study: StudyResult, metric: Metric) -> str:
     """Returns the outcome of a study as text."""
     diverged = f", {study.diverged} more diverged" if study.diverged else ""
     if study.largest is None:
         return f"no network trained to its end{diverged}" if diverged else "there is nothing to change in this architecture"
     among = f" of {study.there_are}" if study.there_are else ""
     gap = study.difference
-    worse = f"worse by {figure(gap.mean, 2, '+')} +- {figure(gap.half_width)} {points}, " if gap else ""
+    worse = f"worse by {metric.figure(gap.mean, '+')} +- {metric.figure(gap.half_width)} {metric.points}, " if gap else ""
     networks = f"{len(study.changed)}{among} networks{diverged}"
     paper = study.paper if study.paper.startswith("not") else f"paper: {study.paper}"
-    return f"{networks}, {worse}the worst by {figure(study.largest, 2, '+')} ({paper})"
+    return f"{networks}, {worse}the worst by {metric.figure(study.largest, '+')} ({paper})"

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from enas.reports.charts import study_plot
 from enas.reports.html import each, fill
 from enas.runs.compared import Compared, StudyResult
-from enas.tasks.metrics import Metric, figure
+from enas.tasks.metrics import Metric
 
 
 def disabled(compared: Compared) -> Markup:
@@ -51,9 +51,9 @@ def local(compared: Compared) -> Markup:
 
 def _row(study: StudyResult, metric: Metric) -> list[str]:
     gap, among = study.difference, f" of {study.there_are}" if study.there_are else ""
-    mean = f"{figure(gap.mean, 2, '+')} ± {figure(gap.half_width)} {metric.points}" if gap else "–"
+    mean = f"{metric.figure(gap.mean, '+')} ± {metric.figure(gap.half_width)} {metric.points}" if gap else "–"
     count = f"{len(study.changed)}{among}{f', {study.diverged} diverged' if study.diverged else ''}"
-    worst = "–" if study.largest is None else figure(study.largest, 2, "+")
+    worst = "–" if study.largest is None else metric.figure(study.largest, "+")
     return [study.about, count, mean, worst, study.paper]
 
 

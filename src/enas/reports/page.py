@@ -137,7 +137,14 @@ def ranking(run: Run) -> Markup:
         return fill("{x.value:.2f} <span class='soft'>({x.low:.2f} to {x.high:.2f})</span>", x=found)
 
     cells = [
-        (_plain(r.ranker), shown(r.kendall), shown(r.spearman), shown(r.kendall_better_half), f"{r.pick:.2f}") for r in rows
+        (
+            _plain(r.ranker),
+            shown(r.kendall),
+            shown(r.spearman),
+            shown(r.kendall_better_half),
+            compared.metric.figure(r.pick),
+        )
+        for r in rows
     ]
     head = ("ranked by", "Kendall's tau", "Spearman", "tau in the better half", "its pick, from scratch")
     return fill(

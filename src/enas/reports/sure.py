@@ -23,7 +23,6 @@ from enas.runs.results import Best
 from enas.spaces.architecture import Answer, Architecture
 from enas.spaces.decisions import Decision
 from enas.spaces.registry import space_of
-from enas.tasks.metrics import figure
 
 MOST_ROWS = 24  # with more decisions, their kinds are shown first
 Shares = Mapping[str, Mapping[str, float]]
@@ -112,7 +111,7 @@ def section(best: Best, compared: Compared | None, missing: Markup) -> Markup:
     unit = compared.metric.points if compared is not None else ""
     names = ["decision", "chosen", *(["share of the strategy's draws", "of random draws"] if best.policy else [])]
     names += ["of the other ranked ones, agree", *([f"effect from scratch, {unit}"] if effects else [])]
-    whole = table(names, [_cells(row, best.policy is not None, bool(effects)) for row in rows])
+    whole = table(names, [_cells(row, best.policy is not None, compared if effects else None) for row in rows])
     if len(rows) > MOST_ROWS:
         html += _kinds(rows, best.policy is not None)
         whole = fill("<details><summary>All {number} decisions</summary>{whole}</details>\n", number=len(rows), whole=whole)
@@ -131,12 +130,13 @@ it excludes zero. It does for {clear} of {effects}; by chance alone, one in twen
     return html
 
 
-def _cells(row: Row, policy: bool, effects: bool) -> list[str]:
+def _cells(row: Row, policy: bool, compared: Compared | None) -> list[str]:
     cells = [row.name, _bold(row.answer)]
     cells += [_bar(row.policy), _percent(row.chance)] if policy else []
     cells += [f"{row.agree} of {row.others}" if row.others else "–"]
-    if effects:
-        text = "–" if row.effect is None else f"{figure(row.effect.mean, 2, '+')} ± {figure(row.effect.half_width)}"
+    if compared is not None:
+        shown, effect = compared.metric.figure, row.effect
+        text = "–" if effect is None else f"{shown(effect.mean, '+')} ± {shown(effect.half_width)}"
         cells += [_bold(text) if row.effect is not None and row.effect.excludes_zero else text]
     return cells
 

@@ -12,7 +12,7 @@ from enas.procedures.statistics import Interval, Ranking
 from enas.ranges import check_finite, check_name
 from enas.runs.records import Learned
 from enas.runs.values import File, Json, Value, parsed, plain
-from enas.tasks.metrics import METRICS, Metric, figure
+from enas.tasks.metrics import METRICS, Metric
 
 # the name in compare.json of the architecture that random search with weight sharing finds
 SHARING = "uniform sharing"
@@ -91,10 +91,11 @@ class Verdict(Value):
         return said + self._against_rival
 
     def _by(self, difference: float, half_width: float) -> str:
-        points = METRICS[self.metric].points
+        metric = METRICS[self.metric]
+        by = f"by {metric.figure(abs(difference))}"
         if half_width == 0:
-            return f"by {figure(abs(difference))} {points} (figures that do not vary have no interval)"
-        return f"by {figure(abs(difference))} +- {figure(half_width)} {points}"
+            return f"{by} {metric.points} (figures that do not vary have no interval)"
+        return f"{by} +- {metric.figure(half_width)} {metric.points}"
 
     @property
     def _against_rival(self) -> str:
@@ -116,12 +117,12 @@ class Verdict(Value):
         metric, diverged = METRICS[self.metric], self.diverged
 
         def text(mean: float, deviation: float) -> str:
-            return f"{figure(mean)}{metric.unit}, standard deviation {figure(deviation)}"
+            return f"{metric.figure(mean)}{metric.unit}, standard deviation {metric.figure(deviation)}"
 
         parts = [
             f"derived {text(self.derived, self.derived_spread)} over {self.seeds} seeds",
             f"random {text(self.uniform, self.uniform_spread)} over {self.cells} architectures,"
-            f" best {figure(self.uniform_best)}{metric.unit}",
+            f" best {metric.figure(self.uniform_best)}{metric.unit}",
             *([] if metric.larger_is_better else ["lower is better"]),
             f"rank {self.rank} of {self.cells + 1}",
             *([f"{diverged} more random architecture{'s' * (diverged > 1)} diverged"] if diverged else []),

@@ -28,6 +28,7 @@ class Metric:
     scale: float
     unit: str
     points: str
+    places: int = 2  # digits after the point
 
     def shown(self, value: float) -> float:
         """Returns the value on the scale on which it is shown."""
@@ -35,7 +36,11 @@ class Metric:
 
     def text(self, value: float) -> str:
         """Returns the value as text, such as `93.21 %` or `81.20`."""
-        return f"{figure(self.shown(value))}{self.unit}"
+        return f"{self.figure(self.shown(value))}{self.unit}"
+
+    def figure(self, shown: float, sign: str = "") -> str:
+        """Returns a figure as text that is already as it is shown, without its unit."""
+        return figure(shown, self.places, sign)
 
     def cost(self, value: float) -> float:
         """Returns a key to sort by, of which smaller is better."""
@@ -44,7 +49,7 @@ class Metric:
 
 METRICS = {
     "accuracy": Metric("accuracy", larger_is_better=True, scale=100.0, unit=" %", points="points"),
-    "score": Metric("score", larger_is_better=True, scale=100.0, unit="", points="hundredths of the reward"),
+    "score": Metric("score", larger_is_better=True, scale=1.0, unit="", points="of the reward", places=4),
     "perplexity": Metric("perplexity", larger_is_better=False, scale=1.0, unit="", points="of perplexity"),
 }
 
