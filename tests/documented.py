@@ -20,7 +20,7 @@ EXCLUDED = {
     r"make (test|check|install|bench|soak)\b": "it is what runs these tests, or too long for them",
     r"enas search my_project:problem": "a file of the reader's; tests/tasks/test_own.py gives every command one",
     r"enas check my_project:problem": "tests/grading/test_check.py checks the README's file",
-    r"enas table|enas oracle \S+ --table tables": "tests/grading/test_table.py makes and reads one; trainings are long",
+    r"enas table": "tests/grading/test_table.py makes and reads one; trainings are long",
     r"torchrun": "tests/runs/test_rank_runs.py runs it on two processes",
     r".*--jobs ray": "tests/runs/test_ray_jobs.py runs commands on Ray",
     r"enas sweep PRESET": "a form of the lines beside it",

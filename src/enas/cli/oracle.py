@@ -39,7 +39,7 @@ class OracleFlags(Asked):
     """File of accuracies in percent, which may be a .gz.
     nasbench201: a CSV with a column `arch`; nasbench_macro: the published JSON.
     It may also be a table that `enas table build` wrote.
-    scattered-micro: the table of that preset, which comes with enas."""
+    scattered-micro, text-rnn: the tables of these presets, which come with enas."""
     table_only: bool = False
     """Only play strategies against the table; this is the default for a space."""
     max_params: Maybe[str] = None

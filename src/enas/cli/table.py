@@ -23,9 +23,8 @@ class TableFlags(TableWanted, JobsFlags):
     """Build or show a table of your own: what architectures of a preset reach from scratch, by its
     recipe. `enas oracle` reads such tables.
 
-    enas table build digits-micro --cells 100 --out tables/digits.json.gz   (random architectures,
-    or
-    all of a small space; the same command goes on where it was stopped)
+    enas table build digits-micro --cells 100 --out tables/digits.json.gz   (random ones, or all of
+    a small space; the same command goes on where it was stopped)
     enas table show scattered-micro          (a table that comes with enas)
     enas table show tables/digits.json.gz    (signal, noise, best, and how it was made)
     """
@@ -34,7 +33,8 @@ class TableFlags(TableWanted, JobsFlags):
     """build: train the architectures and write the table; show: say what a table holds."""
     what: Positional[str]
     """build: a preset (`enas presets`).
-    show: the file of a table, or the name of a table that comes with enas (scattered-micro)."""
+    show: the file of a table, or the name of a table that comes with enas
+    (scattered-micro, text-rnn)."""
     recipe: Maybe[str] = None
     """Recipe of the preset."""
     out: Maybe[Path] = None
