@@ -4,6 +4,7 @@ examples."""
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import shlex
@@ -118,6 +119,22 @@ def in_reward():
 
 def in_problem():
     return {}["train"]  # in the problem
+
+
+def sized(n=60):
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    return enas.Problem(Net, (x, x[:, :3].argmax(1)))
+
+
+def small():
+    return sized(40)
+
+
+HELD = sized(80)
+
+
+def searches_itself():
+    return enas.search(enas.Problem(Net, HELD.train))
 
 
 def plain():
@@ -542,6 +559,50 @@ def test_a_problem_of_a_notebook_has_no_path(tmp_path: Path) -> None:
         assert namespace["problem"]().path == path
     with pytest.raises(ValueError, match=r"a function of a module, .*\(not in a notebook, a lambda or another function\)"):
         enas.search((lambda: Problem(nn.Identity, (torch.ones(3), torch.ones(3))))())
+
+
+def test_a_problem_that_cannot_be_made_anew_is_not_searched_in_the_place_of_another(module: str, tmp_path: Path) -> None:
+    """Others would call its function without the arguments that it was given."""
+    made = __import__(module)
+    for problem in (
+        made.sized(40),
+        made.sized(),
+        made.small(),
+        made.HELD,
+        dataclasses.replace(made.problem(), batch_size=9),
+    ):
+        assert problem.path == ""
+        with pytest.raises(ValueError, match="a problem is made by a function of a module, without arguments, so that"):
+            enas.search(problem, out=tmp_path / "run")
+    assert made.problem().path == f"{module}:problem"
+    with pytest.raises(ValueError, match="searches_itself' makes the problem and searches it too: let it return"):
+        made.searches_itself()
+
+
+def test_a_problem_has_the_path_that_it_is_found_by(module: str, tmp_path: Path) -> None:
+    """It may be made by another function, in another file, or by none."""
+    other = f"{module}_b"
+    (tmp_path / f"{other}.py").write_text(
+        f"import functools, {module} as a\nHELD = a.HELD\ndef small():\n    return a.small()\n"
+        "@functools.cache\ndef cached():\n    return a.problem()\n"
+    )
+    for name, n in (("small", 40), ("HELD", 80), ("cached", 120)):
+        problem = problem_of(f"{other}:{name}")
+        here = hashlib.sha256((tmp_path / f"{other}.py").read_bytes()).hexdigest()
+        assert problem.source == {"problem": f"{other}:{name}", "sha256": here}
+        assert len(problem.examples["train"]) == n
+    assert __import__(other).HELD.path == ""
+    run = tmp_path / "run"
+    assert main(["search", f"{module}:HELD", *FEW, "--out", str(run), "--max-time", "0s"]) == 0
+    assert json.loads((run / "config.json").read_text())["source"]["problem"] == f"{module}:HELD"
+
+
+def test_a_reward_may_have_any_attribute_named_metric() -> None:
+    x = torch.zeros(4)
+    for metric, name in (("accuracy", "accuracy"), ("f1", "score"), ("perplexity", "score"), (rewards.f1, "score")):
+        reward = rewards.of(lambda outputs, targets: 0.0)
+        reward.metric = metric  # type: ignore[attr-defined]
+        assert Problem(nn.Identity, (x, x), reward=reward).metric.name == name
 
 
 @pytest.mark.slow
