@@ -54,8 +54,9 @@ class Problem:
     train: Any
     """Examples to train on, each `(input, ..., target)` or a mapping: a tuple or mapping of tensors
     or arrays of one length; a torch `Dataset` or `DataLoader` (whose `collate_fn`, `batch_size` and
-    `num_workers` count, and whose sampler does not); a Hugging Face `Dataset`; a list; or anything
-    that can be iterated over again and again, which is read in its order."""
+    `num_workers` count, and whose sampler says which examples there are, but not their order); a
+    Hugging Face `Dataset`; a list; or anything that can be iterated over again and again, which is
+    read in its order."""
     valid: Any = None
     """Examples for rewards and choices, in the same forms; without them, a share of `train`."""
     test: Any = None
