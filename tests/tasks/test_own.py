@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sklearn import metrics
@@ -653,6 +654,32 @@ def test_its_settings_are_shown_as_a_search_says(module: str, capsys: pytest.Cap
     assert "under the best policy a reward higher by 0.01 makes an architecture" in said
     assert main(["presets", "show", f"{module}:problem", "quick"]) == 2
     assert "has no recipes; leave out 'quick'" in capsys.readouterr().err
+
+
+def test_the_optimizer_of_a_problem_has_known_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.zeros(40)
+
+    def planned(optimizer: Any) -> Any:
+        problem = Problem(Windows, (x, x), optimizer=optimizer)
+        monkeypatch.setattr("enas.tasks.problem.problem_of", lambda path: problem)
+        return problem_plan("my:problem", device="cpu").settings.search.optimizer
+
+    monkeypatch.setattr(Plan, "space", None)
+    assert planned({"learning_rate": np.float64(0.1), "momentum": 0}).learning_rate == 0.1
+    for optimizer, says in (
+        (
+            {"lr": 0.1},
+            r"there is no setting 'optimizer\.lr'; there are kind, learning_rate, .*: perhaps you meant learning_rate",
+        ),
+        ({"weight_decy": 0.1}, "perhaps you meant weight_decay$"),
+        ({"learning_rate": "x"}, r"setting 'optimizer\.learning_rate' is of type float; got 'x'"),
+        ({"learning_rate": True}, r"setting 'optimizer\.learning_rate' is of type float; got True"),
+        ({"kind": "adam"}, r"setting 'optimizer\.kind' is .*adamw.*; got 'adam'"),
+        ({"learning_rate": -1}, r"optimizer\.learning_rate is above 0; got -1"),
+        (0.1, "settings 'optimizer' are a mapping; got 0.1"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            planned(optimizer)
 
 
 def test_settings_are_changed_by_name(module: str, tmp_path: Path) -> None:

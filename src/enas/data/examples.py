@@ -211,8 +211,8 @@ def _taken(name: str, loader: DataLoader[Any], n: int) -> list[int] | None:
         numbers: Any = sampler.weights.nonzero().flatten().tolist()
     elif hasattr(sampler, "indices"):
         numbers = sampler.indices
-    elif isinstance(sampler, SequentialSampler | RandomSampler):  # they may be those of fewer examples
-        numbers = range(len(sampler.data_source))
+    elif isinstance(sampler, SequentialSampler | RandomSampler):
+        numbers = range(len(sampler.data_source))  # may be fewer than those of the loader
     else:
         with blamed(f"the sampler of {name}"), reading("sampler"):
             drawn = itertools.islice(sampler, n)

@@ -70,7 +70,8 @@ class Problem:
     batch_size: int | None = None
     """Number of examples per training step. Without it, that of the `DataLoader`, or 64."""
     optimizer: Mapping[str, object] = field(default_factory=dict)
-    """Settings of `OptimizerSettings` that differ from AdamW, 1e-3, one cosine."""
+    """Settings of `OptimizerSettings` that differ from AdamW, 1e-3, one cosine, such as
+    `{"learning_rate": 3e-3, "weight_decay": 0.05}`."""
     target: str | None = None
     """The key of the target in examples that are mappings. Batches are `(mapping, target)` then."""
     path: str = field(default="", init=False)
