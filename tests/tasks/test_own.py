@@ -469,6 +469,9 @@ def test_rare_classes_count_more() -> None:
     expected = nn.functional.cross_entropy(model(a), b, weight=torch.tensor([40 / 60, 40 / 20]))
     assert torch.equal(task.loss(model, None, batch), expected)
     assert "balanced class weights" in task.about
+    says = "^task.class_weights balanced weighs 2 classes, .* and the network has logits for 10: give it 2, or leave out"
+    with pytest.raises(ValueError, match=says):
+        task.loss(Child(nn.Linear(2, 10)), None, batch)
     with pytest.raises(ValueError, match="gives the loss an argument `weight`, as cross_entropy has; this one has none"):
         of(Problem(nn.Identity, (x, y), loss=nn.CrossEntropyLoss()), class_weights="balanced")
     with pytest.raises(ValueError, match="needs a class per example that is known before they are read"):
@@ -496,6 +499,14 @@ def test_a_part_is_scored_batch_by_batch() -> None:
     ):
         task = of(Problem(nn.Identity, (x, x), loss=nn.functional.mse_loss, reward=reward))
         assert task.evaluate(Child(nn.Identity()), None, "test") == {"score": 1.0, "loss": 0.0, "reward": 1.0}
+
+
+def test_each_example_counts_alike_in_the_loss_of_a_part() -> None:
+    """Also those in a last batch that is short."""
+    x = torch.arange(10.0)[:, None]
+    task = of(Problem(nn.Identity, (x, x), test=(x, x), loss=lambda output, target: output.square().mean()))
+    assert [len(batch[0]) for batch in task._batches("test")] == [4, 4, 2]
+    assert task.evaluate(Child(nn.Identity()), None, "test")["loss"] == pytest.approx(float(x.square().mean()))
 
 
 class Windows(nn.Module):
