@@ -237,6 +237,24 @@ def test_a_changed_file_is_remarked_on(module: str, tmp_path: Path, capsys: pyte
     assert "has changed since this run was made" in capsys.readouterr().err
 
 
+def test_a_network_that_has_changed_is_said_and_no_file_is_blamed(
+    module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["search", f"{module}:problem", *FEW, "--out", str(run), "--max-time", "0s"]) == 0
+    for change in (("nn.Linear(16, 3)", "nn.Linear(16, 30)"), (', "tanh": nn.Tanh()', ""), ('"tanh"', '"hyperbolic"')):
+        (tmp_path / f"{module}.py").write_text(MODULE.replace(*change))
+        del sys.modules[module]
+        problem_of.cache_clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # the command line shows that the file has changed
+            assert main(["resume", str(run)]) == 2
+        error = capsys.readouterr().err
+        says = f"enas: the network of '{module}:problem' has changed since '{run}' was made, and its weights do not fit"
+        assert says in error
+        assert "damaged" not in error
+
+
 def test_what_is_wrong_is_one_line(module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for what, says in (
         ("wrong", "makes an enas.Problem; it made int"),
