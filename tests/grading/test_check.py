@@ -81,6 +81,18 @@ def explodes():
 def constant():
     return problem(act, reward=lambda model, batches: 0.5)
 
+def unread():
+    right = lambda out, y: float((out[:, :1].argmax(1) == y).float().mean())
+    return problem(act, reward=enas.rewards.of(right))
+
+def few_rewarded():  # two examples: accuracies are equal by chance, and always by weights of zero
+    def zero():
+        last = lin(3)
+        nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
+        return last
+    parts = (X[4:], Y[4:]), (X[:2], Y[:2]), (X[2:4], Y[2:4])
+    return enas.Problem(lambda: nn.Sequential(lin(), act(), zero()), *parts)
+
 def nan_reward():
     return problem(act, reward=lambda model, batches: float("nan"))
 
@@ -183,6 +195,7 @@ CASES = {
     "vector": ("each architecture builds and runs", "the loss is a tensor of one number; got a tensor of shape (12,)"),
     "explodes": ("the loss stays finite in training", "after "),
     "constant": ("the reward tells one from another", "the reward is 0.5 for every architecture"),
+    "unread": ("the reward tells one from another", "for every architecture, with other weights and with random outputs"),
     "nan_reward": ("the reward tells one from another", "a reward is a finite number; got nan"),
     "untargeted": ("the reward tells one from another", "the same with random targets"),
     "fails": ("each architecture builds and runs", "IndexError: index 9 is out of bounds"),
@@ -239,7 +252,7 @@ def test_what_breaks_is_found_and_said(name: str, broken: str) -> None:
     assert len(found) <= 1 + MORE.get(name, 0), found
 
 
-@pytest.mark.parametrize("name", ["good", "in_place_alone", "apart"])
+@pytest.mark.parametrize("name", ["good", "in_place_alone", "apart", "few_rewarded"])
 def test_what_is_whole_passes(name: str, broken: str) -> None:
     for seed in (0, 1):
         assert findings(f"{broken}:{name}", seed=seed) == {}

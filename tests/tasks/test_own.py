@@ -429,6 +429,15 @@ def test_rewards_beside_a_library_of_them() -> None:
     assert score(kappa) == pytest.approx(metrics.cohen_kappa_score(targets, chosen))
 
 
+def test_a_reward_of_classes_refuses_outputs_of_one_class() -> None:
+    """The largest of one output is always that one, whatever the network computes."""
+    for reward in (rewards.accuracy, rewards.exact_match, rewards.f1, rewards.iou):
+        for output in (torch.randn(4, 1), torch.randn(4)):
+            says = r"^this reward compares logits of two classes or more, .*; got outputs of shape \(4,( 1)?\):"
+            with pytest.raises(ValueError, match=says):
+                reward(lambda x: x, [(output, torch.zeros(4, dtype=torch.int64))])
+
+
 def test_rewards_of_maps_and_windows() -> None:
     """Outputs (n, 2, 2, 2); one target of the second example does not count."""
     targets = torch.tensor([[[0, 1], [1, 1]], [[0, 0], [1, -100]]])
@@ -522,7 +531,8 @@ def test_a_part_is_scored_batch_by_batch() -> None:
 def test_each_example_counts_alike_in_the_loss_of_a_part() -> None:
     """Also those in a last batch that is short."""
     x = torch.arange(10.0)[:, None]
-    task = of(Problem(nn.Identity, (x, x), test=(x, x), loss=lambda output, target: output.square().mean()))
+    reward = rewards.minus(nn.functional.mse_loss)
+    task = of(Problem(nn.Identity, (x, x), test=(x, x), loss=lambda output, target: output.square().mean(), reward=reward))
     assert [len(batch[0]) for batch in task._batches("test")] == [4, 4, 2]
     assert task.evaluate(Child(nn.Identity()), None, "test")["loss"] == pytest.approx(float(x.square().mean()))
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from torch.utils.data import Subset, TensorDataset
 
 from enas.data.parts import PARTS, Part
@@ -33,6 +34,7 @@ from enas.tasks.task import Task
 
 TRAINED = 10  # number of training steps, at most
 TARGETS = 3  # how often targets are drawn anew
+NOISES = 16  # how often outputs are drawn at random
 Draw = Callable[[SearchSpace, Architecture], object]
 
 
@@ -259,8 +261,8 @@ class Case:
             require(math.isfinite(norm), f"after {step} steps the gradient of {called(arch)} is {norm}")
 
     def rewards(self, archs: list[Architecture]) -> None:
-        """Asks the laws of rewards, on these weights and on others, with true and with random
-        targets."""
+        """Asks the laws of rewards, on these weights, on others and of random outputs, with true
+        and with random targets."""
         batch, batches = self.reward_batch, []
         for i in range(TARGETS):
             if (drawn := _with_random_targets(batch, self.asked.seed + i)) is not None:
@@ -271,15 +273,37 @@ class Case:
 
         def differ() -> None:
             true, shuffled = of(self.net, batch), [of(self.net, drawn) for drawn in batches]
-            everything = [*true, *(reward for some in shuffled for reward in some)]
-            if len(set(everything)) == 1:
+            laws.rewards_are_finite([*true, *(reward for some in shuffled for reward in some)])
+            some = list(true)
+            if len(set(some)) == 1:
                 again = dataclasses.replace(self.plan, seed=self.plan.seed + 1)
-                everything += of(again.network(self.plan.settings.network, self.task), batch)
-            laws.rewards_differ(everything)
+                some += of(again.network(self.plan.settings.network, self.task), batch)
+            # A few examples may have one accuracy by chance, or by weights that begin at zero.
+            if len(set(some)) == 1:
+                some += self.of_random_outputs(archs[0], batch)
+            laws.rewards_differ(some)
             if batches:
+                if all(true == other for other in shuffled):
+                    true, *shuffled = [self.of_random_outputs(archs[0], targets) for targets in (batch, *batches)]
                 laws.rewards_depend_on_targets(true, shuffled)
 
         self.note("the reward tells one from another", None, differ)
+
+    def of_random_outputs(self, arch: Architecture, batch: Any) -> list[float]:
+        """Returns the rewards of a network whose outputs are random, and each time the same. Where
+        the reward does not take such outputs, returns nan, which is like no other reward."""
+
+        def noise(module: nn.Module, inputs: object, output: Any) -> Any:
+            return tree_map_only(Tensor, lambda x: torch.randn_like(x) if x.is_floating_point() else x, output)
+
+        hook = self.net.register_forward_hook(noise)
+        try:
+            with seeded(self.asked.seed, "outputs"):
+                return [_raw_reward(self.task, self.net, arch, batch) for _ in range(NOISES)]
+        except Exception:  # the user's code may raise anything: it has looked at the outputs
+            return [float("nan")]
+        finally:
+            hook.remove()
 
     def fallen(self) -> set[Architecture | None]:
         return {arch for arch, _ in self.findings.get("each architecture builds and runs", [])}
