@@ -201,7 +201,7 @@ class Own(Task):
         batches = Whole(
             functools.partial(self._batches, part),
             lambda batch: float(self._loss(model, arch, batch)),
-            [end - begin for begin, end in self._whole(part).bounds],
+            [end - begin for begin, end in self.in_order(part).bounds],
         )
         reward = self._reward(model, arch, batches)
         return {self.metric.name: reward, "loss": batches.mean(), "reward": reward}
@@ -221,11 +221,12 @@ class Own(Task):
 
     def _batches(self, part: Part) -> Iterator[Batch]:
         """Yields a whole part in its order. No batch is a single example."""
-        order = self._whole(part)
+        order = self.in_order(part)
         for batch in Stream(self.readers[part], order, self.settings.workers, len(order.bounds)):
             yield _to(batch, self.device)
 
-    def _whole(self, part: Part) -> InOrder:
+    def in_order(self, part: Part) -> InOrder:
+        """Returns the order in which a whole part is scored."""
         return InOrder(part, self.size(part), self.settings.eval_batch)
 
 
