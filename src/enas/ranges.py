@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -68,6 +69,17 @@ def check_ranges(settings: object, group: str, **ranges: Range) -> None:
             raise ValueError(f"{prefix}{name} is {allowed.rule}; got {value}")
     for name, values in literals(type(settings)).items():  # type: ignore[arg-type]
         check_name(prefix + name, getattr(settings, name), values)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Returns the name that is most like another one, or whose words begin with its letters, as
+    those of `learning_rate` do with "lr"."""
+
+    def likeness(other: str) -> float:
+        initials = "".join(word[:1] for word in other.split("_"))
+        return max(SequenceMatcher(None, name[:100], known).ratio() for known in (other, initials))
+
+    return max(names, key=likeness)
 
 
 def short(value: object) -> str:

@@ -15,10 +15,14 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
+    RandomSampler,
+    SequentialSampler,
     Subset,
+    SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
     default_collate,
@@ -177,6 +181,47 @@ def test_a_loader_says_how_but_not_in_which_order() -> None:
         examples_of("train", DataLoader(TensorDataset(X, Y), batch_size=None))
 
 
+class Listed:
+    """A sampler that says which examples it takes only while it is read."""
+
+    def __init__(self, items: list[Any]):
+        self.items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def test_examples_that_a_sampler_leaves_out_are_not_read() -> None:
+    """Else those for validation and test would be trained on."""
+    pairs, some = TensorDataset(X, Y), [7, 2, 3]
+    samplers = [SubsetRandomSampler(some), SubsetRandomSampler(torch.tensor(some))]
+    samplers += [WeightedRandomSampler([float(i in some) for i in range(N)], N)]
+    loaders = [DataLoader(pairs, batch_size=2, sampler=sampler) for sampler in samplers]
+    loaders += [DataLoader(pairs, batch_sampler=BatchSampler(samplers[0], 2, False))]
+    for loader in loaders:
+        examples = examples_of("train", loader)
+        read = [examples[i][0].item() for i in range(len(examples))]
+        assert sorted(read) == sorted(some)
+        assert examples.labels is not None
+        assert examples.labels.tolist() == [Y[int(i)] for i in read]
+        assert examples.batch_size == 2
+    assert len(examples_of("train", DataLoader(pairs, 2, sampler=SequentialSampler(range(4))))) == 4
+    whole = ([*range(N)], [[*range(4)], [*range(4, N)]])
+    assert len(examples_of("train", DataLoader(pairs, sampler=Listed(whole[0])))) == N
+    assert len(examples_of("train", DataLoader(pairs, batch_sampler=Listed(whole[1])))) == N
+    assert len(examples_of("train", DataLoader(pairs, 4, sampler=RandomSampler(pairs, num_samples=4), drop_last=True))) == N
+    says = r"^train's Listed takes 4 of 10 examples in a pass: say which there are with torch.utils.data.Subset"
+    for loader in (
+        DataLoader(pairs, sampler=Listed([0, 1, 5, 6])),
+        DataLoader(pairs, batch_sampler=Listed([[0, 1], [5, 6]])),
+    ):
+        with pytest.raises(ValueError, match=says):
+            examples_of("train", loader)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_example_that_raises_is_named(workers: int) -> None:
     says = r"^example 7 of train raised KeyError: 'seven\\nis missing' at .*test_stream.py:\d+"
@@ -234,7 +279,9 @@ class Short(Ordered):
     ("given", "says"),
     [
         (3, "train is a tuple or mapping of tensors .* again and again; got int"),
-        ({"a": 1}, "got dict"),
+        ({"a": 1}, "the parts of train, a dict, are tensors or arrays .*; got int"),
+        ((X.tolist(), Y.tolist()), r"parts of train, a tuple, are tensors or arrays .* such as torch.tensor\(.*; got list"),
+        ((X, Y.tolist()), "got Tensor, list"),
         ("train.csv", "got str"),
         ((torch.zeros(3), torch.zeros(4)), r"train has tensors of one length; got \[3, 4\]"),
         ([(1, 2)], "train holds at least 2 examples; got 1"),

@@ -11,7 +11,7 @@ import pytest
 
 from documented import ROOT, python_blocks
 from enas.cli.main import main
-from enas.grading.case import LAWS, Asked
+from enas.grading.case import EXAMPLES, LAWS, Asked
 from enas.grading.check import check, kind_of
 from enas.grading.laws import covering
 from enas.reports.drawing.text import to_text
@@ -81,6 +81,18 @@ def explodes():
 def constant():
     return problem(act, reward=lambda model, batches: 0.5)
 
+def unread():
+    right = lambda out, y: float((out[:, :1].argmax(1) == y).float().mean())
+    return problem(act, reward=enas.rewards.of(right))
+
+def few_rewarded():  # two examples: accuracies are equal by chance, and always by weights of zero
+    def zero():
+        last = lin(3)
+        nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
+        return last
+    parts = (X[4:], Y[4:]), (X[:2], Y[:2]), (X[2:4], Y[2:4])
+    return enas.Problem(lambda: nn.Sequential(lin(), act(), zero()), *parts)
+
 def nan_reward():
     return problem(act, reward=lambda model, batches: float("nan"))
 
@@ -138,6 +150,25 @@ def apart():
     examples = list(zip(X, Y))
     return problem(act, train=Subset(examples, range(30)), valid=Subset(examples, range(30, 50)), test=(X[50:], Y[50:]))
 
+def with_nan(*parts, **more):
+    x = X.clone()
+    x[40, 2] = float("nan")
+    return problem(act, *parts, valid=(X + 1, Y), test=(x, Y), **more)
+
+def nan_example():
+    return with_nan()
+
+def nan_cared_for():
+    return with_nan(lambda: Fn(lambda self, x: x.nan_to_num()))
+
+def wrong_label():
+    y = Y.clone()
+    y[50] = 7
+    return problem(act, valid=(X + 1, y), test=(X + 2, Y))
+
+def trained_nan():
+    return enas.Problem(lambda: nn.Sequential(act(), lin(3)), train=with_nan().test, valid=(X, Y), test=(X + 2, Y))
+
 def numpy_weights():
     def c():
         layer = lin()
@@ -183,6 +214,7 @@ CASES = {
     "vector": ("each architecture builds and runs", "the loss is a tensor of one number; got a tensor of shape (12,)"),
     "explodes": ("the loss stays finite in training", "after "),
     "constant": ("the reward tells one from another", "the reward is 0.5 for every architecture"),
+    "unread": ("the reward tells one from another", "for every architecture, with other weights and with random outputs"),
     "nan_reward": ("the reward tells one from another", "a reward is a finite number; got nan"),
     "untargeted": ("the reward tells one from another", "the same with random targets"),
     "fails": ("each architecture builds and runs", "IndexError: index 9 is out of bounds"),
@@ -197,13 +229,16 @@ CASES = {
     "same_test": ("the parts of the data are apart", "the validation and the test part share 5 examples"),
     "same_object": ("the parts of the data are apart", "the train and the validation part share "),
     "subsets": ("the parts of the data are apart", " part share 1 examples"),
+    "nan_example": ("each example has a finite loss", "example 40 of test, which holds nan: the loss is nan"),
+    "wrong_label": ("each example has a finite loss", "example 50 of valid: architecture "),
+    "trained_nan": ("each example has a finite loss", "example 40 of train, which holds nan: the loss is nan"),
     "numpy_weights": ("one seed gives one result", "weight '2.weight' begins otherwise when the network is made again"),
     "system_data": ("one seed gives one result", "a training batch holds other examples"),
     "moves": ("evaluation is deterministic", "evaluating architecture c=b changes '1.b.seen'"),
     "no_gradient": ("every parameter is used", "'0.weight' and 1 more gets a gradient from no architecture"),
 }
 # findings that come with it
-MORE = dict.fromkeys(("shape", "depth", "in_place", "in_place_gradient"), 1)
+MORE = dict.fromkeys(("shape", "depth", "in_place", "in_place_gradient", "trained_nan"), 1)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +274,7 @@ def test_what_breaks_is_found_and_said(name: str, broken: str) -> None:
     assert len(found) <= 1 + MORE.get(name, 0), found
 
 
-@pytest.mark.parametrize("name", ["good", "in_place_alone", "apart"])
+@pytest.mark.parametrize("name", ["good", "in_place_alone", "apart", "few_rewarded", "nan_cared_for"])
 def test_what_is_whole_passes(name: str, broken: str) -> None:
     for seed in (0, 1):
         assert findings(f"{broken}:{name}", seed=seed) == {}
@@ -286,6 +321,9 @@ def test_the_command_says_what_it_found(broken: str, capsys: pytest.CaptureFixtu
 def test_time_bounds_what_is_looked_at(broken: str) -> None:
     results = list(check(f"{broken}:good", Asked(16, seconds=0.0), None, to_text))
     assert {result.about for result in results if result.law in LAWS} == {"2 architectures"}
+    for seconds, read in ((0.0, "9 of 60 examples"), (30.0, "60 examples")):
+        results = list(check(f"{broken}:good", Asked(2, seconds=seconds), None, to_text))
+        assert [result.about for result in results if result.law == EXAMPLES] == [read]
 
 
 @pytest.mark.parametrize("space", [*SMALL.values(), *FULL.values()], ids=[*SMALL, *(f"{name}-full" for name in FULL)])

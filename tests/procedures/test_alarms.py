@@ -65,6 +65,20 @@ def test_a_policy_that_stands_still_raises_its_alarm() -> None:
     assert alarms({"ops": {}}, SPACE, None) == [], "random search has no entropy"
 
 
+def test_skipped_steps_raise_an_alarm_that_blames_an_op_only_where_there_are_several() -> None:
+    reasons = {"gradient": 1, "loss": 2, "loss_not_finite": 1}
+    skipped = {
+        "skipped_steps": 4,
+        "skipped_for": reasons,
+        "skipped_ops": {"normal.identity": 0.7, "normal.max_pool_3x3": 0.3},
+    }
+    (text,) = alarms(GOOD | skipped, SPACE)
+    why = "1 for a gradient that is not finite, 2 for a loss far off, 1 for a loss that is not finite"
+    assert text == f"4 training steps were skipped ({why})"
+    (text,) = alarms(GOOD | skipped | {"skipped_steps": 5}, SPACE)
+    assert text.endswith("; 70% of the answers of their architectures are normal identity, against 20% of all")
+
+
 def test_skips_are_not_an_op() -> None:
     ops = {"network.conv_3x3": 0.1, "network.conv_5x5": 0.1, "network.skip": 0.8}
     assert alarms({"ops": ops}, conv_macro()) == []

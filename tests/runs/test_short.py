@@ -255,7 +255,8 @@ def test_rivals_have_the_time_of_the_search_and_the_verdict_names_the_strongest(
     folders = [run / "rivals" / name for name in ("best-of-k-random", "most-parameters", "without-sharing")]
     assert [(folder / short.FILE).exists() for folder in folders] == [True, False, True]
     assert all((folder / rivals.Found.FILE).exists() for folder in folders)
-    monkeypatch.setattr(rivals, "RIVALS", dict.fromkeys(rivals.RIVALS, None))  # none is looked for again
+    # none is looked for again
+    monkeypatch.setattr(rivals, "RIVALS", dict.fromkeys(rivals.RIVALS, None))
     assert enas.compare(run, cells=2, seeds=2, rivals=True, workers=1) == answer
     monkeypatch.setattr(rivals, "equal_seconds", lambda trainings: 7.0)  # in another time it is
     with pytest.raises(TypeError):

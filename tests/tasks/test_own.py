@@ -4,6 +4,7 @@ examples."""
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -13,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sklearn import metrics
@@ -138,6 +140,22 @@ def in_problem():
     return {}["train"]  # in the problem
 
 
+def sized(n=60):
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    return enas.Problem(Net, (x, x[:, :3].argmax(1)))
+
+
+def small():
+    return sized(40)
+
+
+HELD = sized(80)
+
+
+def searches_itself():
+    return enas.search(enas.Problem(Net, HELD.train))
+
+
 def plain():
     return enas.Problem(lambda: nn.Linear(4, 3), (torch.randn(60, 4), torch.zeros(60)))
 
@@ -235,6 +253,24 @@ def test_a_changed_file_is_remarked_on(module: str, tmp_path: Path, capsys: pyte
         warnings.simplefilter("default")  # the command line shows them
         assert main(["resume", str(run)]) == 0
     assert "has changed since this run was made" in capsys.readouterr().err
+
+
+def test_a_network_that_has_changed_is_said_and_no_file_is_blamed(
+    module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["search", f"{module}:problem", *FEW, "--out", str(run), "--max-time", "0s"]) == 0
+    for change in (("nn.Linear(16, 3)", "nn.Linear(16, 30)"), (', "tanh": nn.Tanh()', ""), ('"tanh"', '"hyperbolic"')):
+        (tmp_path / f"{module}.py").write_text(MODULE.replace(*change))
+        del sys.modules[module]
+        problem_of.cache_clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # the command line shows that the file has changed
+            assert main(["resume", str(run)]) == 2
+        error = capsys.readouterr().err
+        says = f"enas: the network of '{module}:problem' has changed since '{run}' was made, and its weights do not fit"
+        assert says in error
+        assert "damaged" not in error
 
 
 def test_what_is_wrong_is_one_line(module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -411,6 +447,15 @@ def test_rewards_beside_a_library_of_them() -> None:
     assert score(kappa) == pytest.approx(metrics.cohen_kappa_score(targets, chosen))
 
 
+def test_a_reward_of_classes_refuses_outputs_of_one_class() -> None:
+    """The largest of one output is always that one, whatever the network computes."""
+    for reward in (rewards.accuracy, rewards.exact_match, rewards.f1, rewards.iou):
+        for output in (torch.randn(4, 1), torch.randn(4)):
+            says = r"^this reward compares logits of two classes or more, .*; got outputs of shape \(4,( 1)?\):"
+            with pytest.raises(ValueError, match=says):
+                reward(lambda x: x, [(output, torch.zeros(4, dtype=torch.int64))])
+
+
 def test_rewards_of_maps_and_windows() -> None:
     """Outputs (n, 2, 2, 2); one target of the second example does not count."""
     targets = torch.tensor([[[0, 1], [1, 1]], [[0, 0], [1, -100]]])
@@ -469,6 +514,9 @@ def test_rare_classes_count_more() -> None:
     expected = nn.functional.cross_entropy(model(a), b, weight=torch.tensor([40 / 60, 40 / 20]))
     assert torch.equal(task.loss(model, None, batch), expected)
     assert "balanced class weights" in task.about
+    says = "^task.class_weights balanced weighs 2 classes, .* and the network has logits for 10: give it 2, or leave out"
+    with pytest.raises(ValueError, match=says):
+        task.loss(Child(nn.Linear(2, 10)), None, batch)
     with pytest.raises(ValueError, match="gives the loss an argument `weight`, as cross_entropy has; this one has none"):
         of(Problem(nn.Identity, (x, y), loss=nn.CrossEntropyLoss()), class_weights="balanced")
     with pytest.raises(ValueError, match="needs a class per example that is known before they are read"):
@@ -496,6 +544,15 @@ def test_a_part_is_scored_batch_by_batch() -> None:
     ):
         task = of(Problem(nn.Identity, (x, x), loss=nn.functional.mse_loss, reward=reward))
         assert task.evaluate(Child(nn.Identity()), None, "test") == {"score": 1.0, "loss": 0.0, "reward": 1.0}
+
+
+def test_each_example_counts_alike_in_the_loss_of_a_part() -> None:
+    """Also those in a last batch that is short."""
+    x = torch.arange(10.0)[:, None]
+    reward = rewards.minus(nn.functional.mse_loss)
+    task = of(Problem(nn.Identity, (x, x), test=(x, x), loss=lambda output, target: output.square().mean(), reward=reward))
+    assert [len(batch[0]) for batch in task._batches("test")] == [4, 4, 2]
+    assert task.evaluate(Child(nn.Identity()), None, "test")["loss"] == pytest.approx(float(x.square().mean()))
 
 
 class Windows(nn.Module):
@@ -560,6 +617,50 @@ def test_a_problem_of_a_notebook_has_no_path(tmp_path: Path) -> None:
         assert namespace["problem"]().path == path
     with pytest.raises(ValueError, match=r"a function of a module, .*\(not in a notebook, a lambda or another function\)"):
         enas.search((lambda: Problem(nn.Identity, (torch.ones(3), torch.ones(3))))())
+
+
+def test_a_problem_that_cannot_be_made_anew_is_not_searched_in_the_place_of_another(module: str, tmp_path: Path) -> None:
+    """Others would call its function without the arguments that it was given."""
+    made = __import__(module)
+    for problem in (
+        made.sized(40),
+        made.sized(),
+        made.small(),
+        made.HELD,
+        dataclasses.replace(made.problem(), batch_size=9),
+    ):
+        assert problem.path == ""
+        with pytest.raises(ValueError, match="a problem is made by a function of a module, without arguments, so that"):
+            enas.search(problem, out=tmp_path / "run")
+    assert made.problem().path == f"{module}:problem"
+    with pytest.raises(ValueError, match="searches_itself' makes the problem and searches it too: let it return"):
+        made.searches_itself()
+
+
+def test_a_problem_has_the_path_that_it_is_found_by(module: str, tmp_path: Path) -> None:
+    """It may be made by another function, in another file, or by none."""
+    other = f"{module}_b"
+    (tmp_path / f"{other}.py").write_text(
+        f"import functools, {module} as a\nHELD = a.HELD\ndef small():\n    return a.small()\n"
+        "@functools.cache\ndef cached():\n    return a.problem()\n"
+    )
+    for name, n in (("small", 40), ("HELD", 80), ("cached", 120)):
+        problem = problem_of(f"{other}:{name}")
+        here = hashlib.sha256((tmp_path / f"{other}.py").read_bytes()).hexdigest()
+        assert problem.source == {"problem": f"{other}:{name}", "sha256": here}
+        assert len(problem.examples["train"]) == n
+    assert __import__(other).HELD.path == ""
+    run = tmp_path / "run"
+    assert main(["search", f"{module}:HELD", *FEW, "--out", str(run), "--max-time", "0s"]) == 0
+    assert json.loads((run / "config.json").read_text())["source"]["problem"] == f"{module}:HELD"
+
+
+def test_a_reward_may_have_any_attribute_named_metric() -> None:
+    x = torch.zeros(4)
+    for metric, name in (("accuracy", "accuracy"), ("f1", "score"), ("perplexity", "score"), (rewards.f1, "score")):
+        reward = rewards.of(lambda outputs, targets: 0.0)
+        reward.metric = metric  # type: ignore[attr-defined]
+        assert Problem(nn.Identity, (x, x), reward=reward).metric.name == name
 
 
 @pytest.mark.slow
@@ -634,6 +735,32 @@ def test_rewards_that_a_policy_learns_from_are_finite(module: str) -> None:
     again = problem_plan(f"{module}:overflows").search()
     again.load(search.state())
     assert again._learnable([-math.inf, -0.5]) == [-2.0, -0.5]
+
+
+def test_the_optimizer_of_a_problem_has_known_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.zeros(40)
+
+    def planned(optimizer: Any) -> Any:
+        problem = Problem(Windows, (x, x), optimizer=optimizer)
+        monkeypatch.setattr("enas.tasks.problem.problem_of", lambda path: problem)
+        return problem_plan("my:problem", device="cpu").settings.search.optimizer
+
+    monkeypatch.setattr(Plan, "space", None)
+    assert planned({"learning_rate": np.float64(0.1), "momentum": 0}).learning_rate == 0.1
+    for optimizer, says in (
+        (
+            {"lr": 0.1},
+            r"there is no setting 'optimizer\.lr'; there are kind, learning_rate, .*: perhaps you meant learning_rate",
+        ),
+        ({"weight_decy": 0.1}, "perhaps you meant weight_decay$"),
+        ({"learning_rate": "x"}, r"setting 'optimizer\.learning_rate' is of type float; got 'x'"),
+        ({"learning_rate": True}, r"setting 'optimizer\.learning_rate' is of type float; got True"),
+        ({"kind": "adam"}, r"setting 'optimizer\.kind' is .*adamw.*; got 'adam'"),
+        ({"learning_rate": -1}, r"optimizer\.learning_rate is above 0; got -1"),
+        (0.1, "settings 'optimizer' are a mapping; got 0.1"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            planned(optimizer)
 
 
 def test_settings_are_changed_by_name(module: str, tmp_path: Path) -> None:

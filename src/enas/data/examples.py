@@ -8,6 +8,7 @@ them.
 
 from __future__ import annotations
 
+import itertools
 import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+    WeightedRandomSampler,
+    default_collate,
+)
 
 from enas.data.blame import blamed
 from enas.state import seed_of
@@ -151,6 +161,11 @@ def _form(name: str, given: Any, target: str | None) -> Examples:
         parts = list(given.values() if isinstance(given, Mapping) else given)
     if parts and all(isinstance(part, Tensor | np.ndarray) and part.ndim for part in parts):
         return Arrays(name, given, target)
+    # A tuple may also hold examples. Each of them is a tuple or a mapping, and no column.
+    if parts and not all(isinstance(part, tuple | Mapping) for part in parts):
+        kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in parts))
+        what = f"the parts of {name}, a {type(given).__name__},"
+        raise ValueError(f"{what} are tensors or arrays of one length, such as torch.tensor(values); got {kinds}")
     if not isinstance(given, Mapping | str | bytes):
         numbered = hasattr(given, "__len__") and hasattr(given, "__getitem__")
         # An IterableDataset inherits a __getitem__ that does not work.
@@ -162,21 +177,54 @@ def _form(name: str, given: Any, target: str | None) -> Examples:
 
 
 def _from_loader(name: str, loader: DataLoader[Any], target: str | None) -> Examples:
-    """Returns the loader's examples with its `collate_fn`, batch size and workers. Its sampler is
-    not used, since a batch has to be a function of the seed."""
+    """Returns the loader's examples with its `collate_fn`, batch size and workers. Its sampler says
+    which examples there are, but not their order, since a batch has to be a function of the
+    seed."""
     batch_size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
     if loader.batch_size is None and loader.batch_sampler is None:
         raise ValueError(f"{name} is a DataLoader of batches: give it a batch_size, and examples to put together")
     examples = _form(name, loader.dataset, target)
-    if loader.collate_fn is not default_collate and isinstance(examples, Arrays):
+    if not examples.ordered and (taken := _taken(name, loader, len(examples))) is not None:
+        examples = Rows(Subset(loader.dataset, taken), target)
+    elif loader.collate_fn is not default_collate and isinstance(examples, Arrays):
         examples = Rows(loader.dataset, target)
     examples.collate = loader.collate_fn
     examples.batch_size, examples.workers = batch_size, loader.num_workers
     examples.context = loader.multiprocessing_context
-    sampler = type(loader.sampler).__name__
-    if not examples.ordered and sampler not in ("SequentialSampler", "RandomSampler"):
-        examples.about += (f"shuffled passes instead of {name}'s {sampler}",)
+    sampler = _sampler(loader)
+    if not examples.ordered and not isinstance(sampler, SequentialSampler | RandomSampler):
+        examples.about += (f"shuffled passes instead of {name}'s {type(sampler).__name__}",)
     return examples
+
+
+def _sampler(loader: DataLoader[Any]) -> Any:
+    """Returns what chooses the examples of a loader. It may stand inside the `batch_sampler`, and
+    may also be that itself."""
+    return getattr(loader.batch_sampler, "sampler", loader.batch_sampler)
+
+
+def _taken(name: str, loader: DataLoader[Any], n: int) -> list[int] | None:
+    """Returns the numbers of those examples, of n, that a loader's sampler takes, or None for all
+    of them. Raises a ValueError for a sampler that leaves out some and does not say which."""
+    sampler = _sampler(loader)
+    if isinstance(sampler, WeightedRandomSampler):
+        numbers: Any = sampler.weights.nonzero().flatten().tolist()
+    elif hasattr(sampler, "indices"):
+        numbers = sampler.indices
+    elif isinstance(sampler, SequentialSampler | RandomSampler):
+        numbers = range(len(sampler.data_source))  # may be fewer than those of the loader
+    else:
+        with blamed(f"the sampler of {name}"), reading("sampler"):
+            drawn = itertools.islice(sampler, n)
+            batched = sampler is loader.batch_sampler
+            numbers = [int(number) for some in drawn for number in (some if batched else [some])]
+        if len(set(numbers)) < n:
+            raise ValueError(
+                f"{name}'s {type(sampler).__name__} takes {len(set(numbers))} of {n} examples in a pass: say which there"
+                " are with torch.utils.data.Subset(data_set, indices), and leave out the sampler, whose order is not used"
+            )
+    taken = list(dict.fromkeys(int(number) for number in numbers))
+    return None if len(taken) == n else taken
 
 
 # ------------------------------------------------------------------------------- classes and splits

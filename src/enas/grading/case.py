@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from torch.utils.data import Subset, TensorDataset
 
 from enas.data.parts import PARTS, Part
 from enas.grading import laws
+from enas.grading.examples import read_once
 from enas.grading.laws import Broken, called, require, tensors
 from enas.procedures.optimizer import learning_rate, make_optimizer, update
 from enas.runs.plan import Plan
@@ -27,12 +29,14 @@ from enas.runs.process import prepare
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import SearchSpace
 from enas.state import seeded
-from enas.tasks.own import OwnData
+from enas.tasks.own import Own, OwnData
 from enas.tasks.problem import Problem
 from enas.tasks.task import Task
 
 TRAINED = 10  # number of training steps, at most
 TARGETS = 3  # how often targets are drawn anew
+EXAMPLES, RUNS, FINITE = "each example has a finite loss", "each architecture builds and runs", "the loss is finite"
+NOISES = 16  # how often outputs are drawn at random
 Draw = Callable[[SearchSpace, Architecture], object]
 
 
@@ -78,6 +82,8 @@ class Case:
     reached: set[str] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
     """The laws that were asked."""
+    read: str = ""
+    """The number of examples that were read, in words."""
 
     @classmethod
     def of(cls, plan: Plan, asked: Asked, draw: Draw) -> Case:
@@ -136,17 +142,24 @@ class Case:
                 if len(self.looked_at) >= 2 and time.monotonic() - self.began > self.asked.seconds:
                     break
                 self.look_at(arch, seen)
+                if arch not in self.unfit(RUNS, FINITE):
+                    self.read_examples(arch)
+        for arch in self.looked_at[:1]:  # where none has a finite loss, an example may be why
+            self.read_examples(arch)
+        if isinstance(self.task, Own):
+            yield Result(EXAMPLES, self.said(EXAMPLES), self.read, EXAMPLES in self.tried)
         about = f"{len(self.looked_at)} architectures"
-        failed = "each architecture builds and runs" in self.findings
+        failed = RUNS in self.findings
         if failed:
             self.note("parts of a choice fit each other", None, lambda: laws.parts_keep_their_shape(seen))
         else:
             self.tried.add("parts of a choice fit each other")  # all of them ran
-        good = [arch for arch in self.looked_at if arch not in self.fallen()]
+        fallen = self.unfit(RUNS)
+        good = [arch for arch in self.looked_at if arch not in fallen]
         if len(good) == len(self.looked_at) == len(self.archs):
             self.note("every parameter is used", None, lambda: laws.every_weight_is_reached(self.net, self.reached))
         if good:
-            infinite = {arch for arch, _ in self.findings.get("the loss is finite", [])}
+            infinite = self.unfit(FINITE)
             self.note(
                 "the loss stays finite in training", None, lambda: self.trains([a for a in good if a not in infinite])
             )
@@ -174,9 +187,9 @@ class Case:
         self.note("architectures are values", arch, lambda: laws.survives_json(self.space, arch, find=not own))
         self.note("each architecture draws", arch, lambda: (self.draw(self.space, arch), None)[1])
         before = {name: value.clone() for name, value in self.net.state_dict().items()}
-        if not self.note("each architecture builds and runs", arch, lambda: self.runs(arch, seen)):
+        if not self.note(RUNS, arch, lambda: self.runs(arch, seen)):
             return
-        self.note("the loss is finite", arch, lambda: self.finite(arch))
+        self.note(FINITE, arch, lambda: self.finite(arch))
         self.note("inputs are not changed in place", arch, lambda: self.in_place(arch, seen))
         if self.note(
             "evaluation is deterministic", arch, lambda: laws.evaluation_is_repeatable(self.net, arch, self.scored)
@@ -184,6 +197,17 @@ class Case:
             self.note("a child computes what the supernet computes", arch, lambda: self.child(arch))
         self.note("gradients stay within an architecture", arch, lambda: self.reached.update(self.gradients(arch)))
         self.net.load_state_dict(before)
+
+    def read_examples(self, arch: Architecture) -> None:
+        """Reads all examples of a problem once, in half of the time that is left."""
+        if EXAMPLES in self.tried or not isinstance(self.task, Own):
+            return
+        now = time.monotonic()
+        n, finding = read_once(self.task, self.net, arch, now + 0.5 * (self.began + self.asked.seconds - now))
+        if n or arch not in self.unfit(RUNS, FINITE):
+            total = sum(self.task.size(part) for part in PARTS)
+            self.read = f"{total:,} examples" if n == total else f"{n:,} of {total:,} examples"
+            self.note(EXAMPLES, None, lambda: require(finding is None, str(finding)))
 
     def runs(self, arch: Architecture, seen: laws.Watched) -> None:
         """Raises `Broken` where the architecture does not train and score without an error."""
@@ -259,8 +283,8 @@ class Case:
             require(math.isfinite(norm), f"after {step} steps the gradient of {called(arch)} is {norm}")
 
     def rewards(self, archs: list[Architecture]) -> None:
-        """Asks the laws of rewards, on these weights and on others, with true and with random
-        targets."""
+        """Asks the laws of rewards, on these weights, on others and of random outputs, with true
+        and with random targets."""
         batch, batches = self.reward_batch, []
         for i in range(TARGETS):
             if (drawn := _with_random_targets(batch, self.asked.seed + i)) is not None:
@@ -271,18 +295,41 @@ class Case:
 
         def differ() -> None:
             true, shuffled = of(self.net, batch), [of(self.net, drawn) for drawn in batches]
-            everything = [*true, *(reward for some in shuffled for reward in some)]
-            if len(set(everything)) == 1:
+            laws.rewards_are_finite([*true, *(reward for some in shuffled for reward in some)])
+            some = list(true)
+            if len(set(some)) == 1:
                 again = dataclasses.replace(self.plan, seed=self.plan.seed + 1)
-                everything += of(again.network(self.plan.settings.network, self.task), batch)
-            laws.rewards_differ(everything)
+                some += of(again.network(self.plan.settings.network, self.task), batch)
+            # A few examples may have one accuracy by chance, or by weights that begin at zero.
+            if len(set(some)) == 1:
+                some += self.of_random_outputs(archs[0], batch)
+            laws.rewards_differ(some)
             if batches:
+                if all(true == other for other in shuffled):
+                    true, *shuffled = [self.of_random_outputs(archs[0], targets) for targets in (batch, *batches)]
                 laws.rewards_depend_on_targets(true, shuffled)
 
         self.note("the reward tells one from another", None, differ)
 
-    def fallen(self) -> set[Architecture | None]:
-        return {arch for arch, _ in self.findings.get("each architecture builds and runs", [])}
+    def of_random_outputs(self, arch: Architecture, batch: Any) -> list[float]:
+        """Returns the rewards of a network whose outputs are random, and each time the same. Where
+        the reward does not take such outputs, returns nan, which is like no other reward."""
+
+        def noise(module: nn.Module, inputs: object, output: Any) -> Any:
+            return tree_map_only(Tensor, lambda x: torch.randn_like(x) if x.is_floating_point() else x, output)
+
+        hook = self.net.register_forward_hook(noise)
+        try:
+            with seeded(self.asked.seed, "outputs"):
+                return [_raw_reward(self.task, self.net, arch, batch) for _ in range(NOISES)]
+        except Exception:  # the user's code may raise anything: it has looked at the outputs
+            return [float("nan")]
+        finally:
+            hook.remove()
+
+    def unfit(self, *laws: str) -> set[Architecture | None]:
+        """Returns the architectures for which one of some laws does not hold."""
+        return {arch for law in laws for arch, _ in self.findings.get(law, [])}
 
     def said(self, law: str) -> str | None:
         """Returns the first finding of a law, with the architectures that it concerns, or None
@@ -305,10 +352,10 @@ class Case:
 LAWS = (
     "architectures are values",
     "each architecture draws",
-    "each architecture builds and runs",
+    RUNS,
     "parts of a choice fit each other",
     "inputs are not changed in place",
-    "the loss is finite",
+    FINITE,
     "the loss stays finite in training",
     "evaluation is deterministic",
     "a child computes what the supernet computes",

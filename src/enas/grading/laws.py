@@ -355,13 +355,17 @@ def _words(shapes: Any) -> str:
 
 
 # ---------------------------------------------------------------------------------------- rewards
-def rewards_differ(rewards: Sequence[float]) -> None:
-    """Rewards of several architectures, targets and weights are finite, and not all the same."""
+def rewards_are_finite(rewards: Sequence[float]) -> None:
+    """Rewards of all architectures are finite, whatever the targets."""
     for reward in rewards:
         require(math.isfinite(reward), f"a reward is a finite number; got {reward}")
+
+
+def rewards_differ(rewards: Sequence[float]) -> None:
+    """Rewards of several architectures and weights, by the same targets, are not all the same."""
     require(
         len(set(rewards)) > 1,
-        f"the reward is {rewards[0]:g} for every architecture, with other weights and with random targets too: nothing"
+        f"the reward is {rewards[0]:g} for every architecture, with other weights and with random outputs too: nothing"
         " can be learned from it",
     )
 

@@ -26,7 +26,13 @@ SPREAD = 100.0
 ENTROPY = 0.1  # share of the largest entropy; below it a policy asks for nearly one architecture
 ONE_OP = 0.8  # largest share of a cell's edges that may have the same op
 ONLY = "cell."  # begins the names of ops in a space of one cell, where it says nothing
+NAMING = 5  # skipped steps; fewer have too few architectures to name an op for them
 AGREEMENT = 0.2  # Kendall's tau between two minibatches; below it shared weights hardly rank
+REASONS = {
+    "loss": "a loss far off",
+    "loss_not_finite": "a loss that is not finite",
+    "gradient": "a gradient that is not finite",
+}
 
 
 def largest_entropy(space: SearchSpace) -> float:
@@ -57,14 +63,16 @@ def alarms(metrics: Values, space: SearchSpace, entropy_before: float | None = N
     the entropy of the epoch before, or None where the policy rested then."""
     sentences = []
     if "skipped_steps" in metrics:
-        reasons = {"loss": "a loss far off", "gradient": "a gradient that is not finite"}
-        why = ", ".join(f"{n} for {reasons[reason]}" for reason, n in metrics["skipped_for"].items())
-        usual = metrics.get("ops", {})
-        op, share = max(metrics["skipped_ops"].items(), key=lambda item: item[1] - usual.get(item[0], 0.0))
-        sentences.append(
-            f"{metrics['skipped_steps']} training steps were skipped ({why}); {share:.0%} of the answers of their"
-            f" architectures are {op.removeprefix(ONLY).replace('.', ' ')}, against {usual.get(op, 0.0):.0%} of all"
-        )
+        why = ", ".join(f"{n} for {REASONS[reason]}" for reason, n in metrics["skipped_for"].items())
+        text = f"{metrics['skipped_steps']} training steps were skipped ({why})"
+        if metrics["skipped_steps"] >= NAMING:
+            usual = metrics.get("ops", {})
+            op, share = max(metrics["skipped_ops"].items(), key=lambda item: item[1] - usual.get(item[0], 0.0))
+            text += (
+                f"; {share:.0%} of the answers of their architectures are {op.removeprefix(ONLY).replace('.', ' ')},"
+                f" against {usual.get(op, 0.0):.0%} of all"
+            )
+        sentences.append(text)
     if "gradient_norm_median" in metrics:
         middle, high = metrics["gradient_norm_median"], metrics["gradient_norm_p99"]
         if high > SPREAD * middle:

@@ -38,7 +38,7 @@ class Skipped:
     architectures concerned."""
 
     def __init__(self) -> None:
-        self.reasons: Counter[str] = Counter()  # "loss" or "gradient"
+        self.reasons: Counter[str] = Counter()  # "loss", "loss_not_finite" or "gradient"
         self.ops: Counter[str] = Counter()  # ops of the architectures concerned
         self.architectures: set[str] = set()  # ids of these architectures
         self.scale = 0  # steps of fp16 whose scale was too high, which is no fault of the training

@@ -153,7 +153,8 @@ class Search:
         """Notes a step that changes no weights. `failing` holds the indices of the children
         concerned. Raises `Diverged` where there are too many such steps."""
         skipped, steps = self.skipped, self.task.train_steps
-        skipped.reasons[why] += 1
+        finite = why == "gradient" or any(math.isfinite(losses[child]) for child in failing)
+        skipped.reasons[why if finite else "loss_not_finite"] += 1
         for child in failing:
             self._forget(child)
             skipped.architectures.add(archs[child].id)
@@ -169,7 +170,7 @@ class Search:
                 self.step,
                 "search",
                 self.settings.optimizer,
-                gradient=skipped.reasons["gradient"] > skipped.reasons["loss"],
+                gradient=2 * skipped.reasons["gradient"] > skipped.steps,
             )
 
     def _train_batch(self, epoch: int, step: int) -> object:

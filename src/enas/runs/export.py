@@ -183,7 +183,8 @@ def _prepared(plan: Plan, source: _Source, weights: Weights) -> tuple[nn.Module,
         tensors = {**state.under("weights").tensors}
         if "average" in state.values:
             tensors |= state.under("average").tensors  # the weights that were scored
-        child.load_state_dict(tensors)
+        with source.training.fitting():
+            child.load_state_dict(tensors)
     about = About(
         f"Architecture {source.arch.id} of space {plan.space.name}, exported by enas {versions()['enas']}.",
         _provenance(plan, source, weights, result),

@@ -279,16 +279,32 @@ class RunFolder:
 
     def put(self, state: State, into: Loads) -> None:
         """Loads a state that was read from this folder. Raises `Damaged` where it does not fit
-        config.json."""
+        config.json, or a network of the user's own."""
         with blaming(self.path / CHECKPOINT):
             for name in ("epoch", "step"):
                 if type(value := state.values[name]) is not int or value < 0:
                     raise ValueError(f"'{name}' is a whole number from 0 on; got {value!r}")
-            try:
+            with self.fitting():
                 into.load(state)
-            except RuntimeError as error:  # torch raises this for tensors of other sizes
-                why = str(error).splitlines()[-1].strip()
-                raise ValueError(f"it is of another network than config.json says ({why})") from None
+
+    @contextlib.contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Turns an error inside the `with` block, where a state of this folder is loaded, into one
+        that says that the state is of another network. A network of the user's own has changed
+        then, since the file has its checksum: that is `Damaged` without blaming the file."""
+        problem = self.config.get("settings", {}).get("space", {}).get("problem")
+        try:
+            yield
+        except (RuntimeError, ValueError, LookupError, TypeError) as error:
+            why = str(error).splitlines()[-1].strip(" \t.")
+            if problem:
+                raise Damaged(
+                    f"the network of '{problem}' has changed since '{self.path}' was made, and its weights do not fit any"
+                    f" more ({why}): put the code back as it was, or begin a new run"
+                ) from error
+            if not isinstance(error, RuntimeError):  # torch raises this for tensors of other sizes
+                raise
+            raise ValueError(f"it is of another network than config.json says ({why})") from None
 
     def _state(self, path: Path, header: Header) -> State:
         with blaming(path):

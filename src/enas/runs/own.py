@@ -74,6 +74,7 @@ def trained_child(run: Path) -> nn.Module:
     arch = Architecture.from_dict(folder.config["architecture"])
     child = own_network(plan.space, plan.settings.network, arch)
     weights = folder.read_checkpoint().under("weights").tensors
-    child.load_state_dict(dict(weights))
+    with folder.fitting():
+        child.load_state_dict(dict(weights))
     network: nn.Module = child.network
     return network.eval()

@@ -4,14 +4,13 @@ own."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from enas.plugins import NoSettings
 from enas.procedures.settings import DeriveSettings, OptimizerSettings, SearchSettings
 from enas.runs.plan import Plan
 from enas.runs.presets import registry as presets
 from enas.runs.process import cores, device_named
-from enas.runs.settings import Config, Names, RetrainConfig, Settings
+from enas.runs.settings import Config, Names, RetrainConfig, Settings, from_dict
 from enas.spaces.own import OwnSpaceSettings
 from enas.strategies.settings import ReinforceSettings
 from enas.tasks.settings import OwnDataSettings, OwnTaskSettings
@@ -69,9 +68,8 @@ def problem_plan(path: str, seed: int = 0, device: str | None = None, strategy: 
 
     problem = problem_of(path)
     train, data = problem.examples["train"], OwnDataSettings()
-    wanted: dict[str, Any] = {"kind": "adamw", "schedule": "cosine", "learning_rate": 1e-3, "min_learning_rate": 0.0}
-    wanted |= {"weight_decay": 0.01, **problem.optimizer}
-    optimizer = OptimizerSettings(**wanted)
+    adamw = OptimizerSettings("adamw", learning_rate=1e-3, min_learning_rate=0.0, schedule="cosine", weight_decay=0.01)
+    optimizer = from_dict(adamw, problem.optimizer, "optimizer")
     batch_size = problem.batch_size or train.batch_size or BATCH_SIZE
     task = OwnTaskSettings(batch_size=batch_size, workers=train.workers, metric=problem.metric.name)
     kept = sum(

@@ -15,7 +15,7 @@ from docstring_parser import parse_from_object
 from enas.networks.registry import BACKBONES
 from enas.plugins import entry_of
 from enas.procedures.settings import DeriveSettings, RetrainSettings, SearchSettings
-from enas.ranges import short
+from enas.ranges import check_name, nearest, short
 from enas.runs.before import DEFAULTS
 from enas.spaces.registry import SPACES
 from enas.state import Record, Values
@@ -153,14 +153,17 @@ def from_dict(like: Any, data: Any, where: str = "") -> Any:
     for name, value in data.items():
         path = f"{where}.{name}" if where else name
         if name not in known:
-            raise ValueError(f"there is no setting '{path}'; there are {', '.join(known)}")
+            hint = f": perhaps you meant {nearest(str(name), known)}" if known else ""
+            raise ValueError(f"there is no setting '{path}'; there are {', '.join(known) or 'none'}{hint}")
         old = known[name]
         if dataclasses.is_dataclass(old):
             values[name] = from_dict(old, value, path)
         elif not _fits(hints.get(name, type(old)), value):
             kind = hints.get(name, type(old))
+            if get_origin(kind) is Literal:
+                check_name(f"setting '{path}'", value, get_args(kind))
             raise ValueError(f"setting '{path}' is of type {getattr(kind, '__name__', kind)}; got {short(value)}")
-        elif isinstance(old, float) and isinstance(value, int):
+        elif isinstance(old, float) and isinstance(value, int | float):  # also those of NumPy
             values[name] = float(value)
         else:
             values[name] = _frozen(value)
@@ -188,7 +191,7 @@ def _fits(kind: Any, value: object) -> bool:
         kinds = repeat(inside[0], len(value)) if inside[-1] is ... else inside
         return (inside[-1] is ... or len(value) == len(inside)) and all(map(_fits, kinds, value))
     if kind is float:
-        return type(value) in (int, float)
+        return isinstance(value, int | float) and not isinstance(value, bool)
     return type(value) is (origin or kind)
 
 

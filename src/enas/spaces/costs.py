@@ -147,7 +147,8 @@ class CostTerm:
             raise ValueError("a cost term on latency needs a table of latencies: --latency-table FILE")
         if self.form == "power":
             factor = math.pow(cost / self.target, self.weight)
-            return reward * factor if reward > 0 else reward / factor  # so that more cost is never better
+            # so that more cost is never better
+            return reward * factor if reward > 0 else reward / factor
         return reward + self.weight * abs(cost / self.target - 1)
 
 

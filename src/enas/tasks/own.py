@@ -58,7 +58,8 @@ class Own(Task):
         self.parts = dict(data.parts)
         if train_on == "train+validation":
             self.parts["train"] = _together([*self.parts["train"], *self.parts["validation"]])
-        self.lost, self.whole = _loss(data.problem.loss, self._weights())
+        self.weights = self._weights()
+        self.lost, self.whole = _loss(data.problem.loss, self.weights)
         readers = {part: Reader(sources, seed) for part, sources in self.parts.items()}
         self.readers, n, m = readers, self.size("train"), self.size("validation")
         order = Shuffled("train", n, settings.batch_size, self.train_steps, seed, readers["train"].ordered)
@@ -139,6 +140,8 @@ class Own(Task):
                 " loss(output, batch)"
             )
         output = self._called(model, arch, **keywords)(*inputs)
+        if self.weights is not None and self.problem.loss is F.cross_entropy:
+            self._check_classes(output, len(self.weights))
         with blamed(f"{_named(model, arch)}: the loss"):
             loss = self.lost(output, batch if self.whole else target)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
@@ -147,6 +150,14 @@ class Own(Task):
         if torch.is_grad_enabled() and not loss.requires_grad:
             raise Blamed(f"{_named(model, arch)}: the loss depends on no parameter, so nothing can be trained")
         return loss.reshape(())
+
+    def _check_classes(self, output: Any, classes: int) -> None:
+        """Raises an error where an output, (n, C, ...), has other classes than the weights."""
+        if isinstance(output, Tensor) and output.ndim > 1 and output.shape[1] != classes:
+            raise Blamed(
+                f"task.class_weights balanced weighs {classes} classes, which the training examples have, and the network"
+                f" has logits for {output.shape[1]}: give it {classes}, or leave out class_weights"
+            )
 
     def _called(self, model: Model, arch: Architecture | None, **keywords: float) -> Callable[..., Any]:
         """Returns the model of an architecture as a function of the inputs."""
@@ -185,9 +196,14 @@ class Own(Task):
 
     @torch.no_grad()
     def evaluate(self, model: Model, arch: Architecture | None, part: Part) -> dict[str, float]:
-        """Returns the metric, the mean loss and the reward over a part, in evaluation mode."""
+        """Returns the metric, the mean loss per example and the reward over a part, in evaluation
+        mode."""
         model.eval()
-        batches = Whole(functools.partial(self._batches, part), lambda batch: float(self._loss(model, arch, batch)))
+        batches = Whole(
+            functools.partial(self._batches, part),
+            lambda batch: float(self._loss(model, arch, batch)),
+            [end - begin for begin, end in self.in_order(part).bounds],
+        )
         reward = self._reward(model, arch, batches)
         return {self.metric.name: reward, "loss": batches.mean(), "reward": reward}
 
@@ -206,17 +222,21 @@ class Own(Task):
 
     def _batches(self, part: Part) -> Iterator[Batch]:
         """Yields a whole part in its order. No batch is a single example."""
-        order = InOrder(part, self.size(part), self.settings.eval_batch)
+        order = self.in_order(part)
         for batch in Stream(self.readers[part], order, self.settings.workers, len(order.bounds)):
             yield _to(batch, self.device)
 
+    def in_order(self, part: Part) -> InOrder:
+        """Returns the order in which a whole part is scored."""
+        return InOrder(part, self.size(part), self.settings.eval_batch)
+
 
 class Whole:
-    """A `Whole` object holds batches that every loop over it reads anew. The first loop that ends
-    also measures them."""
+    """A `Whole` object holds batches that every loop over it reads anew, and the number of examples
+    of each. The first loop that ends also measures them."""
 
-    def __init__(self, read: Callable[[], Iterator[Batch]], measure: Callable[[Batch], float]):
-        self.read, self.measure = read, measure
+    def __init__(self, read: Callable[[], Iterator[Batch]], measure: Callable[[Batch], float], sizes: Sequence[int]):
+        self.read, self.measure, self.sizes = read, measure, sizes
         self.figures: list[float] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
@@ -228,13 +248,13 @@ class Whole:
         self.figures = self.figures or figures
 
     def mean(self) -> float:
-        """Returns the mean of the measured figures. Reads the batches where no loop has ended
-        yet."""
+        """Returns the mean of the measured figures, in which each example counts alike. Reads the
+        batches where no loop has ended yet."""
         if self.figures is None:
             for _ in self:
                 pass
         assert self.figures is not None
-        return sum(self.figures) / len(self.figures)
+        return sum(n * figure for n, figure in zip(self.sizes, self.figures, strict=True)) / sum(self.sizes)
 
 
 # ---------------------------------------------------------------------------- parts of the problem

@@ -5,11 +5,13 @@ in one value.
         return enas.Problem(model=Net, train=train_set, reward=enas.rewards.accuracy)
 
 A run records `my_project:problem`, and makes the problem anew from it wherever it goes on. That is
-why a function of a module has to return the problem. Everything that is not given has a default.
+why a function of a module has to return the problem, and takes no arguments, which a run does not
+record. Everything that is not given has a default.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import sys
@@ -32,11 +34,13 @@ from enas.spaces.own import OwnSpaceSettings
 from enas.spaces.space import SearchSpace
 from enas.tasks.metrics import METRICS, Metric
 from enas.tasks.rewards import accuracy
+from enas.tasks.settings import OWN_METRICS
 
 BATCH_SIZE = 64  # used where neither a problem nor its DataLoader has one
 NO_FUNCTION = (
-    "a problem is made by a function of a module, so that other processes can make it too: put it at the top of a file"
-    " such as my_project.py (not in a notebook, a lambda or another function), and search 'my_project:problem'"
+    "a problem is made by a function of a module, without arguments, so that other processes can make it too: put it at"
+    " the top of a file such as my_project.py (not in a notebook, a lambda or another function), and search"
+    " 'my_project:problem'"
 )
 
 
@@ -50,8 +54,9 @@ class Problem:
     train: Any
     """Examples to train on, each `(input, ..., target)` or a mapping: a tuple or mapping of tensors
     or arrays of one length; a torch `Dataset` or `DataLoader` (whose `collate_fn`, `batch_size` and
-    `num_workers` count, and whose sampler does not); a Hugging Face `Dataset`; a list; or anything
-    that can be iterated over again and again, which is read in its order."""
+    `num_workers` count, and whose sampler says which examples there are, but not their order); a
+    Hugging Face `Dataset`; a list; or anything that can be iterated over again and again, which is
+    read in its order."""
     valid: Any = None
     """Examples for rewards and choices, in the same forms; without them, a share of `train`."""
     test: Any = None
@@ -65,11 +70,13 @@ class Problem:
     batch_size: int | None = None
     """Number of examples per training step. Without it, that of the `DataLoader`, or 64."""
     optimizer: Mapping[str, object] = field(default_factory=dict)
-    """Settings of `OptimizerSettings` that differ from AdamW, 1e-3, one cosine."""
+    """Settings of `OptimizerSettings` that differ from AdamW, 1e-3, one cosine, such as
+    `{"learning_rate": 3e-3, "weight_decay": 0.05}`."""
     target: str | None = None
     """The key of the target in examples that are mappings. Batches are `(mapping, target)` then."""
-    path: str = ""
-    """The `module:function` that makes the problem. It is found automatically."""
+    path: str = field(default="", init=False)
+    """The `module:function` that makes the problem. It is found automatically, and is "" where
+    a call of that function would not make the same problem."""
 
     def __post_init__(self) -> None:
         if not callable(self.model) or isinstance(self.model, nn.Module):
@@ -80,8 +87,7 @@ class Problem:
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size is at least 1; got {self.batch_size}")
         self.examples  # noqa: B018 (an error in them is raised at once)
-        if not self.path:
-            object.__setattr__(self, "path", _caller())
+        object.__setattr__(self, "path", _caller())
 
     @cached_property
     def examples(self) -> dict[Part, Examples]:
@@ -95,40 +101,58 @@ class Problem:
 
     @property
     def metric(self) -> Metric:
-        """Returns the figure that the reward stands for: that of `reward.metric`, or else
-        "score"."""
-        return METRICS[getattr(self.reward, "metric", "score")]
+        """Returns the figure that the reward stands for: that of `reward.metric` where it names a
+        known one, or else "score"."""
+        name = getattr(self.reward, "metric", None)  # objects have attributes of this name too
+        return METRICS[name if isinstance(name, str) and name in OWN_METRICS else "score"]
 
     @property
     def source(self) -> dict[str, str]:
         """Returns the path of the problem and the hash of the file that makes it. Runs record
         them."""
-        file = inspect.getsourcefile(load(self.path))
+        maker = inspect.unwrap(load(self.path))
+        module = sys.modules[self.path.partition(":")[0]]  # holds a problem that no function makes
+        file = inspect.getsourcefile(maker if inspect.isfunction(maker) else module)
         return {"problem": self.path, "sha256": hashlib.sha256(Path(str(file)).read_bytes()).hexdigest()}
 
 
 def _caller() -> str:
-    """Returns the `module:function` that makes the problem, or "" where no function does."""
+    """Returns the `module:function` that makes the problem, or "" where no function does. A
+    function that takes arguments does not count, since others cannot know what it was given."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, "dataclasses", "enas"):
         frame = frame.f_back
-    name, module = frame.f_code.co_name, str(frame.f_globals.get("__name__", ""))
+    code = frame.f_code
+    name, module = code.co_name, str(frame.f_globals.get("__name__", ""))
     # Other processes find the problem by the name of its file. A notebook's cell is in no file.
     if module == "__main__":
         file = Path(str(frame.f_globals.get("__file__", "")))
-        module = file.stem if file.resolve() == Path(frame.f_code.co_filename).resolve() else ""
-    return "" if name.startswith("<") or not module or "." in frame.f_code.co_qualname else f"{module}:{name}"
+        module = file.stem if file.resolve() == Path(code.co_filename).resolve() else ""
+    takes = code.co_argcount + code.co_kwonlyargcount + (code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS))
+    return "" if name.startswith("<") or not module or takes or "." in code.co_qualname else f"{module}:{name}"
+
+
+_making: set[str] = set()  # paths of the problems that are just being made
 
 
 @lru_cache(maxsize=8)
 def problem_of(path: str) -> Problem:
-    """Returns the problem that `module:function` makes. Raises a ValueError for anything else."""
+    """Returns the problem that `module:function` makes, or that a module holds as `module:name`.
+    Raises a ValueError for anything else."""
+    if path in _making:
+        raise ValueError(f"'{path}' makes the problem and searches it too: let it return the problem, and search elsewhere")
     made = load(path)
     if callable(made):
-        with blamed(f"'{path}'"):
-            made = made()
+        _making.add(path)
+        try:
+            with blamed(f"'{path}'"):
+                made = made()
+        finally:
+            _making.remove(path)
     if not isinstance(made, Problem):
         raise ValueError(f"'{path}' makes an enas.Problem; it made {type(made).__name__}")
+    made = copy.copy(made)  # a module may hold it, and give it to others
+    object.__setattr__(made, "path", path)
     return made
 
 

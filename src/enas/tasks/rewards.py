@@ -6,8 +6,8 @@ A reward reads whole batches, so it may be anything: F1, the exact match, the ne
 outputs and targets. A batch is `(input, ..., target)`.
 
 In shapes, n is the number of examples and C of classes. Outputs are the logits that `cross_entropy`
-takes, (n, C, ...), and not probabilities. Targets are classes, (n, ...). A target of -100 does not
-count, as in `cross_entropy`.
+takes, (n, C, ...) with at least two classes, and not probabilities. Targets are classes, (n, ...).
+A target of -100 does not count, as in `cross_entropy`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def accuracy(model: Model, batches: Iterable[Any]) -> float:
     right = total = 0
     for output, target in _pairs(model, batches):
         counted = target != IGNORED
-        right += int(((output.argmax(1) == target) & counted).sum())
+        right += int(((_largest(output) == target) & counted).sum())
         total += int(counted.sum())
     return right / max(1, total)
 
@@ -38,7 +38,7 @@ def exact_match(model: Model, batches: Iterable[Any]) -> float:
     output."""
     right = total = 0
     for output, target in _pairs(model, batches):
-        hits = (output.argmax(1) == target) | (target == IGNORED)
+        hits = (_largest(output) == target) | (target == IGNORED)
         right += int(hits.reshape(len(target), -1).all(1).sum())
         total += len(target)
     return right / total
@@ -125,6 +125,17 @@ def _pairs(model: Model, batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         yield model(*inputs), target
 
 
+def _largest(output: Tensor) -> Tensor:
+    """Returns the class with the largest output, (n, ...). Raises a ValueError where there is one
+    class only, which would always be it."""
+    if output.ndim < 2 or output.shape[1] < 2:
+        raise ValueError(
+            f"this reward compares logits of two classes or more, (n, C, ...); got outputs of shape {tuple(output.shape)}:"
+            " take another reward, such as enas.rewards.auc, minus(loss) or of(metric)"
+        )
+    return output.argmax(1)
+
+
 def _gathered(model: Model, batches: Iterable[Any]) -> tuple[Tensor, Tensor]:
     outputs, targets = zip(*((o.detach().cpu(), t.cpu()) for o, t in _pairs(model, batches)), strict=True)
     return torch.cat(outputs), torch.cat(targets)
@@ -135,10 +146,10 @@ def _counts(model: Model, batches: Iterable[Any]) -> tuple[Tensor, Tensor, Tenso
     how often it is predicted, and how often it is the target."""
     sums = torch.zeros(0)
     for output, target in _pairs(model, batches):
-        classes, counted = output.shape[1], target != IGNORED
-        kinds, goals = output.argmax(1)[counted].cpu(), target[counted].cpu()
+        counted = target != IGNORED
+        kinds, goals = _largest(output)[counted].cpu(), target[counted].cpu()
         some = [kinds[kinds == goals], kinds, goals]
-        counts = torch.stack([torch.bincount(values, minlength=classes) for values in some]).double()
+        counts = torch.stack([torch.bincount(values, minlength=output.shape[1]) for values in some]).double()
         sums = counts if not len(sums) else sums + counts
     both, predicted, targets = sums
     return both, predicted, targets

@@ -8,6 +8,8 @@ from typing import Literal
 
 from enas.ranges import COUNT, INSIDE, NOT_NEGATIVE, POSITIVE, RATE, at_least, check_name, check_ranges
 
+OWN_METRICS = ("accuracy", "score")  # figures that rewards of a user's own may stand for
+
 
 @dataclass(frozen=True)
 class ImageClassificationSettings:
@@ -132,4 +134,4 @@ class OwnTaskSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self, "task", batch_size=COUNT, reward_batch=COUNT, eval_batch=COUNT, workers=NOT_NEGATIVE)
-        check_name("task.metric", self.metric, ("accuracy", "score"))
+        check_name("task.metric", self.metric, OWN_METRICS)
