@@ -14,8 +14,8 @@ from enas.runs.folder import RunFolder
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
 from enas.runs.planning import problem_plan
-from enas.runs.search import search_plan
-from enas.runs.settings import Settings, from_dict
+from enas.runs.search import search_plan, with_epochs
+from enas.runs.settings import Config, Settings, from_dict
 from enas.spaces.architecture import Architecture
 from enas.tasks.problem import NO_FUNCTION, Problem, own_network, problem_of
 
@@ -36,18 +36,23 @@ def search_problem(
     """Searches in a problem's network and returns the run folder.
 
     `settings` are those of `problem_plan`, changed as you like, or only the changes, such as
-    `{"search.controller_steps": 5}`. Raises a ValueError for a problem that no function made, and
-    for a setting that does not exist.
+    `{"search.controller_steps": 5}`. With `epochs`, the warm-up becomes shorter or longer in
+    proportion, unless `settings` change it. Raises a ValueError for a problem that no function
+    made, and for a setting that does not exist.
     """
     path = what if isinstance(what, str) else what.path
     if not path:
         raise ValueError(NO_FUNCTION)
     problem_of(path)
     plan = problem_plan(path, seed, device, strategy)
-    if settings is not None:
-        settings = changed(plan.settings, settings) if isinstance(settings, Mapping) else settings
+    before = plan.settings.search.warmup_epochs
+    if isinstance(settings, Config):
         plan = dataclasses.replace(plan, settings=settings)
-    return search_plan(plan.on(None, device, threads), out=out, epochs=epochs, max_seconds=max_seconds, listen=listen)
+    if epochs is not None:
+        plan = with_epochs(plan, epochs, keeps_warmup=plan.settings.search.warmup_epochs != before)
+    if isinstance(settings, Mapping):
+        plan = dataclasses.replace(plan, settings=changed(plan.settings, settings))
+    return search_plan(plan.on(None, device, threads), out=out, max_seconds=max_seconds, listen=listen)
 
 
 def changed(settings: Settings, changes: Mapping[str, object]) -> Settings:

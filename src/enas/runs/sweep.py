@@ -155,9 +155,11 @@ def done_of(plan: Plan, folder: Path, until: Until) -> dict[str, float] | None:
 
 
 def figures_of(folder: Path, until: Until) -> dict[str, float]:
-    """Returns the figures of a seed that is done: the mean reward of the last epoch, the reward of
-    the derived architecture, and its figures from scratch."""
-    figures = {"reward": float(epochs(folder)[-1]["reward"])}
+    """Returns the figures of a seed that is done: the mean reward of the last epoch, where the
+    strategy had a step in it, the reward of the derived architecture, and its figures from
+    scratch."""
+    last = epochs(folder)[-1]
+    figures = {"reward": float(last["reward"])} if "reward" in last else {}
     if until != "search":
         shared = Best.read(folder).ranked[0].shared_weights
         figures["derived"] = [shared[f"{stage}_reward"] for stage in STAGES if f"{stage}_reward" in shared][-1]

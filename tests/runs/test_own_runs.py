@@ -1,0 +1,135 @@
+"""Runs of a problem of one's own, where something of them is unusual: few architectures, a policy
+that has no time to learn, a file that has changed since."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import enas
+from enas.cli.main import main
+from enas.runs.files import read_json
+from enas.runs.folder import RunFolder
+from enas.runs.plan import Plan
+from enas.runs.planning import problem_plan
+from enas.runs.search import with_epochs
+from enas.runs.settings import Settings
+
+NAME = "small_own_problem"
+MODULE = """
+import enas, torch
+from torch import nn
+
+
+def net():
+    act = enas.OneOf("act", {"relu": nn.ReLU(), "tanh": nn.Tanh(), "none": nn.Identity()})
+    return nn.Sequential(nn.Linear(4, 4), act, enas.Repeat("depth", [nn.Linear(4, 4) for _ in range(2)]), nn.Linear(4, 2))
+
+
+def problem():
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    return enas.Problem(net, (x, (x[:, 0] > 0).long()), reward=enas.rewards.accuracy, batch_size=20)
+"""
+WHAT = f"{NAME}:problem"
+FEW = "--search.controller-steps 1 --search.architectures 2 --search.probes 0 --derive.samples 4 --derive.finalists 0"
+FEW += " --derive.keep 2 --retrain.epochs 1"
+
+
+def run(line: str, status: int = 0) -> None:
+    assert main(shlex.split(line)) == status, line
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the file of a problem, and a search in it that is derived and trained."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / f"{NAME}.py").write_text(MODULE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        run(f"search {WHAT} --out runs/own --epochs 2 {FEW}")
+        run("derive runs/own")
+        run("retrain runs/own")
+    return folder
+
+
+@pytest.fixture
+def there(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of that folder, which is the current one."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop(NAME, None)
+
+
+def test_the_documented_line_gives_the_trained_network(there: Path) -> None:
+    child = enas.Run("runs/own").child()
+    assert enas.Run("runs/own") == enas.Run(Path("runs/own"))
+    assert not any(type(part).__module__.startswith("enas") for part in child.modules())
+
+
+# ------------------------------------------------------------------------- a policy without a step
+def lengths(settings: Settings) -> tuple[int, int]:
+    return settings.search.epochs, settings.search.warmup_epochs
+
+
+def recorded(folder: str) -> tuple[int, int]:
+    return lengths(Plan.recorded(RunFolder.open(Path(folder))).settings)
+
+
+def test_fewer_epochs_warm_up_for_fewer(there: Path) -> None:
+    """Unless somebody says how many, on the command line or in Python."""
+    assert lengths(problem_plan(WHAT, device="cpu").settings) == (100, 50)
+    assert recorded("runs/own") == (2, 1)
+    run(f"search {WHAT} --out runs/given --epochs 3 --search.warmup-epochs 2 {FEW}")
+    assert recorded("runs/given") == (3, 2)
+    settings = {"search.controller_steps": 1, "search.probes": 0}
+    enas.search(WHAT, out="runs/python", epochs=1, settings=settings)
+    assert recorded("runs/python") == (1, 0)
+    enas.search(WHAT, out="runs/told", epochs=4, settings={**settings, "search.warmup_epochs": 3})
+    assert recorded("runs/told") == (4, 3)
+
+
+def test_an_epoch_is_left_to_the_strategy_where_it_had_one(there: Path) -> None:
+    plan = problem_plan(WHAT, device="cpu")
+    for before, epochs, after in ((50, 1, 0), (99, 1, 0), (99, 2, 1), (100, 3, 3), (0, 3, 0), (50, 200, 100)):
+        other = plan.with_settings(search=dataclasses.replace(plan.settings.search, warmup_epochs=before))
+        assert lengths(with_epochs(other, epochs).settings) == (epochs, after)
+        assert lengths(with_epochs(other, epochs, keeps_warmup=True).settings) == (epochs, before)
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ("--epochs 2 --search.warmup-epochs 2", "all 2 epochs warm up, as search.warmup_epochs is 2"),
+        ("--epochs 1 --search.controller-steps 0", "search.controller_steps is 0; give at least 1"),
+    ],
+)
+def test_a_policy_that_never_learns_is_remarked_on_and_swept(
+    flags: str, why: str, there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sweep has no reward to tell then; it says the other figures."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # the command line shows them
+        run(f"sweep {WHAT} --seeds 0 --out runs/sweep --until derive {FEW} {flags}")
+    said = capsys.readouterr()
+    assert said.err.startswith(f"enas: the strategy learns nothing in this search: {why}")
+    assert said.err.count("\n") == 1
+    run(f"sweep {WHAT} --seeds 0 --out runs/sweep --until search {FEW} {flags}")
+    shown = said.out + capsys.readouterr().out
+    assert "derived: reward of the best" in shown
+    assert "reward: mean of" not in shown
+    assert shown.count("run folders: runs/sweep/seed0") == 2
+
+
+def test_a_search_with_random_children_is_not_remarked_on(there: Path) -> None:
+    run(f"sweep {WHAT} --seeds 0 --out runs/sweep --strategy random --epochs 1 --until search {FEW}")
+    assert "reward" not in read_json(Path("runs/sweep/seed0/metrics.jsonl"))
