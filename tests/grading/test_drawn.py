@@ -23,7 +23,9 @@ def test_a_space_with_few_architectures_gives_all_that_are_not_derived() -> None
     """Only where nobody says how many: a number that the space does not have is refused."""
     space = chains(("identity", "mb3_k3", "mb6_k5"))
     derived = space.sample(random.Random(0))
-    with pytest.warns(UserWarning, match="9 architectures, of which one is derived: there are 8 random ones in place of 16"):
+    with pytest.warns(
+        UserWarning, match="9 architectures, of which one is derived: there are 8 random ones in place of 16"
+    ):
         archs, share = drawn_for(space, None, 0, without=derived)
     assert set(archs) == set(space.enumerate()) - {derived}
     assert share == 1

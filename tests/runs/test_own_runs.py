@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,10 +18,12 @@ import enas
 from enas.cli.main import main
 from enas.runs.files import read_json
 from enas.runs.folder import RunFolder
-from enas.runs.plan import Plan
+from enas.runs.plan import Plan, problem_source
 from enas.runs.planning import problem_plan
 from enas.runs.search import with_epochs
 from enas.runs.settings import Settings
+from enas.runs.short import ShortTrainings
+from enas.tasks.problem import problem_of
 
 NAME = "small_own_problem"
 MODULE = """
@@ -66,8 +69,11 @@ def there(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop(NAME, None)
+    problem_of.cache_clear()
     yield tmp_path
     sys.modules.pop(NAME, None)
+    problem_of.cache_clear()
 
 
 def test_the_documented_line_gives_the_trained_network(there: Path) -> None:
@@ -133,3 +139,60 @@ def test_a_policy_that_never_learns_is_remarked_on_and_swept(
 def test_a_search_with_random_children_is_not_remarked_on(there: Path) -> None:
     run(f"sweep {WHAT} --seeds 0 --out runs/sweep --strategy random --epochs 1 --until search {FEW}")
     assert "reward" not in read_json(Path("runs/sweep/seed0/metrics.jsonl"))
+
+
+# -------------------------------------------------------------------------- a file that has changed
+def test_figures_of_two_versions_of_a_file_do_not_mix(
+    there: Path, capsys: pytest.CaptureFixture[str], in_this_process: None
+) -> None:
+    """What was trained before stays as it is, and the same command begins anew once it is moved
+    away."""
+    compare = "compare runs/own --cells 2 --seeds 2"
+    before, (trained,) = recipe_of("runs/own"), Path("runs/own/retrain").iterdir()
+    with open(f"{NAME}.py", "a") as file:
+        file.write("# changed\n")
+    assert recipe_of("runs/own") != before, "short trainings are made anew"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the file has changed since the search
+        for line in (compare, "retrain runs/own"):
+            run(line, status=2)
+            said = capsys.readouterr().err
+            assert f"'{trained}' was made by another version of the file of '{WHAT}' than there is now" in said
+            assert "put that version back, or move 'runs/own/retrain' and compare.json away" in said
+            assert said.count("\n") == 1
+        Path("runs/own/retrain").rename("before")
+        run(compare)
+        run("retrain runs/own")
+    now = problem_source(WHAT)
+    configs = [read_json(file) for file in Path("runs/own/retrain").glob("*/config.json")]
+    assert [config["source"] for config in configs] == [now] * 4
+    assert read_json(Path("runs/own/config.json"))["source"] != now
+
+
+def recipe_of(folder: str) -> str:
+    plan = Plan.recorded(RunFolder.open(Path(folder)))
+    task: Any = None
+    return ShortTrainings(plan, Path(folder), task).recipe
+
+
+def test_seeds_of_two_versions_of_a_file_do_not_mix(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = f"sweep {WHAT} --out runs/sweep --until search --epochs 1 {FEW}"
+    run(f"{sweep} --seeds 0")
+    with open(f"{NAME}.py", "a") as file:
+        file.write("# changed\n")
+    run(f"{sweep} --seeds 0-1", status=2)
+    assert "'runs/sweep/seed0' was made by another version of the file" in capsys.readouterr().err
+
+
+def test_weights_of_another_network_are_refused_in_one_line(there: Path) -> None:
+    (trained,) = Path("runs/own/retrain").iterdir()
+    Path(f"{NAME}.py").write_text(MODULE.replace("nn.Linear(4, 2)", "nn.Linear(4, 3)"))
+    with (
+        pytest.warns(UserWarning, match=f"the file of '{WHAT}' has changed since this run was made"),
+        pytest.raises(ValueError, match=f"'{trained}/checkpoint.safetensors' .*: it is of another network"),
+    ):
+        enas.Run("runs/own").child()
+    shutil.rmtree("runs/own/retrain")
+    Path("runs/own/retrained.json").unlink()
+    with pytest.raises(ValueError, match=r"has no retrained\.json yet: run `enas retrain runs/own` first"):
+        enas.Run("runs/own").child()

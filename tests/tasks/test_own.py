@@ -595,7 +595,13 @@ def test_its_settings_are_shown_as_a_search_says(module: str, capsys: pytest.Cap
 
 
 def test_settings_are_changed_by_name(module: str, tmp_path: Path) -> None:
-    few = {"search.epochs": 1, "search.probes": 0, "search.optimizer.learning_rate": 0.5, "retrain.epochs": 2}
+    few = {
+        "search.epochs": 1,
+        "search.warmup_epochs": 0,
+        "search.probes": 0,
+        "search.optimizer.learning_rate": 0.5,
+        "retrain.epochs": 2,
+    }
     run = enas.search(f"{module}:problem", out=tmp_path / "run", settings=few)
     settings = json.loads((run.path / "config.json").read_text())["settings"]
     assert settings["search"]["optimizer"]["learning_rate"] == 0.5

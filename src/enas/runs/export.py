@@ -33,6 +33,7 @@ from enas.ranges import check_name
 from enas.runs.architectures import architecture_of, best_of
 from enas.runs.files import write_atomically
 from enas.runs.folder import RunFolder
+from enas.runs.own import load_trained
 from enas.runs.plan import Plan
 from enas.runs.planning import preset_plan
 from enas.runs.presets import registry as presets
@@ -179,11 +180,7 @@ def _prepared(plan: Plan, source: _Source, weights: Weights) -> tuple[nn.Module,
         assert source.training is not None
         if (result := Result.find(source.training.path)) is None:
             raise ValueError(f"the training in '{source.training.path}' is not finished: the command that began it goes on")
-        state = source.training.read_checkpoint()
-        tensors = {**state.under("weights").tensors}
-        if "average" in state.values:
-            tensors |= state.under("average").tensors  # the weights that were scored
-        child.load_state_dict(tensors)
+        load_trained(child, source.training)
     about = About(
         f"Architecture {source.arch.id} of space {plan.space.name}, exported by enas {versions()['enas']}.",
         _provenance(plan, source, weights, result),

@@ -284,11 +284,8 @@ class RunFolder:
             for name in ("epoch", "step"):
                 if type(value := state.values[name]) is not int or value < 0:
                     raise ValueError(f"'{name}' is a whole number from 0 on; got {value!r}")
-            try:
+            with fitting():
                 into.load(state)
-            except RuntimeError as error:  # torch raises this for tensors of other sizes
-                why = str(error).splitlines()[-1].strip()
-                raise ValueError(f"it is of another network than config.json says ({why})") from None
 
     def _state(self, path: Path, header: Header) -> State:
         with blaming(path):
@@ -298,6 +295,17 @@ class RunFolder:
             except SafetensorError as error:
                 raise ValueError(str(error)) from None
             return State(tensors, header.values)
+
+
+@contextlib.contextmanager
+def fitting() -> Iterator[None]:
+    """Raises a ValueError where tensors that are loaded inside the `with` block are of another
+    network."""
+    try:
+        yield
+    except RuntimeError as error:  # torch raises this for tensors of other sizes
+        why = str(error).splitlines()[-1].strip()
+        raise ValueError(f"it is of another network than config.json says ({why})") from None
 
 
 class Follower(RunFolder):

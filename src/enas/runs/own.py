@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from enas.runs.files import read_json
-from enas.runs.folder import RunFolder
+from enas.runs.checkpoint import CHECKPOINT
+from enas.runs.files import blaming
+from enas.runs.folder import RunFolder, fitting
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
 from enas.runs.planning import problem_plan
+from enas.runs.results import Retrained
 from enas.runs.search import search_plan, with_epochs
 from enas.runs.settings import Config, Settings, from_dict
 from enas.spaces.architecture import Architecture
@@ -73,12 +75,21 @@ def trained_child(run: Path) -> nn.Module:
     plan = Plan.recorded(RunFolder.open(run))
     if not plan.problem:
         raise ValueError(f"'{run}' is not a search in a network of your own")
-    record = read_json(run / "retrained.json")
-    row = next(row for row in record["trainings"] if row["id"] == record["chosen"])
-    folder = RunFolder.open(run / row["folder"])
-    arch = Architecture.from_dict(folder.config["architecture"])
+    training = RunFolder.open(run / Retrained.read(run).best.folder)
+    Plan.recorded(training).warn_of_changes()
+    arch = Architecture.from_dict(training.config["architecture"])
     child = own_network(plan.space, plan.settings.network, arch)
-    weights = folder.read_checkpoint().under("weights").tensors
-    child.load_state_dict(dict(weights))
+    load_trained(child, training)
     network: nn.Module = child.network
     return network.eval()
+
+
+def load_trained(child: nn.Module, training: RunFolder) -> None:
+    """Loads the weights that a training from scratch was scored with. Raises `Damaged` where they
+    are of another network."""
+    state = training.read_checkpoint()
+    tensors = {**state.under("weights").tensors}
+    if "average" in state.values:
+        tensors |= state.under("average").tensors
+    with blaming(training.path / CHECKPOINT), fitting():
+        child.load_state_dict(tensors)

@@ -114,8 +114,9 @@ class Plan:
     def to_dict(self, command: str, **more: object) -> Record:
         """Returns the content of config.json, with the entries `more`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
-        source = problem_source(self.problem) if self.problem else source_of(self.settings.data.dataset)
-        fields |= {"names": to_dict(self.names), "source": self.source or source, "limits": to_dict(self.limits)}
+        # the code of a problem is that of now, also in a training of an older search
+        source = problem_source(self.problem) if self.problem else self.source or source_of(self.settings.data.dataset)
+        fields |= {"names": to_dict(self.names), "source": source, "limits": to_dict(self.limits)}
         settings = to_dict(self.settings)
         ran = {"versions": versions(), "machine": machine(self.device)}
         return {"version": VERSION, "command": command, **fields, **more, **ran, "settings": settings}
@@ -257,8 +258,7 @@ class Plan:
         that the run was made with."""
         d = self.settings.data
         if self.problem:
-            if self.source and self.source != problem_source(self.problem):
-                warnings.warn(f"the file of '{self.problem}' has changed since this run was made", stacklevel=2)
+            self.warn_of_changes()
             return own_data(self.problem, d)
         if self.source and self.source["sha256"] != (here := source_of(d.dataset))["sha256"]:
             was, now = (", ".join(f"{key} {value[:16]}" for key, value in some.items()) for some in (self.source, here))
@@ -269,6 +269,11 @@ class Plan:
         if isinstance(data, ImageData) and (data.memory, data.workers) != (d.memory, d.workers):
             data = dataclasses.replace(data, memory=d.memory, workers=d.workers)
         return data
+
+    def warn_of_changes(self) -> None:
+        """Warns where the file of a problem has changed since the run was made."""
+        if self.problem and self.source and self.source != problem_source(self.problem):
+            warnings.warn(f"the file of '{self.problem}' has changed since this run was made", stacklevel=3)
 
     def task(self, data: Data, settings: DataclassInstance, train_on: str = "train") -> Task:
         """Returns the task on this data."""
@@ -380,6 +385,18 @@ def problem_source(path: str) -> dict[str, str]:
     from enas.tasks.problem import problem_of  # this imports the user's module
 
     return problem_of(path).source
+
+
+def check_source(folder: Path, plan: Plan, away: str = "") -> None:
+    """Raises a ValueError where what a folder holds was made by another version of a problem's file
+    than there is now, because figures of two versions cannot be compared. `away` says what to move
+    away for new figures, where it is not the folder."""
+    away = away or f"'{folder}'"
+    if plan.problem and Recorded.read(folder).source not in (None, problem_source(plan.problem)):
+        raise ValueError(
+            f"'{folder}' was made by another version of the file of '{plan.problem}' than there is now, so that figures do"
+            f" not go together: put that version back, or move {away} away, and the same command begins anew"
+        )
 
 
 def own_data(path: str, settings: DataclassInstance) -> OwnData:

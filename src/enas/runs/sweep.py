@@ -21,7 +21,7 @@ from enas.runs.derive import derive
 from enas.runs.folder import RunFolder
 from enas.runs.jobs import Jobs, engine_of, run_all, told_to_stop
 from enas.runs.loop import Listener, after, never, silent
-from enas.runs.plan import Plan
+from enas.runs.plan import Plan, check_source
 from enas.runs.records import Config, epochs
 from enas.runs.results import Best, Retrained
 from enas.runs.resume import resume
@@ -148,6 +148,7 @@ def done_of(plan: Plan, folder: Path, until: Until) -> dict[str, float] | None:
     there = Plan.recorded(RunFolder.open(folder))
     if any(getattr(there, name) != getattr(plan, name) for name in ("settings", "names", "seed", "limits")):
         raise ValueError(f"'{folder}' holds a search with other settings: choose another --out")
+    check_source(folder, plan)
     needed = {"search": (), "derive": (Best,), "retrain": (Best, Retrained)}[until]
     if not finished(folder) or any(not (folder / file.FILE).exists() for file in needed):
         return None
