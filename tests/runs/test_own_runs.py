@@ -115,7 +115,7 @@ def test_an_epoch_is_left_to_the_strategy_where_it_had_one(there: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        ("--epochs 2 --search.warmup-epochs 2", "all 2 epochs warm up, as search.warmup_epochs is 2"),
+        ("--epochs 2 --search.warmup-epochs 2", "every epoch warms up, as search.warmup_epochs is 2"),
         ("--epochs 1 --search.controller-steps 0", "search.controller_steps is 0; give at least 1"),
     ],
 )

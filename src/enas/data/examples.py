@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset, default_collate
 
-from enas.data.blame import blamed
+from enas.blame import blamed
 from enas.state import seed_of
 
 FORMS = (

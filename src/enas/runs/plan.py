@@ -25,7 +25,7 @@ from enas.networks.limited import limited
 from enas.networks.references.registry import REFERENCES, ReferenceEntry
 from enas.networks.registry import BACKBONES
 from enas.networks.supernet import Supernet
-from enas.plugins import NoSettings, entry_of
+from enas.plugins import NoSettings, check_call, entry_of
 from enas.procedures.ranks import Ranks
 from enas.procedures.search import Search
 from enas.ranges import THREADS, check_name
@@ -277,8 +277,11 @@ class Plan:
 
     def task(self, data: Data, settings: DataclassInstance, train_on: str = "train") -> Task:
         """Returns the task on this data."""
-        entry = entry_of("a task", self.names.task, TASKS)
-        made: Task = entry.make(data, settings, seed=self.seed, device=self.device, train_on=train_on)
+        make: Any = entry_of("a task", self.names.task, TASKS).make
+        named: Any = {"seed": self.seed, "device": self.device, "train_on": train_on}
+        rule = f"a task is made of data, settings, seed, device and train_on; '{self.names.task}' takes other arguments"
+        check_call(rule, make, data, settings, **named)
+        made: Task = make(data, settings, **named)
         return made
 
     @property
@@ -297,7 +300,17 @@ class Plan:
     @property
     def learns(self) -> bool:
         """Returns whether the strategy learns from rewards. Random search does not."""
-        return bool(entry_of("a strategy", self.names.strategy, STRATEGIES).make.learns)
+        return bool(self._strategy_class.learns)
+
+    @property
+    def _strategy_class(self) -> Any:
+        """Returns the class of the strategy. Raises a ValueError where one of a user's own lacks a
+        part of the contract."""
+        name = self.names.strategy
+        made = entry_of("a strategy", name, STRATEGIES).make
+        if missing := [part for part in ("learns", "ask", "tell", "state", "load") if not hasattr(made, part)]:
+            raise ValueError(f"a strategy has learns, ask, tell, state and load; '{name}' lacks {missing[0]}")
+        return made
 
     def network(
         self, settings: DataclassInstance, task: Task, only: Architecture | None = None, seed: int | None = None
@@ -312,8 +325,11 @@ class Plan:
                 f"network '{self.names.network}' does not fit task '{self.names.task}', whose data have"
                 f" {', '.join(strange)}"
             )
+        named: Any = {**task.dimensions, "only": only, "statistics": statistics}
+        rule = f"a network is made of space, settings, {', '.join(named)}; '{self.names.network}' takes other arguments"
+        check_call(rule, entry.make, space := self.space, settings, **named)
         with seeded(self.seed if seed is None else seed, "weights"):
-            network: Supernet = entry.make(self.space, settings, **task.dimensions, only=only, statistics=statistics)
+            network: Supernet = entry.make(space, settings, **named)
         return network.to(self.device)
 
     def model(self, settings: DataclassInstance, task: Task, what: Architecture | Reference, seed: int) -> nn.Module:
@@ -328,16 +344,12 @@ class Plan:
 
     def strategy(self, space: SearchSpace | None = None) -> Strategy:
         """Returns the strategy at its beginning, by default for the limited space. Raises a
-        ValueError where a class of a user's own lacks a part of the contract."""
-        settings = self.settings.strategy
-        arguments = [] if isinstance(settings, NoSettings) else [settings]
-        strategy: Strategy = entry_of("a strategy", self.names.strategy, STRATEGIES).make(
-            space or self.limited_space, *arguments, seed=self.seed
-        )
-        if missing := [name for name in ("learns", "ask", "tell", "state", "load") if not hasattr(strategy, name)]:
-            raise ValueError(
-                f"a strategy has learns, ask, tell, state and load; '{self.names.strategy}' lacks {missing[0]}"
-            )
+        ValueError where a class of a user's own is none."""
+        settings, made = self.settings.strategy, self._strategy_class
+        arguments = [space or self.limited_space, *([] if isinstance(settings, NoSettings) else [settings])]
+        rule = f"a strategy is made of a space, its settings where it has some, and seed=...; '{self.names.strategy}'"
+        check_call(f"{rule} takes other arguments", made, *arguments, seed=self.seed)
+        strategy: Strategy = made(*arguments, seed=self.seed)
         return strategy
 
     def shared(self, ranks: Ranks) -> Plan:

@@ -109,8 +109,8 @@ def never_learns(plan: Plan) -> str:
     if search.warmup_epochs < search.epochs:
         return ""
     return (
-        f"all {search.epochs} epochs warm up, as search.warmup_epochs is {search.warmup_epochs}; give more"
-        " --search.epochs, or fewer --search.warmup-epochs"
+        f"every epoch warms up, as search.warmup_epochs is {search.warmup_epochs}; give more --search.epochs, or fewer"
+        " --search.warmup-epochs"
     )
 
 

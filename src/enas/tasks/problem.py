@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from enas.data.blame import blamed
+from enas.blame import blamed
 from enas.data.examples import Examples, examples_of
 from enas.data.parts import Part
 from enas.networks.own import Child, OwnNetwork
@@ -129,6 +129,8 @@ def problem_of(path: str) -> Problem:
             made = made()
     if not isinstance(made, Problem):
         raise ValueError(f"'{path}' makes an enas.Problem; it made {type(made).__name__}")
+    if not made.path:  # a value of the module, which no function made
+        object.__setattr__(made, "path", path)
     return made
 
 
