@@ -196,3 +196,27 @@ def test_weights_of_another_network_are_refused_in_one_line(there: Path) -> None
     Path("runs/own/retrained.json").unlink()
     with pytest.raises(ValueError, match=r"has no retrained\.json yet: run `enas retrain runs/own` first"):
         enas.Run("runs/own").child()
+
+
+# ------------------------------------------------------------------------------ commands of presets
+def test_a_table_and_judges_take_a_problem(
+    there: Path, capsys: pytest.CaptureFixture[str], in_this_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_plan(*arguments: Any, **named: Any) -> Plan:
+        plan = problem_plan(*arguments, **named)
+        return plan.with_settings(retrain=dataclasses.replace(plan.settings.retrain, epochs=1))
+
+    monkeypatch.setattr("enas.runs.planning.problem_plan", short_plan)
+    build = f"table build {WHAT} --out t.json --cells 6 --repeats 0 --device cpu --jobs 1"
+    run(build)
+    assert f"{WHAT}, recipe own: 6 of 6 architectures of own" in capsys.readouterr().out
+    run(f"{build} --recipe quick", status=2)
+    assert "is a problem of your own and has no recipes; leave out 'quick'" in capsys.readouterr().err
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a constant judge ranks nothing
+        run(f"judges {WHAT} --table t.json --cells 12 --passes 1 --steps 1 --led 0 --teachers 1")
+    assert (there / "runs" / f"judges-{NAME}-problem" / "judges.json").is_file()
+    with open(f"{NAME}.py", "a") as file:
+        file.write("# changed\n")
+    run(f"{build} --best 1", status=2)
+    assert "'t.json.work' was made by another version of the file" in capsys.readouterr().err

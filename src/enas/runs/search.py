@@ -18,8 +18,8 @@ from enas.runs.files import read_json
 from enas.runs.folder import Follower, RunFolder, check_new
 from enas.runs.loop import Listener, after, drive, never, silent
 from enas.runs.plan import Plan
-from enas.runs.planning import make_plan, preset_plan, problem_plan
-from enas.runs.presets.registry import PRESETS, config_of, is_preset
+from enas.runs.planning import make_plan, named_plan
+from enas.runs.presets.registry import PRESETS, config_of
 from enas.runs.records import ticks
 from enas.runs.settings import Settings
 
@@ -50,11 +50,7 @@ def _planned(
     if config is None:
         if preset is None:
             raise ValueError(f"name what to search: {', '.join(PRESETS)}; see `enas search --help`")
-        if ":" in preset and not is_preset(preset):
-            if recipe is not None:
-                raise ValueError(f"'{preset}' is a problem of your own and has no recipes; leave out '{recipe}'")
-            return problem_plan(preset, device=device, strategy=strategy)
-        return preset_plan(preset, recipe, device=device, strategy=strategy)
+        return named_plan(preset, recipe, device=device, strategy=strategy)
     record = read_json(Path(config))
     if not isinstance(record, dict) or record.get("command") != "search":
         raise ValueError(f"--config takes the config.json of a search; got '{config}'")
