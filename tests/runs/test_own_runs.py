@@ -4,6 +4,7 @@ that has no time to learn, a file that has changed since."""
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 import shutil
 import sys
@@ -220,3 +221,27 @@ def test_a_table_and_judges_take_a_problem(
         file.write("# changed\n")
     run(f"{build} --best 1", status=2)
     assert "'t.json.work' was made by another version of the file" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------- messages
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("retrain runs/own --arch resnet", "hand-designed models are of images and of texts, none of task 'own'"),
+        (f"search {WHAT} --space conv_micro --out no", f"'{WHAT}' brings its own space, .*; leave out --space conv_micro"),
+        (f"search {WHAT} --task language_model --out no", "its own data, loss and reward; leave out --task language_model"),
+        (f"search {WHAT} --budget 0.0001s --out no", r"one epoch takes some 0\.0*[1-9]\d* s of processor time"),
+        ("report runs/own", "'runs/own/compare.json' is damaged, .*: there is no 'derived' in it"),
+    ],
+)
+def test_what_a_problem_cannot_have_is_said(line: str, says: str, there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/own/compare.json").write_text("{}")
+    run(line, status=2)
+    said = capsys.readouterr().err
+    assert re.search(says, said), said
+    assert said.count("\n") == 1
+
+
+def test_latencies_of_a_small_space_have_few_others(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(f"latency {WHAT} --out latency.json --rounds 1 --children 30 --held-out 5")
+    assert "at most on 5 random networks, 0 of them not timed before" in capsys.readouterr().out

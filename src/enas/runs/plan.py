@@ -138,6 +138,8 @@ class Plan:
         """Returns the plan with a task by its name. The task has its default settings where those
         of the plan are of another kind."""
         entry, plan = entry_of("a task", name, TASKS), self
+        if self.problem and not isinstance(self.settings.data, entry.data):
+            raise ValueError(f"'{self.problem}' brings its own data, loss and reward; leave out --task {name}")
         if not isinstance(self.settings.task, entry.settings):
             retrain = dataclasses.replace(self.settings.retrain, task=entry.settings())
             plan = plan.with_settings(task=entry.settings(), retrain=retrain)
@@ -149,6 +151,8 @@ class Plan:
         """Returns the plan with a space by its name, and with the network that the space goes into.
         Each has its default settings where those of the plan are of another kind."""
         kind, plan = entry_of("a space", name, SPACES).settings, self
+        if self.problem and not isinstance(self.settings.space, kind):
+            raise ValueError(f"'{self.problem}' brings its own space, the choices in its network; leave out --space {name}")
         if not isinstance(self.settings.space, kind):
             plan = plan.with_settings(space=kind())
         backbone = make_space(name, plan.settings.space).backbone
@@ -375,6 +379,8 @@ def reference_entry(name: str, task: str) -> ReferenceEntry:
     """Returns a registered reference model. Raises a ValueError where it does not exist, or is for
     another task."""
     fitting = [key for key, entry in REFERENCES.items() if entry.task == task]
+    if not fitting:
+        raise ValueError(f"hand-designed models are of images and of texts, none of task '{task}': leave out '{name}'")
     check_name(f"a reference model for {task.replace('_', ' ')}", name, fitting)
     return REFERENCES[name]
 

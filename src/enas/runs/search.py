@@ -22,6 +22,7 @@ from enas.runs.planning import make_plan, named_plan
 from enas.runs.presets.registry import PRESETS, config_of
 from enas.runs.records import ticks
 from enas.runs.settings import Settings
+from enas.tasks.metrics import figure
 
 # At most this share of a budget trains shared weights, which are one judge of several. The recipes
 # that were tuned against the truth give them an eighth to a third (docs/decisions.md).
@@ -132,8 +133,9 @@ def within(plan: Plan, budget: float) -> Plan:
     each = plan.search().preview().seconds * plan.threads / search.epochs
     epochs = min(search.epochs, int(SHARED * budget / each))
     if not epochs:
+        took = figure(each, 0 if each >= 10 else 2)
         raise ValueError(
-            f"one epoch takes some {each:.0f} s of processor time, and shared weights get a quarter of --budget:"
+            f"one epoch takes some {took} s of processor time, and shared weights get a quarter of --budget:"
             f" give at least {math.ceil(each / SHARED)}s, or fewer data or filters; got {budget:g}s"
         )
     derive = dataclasses.replace(plan.settings.derive, budget=budget - epochs * each)
