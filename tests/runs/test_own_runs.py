@@ -4,6 +4,7 @@ that has no time to learn, a file that has changed since."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import shlex
 import shutil
@@ -17,7 +18,8 @@ import pytest
 
 import enas
 from enas.cli.main import main
-from enas.runs.files import read_json
+from enas.procedures.taught import Outcome
+from enas.runs.files import read_json, stamped_lines
 from enas.runs.folder import RunFolder
 from enas.runs.plan import Plan, problem_source
 from enas.runs.planning import problem_plan
@@ -245,3 +247,29 @@ def test_what_a_problem_cannot_have_is_said(line: str, says: str, there: Path, c
 def test_latencies_of_a_small_space_have_few_others(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(f"latency {WHAT} --out latency.json --rounds 1 --children 30 --held-out 5")
     assert "at most on 5 random networks, 0 of them not timed before" in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------- ended and interrupted
+def test_what_is_finished_is_not_resumed(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its start-up would count as time of the search."""
+    before = {file.name: file.read_bytes() for file in Path("runs/own").glob("*.*")}
+    run("resume runs/own")
+    assert "the search in runs/own was finished before: there is nothing to resume" in capsys.readouterr().out
+    assert {file.name: file.read_bytes() for file in Path("runs/own").glob("*.*")} == before
+
+
+def test_a_derivation_that_is_interrupted_says_what_is_kept(
+    there: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = itertools.count()
+
+    def outcome(*arguments: Any) -> Outcome:
+        if next(made) == 2:
+            raise KeyboardInterrupt
+        return Outcome(0.5, 0.0)
+
+    monkeypatch.setattr("enas.runs.short.outcome", outcome)
+    run("derive runs/own --trainings 6 --rounds 1 --finalist-steps 1 --judges parameters --jobs 1", status=130)
+    said = capsys.readouterr().err
+    assert said == "enas: interrupted; the short trainings that are done are kept: the same command goes on\n"
+    assert len(list(stamped_lines(Path("runs/own/short.jsonl")))) == 2

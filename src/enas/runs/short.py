@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from enas import plugins
 from enas.procedures.halving import ShortTraining, trained
@@ -62,8 +62,10 @@ class ShortTrainings:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._ends.__exit__(*error)  # type: ignore[arg-type]
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *where: Any) -> None:
+        if isinstance(error, KeyboardInterrupt) and self.known:
+            error.add_note("the short trainings that are done are kept: the same command goes on")
+        self._ends.__exit__(kind, error, *where)
 
     def spent(self) -> float:
         """Returns the processor time since the beginning in seconds, that of all trainings
