@@ -45,8 +45,8 @@ class SearchFlags:
     seed: Maybe[int] = None
     """Seed of everything random. Equal seeds on one machine give equal runs. Without it, 0."""
     epochs: Maybe[int] = None
-    """Number of passes over the training data, as --search.epochs. The warm-up becomes shorter
-    or longer in proportion, unless --search.warmup-epochs is given."""
+    """Number of passes over the training data, as --search.epochs.
+    The warm-up keeps its share of them, unless --search.warmup-epochs is given."""
     max_params: Maybe[str] = None
     """Largest number of parameters of the network trained from scratch, such as 3M.
     All architectures that are asked, derived and compared obey this and the limits below."""
