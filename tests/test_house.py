@@ -17,6 +17,7 @@ import enas
 
 SOURCE = Path(enas.__file__).parent
 ROOMS = [
+    "blame",
     "reading",
     "ranges",
     "plugins",
@@ -37,6 +38,7 @@ FILES = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path f
 MODULES = sorted(set(FILES) - FACE)
 TORCH_FREE = (
     *(
+        "blame",
         "reading",
         "ranges",
         "plugins",

@@ -3,15 +3,18 @@ where registered ones go."""
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from documented import ROOT, markdown, python_blocks
+from enas.cli.commands import COMMANDS
 from enas.cli.main import main
 from enas.data.registry import DATASETS
 from enas.networks.registry import BACKBONES
@@ -139,8 +142,9 @@ def test_an_op_by_its_path_goes_the_whole_way(page: Path, capsys: pytest.Capture
 @pytest.mark.slow
 def test_an_activation_by_its_path(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (page / "acts.py").write_text("def softsign(x):\n    return x / (1 + x.abs())\n")
-    few = "--search.epochs 1 --data.train 600 --network.hidden 6 --space.num-nodes 2 --space.ops tanh acts:softsign"
-    assert enas(f"search text-rnn --search.warmup-epochs 1 --threads 1 --out run {few}") == 0
+    few = "--search.epochs 1 --search.warmup-epochs 0 --search.controller-steps 1"
+    few += " --data.train 600 --network.hidden 6 --space.num-nodes 2 --space.ops tanh acts:softsign"
+    assert enas(f"search text-rnn --threads 1 --out run {few}") == 0
     assert enas(f"search text-rnn --network.computation static --out other {few}") == 2
     assert "network.computation 'static' has no activations but tanh, relu, sigmoid, identity" in capsys.readouterr().err
     sys.modules.pop("acts")
@@ -259,3 +263,86 @@ def test_a_preset_whose_settings_are_of_another_space(page: Path) -> None:
     with one_line(ValueError, "recipe 'quick' of preset 'wrong:it' has settings ConvMicroSettings", "takes NoSettings"):
         config_of("wrong:it")
     sys.modules.pop("wrong")
+
+
+BROKEN = """
+from torch import nn
+from enas.strategies.random_search import RandomSearch
+
+
+def fails():
+    raise RuntimeError("no data")
+
+
+def op(channels, stride, norm):
+    raise KeyError("x")
+
+
+class Fails(RandomSearch):
+    learns = True
+
+    def tell(self, archs, rewards):
+        raise ZeroDivisionError("tell")
+
+
+class Bare:
+    def __init__(self, space, seed):
+        pass
+
+
+class NoSeed(RandomSearch):
+    def __init__(self, space):
+        pass
+
+
+def needs(data):
+    return 3
+"""
+BROKEN_LINES = [
+    ("search unreadable:it", "importing 'unreadable' raised SyntaxError: .* at .*unreadable.py:2"),
+    ("search lacking:it", "importing 'lacking' raised ModuleNotFoundError: No module named 'not_there' at .*lacking.py:1"),
+    ("cost failing:it", "importing 'failing' raised OSError: no file at .*failing.py:1"),
+    ("check unreadable:it", "importing 'unreadable' raised SyntaxError"),
+    ("search ./broken:fails", "named as package.module:thing, with no folder before it; got './broken:fails': go to"),
+    ("search broken.py:fails", "a module is named without .py: broken:fails; got 'broken.py:fails'"),
+    ("search :fails", "named as package.module:thing, .* got ':fails'"),
+    ("check broken:fails", "'broken:fails' raised RuntimeError: no data at .*broken.py:7"),
+    ("check broken:needs", "'broken:needs' takes data and returns int: an activation returns a tensor for a tensor"),
+    ("search digits-micro --space broken:fails", "your code raised RuntimeError: no data at .*broken.py:7"),
+    ("search digits-micro --data.dataset broken:fails", "your code raised RuntimeError: no data at .*broken.py:7"),
+    ("search digits-micro --space.ops broken:op identity", "your code raised KeyError: 'x' at .*broken.py:11"),
+    ("search digits-micro --strategy broken:Fails", "your code raised ZeroDivisionError: tell at .*broken.py:18"),
+    ("search digits-micro --strategy broken:Bare", "'broken:Bare' lacks learns"),
+    ("search digits-micro --strategy broken:op", "'broken:op' lacks learns"),
+    ("search digits-micro --strategy broken:NoSeed", "'broken:NoSeed' takes other arguments: got an unexpected"),
+]
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    texts = {"broken": BROKEN, "unreadable": "import torch\ndef it(:\n", "lacking": "import not_there\n"}
+    for name, text in {**texts, "failing": "raise OSError('no file')\n"}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    yield tmp_path
+    sys.modules.pop("broken", None)
+
+
+@pytest.mark.parametrize(("line", "says"), BROKEN_LINES)
+def test_errors_in_code_of_ones_own_are_one_line(
+    line: str, says: str, broken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = f"--out run {FEW}" if line.startswith("search digits") else ""
+    assert enas(f"{line} {more}") == 2
+    said = capsys.readouterr().err
+    assert re.search(says, said), said
+    assert said.count("\n") == 1
+    assert not (broken / "run").exists()
+
+
+def test_errors_of_this_package_stay_as_they_are(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the user's was on their way."""
+    monkeypatch.setitem(COMMANDS, "list", ("", partial(entry_of, "it")))
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        enas("list")

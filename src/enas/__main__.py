@@ -9,9 +9,13 @@ def main() -> int:
     # a step of a small network then takes up to ten times as long (docs/log). torch reads this
     # variable when it is loaded, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from enas.cli.main import main as run
+    try:
+        from enas.cli.main import main as run
 
-    return run()
+        return run()
+    except KeyboardInterrupt:  # while it was being imported
+        print("enas: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

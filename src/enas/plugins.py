@@ -15,12 +15,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
+from enas.blame import blamed
 from enas.ranges import check_name
 
 if TYPE_CHECKING:
@@ -129,19 +130,23 @@ def _package(point: EntryPoint) -> str:
 
 def load(where: str) -> Any:
     """Returns the thing at `package.module:thing`. Modules are also looked for in the current
-    folder. Raises a ValueError where there is no such module, or no such thing in it."""
-    _check_trusted(where)
+    folder. Raises a ValueError where there is no such module, or no such thing in it, and where the
+    module cannot be imported."""
     name, _, attribute = where.partition(":")
+    if not DOTTED.fullmatch(where):
+        raise ValueError(f"code of yours is named as package.module:thing, with no folder before it; got '{where}'{FOUND}")
+    _check_trusted(where)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # the module is there: something that it imports is not
-        raise ValueError(
-            f"'{where}' names a module that is not found: go to the folder that holds it, or add that to PYTHONPATH"
-        ) from None
+    with nullcontext() if where.startswith("enas.") else blamed(f"importing '{name}'"):
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module is there: something that it imports is not
+            if name.endswith(".py"):
+                raise ValueError(f"a module is named without .py: {name[:-3]}:{attribute}; got '{where}'") from None
+            raise ValueError(f"'{where}' names a module that is not found{FOUND}") from None
     if not hasattr(module, attribute):
         raise ValueError(f"'{where}' names '{attribute}', which module '{name}' does not have")
     return getattr(module, attribute)
@@ -157,7 +162,17 @@ def entry_of(what: str, name: str, registry: Registry[E]) -> E:
     return registry[name]
 
 
+def check_call(rule: str, thing: Callable[..., object], *arguments: object, **named: object) -> None:
+    """Raises a ValueError with this rule where a class or function of a user's own cannot be called
+    with these arguments."""
+    try:
+        inspect.signature(thing).bind(*arguments, **named)
+    except TypeError as error:
+        raise ValueError(f"{rule}: {error}") from None
+
+
 # ------------------------------------------------------------------ code that a file names
+FOUND = ": go to the folder that holds it, or add that to PYTHONPATH"
 DOTTED = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 _unasked: ContextVar[frozenset[str]] = ContextVar("unasked", default=frozenset())
 _trusted: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())

@@ -71,6 +71,21 @@ class Net(nn.Module):
 def problem():
     x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
     return enas.Problem(Net, (x, x[:, :3].argmax(1)), batch_size=20)
+
+
+class OfMappings(Net):
+    def forward(self, batch):
+        return super().forward(batch["x"].mean(1)) + batch["shift"][:, None]
+
+
+def mappings(**more):
+    x = torch.randn(60, 5, 4, generator=torch.Generator().manual_seed(0))
+    rows = [{"x": one, "shift": one.sum(), "y": int(one[0, 0] > 0), **more} for one in x]
+    return enas.Problem(OfMappings, rows, target="y", batch_size=20)
+
+
+def named():
+    return mappings(name="a text")
 """
 
 
@@ -371,20 +386,51 @@ def test_what_differs_is_not_written(off: float, run: Path, monkeypatch: pytest.
 
 
 # ---------------------------------------------------------------- networks of one's own
-def own_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str = "problem") -> Path:
     name = f"exported_problem_{abs(hash(tmp_path))}"
     (tmp_path / f"{name}.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    plan = quick(problem_plan(f"{name}:problem", device="cpu"))
+    plan = quick(problem_plan(f"{name}:{function}", device="cpu"))
     arch = plan.space.architecture({"body": "deep", "act": ["relu", "tanh"]})
     retrain(plan, arch, tmp_path / "own")
     return tmp_path / "own"
 
 
 def test_a_network_of_ones_own_has_no_python_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"classes of your own: export it as onnx or torch, or take result\.child\(\)"):
+    says = r"classes of your own: --format onnx or --format torch exports it, and in Python enas\.Run\(RUN\)\.child\(\)"
+    with pytest.raises(ValueError, match=says):
         export(own_training(tmp_path, monkeypatch))
+
+
+@pytest.mark.slow
+def test_inputs_are_tensors_of_any_number_of_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their shapes are printed, and other numbers are tried before a file is written."""
+    folder = own_training(tmp_path, monkeypatch, "mappings")
+    assert main(["export", str(folder), "--format", "torch"]) == 0
+    said = capsys.readouterr().out
+    assert "inputs: x (batch, 5, 4) float32, shift (batch) float32; all but batch is fixed" in said
+    kept = (folder / "exported.pt2").read_bytes()
+
+    def for_two(x: dict[str, torch.Tensor]) -> torch.Tensor:
+        assert len(x["x"]) == 2, "made for two"
+        return x["x"]
+
+    monkeypatch.setattr("enas.networks.export.program.loaded", lambda data: for_two)
+    assert main(["export", str(folder), "--format", "torch"]) == 2
+    assert "any number of examples; with 3 the program raised AssertionError: made for two" in capsys.readouterr().err
+    assert (folder / "exported.pt2").read_bytes() == kept
+
+
+def test_an_input_that_is_no_tensor_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = own_training(tmp_path, monkeypatch, "named")
+    assert main(["export", str(folder), "--format", "torch"]) == 2
+    assert "an exported network takes tensors; input name.0 is str" in capsys.readouterr().err
+    assert not list(folder.glob("exported*"))
 
 
 @pytest.mark.slow

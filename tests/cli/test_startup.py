@@ -8,6 +8,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from enas.__main__ import main
 
 BEFORE = Path(__file__).parents[1] / "runs_of_before" / "digits-micro"
 WITHOUT_TORCH = """
@@ -56,3 +61,18 @@ def test_what_only_looks_needs_no_torch_and_answers_at_once(tmp_path: Path) -> N
 def test_what_looks_at_runs_needs_no_torch(tmp_path: Path) -> None:
     shutil.copytree(BEFORE, tmp_path / "run")
     answers(WITH_RUNS, tmp_path)
+
+
+class Interrupted(ModuleType):
+    """A module while whose import Ctrl-C was pressed."""
+
+    def __getattr__(self, name: str) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_signal_while_imports_are_made_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "enas.cli.main", Interrupted("enas.cli.main"))
+    assert main() == 130
+    assert capsys.readouterr().err == "enas: interrupted\n"

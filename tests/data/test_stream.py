@@ -28,8 +28,8 @@ from torch.utils.data import (
     default_collate,
 )
 
+from enas.blame import Blamed, blamed
 from enas.data import image_stream
-from enas.data.blame import Blamed, blamed
 from enas.data.examples import Arrays, as_labels, examples_of, reading, split
 from enas.data.stream import InOrder, Reader, Shuffled, Stream
 

@@ -37,7 +37,8 @@ IMAGES = {"channels": 3, "image_size": 32, "classes": 10}
 IMAGE_MODELS = [name for name, entry in REFERENCES.items() if entry.task == "image_classification"]
 SMALL = [
     *("--space.num-nodes", "2", "--network.filters", "4", "--data.train", "60", "--data.validation", "40"),
-    *("--task.batch-size", "20", "--search.epochs", "1", "--search.warmup-epochs", "1", "--derive.samples", "3"),
+    *("--task.batch-size", "20", "--search.epochs", "1", "--search.warmup-epochs", "0", "--derive.samples", "3"),
+    *("--search.controller-steps", "1", "--search.architectures", "2"),
     *("--derive.draw", "policy", "--derive.finalists", "0", "--derive.trainings", "0"),
     *("--retrain.epochs", "1", "--retrain.network.filters", "4", "--retrain.task.batch-size", "20"),
 ]

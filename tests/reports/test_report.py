@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from enas.cli.main import main
 from enas.reports import html
 from enas.reports.charts import charting, strip_plot
 from enas.reports.page import write_report
@@ -319,6 +320,32 @@ def test_with_many_decisions_their_kinds_come_first_and_old_records_have_no_shar
     text = write_report(run).read_text()
     assert "What the strategy prefers is not on record" in text
     assert "draws" not in text.partition("how sure</h2>")[2].partition("</section>")[0]
+
+
+def test_page_and_terminal_say_of_which_architecture_the_verdict_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one that ranks first no more, or of another than that which validation chose."""
+    run = a_run(tmp_path / "run", "compared", epochs=3, warm_up=1)
+
+    def said() -> tuple[str, str]:
+        assert main(["report", str(run)]) == 0
+        page = Reader((run / "report.html").read_text()).text
+        return " ".join(page.split()), capsys.readouterr().out.partition("note: ")[2]
+
+    assert "verdict is of" not in "".join(said())
+    retrained = read_json(run / "retrained.json")
+    retrained["trainings"][0]["id"] = retrained["chosen"] = ARCHS[1].id
+    put(run / "retrained.json", retrained)
+    note = f"The verdict is of {ARCHS[0].id}, which ranks first; retrain chose {ARCHS[1].id}"
+    page, line = said()
+    assert f"{note}." in page
+    assert line == f"{note}\n"
+    put(run / "compare.json", {**read_json(run / "compare.json"), "derived_id": ARCHS[1].id})
+    note = "This verdict is of an architecture that does not rank first any more: enas compare"
+    page, line = said()
+    assert note in page
+    assert line == f"{note} {run}\n"
 
 
 def test_a_strategy_that_learns_nothing_has_no_rewards(pages: dict[str, str]) -> None:

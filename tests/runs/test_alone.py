@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class Pool:
         (self.halted,) = initargs
         self.threads: list[threading.Thread] = []
 
-    def submit(self, function: Any, config: Any, job: Job) -> Future[Any]:
+    def submit(self, function: Any, train: Any, config: Any, job: Job) -> Future[Any]:
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
 
@@ -168,3 +169,16 @@ def test_output_never_ends_a_run(tmp_path: Path) -> None:
 
 def test_no_worker_of_a_test_stays() -> None:
     assert not multiprocessing.active_children()
+
+
+def test_warnings_of_a_worker_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("begin_worker", "keep_memory"):
+        monkeypatch.setattr(jobs, name, lambda: None)
+    monkeypatch.setattr(jobs, "_halted", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        jobs._worker(None)
+        for _ in range(2):
+            warnings.warn("of two\nlines", stacklevel=1)
+        warnings.warn("for developers", DeprecationWarning, stacklevel=1)
+    assert capsys.readouterr().err == "enas: of two lines\n"

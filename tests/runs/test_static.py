@@ -13,7 +13,8 @@ from enas.cli.main import main
 
 FEW = (
     *("--data.train", "40", "--data.validation", "40", "--space.num-nodes", "2", "--network.filters", "2"),
-    *("--search.epochs", "2", "--search.controller-steps", "2", "--network.dropout", "0", "--device", "cpu"),
+    *("--search.epochs", "2", "--search.warmup-epochs", "1", "--search.controller-steps", "2"),
+    *("--network.dropout", "0", "--device", "cpu"),
 )
 
 

@@ -764,7 +764,13 @@ def test_the_optimizer_of_a_problem_has_known_settings(monkeypatch: pytest.Monke
 
 
 def test_settings_are_changed_by_name(module: str, tmp_path: Path) -> None:
-    few = {"search.epochs": 1, "search.probes": 0, "search.optimizer.learning_rate": 0.5, "retrain.epochs": 2}
+    few = {
+        "search.epochs": 1,
+        "search.warmup_epochs": 0,
+        "search.probes": 0,
+        "search.optimizer.learning_rate": 0.5,
+        "retrain.epochs": 2,
+    }
     run = enas.search(f"{module}:problem", out=tmp_path / "run", settings=few)
     settings = json.loads((run.path / "config.json").read_text())["settings"]
     assert settings["search"]["optimizer"]["learning_rate"] == 0.5

@@ -157,7 +157,9 @@ class Display:
 
     @__call__.register
     def _(self, event: Done) -> None:
-        if event.result is None and self.cost is not None:
+        if event.result is None and self.cost is None:
+            self._say(f"the search in {event.folder} was finished before: there is nothing to resume")
+        elif event.result is None:
             self._say(f"searched in {span(time.monotonic() - self.start)}; run folder: {event.folder}")
             self._say("figures so far are of shared weights, not what a network reaches when trained from scratch")
             if self.says_next:

@@ -57,4 +57,6 @@ def export(args: list[str]) -> int:
         data=flags.data,
     )
     print(f"wrote {' and '.join(map(str, done.files))} ({done.checked})")
+    if done.inputs:
+        print(f"inputs: {done.inputs}; all but batch is fixed")
     return 0

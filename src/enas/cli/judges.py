@@ -22,7 +22,7 @@ class JudgesFlags(JudgesWanted):
     """
 
     what: Positional[str]
-    """A preset in the space of the table."""
+    """A preset in the space of the table, or `module:function` of a problem."""
     table: Path
     """The table: one that `enas table build` wrote,
     or a published one of nasbench201 or nasbench_macro."""
@@ -40,7 +40,7 @@ def judges(args: list[str]) -> int:
     from enas.cli.oracle import bar
     from enas.grading.judges import JudgeFigures, judge
 
-    out = flags.out or Path("runs") / f"judges-{flags.what}"
+    out = flags.out or Path("runs") / f"judges-{flags.what}".replace(":", "-")
     with bar(None) as advance:
         found = judge(
             flags.what, flags.table, flags, out, lambda e: None if isinstance(e, JudgeFigures) else advance(str(e))

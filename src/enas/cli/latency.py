@@ -51,10 +51,13 @@ def latency(args: list[str]) -> int:
     settings = LatencySettings(flags.batch, flags.children, flags.held_out, flags.rounds)
     plan = plan_for(flags.what, flags.recipe, data=flags.data).on(None, flags.device, flags.threads)
     table = latency_table(dataclasses.replace(plan, latencies=None), settings, flags.out)
+    on, others = f"{flags.held_out} other networks", table["others"]
+    if others < flags.held_out:
+        on = f"{flags.held_out} random networks, {others} of them not timed before"
     print(
         f"a forward pass of {flags.batch} on {plan.device}, {plan.threads} thread{'s' * (plan.threads != 1)}:"
-        f" sums are off by {table['relative_error']:.1%} (median) and {table['largest_error']:.1%} at most on"
-        f" {flags.held_out} other networks, Kendall's tau {table['kendall']:.2f}"
+        f" sums are off by {table['relative_error']:.1%} (median) and {table['largest_error']:.1%} at most on {on},"
+        f" Kendall's tau {table['kendall']:.2f}"
     )
     print(f"wrote {flags.out}")
     return 0

@@ -2,7 +2,8 @@
 
 Each command is a file with a dataclass, which holds its flags, and a function. Flags of settings
 come from the dataclasses of the settings. An error that a user or a machine can cause is shown as
-one line, with exit status 2. `ENAS_TRACEBACK=1` in the environment shows the whole traceback too.
+one line, with exit status 2, and so is one in a user's own code. `ENAS_TRACEBACK=1` in the
+environment shows the whole traceback too.
 Each warning is one line. The user is asked before code that a file names is imported; `--trust`
 answers yes.
 """
@@ -18,6 +19,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from enas import plugins
+from enas.blame import blamed_if_theirs, lacks_memory, warn_in_one_line
 from enas.cli import (  # noqa: F401
     check,
     compare,
@@ -96,16 +98,8 @@ def _any_terminal() -> Iterator[None]:
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="backslashreplace")
 
-    said = set[str]()
-
-    def say(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
-        text = f"enas: {' '.join(str(message).split())}"
-        if issubclass(category, UserWarning) and text not in said and not _rank():
-            said.add(text)
-            print(text, file=sys.stderr)
-
     with warnings.catch_warnings():
-        warnings.showwarning = say
+        warn_in_one_line(speaks=not _rank())
         yield
 
 
@@ -147,11 +141,12 @@ def _run(args: list[str]) -> int:
             from enas.networks.kernels import keep_memory
 
             keep_memory()
-        return COMMANDS[args[0]][1](args[1:])
+        with blamed_if_theirs():
+            return COMMANDS[args[0]][1](args[1:])
     except ValueError as error:
         if os.environ.get("ENAS_TRACEBACK") == "1":
             traceback.print_exception(error)
-        return _fail(str(error))
+        return _fail("; ".join([str(error), *_notes(error)]))
     except MemoryError as error:
         return _fail(_out_of_memory(error))
     except RuntimeError as error:
@@ -159,7 +154,7 @@ def _run(args: list[str]) -> int:
 
         if isinstance(error, Diverged):
             return _fail(str(error))
-        if "out of memory" in str(error) or "can't allocate memory" in str(error):
+        if lacks_memory(error):
             return _fail(_out_of_memory(error))
         raise
     except BrokenPipeError:  # the reader of the output has closed it

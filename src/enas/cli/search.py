@@ -45,7 +45,8 @@ class SearchFlags:
     seed: Maybe[int] = None
     """Seed of everything random. Equal seeds on one machine give equal runs. Without it, 0."""
     epochs: Maybe[int] = None
-    """Short for --search.epochs."""
+    """Number of passes over the training data, as --search.epochs.
+    The warm-up keeps its share of them, unless --search.warmup-epochs is given."""
     max_params: Maybe[str] = None
     """Largest number of parameters of the network trained from scratch, such as 3M.
     All architectures that are asked, derived and compared obey this and the limits below."""
@@ -104,7 +105,7 @@ def search(args: list[str]) -> int:
         raise ValueError("--budget says how many epochs there are; leave out --epochs")
     with Display(says_next=flags.budget is None) as display:
         plan = plan if flags.budget is None else within(plan, seconds(flags.budget) or 0.0)
-        path = search_plan(plan, out=flags.out, epochs=flags.epochs, max_seconds=seconds(flags.max_time), listen=display)
+        path = search_plan(plan, out=flags.out, max_seconds=seconds(flags.max_time), listen=display)
         if flags.budget is None or not finished(path):
             return display.status
         derive(path, listen=display)
@@ -115,7 +116,7 @@ def search(args: list[str]) -> int:
 
 def searched(args: list[str], kind: type[SearchFlags], about: str | None, name: str) -> tuple[Any, Plan]:
     """Returns the flags of a command that searches, and the plan that they ask for."""
-    from enas.runs.search import planned
+    from enas.runs.search import planned, with_epochs
     from enas.runs.settings import types_of
 
     peeked = peek(args, ("--config", "--recipe", "--strategy", "--device", "--space", "--task"))
@@ -131,6 +132,9 @@ def searched(args: list[str], kind: type[SearchFlags], about: str | None, name: 
         retrain=computed(flags.settings.retrain, flags),
     )
     plan = dataclasses.replace(plan, settings=settings, seed=plan.seed if flags.seed is None else flags.seed)
+    if flags.epochs is not None:
+        warmup = peek(args, ("--search.warmup-epochs", "--search.warmup_epochs"))
+        plan = with_epochs(plan, flags.epochs, keeps_warmup=any(warmup.values()))
     plan = plan.on(flags.data, flags.device, flags.threads)
     plan = _limited(plan, flags)
     if flags.recipe is None and flags.config is None:

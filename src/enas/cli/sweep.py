@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +42,6 @@ def sweep(args: list[str]) -> int:
     if flags.seed is not None:
         raise ValueError("a sweep has many seeds: --seeds 0-9")
     seeds = sweeps.seeds_of(flags.seeds)
-    if flags.epochs is not None:
-        plan = plan.with_settings(search=dataclasses.replace(plan.settings.search, epochs=flags.epochs))
     if flags.slurm:
         words = slurm.without(args, {"--slurm": 0, "--jobs": 1, "--gpus-per-job": 1})
         each = slurm.without(words, {"--seeds": 1})
@@ -76,10 +73,11 @@ def table(swept: Sequence[Swept]) -> None:
     for one in swept:
         table.add_row(str(one.seed), *(f"{one.figures[name]:.4g}" for name in names))
     table.add_section()
-    for what in next(iter(summary.values())):
+    for what in next(iter(summary.values()), ()):
         table.add_row(what, *(f"{summary[name][what]:.4g}" for name in names))
     console = Console(highlight=False)
     console.print(table)
-    about = "reward: mean of the last epoch, of shared weights"
-    about += "; derived: reward of the best, as it was ranked" * ("derived" in names)
-    console.print(f"{about}\nrun folders: {', '.join(str(one.folder) for one in swept)}", soft_wrap=True)
+    about = {"reward": "mean of the last epoch, of shared weights", "derived": "reward of the best, as it was ranked"}
+    if said := "; ".join(f"{name}: {what}" for name, what in about.items() if name in names):
+        console.print(said, soft_wrap=True)
+    console.print(f"run folders: {', '.join(str(one.folder) for one in swept)}", soft_wrap=True)

@@ -30,7 +30,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from enas.data.blame import blamed
+from enas.blame import blamed
 from enas.state import seed_of
 
 FORMS = (

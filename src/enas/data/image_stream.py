@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from enas.data.blame import says_dead
+from enas.blame import says_dead
 from enas.data.pictures import Frame, Unreadable, decoded, quiet
 
 GIGABYTE = 10**9

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
-from enas.data.blame import Blamed, blamed, says_dead
+from enas.blame import Blamed, blamed, says_dead
 from enas.data.examples import Arrays, Examples, reading, seed
 from enas.state import seed_of
 

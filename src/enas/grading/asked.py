@@ -11,6 +11,7 @@ from tyro.conf import arg
 
 from enas.ranges import Range, at_least, check_ranges
 
+CELLS = 16  # number of random architectures that a verdict compares with, where nobody says another
 Column = Annotated[str | None, arg(help_behavior_hint="")]
 
 
@@ -19,8 +20,9 @@ class Wanted:
     """These settings say which parts a comparison has. A verdict needs at least 2 seeds and 2
     random architectures."""
 
-    cells: int = 16
-    """Number of random architectures to train; with 16 or more, rankings mean something."""
+    cells: Annotated[int | None, arg(help_behavior_hint="")] = None
+    """Number of random architectures to train (default: 16, or all others of a smaller space).
+    With 16 or more, rankings mean something."""
     seeds: int = 4
     """Number of trainings of the derived architecture."""
     cell_seeds: int = 1

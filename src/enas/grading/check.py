@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from enas.blame import blamed
 from enas.data.images import ImageData
 from enas.data.registry import DATASETS
 from enas.data.text import TextData
@@ -98,8 +99,11 @@ def kind_of(what: str) -> tuple[str, Any]:
     if "folder" in needed:
         return "data set", thing
     if needed not in ([], ["settings"]):
+        if len(needed) == 1:
+            _check_activation(what, thing, needed[0])
         return "op", thing
-    made = thing() if not needed else entry_of("a space", what, SPACES).make(entry_of("a space", what, SPACES).settings())
+    with blamed(f"'{what}'"):
+        made = thing() if not needed else thing(entry_of("a space", what, SPACES).settings())
     for kind, types in {"problem": Problem, "space": SearchSpace, "data set": (ImageData, TextData)}.items():
         if isinstance(made, types):  # type: ignore[arg-type]
             return kind, thing
@@ -108,6 +112,20 @@ def kind_of(what: str) -> tuple[str, Any]:
     raise ValueError(
         f"'{what}' returns {type(made).__name__}: a problem, a SearchSpace, an ImageData or a TextData can be checked"
     )
+
+
+def _check_activation(what: str, thing: Callable[..., Any], argument: str) -> None:
+    """Raises a ValueError where a function of one argument returns something else than a tensor. An
+    error of its own is left to the laws."""
+    try:
+        made = thing(torch.randn(3, 4))
+    except Exception:  # the checked code may raise anything
+        return
+    if not isinstance(made, Tensor):
+        raise ValueError(
+            f"'{what}' takes {argument} and returns {type(made).__name__}: an activation returns a tensor for a tensor, and"
+            " a function that makes a problem takes no argument, or only ones with defaults"
+        )
 
 
 def _fits_text(thing: Any) -> bool:

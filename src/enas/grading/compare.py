@@ -60,6 +60,8 @@ class Comparison:
     left_out: dict[str, str] = field(default_factory=dict)
     acceptance: float = 1.0
     """Share of the random architectures drawn that obey the limits of the search."""
+    cells: int = 0
+    """Number of random architectures that are trained."""
 
     # ----------------------------------------------------------------------------------- the parts
     def of_the_verdict(self) -> tuple[list[Job], dict[Architecture, list[Job]]]:
@@ -68,6 +70,7 @@ class Comparison:
         # limits are those of the search's network, whatever network is trained here
         space = self.trainings.run.plan.limited_space
         archs, self.acceptance = drawn_for(space, wanted.cells, plan.seed, without=best)
+        self.cells = len(archs)
         of_best = [self.trainings.job(best, seed) for seed in range(wanted.seeds)]
         return of_best, {arch: [self.trainings.job(arch, seed) for seed in range(wanted.cell_seeds)] for arch in archs}
 
@@ -137,7 +140,7 @@ class Comparison:
         """Returns the verdict on the figures so far. Raises a ValueError for too few of them."""
         lost = [name for name, test in self.references.items() if not all(map(math.isfinite, test))]
         references = {name: test for name, test in self.references.items() if name not in lost}
-        diverged, metric = self.wanted.cells - len(self.uniform), self.trainings.plan.metric
+        diverged, metric = self.cells - len(self.uniform), self.trainings.plan.metric
         return verdict(
             self.derived, list(self.uniform.values()), metric, references, diverged, lost,
             rivals=(*RIVALS, SHARING), limits=self.trainings.run.plan.limits.about(), acceptance=self.acceptance,

@@ -14,7 +14,7 @@ from enas.runs.jobs import Jobs, side_by_side
 from enas.runs.loop import Listener, after
 from enas.runs.plan import Plan
 from enas.runs.results import Best, Result
-from enas.runs.retrain import Job, retrain_folder, retrain_many
+from enas.runs.retrain import Job, check_version, retrain_folder, retrain_many
 from enas.spaces.architecture import Architecture, Reference
 
 
@@ -79,6 +79,7 @@ class Trainings:
         plan = plan or self.plan
         for job in jobs:
             if job not in self.results and (result := Result.of(job.folder)) is not None:
+                check_version(job.folder, plan)
                 self.results[job] = result
         if missing := [job for job in jobs if job not in self.results]:
             self.stop(None)

@@ -39,9 +39,11 @@ def with_random_children(plan: Plan) -> Plan:
 
 
 def with_a_controller_at_rest(plan: Plan) -> Plan:
-    """Returns the plan with a controller that never learns."""
+    """Returns the plan with a controller that never learns. Its architectures count as random ones,
+    so that nobody is warned of them."""
     search = dataclasses.replace(plan.settings.search, controller_steps=0, warmup_epochs=0)
-    return plan.with_settings(search=search).with_strategy("reinforce")
+    derive = dataclasses.replace(plan.settings.derive, draw="uniform")
+    return plan.with_settings(search=search, derive=derive).with_strategy("reinforce")
 
 
 def random_search(trainings: Trainings) -> Architecture:

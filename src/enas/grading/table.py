@@ -34,7 +34,7 @@ from enas.runs.files import Damaged, blaming, read_lines, write_atomically
 from enas.runs.folder import RunFolder
 from enas.runs.jobs import Jobs
 from enas.runs.loop import Listener, never, silent
-from enas.runs.plan import Plan
+from enas.runs.plan import Plan, check_source
 from enas.runs.process import machine, versions
 from enas.runs.results import Result
 from enas.runs.retrain import Job, retrain_many
@@ -276,6 +276,7 @@ def build(
         folder = RunFolder.open(work)
         if trained_by(Plan.recorded(folder)) != trained_by(plan):
             raise ValueError(f"'{work}' holds the trainings of a table with other settings: choose another --out")
+        check_source(work, plan)
     else:
         folder = RunFolder.create(work, plan.to_dict("table"))
     with folder:

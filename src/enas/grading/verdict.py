@@ -9,16 +9,20 @@ varies over seeds, with the mean of the random ones, which vary over architectur
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import mean, stdev
 
+from enas.grading.asked import CELLS
 from enas.procedures.statistics import difference as welch
 from enas.runs.compared import Rival, Verdict
 from enas.spaces.architecture import Architecture
 from enas.spaces.space import TRIES, SearchSpace
 from enas.state import seed_of
 from enas.tasks.metrics import METRICS, Metric
+
+LEAST = 2  # random architectures without which there is no interval
 
 
 def uniform_architectures(space: SearchSpace, n: int, seed: int, without: Architecture | None = None) -> list[Architecture]:
@@ -28,27 +32,40 @@ def uniform_architectures(space: SearchSpace, n: int, seed: int, without: Archit
 
 
 def drawn_for(
-    space: SearchSpace, n: int, seed: int, without: Architecture | None = None
+    space: SearchSpace, n: int | None, seed: int, without: Architecture | None = None
 ) -> tuple[list[Architecture], float]:
     """Returns what `uniform_architectures` returns, and which share of the architectures drawn the
-    limit of the space allows. The share is 1 without a limit."""
-    size = replace(space, limit=None).size()
-    if size < n + (without is not None):
-        raise ValueError(f"space '{space.name}' has {size} architectures; cannot draw {n} different ones")
+    limit of the space allows. The share is 1 without a limit. With None for n, there are `CELLS`,
+    or all where there are fewer, which a warning says."""
+    size, wanted = replace(space, limit=None).size(), n or CELLS
+    others = size - (without is not None)
+    has = f"space '{space.name}' has {size} architectures{', of which one is derived' * (without is not None)}"
+    _check_enough(n, others, has)
     rng = random.Random(seed_of(seed, "compare"))
     found: dict[Architecture, None] = {}
     again = allowed = drawn = 0
-    while len(found) < n:
+    while len(found) < min(wanted, others):
         (arch,), tries = space.samples(rng, 1)
         allowed, drawn = allowed + 1, drawn + tries
         again += arch in found or arch == without
         if again > TRIES:
-            raise ValueError(
-                f"the limit of space '{space.name}' leaves fewer than {n} different architectures to compare with"
-            )
+            has = f"the limit of space '{space.name}' leaves {len(found)} different architectures to compare with"
+            _check_enough(n, len(found), has)
+            break
         if arch != without:
             found[arch] = None
+    if len(found) < wanted:
+        warnings.warn(f"{has}: there are {len(found)} random ones in place of {wanted}", stacklevel=2)
     return list(found), allowed / drawn
+
+
+def _check_enough(n: int | None, there_are: int, has: str) -> None:
+    """Raises a ValueError where there are fewer than n random architectures, or with None for n,
+    where there are too few for a verdict. `has` says in words what there is."""
+    if there_are < LEAST:
+        raise ValueError(f"{has}: a verdict needs at least {LEAST} random ones")
+    if n is not None and there_are < n:
+        raise ValueError(f"{has}: give --cells {there_are} at most")
 
 
 def verdict(

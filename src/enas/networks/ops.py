@@ -14,7 +14,6 @@ An op of your own is named by its path, `my_ops:blur`.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enas.networks import kernels
-from enas.plugins import entry_of
+from enas.plugins import check_call, entry_of
 from enas.ranges import check_name
 from enas.spaces.registry import OPS as OTHER_OPS
 
@@ -255,10 +254,7 @@ def make_op(
     if name in ops:
         return make(channels, stride, norm)
     rule = f"an op is a function (channels, stride, norm) -> nn.Module; '{name}'"
-    try:
-        inspect.signature(make).bind(channels, stride, norm)
-    except TypeError:
-        raise ValueError(f"{rule} takes other arguments") from None
+    check_call(f"{rule} takes other arguments", make, channels, stride, norm)
     op = make(channels, stride, norm)
     if not isinstance(op, nn.Module):
         raise ValueError(f"{rule} made {type(op).__name__}")

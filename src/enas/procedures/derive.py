@@ -12,7 +12,7 @@ time, and then those trainings decide (`halving`).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from itertools import chain
 from statistics import median
 from typing import Any
@@ -108,7 +108,8 @@ def shortlisted(
     archs: list[Architecture], settings: DeriveSettings, judges: Mapping[str, Judge]
 ) -> Generator[Scored, None, list[Architecture]]:
     """Returns the architectures on the shortlist, the best by its last judge first. Returns all
-    where no shortlist is wanted. Yields what each judge says."""
+    where no shortlist is wanted. Yields what each judge says. Raises a ValueError where a judge
+    says the same of all."""
     n, names = len(archs), settings.shortlist_by
     if not 0 < settings.shortlist < n:
         return archs
@@ -117,8 +118,18 @@ def shortlisted(
         for i, arch in enumerate(archs):
             said[arch] = judges[name](arch)
             yield Scored(arch, "shortlist", {name: said[arch]}, i + 1, len(archs))
+        if len(archs) > 1 and not _differ(said.values()):
+            able = [free for free in ("parameters", "macs") if free in judges and _differ(map(judges[free], archs))]
+            raise ValueError(
+                f"judge {name} says the same of all {len(archs)} architectures, so it can pick none for a shortlist;"
+                f" {' and '.join(able) or 'neither parameters nor macs'} can tell them apart: change --shortlist-by"
+            )
         archs = sorted(archs, key=lambda arch: -said[arch])[: round(n * (settings.shortlist / n) ** (turn / len(names)))]
     return archs
+
+
+def _differ(scores: Iterable[float]) -> bool:
+    return len(set(scores)) > 1
 
 
 def ranked(scores: list[Scored], keep: int, judged: Judged | None = None) -> list[Scored]:

@@ -64,6 +64,9 @@ class Latencies:
     """The median relative error on these children."""
     largest_error: float
     """The largest relative error on these children."""
+    others: int
+    """Number of these children that are not among those that gave the times; a small space may
+    have no others."""
 
 
 def clock_of(device: str, threads: int) -> Callable[[], float]:
@@ -114,6 +117,7 @@ def measure(
         float(np.nan_to_num(kendalltau(predicted, measured).statistic)),
         float(np.median(errors)),
         float(errors.max()),
+        len(set(archs[n:]) - set(archs[:n])),
     )
 
 

@@ -99,8 +99,8 @@ def verdict(run: Run) -> Markup:
     html, compared = Markup("<h2>Verdict</h2>\n"), run.compared
     if compared is None:
         return html + run.note("No verdict yet. What tells whether the search beats drawing at random", "compare")
-    if not run.ranks_first(compared.derived_id):
-        html += run.note("This verdict is of an architecture that does not rank first any more", "compare")
+    for what, verb in run.notes_on_verdict():
+        html += run.note(what, verb)
     verdict = compared.verdict
     kind = {True: "better", False: "worse", None: "open"}[verdict.better]
     sentence, figures = (text.replace("+-", "±").replace(" %", "\u00a0%") for text in (verdict.sentence, verdict.figures))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +50,22 @@ class Run:
         """Returns whether the architecture with this id ranks first."""
         return self.best is None or self.best.ranked[0].id == id
 
+    def notes_on_verdict(self) -> Iterator[tuple[str, str]]:
+        """Yields what a reader of the verdict has to know besides it. With each comes the command
+        that changes it, or ""."""
+        if self.compared is None or self.best is None:
+            return
+        first, chosen = self.best.ranked[0].id, self.retrained.chosen if self.retrained else ""
+        if not self.ranks_first(self.compared.derived_id):
+            yield "This verdict is of an architecture that does not rank first any more", "compare"
+        elif chosen != first and chosen in [entry.id for entry in self.best.ranked]:
+            yield f"The verdict is of {first}, which ranks first; retrain chose {chosen}", ""
+
     def note(self, what: str, verb: str) -> Markup:
-        """Returns a note that says what is missing, with the commands that make it."""
+        """Returns a note that says what is missing, with the commands that make it. Without a
+        command, it is the text alone."""
+        if not verb:
+            return fill('<p class="note">{what}.</p>\n', what=what)
         verbs = [verb] if self.best or verb in ("resume", "derive") else ["derive", verb]
         path = shlex.quote(str(self.path))
         commands = Markup(", then ").join(fill("<code>enas {verb} {path}</code>", verb=v, path=path) for v in verbs)

@@ -133,6 +133,7 @@ def latency_table(plan: Plan, settings: LatencySettings, out: Path) -> Record:
         "kendall": found.kendall,
         "relative_error": found.relative_error,
         "largest_error": found.largest_error,
+        "others": found.others,
         "entries": [
             {"key": name, "part": found.examples[name], "seconds": seconds} for name, seconds in found.seconds.items()
         ],

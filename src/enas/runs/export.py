@@ -10,7 +10,7 @@ Every file that is written has been run: its outputs agree with those of the tra
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +33,7 @@ from enas.ranges import check_name
 from enas.runs.architectures import architecture_of, best_of
 from enas.runs.files import write_atomically
 from enas.runs.folder import RunFolder
+from enas.runs.own import load_trained
 from enas.runs.plan import Plan
 from enas.runs.planning import preset_plan
 from enas.runs.presets import registry as presets
@@ -54,6 +55,8 @@ class Exported:
 
     files: tuple[Path, ...]
     checked: str
+    inputs: str = ""
+    """The inputs of a program with their shapes, in which only `batch` may be any number."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,12 @@ def export(
     if path.parent != Path() and not path.parent.is_dir():
         raise ValueError(f"--out is a file in a folder that exists; there is no '{path.parent}'")
     if format == "python":
+        if isinstance(child, Child):
+            child_of = f"enas.Run('{source.run}').child()" if source.run is not None else "enas.Run(RUN).child()"
+            raise ValueError(
+                "format python writes the networks of this package; yours is made of classes of your own: --format onnx or"
+                f" --format torch exports it, and in Python {child_of} is a plain module"
+            )
         return _python(path, child, about, weights == "trained")
     return _traced(path, child, about, inputs, format)
 
@@ -170,7 +179,8 @@ def _prepared(plan: Plan, source: _Source, weights: Weights) -> tuple[nn.Module,
             dimensions = {"vocabulary": len(data.vocabulary)}
         else:
             task: Any = plan.task(data, plan.settings.retrain.task, plan.settings.retrain.train_on)
-            dimensions, inputs = task.dimensions, _inputs(task.reward_batch(0))
+            batch = task.reward_batch(0)
+            dimensions, inputs = task.dimensions, (batch,) if isinstance(batch, Mapping) else tuple(batch[:-1])
     # a network asks a task for nothing but its dimensions
     sized: Any = SimpleNamespace(dimensions=dict(dimensions))
     child: nn.Module = plan.network(plan.settings.retrain.network, sized, source.arch)
@@ -179,12 +189,7 @@ def _prepared(plan: Plan, source: _Source, weights: Weights) -> tuple[nn.Module,
         assert source.training is not None
         if (result := Result.find(source.training.path)) is None:
             raise ValueError(f"the training in '{source.training.path}' is not finished: the command that began it goes on")
-        state = source.training.read_checkpoint()
-        tensors = {**state.under("weights").tensors}
-        if "average" in state.values:
-            tensors |= state.under("average").tensors  # the weights that were scored
-        with source.training.fitting():
-            child.load_state_dict(tensors)
+        load_trained(child, source.training)
     about = About(
         f"Architecture {source.arch.id} of space {plan.space.name}, exported by enas {versions()['enas']}.",
         _provenance(plan, source, weights, result),
@@ -222,15 +227,45 @@ def _provenance(plan: Plan, source: _Source, weights: Weights, result: Result | 
     return {**values, **made, "exported with": versions(), "choices": {name: arch.choices[name] for name in order}}
 
 
-def _inputs(batch: Any) -> tuple[Any, ...]:
-    """Returns the inputs of a user's own network from a batch, for two examples."""
-    inputs = (batch,) if isinstance(batch, Mapping) else tuple(batch[:-1])
-    size = len(next(leaf for leaf in _pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)))
+def _first(inputs: tuple[Any, ...], n: int) -> tuple[Any, ...]:
+    """Returns the inputs of a user's own network for the first n examples of a batch, and for 1
+    where the batch has fewer. Raises a ValueError for an input that is no tensor, because a file
+    would hold its value for good."""
+    for path, leaf in _pytree.tree_flatten_with_path(inputs)[0]:
+        if not isinstance(leaf, Tensor):
+            raise ValueError(
+                f"an exported network takes tensors; input {_name(path, inputs)} is {type(leaf).__name__}, whose value a"
+                " file would hold for good: make it a tensor, or leave it out of the examples (in the collate_fn)"
+            )
+    size = _size(inputs, 0)
+    n = n if n <= size else 1
 
-    def first(leaf: Any) -> Any:
-        return leaf[:2] if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == size else leaf
+    def first(leaf: Tensor) -> Tensor:
+        return leaf[:n] if leaf.ndim and len(leaf) == size else leaf
 
     return tuple(_pytree.tree_map(first, inputs))
+
+
+def _size(inputs: Any, dim: int) -> int:
+    """Returns the number of examples in the inputs, by the first that has dimension `dim`."""
+    return next((int(leaf.shape[dim]) for leaf in _pytree.tree_leaves(inputs) if leaf.ndim > dim), 1)
+
+
+def _name(path: tuple[Any, ...], inputs: Any) -> str:
+    """Returns the name of an input: its place, or its key where the network reads one mapping."""
+    keys = [str(getattr(key, "key", getattr(key, "idx", key))) for key in path]
+    if len(inputs) > 1:
+        return f"input{'.'.join(keys)}"
+    return ".".join(keys[1:]) or "input"
+
+
+def _shapes(names: Sequence[str], inputs: Any, dim: int) -> str:
+    """Returns the shape and type of every input in words."""
+    size, shapes = _size(inputs, dim), list[str]()
+    for name, leaf in zip(names, _pytree.tree_leaves(inputs), strict=True):
+        sides = ("batch" if i == dim and n == size else str(n) for i, n in enumerate(leaf.shape))
+        shapes.append(f"{name} ({', '.join(sides)}) {str(leaf.dtype).removeprefix('torch.')}")
+    return ", ".join(shapes)
 
 
 # ----------------------------------------------------------------------------------------- formats
@@ -255,11 +290,12 @@ def _traced(path: Path, child: nn.Module, about: About, inputs: Any, format: For
         onnx.check_installed()
     names = ["images"], ["logits"]
     if isinstance(child, Child):
-        network, dim = child.network.eval(), 0
+        network, dim, whole = child.network.eval(), 0, inputs
+        inputs, others = _first(whole, 2), _first(whole, 3)
         with torch.no_grad():
-            wanted = _pytree.tree_leaves(network(*inputs))
-        names = _names("input", inputs), _names("output", wanted)
-        others = inputs
+            wanted = _pytree.tree_leaves(network(*others))
+        named = [_name(place, inputs) for place, _ in _pytree.tree_flatten_with_path(inputs)[0]]
+        names = named, ["output"] if len(wanted) == 1 else [f"output{i}" for i in range(len(wanted))]
     else:
         network, text = network_of(child), isinstance(child, RecurrentNetwork)
         inputs, others = inputs_of(child, steps=1), inputs_of(child, streams=3, steps=1)
@@ -269,24 +305,31 @@ def _traced(path: Path, child: nn.Module, about: About, inputs: Any, format: For
     made = program.program_of(network, inputs, dim)
     if format == "torch":
         packed = program.packed(made, about)
-        worst = _difference(program.loaded(packed)(*others), wanted, "the program")
+        found = _answered(lambda: program.loaded(packed)(*others), _size(others, dim), "the program")
+        worst = _difference(found, wanted, "the program")
         checked = "its outputs equal the network's" if worst == 0 else f"largest difference {worst:.1g}"
     else:
         packed = onnx.packed(made, about, *names)
-        found = onnx.run(packed, [leaf for leaf in _pytree.tree_leaves(others) if isinstance(leaf, Tensor)])
+        leaves = _pytree.tree_leaves(others)
+        found = _answered(lambda: onnx.run(packed, leaves), _size(others, dim), "onnxruntime")
         checked = f"opset {onnx.OPSET}, not checked: onnxruntime is not installed"
         if found is not None:
             worst = _difference(found, wanted, "onnxruntime")
             checked = f"opset {onnx.OPSET}, checked by onnxruntime: largest difference {worst:.1g}"
     write_atomically(path, packed)
-    return Exported((path,), checked)
+    return Exported((path,), checked, _shapes(names[0], inputs, dim))
 
 
-def _names(what: str, values: Any) -> list[str]:
-    leaves = [leaf for leaf in _pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
-    if len(values) == 1 and isinstance(values[0], Mapping):
-        return [str(key) for key in values[0]]
-    return [what] if len(leaves) == 1 else [f"{what}{i}" for i in range(len(leaves))]
+def _answered(run: Callable[[], Any], examples: int, who: str) -> Any:
+    """Returns what a file answers for another number of examples than it was made with. Raises a
+    ValueError where it fails."""
+    try:
+        return run()
+    except Exception as error:  # each runtime has its own
+        why = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"an exported network takes any number of examples; with {examples} {who} raised {type(error).__name__}: {why}"
+        ) from error
 
 
 def _difference(found: Any, wanted: Any, who: str) -> float:

@@ -21,6 +21,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, Self, TypeVar
 
+from enas.blame import blamed_if_theirs, warn_in_one_line
 from enas.networks.kernels import keep_memory
 from enas.runs.loop import Listener, silent
 from enas.runs.plan import Plan
@@ -77,7 +78,7 @@ class Processes:
         return self
 
     def start(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        self.jobs.append(self.pool.submit(work, *arguments))
+        self.jobs.append(self.pool.submit(_work, work, *arguments))
         return self.jobs[-1]
 
     def stop(self) -> None:
@@ -155,8 +156,15 @@ _halted: Any = None  # in a worker, a pipe that is closed when it should stop in
 def _worker(halted: Any) -> None:
     global _halted
     _halted = halted
+    warn_in_one_line()
     begin_worker()
     keep_memory()
+
+
+def _work(work: Callable[..., R], *arguments: Any) -> R:
+    """Does a job in a process of this machine."""
+    with blamed_if_theirs():
+        return work(*arguments)
 
 
 def told_to_stop() -> str | None:

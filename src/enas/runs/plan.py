@@ -25,7 +25,7 @@ from enas.networks.limited import limited
 from enas.networks.references.registry import REFERENCES, ReferenceEntry
 from enas.networks.registry import BACKBONES
 from enas.networks.supernet import Supernet
-from enas.plugins import NoSettings, entry_of
+from enas.plugins import NoSettings, check_call, entry_of
 from enas.procedures.ranks import Ranks
 from enas.procedures.search import Search
 from enas.ranges import THREADS, check_name
@@ -114,8 +114,9 @@ class Plan:
     def to_dict(self, command: str, **more: object) -> Record:
         """Returns the content of config.json, with the entries `more`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "settings"}
-        source = problem_source(self.problem) if self.problem else source_of(self.settings.data.dataset)
-        fields |= {"names": to_dict(self.names), "source": self.source or source, "limits": to_dict(self.limits)}
+        # the code of a problem is that of now, also in a training of an older search
+        source = problem_source(self.problem) if self.problem else self.source or source_of(self.settings.data.dataset)
+        fields |= {"names": to_dict(self.names), "source": source, "limits": to_dict(self.limits)}
         settings = to_dict(self.settings)
         ran = {"versions": versions(), "machine": machine(self.device)}
         return {"version": VERSION, "command": command, **fields, **more, **ran, "settings": settings}
@@ -137,6 +138,8 @@ class Plan:
         """Returns the plan with a task by its name. The task has its default settings where those
         of the plan are of another kind."""
         entry, plan = entry_of("a task", name, TASKS), self
+        if self.problem and not isinstance(self.settings.data, entry.data):
+            raise ValueError(f"'{self.problem}' brings its own data, loss and reward; leave out --task {name}")
         if not isinstance(self.settings.task, entry.settings):
             retrain = dataclasses.replace(self.settings.retrain, task=entry.settings())
             plan = plan.with_settings(task=entry.settings(), retrain=retrain)
@@ -148,6 +151,8 @@ class Plan:
         """Returns the plan with a space by its name, and with the network that the space goes into.
         Each has its default settings where those of the plan are of another kind."""
         kind, plan = entry_of("a space", name, SPACES).settings, self
+        if self.problem and not isinstance(self.settings.space, kind):
+            raise ValueError(f"'{self.problem}' brings its own space, the choices in its network; leave out --space {name}")
         if not isinstance(self.settings.space, kind):
             plan = plan.with_settings(space=kind())
         backbone = make_space(name, plan.settings.space).backbone
@@ -257,8 +262,7 @@ class Plan:
         that the run was made with."""
         d = self.settings.data
         if self.problem:
-            if self.source and self.source != problem_source(self.problem):
-                warnings.warn(f"the file of '{self.problem}' has changed since this run was made", stacklevel=2)
+            self.warn_of_changes()
             return own_data(self.problem, d)
         if self.source and self.source["sha256"] != (here := source_of(d.dataset))["sha256"]:
             was, now = (", ".join(f"{key} {value[:16]}" for key, value in some.items()) for some in (self.source, here))
@@ -270,10 +274,18 @@ class Plan:
             data = dataclasses.replace(data, memory=d.memory, workers=d.workers)
         return data
 
+    def warn_of_changes(self) -> None:
+        """Warns where the file of a problem has changed since the run was made."""
+        if self.problem and self.source and self.source != problem_source(self.problem):
+            warnings.warn(f"the file of '{self.problem}' has changed since this run was made", stacklevel=3)
+
     def task(self, data: Data, settings: DataclassInstance, train_on: str = "train") -> Task:
         """Returns the task on this data."""
-        entry = entry_of("a task", self.names.task, TASKS)
-        made: Task = entry.make(data, settings, seed=self.seed, device=self.device, train_on=train_on)
+        make: Any = entry_of("a task", self.names.task, TASKS).make
+        named: Any = {"seed": self.seed, "device": self.device, "train_on": train_on}
+        rule = f"a task is made of data, settings, seed, device and train_on; '{self.names.task}' takes other arguments"
+        check_call(rule, make, data, settings, **named)
+        made: Task = make(data, settings, **named)
         return made
 
     @property
@@ -292,7 +304,17 @@ class Plan:
     @property
     def learns(self) -> bool:
         """Returns whether the strategy learns from rewards. Random search does not."""
-        return bool(entry_of("a strategy", self.names.strategy, STRATEGIES).make.learns)
+        return bool(self._strategy_class.learns)
+
+    @property
+    def _strategy_class(self) -> Any:
+        """Returns the class of the strategy. Raises a ValueError where one of a user's own lacks a
+        part of the contract."""
+        name = self.names.strategy
+        made = entry_of("a strategy", name, STRATEGIES).make
+        if missing := [part for part in ("learns", "ask", "tell", "state", "load") if not hasattr(made, part)]:
+            raise ValueError(f"a strategy has learns, ask, tell, state and load; '{name}' lacks {missing[0]}")
+        return made
 
     def network(
         self, settings: DataclassInstance, task: Task, only: Architecture | None = None, seed: int | None = None
@@ -307,8 +329,11 @@ class Plan:
                 f"network '{self.names.network}' does not fit task '{self.names.task}', whose data have"
                 f" {', '.join(strange)}"
             )
+        named: Any = {**task.dimensions, "only": only, "statistics": statistics}
+        rule = f"a network is made of space, settings, {', '.join(named)}; '{self.names.network}' takes other arguments"
+        check_call(rule, entry.make, space := self.space, settings, **named)
         with seeded(self.seed if seed is None else seed, "weights"):
-            network: Supernet = entry.make(self.space, settings, **task.dimensions, only=only, statistics=statistics)
+            network: Supernet = entry.make(space, settings, **named)
         return network.to(self.device)
 
     def model(self, settings: DataclassInstance, task: Task, what: Architecture | Reference, seed: int) -> nn.Module:
@@ -323,16 +348,12 @@ class Plan:
 
     def strategy(self, space: SearchSpace | None = None) -> Strategy:
         """Returns the strategy at its beginning, by default for the limited space. Raises a
-        ValueError where a class of a user's own lacks a part of the contract."""
-        settings = self.settings.strategy
-        arguments = [] if isinstance(settings, NoSettings) else [settings]
-        strategy: Strategy = entry_of("a strategy", self.names.strategy, STRATEGIES).make(
-            space or self.limited_space, *arguments, seed=self.seed
-        )
-        if missing := [name for name in ("learns", "ask", "tell", "state", "load") if not hasattr(strategy, name)]:
-            raise ValueError(
-                f"a strategy has learns, ask, tell, state and load; '{self.names.strategy}' lacks {missing[0]}"
-            )
+        ValueError where a class of a user's own is none."""
+        settings, made = self.settings.strategy, self._strategy_class
+        arguments = [space or self.limited_space, *([] if isinstance(settings, NoSettings) else [settings])]
+        rule = f"a strategy is made of a space, its settings where it has some, and seed=...; '{self.names.strategy}'"
+        check_call(f"{rule} takes other arguments", made, *arguments, seed=self.seed)
+        strategy: Strategy = made(*arguments, seed=self.seed)
         return strategy
 
     def shared(self, ranks: Ranks) -> Plan:
@@ -358,6 +379,8 @@ def reference_entry(name: str, task: str) -> ReferenceEntry:
     """Returns a registered reference model. Raises a ValueError where it does not exist, or is for
     another task."""
     fitting = [key for key, entry in REFERENCES.items() if entry.task == task]
+    if not fitting:
+        raise ValueError(f"hand-designed models are of images and of texts, none of task '{task}': leave out '{name}'")
     check_name(f"a reference model for {task.replace('_', ' ')}", name, fitting)
     return REFERENCES[name]
 
@@ -380,6 +403,18 @@ def problem_source(path: str) -> dict[str, str]:
     from enas.tasks.problem import problem_of  # this imports the user's module
 
     return problem_of(path).source
+
+
+def check_source(folder: Path, plan: Plan, away: str = "") -> None:
+    """Raises a ValueError where what a folder holds was made by another version of a problem's file
+    than there is now, because figures of two versions cannot be compared. `away` says what to move
+    away for new figures, where it is not the folder."""
+    away = away or f"'{folder}'"
+    if plan.problem and Recorded.read(folder).source not in (None, problem_source(plan.problem)):
+        raise ValueError(
+            f"'{folder}' was made by another version of the file of '{plan.problem}' than there is now, so that figures do"
+            f" not go together: put that version back, or move {away} away, and the same command begins anew"
+        )
 
 
 def own_data(path: str, settings: DataclassInstance) -> OwnData:

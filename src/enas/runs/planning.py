@@ -3,6 +3,7 @@ own."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from enas.plugins import NoSettings
@@ -50,10 +51,29 @@ def make_plan(
     threads: int | None = None,
     strategy: str | None = None,
 ) -> Plan:
-    """Returns the plan of a preset, ready for this machine. None picks a default as in
-    `preset_plan`. Raises a ValueError where the data's folder is missing, or the device cannot be
-    used."""
-    return preset_plan(preset, recipe, settings, seed, device, strategy).on(data, device, threads)
+    """Returns the plan of a preset, or of a problem by its `module:function`, ready for this
+    machine. None picks a default as in `preset_plan`. Raises a ValueError where the data's folder
+    is missing, or the device cannot be used."""
+    plan = named_plan(preset, recipe, settings, seed, device, strategy)
+    return plan.on(data, device, threads)
+
+
+def named_plan(
+    what: str,
+    recipe: str | None = None,
+    settings: Settings | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    strategy: str | None = None,
+) -> Plan:
+    """Returns the plan of a preset, as `preset_plan` does, or of a problem. Raises a ValueError for
+    a recipe of a problem."""
+    if ":" not in what or presets.is_preset(what):
+        return preset_plan(what, recipe, settings, seed, device, strategy)
+    if recipe is not None:
+        raise ValueError(f"'{what}' is a problem of your own and has no recipes; leave out '{recipe}'")
+    plan = problem_plan(what, seed, device, strategy)
+    return plan if settings is None else dataclasses.replace(plan, settings=settings)
 
 
 def problem_plan(path: str, seed: int = 0, device: str | None = None, strategy: str | None = None) -> Plan:

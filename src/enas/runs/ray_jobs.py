@@ -25,6 +25,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Self
 
+from enas.blame import blamed_if_theirs
 from enas.procedures.events import Connected
 
 RETRIES = 4  # how often a job whose process or machine was lost is started again
@@ -130,7 +131,8 @@ def _work(folder: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> 
     from enas.networks.kernels import keep_memory
 
     keep_memory()
-    return work(*arguments)
+    with blamed_if_theirs():
+        return work(*arguments)
 
 
 def connected(cluster: Cluster, threads: int, gpus: float, listen: Callable[[object], None]) -> Any:

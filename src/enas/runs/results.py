@@ -226,6 +226,7 @@ class Retrained(File):
     from scratch. `chosen` is the id of the best by validation."""
 
     FILE: ClassVar[str] = "retrained.json"
+    MISSING: ClassVar[str] = "'{folder}' has no retrained.json yet: run `enas retrain {quoted}` first"
     train_on: str
     chosen: str
     trainings: tuple[Training, ...]

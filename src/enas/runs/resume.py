@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from enas.procedures.events import Begun
+from enas.procedures.events import Begun, Done
 from enas.procedures.ranks import joined
 from enas.runs.folder import Follower, RunFolder
 from enas.runs.loop import Listener, after, never, silent
 from enas.runs.plan import Plan
 from enas.runs.process import warn_of_differences
 from enas.runs.retrain import run_retrain
-from enas.runs.search import run_search, shares
+from enas.runs.search import finished, run_search, shares
 from enas.spaces.architecture import model_from_dict
 
 
@@ -24,8 +24,9 @@ def resume(
     listen: Listener = silent,
 ) -> Path:
     """Continues a search or a training from its last checkpoint, as if it had never stopped, and
-    returns its folder. It can continue on another number of ranks, which a warning says. Raises a
-    ValueError where the folder belongs to `enas table build`."""
+    returns its folder. One that is finished stays as it is. It can continue on another number of
+    ranks, which a warning says. Raises a ValueError where the folder belongs to `enas table
+    build`."""
     path, stop = Path(run), after(max_seconds, stop)
     plan = Plan.recorded(RunFolder.open(path))
     with joined(plan.device) as ranks, RunFolder.open(path) as opened:
@@ -39,12 +40,16 @@ def resume(
             arch = model_from_dict(folder.config["architecture"])
             run_retrain(folder, plan, arch, folder.config["train_seed"], listen, stop, ranks)
             return path
-        procedure = plan.search(ranks)
+        procedure, ended = plan.search(ranks), ranks.told(lambda: finished(path))
         state = ranks.told(folder.restore)
         if state is not None:
             folder.put(state, procedure)
+        if ended and procedure.epoch >= procedure.settings.epochs:
+            listen(Done(path))
+            return path
+        cost = procedure.preview()
         at = {"epoch": procedure.epoch, "phase": procedure.phase, "step": procedure.step}
         folder.clock("resume", ranks=ranks.size, **at)
-        listen(Begun(path, procedure.preview(), procedure.epoch, procedure.task.about, shares(procedure)))
+        listen(Begun(path, cost, procedure.epoch, procedure.task.about, shares(procedure)))
         run_search(folder, procedure, listen, stop)
     return path

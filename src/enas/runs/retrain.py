@@ -20,7 +20,7 @@ from enas.runs.folder import Follower, RunFolder
 from enas.runs.jobs import Jobs, engine_of, run_all, told_to_stop
 from enas.runs.loop import Listener, after, drive, never, silent
 from enas.runs.models import reference_for
-from enas.runs.plan import Plan
+from enas.runs.plan import Plan, check_source
 from enas.runs.planning import preset_plan
 from enas.runs.presets import registry as presets
 from enas.runs.process import prepare
@@ -29,6 +29,7 @@ from enas.spaces.architecture import Architecture, Reference, model_from_dict
 from enas.spaces.published import NAMED
 from enas.state import Record, seed_of
 
+RETRAINED = "retrain"  # folder of a run with its trainings
 Row = Record  # a line of the table of trainings: rank, id, folder and figures
 
 
@@ -37,7 +38,7 @@ def retrain_folder(run: Path, arch: Architecture | Reference, seed: int, plan: P
     recipe has a folder of its own. `own` is the run's plan, where its folder is open already."""
     ours, own = plan.settings.retrain, own or Plan.recorded(RunFolder.open(run))
     recipe = "" if ours == own.settings.retrain else f"-{seed_of(ours):016x}"[:7]
-    return run / "retrain" / f"{arch.id}{recipe}-seed{seed}"
+    return run / RETRAINED / f"{arch.id}{recipe}-seed{seed}"
 
 
 def retrain(
@@ -77,8 +78,16 @@ def _folder(path: Path, config: Record, plan: Plan, arch: Architecture | Referen
             model_from_dict(folder.config["architecture"]),
         ) != (plan.settings.retrain, plan.settings.data, seed, arch):
             raise ValueError(f"'{path}' holds a training with other settings: choose another --out")
+        check_version(path, plan)
         return folder
     return RunFolder.create(path, config)
+
+
+def check_version(training: Path, plan: Plan) -> None:
+    """Raises a ValueError where a training was made by another version of a problem's file. Those
+    of a run lie together, beside its compare.json."""
+    inside = training.parent.name == RETRAINED and (training.parent.parent / "config.json").exists()
+    check_source(training, plan, f"'{training.parent}' and compare.json" if inside else "")
 
 
 def run_retrain(

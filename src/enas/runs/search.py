@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,11 @@ from enas.runs.files import read_json
 from enas.runs.folder import Follower, RunFolder, check_new
 from enas.runs.loop import Listener, after, drive, never, silent
 from enas.runs.plan import Plan
-from enas.runs.planning import make_plan, preset_plan, problem_plan
-from enas.runs.presets.registry import PRESETS, is_preset
+from enas.runs.planning import make_plan, named_plan
+from enas.runs.presets.registry import PRESETS, config_of
 from enas.runs.records import ticks
 from enas.runs.settings import Settings
+from enas.tasks.metrics import figure
 
 # At most this share of a budget trains shared weights, which are one judge of several. The recipes
 # that were tuned against the truth give them an eighth to a third (docs/decisions.md).
@@ -49,11 +51,7 @@ def _planned(
     if config is None:
         if preset is None:
             raise ValueError(f"name what to search: {', '.join(PRESETS)}; see `enas search --help`")
-        if ":" in preset and not is_preset(preset):
-            if recipe is not None:
-                raise ValueError(f"'{preset}' is a problem of your own and has no recipes; leave out '{recipe}'")
-            return problem_plan(preset, device=device, strategy=strategy)
-        return preset_plan(preset, recipe, device=device, strategy=strategy)
+        return named_plan(preset, recipe, device=device, strategy=strategy)
     record = read_json(Path(config))
     if not isinstance(record, dict) or record.get("command") != "search":
         raise ValueError(f"--config takes the config.json of a search; got '{config}'")
@@ -68,15 +66,12 @@ def search_plan(
     plan: Plan,
     *,
     out: str | Path | None = None,
-    epochs: int | None = None,
     max_seconds: float | None = None,
     stop: Callable[[], str | None] = never,
     listen: Listener = silent,
 ) -> Path:
     """Searches by `plan` and returns the run folder. Raises a ValueError for bad input before
-    anything is written."""
-    if epochs is not None:
-        plan = plan.with_settings(search=dataclasses.replace(plan.settings.search, epochs=epochs))
+    anything is written. Warns where the strategy gets no step to learn by."""
     path = (
         Path(out)
         if out is not None
@@ -86,6 +81,8 @@ def search_plan(
     with joined(plan.device) as ranks:
         if ranks.first:
             check_new(path)  # before minutes are spent on the data
+        if why := never_learns(plan):
+            warnings.warn(f"the strategy learns nothing in this search: {why}", stacklevel=2)
         plan = plan.shared(ranks)
         procedure = plan.search(ranks)
         cost = procedure.preview()
@@ -98,6 +95,34 @@ def search_plan(
     return path
 
 
+def never_learns(plan: Plan) -> str:
+    """Returns in words why the strategy of a search gets no step, and what to do. Returns "" where
+    it gets some, where it does not learn, and where `derive` does not ask it."""
+    search = plan.settings.search
+    if not plan.learns or plan.settings.derive.draw == "uniform":
+        return ""
+    if not search.controller_steps:
+        return "search.controller_steps is 0; give at least 1"
+    if search.warmup_epochs < search.epochs:
+        return ""
+    return (
+        f"every epoch warms up, as search.warmup_epochs is {search.warmup_epochs}; give more --search.epochs, or fewer"
+        " --search.warmup-epochs"
+    )
+
+
+def with_epochs(plan: Plan, epochs: int, keeps_warmup: bool = False) -> Plan:
+    """Returns the plan with another number of epochs. The same share of them warms up, but one at
+    least is left to the strategy where it had any. With `keeps_warmup`, as many warm up as
+    before."""
+    search = plan.settings.search
+    warm = search.warmup_epochs
+    if not keeps_warmup:
+        warm = round(warm * epochs / search.epochs)
+        warm = min(warm, max(0, epochs - 1)) if search.warmup_epochs < search.epochs else warm
+    return plan.with_settings(search=dataclasses.replace(search, epochs=epochs, warmup_epochs=warm))
+
+
 def within(plan: Plan, budget: float) -> Plan:
     """Returns the plan whose search and derivation together take about `budget` seconds of
     processor time. The search has as many of its epochs as fit into a quarter of it, and short
@@ -108,15 +133,13 @@ def within(plan: Plan, budget: float) -> Plan:
     each = plan.search().preview().seconds * plan.threads / search.epochs
     epochs = min(search.epochs, int(SHARED * budget / each))
     if not epochs:
+        took = figure(each, 0 if each >= 10 else 2)
         raise ValueError(
-            f"one epoch takes some {each:.0f} s of processor time, and shared weights get a quarter of --budget:"
+            f"one epoch takes some {took} s of processor time, and shared weights get a quarter of --budget:"
             f" give at least {math.ceil(each / SHARED)}s, or fewer data or filters; got {budget:g}s"
         )
-    warm = round(search.warmup_epochs * epochs / search.epochs)
-    return plan.with_settings(
-        search=dataclasses.replace(search, epochs=epochs, warmup_epochs=warm),
-        derive=dataclasses.replace(plan.settings.derive, budget=budget - epochs * each),
-    )
+    derive = dataclasses.replace(plan.settings.derive, budget=budget - epochs * each)
+    return with_epochs(plan, epochs).with_settings(derive=derive)
 
 
 def finished(folder: Path) -> bool:
@@ -180,6 +203,10 @@ def search(
 ) -> Path:
     """Searches a preset's space and returns the run folder. `settings` come from
     `presets.config_of`, changed as you like. `strategy` is a registered name, or
-    `package.module:thing` of your own."""
+    `package.module:thing` of your own. With `epochs`, the warm-up becomes shorter or longer in
+    proportion, unless `settings` change it."""
     plan = make_plan(preset, recipe, settings, seed, data, device, threads, strategy)
-    return search_plan(plan, out=out, epochs=epochs, max_seconds=max_seconds, listen=listen)
+    if epochs is not None:
+        recipe_warmup = config_of(preset, recipe).search.warmup_epochs
+        plan = with_epochs(plan, epochs, keeps_warmup=plan.settings.search.warmup_epochs != recipe_warmup)
+    return search_plan(plan, out=out, max_seconds=max_seconds, listen=listen)

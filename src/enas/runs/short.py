@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from enas import plugins
 from enas.procedures.halving import ShortTraining, trained
@@ -20,7 +20,7 @@ from enas.procedures.taught import Outcome, Short
 from enas.runs.files import open_to_append, stamped, stamped_lines, write_atomically
 from enas.runs.jobs import Engine, Jobs, engine_of
 from enas.runs.loop import Listener, silent
-from enas.runs.plan import Plan
+from enas.runs.plan import Plan, problem_source
 from enas.runs.process import prepare
 from enas.spaces.architecture import Architecture
 from enas.state import Record, seed_of
@@ -47,7 +47,8 @@ class ShortTrainings:
         self.plan, self.task, self.jobs, self.listen = plan, task, jobs, listen
         self.file = folder / FILE
         # What a figure depends on, beside the architecture.
-        self.recipe = f"{seed_of(plan.settings.retrain, plan.settings.data, plan.settings.task, plan.seed):016x}"
+        code = [problem_source(plan.problem)["sha256"]] if plan.problem else []
+        self.recipe = f"{seed_of(plan.settings.retrain, plan.settings.data, plan.settings.task, plan.seed, *code):016x}"
         if self.file.exists():  # a crash may have cut its last line short
             whole = self.file.read_bytes().rpartition(b"\n")
             write_atomically(self.file, whole[0] + whole[1])
@@ -61,8 +62,10 @@ class ShortTrainings:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._ends.__exit__(*error)  # type: ignore[arg-type]
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *where: Any) -> None:
+        if isinstance(error, KeyboardInterrupt) and self.known:
+            error.add_note("the short trainings that are done are kept: the same command goes on")
+        self._ends.__exit__(kind, error, *where)
 
     def spent(self) -> float:
         """Returns the processor time since the beginning in seconds, that of all trainings

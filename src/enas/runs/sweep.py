@@ -21,7 +21,7 @@ from enas.runs.derive import derive
 from enas.runs.folder import RunFolder
 from enas.runs.jobs import Jobs, engine_of, run_all, told_to_stop
 from enas.runs.loop import Listener, after, never, silent
-from enas.runs.plan import Plan
+from enas.runs.plan import Plan, check_source
 from enas.runs.records import Config, epochs
 from enas.runs.results import Best, Retrained
 from enas.runs.resume import resume
@@ -148,6 +148,7 @@ def done_of(plan: Plan, folder: Path, until: Until) -> dict[str, float] | None:
     there = Plan.recorded(RunFolder.open(folder))
     if any(getattr(there, name) != getattr(plan, name) for name in ("settings", "names", "seed", "limits")):
         raise ValueError(f"'{folder}' holds a search with other settings: choose another --out")
+    check_source(folder, plan)
     needed = {"search": (), "derive": (Best,), "retrain": (Best, Retrained)}[until]
     if not finished(folder) or any(not (folder / file.FILE).exists() for file in needed):
         return None
@@ -155,9 +156,11 @@ def done_of(plan: Plan, folder: Path, until: Until) -> dict[str, float] | None:
 
 
 def figures_of(folder: Path, until: Until) -> dict[str, float]:
-    """Returns the figures of a seed that is done: the mean reward of the last epoch, the reward of
-    the derived architecture, and its figures from scratch."""
-    figures = {"reward": float(epochs(folder)[-1]["reward"])}
+    """Returns the figures of a seed that is done: the mean reward of the last epoch, where the
+    strategy had a step in it, the reward of the derived architecture, and its figures from
+    scratch."""
+    last = epochs(folder)[-1]
+    figures = {"reward": float(last["reward"])} if "reward" in last else {}
     if until != "search":
         shared = Best.read(folder).ranked[0].shared_weights
         figures["derived"] = [shared[f"{stage}_reward"] for stage in STAGES if f"{stage}_reward" in shared][-1]

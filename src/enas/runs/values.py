@@ -58,7 +58,13 @@ def _fields(cls: Any, data: Mapping[str, object], beside: frozenset[str]) -> dic
     kinds = _kinds(cls)
     if unknown := [key for key in data if key not in kinds and key not in beside]:
         raise ValueError(f"there is no '{str(unknown[0])[:60]}' in it; there are {', '.join(kinds)}")
+    if missing := [f.name for f in dataclasses.fields(cls) if f.name not in data and f.init and _is_required(f)]:
+        raise ValueError(f"there is no '{missing[0]}' in it")
     return {name: parsed(kind, data[name], name) for name, kind in kinds.items() if name in data}
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def plain(value: object) -> Any:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from enas.data.blame import Blamed, blamed
+from enas.blame import Blamed, blamed
 from enas.data.examples import Examples, split
 from enas.data.parts import PARTS, Part
 from enas.data.stream import InOrder, Reader, Shuffled, Stream

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from enas.data.blame import blamed
+from enas.blame import blamed
 from enas.data.examples import Examples, examples_of
 from enas.data.parts import Part
 from enas.networks.own import Child, OwnNetwork

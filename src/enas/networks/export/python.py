@@ -166,8 +166,8 @@ def module_of(child: nn.Module, about: About, weights: bool = True) -> Module:
     source."""
     if not known(child):
         raise NoSource(
-            "format python writes the networks of this package; yours is made of classes of your own: export it as onnx"
-            " or torch, or take result.child(), a plain module"
+            "format python writes the networks of this package; yours is made of classes of your own: export it with"
+            " --format onnx or --format torch"
         )
     written = WRITERS[type(child)](child)
     tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in written.tensors.items()}
