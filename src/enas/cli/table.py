@@ -33,8 +33,7 @@ class TableFlags(TableWanted, JobsFlags):
     """build: train the architectures and write the table; show: say what a table holds."""
     what: Positional[str]
     """build: a preset (`enas presets`), or `module:function` of a problem of your own.
-    show: the file of a table, or the name of one that comes with enas (scattered-micro, text-rnn).
-    """
+    show: the file of a table, or a table that comes with enas (scattered-micro, text-rnn)."""
     recipe: Maybe[str] = None
     """Recipe of the preset."""
     out: Maybe[Path] = None
