@@ -141,6 +141,15 @@ def test_samples_that_are_counted_are_samples_that_are_drawn(ours: Any, theirs: 
     assert found.value == pytest.approx(theirs(a, b).statistic)
 
 
+def test_among_equal_scores_chance_picks() -> None:
+    """A ranker that says the same of all picks an average architecture, not the first one."""
+    truth = [9.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 2.0]
+    same = rank("same", [7.0] * 8, truth)
+    assert (same.pick, same.top_five) == (pytest.approx(4.0), pytest.approx(4.0))
+    two = rank("two", [1.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.0, math.nan], truth)
+    assert (two.pick, two.top_five) == (pytest.approx(1.5), pytest.approx((9 + 1 + 2 + 2 * 4.5) / 5))
+
+
 def test_pairs_of_other_groups_do_not_count() -> None:
     """With more pairs than a block has rows, and samples: by hand, pair by pair."""
     rng = np.random.default_rng(2)

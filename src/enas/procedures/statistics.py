@@ -41,7 +41,7 @@ class Ranking:
     kendall: Coefficient
     spearman: Coefficient
     kendall_better_half: Coefficient  # only of those whose truth is at the median or above
-    pick: float  # truth of the ranker's first
+    pick: float  # truth of the ranker's first; where several are first alike, their mean
     top_five: float  # mean truth of the ranker's first five
 
     def times(self, sign: float) -> Ranking:
@@ -139,16 +139,26 @@ def rank(ranker: str, scores: Sequence[float], truth: Sequence[float], seed: int
     if len(a) < 6:
         raise ValueError(f"a ranking needs at least 6 architectures; got {len(a)}")
     better = b >= np.median(b)
-    order = np.argsort(-a, kind="stable")
     return Ranking(
         ranker,
         len(a),
         coefficient(kendalls, a, b, seed),
         coefficient(spearmans, a, b, seed),
         coefficient(kendalls, a[better], b[better], seed),
-        float(b[order[0]]),
-        float(b[order[:5]].mean()),
+        _of_first(1, a, b),
+        _of_first(5, a, b),
     )
+
+
+def _of_first(n: int, scores: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the mean truth of the n best by their scores, as it is to be expected where chance
+    decides between equal scores."""
+    import numpy as np
+
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    last = np.sort(scores)[-n]
+    above, equal = scores > last, scores == last
+    return float((truth[above].sum() + (n - above.sum()) * truth[equal].mean()) / n)
 
 
 @dataclass(frozen=True)
