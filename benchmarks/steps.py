@@ -28,8 +28,9 @@ from enas.procedures.events import Step, TrainStep
 MEAN_OF = 20  # losses, at either end
 
 
-class Enough(Exception):
-    """As many losses as were asked for have been seen."""
+class Enough(BaseException):
+    """As many losses as were asked for have been seen. It is no error, which a command would
+    report."""
 
 
 class Losses(Display):

@@ -48,10 +48,8 @@ def compare(args: list[str]) -> int:
     enas compare runs/mine --slurm                 (prints a job array of its trainings)
     """
     from enas.cli.display import Display
-    from enas.cli.report import notes
     from enas.grading.compare import compare_opened, train_only, trainings_of
     from enas.grading.opened import OpenedRun
-    from enas.reports.run import read_run
     from enas.runs import slurm
     from enas.runs.compared import Compared
     from enas.runs.planning import preset_plan
@@ -82,7 +80,6 @@ def compare(args: list[str]) -> int:
         verdict = compare_opened(run, flags, recipe, jobs_of(flags), seconds(flags.max_time), display)
     if verdict is not None:
         print(*summary(Compared.read(run.path)), sep="\n")
-        print(*notes(read_run(run.path)), sep="", end="")
     return display.status
 
 

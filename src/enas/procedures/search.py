@@ -233,9 +233,9 @@ class Search:
             assert self.costs is not None
             rewards = [rewarded(r, self.costs(arch), self.terms) for r, arch in zip(rewards, archs, strict=True)]
         failed = self.skipped.architectures
-        rewards = self._learnable(
-            [math.nan if arch.id in failed else reward for arch, reward in zip(archs, rewards, strict=True)]
-        )
+        rewards = [math.nan if arch.id in failed else reward for arch, reward in zip(archs, rewards, strict=True)]
+        self.smallest = min([self.smallest, *filter(math.isfinite, rewards)])
+        rewards = self._learnable(rewards)
         metrics = self.strategy.tell(archs, rewards)
         self.step += 1
         self.controller_step += 1
@@ -247,7 +247,6 @@ class Search:
     def _learnable(self, rewards: list[float]) -> list[float]:
         """Returns rewards that a strategy can learn from. An architecture that diverged has the
         worst reward, or the smallest one so far where the task knows none that is worst."""
-        self.smallest = min([reward for reward in rewards if math.isfinite(reward)] + [self.smallest])
         known = (value for value in (self.task.worst_reward, self.smallest, 0.0) if math.isfinite(value))
         worst = next(known)
         return [reward if math.isfinite(reward) else worst for reward in rewards]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from enas.procedures.events import Begun, Done
 from enas.procedures.ranks import joined
+from enas.runs.files import Damaged
 from enas.runs.folder import Follower, RunFolder
 from enas.runs.loop import Listener, after, never, silent
 from enas.runs.plan import Plan
@@ -40,7 +41,7 @@ def resume(
             arch = model_from_dict(folder.config["architecture"])
             run_retrain(folder, plan, arch, folder.config["train_seed"], listen, stop, ranks)
             return path
-        procedure, ended = plan.search(ranks), ranks.told(lambda: finished(path))
+        procedure, ended = plan.search(ranks), ranks.told(lambda: _ended(path))
         state = ranks.told(folder.restore)
         if state is not None:
             folder.put(state, procedure)
@@ -53,3 +54,11 @@ def resume(
         listen(Begun(path, cost, procedure.epoch, procedure.task.about, shares(procedure)))
         run_search(folder, procedure, listen, stop)
     return path
+
+
+def _ended(path: Path) -> bool:
+    """Returns whether a search went to its end, as far as its clock can be read."""
+    try:
+        return finished(path)
+    except Damaged:  # which the folder says when it is restored
+        return False
