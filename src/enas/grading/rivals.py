@@ -52,12 +52,7 @@ class Found(File):
     FILE: ClassVar[str] = "found.json"
     seconds: float
     settings: Json
-    space: Json
-    choices: Json
-
-    @property
-    def architecture(self) -> Architecture:
-        return Architecture.from_dict({"space": self.space, "choices": self.choices})
+    architecture: Json
 
 
 def rival(trainings: Trainings, name: str) -> Architecture | None:
@@ -66,11 +61,10 @@ def rival(trainings: Trainings, name: str) -> Architecture | None:
     seconds, settings = equal_seconds(trainings), trainings.best.settings
     found = Found.find(folder)
     if found is not None and (found.seconds, found.settings) == (seconds, settings):
-        return found.architecture
+        return Architecture.from_dict(found.architecture)
     arch = RIVALS[name](trainings)
     if arch is not None:
-        space, choices = dict(arch.space_items), dict(arch.choice_items)
-        Found(seconds=seconds, settings=settings, space=space, choices=choices).write(folder)
+        Found(seconds=seconds, settings=settings, architecture=arch.to_dict()).write(folder)
     return arch
 
 

@@ -25,7 +25,7 @@ from enas.runs.settings import Settings
 from enas.tasks.metrics import figure
 
 # At most this share of a budget trains shared weights, which are one judge of several. The recipes
-# that were tuned against the truth give them an eighth to a third (docs/decisions.md).
+# of both demos give them a sixth and two fifths (docs/decisions.md).
 SHARED = 0.25
 
 
