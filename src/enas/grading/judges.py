@@ -214,7 +214,7 @@ class Court:
             self.plan.settings.search, epochs=marks[-1], warmup_epochs=marks[-1], controller_steps=0, probes=0
         )
         search = self.plan.with_settings(search=settings).search()
-        self.task, began = search.task, time.process_time()
+        began = time.process_time()
         for event in search.run():
             if isinstance(event, EpochEnd):
                 self.listen(f"shared weights: pass {event.epoch} of {marks[-1]}")

@@ -87,9 +87,8 @@ def disabled_controller(trainings: Trainings, configurations: int) -> Disabled:
 
 def _load(ensemble: Ensemble, file: Path) -> None:
     tensors = load_file(file)
-    if int(tensors.get("of", torch.zeros(()))) == len(
-        ensemble.archs
-    ):  # sums of an ensemble of another size are of other architectures
+    # Sums of an ensemble of another size are of other architectures.
+    if int(tensors.get("of", torch.zeros(()))) == len(ensemble.archs):
         ensemble.load(State({"sum": tensors["sum"]}, {"single": tensors["single"].tolist()}))
 
 
